@@ -1,0 +1,66 @@
+# Every target makes the virtual environment it needs, one per version of Python:
+#   make test PYTHON=python3.13
+PYTHON ?= python3
+PORT ?= 11112
+JOBS ?= 2
+BENCH ?=
+
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+VENV := .venv-$(VERSION)
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+# The peer that interoperability tests and benchmarks run lives in an environment of its own.
+PYNETDICOM := 3.0.4
+PEER := .venv-peer/.pynetdicom-$(PYNETDICOM)
+export DICOMWIRE_PEER_PYTHON ?= $(CURDIR)/.venv-peer/bin/python
+export COVERAGE_FILE := $(CURDIR)/$(VENV)/coverage
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help serve test lint bench docs
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+# On a terminal the server gets a process group of its own, so that Ctrl-C reaches it and not make.
+serve: $(VENV)/.with-core ## receive DICOM files on port 11112 (PORT=) into ./received
+	@echo "Receiving on port $(PORT) into ./received; Ctrl-C stops. Send with either of"
+	@echo "  $(BIN)/dicomwire storescu localhost $(PORT) FILES"
+	@echo "  storescu localhost $(PORT) FILES"
+	@if [ -t 0 ]; then set -m; fi; $(BIN)/python -m dicomwire storescp $(PORT) -v -od ./received
+
+test: $(VENV)/.with-test $(PEER) ## run all tests; protocol/ must be covered to the last branch
+	@$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=
+	@$(BIN)/coverage report --include='*/dicomwire/protocol/*' --skip-covered --show-missing \
+	  --fail-under=100 >$(VENV)/protocol-coverage || { cat $(VENV)/protocol-coverage; exit 1; }
+
+lint: $(VENV)/.with-lint ## style, types, the direction of imports, the generated tables
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/make_tables.py --check
+
+bench: $(VENV)/.with-core $(PEER) ## measure against the peers; BENCH='--quick --cells echo'
+	@$(BIN)/python -m benchmarks $(BENCH)
+
+docs: $(VENV)/.with-docs ## build the site into docs/_build/html
+	$(BIN)/sphinx-build -W -b html docs docs/_build/html
+
+$(VENV)/.with-core: pyproject.toml | $(BIN)/python
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.with-%: pyproject.toml | $(BIN)/python
+	$(PIP) install --editable '.[$*]'
+	@touch $@
+
+$(BIN)/python:
+	@test -n "$(VERSION)" || { echo "PYTHON=$(PYTHON) does not run"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(PEER):
+	$(PYTHON) -m venv .venv-peer
+	.venv-peer/bin/python -m pip --quiet --disable-pip-version-check install pynetdicom==$(PYNETDICOM)
+	@touch $@

@@ -1,0 +1,125 @@
+"""Run the benchmarks: `python -m benchmarks [--quick] [--rounds N] [--cells NAME …]`.
+
+The competitors of a cell take turns (A B C, B C A, …), so that what disturbs the machine
+disturbs all of them; a competitor that is not installed, or fails, is reported and left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.cells import Cell, Run, cells
+from benchmarks.competitors import HERE, PROBES, SHARE, family, unavailable
+from benchmarks.measure import RunFailedError
+from benchmarks.report import HEADER, Result
+
+TMPFS = Path("/dev/shm")
+MAXIMUM_PDU = 131072
+"""The largest that DCMTK speaks; every competitor and every other end is given the same."""
+
+
+def main() -> int:
+    arguments = _arguments()
+    absent = {owner: why for owner in PROBES if (why := unavailable(owner))}
+    if "DCMTK" in absent:
+        print(f"every cell has DCMTK at its other end: {absent['DCMTK']}", file=sys.stderr)
+        return 1
+    chosen = [
+        cell
+        for cell in cells(quick=arguments.quick)
+        if not arguments.cells or any(part in cell.name for part in arguments.cells)
+    ]
+    results = []
+    print(HEADER)
+    for cell in chosen:
+        result = _measure(cell, absent, arguments)
+        print(result.rows(), flush=True)
+        results.append(result)
+    print(f"\nwritten to {_write(results, arguments)}")
+    return 1 if any(result.missing.keys() - absent.keys() for result in results) else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, help="runs of each competitor (5; quick: 2)")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the objects")
+    parser.add_argument("--cells", nargs="+", metavar="NAME", help="cells whose names hold this")
+    parser.add_argument("--without", nargs="+", default=[], metavar="WHO", help="leave these out")
+    parser.add_argument("--pdu", type=int, default=MAXIMUM_PDU, help="maximum PDU of all")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=(TMPFS if TMPFS.is_dir() else Path(tempfile.gettempdir())) / "dicomwire-bench",
+        help="where the objects are, and are received (%(default)s)",
+    )
+    arguments = parser.parse_args()
+    arguments.rounds = arguments.rounds or (2 if arguments.quick else 5)
+    return arguments
+
+
+def _measure(cell: Cell, absent: dict[str, str], arguments: argparse.Namespace) -> Result:
+    """Run a cell's competitors in turn, round after round."""
+    result = Result(cell)
+    taking_part = deque[str]()
+    for name in cell.competitors:
+        if family(name) in absent:
+            result.missing[name] = absent[family(name)]
+        elif family(name) not in arguments.without:
+            taking_part.append(name)
+    if cell.check:
+        for name in taking_part:
+            with _turn(result, name, arguments) as run:
+                cell.check(run)
+    for _ in range(arguments.rounds):
+        for name in [name for name in taking_part if name not in result.missing]:
+            with _turn(result, name, arguments) as run:
+                sample = cell.run(run)
+                result.samples.setdefault(name, []).append(sample)
+        taking_part.rotate(-1)
+    return result
+
+
+@contextmanager
+def _turn(result: Result, name: str, arguments: argparse.Namespace) -> Iterator[Run]:
+    """Prepare one competitor's run; if it fails, note it, so that the others go on."""
+    cell = result.cell
+    count = max(1, cell.count // SHARE.get(family(name), 1))
+    objects = cell.workload.folder(arguments.work, count) if cell.workload else None
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
+        try:
+            yield Run(cell.competitors[name], count, Path(folder), arguments.pdu, objects)
+        except RunFailedError as error:
+            result.missing[name] = str(error)
+
+
+def _write(results: list[Result], arguments: argparse.Namespace) -> Path:
+    """Write all that was measured, and on what machine, to a file named by the time."""
+    now = datetime.now(UTC)
+    path = HERE / "results" / f"{now:%Y%m%d-%H%M%S}.json"
+    path.parent.mkdir(exist_ok=True)
+    report = {
+        "made": now.isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processors": os.cpu_count(),
+        "maximum_pdu": arguments.pdu,
+        "rounds": arguments.rounds,
+        "cells": [result.as_json() for result in results],
+    }
+    path.write_text(json.dumps(report, indent=2) + "\n")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

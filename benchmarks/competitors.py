@@ -1,0 +1,99 @@
+"""Who is compared: the command line of every competitor in every part.
+
+A name's first word says whose it is. `{port}`, `{pdu}`, `{folder}` and `{count}` are filled in
+for each run. DCMTK runs as it comes but for TCP_NODELAY=1 (see measure.py) and the maximum PDU;
+all prefer Explicit VR Little Endian, which the objects are in, so that nothing is converted.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TypeAlias
+
+from benchmarks.measure import HOST
+
+HERE = Path(__file__).resolve().parent
+PEER_PYTHON = os.environ.get(
+    "DICOMWIRE_PEER_PYTHON", str(HERE.parent / ".venv-peer" / "bin" / "python")
+)
+
+OURS = (sys.executable, "-m", "dicomwire")
+OUR_SCRIPT = (sys.executable, str(HERE / "programs" / "scu.py"), "dicomwire")
+PEER_SCRIPT = (PEER_PYTHON, str(HERE / "programs" / "scu.py"), "pynetdicom")
+PEER_SERVER = (PEER_PYTHON, str(HERE / "programs" / "scp.py"), "{port}", "{pdu}")
+OUR_SERVER = (*OURS, "storescp", "{port}", "-pdu", "{pdu}", "-xe")
+DCMTK_SERVER = ("storescp", "-dhl", "-pdu", "{pdu}")
+
+Command: TypeAlias = tuple[str, ...]
+Commands: TypeAlias = dict[str, Command]
+
+PROBES: Commands = {
+    "dicomwire": (*OURS, "storescp", "--version"),
+    "DCMTK": ("storescp", "--version"),
+    "pynetdicom": (PEER_PYTHON, "-c", "import pynetdicom"),
+}
+"""What succeeds where the competitor is installed."""
+
+SHARE = {"pynetdicom": 40}
+"""Who gets one object in so many, being slow; rates are per object, so they compare."""
+
+STORING: Commands = {
+    "dicomwire": (*OUR_SERVER, "-od", "{folder}"),
+    "DCMTK storescp +B": (*DCMTK_SERVER, "+B", "-od", "{folder}", "{port}"),
+    "pynetdicom": (*PEER_SERVER, "{folder}"),
+}
+"""Servers that write what they receive into a folder."""
+
+DISCARDING: Commands = {
+    "dicomwire": (*OUR_SERVER, "--ignore"),
+    "DCMTK storescp --ignore": (*DCMTK_SERVER, "--ignore", "{port}"),
+    "pynetdicom": PEER_SERVER,
+}
+"""Servers that receive, answer and forget; those that C-ECHO and associations are tried on too."""
+
+SENDING: Commands = {
+    "dicomwire": (*OURS, "storescu", HOST, "{port}", "{folder}", "-pdu", "{pdu}", "--strict"),
+    "DCMTK dcmsend": ("dcmsend", "-pdu", "{pdu}", HOST, "{port}", "+sd", "{folder}"),
+    "DCMTK storescu": ("storescu", "-R", "-pdu", "{pdu}", HOST, "{port}", "+sd", "{folder}"),
+    "pynetdicom": (*PEER_SCRIPT, "store", "{port}", "{pdu}", "{folder}"),
+}
+"""Clients that send the files of a folder, and fail if one of them is refused."""
+
+ECHOING: Commands = {
+    "dicomwire": (*OUR_SCRIPT, "echo", "{port}", "{pdu}", "{count}"),
+    "DCMTK echoscu": ("echoscu", "-pdu", "{pdu}", "--repeat", "{count}", HOST, "{port}"),
+    "pynetdicom": (*PEER_SCRIPT, "echo", "{port}", "{pdu}", "{count}"),
+}
+"""Clients that send so many C-ECHOs over one association."""
+
+ASSOCIATING: Commands = {
+    "dicomwire": (*OUR_SCRIPT, "associate", "{port}", "{pdu}", "{count}"),
+    "pynetdicom": (*PEER_SCRIPT, "associate", "{port}", "{pdu}", "{count}"),
+}
+"""Clients that associate and release so many times in one process; DCMTK has no such tool."""
+
+# What stands at the other end, the same for every competitor.
+FEEDER: Command = (*SENDING["DCMTK dcmsend"], "-lc", str(HERE / "dcmsend.cfg"))
+ECHO_FEEDER: Command = ECHOING["DCMTK echoscu"]
+KNOCKER: Command = (sys.executable, str(HERE / "programs" / "knock.py"), "{port}", "{count}")
+RECEIVER: Command = DISCARDING["DCMTK storescp --ignore"]
+DISCARDING_ONCE: Command = (*DCMTK_SERVER, "--inetd", "--ignore")
+STORING_ONCE: Command = (*DCMTK_SERVER, "--inetd", "+B", "-od", "{folder}")
+
+
+def family(name: str) -> str:
+    """Return whose competitor it is."""
+    return name.split()[0]
+
+
+def unavailable(owner: str) -> str | None:
+    """Return why a family of competitors cannot run here, or None."""
+    try:
+        done = subprocess.run(PROBES[owner], capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        return f"{error.filename} is not installed"
+    lines = done.stderr.strip().splitlines() or ["it printed nothing"]
+    return None if done.returncode == 0 else lines[-1]

@@ -1,0 +1,136 @@
+"""Processes under measurement: started, awaited, watched, and stopped by their own id.
+
+Nothing here knows DICOM, or what is compared with what.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+HOST = "127.0.0.1"
+START_LIMIT = 60.0
+"""Seconds for a server to listen, or for a client to connect."""
+RUN_LIMIT = 900.0
+"""Seconds for one run."""
+STOP_LIMIT = 15.0
+"""Seconds for a server to leave when it is asked to."""
+LOOK_EVERY = 0.05
+"""Seconds between two looks at a process's peak memory."""
+
+ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
+"""DCMTK leaves Nagle's algorithm on unless told, and then waits for delayed acknowledgements."""
+
+Process = subprocess.Popen[bytes]
+
+
+class RunFailedError(Exception):
+    """A run that did not do its work; the message says what was seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a watched process ended: when, with what code, and its peak resident memory in KiB."""
+
+    at: float
+    code: int
+    peak: int
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server((HOST, 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def peak_memory(pid: int) -> int:
+    """Return the peak resident memory of a process so far in KiB, 0 if it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    lines = (line.split() for line in status.splitlines())
+    return next((int(line[1]) for line in lines if line[0] == "VmHWM:"), 0)
+
+
+def start(argv: Sequence[str], log: Path, stdin: int = subprocess.DEVNULL) -> Process:
+    """Start a process in its log's folder, with all that it prints going to `log`."""
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            argv, stdin=stdin, stdout=output, stderr=output, cwd=log.parent, env=ENVIRONMENT
+        )
+
+
+def stop(process: Process) -> None:
+    """Ask a process to leave, and make it if it does not."""
+    process.terminate()
+    try:
+        process.wait(STOP_LIMIT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def watch(*processes: Process) -> list[Ended]:
+    """Wait until all have ended, looking at their memory meanwhile."""
+    deadline = perf_counter() + RUN_LIMIT
+    running = {os.pidfd_open(process.pid): process for process in processes}
+    ended: dict[int, float] = {}
+    peaks = {process.pid: 0 for process in processes}
+    try:
+        while running:
+            ready, _, _ = select.select(list(running), [], [], LOOK_EVERY)
+            now = perf_counter()
+            for pidfd in ready:
+                os.close(pidfd)
+                ended[running.pop(pidfd).pid] = now
+            for process in running.values():
+                peaks[process.pid] = max(peaks[process.pid], peak_memory(process.pid))
+            if now > deadline:
+                raise RunFailedError(f"not done after {RUN_LIMIT:.0f} s")
+    finally:
+        for pidfd, process in running.items():
+            os.close(pidfd)
+            process.kill()
+    return [Ended(ended[p.pid], p.wait(), peaks[p.pid]) for p in processes]
+
+
+@contextmanager
+def serving(argv: Sequence[str], port: int, log: Path) -> Iterator[Process]:
+    """Run a server for as long as the block lasts; it listens on `port` when the block begins."""
+    process = start(argv, log)
+    try:
+        _wait_for_listener(process, port, log)
+        yield process
+    finally:
+        stop(process)
+
+
+def _wait_for_listener(process: Process, port: int, log: Path) -> None:
+    deadline = perf_counter() + START_LIMIT
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        while perf_counter() < deadline:
+            try:
+                socket.create_connection((HOST, port), timeout=START_LIMIT).close()
+                return
+            except ConnectionRefusedError:
+                if select.select([pidfd], [], [], LOOK_EVERY)[0]:
+                    break
+    finally:
+        os.close(pidfd)
+    raise RunFailedError(f"the server did not listen: {tail(log)}")
+
+
+def tail(log: Path) -> str:
+    """Return the last line of a log, for a message."""
+    lines = log.read_text(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")

@@ -1,0 +1,111 @@
+"""DICOM networking (PS3.7, PS3.8) for Python: what programs import, and nothing else."""
+
+import logging as _logging
+
+from pydicom._uid_dict import UID_dictionary
+from pydicom.uid import UID
+
+from dicomwire import events as evt
+from dicomwire.ae import AE
+from dicomwire.association import Association
+from dicomwire.errors import (
+    AssociationAborted,
+    AssociationFailure,
+    AssociationRejected,
+    AssociationTimeout,
+    ConnectionLost,
+    DicomwireError,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
+from dicomwire.implementation import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    UID_PREFIX,
+)
+from dicomwire.logs import debug_logger
+from dicomwire.presentation import (
+    AllStoragePresentationContexts,
+    ApplicationEventLoggingPresentationContexts,
+    BasicWorklistManagementPresentationContexts,
+    ColorPalettePresentationContexts,
+    DefinedProcedureProtocolPresentationContexts,
+    DisplaySystemPresentationContexts,
+    HangingProtocolPresentationContexts,
+    ImplantTemplatePresentationContexts,
+    InstanceAvailabilityPresentationContexts,
+    MediaCreationManagementPresentationContexts,
+    MediaStoragePresentationContexts,
+    ModalityPerformedPresentationContexts,
+    NonPatientObjectPresentationContexts,
+    PrintManagementPresentationContexts,
+    ProcedureStepPresentationContexts,
+    ProtocolApprovalPresentationContexts,
+    QueryRetrievePresentationContexts,
+    RelevantPatientInformationPresentationContexts,
+    RTMachineVerificationPresentationContexts,
+    StorageCommitmentPresentationContexts,
+    StoragePresentationContexts,
+    SubstanceAdministrationPresentationContexts,
+    UnifiedProcedurePresentationContexts,
+    VerificationPresentationContexts,
+    build_context,
+    build_role,
+)
+from dicomwire.settings import Settings
+from dicomwire.sop_class import register_uid
+from dicomwire.tables import ALL_TRANSFER_SYNTAXES, DEFAULT_TRANSFER_SYNTAXES
+
+__version__ = "0.1.0"
+
+_logging.getLogger("dicomwire").addHandler(_logging.NullHandler())
+
+__all__ = [
+    "AE",
+    "ALL_TRANSFER_SYNTAXES",
+    "DEFAULT_TRANSFER_SYNTAXES",
+    "IMPLEMENTATION_CLASS_UID",
+    "IMPLEMENTATION_VERSION_NAME",
+    "UID",
+    "UID_PREFIX",
+    "AllStoragePresentationContexts",
+    "ApplicationEventLoggingPresentationContexts",
+    "Association",
+    "AssociationAborted",
+    "AssociationFailure",
+    "AssociationRejected",
+    "AssociationTimeout",
+    "BasicWorklistManagementPresentationContexts",
+    "ColorPalettePresentationContexts",
+    "ConnectionLost",
+    "DefinedProcedureProtocolPresentationContexts",
+    "DicomwireError",
+    "DisplaySystemPresentationContexts",
+    "HangingProtocolPresentationContexts",
+    "ImplantTemplatePresentationContexts",
+    "InstanceAvailabilityPresentationContexts",
+    "LocalProtocolError",
+    "MediaCreationManagementPresentationContexts",
+    "MediaStoragePresentationContexts",
+    "ModalityPerformedPresentationContexts",
+    "NonPatientObjectPresentationContexts",
+    "PrintManagementPresentationContexts",
+    "ProcedureStepPresentationContexts",
+    "ProtocolApprovalPresentationContexts",
+    "QueryRetrievePresentationContexts",
+    "RTMachineVerificationPresentationContexts",
+    "RelevantPatientInformationPresentationContexts",
+    "RemoteProtocolError",
+    "Settings",
+    "StorageCommitmentPresentationContexts",
+    "StoragePresentationContexts",
+    "SubstanceAdministrationPresentationContexts",
+    "UID_dictionary",
+    "UnifiedProcedurePresentationContexts",
+    "VerificationPresentationContexts",
+    "build_context",
+    "build_role",
+    "debug_logger",
+    "evt",
+    "register_uid",
+]

@@ -1,0 +1,99 @@
+"""The presentation contexts of an AE: what may be in the two lists, and how they change.
+
+Plain functions over lists of contexts; which context a peer gets is not decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dicomwire.protocol.context import PresentationContext
+
+MAXIMUM_REQUESTED = 128
+"""Context ids are the odd numbers from 1 to 255 (PS3.8 Section 9.3.2.2)."""
+
+
+def check_contexts(contexts: Iterable[PresentationContext] | None) -> list[PresentationContext]:
+    """Return `contexts` as a list, empty for None; ValueError for what is no context."""
+    checked = list(contexts or ())
+    if not all(isinstance(context, PresentationContext) for context in checked):
+        raise ValueError("contexts must be a list of PresentationContext")
+    return checked
+
+
+def check_count(contexts: list[PresentationContext]) -> None:
+    """Raise ValueError for more contexts than one association can request."""
+    if len(contexts) > MAXIMUM_REQUESTED:
+        raise ValueError(
+            f"{len(contexts)} requested presentation contexts, "
+            f"an association has at most {MAXIMUM_REQUESTED}"
+        )
+
+
+def bare_copy(context: PresentationContext) -> PresentationContext:
+    """Return a context of the same syntaxes, without id, result and roles."""
+    if context.abstract_syntax is None:
+        raise ValueError("a presentation context has no abstract syntax")
+    return PresentationContext.from_wire(
+        None, context.abstract_syntax, list(context.transfer_syntax)
+    )
+
+
+def numbered(contexts: Iterable[PresentationContext]) -> list[PresentationContext]:
+    """Return copies for an association request, with the ids 1, 3, 5 …; roles are kept.
+
+    Raises
+    ------
+    ValueError
+        For what is no context, or more than 128 of them.
+    """
+    checked = check_contexts(contexts)
+    check_count(checked)
+    copies = []
+    for index, context in enumerate(checked):
+        copy = bare_copy(context)
+        copy.scu_role, copy.scp_role = context.scu_role, context.scp_role
+        copy.context_id = 2 * index + 1
+        copies.append(copy)
+    return copies
+
+
+def merged(
+    contexts: list[PresentationContext], additions: Iterable[PresentationContext]
+) -> list[PresentationContext]:
+    """Return supported contexts with `additions`: one for each abstract syntax, sorted by UID.
+
+    Transfer syntaxes that are new come after those that were there; the roles are those of the
+    addition.
+    """
+    by_uid = {context.abstract_syntax or "": context for context in contexts}
+    for addition in additions:
+        known = by_uid.setdefault(addition.abstract_syntax or "", addition)
+        if known is not addition:
+            syntaxes = known.transfer_syntax
+            syntaxes += [syntax for syntax in addition.transfer_syntax if syntax not in syntaxes]
+            known.scu_role, known.scp_role = addition.scu_role, addition.scp_role
+    return [by_uid[uid] for uid in sorted(by_uid)]
+
+
+def without(
+    contexts: list[PresentationContext],
+    abstract_syntax: str,
+    transfer_syntax: str | Iterable[str] | None = None,
+) -> list[PresentationContext]:
+    """Return `contexts` without `abstract_syntax`, or without its `transfer_syntax`.
+
+    A context that has no transfer syntax left goes too. What is not there is no error.
+    """
+    if transfer_syntax is None:
+        return [context for context in contexts if context.abstract_syntax != abstract_syntax]
+    gone = {transfer_syntax} if isinstance(transfer_syntax, str) else set(transfer_syntax)
+    remaining = []
+    for context in contexts:
+        if context.abstract_syntax == abstract_syntax:
+            syntaxes = context.transfer_syntax
+            syntaxes[:] = [syntax for syntax in syntaxes if syntax not in gone]
+            if not syntaxes:
+                continue
+        remaining.append(context)
+    return remaining

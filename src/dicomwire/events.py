@@ -1,0 +1,549 @@
+"""`evt`: what can happen to an association, and the handlers that are told of it or asked.
+
+When an event is raised is for the faces to know; what a handler's answer means, for the services.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.tag import BaseTag
+from pydicom.uid import UID
+
+from dicomwire import datasets
+from dicomwire.protocol.command import Command, Message
+from dicomwire.protocol.context import PresentationContextTuple
+
+if TYPE_CHECKING:
+    from dicomwire.payloads import Payload
+
+_LOGGER = logging.getLogger("dicomwire")
+
+
+class NotificationEvent(NamedTuple):
+    """Something that happened; any number of handlers may be told."""
+
+    name: str
+    description: str
+    is_intervention: bool = False
+    is_notification: bool = True
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class InterventionEvent(NamedTuple):
+    """Something that has to be answered; exactly one handler is asked."""
+
+    name: str
+    description: str
+    is_intervention: bool = True
+    is_notification: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+
+EventType: TypeAlias = NotificationEvent | InterventionEvent
+Handler: TypeAlias = Callable[..., Any]
+HandlerArgs: TypeAlias = Sequence[Any] | None
+Binding: TypeAlias = tuple[Handler, HandlerArgs]
+EventHandlerType: TypeAlias = (
+    tuple[EventType, Handler] | tuple[EventType, Handler, list[Any] | None]
+)
+
+EVT_ABORTED = NotificationEvent("EVT_ABORTED", "The association was aborted, by either end")
+EVT_ACCEPTED = NotificationEvent("EVT_ACCEPTED", "The association request was accepted")
+EVT_ACSE_RECV = NotificationEvent("EVT_ACSE_RECV", "An association service primitive came in")
+EVT_ACSE_SENT = NotificationEvent("EVT_ACSE_SENT", "An association service primitive went out")
+EVT_CONN_CLOSE = NotificationEvent("EVT_CONN_CLOSE", "The transport connection closed")
+EVT_CONN_OPEN = NotificationEvent("EVT_CONN_OPEN", "The transport connection opened")
+EVT_DATA_RECV = NotificationEvent("EVT_DATA_RECV", "The bytes of a PDU came in")
+EVT_DATA_SENT = NotificationEvent("EVT_DATA_SENT", "The bytes of a PDU went out")
+EVT_DIMSE_RECV = NotificationEvent("EVT_DIMSE_RECV", "A DIMSE message came in")
+EVT_DIMSE_SENT = NotificationEvent("EVT_DIMSE_SENT", "A DIMSE message went out")
+EVT_ESTABLISHED = NotificationEvent("EVT_ESTABLISHED", "The association is ready for messages")
+EVT_FSM_TRANSITION = NotificationEvent("EVT_FSM_TRANSITION", "The state machine made a step")
+EVT_PDU_RECV = NotificationEvent("EVT_PDU_RECV", "A PDU came in and was decoded")
+EVT_PDU_SENT = NotificationEvent("EVT_PDU_SENT", "A PDU was encoded and went out")
+EVT_REJECTED = NotificationEvent("EVT_REJECTED", "The association request was rejected")
+EVT_RELEASED = NotificationEvent("EVT_RELEASED", "The association was released")
+EVT_REQUESTED = NotificationEvent("EVT_REQUESTED", "An association was requested")
+
+EVT_ASYNC_OPS = InterventionEvent("EVT_ASYNC_OPS", "Asynchronous operations are to be negotiated")
+EVT_C_ECHO = InterventionEvent("EVT_C_ECHO", "A C-ECHO request is to be served")
+EVT_C_FIND = InterventionEvent("EVT_C_FIND", "A C-FIND request is to be served")
+EVT_C_GET = InterventionEvent("EVT_C_GET", "A C-GET request is to be served")
+EVT_C_MOVE = InterventionEvent("EVT_C_MOVE", "A C-MOVE request is to be served")
+EVT_C_STORE = InterventionEvent("EVT_C_STORE", "A C-STORE request is to be served")
+EVT_N_ACTION = InterventionEvent("EVT_N_ACTION", "An N-ACTION request is to be served")
+EVT_N_CREATE = InterventionEvent("EVT_N_CREATE", "An N-CREATE request is to be served")
+EVT_N_DELETE = InterventionEvent("EVT_N_DELETE", "An N-DELETE request is to be served")
+EVT_N_EVENT_REPORT = InterventionEvent(
+    "EVT_N_EVENT_REPORT", "An N-EVENT-REPORT request is to be served"
+)
+EVT_N_GET = InterventionEvent("EVT_N_GET", "An N-GET request is to be served")
+EVT_N_SET = InterventionEvent("EVT_N_SET", "An N-SET request is to be served")
+EVT_SOP_COMMON = InterventionEvent(
+    "EVT_SOP_COMMON", "SOP classes are to be negotiated by common extended negotiation"
+)
+EVT_SOP_EXTENDED = InterventionEvent(
+    "EVT_SOP_EXTENDED", "SOP classes are to be negotiated by extended negotiation"
+)
+EVT_USER_ID = InterventionEvent("EVT_USER_ID", "The identity of a user is to be verified")
+
+_QUERIES = (Command.C_FIND_RQ, Command.C_GET_RQ, Command.C_MOVE_RQ)
+
+
+class Event:
+    """What a handler is given: what happened, to which association, and with what.
+
+    Every event has `assoc`, `event` and `timestamp`. Which of the rest it has is said with each;
+    to ask for one that the event does not have raises AttributeError.
+
+    Parameters
+    ----------
+    assoc : Association
+        Of the face in use, threaded or asyncio.
+    event : NotificationEvent or InterventionEvent
+    attrs : dict of str to Any, optional
+        Attributes of this event, by name.
+
+    Raises
+    ------
+    AttributeError
+        When a name in `attrs` is that of something every Event has.
+    """
+
+    assoc: Any
+    """The association that the event is of."""
+    event: EventType
+    """Which event it is."""
+    timestamp: datetime
+    """When it happened: local time, without a time zone."""
+
+    request: Message
+    """C- and N-service events: the command set of the request."""
+    context: PresentationContextTuple
+    """C- and N-service events: the presentation context that the request came on."""
+    payload: Payload | None = None
+    """C- and N-service events: the dataset as it was received; None if there was none."""
+    message: Message
+    """EVT_DIMSE_RECV, EVT_DIMSE_SENT: the command set of the message."""
+    context_id: int
+    """EVT_DIMSE_RECV, EVT_DIMSE_SENT: the number of the message's presentation context."""
+    pdu: Any
+    """EVT_PDU_RECV, EVT_PDU_SENT: the PDU, one of the classes of `dicomwire.protocol.pdu`."""
+    primitive: Any
+    """EVT_ACSE_RECV, EVT_ACSE_SENT: the association service primitive, which is the PDU."""
+    data: bytes
+    """EVT_DATA_RECV, EVT_DATA_SENT: the bytes on the wire."""
+    address: tuple[Any, ...]
+    """EVT_CONN_OPEN, EVT_CONN_CLOSE: the peer, (host, port) or the four values of IPv6."""
+    current_state: str
+    """EVT_FSM_TRANSITION: the state before, as PS3.8 Table 9-10 names it ("Sta6")."""
+    fsm_event: str
+    """EVT_FSM_TRANSITION: what the state machine was told ("Evt10")."""
+    action: str
+    """EVT_FSM_TRANSITION: what it did ("DT-2")."""
+    next_state: str
+    """EVT_FSM_TRANSITION: the state after."""
+    nr_invoked: int
+    """EVT_ASYNC_OPS: the operations that the requestor would invoke at a time (0: no limit)."""
+    nr_performed: int
+    """EVT_ASYNC_OPS: the operations that it would perform at a time (0: no limit)."""
+    user_id_type: int
+    """EVT_USER_ID: what the fields hold, 1 to 5 (PS3.7 Annex D.3.3.7.1)."""
+    primary_field: bytes
+    """EVT_USER_ID: the user name, ticket, assertion or token."""
+    secondary_field: bytes | None
+    """EVT_USER_ID: the passcode, where the type has one."""
+    app_info: dict[Any, bytes]
+    """EVT_SOP_EXTENDED: the service class application information by SOP class UID."""
+    items: dict[Any, Any]
+    """EVT_SOP_COMMON: the common extended negotiation items by SOP class UID."""
+
+    _dataset: Dataset | None = None
+
+    def __init__(self, assoc: Any, event: EventType, attrs: dict[str, Any] | None = None) -> None:
+        self.assoc = assoc
+        self.event = event
+        self.timestamp = datetime.now()
+        if attrs:
+            if not _RESERVED.isdisjoint(attrs):
+                taken = ", ".join(sorted(_RESERVED.intersection(attrs)))
+                raise AttributeError(f"every Event has its own {taken}")
+            self.__dict__.update(attrs)
+
+    def _asked(self, parameter: str, *commands: Command) -> Message:
+        """Return the request, which has `parameter` if it is one of `commands`."""
+        request: Message | None = self.__dict__.get("request")
+        if request is None or request.command not in commands:
+            raise AttributeError(f"{self.event.name} has no {parameter}")
+        return request
+
+    def _decoded(self) -> Dataset:
+        if self._dataset is None:
+            payload = self.payload
+            if payload is None or not payload.size:
+                self._dataset = Dataset()
+            else:
+                ceiling = self.assoc.settings.inflate_ceiling
+                self._dataset = datasets.decode_for(payload, self.context.transfer_syntax, ceiling)
+        return self._dataset
+
+    def _stored(self) -> tuple[UID, UID]:
+        """Return the SOP class and instance of a C-STORE request, which never lacks them."""
+        request = self._asked("Data Set", Command.C_STORE_RQ)
+        assert request.AffectedSOPClassUID is not None
+        assert request.AffectedSOPInstanceUID is not None
+        return request.AffectedSOPClassUID, request.AffectedSOPInstanceUID
+
+    @property
+    def message_id(self) -> int:
+        """Any request: its Message ID."""
+        request: Message | None = self.__dict__.get("request")
+        if request is None or request.MessageID is None:
+            raise AttributeError(f"{self.event.name} has no Message ID")
+        return request.MessageID
+
+    @property
+    def is_cancelled(self) -> bool:
+        """C-FIND, C-GET, C-MOVE: whether the peer sent C-CANCEL since this was last read.
+
+        Reading it looks whether anything has come in, without waiting. It is True once for each
+        C-CANCEL, and False for what cannot be cancelled.
+        """
+        request: Message | None = self.__dict__.get("request")
+        if request is None:
+            return False
+        return bool(self.assoc.is_cancelled(request.MessageID))
+
+    @property
+    def peer_gone(self) -> bool:
+        """Whether the peer has aborted or the connection is lost, so that nobody awaits an answer.
+
+        Reading it looks whether anything has come in, without waiting.
+        """
+        return bool(self.assoc.peer_gone)
+
+    # C-STORE
+
+    @property
+    def dataset(self) -> Dataset:
+        """C-STORE: the dataset, decoded when first asked for; empty if none was sent."""
+        self._asked("Data Set", Command.C_STORE_RQ)
+        return self._decoded()
+
+    @property
+    def dataset_path(self) -> Path | None:
+        """C-STORE: the DICOM file that the dataset was received into; None if it was to none."""
+        self._asked("Data Set", Command.C_STORE_RQ)
+        payload = self.payload
+        # A spooled dataset is in a file too, but without file meta information: no DICOM file.
+        return payload.path if payload is not None and payload.offset else None
+
+    @property
+    def file_meta(self) -> FileMetaDataset:
+        """C-STORE: file meta information for the dataset (PS3.10 Section 7.1), new each time.
+
+        Its group length is 0; pydicom puts in the right one when it writes a file.
+        """
+        sop_class_uid, sop_instance_uid = self._stored()
+        return datasets.create_file_meta(
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            transfer_syntax=self.context.transfer_syntax,
+        )
+
+    def encoded_dataset(self, include_meta: bool = True) -> bytes:
+        """C-STORE: return the dataset as it was received, without decoding it.
+
+        Parameters
+        ----------
+        include_meta : bool, optional
+            Return a whole DICOM file (default): a zeroed preamble, its prefix and file meta
+            information before the dataset.
+        """
+        sop_class_uid, sop_instance_uid = self._stored()
+        payload = self.payload
+        if not include_meta:
+            return payload.getvalue() if payload is not None else b""
+        transfer_syntax = self.context.transfer_syntax
+        head = datasets.file_head(sop_class_uid, sop_instance_uid, transfer_syntax)
+        return b"".join((head, payload.view())) if payload is not None else head
+
+    # C-FIND, C-GET, C-MOVE
+
+    @property
+    def identifier(self) -> Dataset:
+        """C-FIND, C-GET, C-MOVE: the Identifier, decoded when first asked for."""
+        self._asked("Identifier", *_QUERIES)
+        return self._decoded()
+
+    @property
+    def move_destination(self) -> str | None:
+        """C-MOVE: the AE title to send to."""
+        return self._asked("Move Destination", Command.C_MOVE_RQ).MoveDestination
+
+    # N-services
+
+    @property
+    def attribute_identifiers(self) -> list[BaseTag]:
+        """N-GET: the tags asked for; empty for all of them."""
+        request = self._asked("Attribute Identifier List", Command.N_GET_RQ)
+        return request.AttributeIdentifierList or []
+
+    @property
+    def attribute_list(self) -> Dataset:
+        """N-CREATE: the Attribute List, decoded when first asked for; empty if none was sent."""
+        self._asked("Attribute List", Command.N_CREATE_RQ)
+        return self._decoded()
+
+    @property
+    def modification_list(self) -> Dataset:
+        """N-SET: the Modification List, decoded when first asked for."""
+        self._asked("Modification List", Command.N_SET_RQ)
+        return self._decoded()
+
+    @property
+    def action_type(self) -> int | None:
+        """N-ACTION: the Action Type ID."""
+        return self._asked("Action Type ID", Command.N_ACTION_RQ).ActionTypeID
+
+    @property
+    def action_information(self) -> Dataset:
+        """N-ACTION: the Action Information, decoded when first asked for; empty if none."""
+        self._asked("Action Information", Command.N_ACTION_RQ)
+        return self._decoded()
+
+    @property
+    def event_type(self) -> int | None:
+        """N-EVENT-REPORT: the Event Type ID."""
+        return self._asked("Event Type ID", Command.N_EVENT_REPORT_RQ).EventTypeID
+
+    @property
+    def event_information(self) -> Dataset:
+        """N-EVENT-REPORT: the Event Information, decoded when first asked for; empty if none."""
+        self._asked("Event Information", Command.N_EVENT_REPORT_RQ)
+        return self._decoded()
+
+
+_RESERVED = (frozenset(dir(Event)) | {"assoc", "event", "timestamp"}) - {"payload"}
+
+
+# --- What is done where nobody bound a handler ------------------------------------------------
+
+
+def _not_implemented(event: Event) -> Any:
+    raise NotImplementedError(f"no handler is bound to evt.{event.event.name}")
+
+
+def _succeed(event: Event) -> int:
+    return 0x0000
+
+
+def _negotiate_nothing(event: Event) -> dict[Any, Any]:
+    return {}
+
+
+_DEFAULT_HANDLERS: dict[InterventionEvent, Callable[[Event], Any]] = {
+    EVT_ASYNC_OPS: _not_implemented,
+    EVT_C_ECHO: _succeed,
+    EVT_C_FIND: _not_implemented,
+    EVT_C_GET: _not_implemented,
+    EVT_C_MOVE: _not_implemented,
+    EVT_C_STORE: _not_implemented,
+    EVT_N_ACTION: _not_implemented,
+    EVT_N_CREATE: _not_implemented,
+    EVT_N_DELETE: _not_implemented,
+    EVT_N_EVENT_REPORT: _not_implemented,
+    EVT_N_GET: _not_implemented,
+    EVT_N_SET: _not_implemented,
+    EVT_SOP_COMMON: _negotiate_nothing,
+    EVT_SOP_EXTENDED: _negotiate_nothing,
+    EVT_USER_ID: _not_implemented,
+}
+
+
+def get_default_handler(event: InterventionEvent) -> Callable[[Event], Any]:
+    """Return the handler that answers `event` where none is bound.
+
+    Most raise NotImplementedError: the services turn that into a failure status, and the
+    negotiation of user identity and asynchronous operations into no reply.
+    """
+    return _DEFAULT_HANDLERS[event]
+
+
+# --- Binding and dispatch ---------------------------------------------------------------------
+
+
+class Handlers:
+    """The handlers of one server or association, by event.
+
+    Safe to use from any thread: a change replaces the table, so that a dispatch that is going on
+    goes on with the handlers it began with.
+
+    Log handlers are bound like any other, and listed and unbound like any other, but count as
+    bound only while DEBUG is on for the "dicomwire" logger, when they have something to do. The
+    level is looked at by `arm`, not for each event.
+
+    Parameters
+    ----------
+    bindings : iterable of (event, handler) or (event, handler, args), optional
+        `handler` is called with the Event and, where there are `args`, with those after it.
+    log_handlers : iterable of (event, handler), optional
+        Handlers that do nothing but log at DEBUG level.
+    """
+
+    __slots__ = ("_all", "_live", "_lock", "_log_handlers", "_quiet")
+
+    def __init__(
+        self,
+        bindings: Iterable[EventHandlerType] | None = None,
+        log_handlers: Iterable[tuple[NotificationEvent, Handler]] = (),
+    ) -> None:
+        self._lock = Lock()
+        log_handlers = tuple(log_handlers)
+        self._log_handlers = tuple(handler for _, handler in log_handlers)
+        # What is bound; the same without log handlers; and whichever of the two is in force.
+        self._all: dict[EventType, tuple[Binding, ...]] = {}
+        self._quiet = self._live = self._all
+        for binding in (*log_handlers, *(bindings or ())):
+            self.bind(*binding)
+
+    def copy(self) -> Handlers:
+        """Return handlers that begin with the same bindings, for an association of a server."""
+        other = Handlers()
+        other._log_handlers = self._log_handlers
+        other._put(self._all)
+        return other
+
+    def bind(self, event: EventType, handler: Handler, args: HandlerArgs = None) -> None:
+        """Bind `handler` to `event`; an intervention's handler takes the place of the last one.
+
+        Raises
+        ------
+        TypeError
+            When `event` is no event, `handler` cannot be called, or `args` is no list or tuple.
+        """
+        _check(event)
+        if not callable(handler):
+            raise TypeError(f"a handler is callable, unlike {handler!r}")
+        if not isinstance(args, list | tuple | None):
+            raise TypeError(f"a handler's args are a list, not {type(args).__name__}")
+        binding = (handler, args)
+        with self._lock:
+            before = () if event.is_intervention else self._all.get(event, ())
+            if binding not in before:
+                self._put({**self._all, event: (*before, binding)})
+
+    def unbind(self, event: EventType, handler: Handler) -> None:
+        """Undo the binding of `handler` to `event`, if there is one."""
+        _check(event)
+        with self._lock:
+            rest = tuple(each for each in self._all.get(event, ()) if each[0] != handler)
+            table = {**self._all, event: rest}
+            if not rest:
+                del table[event]
+            self._put(table)
+
+    def get_handlers(self, event: EventType) -> list[Binding] | Binding:
+        """Return what is bound to `event`.
+
+        Returns
+        -------
+        list of (handler, args or None), or (handler, args or None)
+            All handlers of a notification event; the one handler of an intervention event.
+        """
+        _check(event)
+        bound = self._all.get(event, ())
+        if isinstance(event, NotificationEvent):
+            return list(bound)
+        return bound[0] if bound else (get_default_handler(event), None)
+
+    def get_events(self) -> list[EventType]:
+        """Return the events that have a handler, sorted by name."""
+        return sorted({*self._all, *_DEFAULT_HANDLERS}, key=lambda event: event.name)
+
+    def arm(self) -> None:
+        """Let log handlers count as bound, or not, as the logger's level is now.
+
+        To be called where messages begin to be served: it is cheap, but not free as `bound` is.
+        """
+        with self._lock:
+            self._choose()
+
+    def bound(self, event: EventType) -> bool:
+        """Return whether anything but a default handler would be called for `event`."""
+        return event in self._live
+
+    def notify(
+        self, assoc: Any, event: NotificationEvent, attrs: dict[str, Any] | None = None
+    ) -> None:
+        """Tell the handlers of `event`, if there are any; what they raise is logged."""
+        bound = self._live.get(event)
+        if bound is not None:
+            _tell(bound, Event(assoc, event, attrs))
+
+    def intervene(
+        self, assoc: Any, event: InterventionEvent, attrs: dict[str, Any] | None = None
+    ) -> Any:
+        """Return what the handler of `event` answers; what it raises is for the caller."""
+        bound = self._live.get(event)
+        binding = bound[0] if bound else (get_default_handler(event), None)
+        return _ask(binding, Event(assoc, event, attrs))
+
+    def _put(self, table: dict[EventType, tuple[Binding, ...]]) -> None:
+        self._all = table
+        self._quiet = {
+            event: kept
+            for event, bound in table.items()
+            if (kept := tuple(each for each in bound if each[0] not in self._log_handlers))
+        }
+        self._choose()
+
+    def _choose(self) -> None:
+        self._live = self._all if _LOGGER.isEnabledFor(logging.DEBUG) else self._quiet
+
+
+def _check(event: EventType) -> None:
+    if not isinstance(event, NotificationEvent | InterventionEvent):
+        raise TypeError(f"{event!r} is not one of the evt.EVT_ events")
+
+
+def _tell(bound: Iterable[Binding], event: Event) -> None:
+    for handler, args in bound:
+        try:
+            handler(event, *(args or ()))
+        except Exception:
+            name = getattr(handler, "__name__", repr(handler))
+            _LOGGER.exception("A handler of evt.%s failed: %s", event.event.name, name)
+
+
+def _ask(binding: Binding, event: Event) -> Any:
+    handler, args = binding
+    return handler(event, *(args or ()))
+
+
+def trigger(assoc: Any, event: EventType, attrs: dict[str, Any] | None = None) -> Any:
+    """Raise `event` on `assoc`, as the library does: call what is bound to it there.
+
+    Returns
+    -------
+    Any
+        What the handler of an intervention event answers (what it raises is raised here too);
+        None for a notification event.
+    """
+    what = Event(assoc, event, attrs)
+    bound = assoc.get_handlers(event)
+    if event.is_notification:
+        _tell(bound, what)
+        return None
+    return _ask(bound, what)

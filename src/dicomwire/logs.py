@@ -1,0 +1,329 @@
+"""What the library logs: its lines at INFO and above, and the dumps of PDUs and messages at DEBUG.
+
+Nothing that could identify a patient is logged above DEBUG, and no passcode or token at all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from dicomwire import datasets
+from dicomwire.events import (
+    EVT_DIMSE_RECV,
+    EVT_DIMSE_SENT,
+    EVT_PDU_RECV,
+    EVT_PDU_SENT,
+    Event,
+    NotificationEvent,
+)
+from dicomwire.protocol.command import CARRIED, Message
+from dicomwire.protocol.context import PresentationContext, Result, quick_uid
+from dicomwire.protocol.items import (
+    AsynchronousOperationsWindowNegotiation,
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+    MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
+    SOPClassCommonExtendedNegotiation,
+    SOPClassExtendedNegotiation,
+    UserIdentityNegotiation,
+    UserItem,
+)
+from dicomwire.protocol.pdu import (
+    Abort,
+    AssociateAC,
+    AssociateRJ,
+    AssociateRQ,
+    PDataTF,
+    ReleaseRP,
+    ReleaseRQ,
+)
+
+LOGGER = logging.getLogger("dicomwire")
+
+_WIDTH = 76
+_SHOWN_BYTES = 32
+
+
+class News(StrEnum):
+    """The lines by which people follow an association; each is logged as it stands."""
+
+    REQUESTING = "Requesting Association"
+    ACCEPTING = "Accepting Association"
+    REJECTING = "Rejecting Association"
+    ACCEPTED = "Association Accepted"
+    REJECTED = "Association Rejected"
+    RELEASING = "Releasing Association"
+    RELEASED = "Association Released"
+    ABORTING = "Aborting Association"
+    ABORTED = "Association Aborted"
+    CANNOT_CONNECT = "Association request failed: unable to connect to remote"
+    CANNOT_OPEN = "TCP Initialisation Error"
+    ACSE_TIMEOUT = "ACSE timeout reached while waiting for response"
+    DIMSE_TIMEOUT = "DIMSE timeout reached while waiting for message"
+
+
+def debug_logger() -> None:
+    """Log everything that dicomwire does to standard error, in place of its other handlers."""
+    for handler in list(LOGGER.handlers):
+        LOGGER.removeHandler(handler)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname).1s: %(message)s"))
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.DEBUG)
+
+
+def escaped(text: str) -> str:
+    """Return `text` from a peer so that it stays on its line and cannot steer a terminal.
+
+    Whatever is not printable (controls, line ends, changes of writing direction, lone surrogates)
+    becomes a Python escape such as ``\\x1b``.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
+        for each in text
+    )
+
+
+def log_identifier(title: str, identifier: Dataset) -> None:
+    """Log the Identifier of a C-FIND, C-GET or C-MOVE, which holds patient data: at DEBUG."""
+    if LOGGER.isEnabledFor(logging.DEBUG):
+        _log_block(title, datasets.pretty_dataset(identifier))
+
+
+# --- The handlers -----------------------------------------------------------------------------
+
+
+def standard_pdu_recv_handler(event: Event) -> None:
+    """Log a PDU that came in (EVT_PDU_RECV)."""
+    _log_pdu("INCOMING", event)
+
+
+def standard_pdu_sent_handler(event: Event) -> None:
+    """Log a PDU that went out (EVT_PDU_SENT)."""
+    _log_pdu("OUTGOING", event)
+
+
+def standard_dimse_recv_handler(event: Event) -> None:
+    """Log the command set of a message that came in (EVT_DIMSE_RECV)."""
+    _log_message("INCOMING", event)
+
+
+def standard_dimse_sent_handler(event: Event) -> None:
+    """Log the command set of a message that went out (EVT_DIMSE_SENT)."""
+    _log_message("OUTGOING", event)
+
+
+DEFAULT_LOG_HANDLERS: list[tuple[NotificationEvent, Callable[[Event], None]]] = [
+    (EVT_DIMSE_RECV, standard_dimse_recv_handler),
+    (EVT_DIMSE_SENT, standard_dimse_sent_handler),
+    (EVT_PDU_RECV, standard_pdu_recv_handler),
+    (EVT_PDU_SENT, standard_pdu_sent_handler),
+]
+"""The `log_handlers` of `Handlers`, unless `Settings.log_pdus` is off."""
+
+
+def _log_block(title: str, lines: Iterable[str]) -> None:
+    LOGGER.debug(f" {title} ".center(_WIDTH, "="))
+    for line in lines:
+        LOGGER.debug(escaped(line))
+    LOGGER.debug(f" END {title.partition(' ')[2]} ".center(_WIDTH, "="))
+
+
+def _log_pdu(direction: str, event: Event) -> None:
+    if not LOGGER.isEnabledFor(logging.DEBUG):
+        return
+    pdu = event.pdu
+    if isinstance(pdu, PDataTF):  # there may be very many: one line
+        values = "; ".join(_value(*each) for each in pdu.values)
+        LOGGER.debug(f"{direction} P-DATA-TF PDU: {values}")
+    else:
+        name, lines = _PDUS[type(pdu)]
+        _log_block(f"{direction} {name} PDU", lines(pdu, event.assoc))
+
+
+def _log_message(direction: str, event: Event) -> None:
+    if not LOGGER.isEnabledFor(logging.DEBUG):
+        return
+    _log_block(f"{direction} DIMSE MESSAGE", _message_lines(event.message, event))
+
+
+# --- Their lines ------------------------------------------------------------------------------
+
+
+def _field(name: str, value: object) -> str:
+    return f"{name:<24}: {value}"
+
+
+def _uid(uid: UID | None) -> str:
+    """Return `uid` with its name in front, where it has one."""
+    if uid is None:
+        return "(none)"
+    name = quick_uid(uid).name  # programs may have set mere text
+    return str(uid) if name == uid else f"{name} ({uid})"
+
+
+def _hex(data: bytes | None) -> str:
+    """Return the beginning of `data` in hexadecimal, and how long it is."""
+    data = data or b""
+    more = " ..." if len(data) > _SHOWN_BYTES else ""
+    return f"{data[:_SHOWN_BYTES].hex(' ')}{more} ({len(data)} bytes)"
+
+
+def _value(context_id: int, control: int, data: bytes) -> str:
+    """Return a presentation data value in words (PS3.8 Annex E.2)."""
+    kind = "command" if control & 1 else "dataset"
+    last = ", last" if control & 2 else ""
+    return f"context {context_id}, {kind}{last}, {len(data)} bytes"
+
+
+def _request_lines(pdu: AssociateRQ, assoc: Any) -> Iterator[str]:
+    yield "Request Parameters"
+    yield from _associate_lines(pdu)
+    for context in pdu.presentation_contexts:
+        yield f"Presentation context {context.context_id}: {_uid(context.abstract_syntax)}"
+        for syntax in context.transfer_syntax:
+            yield f"    {_uid(syntax)}"
+
+
+def _accept_lines(pdu: AssociateAC, assoc: Any) -> Iterator[str]:
+    yield "Accept Parameters"
+    yield from _associate_lines(pdu)
+    proposed = _proposed(assoc)
+    for context in pdu.presentation_contexts:
+        abstract_syntax = context.abstract_syntax or proposed.get(context.context_id)
+        yield f"Presentation context {context.context_id}: {_uid(abstract_syntax)}"
+        yield f"    {_outcome(context)}"
+
+
+def _proposed(assoc: Any) -> dict[int | None, UID | None]:
+    """Return what the contexts were proposed for, which an answer does not repeat on the wire."""
+    request = getattr(getattr(assoc, "requestor", None), "primitive", None)
+    if not isinstance(request, AssociateRQ):
+        return {}
+    return {each.context_id: each.abstract_syntax for each in request.presentation_contexts}
+
+
+def _outcome(context: PresentationContext) -> str:
+    if context.result == Result.ACCEPTANCE:
+        return f"accepted, {_uid(context.transfer_syntax[0])}"
+    return f"rejected, {context.status}"
+
+
+def _associate_lines(pdu: AssociateRQ | AssociateAC) -> Iterator[str]:
+    yield _field("Calling AE title", pdu.calling_ae_title)
+    yield _field("Called AE title", pdu.called_ae_title)
+    yield _field("Application context", _uid(pdu.application_context_name))
+    for item in pdu.user_information:
+        yield _field(*_item(item))
+
+
+def _item(item: UserItem) -> tuple[str, str]:
+    """Return name and value of a user information item (PS3.7 Annex D.3.3)."""
+    match item:
+        case MaximumLengthNotification():
+            return "Maximum PDU length", str(item.maximum_length_received or "unlimited")
+        case ImplementationClassUIDNotification():
+            return "Implementation class", _uid(item.implementation_class_uid)
+        case ImplementationVersionNameNotification():
+            return "Implementation version", item.implementation_version_name or ""
+        case AsynchronousOperationsWindowNegotiation():
+            invoked = item.maximum_number_operations_invoked or "any number"
+            performed = item.maximum_number_operations_performed or "any number"
+            return "Asynchronous operations", f"{invoked} invoked, {performed} performed"
+        case SCP_SCU_RoleSelectionNegotiation():
+            roles = f"SCU {_yes(item.scu_role)}, SCP {_yes(item.scp_role)}"
+            return "Role selection", f"{roles}, {_uid(item.sop_class_uid)}"
+        case SOPClassExtendedNegotiation():
+            information = _hex(item.service_class_application_information)
+            return "Extended negotiation", f"{_uid(item.sop_class_uid)}: {information}"
+        case SOPClassCommonExtendedNegotiation():
+            service = _uid(item.service_class_uid)
+            return "Common extended", f"{_uid(item.sop_class_uid)}, service class {service}"
+        case UserIdentityNegotiation():
+            return "User identity", _identity(item)
+
+
+def _yes(role: bool | None) -> str:
+    return "yes" if role else "no"
+
+
+_IDENTITIES = {
+    1: "user name",
+    2: "user name and passcode",
+    3: "Kerberos ticket",
+    4: "SAML assertion",
+    5: "JSON web token",
+}
+
+
+def _identity(item: UserIdentityNegotiation) -> str:
+    """Describe `item` without what it proves the identity by: that would be a secret in a log."""
+    if item.server_response is not None:
+        return f"confirmed, {len(item.server_response)} bytes of response"
+    kind = _IDENTITIES.get(item.user_identity_type or 0, f"type {item.user_identity_type}")
+    answer = ", response requested" if item.positive_response_requested else ""
+    return f"{kind}{answer}"
+
+
+def _reject_lines(pdu: AssociateRJ, assoc: Any) -> Iterator[str]:
+    yield _field("Result", pdu.result_str)
+    yield _field("Source", pdu.source_str)
+    yield _field("Reason", pdu.reason_str)
+
+
+def _abort_lines(pdu: Abort, assoc: Any) -> Iterator[str]:
+    yield _field("Source", pdu.source_str)
+    yield _field("Reason", pdu.reason_str)
+
+
+def _no_lines(pdu: ReleaseRQ | ReleaseRP, assoc: Any) -> Iterator[str]:
+    return iter(())
+
+
+_PDUS: dict[type, tuple[str, Callable[[Any, Any], Iterator[str]]]] = {
+    AssociateRQ: ("A-ASSOCIATE-RQ", _request_lines),
+    AssociateAC: ("A-ASSOCIATE-AC", _accept_lines),
+    AssociateRJ: ("A-ASSOCIATE-RJ", _reject_lines),
+    ReleaseRQ: ("A-RELEASE-RQ", _no_lines),
+    ReleaseRP: ("A-RELEASE-RP", _no_lines),
+    Abort: ("A-ABORT", _abort_lines),
+}
+
+_PRIORITIES = {0: "medium", 1: "high", 2: "low"}
+
+
+def _message_lines(message: Message, event: Event) -> Iterator[str]:
+    yield _field("Message", message.name)
+    context_id: int | None = getattr(event, "context_id", None)
+    if context_id is not None:
+        yield _field("Presentation context", context_id)
+    carried = CARRIED[message.command]
+    for keyword in (*carried.required, *carried.optional):
+        value = getattr(message, keyword)
+        if value is not None:
+            yield _field(keyword, _element(keyword, value))
+    # Debug logs are searched for the name of the call that reads such a thing.
+    yield _field("Command set", "implicit VR little endian, as for pydicom.read_dataset()")
+    yield _field("Dataset", "present" if message.has_dataset else "none")
+
+
+def _element(keyword: str, value: Any) -> str:
+    """Return the value of a command element as people write it."""
+    if keyword == "Status":
+        return f"0x{value:04X}"
+    if keyword == "Priority":
+        return _PRIORITIES.get(value, str(value))
+    if keyword.endswith("UID"):
+        return _uid(value)
+    if isinstance(value, list):
+        return " ".join(str(tag) for tag in value)
+    return str(value)

@@ -1,0 +1,605 @@
+"""Where the bytes of a dataset come from when it is sent, and where they go when it is received.
+
+Nothing here knows of a socket or of what the bytes mean. File names are made here or given by the
+program, never by a peer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import mmap
+import os
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from dicomwire.datasets import FileHead, parse_file_meta
+from dicomwire.errors import DicomwireError
+
+Buffer = bytes | bytearray | memoryview
+
+_MOST_BUFFERS = 1024
+"""How many buffers one readv or writev takes: IOV_MAX of Linux, macOS and the BSDs."""
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
+
+class SinkFull(DicomwireError, OSError):
+    """A dataset is larger than its sink may take, whatever room there is."""
+
+    status = 0xA700
+    """Refused: Out of Resources (PS3.4 Table B.2-1)."""
+
+    def __init__(self, ceiling: int) -> None:
+        super().__init__(errno.EFBIG, f"the dataset has more than {ceiling} bytes")
+
+
+def _transfer(operation: Callable[[Sequence[Buffer]], int], buffers: Sequence[Buffer]) -> int:
+    """Hand all of `buffers` to a readv or a writev, which may do less than asked, or nothing.
+
+    Returns the number of bytes done, which are all unless `operation` returned 0.
+    """
+    done = 0
+    for start in range(0, len(buffers), _MOST_BUFFERS):
+        rest = _after(buffers[start : start + _MOST_BUFFERS], 0)
+        while rest:
+            count = operation(rest)
+            if not count:
+                return done
+            done += count
+            rest = _after(rest, count)
+    return done
+
+
+def _after(buffers: Sequence[Buffer], count: int) -> Sequence[Buffer]:
+    """Return what is left of `buffers` after their first `count` bytes; it begins with a byte."""
+    for index, buffer in enumerate(buffers):
+        if count < len(buffer):
+            if not count:
+                return buffers[index:] if index else buffers
+            return [memoryview(buffer)[count:], *buffers[index + 1 :]]
+        count -= len(buffer)
+    return ()
+
+
+# --- Sources ----------------------------------------------------------------------------------
+
+
+class Source(Protocol):
+    """The bytes of a dataset that is to be sent."""
+
+    length: int
+    """How many bytes there are in all."""
+
+    def readinto(self, buffers: list[memoryview]) -> int:
+        """Fill `buffers` in their order; return the number of bytes, all but at the end.
+
+        Raises
+        ------
+        OSError, EOFError
+            When `length` bytes cannot be had after all.
+        """
+
+    def close(self) -> None:
+        """Let go of what is open."""
+
+
+class BytesSource:
+    """A dataset in memory."""
+
+    __slots__ = ("_position", "_view", "length")
+
+    def __init__(self, data: Buffer) -> None:
+        self._view = memoryview(data)
+        self._position = 0
+        self.length = len(self._view)
+
+    def readinto(self, buffers: list[memoryview]) -> int:
+        """Fill `buffers`; see `Source`."""
+        start = self._position
+        for buffer in buffers:
+            part = self._view[self._position : self._position + len(buffer)]
+            buffer[: len(part)] = part
+            self._position += len(part)
+        return self._position - start
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
+
+
+class FileSource:
+    """A file from `offset` (bytes) to the end that it has when it is opened.
+
+    Raises
+    ------
+    OSError
+        When it cannot be opened.
+    EOFError
+        When it ends before `offset`.
+    """
+
+    __slots__ = ("_file", "_position", "_remaining", "length")
+
+    def __init__(self, path: str | os.PathLike[str], offset: int = 0) -> None:
+        self._begin(io.FileIO(path), offset)
+
+    @classmethod
+    def of_dicom_file(cls, path: str | os.PathLike[str]) -> tuple[FileHead, FileSource]:
+        """Return what the file meta information at `path` says, and a source of the dataset.
+
+        Raises
+        ------
+        OSError
+            When it cannot be read.
+        FileFormatError
+            When it is no DICOM file.
+        """
+        file = io.FileIO(path)
+        try:
+            head = parse_file_meta(file)
+            source = cls.__new__(cls)
+            source._begin(file, head.offset)
+        except BaseException:
+            file.close()
+            raise
+        return head, source
+
+    def _begin(self, file: io.FileIO, offset: int) -> None:
+        self._file = file
+        self._position = offset
+        self.length = self._remaining = os.fstat(file.fileno()).st_size - offset
+        if self.length < 0:
+            file.close()
+            raise EOFError(f"{file.name!r} ends before byte {offset}")
+
+    def readinto(self, buffers: list[memoryview]) -> int:
+        """Fill `buffers`; see `Source`."""
+        asked = sum(map(len, buffers))
+        if asked > self._remaining:
+            asked = self._remaining
+            buffers = _first(buffers, asked)
+        done = _transfer(self._read, buffers)
+        self._remaining -= done
+        if done < asked:
+            raise EOFError(f"{self._file.name!r} became shorter while it was read")
+        return done
+
+    def _read(self, buffers: Sequence[Buffer]) -> int:
+        if hasattr(os, "preadv"):
+            count = os.preadv(self._file.fileno(), buffers, self._position)
+        else:
+            self._file.seek(self._position)
+            count = self._file.readinto(buffers[0])
+        self._position += count
+        return count
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _first(buffers: list[memoryview], count: int) -> list[memoryview]:
+    """Return the first `count` bytes of `buffers`."""
+    kept = []
+    for buffer in buffers:
+        kept.append(buffer[:count])
+        count -= len(kept[-1])
+    return kept
+
+
+# --- Payloads ---------------------------------------------------------------------------------
+
+
+class Payload(ABC):
+    """A dataset as it was received.
+
+    Attributes
+    ----------
+    size : int
+        How many bytes it has.
+    path : Path or None
+        The file it is in; None for memory.
+    offset : int
+        Where in that file it begins; not 0 where that is a DICOM file.
+    """
+
+    __slots__ = ("_dicom_file", "_directory", "size")
+
+    offset = 0
+
+    def __init__(self, size: int, directory: str | None) -> None:
+        self.size = size
+        self._directory = directory
+        self._dicom_file: str | None = None
+
+    @property
+    @abstractmethod
+    def path(self) -> Path | None:
+        """The file that the dataset is in; None for memory."""
+
+    @abstractmethod
+    def view(self) -> memoryview:
+        """Return the bytes; those of a file are mapped, not read."""
+
+    @abstractmethod
+    def open(self) -> BinaryIO:
+        """Return a file that is positioned at the dataset."""
+
+    def getvalue(self) -> bytes:
+        """Return the bytes."""
+        return self.view().tobytes()
+
+    def dicom_file(self, head: bytes) -> Path:
+        """Return a DICOM file of the dataset; `head` is what to begin one with if there is none.
+
+        One that is made here goes with `discard`.
+        """
+        path = self.path
+        if self.offset and path is not None:
+            return path
+        if self._dicom_file is None:
+            file = _spool_file(self._directory)
+            try:
+                file.write([head, self.view()])
+            except BaseException:
+                file.remove()
+                raise
+            file.close()
+            self._dicom_file = file.path
+        return Path(self._dicom_file)
+
+    def discard(self) -> None:
+        """Remove temporary files. It never raises, and what is in memory stays."""
+        if self._dicom_file is not None:
+            _unlink(self._dicom_file)
+            self._dicom_file = None
+
+
+class MemoryPayload(Payload):
+    """A dataset in memory, in the pieces that it came in until it is asked for."""
+
+    __slots__ = ("_chunks",)
+
+    path = None
+
+    def __init__(self, chunks: list[bytes], size: int, directory: str | None = None) -> None:
+        super().__init__(size, directory)
+        self._chunks = chunks
+
+    def getvalue(self) -> bytes:
+        """Return the bytes."""
+        if len(self._chunks) != 1:
+            self._chunks = [b"".join(self._chunks)]
+        return self._chunks[0]
+
+    def view(self) -> memoryview:
+        """Return the bytes."""
+        return memoryview(self.getvalue())
+
+    def open(self) -> BinaryIO:
+        """Return the bytes as a file."""
+        return io.BytesIO(self.getvalue())
+
+
+class FilePayload(Payload):
+    """A dataset in a file, which goes with `discard` if it is temporary."""
+
+    __slots__ = ("_is_temporary", "_path", "_view", "offset")
+
+    def __init__(
+        self,
+        path: str,
+        offset: int,
+        size: int,
+        is_temporary: bool = False,
+        directory: str | None = None,
+    ) -> None:
+        super().__init__(size, directory)
+        self.offset = offset
+        self._path = path
+        self._is_temporary = is_temporary
+        self._view: memoryview | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self._path)
+
+    def view(self) -> memoryview:
+        """Return the bytes, mapped."""
+        if self._view is None:
+            if not self.size:
+                return memoryview(b"")
+            with io.FileIO(self._path) as file:
+                mapped = mmap.mmap(file.fileno(), self.offset + self.size, access=mmap.ACCESS_READ)
+            self._view = memoryview(mapped)[self.offset :]
+        return self._view
+
+    def open(self) -> BinaryIO:
+        """Return the file, positioned at the dataset."""
+        file = open(self._path, "rb")
+        file.seek(self.offset)
+        return file
+
+    def discard(self) -> None:
+        """Remove temporary files."""
+        super().discard()
+        self._view = None
+        if self._is_temporary:
+            _unlink(self._path)
+
+
+# --- Sinks ------------------------------------------------------------------------------------
+
+
+class Sink(Protocol):
+    """Takes the dataset of one message. In the end call `finish`, or `discard`, which may follow.
+
+    Raises
+    ------
+    OSError
+        From `write` and `finish`, when it cannot be kept: `SinkFull`, or the file system's.
+    """
+
+    def write(self, chunks: list[memoryview]) -> None:
+        """Take the next bytes; nothing of `chunks` is kept after the call."""
+
+    def finish(self) -> Payload:
+        """Return the dataset, which is complete."""
+
+    def discard(self) -> None:
+        """Let go of all that was written. It never raises."""
+
+
+class DiscardSink:
+    """Keeps nothing."""
+
+    __slots__ = ()
+
+    def write(self, chunks: list[memoryview]) -> None:
+        """Do nothing."""
+
+    def finish(self) -> Payload:
+        """Return a payload without bytes."""
+        return MemoryPayload([], 0)
+
+    def discard(self) -> None:
+        """Do nothing."""
+
+
+class MemorySink:
+    """Keeps a dataset of up to `ceiling` bytes in memory (None: of any size)."""
+
+    __slots__ = ("_ceiling", "_chunks", "_size")
+
+    def __init__(self, ceiling: int | None) -> None:
+        self._ceiling = ceiling
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def write(self, chunks: list[memoryview]) -> None:
+        """Copy `chunks`."""
+        self._size = _grown(self._size, chunks, self._ceiling)
+        self._chunks += map(bytes, chunks)
+
+    def finish(self) -> Payload:
+        """Return the dataset."""
+        return MemoryPayload(self._chunks, self._size)
+
+    def discard(self) -> None:
+        """Let go of the memory."""
+        self._chunks = []
+
+
+class SpoolSink:
+    """Keeps a dataset in memory up to `threshold` bytes, a larger one in a temporary file.
+
+    Parameters
+    ----------
+    ceiling : int or None
+        The most bytes taken.
+    directory : str or None
+        For the temporary file; None for the system's.
+    head : bytes
+        What the file is to begin with, so that it is a DICOM file.
+    """
+
+    __slots__ = ("_ceiling", "_chunks", "_directory", "_file", "_head", "_size", "_threshold")
+
+    def __init__(
+        self,
+        threshold: int,
+        ceiling: int | None = None,
+        directory: str | os.PathLike[str] | None = None,
+        head: bytes = b"",
+    ) -> None:
+        self._threshold = threshold
+        self._ceiling = ceiling
+        self._directory = None if directory is None else os.fspath(directory)
+        self._head = head
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._file: _NewFile | None = None
+
+    def write(self, chunks: list[memoryview]) -> None:
+        """Copy `chunks` or write them to the file."""
+        self._size = _grown(self._size, chunks, self._ceiling)
+        if self._file is None:
+            if self._size <= self._threshold:
+                self._chunks += map(bytes, chunks)
+                return
+            self._file = _spool_file(self._directory)
+            self._file.write([self._head, *self._chunks])
+            self._chunks = []
+        self._file.write(chunks)
+
+    def finish(self) -> Payload:
+        """Return the dataset."""
+        if self._file is None:
+            return MemoryPayload(self._chunks, self._size, self._directory)
+        self._file.close()
+        return FilePayload(self._file.path, len(self._head), self._size, True, self._directory)
+
+    def discard(self) -> None:
+        """Remove the file."""
+        self._chunks = []
+        if self._file is not None:
+            self._file.remove()
+
+
+class FileSink:
+    """Writes a DICOM file under a hidden temporary name, renamed when it is complete.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Where the file is to be; it must exist.
+    name : str or None
+        The name of the file; None for one made of random digits, which no other file has.
+    head : bytes
+        What the file begins with; see `datasets.file_head`.
+    ceiling : int or None
+        The most bytes taken.
+    exclusive : bool
+        True leaves a file of the same name alone (`finish` raises FileExistsError), False
+        replaces it.
+
+    Raises
+    ------
+    ValueError
+        When `name` is not a plain file name.
+    OSError
+        When no file can be made in `directory`.
+    """
+
+    __slots__ = ("_ceiling", "_exclusive", "_file", "_head", "_pending", "_size", "_target")
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        name: str | None = None,
+        head: bytes = b"",
+        ceiling: int | None = None,
+        *,
+        exclusive: bool = False,
+    ) -> None:
+        token = os.urandom(16).hex()
+        folder = os.fspath(directory)
+        self._target = os.path.join(folder, f"{token}.dcm" if name is None else plain_name(name))
+        self._ceiling = ceiling
+        self._exclusive = exclusive
+        self._head = self._pending = head
+        self._size = 0
+        self._file = _NewFile(os.path.join(folder, f".{token}.part"), 0o666)
+
+    def write(self, chunks: list[memoryview]) -> None:
+        """Write `chunks` to the file."""
+        self._size = _grown(self._size, chunks, self._ceiling)
+        if self._pending:
+            self._file.write([self._pending, *chunks])
+            self._pending = b""
+        else:
+            self._file.write(chunks)
+
+    def finish(self) -> Payload:
+        """Give the file its name, and return the dataset in it, which is there to stay."""
+        self.write([])
+        self._file.publish(self._target, self._exclusive)
+        return FilePayload(self._target, len(self._head), self._size)
+
+    def discard(self) -> None:
+        """Remove the file, unless it is finished."""
+        self._file.remove()
+
+
+def plain_name(name: str) -> str:
+    """Return `name` if it can only be that of a file in the directory it is used in.
+
+    Raises
+    ------
+    ValueError
+        When it is empty, "." or "..", or has a separator of any system or a NUL in it.
+    """
+    if name in ("", ".", "..") or not {"/", "\\", "\0"}.isdisjoint(name):
+        raise ValueError(f"not a plain file name: {name!r}")
+    if os.path.basename(name) != name:  # Windows: the drive in "c:name"
+        raise ValueError(f"not a plain file name: {name!r}")
+    return name
+
+
+def _grown(size: int, chunks: list[memoryview], ceiling: int | None) -> int:
+    size += sum(map(len, chunks))
+    if ceiling is not None and size > ceiling:
+        raise SinkFull(ceiling)
+    return size
+
+
+class _NewFile:
+    """A file that was not there before, open for writing."""
+
+    __slots__ = ("_descriptor", "_is_published", "path")
+
+    def __init__(self, path: str, mode: int) -> None:
+        self._descriptor = os.open(path, _NEW_FILE, mode)
+        self._is_published = False
+        self.path = path
+
+    def write(self, buffers: Sequence[Buffer]) -> None:
+        """Write all of `buffers`."""
+        _transfer(self._write, buffers)
+
+    def _write(self, buffers: Sequence[Buffer]) -> int:
+        if hasattr(os, "writev"):
+            count = os.writev(self._descriptor, buffers)
+        else:
+            count = os.write(self._descriptor, buffers[0])
+        if not count:
+            raise OSError(errno.EIO, "nothing could be written", self.path)
+        return count
+
+    def close(self) -> None:
+        """Close the file; what the system could not write comes up here at the latest."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def publish(self, target: str, exclusive: bool) -> None:
+        """Close the file and rename it, over a file of that name unless `exclusive`."""
+        self.close()
+        if not exclusive:
+            os.replace(self.path, target)
+        else:
+            _rename_exclusively(self.path, target)
+        self._is_published = True
+
+    def remove(self) -> None:
+        """Close and remove the file, unless it was published. Never raises."""
+        with contextlib.suppress(OSError):
+            self.close()
+        if not self._is_published:
+            _unlink(self.path)
+
+
+def _rename_exclusively(path: str, target: str) -> None:
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: take the name first
+        os.close(os.open(target, _NEW_FILE, 0o666))
+        os.replace(path, target)
+    else:
+        os.unlink(path)
+
+
+def _spool_file(directory: str | None) -> _NewFile:
+    folder = tempfile.gettempdir() if directory is None else directory
+    return _NewFile(os.path.join(folder, f"dicomwire-{os.urandom(16).hex()}.dcm"), 0o600)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)

@@ -1,0 +1,335 @@
+"""One association, from connection to close, without doing any I/O (PS3.8 Section 9).
+
+Bytes go in by `receive_data`, what they mean comes out of `next_event`; every other method returns
+nothing and leaves the bytes to be sent in `data_to_send`. Whoever drives it owns socket and clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from dicomwire.errors import AbortReason, AbortSource, LocalProtocolError, RemoteProtocolError
+from dicomwire.protocol.command import Message
+from dicomwire.protocol.dimse import Assembler, Packer, PDUCollector, pack_command, unpack_pdus
+from dicomwire.protocol.events import (
+    AssociateAccepted,
+    AssociateRejected,
+    AssociateRequested,
+    CommandReceived,
+    ConnectionClosed,
+    DataReceived,
+    Event,
+    PeerAborted,
+    ProtocolViolated,
+    ReleaseConfirmed,
+    ReleaseRequested,
+)
+from dicomwire.protocol.framing import Fragment, Frame, Framer
+from dicomwire.protocol.limits import Limits
+from dicomwire.protocol.pdu import (
+    PDU,
+    Abort,
+    AssociateAC,
+    AssociateRJ,
+    AssociateRQ,
+    PDUType,
+    ReleaseRP,
+    ReleaseRQ,
+    decode_pdu,
+)
+from dicomwire.protocol.states import TRANSITIONS, Action, Role, State, Trigger
+
+_RECEIVED = {
+    PDUType.ASSOCIATE_RQ: Trigger.RQ_RECEIVED,
+    PDUType.ASSOCIATE_AC: Trigger.AC_RECEIVED,
+    PDUType.ASSOCIATE_RJ: Trigger.RJ_RECEIVED,
+    PDUType.P_DATA_TF: Trigger.DATA_RECEIVED,
+    PDUType.RELEASE_RQ: Trigger.RELEASE_RQ_RECEIVED,
+    PDUType.RELEASE_RP: Trigger.RELEASE_RP_RECEIVED,
+    PDUType.ABORT: Trigger.ABORT_RECEIVED,
+}
+_DATA_STATES = (State.ESTABLISHED, State.AWAITING_RELEASE_REPLY)
+_OVER = (State.IDLE, State.AWAITING_CLOSE)
+_AGREED = (State.COLLISION_REQUESTOR_LOCAL, State.COLLISION_ACCEPTOR_LOCAL)
+"""Where the peer's release awaits the answer of a program that asked for the release itself."""
+_SENDING = frozenset(
+    {
+        Action.AE_2,
+        Action.AE_7,
+        Action.AE_8,
+        Action.AR_1,
+        Action.AR_4,
+        Action.AR_9,
+        Action.AA_1,
+        Action.AA_7,
+        Action.AA_8,
+    }
+)
+"""The actions that send a PDU which is not P-DATA-TF."""
+_VIOLATIONS = (Action.AA_1, Action.AA_8)
+"""The actions that end an association because of what came. AA-7 comes after the end."""
+
+_PEER_ABORTING = (Action.AA_2, Action.AA_3)
+
+
+class Observer(Protocol):
+    """Is shown what passes; nothing is formed for it while there is none.
+
+    A P-DATA-TF PDU makes its step when it begins, and is shown when all of it was received.
+    """
+
+    def pdu_received(self, pdu: PDU) -> None:
+        """Called with each PDU received."""
+
+    def pdu_sent(self, pdu: PDU) -> None:
+        """Called with each PDU that is about to be sent."""
+
+    def transition(self, state: State, trigger: Trigger, action: Action, following: State) -> None:
+        """Called with each step of the state machine."""
+
+
+class AssociationProtocol:
+    """The Upper Layer and the message layer of one association.
+
+    Attributes
+    ----------
+    state : State
+    role : Role
+    accepted_ids : frozenset[int]
+        Presentation contexts that messages may use; the driver sets it after negotiation.
+    maximum_length : int
+        The greatest PDU that the peer receives (0: no maximum); the driver sets it too.
+    """
+
+    def __init__(
+        self, role: Role, limits: Limits | None = None, observer: Observer | None = None
+    ) -> None:
+        self.role = role
+        self.state = State.IDLE
+        self.accepted_ids: frozenset[int] = frozenset()
+        self.maximum_length = 0
+        self._limits = limits or Limits()
+        self._framer = Framer(self._limits)
+        self._assembler = Assembler(self._limits)
+        self._events: deque[Event] = deque()
+        self._out: list[bytes] = []
+        self._deaf = False  # after a PDU that cannot be parsed, the rest of the stream is noise
+        self.observe(observer)
+
+    def observe(self, observer: Observer | None) -> None:
+        """Show what passes from now on to `observer`, or to nobody."""
+        self._observer = observer
+        self._collector = PDUCollector()
+        self._set_announcement()
+
+    # What the program wants
+
+    def connecting(self) -> None:
+        """Note that a transport connection is being opened (requestor)."""
+        self._step(Trigger.ASSOCIATE_REQUEST)
+
+    def connected(self, request: AssociateRQ | None = None) -> None:
+        """Note that the connection is open; the requestor then sends `request`."""
+        if request is None:
+            self._step(Trigger.CONNECTION_INDICATED)
+        else:
+            self._step(Trigger.CONNECTION_CONFIRMED, request)
+
+    def accept(self, answer: AssociateAC) -> None:
+        """Answer the peer's request with A-ASSOCIATE-AC."""
+        self._step(Trigger.ACCEPT, answer)
+
+    def reject(self, answer: AssociateRJ) -> None:
+        """Answer the peer's request with A-ASSOCIATE-RJ."""
+        self._step(Trigger.REJECT, answer)
+
+    def release(self) -> None:
+        """Ask the peer to release the association."""
+        self._step(Trigger.RELEASE_REQUEST, ReleaseRQ())
+
+    def respond_release(self) -> None:
+        """Agree to the release that the peer asked for."""
+        self._step(Trigger.RELEASE_RESPONSE, ReleaseRP())
+
+    def abort(
+        self,
+        source: AbortSource = AbortSource.SERVICE_USER,
+        reason: AbortReason = AbortReason.NOT_SPECIFIED,
+    ) -> None:
+        """End the association at once; what was still to be sent is dropped."""
+        if self._step(Trigger.ABORT_REQUEST, Abort(source, reason)) is Action.AA_1:
+            del self._out[:-1]
+
+    # Messages
+
+    def pack(self, context_id: int, message: Message) -> bytes:
+        """Return the PDUs of the command set of `message`, to be sent by the caller."""
+        return pack_command(context_id, message, self.maximum_length)
+
+    def packer(self, buffer: memoryview, context_id: int, command: bytes) -> Packer:
+        """Return what lays out `command` (from `pack`) and the dataset after it in `buffer`."""
+        return Packer(buffer, context_id, self.maximum_length, command)
+
+    def check_data(self, packed: memoryview) -> None:
+        """Take notice of packed PDUs that are about to be sent.
+
+        Raises
+        ------
+        LocalProtocolError
+            When there is no association that could carry them.
+        """
+        self._step(Trigger.DATA_REQUEST)
+        if self._observer is not None:
+            for pdu in unpack_pdus(packed):
+                self._observer.pdu_sent(pdu)
+
+    # What comes from outside
+
+    def receive_data(self, data: memoryview | bytes) -> None:
+        """Take received bytes; call `next_event` until it returns None before the next ones."""
+        if not self._deaf:
+            self._framer.feed(data)
+
+    def connection_lost(self) -> None:
+        """Note that the transport connection ended."""
+        if self._step(Trigger.CONNECTION_CLOSED) is Action.AA_4:
+            self._events.append(ConnectionClosed())
+
+    def artim_expired(self) -> None:
+        """Note that the ARTIM timer ran out (PS3.8 Section 9.1.5); the connection is to close."""
+        self._step(Trigger.ARTIM_EXPIRED)
+
+    def next_event(self) -> Event | None:
+        """Return what the received bytes mean, one thing at a time; None when all are used."""
+        if self._events:
+            return self._events.popleft()
+        if self._deaf or self.state is State.IDLE:
+            return None
+        try:
+            while (part := self._framer.next()) is not None:
+                if isinstance(part, Fragment):
+                    event = self._take_fragment(part)
+                    if event is not None:
+                        return event
+                else:
+                    self._take_frame(part)
+                    if self._events:
+                        break
+        except RemoteProtocolError as error:
+            self._violated(error)
+        data = self._assembler.data_so_far()
+        if data is None and self._events:
+            return self._events.popleft()
+        return data
+
+    def data_to_send(self) -> bytes:
+        """Return, once, the bytes to send; empty where there are none."""
+        if not self._out:
+            return b""
+        data = b"".join(self._out)
+        self._out.clear()
+        return data
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the association has ended, or has not begun."""
+        return self.state in _OVER
+
+    @property
+    def must_close(self) -> bool:
+        """Whether the transport connection is to be closed now (Sta1)."""
+        return self.state is State.IDLE
+
+    # The actions
+
+    def _step(self, trigger: Trigger, pdu: PDU | None = None) -> Action:
+        """Go through one cell of the state table, and send `pdu` if its action is to send one.
+
+        Of the two ways on from AR-8 the role chooses. From AE-6 there is only the one to Sta3 here:
+        whether a request is acceptable the program decides, with `accept` or `reject`.
+        """
+        state = self.state
+        action, following = TRANSITIONS[state, trigger]
+        if action is Action.REFUSE:
+            raise LocalProtocolError(f"{trigger.name} is not possible in {state.value}")
+        if action is Action.IGNORE:
+            return action
+        sent = pdu if action in _SENDING else None
+        if sent is not None:
+            self._out.append(sent.encode())  # before the state changes, since it may fail
+        self.state = following[action is Action.AR_8 and self.role is Role.ACCEPTOR]
+        self._set_announcement()
+        if self._observer is not None:
+            if sent is not None:
+                self._observer.pdu_sent(sent)
+            self._observer.transition(state, trigger, action, self.state)
+        return action
+
+    def _set_announcement(self) -> None:
+        """Let data flow past the state table where it would only say "go on" to nobody."""
+        self._framer.announce_data = self._observer is not None or self.state not in _DATA_STATES
+
+    def _take_frame(self, frame: Frame) -> None:
+        if frame.pdu_type is PDUType.P_DATA_TF:
+            self._act(Trigger.DATA_RECEIVED, None)
+            return
+        pdu = decode_pdu(frame.pdu_type, frame.body, self._limits)
+        if self._observer is not None:
+            self._observer.pdu_received(pdu)
+        if (
+            isinstance(pdu, ReleaseRQ | ReleaseRP)
+            and self.state in _DATA_STATES
+            and self._assembler.mid_message
+        ):
+            raise RemoteProtocolError(
+                "release before the end of a message", AbortReason.UNEXPECTED_PDU
+            )
+        self._act(_RECEIVED[frame.pdu_type], pdu)
+
+    def _act(self, trigger: Trigger, pdu: PDU | None) -> None:
+        """Do what the table says of a PDU that came."""
+        state = self.state
+        action = self._step(
+            trigger, Abort(AbortSource.SERVICE_PROVIDER, AbortReason.UNEXPECTED_PDU)
+        )
+        if action in _VIOLATIONS:
+            name = "P-DATA-TF" if pdu is None else type(pdu).__name__
+            text = f"{name} received in {state.value}"
+            error = RemoteProtocolError(text, AbortReason.UNEXPECTED_PDU)
+            self._events.append(ProtocolViolated(error))
+        elif action is Action.AR_2:
+            self._events.append(ReleaseRequested())
+        elif action is Action.AR_3 or action is Action.AR_10:
+            self._events.append(ReleaseConfirmed())
+        elif isinstance(pdu, AssociateRQ) and action is Action.AE_6:
+            self._events.append(AssociateRequested(pdu))
+        elif isinstance(pdu, AssociateAC) and action is Action.AE_3:
+            self._events.append(AssociateAccepted(pdu))
+        elif isinstance(pdu, AssociateRJ) and action is Action.AE_4:
+            self._events.append(AssociateRejected(pdu))
+        elif isinstance(pdu, Abort) and action in _PEER_ABORTING and state not in _OVER:
+            self._events.append(PeerAborted(pdu))
+        if self.state in _AGREED:
+            self.respond_release()
+
+    def _take_fragment(self, fragment: Fragment) -> CommandReceived | DataReceived | None:
+        if self._observer is not None:
+            pdu = self._collector.add(fragment, ends_pdu=not self._framer.mid_pdu)
+            if pdu is not None:
+                self._observer.pdu_received(pdu)
+        if self.state not in _DATA_STATES:
+            return None
+        if fragment.context_id not in self.accepted_ids:
+            raise RemoteProtocolError(
+                f"data on presentation context {fragment.context_id}, which was not accepted"
+            )
+        return self._assembler.add(fragment)
+
+    def _violated(self, error: RemoteProtocolError) -> None:
+        """Answer what could not be parsed, or was no valid message."""
+        self._deaf = True
+        by_provider = error.source is AbortSource.SERVICE_PROVIDER
+        trigger = Trigger.INVALID_PDU if by_provider else Trigger.ABORT_REQUEST
+        if self._step(trigger, Abort(error.source, error.reason)) in _VIOLATIONS:
+            self._events.append(ProtocolViolated(error))

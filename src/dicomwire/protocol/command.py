@@ -1,0 +1,471 @@
+"""Command sets: the `Message` that is one, and the bytes that it becomes (PS3.7 Section 6.3).
+
+What a message means, and the dataset that may follow it, are no business of this module.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache, partial
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from pydicom.tag import BaseTag
+from pydicom.uid import UID
+
+from dicomwire.errors import AbortReason, AbortSource, RemoteProtocolError
+from dicomwire.protocol.context import UID_LENGTH, quick_uid
+
+
+class Command(IntEnum):
+    """Values of Command Field (0000,0100) (PS3.7 Annex E.1)."""
+
+    C_STORE_RQ = 0x0001
+    C_STORE_RSP = 0x8001
+    C_GET_RQ = 0x0010
+    C_GET_RSP = 0x8010
+    C_FIND_RQ = 0x0020
+    C_FIND_RSP = 0x8020
+    C_MOVE_RQ = 0x0021
+    C_MOVE_RSP = 0x8021
+    C_ECHO_RQ = 0x0030
+    C_ECHO_RSP = 0x8030
+    N_EVENT_REPORT_RQ = 0x0100
+    N_EVENT_REPORT_RSP = 0x8100
+    N_GET_RQ = 0x0110
+    N_GET_RSP = 0x8110
+    N_SET_RQ = 0x0120
+    N_SET_RSP = 0x8120
+    N_ACTION_RQ = 0x0130
+    N_ACTION_RSP = 0x8130
+    N_CREATE_RQ = 0x0140
+    N_CREATE_RSP = 0x8140
+    N_DELETE_RQ = 0x0150
+    N_DELETE_RSP = 0x8150
+    C_CANCEL_RQ = 0x0FFF
+
+
+_RESPONSE_BIT = 0x8000
+
+
+@dataclass(slots=True)
+class Message:
+    """A command set: its attributes are the keywords of PS3.7 Annex E, None where absent.
+
+    Attributes
+    ----------
+    command : Command
+        Command Field: which of the DIMSE messages this is.
+    has_dataset : bool
+        Whether a dataset follows; on the wire this is Command Data Set Type.
+    """
+
+    command: Command
+    MessageID: int | None = None
+    MessageIDBeingRespondedTo: int | None = None
+    AffectedSOPClassUID: UID | None = None
+    RequestedSOPClassUID: UID | None = None
+    AffectedSOPInstanceUID: UID | None = None
+    RequestedSOPInstanceUID: UID | None = None
+    Priority: int | None = None
+    Status: int | None = None
+    MoveDestination: str | None = None
+    MoveOriginatorApplicationEntityTitle: str | None = None
+    MoveOriginatorMessageID: int | None = None
+    OffendingElement: list[BaseTag] | None = None
+    ErrorComment: str | None = None
+    ErrorID: int | None = None
+    AttributeIdentifierList: list[BaseTag] | None = None
+    NumberOfRemainingSuboperations: int | None = None
+    NumberOfCompletedSuboperations: int | None = None
+    NumberOfFailedSuboperations: int | None = None
+    NumberOfWarningSuboperations: int | None = None
+    EventTypeID: int | None = None
+    ActionTypeID: int | None = None
+    has_dataset: bool = False
+
+    @property
+    def is_response(self) -> bool:
+        """Whether this answers a request."""
+        return bool(self.command & _RESPONSE_BIT)
+
+    @property
+    def is_request(self) -> bool:
+        """Whether this asks for something; C-CANCEL-RQ does, though nothing answers it."""
+        return not self.command & _RESPONSE_BIT
+
+    @property
+    def name(self) -> str:
+        """The message as the standard writes it, such as "C-STORE-RQ"."""
+        return self.command.name.replace("_", "-")
+
+
+# --- The rules, as data ---------------------------------------------------------------------
+
+
+class Element(NamedTuple):
+    """An entry of the command dictionary (PS3.7 Table E.1-1); the group is 0000."""
+
+    number: int
+    vr: str
+
+
+ELEMENTS: dict[str, Element] = {
+    "AffectedSOPClassUID": Element(0x0002, "UI"),
+    "RequestedSOPClassUID": Element(0x0003, "UI"),
+    "CommandField": Element(0x0100, "US"),
+    "MessageID": Element(0x0110, "US"),
+    "MessageIDBeingRespondedTo": Element(0x0120, "US"),
+    "MoveDestination": Element(0x0600, "AE"),
+    "Priority": Element(0x0700, "US"),
+    "CommandDataSetType": Element(0x0800, "US"),
+    "Status": Element(0x0900, "US"),
+    "OffendingElement": Element(0x0901, "AT"),
+    "ErrorComment": Element(0x0902, "LO"),
+    "ErrorID": Element(0x0903, "US"),
+    "AffectedSOPInstanceUID": Element(0x1000, "UI"),
+    "RequestedSOPInstanceUID": Element(0x1001, "UI"),
+    "EventTypeID": Element(0x1002, "US"),
+    "AttributeIdentifierList": Element(0x1005, "AT"),
+    "ActionTypeID": Element(0x1008, "US"),
+    "NumberOfRemainingSuboperations": Element(0x1020, "US"),
+    "NumberOfCompletedSuboperations": Element(0x1021, "US"),
+    "NumberOfFailedSuboperations": Element(0x1022, "US"),
+    "NumberOfWarningSuboperations": Element(0x1023, "US"),
+    "MoveOriginatorApplicationEntityTitle": Element(0x1030, "AE"),
+    "MoveOriginatorMessageID": Element(0x1031, "US"),
+}
+
+
+class Carried(NamedTuple):
+    """Keywords of the elements that a message must and may carry."""
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+
+
+def _request(required: str, optional: str = "") -> Carried:
+    return Carried(("MessageID", *required.split()), tuple(optional.split()))
+
+
+def _response(optional: str) -> Carried:
+    # Any status may come with a comment and an Error ID (PS3.7 Annex C).
+    return Carried(
+        ("MessageIDBeingRespondedTo", "Status"), (*optional.split(), "ErrorComment", "ErrorID")
+    )
+
+
+_SUBOPERATIONS = (
+    "NumberOfRemainingSuboperations NumberOfCompletedSuboperations "
+    "NumberOfFailedSuboperations NumberOfWarningSuboperations"
+)
+
+# PS3.7 Sections 9.3 and 10.3. Command Field and Command Data Set Type are in all of them.
+CARRIED: dict[Command, Carried] = {
+    Command.C_STORE_RQ: _request(
+        "AffectedSOPClassUID AffectedSOPInstanceUID Priority",
+        "MoveOriginatorApplicationEntityTitle MoveOriginatorMessageID",
+    ),
+    Command.C_STORE_RSP: _response("AffectedSOPClassUID AffectedSOPInstanceUID OffendingElement"),
+    Command.C_GET_RQ: _request("AffectedSOPClassUID Priority"),
+    Command.C_GET_RSP: _response(f"AffectedSOPClassUID OffendingElement {_SUBOPERATIONS}"),
+    Command.C_FIND_RQ: _request("AffectedSOPClassUID Priority"),
+    Command.C_FIND_RSP: _response("AffectedSOPClassUID OffendingElement"),
+    Command.C_MOVE_RQ: _request("AffectedSOPClassUID Priority MoveDestination"),
+    Command.C_MOVE_RSP: _response(f"AffectedSOPClassUID OffendingElement {_SUBOPERATIONS}"),
+    Command.C_ECHO_RQ: _request("AffectedSOPClassUID"),
+    Command.C_ECHO_RSP: _response("AffectedSOPClassUID"),
+    Command.N_EVENT_REPORT_RQ: _request("AffectedSOPClassUID AffectedSOPInstanceUID EventTypeID"),
+    Command.N_EVENT_REPORT_RSP: _response("AffectedSOPClassUID AffectedSOPInstanceUID EventTypeID"),
+    Command.N_GET_RQ: _request(
+        "RequestedSOPClassUID RequestedSOPInstanceUID", "AttributeIdentifierList"
+    ),
+    Command.N_GET_RSP: _response(
+        "AffectedSOPClassUID AffectedSOPInstanceUID AttributeIdentifierList"
+    ),
+    Command.N_SET_RQ: _request("RequestedSOPClassUID RequestedSOPInstanceUID"),
+    Command.N_SET_RSP: _response(
+        "AffectedSOPClassUID AffectedSOPInstanceUID AttributeIdentifierList"
+    ),
+    Command.N_ACTION_RQ: _request("RequestedSOPClassUID RequestedSOPInstanceUID ActionTypeID"),
+    Command.N_ACTION_RSP: _response(
+        "AffectedSOPClassUID AffectedSOPInstanceUID AttributeIdentifierList ActionTypeID"
+    ),
+    Command.N_CREATE_RQ: _request("AffectedSOPClassUID", "AffectedSOPInstanceUID"),
+    Command.N_CREATE_RSP: _response(
+        "AffectedSOPClassUID AffectedSOPInstanceUID AttributeIdentifierList"
+    ),
+    Command.N_DELETE_RQ: _request("RequestedSOPClassUID RequestedSOPInstanceUID"),
+    Command.N_DELETE_RSP: _response("AffectedSOPClassUID AffectedSOPInstanceUID"),
+    Command.C_CANCEL_RQ: Carried(("MessageIDBeingRespondedTo",), ()),
+}
+
+# An element is its tag as one little-endian number (the group in the low half, and so always
+# zero), its length and its value (PS3.7 Section 6.3.1).
+_HEADER = struct.Struct("<II")
+_AT = struct.Struct("<HH")
+_US_ELEMENT = struct.Struct("<IIH")
+_UL_ELEMENT = struct.Struct("<III")
+_GROUP_MASK = 0xFFFF
+
+_NO_DATASET = 0x0101
+_WITH_DATASET = 0x0001  # any value but 0101H says so
+
+_PRIORITY_MEDIUM, _PRIORITY_HIGH, _PRIORITY_LOW = 0, 1, 2
+_PRIORITIES = (_PRIORITY_MEDIUM, _PRIORITY_HIGH, _PRIORITY_LOW)
+
+_AE_LENGTH = 16
+_LO_LENGTH = 64
+
+
+def _key(keyword: str) -> int:
+    return ELEMENTS[keyword].number << 16
+
+
+def _is_plain(text: str) -> bool:
+    """Whether `text` can be one value of VR UI or AE: printable ASCII without the separator."""
+    return text.isascii() and text.isprintable() and "\\" not in text
+
+
+# --- Sending --------------------------------------------------------------------------------
+
+
+def encode_command(message: Message) -> bytes:
+    """Return `message` as a command set: implicit VR little endian, with its group length.
+
+    Only what the command carries (`CARRIED`) is sent.
+
+    Raises
+    ------
+    ValueError
+        If a required attribute is None or a value does not fit its element.
+    """
+    plan = _ENCODING[message.command]
+    parts = []
+    for value, (keyword, encode, required) in zip(plan.values(message), plan.elements, strict=True):
+        if value is not None:
+            try:
+                parts.append(encode(value))
+            except struct.error:
+                vr = ELEMENTS[keyword].vr
+                raise ValueError(f"{keyword} has VR {vr} and cannot be {value!r}") from None
+        elif required:
+            raise ValueError(f"A {message.name} needs {keyword}")
+    body = b"".join(parts)
+    return _UL_ELEMENT.pack(0, 4, len(body)) + body
+
+
+def _element(keyword: str, value: bytes, padding: bytes) -> bytes:
+    if len(value) % 2:
+        value += padding
+    return _HEADER.pack(_key(keyword), len(value)) + value
+
+
+def _encode_ui(keyword: str, value: str) -> bytes:
+    if not (0 < len(value) <= UID_LENGTH and _is_plain(value)):
+        raise ValueError(f"{keyword} must be 1 to {UID_LENGTH} ASCII characters, not {value!r}")
+    return _element(keyword, value.encode("ascii"), b"\0")
+
+
+def _encode_ae(keyword: str, value: str) -> bytes:
+    title = value.strip(" ")
+    if not (0 < len(title) <= _AE_LENGTH and _is_plain(title)):
+        raise ValueError(f"{keyword} must be 1 to {_AE_LENGTH} ASCII characters, not {value!r}")
+    return _element(keyword, title.encode("ascii"), b" ")
+
+
+def _encode_lo(keyword: str, value: str) -> bytes:
+    # A comment is for people: cut or escaped it still helps, and a refusal would not.
+    return _element(keyword, value.encode("ascii", "backslashreplace")[:_LO_LENGTH], b" ")
+
+
+def _encode_at(keyword: str, tags: list[BaseTag]) -> bytes:
+    return _element(keyword, b"".join([_AT.pack(tag >> 16, tag & 0xFFFF) for tag in tags]), b"")
+
+
+def _encode_priority(keyword: str, value: int) -> bytes:
+    if value not in _PRIORITIES:
+        raise ValueError(f"{keyword} must be 0 (medium), 1 (high) or 2 (low), not {value!r}")
+    return _US_ELEMENT.pack(_key(keyword), 2, value)
+
+
+_ENCODERS: dict[str, Callable[[str, Any], bytes]] = {
+    "UI": _encode_ui,
+    "AE": _encode_ae,
+    "LO": _encode_lo,
+    "AT": _encode_at,
+}
+
+
+def _encoder(keyword: str) -> Callable[[Any], bytes]:
+    """Return what turns a value of `keyword` into its element."""
+    number_element = partial(_US_ELEMENT.pack, _key(keyword), 2)
+    if keyword == "CommandDataSetType":
+        return (number_element(_NO_DATASET), number_element(_WITH_DATASET)).__getitem__
+    if keyword == "Priority":
+        return partial(_encode_priority, keyword)
+    vr = ELEMENTS[keyword].vr
+    if vr == "US":
+        return number_element
+    encode = partial(_ENCODERS[vr], keyword)
+    # SOP Class UIDs come again with every message, instances hardly ever.
+    return lru_cache(256)(encode) if keyword.endswith("SOPClassUID") else encode
+
+
+class _Encoding(NamedTuple):
+    """How one command is encoded: what to read off the message, and its elements in order."""
+
+    values: Callable[[Message], tuple[Any, ...]]
+    elements: tuple[tuple[str, Callable[[Any], bytes], bool], ...]
+
+
+_ATTRIBUTES = {"CommandField": "command", "CommandDataSetType": "has_dataset"}
+
+
+def _encoding(carried: Carried) -> _Encoding:
+    required = {"CommandField", "CommandDataSetType", *carried.required}
+    keywords = sorted(required.union(carried.optional), key=_key)
+    return _Encoding(
+        attrgetter(*(_ATTRIBUTES.get(keyword, keyword) for keyword in keywords)),
+        tuple((keyword, _ENCODER_OF[keyword], keyword in required) for keyword in keywords),
+    )
+
+
+_ENCODER_OF = {keyword: _encoder(keyword) for keyword in ELEMENTS}
+_ENCODING = {command: _encoding(carried) for command, carried in CARRIED.items()}
+
+
+# --- Receiving ------------------------------------------------------------------------------
+#
+# What is not as the standard has it, and taken nevertheless:
+#
+# * Command Group Length is wrong, of another length, or missing: it is not looked at.
+# * Elements come in another order or repeatedly: the last value given counts.
+# * Elements of group 0000 that are retired, unknown or not this command's: the ones that
+#   `Message` has an attribute for are kept, the others skipped.
+# * A value has an odd length, or the other padding: NUL and space pad UI, AE and LO alike.
+# * An element is empty: it counts as absent.
+# * Priority is absent or has no meaning: medium.
+# * AE and LO hold bytes that are not ASCII: these are shown as backslash escapes.
+# * LO is too long, or holds a backslash: it is text for people.
+# * A UID breaks the rules for its components: peers name instances as they please, and only
+#   what could not be sent on again is refused.
+
+
+def decode_command(view: bytes | memoryview) -> Message:
+    """Return the command set in `view`, all of whose fragments have been joined.
+
+    Raises
+    ------
+    RemoteProtocolError
+        If it cannot be read, or lacks an element that its command requires.
+    """
+    data = bytes(view)
+    end = len(data)
+    position = 0
+    values: dict[str, Any] = {}
+    while position < end:
+        try:
+            key, length = _HEADER.unpack_from(data, position)
+        except struct.error:
+            raise _fault(f"Command set ends within an element: {end - position} bytes") from None
+        start = position + 8
+        position = start + length
+        if position > end:
+            raise _fault(f"{_describe(key)}: {length} bytes claimed, {end - start} present")
+        if known := _DECODER_OF.get(key):
+            if length:
+                keyword, decode = known
+                values[keyword] = decode(keyword, data[start:position])
+        elif key & _GROUP_MASK:
+            raise _fault(f"{_describe(key)} is not in group 0000")
+    return _message(values)
+
+
+def _message(values: dict[str, Any]) -> Message:
+    """Return the message that `values` make, having seen that none is missing."""
+    field = values.pop("CommandField", None)
+    if field is None:
+        raise _fault("Command set without CommandField")
+    decoding = _DECODING.get(field)
+    if decoding is None:
+        raise _fault(f"CommandField {field:04X}H is no DIMSE message")
+    dataset_type = values.pop("CommandDataSetType", None)
+    if dataset_type is None:
+        raise _fault("Command set without CommandDataSetType")
+    command, required = decoding
+    for keyword in required:
+        if values.get(keyword) is None:
+            if keyword != "Priority":
+                raise _fault(f"{command.name.replace('_', '-')} without {keyword}")
+            values[keyword] = _PRIORITY_MEDIUM
+    return Message(command, has_dataset=dataset_type != _NO_DATASET, **values)
+
+
+def _fault(text: str) -> RemoteProtocolError:
+    return RemoteProtocolError(text, AbortReason.NOT_SPECIFIED, AbortSource.SERVICE_USER)
+
+
+def _describe(key: int) -> str:
+    return f"Command element ({key & _GROUP_MASK:04X},{key >> 16:04X})"
+
+
+def _decode_us(keyword: str, raw: bytes) -> int:
+    if len(raw) != 2:
+        raise _fault(f"{keyword} is {len(raw)} bytes long, and should be 2")
+    return raw[0] | raw[1] << 8
+
+
+def _decode_priority(keyword: str, raw: bytes) -> int:
+    value = _decode_us(keyword, raw)
+    return value if value in _PRIORITIES else _PRIORITY_MEDIUM
+
+
+def _decode_ui(keyword: str, raw: bytes) -> UID | None:
+    # The length with its padding, so that what is cached by these bytes is small.
+    text = raw.strip(b"\0 ").decode("ascii", "backslashreplace")
+    if len(raw) > UID_LENGTH or not _is_plain(text):
+        raise _fault(f"{keyword} is not one UID of at most {UID_LENGTH} characters")
+    return quick_uid(text) if text else None
+
+
+def _decode_ae(keyword: str, raw: bytes) -> str | None:
+    title = raw.strip(b"\0 ")
+    if len(title) > _AE_LENGTH or b"\\" in title:
+        raise _fault(f"{keyword} is not one AE title of at most {_AE_LENGTH} characters")
+    return title.decode("ascii", "backslashreplace") or None
+
+
+def _decode_lo(keyword: str, raw: bytes) -> str | None:
+    return raw.strip(b"\0 ").decode("ascii", "backslashreplace") or None
+
+
+def _decode_at(keyword: str, raw: bytes) -> list[BaseTag]:
+    if len(raw) % 4:
+        raise _fault(f"{keyword} is {len(raw)} bytes long, and should be a multiple of 4")
+    return [BaseTag(group << 16 | element) for group, element in _AT.iter_unpack(raw)]
+
+
+_DECODERS: dict[str, Callable[[str, bytes], Any]] = {
+    "US": _decode_us,
+    "UI": _decode_ui,
+    "AE": _decode_ae,
+    "LO": _decode_lo,
+    "AT": _decode_at,
+}
+
+
+def _decoder(keyword: str) -> Callable[[str, bytes], Any]:
+    """Return what turns bytes of `keyword` into its value."""
+    if keyword == "Priority":
+        return _decode_priority
+    decode = _DECODERS[ELEMENTS[keyword].vr]
+    return lru_cache(256)(decode) if keyword.endswith("SOPClassUID") else decode
+
+
+_DECODER_OF = {_key(keyword): (keyword, _decoder(keyword)) for keyword in ELEMENTS}
+# By the plain number, so that one look-up both tells a command and rejects what is none.
+_DECODING = {int(command): (command, carried.required) for command, carried in CARRIED.items()}

@@ -1,0 +1,288 @@
+"""Presentation contexts: an abstract syntax and the transfer syntaxes it may travel in.
+
+The class that programs build is the one that PDUs carry; negotiation rules do not live here.
+"""
+
+from __future__ import annotations
+
+import logging
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from pydicom.uid import UID
+
+LOGGER = logging.getLogger(__name__)
+
+UID_LENGTH = 64
+"""The most characters a UID may have (PS3.5 Section 9.1)."""
+
+
+class Result(IntEnum):
+    """Result/Reason of a presentation context item in an A-ASSOCIATE-AC (PS3.8 Table 9-18)."""
+
+    ACCEPTANCE = 0
+    USER_REJECTION = 1
+    PROVIDER_REJECTION = 2
+    ABSTRACT_SYNTAX_NOT_SUPPORTED = 3
+    TRANSFER_SYNTAXES_NOT_SUPPORTED = 4
+
+
+_STATUS: dict[int | None, str] = {
+    None: "Pending",
+    Result.ACCEPTANCE: "Accepted",
+    Result.USER_REJECTION: "User Rejected",
+    Result.PROVIDER_REJECTION: "Provider Rejected",
+    Result.ABSTRACT_SYNTAX_NOT_SUPPORTED: "Abstract Syntax Not Supported",
+    Result.TRANSFER_SYNTAXES_NOT_SUPPORTED: "Transfer Syntax(es) Not Supported",
+}
+
+_ROLES = {
+    (True, True): "SCU and SCP",
+    (True, False): "SCU only",
+    (False, True): "SCP only",
+    (False, False): "(none)",
+}
+
+
+def quick_uid(text: str) -> UID:
+    """Return `text` as a UID as it stands, without pydicom's validation and its warnings."""
+    return str.__new__(UID, text)
+
+
+def as_uid(value: str | bytes | UID, name: str) -> UID:
+    """Return `value` as a UID without its padding; only its length and alphabet are checked.
+
+    Raises
+    ------
+    TypeError
+        For anything but text or bytes.
+    ValueError
+        When it is empty, longer than 64 characters, or not ASCII.
+    """
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")  # every byte maps, so that the checks below see it
+    elif not isinstance(value, str):
+        raise TypeError(f"{name}: a UID is str, bytes or UID, not {type(value).__name__}")
+    stripped = value.strip(" \0")
+    if not 0 < len(stripped) <= UID_LENGTH or not stripped.isascii():
+        raise ValueError(f"{name}: a UID has 1 to {UID_LENGTH} ASCII characters, not {value!r}")
+    if isinstance(value, UID) and len(stripped) == len(value):
+        return value  # the same object: it may carry the encoding of a private transfer syntax
+    return quick_uid(stripped)
+
+
+class PresentationContextTuple(NamedTuple):
+    """What a handler is told of the context that its message came on."""
+
+    context_id: int
+    abstract_syntax: UID
+    transfer_syntax: UID
+
+
+class PresentationContext:
+    """A presentation context, proposed, supported or negotiated (PS3.8 Section 7.1.1.13).
+
+    Attributes
+    ----------
+    result : int or None
+        The acceptor's answer, one of `Result`; None before there is one.
+    """
+
+    __slots__ = (
+        "_abstract_syntax",
+        "_as_scp",
+        "_as_scu",
+        "_context_id",
+        "_scp_role",
+        "_scu_role",
+        "_transfer_syntax",
+        "result",
+    )
+
+    def __init__(self) -> None:
+        self._context_id: int | None = None
+        self._abstract_syntax: UID | None = None
+        self._transfer_syntax: list[UID] = []
+        self.result: int | None = None
+        self._scu_role: bool | None = None
+        self._scp_role: bool | None = None
+        self._as_scu: bool | None = None
+        self._as_scp: bool | None = None
+
+    @classmethod
+    def from_wire(
+        cls,
+        context_id: int | None,
+        abstract_syntax: UID | None,
+        transfer_syntax: list[UID],
+        result: int | None = None,
+    ) -> PresentationContext:
+        """Return a context of values that a decoder has checked, without logging about them."""
+        context = cls()
+        context._context_id = context_id
+        context._abstract_syntax = abstract_syntax
+        context._transfer_syntax = transfer_syntax
+        context.result = result
+        return context
+
+    @property
+    def context_id(self) -> int | None:
+        """The number that P-DATA names the context by: odd, 1 to 255 (PS3.8 Section 9.3.2.2)."""
+        return self._context_id
+
+    @context_id.setter
+    def context_id(self, value: int | None) -> None:
+        if value is not None:
+            if not isinstance(value, int):
+                raise TypeError(f"context_id is an int or None, not {type(value).__name__}")
+            if not (1 <= value <= 255 and value % 2):
+                raise ValueError(f"context_id is an odd number from 1 to 255, not {value}")
+        self._context_id = value
+
+    @property
+    def abstract_syntax(self) -> UID | None:
+        """What the context is for: a SOP class, as a rule."""
+        return self._abstract_syntax
+
+    @abstract_syntax.setter
+    def abstract_syntax(self, value: str | bytes | UID) -> None:
+        uid = as_uid(value, "abstract_syntax")
+        if not uid.is_valid:
+            LOGGER.warning("abstract_syntax: %r does not conform to PS3.5", str(uid))
+        self._abstract_syntax = uid
+
+    @property
+    def transfer_syntax(self) -> list[UID]:
+        """The transfer syntaxes in order of preference; one alone once accepted."""
+        return self._transfer_syntax
+
+    @transfer_syntax.setter
+    def transfer_syntax(self, value: list[Any]) -> None:
+        if not isinstance(value, list):
+            raise TypeError(f"transfer_syntax is a list, not {type(value).__name__}")
+        before = self._transfer_syntax
+        self._transfer_syntax = []
+        try:
+            for syntax in value:
+                self.add_transfer_syntax(syntax)
+        except ValueError:
+            self._transfer_syntax = before
+            raise
+
+    def add_transfer_syntax(self, syntax: str | bytes | UID | None) -> None:
+        """Append `syntax`, unless it is there already; what is no UID at all is passed over."""
+        if syntax is None:
+            return
+        try:
+            uid = as_uid(syntax, "transfer_syntax")
+        except TypeError as error:
+            LOGGER.error("%s; left out", error)
+            return
+        if uid in self._transfer_syntax:
+            return
+        if not uid.is_valid:
+            LOGGER.warning("transfer_syntax: %r does not conform to PS3.5", str(uid))
+        elif not (uid.is_private or uid.is_transfer_syntax):
+            LOGGER.warning("transfer_syntax: %s is not a transfer syntax", uid.name)
+        self._transfer_syntax.append(uid)
+
+    @property
+    def scu_role(self) -> bool | None:
+        """Whether the requestor may be SCU: proposed, or supported; None for no negotiation."""
+        return self._scu_role
+
+    @scu_role.setter
+    def scu_role(self, value: bool | None) -> None:
+        self._scu_role = _role(value, "scu_role")
+
+    @property
+    def scp_role(self) -> bool | None:
+        """Whether the requestor may be SCP: proposed, or supported; None for no negotiation."""
+        return self._scp_role
+
+    @scp_role.setter
+    def scp_role(self, value: bool | None) -> None:
+        self._scp_role = _role(value, "scp_role")
+
+    @property
+    def as_scu(self) -> bool | None:
+        """Whether this end may act as SCU; None before negotiation (PS3.7 Annex D.3.3.4)."""
+        return self._as_scu
+
+    @property
+    def as_scp(self) -> bool | None:
+        """Whether this end may act as SCP; None before negotiation (PS3.7 Annex D.3.3.4)."""
+        return self._as_scp
+
+    @property
+    def as_tuple(self) -> PresentationContextTuple:
+        """The accepted context in the form that handlers get."""
+        # An accepted context has all three; the type cannot say so.
+        return PresentationContextTuple(
+            self._context_id,  # type: ignore[arg-type]
+            self._abstract_syntax,  # type: ignore[arg-type]
+            self._transfer_syntax[0],
+        )
+
+    @property
+    def status(self) -> str:
+        """The result in words."""
+        return _STATUS.get(self.result, "Unknown")
+
+    def _key(self) -> tuple[object, ...]:
+        return (
+            self._context_id,
+            self._abstract_syntax,
+            tuple(self._transfer_syntax),
+            self.result,
+            self._scu_role,
+            self._scp_role,
+            self._as_scu,
+            self._as_scp,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PresentationContext):
+            return NotImplemented
+        return self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PresentationContext:
+        # UIDs are shared: rebuilding one makes pydicom validate it again, and warn again.
+        other = self.from_wire(
+            self._context_id, self._abstract_syntax, list(self._transfer_syntax), self.result
+        )
+        other._scu_role, other._scp_role = self._scu_role, self._scp_role
+        other._as_scu, other._as_scp = self._as_scu, self._as_scp
+        return other
+
+    def __repr__(self) -> str:
+        return _name(self._abstract_syntax) if self._abstract_syntax else "PresentationContext()"
+
+    def __str__(self) -> str:
+        lines = []
+        if self._context_id is not None:
+            lines.append(f"ID: {self._context_id}")
+        if self._abstract_syntax is not None:
+            lines.append(f"Abstract Syntax: {_name(self._abstract_syntax)}")
+        lines.append("Transfer Syntax(es):")
+        lines += [f"    ={_name(syntax)}" for syntax in self._transfer_syntax] or ["    (none)"]
+        if self.result is not None:
+            lines.append(f"Result: {self.status}")
+        if self._as_scu is not None and self._as_scp is not None:
+            lines.append(f"Role: {_ROLES[self._as_scu, self._as_scp]}")
+        return "\n".join(lines)
+
+
+def _role(value: bool | None, name: str) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"{name} is a bool or None, not {type(value).__name__}")
+    return value
+
+
+def _name(uid: UID) -> str:
+    """Return the name of `uid` with the control characters a peer may have put in it escaped."""
+    name = uid.name
+    return name if name.isprintable() else ascii(name)[1:-1]

@@ -1,0 +1,241 @@
+"""Messages to presentation data values and back (PS3.7 Section 6.3.1, PS3.8 Annex E).
+
+Datasets pass through as views; what they contain is never looked at here.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from dicomwire.errors import AbortReason, AbortSource, RemoteProtocolError
+from dicomwire.protocol.command import Message, decode_command, encode_command
+from dicomwire.protocol.events import CommandReceived, DataReceived
+from dicomwire.protocol.framing import Fragment
+from dicomwire.protocol.limits import Limits
+from dicomwire.protocol.pdu import PDataTF
+
+COMMAND = 0x01
+"""Message control header bit: the fragment is of a command set, not of a dataset."""
+LAST = 0x02
+"""Message control header bit: the fragment is the last of its command set or dataset."""
+
+_HEADERS = struct.Struct(">BxIIBB")
+"""PDU header and PDV header of a P-DATA-TF PDU with one presentation data value."""
+OVERHEAD = _HEADERS.size
+_IN_PDU = 6
+"""Bytes of the PDV header, which the maximum length of a PDU counts."""
+_P_DATA = 0x04
+UNLIMITED_LENGTH = 128 * 1024
+"""The PDU length we use where the peer sets no maximum (it sent 0)."""
+_SMALLEST = _IN_PDU + 2
+"""The least maximum length under which an even number of bytes of data can be sent."""
+
+
+def _violation(text: str) -> RemoteProtocolError:
+    return RemoteProtocolError(text, AbortReason.NOT_SPECIFIED, AbortSource.SERVICE_USER)
+
+
+def fragment_size(maximum_length: int) -> int:
+    """Return how many bytes of data fit a PDU of the peer's `maximum_length` (0: no maximum).
+
+    It is even, as every fragment must be (PS3.8 Annex E.1).
+    """
+    return (max(maximum_length or UNLIMITED_LENGTH, _SMALLEST) - _IN_PDU) & ~1
+
+
+class Assembler:
+    """Puts the fragments of one association together into commands and streams of data."""
+
+    __slots__ = ("_chunks", "_command", "_context_id", "_limits", "_message")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._command = bytearray()
+        self._context_id = 0  # of the message that has begun and not ended; 0 is no context
+        self._message: Message | None = None  # whose dataset has not ended
+        self._chunks: list[memoryview] = []  # of that dataset, not handed out yet
+
+    @property
+    def mid_message(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return self._context_id != 0
+
+    def add(self, fragment: Fragment) -> CommandReceived | DataReceived | None:
+        """Take the next fragment; return the command set or the dataset that it completes.
+
+        Raises
+        ------
+        RemoteProtocolError
+            For fragments out of order and command sets that are invalid or too long.
+        """
+        if fragment.control & COMMAND:
+            return self._add_command(fragment)
+        if self._message is None:
+            raise _violation("dataset fragment that no command announced")
+        if fragment.context_id != self._context_id:
+            raise _violation(
+                f"dataset on presentation context {fragment.context_id}, "
+                f"its command on {self._context_id}"
+            )
+        if fragment.data:
+            self._chunks.append(fragment.data)
+        if not (fragment.complete and fragment.control & LAST):
+            return None
+        self._message = None
+        self._context_id = 0
+        return DataReceived(self._take_chunks(), complete=True)
+
+    def data_so_far(self) -> DataReceived | None:
+        """Return what has come of a dataset since it was last returned, if anything has."""
+        return DataReceived(self._take_chunks(), complete=False) if self._chunks else None
+
+    def _take_chunks(self) -> list[memoryview]:
+        chunks, self._chunks = self._chunks, []
+        return chunks
+
+    def _add_command(self, fragment: Fragment) -> CommandReceived | None:
+        context_id, data = fragment.context_id, fragment.data
+        if self._message is not None:
+            raise _violation(f"command before the dataset of {self._message.name} ended")
+        if self._context_id not in (0, context_id):
+            raise _violation(
+                f"command fragments on presentation contexts {self._context_id} and {context_id}"
+            )
+        if len(self._command) + len(data) > self._limits.command_set:
+            raise _violation(f"command set of more than {self._limits.command_set} bytes")
+        if not (fragment.complete and fragment.control & LAST):
+            self._context_id = context_id
+            self._command += data
+            return None
+        if self._command:
+            self._command += data
+            message = decode_command(memoryview(self._command))
+            self._command = bytearray()
+        else:
+            message = decode_command(data)
+        if message.has_dataset:
+            self._message = message
+            self._context_id = context_id
+        else:
+            self._context_id = 0
+        return CommandReceived(context_id, message)
+
+
+def pack_command(context_id: int, message: Message, maximum_length: int) -> bytes:
+    """Return the P-DATA-TF PDUs that carry the command set of `message`."""
+    command = encode_command(message)
+    size = fragment_size(maximum_length)
+    if len(command) <= size:
+        return _headers(context_id, COMMAND | LAST, len(command)) + command
+    packed = []
+    for start in range(0, len(command), size):
+        piece = command[start : start + size]
+        control = COMMAND | (LAST if start + size >= len(command) else 0)
+        packed.append(_headers(context_id, control, len(piece)) + piece)
+    return b"".join(packed)
+
+
+def _headers(context_id: int, control: int, size: int) -> bytes:
+    return _HEADERS.pack(_P_DATA, size + _IN_PDU, size + 2, context_id, control)
+
+
+class Packer:
+    """Lays the P-DATA-TF PDUs of a message into a buffer, with gaps that its data are read into.
+
+    The data go straight from their source to where they are sent from: `gaps` are the places for
+    them, and `seal` writes the headers between and returns all that is ready to be sent.
+
+    Parameters
+    ----------
+    buffer : memoryview
+        Writable, reused from call to call; with room for the command and some of the data.
+    """
+
+    __slots__ = ("_buffer", "_context_id", "_size", "_start")
+
+    def __init__(
+        self, buffer: memoryview, context_id: int, maximum_length: int, command: bytes
+    ) -> None:
+        self._buffer = buffer
+        self._context_id = context_id
+        self._start = len(command)
+        self._size = fragment_size(maximum_length)
+        buffer[: self._start] = command
+
+    def gaps(self, wanted: int) -> list[memoryview]:
+        """Return places for up to `wanted` bytes of data, as many as the buffer has room for."""
+        buffer, size = self._buffer, self._size
+        at = self._start + OVERHEAD
+        end = len(buffer)
+        places = []
+        while wanted > 0:
+            length = min(size, wanted, (end - at) & ~1)
+            if length <= 0:
+                break
+            places.append(buffer[at : at + length])
+            wanted -= length
+            at += length + OVERHEAD
+        return places
+
+    def seal(self, filled: int, last: bool) -> memoryview:
+        """Return the bytes to send after `filled` bytes were put into the gaps, in order.
+
+        Each call begins the buffer anew; `last` marks the end of the dataset.
+        """
+        buffer, size, context_id = self._buffer, self._size, self._context_id
+        at = self._start
+        self._start = 0
+        pack_into = _HEADERS.pack_into
+        while filled > size:
+            pack_into(buffer, at, _P_DATA, size + _IN_PDU, size + 2, context_id, 0)
+            at += OVERHEAD + size
+            filled -= size
+        control = LAST if last else 0
+        pack_into(buffer, at, _P_DATA, filled + _IN_PDU, filled + 2, context_id, control)
+        return buffer[: at + OVERHEAD + filled]
+
+
+def unpack_pdus(packed: memoryview) -> list[PDataTF]:
+    """Return the PDUs in what `pack_command` or `Packer` made, for who observes them."""
+    pdus = []
+    at = 0
+    while at < len(packed):
+        _, _, length, context_id, control = _HEADERS.unpack_from(packed, at)
+        end = at + OVERHEAD + length - 2
+        pdus.append(PDataTF([(context_id, control, bytes(packed[at + OVERHEAD : end]))]))
+        at = end
+    return pdus
+
+
+class PDUCollector:
+    """Puts fragments back together into P-DATA-TF PDUs, for who observes them.
+
+    Of a PDU longer than `maximum` bytes it keeps the beginning.
+    """
+
+    __slots__ = ("_in_pdv", "_maximum", "_room", "_values")
+
+    def __init__(self, maximum: int = 1 << 20) -> None:
+        self._maximum = maximum
+        self._room = maximum
+        self._values: list[tuple[int, int, bytearray]] = []
+        self._in_pdv = False
+
+    def add(self, fragment: Fragment, ends_pdu: bool) -> PDataTF | None:
+        """Take the next fragment; return the PDU that it ends."""
+        if not self._in_pdv and self._room > 0:
+            self._values.append((fragment.context_id, fragment.control, bytearray()))
+            self._room -= _IN_PDU
+        self._in_pdv = not fragment.complete
+        if self._room > 0:
+            piece = fragment.data[: self._room]
+            self._values[-1][2].extend(piece)
+            self._room -= len(piece)
+        if not ends_pdu:
+            return None
+        pdu = PDataTF(
+            [(context_id, control, bytes(data)) for context_id, control, data in self._values]
+        )
+        self._values.clear()
+        self._room = self._maximum
+        return pdu

@@ -1,0 +1,382 @@
+"""User information items of an association request or answer: classes, encoding, decoding.
+
+The classes are also what programs negotiate with. What the values mean is not decided here.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from pydicom.uid import UID
+
+from dicomwire.errors import RemoteProtocolError
+from dicomwire.protocol.buffers import Cursor
+from dicomwire.protocol.context import UID_LENGTH, as_uid, quick_uid
+from dicomwire.protocol.limits import Limits
+
+DEFAULT_MAX_LENGTH = 16382
+DEFAULT_CODECS = ("ascii",)
+"""The codecs tried in turn for text in PDUs, which the standard wants in ISO 646 (ASCII)."""
+
+TEXT_LENGTH = 16
+"""The most characters an AE title or an implementation version name may have."""
+
+USER_INFORMATION = 0x50
+USER_IDENTITY_ANSWER = 0x59
+
+_ITEM_HEADER = struct.Struct(">BxH")
+_U16 = struct.Struct(">H")
+_U32 = struct.Struct(">I")
+_U16_PAIR = struct.Struct(">HH")
+
+
+# -- what PDUs and items have in common ---------------------------------------------------------
+
+
+def encode_item(item_type: int, value: bytes) -> bytes:
+    """Return an item or sub-item: type, reserved byte, 16-bit length, value (PS3.8 9.3.1)."""
+    if len(value) > 0xFFFF:
+        raise ValueError(f"item {item_type:02X}H: {len(value)} bytes do not fit into an item")
+    return _ITEM_HEADER.pack(item_type, len(value)) + value
+
+
+def decode_items(cursor: Cursor, ceiling: int, what: str) -> Iterator[tuple[int, memoryview]]:
+    """Yield the type and value of every item left; more than `ceiling` of them are an error."""
+    count = 0
+    while cursor.remaining:
+        count += 1
+        if count > ceiling:
+            raise RemoteProtocolError(f"{what}: more than {ceiling} items")
+        item_type, length = _ITEM_HEADER.unpack(cursor.take(4))
+        yield item_type, cursor.take(length)
+
+
+def encode_uid(value: str | bytes | UID | None, name: str) -> bytes:
+    """Return the characters of a UID, which PDUs carry without padding (PS3.8 Annex F)."""
+    if value is None:
+        raise ValueError(f"{name} is not set")
+    return as_uid(value, name).encode("ascii")
+
+
+def decode_uid(view: memoryview, what: str) -> UID:
+    """Return the UID in `view` without any padding; it may be empty, or otherwise non-conformant.
+
+    Peers have sent every kind of UID, and one that nobody knows does no harm: only what could
+    do some, its length and its alphabet, is checked.
+    """
+    raw = bytes(view).strip(b" \0")
+    if len(raw) > UID_LENGTH or not raw.isascii():
+        raise RemoteProtocolError(f"{what}: not a UID of up to {UID_LENGTH} ASCII characters")
+    return quick_uid(raw.decode("ascii"))
+
+
+def encode_text(value: str, name: str) -> bytes:
+    """Return the value of an AE title or a version name (PS3.5 Section 6.2, VR AE), unpadded."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is a str, not {type(value).__name__}")
+    if not value.strip(" ") or len(value) > TEXT_LENGTH:
+        raise ValueError(f"{name} has 1 to {TEXT_LENGTH} characters and not only spaces: {value!r}")
+    if not (value.isascii() and value.isprintable()) or "\\" in value:
+        raise ValueError(f"{name} is ASCII without controls and backslash: {value!r}")
+    return value.encode("ascii")
+
+
+def decode_text(view: memoryview, codecs: tuple[str, ...]) -> str:
+    """Return the text in `view` without padding, by the first of `codecs` that can read it.
+
+    Where none can, the bytes that are not ASCII are shown as escapes: no association fails for
+    a character. The text may hold control characters: escape it before it goes into a log.
+    """
+    raw = bytes(view)
+    for codec in codecs:
+        try:
+            text = raw.decode(codec)
+        except UnicodeError:
+            continue
+        return text.strip(" \0")
+    return raw.decode("ascii", "backslashreplace").strip(" \0")
+
+
+def _unsigned(layout: struct.Struct, *values: int) -> bytes:
+    try:
+        return layout.pack(*values)
+    except struct.error as error:
+        raise ValueError(f"{values} do not fit: {error}") from None
+
+
+def _counted(value: bytes, name: str) -> bytes:
+    """Return `value` behind its length in 16 bits."""
+    if len(value) > 0xFFFF:
+        raise ValueError(f"{name}: {len(value)} bytes, more than 65535")
+    return _U16.pack(len(value)) + value
+
+
+def _counted_uid(cursor: Cursor, what: str) -> UID:
+    return decode_uid(cursor.take(cursor.u16()), what)
+
+
+# -- the items ----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class MaximumLengthNotification:
+    """The longest P-DATA-TF that its sender takes, in bytes after the header; 0: no maximum.
+
+    PS3.8 Annex D.1.1, item 51H.
+    """
+
+    maximum_length_received: int = DEFAULT_MAX_LENGTH
+
+    def encode(self) -> bytes:
+        """Return the item; ValueError for a length that is not a 32-bit number."""
+        return encode_item(0x51, _unsigned(_U32, self.maximum_length_received))
+
+    @classmethod
+    def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> MaximumLengthNotification:
+        """Read the value of the item."""
+        return cls(cursor.u32())
+
+
+@dataclass(slots=True)
+class ImplementationClassUIDNotification:
+    """Which software its sender is, as a UID (PS3.7 Annex D.3.3.2, item 52H)."""
+
+    implementation_class_uid: UID | None = None
+
+    def encode(self) -> bytes:
+        """Return the item; ValueError for no UID or a bad one."""
+        uid = encode_uid(self.implementation_class_uid, "implementation_class_uid")
+        return encode_item(0x52, uid)
+
+    @classmethod
+    def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> ImplementationClassUIDNotification:
+        """Read the value of the item."""
+        return cls(decode_uid(cursor.rest(), "implementation class UID"))
+
+
+@dataclass(slots=True)
+class ImplementationVersionNameNotification:
+    """Which version its sender is, in up to 16 characters (PS3.7 Annex D.3.3.2, item 55H)."""
+
+    implementation_version_name: str | None = None
+
+    def encode(self) -> bytes:
+        """Return the item; ValueError for no name or a bad one."""
+        name = self.implementation_version_name or ""
+        return encode_item(0x55, encode_text(name, "implementation_version_name"))
+
+    @classmethod
+    def decode(
+        cls, cursor: Cursor, codecs: tuple[str, ...]
+    ) -> ImplementationVersionNameNotification:
+        """Read the value of the item."""
+        return cls(decode_text(cursor.rest(), codecs))
+
+
+@dataclass(slots=True)
+class AsynchronousOperationsWindowNegotiation:
+    """How many operations may be outstanding; 0: any number (PS3.7 Annex D.3.3.3, item 53H)."""
+
+    maximum_number_operations_invoked: int = 1
+    maximum_number_operations_performed: int = 1
+
+    def encode(self) -> bytes:
+        """Return the item; ValueError for what is not a 16-bit number."""
+        invoked = self.maximum_number_operations_invoked
+        performed = self.maximum_number_operations_performed
+        return encode_item(0x53, _unsigned(_U16_PAIR, invoked, performed))
+
+    @classmethod
+    def decode(
+        cls, cursor: Cursor, codecs: tuple[str, ...]
+    ) -> AsynchronousOperationsWindowNegotiation:
+        """Read the value of the item."""
+        return cls(cursor.u16(), cursor.u16())
+
+
+@dataclass(slots=True)
+class SCP_SCU_RoleSelectionNegotiation:
+    """Which roles the requestor may take for a SOP class (PS3.7 Annex D.3.3.4, item 54H).
+
+    A role of None goes out as not supported.
+    """
+
+    sop_class_uid: UID | None = None
+    scu_role: bool | None = None
+    scp_role: bool | None = None
+
+    def encode(self) -> bytes:
+        """Return the item; ValueError for no UID or a bad one."""
+        uid = _counted(encode_uid(self.sop_class_uid, "sop_class_uid"), "sop_class_uid")
+        return encode_item(0x54, uid + bytes((bool(self.scu_role), bool(self.scp_role))))
+
+    @classmethod
+    def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> SCP_SCU_RoleSelectionNegotiation:
+        """Read the value of the item."""
+        uid = _counted_uid(cursor, "role selection")
+        return cls(uid, cursor.u8() == 1, cursor.u8() == 1)
+
+
+@dataclass(slots=True)
+class SOPClassExtendedNegotiation:
+    """Bytes whose meaning the SOP class defines (PS3.7 Annex D.3.3.5, item 56H)."""
+
+    sop_class_uid: UID | None = None
+    service_class_application_information: bytes | None = None
+
+    def encode(self) -> bytes:
+        """Return the item; ValueError for a missing or bad value."""
+        uid = _counted(encode_uid(self.sop_class_uid, "sop_class_uid"), "sop_class_uid")
+        if self.service_class_application_information is None:
+            raise ValueError("service_class_application_information is not set")
+        return encode_item(0x56, uid + self.service_class_application_information)
+
+    @classmethod
+    def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> SOPClassExtendedNegotiation:
+        """Read the value of the item."""
+        return cls(_counted_uid(cursor, "SOP class extended"), bytes(cursor.rest()))
+
+
+@dataclass(slots=True)
+class SOPClassCommonExtendedNegotiation:
+    """Which service and which general SOP classes a SOP class belongs to.
+
+    PS3.7 Annex D.3.3.6, item 57H; only a requestor sends it.
+    """
+
+    sop_class_uid: UID | None = None
+    service_class_uid: UID | None = None
+    related_general_sop_class_identification: list[UID] = field(default_factory=list)
+
+    def encode(self) -> bytes:
+        """Return the item; ValueError for a missing or bad UID."""
+        sop_class = encode_uid(self.sop_class_uid, "sop_class_uid")
+        service_class = encode_uid(self.service_class_uid, "service_class_uid")
+        name = "related_general_sop_class_identification"
+        related = b"".join(
+            _counted(encode_uid(uid, name), name)
+            for uid in self.related_general_sop_class_identification
+        )
+        return encode_item(
+            0x57,
+            _counted(sop_class, "sop_class_uid")
+            + _counted(service_class, "service_class_uid")
+            + _counted(related, name),
+        )
+
+    @classmethod
+    def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> SOPClassCommonExtendedNegotiation:
+        """Read the value of the item, but for fields of a later version that may follow."""
+        what = "SOP class common extended"
+        item = cls(_counted_uid(cursor, what), _counted_uid(cursor, what))
+        related = cursor.sub(cursor.u16(), what)
+        while related.remaining:
+            item.related_general_sop_class_identification.append(_counted_uid(related, what))
+        cursor.rest()  # "reserved for additional fields", Table D.3-12
+        return item
+
+
+@dataclass(slots=True)
+class UserIdentityNegotiation:
+    """Who the user of the requestor is, or the answer to that (PS3.7 Annex D.3.3.7).
+
+    A request (item 58H) has a type: 1 user name, 2 user name and passcode, 3 Kerberos ticket,
+    4 SAML assertion, 5 JSON web token. With a `server_response` it is an answer (item 59H),
+    and the rest does not count.
+    """
+
+    user_identity_type: int | None = None
+    positive_response_requested: bool = False
+    primary_field: bytes | None = field(default=None, repr=False)
+    secondary_field: bytes | None = field(default=None, repr=False)
+    server_response: bytes | None = field(default=None, repr=False)
+
+    def encode(self) -> bytes:
+        """Return the item; ValueError for a missing or bad value."""
+        if self.server_response is not None:
+            response = _counted(self.server_response, "server_response")
+            return encode_item(USER_IDENTITY_ANSWER, response)
+        if self.user_identity_type not in (1, 2, 3, 4, 5):
+            raise ValueError(f"user_identity_type is 1 to 5, not {self.user_identity_type}")
+        if self.primary_field is None:
+            raise ValueError("primary_field is not set")
+        if self.user_identity_type == 2 and self.secondary_field is None:
+            raise ValueError("secondary_field is not set, and user_identity_type is 2")
+        return encode_item(
+            0x58,
+            bytes((self.user_identity_type, bool(self.positive_response_requested)))
+            + _counted(self.primary_field, "primary_field")
+            + _counted(self.secondary_field or b"", "secondary_field"),
+        )
+
+    @classmethod
+    def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> UserIdentityNegotiation:
+        """Read the value of an item 58H; a type that is not defined is kept as it is."""
+        return cls(
+            cursor.u8(),
+            cursor.u8() == 1,
+            bytes(cursor.take(cursor.u16())),
+            bytes(cursor.take(cursor.u16())),
+        )
+
+    @classmethod
+    def decode_answer(cls, cursor: Cursor, codecs: tuple[str, ...]) -> UserIdentityNegotiation:
+        """Read the value of an item 59H."""
+        return cls(server_response=bytes(cursor.take(cursor.u16())))
+
+
+UserItem: TypeAlias = (
+    MaximumLengthNotification
+    | ImplementationClassUIDNotification
+    | ImplementationVersionNameNotification
+    | AsynchronousOperationsWindowNegotiation
+    | SCP_SCU_RoleSelectionNegotiation
+    | SOPClassExtendedNegotiation
+    | SOPClassCommonExtendedNegotiation
+    | UserIdentityNegotiation
+)
+
+_DECODERS: dict[int, Callable[[Cursor, tuple[str, ...]], UserItem]] = {
+    0x51: MaximumLengthNotification.decode,
+    0x52: ImplementationClassUIDNotification.decode,
+    0x53: AsynchronousOperationsWindowNegotiation.decode,
+    0x54: SCP_SCU_RoleSelectionNegotiation.decode,
+    0x55: ImplementationVersionNameNotification.decode,
+    0x56: SOPClassExtendedNegotiation.decode,
+    0x57: SOPClassCommonExtendedNegotiation.decode,
+    0x58: UserIdentityNegotiation.decode,
+    USER_IDENTITY_ANSWER: UserIdentityNegotiation.decode_answer,
+}
+
+
+def encode_user_item(item: UserItem) -> bytes:
+    """Return the sub-item as it stands in the user information item."""
+    return item.encode()
+
+
+def decode_user_information(
+    cursor: Cursor, limits: Limits, codecs: tuple[str, ...] = DEFAULT_CODECS
+) -> list[UserItem]:
+    """Return the sub-items of a user information item in their order (PS3.8 Annex D).
+
+    Unknown sub-items are passed over, as PS3.8 Section 9.3.1 asks. Where an item that may occur
+    once (once for each SOP class: 54H, 56H, 57H) occurs again, the first one counts: what an
+    attacker appends cannot undo what was said before it.
+    """
+    items: list[UserItem] = []
+    seen: set[tuple[int, UID | None]] = set()
+    for item_type, value in decode_items(cursor, limits.items, "user information"):
+        decode = _DECODERS.get(item_type)
+        if decode is None:
+            continue
+        body = Cursor(value, f"user information sub-item {item_type:02X}H")
+        item = decode(body, codecs)
+        body.check_end()
+        key = (item_type, getattr(item, "sop_class_uid", None))
+        if key not in seen:
+            seen.add(key)
+            items.append(item)
+    return items

@@ -1,0 +1,270 @@
+"""Cuts an encoded dataset into raw elements, after a look at all that pydicom will parse of it.
+
+Values are not decoded here, and nothing is encoded.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+
+from pydicom.charset import convert_encodings, default_encoding
+from pydicom.datadict import DicomDictionary, dictionary_VR  # type: ignore[attr-defined]
+from pydicom.dataelem import (
+    DataElement,
+    RawDataElement,
+    convert_raw_data_element,
+    empty_value_for_VR,
+)
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
+
+from dicomwire.errors import DicomwireError
+
+LOGGER = logging.getLogger("dicomwire")
+
+MAX_DEPTH = 64
+"""The most sequences within sequences that a received dataset may have."""
+
+_UNDEFINED = 0xFFFFFFFF
+_ITEM = 0xFFFEE000
+_ITEM_END = 0xFFFEE00D
+_SEQUENCE_END = 0xFFFEE0DD
+_SPECIFIC_CHARACTER_SET = BaseTag(0x00080005)
+
+_VRS = {vr.value.encode(): vr.value for vr in VR}
+LONG_VRS = frozenset(vr.value for vr in EXPLICIT_VR_LENGTH_32)
+"""The VRs whose explicit form has a length of four bytes (PS3.5 Table 7.1-1)."""
+
+
+_CURVE_SEQUENCE = 0x50002600
+"""(50xx,2600), the one sequence among the repeating groups of the dictionary."""
+
+_FIELDS = {
+    order == "<": (
+        struct.Struct(f"{order}HH2sH").unpack_from,
+        struct.Struct(f"{order}HHI").unpack_from,
+        struct.Struct(f"{order}I").unpack_from,
+    )
+    for order in "<>"
+}
+"""For little endian or not: group, element, VR, short length; group, element, length; length."""
+
+
+class DatasetError(DicomwireError, ValueError):
+    """A dataset cannot be encoded, or what was received is no dataset.
+
+    The text holds no values of the dataset; its cause may.
+    """
+
+
+_Frame = tuple[int, bool, bool]
+"""A sequence or an item of one, while it is gone through: where it ends at the latest, whether
+its length is undefined, whether its elements are in implicit VR."""
+
+
+class Scanner:
+    """Cuts an encoded dataset (PS3.5 Section 7) into pydicom's raw elements.
+
+    pydicom's own reader recurses once per level of nesting, takes a value that ends early for
+    whole, and searches to the end of the data for each delimiter that is missing, which is
+    quadratic. Here everything that pydicom is going to parse is walked through once before it
+    may: all lengths fit, all delimiters are there, and sequences are not too deep. Sequences are
+    left raw, for pydicom to parse when they are asked for.
+    """
+
+    __slots__ = ("_explicit", "_implicit", "_is_implicit", "_is_little", "_length", "_view")
+
+    def __init__(self, view: memoryview, is_implicit: bool, is_little: bool) -> None:
+        self._view = view
+        self._explicit, self._implicit, self._length = _FIELDS[is_little]
+        self._is_little = is_little
+        self._is_implicit = self._look_for_implicit(0) if len(view) >= 8 else is_implicit
+        if self._is_implicit != is_implicit:
+            names = ("explicit", "implicit")
+            LOGGER.warning(
+                "A dataset is in %s VR, though %s VR was agreed on",
+                names[self._is_implicit],
+                names[is_implicit],
+            )
+
+    def dataset(self) -> Dataset:
+        """Return the whole as a dataset of raw elements."""
+        elements = self._elements()
+        encoding: str | list[str] = default_encoding
+        character_set = elements.get(_SPECIFIC_CHARACTER_SET)
+        if isinstance(character_set, RawDataElement):
+            encoding = convert_encodings(convert_raw_data_element(character_set).value)
+        dataset = Dataset(elements, parent_encoding=default_encoding)
+        dataset.set_original_encoding(self._is_implicit, self._is_little, encoding)
+        return dataset
+
+    def _elements(self) -> dict[BaseTag, DataElement | RawDataElement]:
+        view, is_implicit, is_little = self._view, self._is_implicit, self._is_little
+        elements: dict[BaseTag, DataElement | RawDataElement] = {}
+        position, end = 0, len(view)
+        while position < end:
+            if end - position < 8 and not view[position:].tobytes().strip(b"\0"):
+                break  # some writers pad the whole
+            number, vr, length, start = self._header(position, end, is_implicit)
+            value: bytes | None
+            if length == 0:
+                position = start
+                value = empty_value_for_VR(vr, raw=True)  # type: ignore[assignment]
+            elif length != _UNDEFINED:
+                position = self._end(start, length, end)
+                if self._is_sequence(number, vr):
+                    self._skip_sequence((position, False, is_implicit), start)
+                value = view[start:position].tobytes()
+            else:
+                if self._is_sequence(number, vr) or self._has_items(number, vr, start):
+                    vr = "SQ"
+                    position = self._skip_sequence((end, True, is_implicit), start)
+                else:
+                    position = self._skip_fragments(start, end)
+                value = view[start : position - 8].tobytes()
+            if number == _ITEM_END:
+                raise DatasetError(f"byte {start - 8}: the end of an item without its begin")
+            tag = BaseTag(number)
+            elements[tag] = RawDataElement(tag, vr, length, value, start, is_implicit, is_little)
+        return elements
+
+    def _header(
+        self, position: int, limit: int, is_implicit: bool
+    ) -> tuple[int, str | None, int, int]:
+        """Return the tag, VR, length of an element, and the position of its value."""
+        start = position + 8
+        if start > limit:
+            raise _truncated(position)
+        if not is_implicit:
+            group, element, code, length = self._explicit(self._view, position)
+            vr = _VRS.get(code)
+            if vr in LONG_VRS:
+                start += 4
+                if start > limit:
+                    raise _truncated(position)
+                return group << 16 | element, vr, self._length(self._view, position + 8)[0], start
+            if vr is not None:
+                return group << 16 | element, vr, length, start
+            if b"AA" <= code <= b"ZZ":  # a VR of a later edition: taken for a short one
+                return group << 16 | element, code.decode("latin-1"), length, start
+            # Some writers change to implicit VR in mid-dataset; delimiters have no VR either.
+        group, element, length = self._implicit(self._view, position)
+        return group << 16 | element, None, length, start
+
+    def _item(self, position: int, limit: int) -> tuple[int, int, int]:
+        """Return the tag and length of an item or a delimiter, and the position after them."""
+        if position + 8 > limit:
+            raise _truncated(position)
+        group, element, length = self._implicit(self._view, position)
+        return group << 16 | element, length, position + 8
+
+    def _end(self, start: int, length: int, limit: int) -> int:
+        end = start + length
+        if end > limit:
+            raise DatasetError(
+                f"byte {start}: a value of {length} bytes where {limit - start} are left"
+            )
+        return end
+
+    def _look_for_implicit(self, position: int) -> bool:
+        """Return whether the element at `position` has no VR: no two capitals after the tag."""
+        first, second = self._view[position + 4 : position + 6]
+        return not (0x40 < first < 0x5B and 0x40 < second < 0x5B)
+
+    def _is_sequence(self, number: int, vr: str | None) -> bool:
+        """Return whether pydicom takes the value for a sequence whatever its length.
+
+        A private element of unknown VR is left to pydicom, whose dictionary may know it.
+        """
+        if vr is not None and vr != "UN":
+            return vr == "SQ"
+        entry = DicomDictionary.get(number)
+        if entry is None:
+            return number & 0xFF00FFFF == _CURVE_SEQUENCE
+        known: str = entry[0]
+        return known == "SQ"
+
+    def _has_items(self, number: int, vr: str | None, start: int) -> bool:
+        """Return whether a value of undefined length is a sequence, if its tag is unknown.
+
+        UN of undefined length always is one (PS3.5 Section 6.2.2).
+        """
+        if vr is not None:
+            return vr == "UN"
+        try:
+            dictionary_VR(number)
+        except KeyError:
+            return self._item(start, len(self._view))[0] == _ITEM
+        return False
+
+    def _skip_fragments(self, position: int, limit: int) -> int:
+        """Return the position after encapsulated pixel data (PS3.5 Section A.4)."""
+        while True:
+            number, length, start = self._item(position, limit)
+            if number == _SEQUENCE_END:
+                return start
+            if number != _ITEM:
+                raise DatasetError(f"byte {position}: neither a fragment nor the end of them")
+            position = self._end(start, length, limit)
+
+    def _skip_sequence(self, frame: _Frame, position: int) -> int:
+        """Return the position after the sequence that begins at `position` (PS3.5 Section 7.5).
+
+        Sequences and their items take turns on the stack of those that have not ended.
+        """
+        stack: list[_Frame] = []
+        while True:
+            if position == frame[0] and not frame[1]:
+                inner = None
+            elif len(stack) % 2:
+                position, inner = self._step_in_item(frame, position)
+            else:
+                position, inner = self._step_in_sequence(frame, position)
+            if inner is frame:
+                continue
+            if inner is not None:
+                stack.append(frame)
+                frame = inner
+                if len(stack) == 2 * MAX_DEPTH:
+                    raise DatasetError(f"sequences are nested more than {MAX_DEPTH} deep")
+            elif stack:
+                frame = stack.pop()
+            else:
+                return position
+
+    def _step_in_item(self, frame: _Frame, position: int) -> tuple[int, _Frame | None]:
+        """Pass an element; return where to go on: in `frame`, in one within it, or after it."""
+        limit, is_undefined, is_implicit = frame
+        number, vr, length, start = self._header(position, limit, is_implicit)
+        if number == _ITEM_END:
+            if not is_undefined and start != limit:
+                raise DatasetError(f"byte {position}: the end of an item in its middle")
+            return start, None
+        if length == _UNDEFINED:
+            if self._is_sequence(number, vr) or self._has_items(number, vr, start):
+                return start, (limit, True, is_implicit)
+            return self._skip_fragments(start, limit), frame
+        end = self._end(start, length, limit)
+        if length and self._is_sequence(number, vr):
+            return start, (end, False, is_implicit)
+        return end, frame
+
+    def _step_in_sequence(self, frame: _Frame, position: int) -> tuple[int, _Frame | None]:
+        """Pass the begin of an item or the end of the sequence; return as `_step_in_item`."""
+        limit, is_undefined, is_implicit = frame
+        number, length, start = self._item(position, limit)
+        if number == _SEQUENCE_END:
+            return start if is_undefined else limit, None
+        if number != _ITEM:
+            raise DatasetError(f"byte {position}: neither an item nor the end of the sequence")
+        end = limit if length == _UNDEFINED else self._end(start, length, limit)
+        # Implicit VR may begin with any item, and lasts as long as the item does.
+        if not is_implicit and start + 8 <= limit:
+            is_implicit = self._look_for_implicit(start)
+        return start, (end, length == _UNDEFINED, is_implicit)
+
+
+def _truncated(position: int) -> DatasetError:
+    return DatasetError(f"byte {position}: the dataset ends in the middle of an element")

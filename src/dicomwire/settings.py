@@ -1,0 +1,52 @@
+"""Every limit, deadline and switch of an AE or association, in one frozen object.
+
+There are no process-wide options: an AE holds one `Settings` and hands it to what it makes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dicomwire.protocol.limits import MIB, Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Limits, deadlines (seconds, None waits forever) and switches of an AE or association.
+
+    Deadlines are absolute from where their stage begins, not per read, so that a peer which
+    drips a byte now and then gains nothing.
+    """
+
+    connection_timeout: float | None = None
+    """Deadline "connect": the TCP connection."""
+    tls_timeout: float | None = 30.0
+    """Deadline "tls": the TLS handshake."""
+    acse_timeout: float | None = 30.0
+    """Deadline "associate" and "release": the peer's answer; ARTIM of PS3.8 Section 9.1.5."""
+    dimse_timeout: float | None = 30.0
+    """Deadline "response": each awaited DIMSE message."""
+    write_timeout: float | None = 60.0
+    """Deadline "write": no byte of a message could be sent for so long."""
+    network_timeout: float | None = 60.0
+    """Deadline "idle": nothing was received for so long."""
+    close_timeout: float = 2.0
+    """How long a connection that we have ended may wait for the peer to close it."""
+
+    maximum_associations: int = 10
+    maximum_connections: int = 10_000
+    connections_per_address: int = 10_000
+    """Open connections from one address that have not asked for an association yet."""
+
+    limits: Limits = field(default_factory=Limits)
+    spool_threshold: int = 16 * MIB
+    """A received C-STORE dataset larger than this (bytes) goes to a temporary file."""
+    store_ceiling: int | None = None
+    """A C-STORE dataset larger than this (bytes) is answered with 0xA700; None for no ceiling."""
+    inflate_ceiling: int = 1024 * MIB
+    """A deflated dataset that inflates to more than this (bytes) is not decoded."""
+
+    unrestricted_storage: bool = False
+    """Accept any storage, private or unknown SOP class (behaviour of a promiscuous SCP)."""
+    log_pdus: bool = True
+    """Log PDUs and DIMSE messages at DEBUG level."""

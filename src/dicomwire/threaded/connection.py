@@ -1,0 +1,190 @@
+"""A socket that never blocks without a deadline, and the buffers that bytes pass through.
+
+What the bytes mean is not known here; TLS and plain sockets look the same from outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable
+
+from dicomwire.errors import AssociationTimeout, ConnectionLost
+from dicomwire.threaded.lobby import Guest, lobby
+
+BUFFER_SIZE = 256 * 1024
+_KEPT_BUFFERS = 16
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+_free_buffers: list[bytearray] = []
+
+
+def take_buffer() -> bytearray:
+    """Return a buffer of `BUFFER_SIZE` bytes; its content is arbitrary."""
+    try:
+        return _free_buffers.pop()
+    except IndexError:
+        return bytearray(BUFFER_SIZE)
+
+
+def give_buffer(buffer: bytearray) -> None:
+    """Give back what `take_buffer` returned, when no view of it is in use any more."""
+    if len(_free_buffers) < _KEPT_BUFFERS:
+        _free_buffers.append(buffer)
+
+
+def deadline_after(seconds: float | None) -> float | None:
+    """Return the moment, by `time.monotonic`, that is `seconds` from now; None for never."""
+    return None if seconds is None else time.monotonic() + seconds
+
+
+def wait_for(sock: socket.socket, deadline: float | None, *, write: bool = False) -> bool:
+    """Wait until `sock` is readable (or writable); false if the deadline comes first."""
+    timeout = None if deadline is None else max(deadline - time.monotonic(), 0)
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(sock, select.POLLOUT if write else select.POLLIN)
+        return bool(poll.poll(None if timeout is None else timeout * 1000))
+    waiting: list[socket.socket] = [sock]
+    readable, writable, _ = select.select(
+        [] if write else waiting, waiting if write else [], [], timeout
+    )
+    return bool(readable or writable)
+
+
+class Connection:
+    """A connected socket in non-blocking mode.
+
+    Attributes
+    ----------
+    peer : str
+        The peer as "host:port", for messages to people.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        # TCP only: a socket pair has neither peer nor Nagle's algorithm.
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = sock
+        self._tls = isinstance(sock, ssl.SSLSocket)
+        self.peer = peer_name(sock)
+
+    @property
+    def socket(self) -> socket.socket:
+        """The socket itself."""
+        return self._socket
+
+    def fileno(self) -> int:
+        """Return the socket's file descriptor, -1 once closed."""
+        return self._socket.fileno()
+
+    def read(self, buffer: bytearray | memoryview) -> int | None:
+        """Read what is there: the number of bytes, 0 at the end, None if nothing has come."""
+        try:
+            return self._socket.recv_into(buffer)
+        except _NOT_NOW:
+            return None
+        except OSError:
+            return 0  # reset by the peer: the end as well
+
+    def pending(self) -> bool:
+        """Whether bytes were received that the socket does not announce as readable."""
+        return self._tls and bool(self._socket.pending())  # type: ignore[attr-defined]
+
+    def wait_readable(self, deadline: float | None) -> bool:
+        """Wait until there is something to read; false if the deadline comes first."""
+        return self.pending() or wait_for(self._socket, deadline)
+
+    def write(self, data: bytes | memoryview, timeout: float | None) -> None:
+        """Send all of `data`.
+
+        Raises
+        ------
+        AssociationTimeout
+            When nothing could be sent for `timeout` seconds.
+        ConnectionLost
+        """
+        view = memoryview(data)
+        while view:
+            try:
+                sent = self._socket.send(view)
+            except _NOT_NOW as wait:
+                reads = isinstance(wait, ssl.SSLWantReadError)
+                if not wait_for(self._socket, deadline_after(timeout), write=not reads):
+                    raise AssociationTimeout(
+                        f"nothing could be sent for {timeout} s", stage="write", peer=self.peer
+                    ) from None
+            except OSError as error:
+                raise ConnectionLost(
+                    f"sending failed: {error.strerror or error}", stage="write", peer=self.peer
+                ) from None
+            else:
+                view = view[sent:]
+
+    def write_now(self, data: bytes) -> None:
+        """Send as much of `data` as can be sent without waiting; failures do not matter."""
+        with contextlib.suppress(OSError):
+            self._socket.send(data)
+
+    def interrupt(self) -> None:
+        """Wake whoever waits for this socket, in whichever thread: it is at its end."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the socket at once."""
+        self._socket.close()
+
+    def close_after_peer(self, timeout: float, closed: Callable[[], None]) -> None:
+        """Close once the peer has, or after `timeout` seconds; `closed` is called then (Sta13).
+
+        What the peer still sends is thrown away. Closing before it has read our last PDU could
+        lose that PDU, since bytes that come for a closed socket reset the connection.
+        """
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_WR)
+        lobby().enter(_Draining(self._socket, closed), time.monotonic() + timeout)
+
+
+class _Draining(Guest):
+    """A connection that waits for its peer to close it."""
+
+    def __init__(self, sock: socket.socket, closed: Callable[[], None]) -> None:
+        self._socket = sock
+        self._closed = closed
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def on_ready(self) -> None:
+        buffer = take_buffer()
+        try:
+            # Not through TLS: nobody reads these bytes.
+            ended = not socket.socket.recv_into(self._socket, buffer)
+        except _NOT_NOW:
+            ended = False
+        except OSError:
+            ended = True
+        give_buffer(buffer)
+        if ended:
+            self.on_deadline()
+
+    def on_deadline(self) -> None:
+        lobby().leave(self)
+        self._socket.close()
+        self._closed()
+
+
+def peer_name(sock: socket.socket) -> str:
+    """Return the peer of `sock` as "host:port"; empty when there is none."""
+    try:
+        address = sock.getpeername()
+    except OSError:
+        return ""
+    if isinstance(address, tuple):
+        return f"{address[0]}:{address[1]}"
+    return str(address)

@@ -1,0 +1,442 @@
+"""How an association of the threaded face begins and ends, and which events tell of it.
+
+The order of the events is part of the interface. What is sent in between is in `association`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dicomwire.errors import (
+    AbortReason,
+    AbortSource,
+    AssociationAborted,
+    AssociationFailure,
+    AssociationRejected,
+    LocalProtocolError,
+)
+from dicomwire.events import (
+    EVT_ABORTED,
+    EVT_ACCEPTED,
+    EVT_ACSE_RECV,
+    EVT_ACSE_SENT,
+    EVT_CONN_CLOSE,
+    EVT_CONN_OPEN,
+    EVT_ESTABLISHED,
+    EVT_REJECTED,
+    EVT_RELEASED,
+    EVT_REQUESTED,
+    Handlers,
+    NotificationEvent,
+)
+from dicomwire.logs import LOGGER, News, escaped
+from dicomwire.payloads import Sink
+from dicomwire.protocol.context import PresentationContext
+from dicomwire.protocol.events import AssociateAccepted, AssociateRejected, AssociateRequested
+from dicomwire.protocol.pdu import (
+    Abort,
+    AssociateAC,
+    AssociateRJ,
+    AssociateRQ,
+    ReleaseRP,
+    ReleaseRQ,
+)
+from dicomwire.protocol.states import Role
+from dicomwire.service_user import (
+    MODE_ACCEPTOR,
+    MODE_REQUESTOR,
+    AddressInformation,
+    ServiceUser,
+)
+from dicomwire.services import acse
+from dicomwire.services.port import Incoming, run_blocking
+from dicomwire.settings import Settings
+from dicomwire.threaded.connection import Connection, deadline_after
+from dicomwire.threaded.opening import Target, open_connection
+from dicomwire.threaded.port import ThreadedPort
+
+if TYPE_CHECKING:
+    from dicomwire.ae import ApplicationEntity
+
+
+class Lifecycle(ABC):
+    """What every association has: two ends, a state that people can read, a beginning, an end."""
+
+    files_stored: bool
+    """Whether objects received by C-STORE are filed without a handler's help."""
+
+    @abstractmethod
+    def open_sink(self, incoming: Incoming) -> Sink:
+        """Return where the dataset of `incoming` is to go; an OSError refuses the request."""
+
+    @abstractmethod
+    def _left(self) -> None:
+        """Give back what the association held in its AE."""
+
+    def __init__(
+        self, ae: ApplicationEntity, mode: str, handlers: Handlers, settings: Settings
+    ) -> None:
+        self._ae = ae
+        self._mode = mode
+        self.handlers = handlers
+        self.requestor = ServiceUser(self, MODE_REQUESTOR)
+        self.acceptor = ServiceUser(self, MODE_ACCEPTOR)
+        self.is_established = False
+        self.is_released = False
+        self.is_aborted = False
+        self.is_rejected = False
+        self.network_timeout_response = "A-ABORT"
+        self._contexts: list[PresentationContext] = []
+        self._address: tuple[Any, ...] = ()
+        self._conn_open_told = False
+        role = Role.REQUESTOR if mode == MODE_REQUESTOR else Role.ACCEPTOR
+        self._port = ThreadedPort(self, role, settings)
+
+    @property
+    def mode(self) -> str:
+        """Which end we are: "requestor" or "acceptor"."""
+        return self._mode
+
+    @property
+    def failure(self) -> AssociationFailure | None:
+        """Why the association ended or never began; None if nothing went wrong."""
+        return self._port.failure
+
+    # --- The requestor's beginning ---
+
+    def start_request(self, target: Target, called_ae_title: str) -> None:
+        """Connect and request the association; the outcome is in the flags and `failure`."""
+        port = self._port
+        with port:
+            self.handlers.arm()
+            port.observe()
+            request = acse.build_request(self.requestor, called_ae_title)
+            self._notify(EVT_ACSE_SENT, primitive=request)
+            self._notify(EVT_REQUESTED)
+            LOGGER.info(News.REQUESTING)
+            try:
+                port.protocol.connecting()
+                self._opened(open_connection(target, port.settings))
+                port.protocol.connected(request)
+                self.requestor.primitive = request
+                port.flush()
+                self._conclude()
+            except AssociationFailure as failure:
+                port.fail(failure)
+
+    def _opened(self, connection: Connection) -> None:
+        self._port.open(connection, lambda: None)
+        local, remote = connection.socket.getsockname(), connection.socket.getpeername()
+        self.requestor.address_info = _address(local)
+        self.acceptor.address_info = _address(remote)
+        self._tell_open(remote)
+
+    def _tell_open(self, remote: Any) -> None:
+        self._address = remote if isinstance(remote, tuple) else (str(remote), 0)
+        self._conn_open_told = True
+        self._notify(EVT_CONN_OPEN, address=self._address)
+
+    def _conclude(self) -> None:
+        """Take the acceptor's answer."""
+        port = self._port
+        deadline = deadline_after(port.settings.acse_timeout)
+        event = port.next_event(deadline, "associate")
+        if isinstance(event, AssociateAccepted):
+            self._accepted(event.pdu)
+        elif isinstance(event, AssociateRejected):
+            self._rejected(event.pdu)
+        else:
+            port.take(event)
+
+    def _accepted(self, answer: AssociateAC) -> None:
+        request = self.requestor.primitive
+        assert isinstance(request, AssociateRQ)
+        self.acceptor.primitive = answer
+        self._notify(EVT_ACSE_RECV, primitive=answer)
+        self._set_contexts(acse.conclude_request(request, answer))
+        self._port.protocol.maximum_length = self.acceptor.maximum_length or 0
+        LOGGER.info(News.ACCEPTED)
+        if not self._port.contexts:
+            self._abort(
+                AssociationAborted(
+                    "the peer accepted no presentation context: "
+                    + "; ".join(map(_refused, self._contexts)),
+                    source=AbortSource.SERVICE_PROVIDER,
+                    reason=AbortReason.NOT_SPECIFIED,
+                    by_peer=False,
+                    stage="associate",
+                    peer=self._port.peer,
+                )
+            )
+            return
+        self.is_established = True
+        self._notify(EVT_ACCEPTED)
+        self._notify(EVT_ESTABLISHED)
+
+    def _rejected(self, answer: AssociateRJ) -> None:
+        self.acceptor.primitive = answer
+        text = f"rejected: {answer.result_str}, {answer.source_str}: {answer.reason_str}"
+        LOGGER.error("%s: %s", News.REJECTED, text)
+        self._notify(EVT_ACSE_RECV, primitive=answer)
+        self.is_rejected = True
+        self._port.failure = AssociationRejected(
+            text, answer.result, answer.source, answer.diagnostic, self._port.peer
+        )
+        self._notify(EVT_REJECTED)
+        self._closed()
+
+    # --- The acceptor's beginning ---
+
+    def start_serving(self, connection: Connection, on_closed: Callable[[], None]) -> None:
+        """Take over an accepted connection, before anything is known of the peer."""
+        self.handlers.arm()
+        self._port.observe()
+        self._port.open(connection, on_closed)
+        self._port.protocol.connected()
+        local, remote = connection.socket.getsockname(), connection.socket.getpeername()
+        self.acceptor.address_info = _address(local)
+        self.requestor.address_info = _address(remote)
+        self._tell_open(remote)
+
+    def abandon(self) -> None:
+        """Close a connection that no association was asked for on."""
+        with self._port:
+            self._port.protocol.artim_expired()
+            self._closed()
+
+    def answer(self, received: bytes | bytearray, policy: acse.Policy) -> None:
+        """Answer the request that has been `received`, and serve what follows."""
+        port = self._port
+        with port:
+            try:
+                port.feed(bytes(received))
+                event = port.next_event(deadline_after(port.settings.acse_timeout), "associate")
+                if isinstance(event, AssociateRequested):
+                    self._requested(event, policy)
+                else:
+                    port.take(event)
+            except AssociationFailure as failure:
+                port.fail(failure)
+            if self.is_established:
+                port.attend()
+
+    def _requested(self, event: AssociateRequested, policy: acse.Policy) -> None:
+        port, request = self._port, event.pdu
+        self.requestor.primitive = request
+        self.acceptor.ae_title = request.called_ae_title or self._ae.ae_title
+        self._notify(EVT_ACSE_RECV, primitive=request)
+        self._notify(EVT_REQUESTED)
+        LOGGER.info("%s from %s", News.ACCEPTING, port.peer)
+        if port.is_over:
+            return
+        answer = run_blocking(acse.answer_request(port, request, self.acceptor, policy))
+        if port.is_over:
+            return
+        self.acceptor.primitive = answer
+        if isinstance(answer, AssociateRJ):
+            self._reject(answer)
+            return
+        self._set_contexts(answer.presentation_contexts)
+        port.protocol.maximum_length = self.requestor.maximum_length or 0
+        self._notify(EVT_ACSE_SENT, primitive=answer)
+        self.is_established = True
+        self._notify(EVT_ACCEPTED)
+        self._notify(EVT_ESTABLISHED)
+        if not port.is_over:
+            port.protocol.accept(answer)
+            port.flush()
+
+    def _reject(self, answer: AssociateRJ) -> None:
+        port = self._port
+        LOGGER.warning(
+            "%s of '%s' from %s: %s",
+            News.REJECTING,
+            escaped(self.requestor.ae_title),
+            port.peer,
+            answer.reason_str,
+        )
+        self._notify(EVT_ACSE_SENT, primitive=answer)
+        self.is_rejected = True
+        port.failure = AssociationRejected(
+            f"rejected: {answer.reason_str}",
+            answer.result,
+            answer.source,
+            answer.diagnostic,
+            port.peer,
+        )
+        self._notify(EVT_REJECTED)
+        port.protocol.reject(answer)
+        port.flush_now()
+        self._closed()
+
+    def _set_contexts(self, contexts: list[PresentationContext]) -> None:
+        self._contexts = contexts
+        port = self._port
+        port.contexts = {
+            context.context_id: context
+            for context in contexts
+            if acse.is_accepted(context) and context.context_id is not None
+        }
+        port.protocol.accepted_ids = frozenset(port.contexts)
+
+    # --- The end ---
+
+    def release(self) -> None:
+        """Release the association, once what other threads are doing with it is done.
+
+        Does nothing when it is not established (PS3.8 Section 7.2).
+        """
+        if not self.is_established:
+            return
+        port = self._port
+        with port:
+            if not self.is_established:
+                return
+            LOGGER.info(News.RELEASING)
+            self._notify(EVT_ACSE_SENT, primitive=ReleaseRQ())
+            try:
+                port.protocol.release()
+                port.flush()
+                deadline = deadline_after(port.settings.acse_timeout)
+                while not port.ended.is_set():
+                    port.advance(deadline, "release")
+            except AssociationFailure as failure:
+                port.fail(failure)
+
+    def abort(self, block: bool = True) -> None:
+        """Abort the association: from any thread and any handler, and at any moment.
+
+        Parameters
+        ----------
+        block : bool
+            Whether to wait until the association has ended, where another thread is busy with
+            it. A handler of the same association never waits.
+        """
+        port = self._port
+        if port.ended.is_set() or port.is_over:
+            return
+        port.abort()
+        if block and not port.has_turn:
+            port.ended.wait(port.settings.close_timeout)
+
+    def _abort(self, failure: AssociationFailure) -> None:
+        """End the association from our side (A-ABORT)."""
+        port = self._port
+        if port.ended.is_set() or self._is_ending:
+            return
+        source = failure.source if isinstance(failure, AssociationAborted) else 0
+        LOGGER.info("%s: %s", News.ABORTING, failure)
+        self._notify(EVT_ACSE_SENT, primitive=Abort(source, 0))
+        self._aborted(failure)
+        with contextlib.suppress(LocalProtocolError):
+            port.protocol.abort(AbortSource(source))
+            port.flush_now()
+        self._closed()
+
+    def _aborted(self, failure: AssociationFailure) -> None:
+        self.is_established = False
+        self.is_aborted = True
+        self._port.failure = failure
+        self._notify(EVT_ABORTED)
+
+    @property
+    def _is_ending(self) -> bool:
+        return self.is_aborted or self.is_released or self.is_rejected
+
+    def _released(self) -> None:
+        LOGGER.info(News.RELEASED)
+        self.is_established = False
+        self.is_released = True
+        self._notify(EVT_RELEASED)
+
+    def _closed(self) -> None:
+        """Close the connection and let everybody know that this association is over."""
+        self._disconnect()
+        self._port.ended.set()
+        self._left()
+
+    def _disconnect(self) -> None:
+        self._port.close()
+        if self._conn_open_told:
+            self._conn_open_told = False
+            self._notify(EVT_CONN_CLOSE, address=self._address)
+
+    # --- What the port reports ---
+
+    def on_release_requested(self) -> None:
+        """Agree to the peer's release."""
+        self._notify(EVT_ACSE_RECV, primitive=ReleaseRQ())
+        self._notify(EVT_ACSE_SENT, primitive=ReleaseRP())
+        self._released()
+        with contextlib.suppress(LocalProtocolError):
+            self._port.protocol.respond_release()
+            self._port.flush_now()
+        self._closed()
+
+    def on_release_confirmed(self) -> None:
+        """Note that the peer agrees to our release."""
+        self._notify(EVT_ACSE_RECV, primitive=ReleaseRP())
+        self._released()
+        self._port.flush_now()
+        self._closed()
+
+    def on_peer_abort(self, pdu: Abort) -> None:
+        """Note that the peer aborted."""
+        failure = AssociationAborted(
+            f"aborted by the peer: {pdu.source_str}, {pdu.reason_str}",
+            source=pdu.source,
+            reason=pdu.reason,
+            by_peer=True,
+            peer=self._port.peer,
+        )
+        LOGGER.warning("%s: %s", News.ABORTED, failure)
+        self._gone(pdu, failure)
+
+    def on_lost(self, failure: AssociationFailure) -> None:
+        """Note that the connection is lost."""
+        LOGGER.warning("%s: %s", News.ABORTED, failure)
+        self._gone(Abort(AbortSource.SERVICE_PROVIDER, AbortReason.NOT_SPECIFIED), failure)
+
+    def _gone(self, pdu: Abort, failure: AssociationFailure) -> None:
+        if self._is_ending:
+            return
+        self._disconnect()
+        self._notify(EVT_ACSE_RECV, primitive=pdu)
+        self._aborted(failure)
+        self._closed()
+
+    def on_violation(self, failure: AssociationAborted) -> None:
+        """Note that the peer broke the protocol; the A-ABORT for that is ready."""
+        LOGGER.error("%s: %s", News.ABORTING, failure)
+        self._aborted(failure)
+        self._port.flush_now()
+        self._closed()
+
+    def on_local_abort(self, failure: AssociationFailure) -> None:
+        """End the association from our side."""
+        self._abort(failure)
+
+    def on_network_timeout(self, failure: AssociationFailure) -> None:
+        """End an association on which nothing came for too long."""
+        LOGGER.warning("%s", failure)
+        if self.network_timeout_response == "A-RELEASE":
+            self.release()
+        else:
+            self._abort(failure)
+
+    def _notify(self, event: NotificationEvent, **attributes: Any) -> None:
+        if self.handlers.bound(event):
+            self.handlers.notify(self, event, attributes)
+
+
+def _refused(context: PresentationContext) -> str:
+    return f"{context.abstract_syntax} ({context.status})"
+
+
+def _address(address: Any) -> AddressInformation | None:
+    if isinstance(address, tuple) and len(address) in (2, 4):
+        return AddressInformation(*address)
+    return None

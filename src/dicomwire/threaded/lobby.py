@@ -1,0 +1,158 @@
+"""One thread that waits for everything that nobody is serving, with one selector and one heap.
+
+It never blocks on a guest and runs no user's code: what takes time is handed to `workers`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import selectors
+import socket
+import threading
+import time
+from abc import ABC, abstractmethod
+
+from dicomwire.logs import LOGGER
+
+_CHANGES_SEEN_WHILE_WAITING = {"EpollSelector", "KqueueSelector"}
+"""Selectors to which a registration from another thread takes effect at once."""
+
+
+class Guest(ABC):
+    """Something with a socket that waits in the lobby.
+
+    Attributes
+    ----------
+    deadline : float or None
+        When `on_deadline` is due, by `time.monotonic`; None for never.
+    """
+
+    deadline: float | None = None
+    _inside: bool = False
+    _entry: float | None = None  # when the heap's one live entry for this guest is due
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """Return the file descriptor to wait for."""
+
+    @abstractmethod
+    def on_ready(self) -> None:
+        """Called on the lobby's thread; it may be called without cause, and must not block."""
+
+    @abstractmethod
+    def on_deadline(self) -> None:
+        """Called on the lobby's thread when the deadline has passed; it must not block."""
+
+
+class Lobby:
+    """The waiting room of the process; see `lobby`."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._must_wake = type(self._selector).__name__ not in _CHANGES_SEEN_WHILE_WAITING
+        self._lock = threading.Lock()
+        self._heap: list[tuple[float, int, Guest]] = []
+        self._counter = itertools.count()
+        self._sleeps_until = float("inf")
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._selector.register(self._wake_in, selectors.EVENT_READ)
+        threading.Thread(target=self._run, name="dicomwire-lobby", daemon=True).start()
+
+    def enter(self, guest: Guest, deadline: float | None, *, write: bool = False) -> None:
+        """Watch `guest` until it leaves: for reading, or for writing."""
+        with self._lock:
+            guest.deadline = deadline
+            guest._inside = True
+            self._selector.register(
+                guest.fileno(), selectors.EVENT_WRITE if write else selectors.EVENT_READ, guest
+            )
+            wake = self._must_wake
+            if deadline is not None and (guest._entry is None or deadline < guest._entry):
+                guest._entry = deadline
+                heapq.heappush(self._heap, (deadline, next(self._counter), guest))
+                wake = wake or deadline < self._sleeps_until
+        if wake:
+            self._wake()
+
+    def leave(self, guest: Guest) -> bool:
+        """Stop watching `guest`; false if it was not inside."""
+        with self._lock:
+            if not guest._inside:
+                return False
+            guest._inside = False
+            self._selector.unregister(guest.fileno())
+        if self._must_wake:
+            self._wake()
+        return True
+
+    def _wake(self) -> None:
+        self._wake_out.send(b"\0")
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                self._sleeps_until = self._heap[0][0] if self._heap else float("inf")
+            timeout = None
+            if self._sleeps_until != float("inf"):
+                timeout = max(self._sleeps_until - time.monotonic(), 0)
+            for key, _ in self._selector.select(timeout):
+                if key.data is None:
+                    self._wake_in.recv(4096)
+                else:
+                    self._call(key.data, key.data.on_ready)
+            self._expire()
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        while True:
+            with self._lock:
+                if not self._heap or self._heap[0][0] > now:
+                    return
+                due, _, guest = heapq.heappop(self._heap)
+                if due != guest._entry:
+                    continue  # a later entry that an earlier deadline made superfluous
+                guest._entry = None
+                if not guest._inside or guest.deadline is None:
+                    continue
+                if guest.deadline > now:
+                    # The deadline was put off since; nobody is woken for that, we look again.
+                    guest._entry = guest.deadline
+                    heapq.heappush(self._heap, (guest.deadline, next(self._counter), guest))
+                    continue
+            self._call(guest, guest.on_deadline)
+
+    def _call(self, guest: Guest, method: object) -> None:
+        if not guest._inside:
+            return
+        try:
+            method()  # type: ignore[operator]
+        except Exception:
+            LOGGER.exception("A connection is dropped after an internal error")
+            self.leave(guest)
+
+
+_lobby: Lobby | None = None
+_creation = threading.Lock()
+
+
+def lobby() -> Lobby:
+    """Return the lobby of this process, made when it is first needed."""
+    global _lobby
+    if _lobby is None:
+        with _creation:
+            if _lobby is None:
+                _lobby = Lobby()
+    return _lobby
+
+
+def _forget_parent() -> None:
+    global _lobby, _creation
+    _lobby = None
+    _creation = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)

@@ -1,0 +1,128 @@
+"""Opens the requestor's connection: TCP, and TLS over it, each with its own deadline.
+
+Who is called, and what is said then, is not known here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from dicomwire.errors import AssociationTimeout, ConnectionLost
+from dicomwire.settings import Settings
+from dicomwire.threaded.connection import Connection, deadline_after, wait_for
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to connect to, and how.
+
+    Attributes
+    ----------
+    address : tuple
+        (host, port), or for IPv6 also (host, port, flowinfo, scope id).
+    bind_address : tuple or None
+        The local address to connect from.
+    tls : tuple of ssl.SSLContext and str, or None
+        The context, and the name that the peer's certificate is to be for (empty: the host).
+    """
+
+    address: tuple[Any, ...]
+    bind_address: tuple[Any, ...] | None = None
+    tls: tuple[ssl.SSLContext, str | None] | None = None
+
+
+def open_connection(target: Target, settings: Settings) -> Connection:
+    """Return the open connection.
+
+    Raises
+    ------
+    ConnectionLost
+        With stage "connect" or "tls", and the reason.
+    AssociationTimeout
+        When the deadline of the stage passes.
+    """
+    peer = f"{target.address[0]}:{target.address[1]}"
+    sock = _connect(target, settings.connection_timeout, peer)
+    if target.tls is None:
+        return Connection(sock)
+    context, name = target.tls
+    sock.setblocking(False)
+    try:
+        secured = context.wrap_socket(
+            sock, server_hostname=name or str(target.address[0]), do_handshake_on_connect=False
+        )
+        _handshake(secured, deadline_after(settings.tls_timeout), peer)
+    except OSError as error:  # ssl.SSLError is one
+        sock.close()
+        raise ConnectionLost(f"TLS failed: {tls_reason(error)}", stage="tls", peer=peer) from None
+    return Connection(secured)
+
+
+def _connect(target: Target, timeout: float | None, peer: str) -> socket.socket:
+    """Connect to the first of the host's addresses that takes the call."""
+    deadline = deadline_after(timeout)
+    failed: OSError = OSError("the name has no address")
+    host, port = target.address[:2]
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, address in found:
+            full = address if len(target.address) == 2 else (*address[:2], *target.address[2:])
+            sock = socket.socket(family, kind, protocol)
+            try:
+                if target.bind_address is not None:
+                    sock.bind(target.bind_address)
+                if deadline is not None:
+                    sock.settimeout(max(deadline - time.monotonic(), 0.001))
+                sock.connect(full)
+            except OSError as error:
+                sock.close()
+                failed = error
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                return sock
+    except OSError as error:
+        failed = error
+    if isinstance(failed, TimeoutError) and deadline is not None:
+        raise AssociationTimeout(
+            f"no connection in {timeout} s", stage="connect", peer=peer
+        ) from None
+    raise ConnectionLost(
+        f"cannot connect: {failed.strerror or failed}", stage="connect", peer=peer
+    ) from None
+
+
+def _handshake(sock: ssl.SSLSocket, deadline: float | None, peer: str) -> None:
+    while True:
+        try:
+            sock.do_handshake()
+        except ssl.SSLWantReadError:
+            in_time = wait_for(sock, deadline)
+        except ssl.SSLWantWriteError:
+            in_time = wait_for(sock, deadline, write=True)
+        except OSError:
+            sock.close()
+            raise
+        else:
+            return
+        if not in_time:
+            with contextlib.suppress(OSError):
+                sock.close()
+            raise AssociationTimeout("no TLS handshake in time", stage="tls", peer=peer)
+
+
+def tls_reason(error: OSError) -> str:
+    """Return what went wrong in a TLS handshake, in words for people."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the peer's certificate was not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+        return "the peer does not speak TLS on this port"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.lower().replace("_", " ")
+    return error.strerror or str(error) or "the connection was closed"

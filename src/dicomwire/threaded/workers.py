@@ -1,0 +1,75 @@
+"""Threads that serve associations: as many as have something to do, and a few that rest.
+
+Which work there is, and how much of it at once, is decided by those who submit it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import queue
+import threading
+from collections.abc import Callable
+
+from dicomwire.logs import LOGGER
+
+REST = 2.0
+"""Seconds after which an idle thread ends."""
+
+
+class Workers:
+    """Runs each submitted task on an idle thread, or on a new one where none is idle."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._idle = 0  # resting threads that no submitted task has been counted against
+        self._names = 0
+
+    def submit(self, task: Callable[[], None]) -> None:
+        """Run `task` soon; it never waits behind another task."""
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+                self._tasks.put(task)
+                return
+            self._names += 1
+            name = f"dicomwire-worker-{self._names}"
+        threading.Thread(target=self._run, args=(task,), name=name, daemon=True).start()
+
+    def _run(self, task: Callable[[], None] | None) -> None:
+        while task is not None:
+            try:
+                contextvars.Context().run(task)
+            except Exception:
+                LOGGER.exception("A worker thread met an internal error")
+            with self._lock:
+                self._idle += 1
+            task = self._next()
+
+    def _next(self) -> Callable[[], None] | None:
+        try:
+            return self._tasks.get(timeout=REST)
+        except queue.Empty:
+            with self._lock:
+                if self._idle:
+                    self._idle -= 1
+                    return None
+            return self._tasks.get()  # a task was counted against this thread just now
+
+
+_workers = Workers()
+
+
+def submit(task: Callable[[], None]) -> None:
+    """Run `task` on a worker thread of this process."""
+    _workers.submit(task)
+
+
+def _forget_parent() -> None:
+    global _workers
+    _workers = Workers()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)

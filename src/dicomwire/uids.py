@@ -1,0 +1,175 @@
+"""What a SOP class UID is to us: a UID that belongs to a service class.
+
+The UIDs themselves are in tables.py, which fills the registry here; sop_class.py is the way in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from pydicom.config import IGNORE
+from pydicom.uid import UID
+
+from dicomwire import status
+from dicomwire.status import StatusTable
+
+
+class Service(Enum):
+    """The service classes of PS3.4 that have SOP classes on the network."""
+
+    VERIFICATION = "Verification"
+    STORAGE = "Storage"
+    QUERY_RETRIEVE = "Query/Retrieve"
+    PROCEDURE_STEP = "Procedure Step"
+    PRINT_MANAGEMENT = "Print Management"
+    MEDIA_STORAGE = "Media Storage"
+    STORAGE_COMMITMENT = "Storage Commitment"
+    BASIC_WORKLIST = "Basic Worklist Management"
+    APPLICATION_EVENT_LOGGING = "Application Event Logging"
+    RELEVANT_PATIENT = "Relevant Patient Information Query"
+    INSTANCE_AVAILABILITY = "Instance Availability Notification"
+    MEDIA_CREATION = "Media Creation Management"
+    HANGING_PROTOCOL = "Hanging Protocol Query/Retrieve"
+    SUBSTANCE_ADMINISTRATION = "Substance Administration Query"
+    COLOR_PALETTE = "Color Palette Query/Retrieve"
+    IMPLANT_TEMPLATE = "Implant Template Query/Retrieve"
+    UNIFIED_PROCEDURE_STEP = "Unified Procedure Step"
+    RT_MACHINE_VERIFICATION = "RT Machine Verification"
+    DISPLAY_SYSTEM = "Display System Management"
+    NON_PATIENT_OBJECT_STORAGE = "Non-Patient Object Storage"
+    DEFINED_PROCEDURE_PROTOCOL = "Defined Procedure Protocol Query/Retrieve"
+    PROTOCOL_APPROVAL = "Protocol Approval Query/Retrieve"
+    INVENTORY = "Inventory Query/Retrieve"
+    STORAGE_MANAGEMENT = "Storage Management"
+    UNKNOWN = "Unknown"
+    """Of a UID that is no SOP class, or one that was never registered."""
+
+    @property
+    def sop_classes(self) -> tuple[SOPClass, ...]:
+        """The SOP classes of the service in the order of their UIDs, without the legacy ones."""
+        return tuple(
+            sorted(
+                entry.sop_class
+                for entry in REGISTRY.values()
+                if entry.service is self and not entry.is_legacy
+            )
+        )
+
+    def statuses(self, dimse_msg_type: str = "") -> StatusTable:
+        """What a response of the service may carry.
+
+        Parameters
+        ----------
+        dimse_msg_type : str
+            "C-FIND", "C-GET" or "C-MOVE", on which the table of a query/retrieve service depends.
+        """
+        if self in _QUERY_RETRIEVE:
+            return _QUERY_RETRIEVE_STATUSES.get(dimse_msg_type, status.GENERAL_STATUS)
+        return _STATUSES.get(self, status.GENERAL_STATUS)
+
+
+class SOPClass(UID):
+    """The UID of a SOP class."""
+
+    @property
+    def service_class(self) -> Service:
+        """The service class that the SOP class belongs to."""
+        entry = REGISTRY.get(self)
+        return entry.service if entry is not None else Service.UNKNOWN
+
+    @property
+    def dimse_msg_type(self) -> str:
+        """Which of "C-FIND", "C-GET" and "C-MOVE" a query/retrieve SOP class has, else ""."""
+        entry = REGISTRY.get(self)
+        return entry.dimse_msg_type if entry is not None else ""
+
+    @property
+    def statuses(self) -> StatusTable:
+        """What a response of the SOP class may carry."""
+        return self.service_class.statuses(self.dimse_msg_type)
+
+    @property
+    def keyword(self) -> str:
+        """The keyword of PS3.6, or the one that the SOP class was registered with."""
+        entry = REGISTRY.get(self)
+        return super().keyword or (entry.keyword if entry is not None else "")
+
+    @property
+    def name(self) -> str:
+        """The name of PS3.6, or the one that the SOP class was registered with, else the UID."""
+        name = super().name
+        entry = REGISTRY.get(self)
+        return name if entry is None or name != self else entry.name or name
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the registry holds of a SOP class."""
+
+    sop_class: SOPClass
+    service: Service
+    dimse_msg_type: str
+    keyword: str
+    name: str
+    is_legacy: bool
+
+
+REGISTRY: dict[str, Entry] = {}
+
+
+def define(
+    uid: str,
+    service: Service,
+    dimse_msg_type: str = "",
+    *,
+    keyword: str = "",
+    name: str = "",
+    is_legacy: bool = False,
+) -> SOPClass:
+    """Make a SOP class known; an earlier definition of `uid` gives way.
+
+    Parameters
+    ----------
+    keyword, name : str
+        For a UID that the dictionary of pydicom does not have.
+    is_legacy : bool
+        True for a retired SOP class, which is served but not among `Service.sop_classes`.
+    """
+    sop_class = SOPClass(uid, IGNORE)
+    REGISTRY[sop_class] = Entry(sop_class, service, dimse_msg_type, keyword, name, is_legacy)
+    return sop_class
+
+
+_QUERY_RETRIEVE = frozenset(
+    {
+        Service.QUERY_RETRIEVE,
+        Service.HANGING_PROTOCOL,
+        Service.COLOR_PALETTE,
+        Service.IMPLANT_TEMPLATE,
+        Service.DEFINED_PROCEDURE_PROTOCOL,
+        Service.PROTOCOL_APPROVAL,
+        Service.INVENTORY,
+    }
+)
+
+_QUERY_RETRIEVE_STATUSES = {
+    "C-FIND": status.QR_FIND_SERVICE_CLASS_STATUS,
+    "C-GET": status.QR_GET_SERVICE_CLASS_STATUS,
+    "C-MOVE": status.QR_MOVE_SERVICE_CLASS_STATUS,
+}
+
+_STATUSES = {
+    Service.STORAGE: status.STORAGE_SERVICE_CLASS_STATUS,
+    Service.PROCEDURE_STEP: status.PROCEDURE_STEP_STATUS,
+    Service.PRINT_MANAGEMENT: status.PRINT_JOB_MANAGEMENT_SERVICE_CLASS_STATUS,
+    Service.BASIC_WORKLIST: status.MODALITY_WORKLIST_SERVICE_CLASS_STATUS,
+    Service.APPLICATION_EVENT_LOGGING: status.APPLICATION_EVENT_LOGGING_SERVICE_CLASS_STATUS,
+    Service.RELEVANT_PATIENT: status.RELEVANT_PATIENT_SERVICE_CLASS_STATUS,
+    Service.MEDIA_CREATION: status.MEDIA_CREATION_MANAGEMENT_SERVICE_CLASS_STATUS,
+    Service.SUBSTANCE_ADMINISTRATION: status.SUBSTANCE_ADMINISTRATION_SERVICE_CLASS_STATUS,
+    Service.UNIFIED_PROCEDURE_STEP: status.UNIFIED_PROCEDURE_STEP_SERVICE_CLASS_STATUS,
+    Service.RT_MACHINE_VERIFICATION: status.RT_MACHINE_VERIFICATION_SERVICE_CLASS_STATUS,
+    Service.NON_PATIENT_OBJECT_STORAGE: status.NON_PATIENT_SERVICE_CLASS_STATUS,
+    Service.STORAGE_MANAGEMENT: status.STORAGE_MANAGEMENT_SERVICE_CLASS_STATUS,
+}
