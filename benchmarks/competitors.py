@@ -23,7 +23,7 @@ PEER_PYTHON = os.environ.get(
 OURS = (sys.executable, "-m", "dicomwire")
 OUR_SCRIPT = (sys.executable, str(HERE / "programs" / "scu.py"), "dicomwire")
 PEER_SCRIPT = (PEER_PYTHON, str(HERE / "programs" / "scu.py"), "pynetdicom")
-PEER_SERVER = (PEER_PYTHON, str(HERE / "programs" / "scp.py"), "{port}", "{pdu}")
+PEER_SERVER = (PEER_PYTHON, str(HERE / "programs" / "scp.py"), "{port}", "0")  # 0: no limit
 OUR_SERVER = (*OURS, "storescp", "{port}", "-pdu", "{pdu}", "-xe")
 DCMTK_SERVER = ("storescp", "-dhl", "-pdu", "{pdu}")
 

@@ -37,7 +37,7 @@ class Result:
         """Return the cell's lines of the table."""
         lines = [self._row(name) for name in self.cell.competitors if name in self.samples]
         lines += [
-            f"| {self.cell.name} | {who} | - | - | - | - | {why} |"
+            f"| {self.cell.name} | {who} | - | - | - | - | {why.replace('|', '/')} |"
             for who, why in self.missing.items()
         ]
         return "\n".join(lines)

@@ -140,7 +140,12 @@ class Association(Lifecycle):
             self._port.look()
         return self._port.is_over
 
-    # --- Timeouts ---
+    # --- Settings ---
+
+    @property
+    def settings(self) -> Settings:
+        """Limits, deadlines and switches of this association."""
+        return self._port.settings
 
     def update_settings(self, **changes: Any) -> None:
         """Change settings of this association alone; see `Settings`."""

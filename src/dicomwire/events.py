@@ -205,6 +205,10 @@ class Event:
         assert request.AffectedSOPInstanceUID is not None
         return request.AffectedSOPClassUID, request.AffectedSOPInstanceUID
 
+    def _file_head(self) -> bytes:
+        """Return what a DICOM file of a C-STORE request's dataset begins with."""
+        return datasets.file_head(*self._stored(), self.context.transfer_syntax)
+
     @property
     def message_id(self) -> int:
         """Any request: its Message ID."""
@@ -242,12 +246,15 @@ class Event:
         return self._decoded()
 
     @property
-    def dataset_path(self) -> Path | None:
-        """C-STORE: the DICOM file that the dataset was received into; None if it was to none."""
-        self._asked("Data Set", Command.C_STORE_RQ)
+    def dataset_path(self) -> Path:
+        """C-STORE: a DICOM file of the dataset, there at least until the handler returns.
+
+        It is the one that the dataset was received into, or else one that is made now.
+        """
         payload = self.payload
-        # A spooled dataset is in a file too, but without file meta information: no DICOM file.
-        return payload.path if payload is not None and payload.offset else None
+        if payload is None:
+            raise AttributeError(f"{self.event.name} has no Data Set")
+        return payload.dicom_file(self._file_head())
 
     @property
     def file_meta(self) -> FileMetaDataset:
@@ -271,12 +278,10 @@ class Event:
             Return a whole DICOM file (default): a zeroed preamble, its prefix and file meta
             information before the dataset.
         """
-        sop_class_uid, sop_instance_uid = self._stored()
+        head = self._file_head()
         payload = self.payload
         if not include_meta:
             return payload.getvalue() if payload is not None else b""
-        transfer_syntax = self.context.transfer_syntax
-        head = datasets.file_head(sop_class_uid, sop_instance_uid, transfer_syntax)
         return b"".join((head, payload.view())) if payload is not None else head
 
     # C-FIND, C-GET, C-MOVE

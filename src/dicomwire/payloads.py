@@ -309,7 +309,7 @@ class FilePayload(Payload):
         return Path(self._path)
 
     def view(self) -> memoryview:
-        """Return the bytes, mapped."""
+        """Return the bytes, mapped: the file must not be made shorter while they are in use."""
         if self._view is None:
             if not self.size:
                 return memoryview(b"")
@@ -320,7 +320,7 @@ class FilePayload(Payload):
 
     def open(self) -> BinaryIO:
         """Return the file, positioned at the dataset."""
-        file = open(self._path, "rb")
+        file = self.path.open("rb")
         file.seek(self.offset)
         return file
 
@@ -441,7 +441,8 @@ class SpoolSink:
         if self._file is None:
             return MemoryPayload(self._chunks, self._size, self._directory)
         self._file.close()
-        return FilePayload(self._file.path, len(self._head), self._size, True, self._directory)
+        file, self._file = self._file, None  # from now on it is the payload's
+        return FilePayload(file.path, len(self._head), self._size, True, self._directory)
 
     def discard(self) -> None:
         """Remove the file."""
@@ -523,9 +524,11 @@ def plain_name(name: str) -> str:
     ValueError
         When it is empty, "." or "..", or has a separator of any system or a NUL in it.
     """
-    if name in ("", ".", "..") or not {"/", "\\", "\0"}.isdisjoint(name):
-        raise ValueError(f"not a plain file name: {name!r}")
-    if os.path.basename(name) != name:  # Windows: the drive in "c:name"
+    if (
+        name in ("", ".", "..")
+        or not {"/", "\\", "\0"}.isdisjoint(name)
+        or os.path.basename(name) != name  # Windows: the drive in "c:name"
+    ):
         raise ValueError(f"not a plain file name: {name!r}")
     return name
 

@@ -149,8 +149,10 @@ class TestEvent:
         self, name: str, command: Command
     ) -> None:
         uids = {"AffectedSOPClassUID": CTImageStorage, "AffectedSOPInstanceUID": "1.2.3"}
-        event = an_event(a_request(command, **uids))
+        payload = in_memory(ENCODED)
+        event = an_event(a_request(command, **uids), payload)
         assert hasattr(event, name) is (command in VALUE_PROPERTIES[name])
+        payload.discard()
 
     @pytest.mark.parametrize("command", REQUESTS)
     def test_any_request_has_a_message_id(self, command: Command) -> None:
@@ -245,9 +247,15 @@ class TestReceivedDataset:
         assert read == an_instance()
         assert read.file_meta.TransferSyntaxUID == ImplicitVRLittleEndian
 
-    def test_in_memory_has_no_path(self) -> None:
-        assert a_store(in_memory(ENCODED)).dataset_path is None
-        assert a_store().dataset_path is None
+    def test_in_memory_becomes_a_dicom_file_when_asked_for(self) -> None:
+        payload = in_memory(ENCODED)
+        path = a_store(payload).dataset_path
+        assert dcmread(path) == an_instance()
+        payload.discard()
+        assert not path.exists()
+
+    def test_none_sent_is_no_file(self) -> None:
+        assert not hasattr(a_store(), "dataset_path")
 
     def test_in_a_dicom_file(self, tmp_path: Path) -> None:
         head = a_store().encoded_dataset()
@@ -255,7 +263,6 @@ class TestReceivedDataset:
         sink.write([memoryview(ENCODED)])
         event = a_store(sink.finish())
         assert event.dataset == an_instance()
-        assert event.dataset_path is not None
         assert event.dataset_path.parent == tmp_path
         assert dcmread(event.dataset_path) == an_instance()
         assert event.encoded_dataset(include_meta=False) == ENCODED
@@ -267,9 +274,10 @@ class TestReceivedDataset:
         payload = sink.finish()
         event = a_store(payload)
         assert event.dataset == an_instance()
-        assert event.dataset_path is None, "a file without file meta is no DICOM file"
+        assert dcmread(event.dataset_path) == an_instance()
         assert event.encoded_dataset(include_meta=False) == ENCODED
         payload.discard()
+        assert not list(tmp_path.iterdir())
 
 
 def say_nothing(event: evt.Event, *args: Any) -> None:

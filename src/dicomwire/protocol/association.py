@@ -258,12 +258,13 @@ class AssociationProtocol:
         sent = pdu if action in _SENDING else None
         if sent is not None:
             self._out.append(sent.encode())  # before the state changes, since it may fail
-        self.state = following[action is Action.AR_8 and self.role is Role.ACCEPTOR]
+        after = following[action is Action.AR_8 and self.role is Role.ACCEPTOR]
+        self.state = after
         self._set_announcement()
         if self._observer is not None:
             if sent is not None:
                 self._observer.pdu_sent(sent)
-            self._observer.transition(state, trigger, action, self.state)
+            self._observer.transition(state, trigger, action, after)
         return action
 
     def _set_announcement(self) -> None:
