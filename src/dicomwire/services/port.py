@@ -14,8 +14,12 @@ from dicomwire.events import EventType, InterventionEvent
 from dicomwire.payloads import Payload, Source
 from dicomwire.protocol.command import Message
 from dicomwire.protocol.context import PresentationContext
+from dicomwire.uids import Service, SOPClass
 
 T = TypeVar("T")
+
+END = object()
+"""What `Port.next_result` returns when the handler has no more."""
 
 
 @dataclass(slots=True)
@@ -40,6 +44,20 @@ class Incoming:
     refusal: int | None = None
 
 
+class Storer(Protocol):
+    """Sends objects for a retrieval."""
+
+    async def store(self, value: Any, message_id: int, request: Message) -> tuple[str, int]:
+        """Send a dataset or a file; return its SOP Instance UID and the status of the response.
+
+        What is wrong with the object is raised as ValueError, AttributeError or OSError; the end
+        of the association as AssociationFailure.
+        """
+
+    async def close(self) -> None:
+        """Release what was opened for it."""
+
+
 class Port(Protocol):
     """One association, as its services see it."""
 
@@ -54,6 +72,42 @@ class Port(Protocol):
 
     def bound(self, event: EventType) -> bool:
         """Return whether the program bound a handler to `event`."""
+
+    def service_of(self, sop_class: SOPClass) -> Service:
+        """Return the service that serves `sop_class` here: extended negotiation may redirect."""
+
+    # What handlers yield
+
+    def iterate(self, answer: Any) -> Any:
+        """Return an iterator over what a handler answered; TypeError if it is not iterable."""
+
+    async def next_result(self, results: Any) -> Any:
+        """Return the next result of a handler, or END; what the handler raises comes through."""
+
+    async def close_results(self, results: Any) -> None:
+        """End the handler that is behind `results`, if it still runs."""
+
+    def cancel_waits(self, message_id: int) -> bool:
+        """Return whether C-CANCEL came and the handler has not looked; takes in what has come."""
+
+    def clear_cancel(self, message_id: int) -> None:
+        """Forget a C-CANCEL that came before or after the operation that it meant."""
+
+    # Where retrieved objects go
+
+    def own_storer(self) -> Storer:
+        """Return what sends objects on this association (C-GET)."""
+
+    async def storer_to(
+        self, title: str, host: str, port: int, options: dict[str, Any]
+    ) -> Storer:
+        """Return what sends objects to another AE (C-MOVE).
+
+        Raises
+        ------
+        AssociationFailure
+            When that AE cannot be associated with.
+        """
 
     @property
     def is_over(self) -> bool:

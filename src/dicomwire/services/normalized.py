@@ -1,0 +1,148 @@
+"""The N-services as provider (PS3.7 Section 10): which service has which, and how each answers.
+
+What an object is and does is the handler's affair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from dicomwire.datasets import DatasetError, encode_dataset
+from dicomwire.errors import AssociationFailure
+from dicomwire.events import (
+    EVT_N_ACTION,
+    EVT_N_CREATE,
+    EVT_N_DELETE,
+    EVT_N_EVENT_REPORT,
+    EVT_N_GET,
+    EVT_N_SET,
+    InterventionEvent,
+)
+from dicomwire.logs import LOGGER
+from dicomwire.protocol.command import Command, Message
+from dicomwire.services.answers import SUCCESS, Server, answer, ask, respond, set_status
+from dicomwire.services.port import Incoming, Port
+from dicomwire.status import STATUS_SUCCESS, STATUS_WARNING, code_to_category
+from dicomwire.uids import Service, SOPClass
+
+PROCESSING_FAILURE = 0x0110
+RESOURCE_LIMITATION = 0x0213
+
+
+@dataclass(frozen=True, slots=True)
+class _Operation:
+    event: InterventionEvent
+    has_reply: bool = True
+    """Whether the handler returns a dataset beside the status."""
+
+
+_OPERATIONS = {
+    Command.N_EVENT_REPORT_RQ: _Operation(EVT_N_EVENT_REPORT),
+    Command.N_GET_RQ: _Operation(EVT_N_GET),
+    Command.N_SET_RQ: _Operation(EVT_N_SET),
+    Command.N_ACTION_RQ: _Operation(EVT_N_ACTION),
+    Command.N_CREATE_RQ: _Operation(EVT_N_CREATE),
+    Command.N_DELETE_RQ: _Operation(EVT_N_DELETE, has_reply=False),
+}
+
+
+async def serve(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
+    """Serve an N-request: the handler returns (status, dataset or None), N-DELETE's a status.
+
+    The dataset goes out with Success and Warning only. A handler that fails, or whose dataset
+    cannot be encoded, is answered for with 0x0110.
+    """
+    request = incoming.message
+    response = answer(request, SUCCESS)
+    _echo_types(request, response)
+    reply: bytes | None = None
+    if incoming.refusal is not None:
+        response.Status = RESOURCE_LIMITATION
+    else:
+        try:
+            reply = await _handle(port, incoming, response, sop_class)
+        except AssociationFailure:
+            raise
+        except DatasetError as error:
+            LOGGER.error("The dataset of the response to %s: %s", request.name, error)
+            response.Status = PROCESSING_FAILURE
+        except Exception:
+            LOGGER.exception("The handler of %s failed", request.name)
+            response.Status = PROCESSING_FAILURE
+    await respond(port, incoming, response, reply)
+
+
+def _echo_types(request: Message, response: Message) -> None:
+    """Say in the response which event or action it is about."""
+    if request.command is Command.N_EVENT_REPORT_RQ:
+        response.EventTypeID = request.EventTypeID
+    elif request.command is Command.N_ACTION_RQ:
+        response.ActionTypeID = request.ActionTypeID
+
+
+async def _handle(
+    port: Port, incoming: Incoming, response: Message, sop_class: SOPClass
+) -> bytes | None:
+    """Let the handler set the response's status; return the dataset to send, encoded."""
+    operation = _OPERATIONS[incoming.message.command]
+    result = await ask(port, operation.event, incoming)
+    if not operation.has_reply:
+        set_status(response, result, sop_class)
+        return None
+    status, dataset = result
+    if not set_status(response, status, sop_class):
+        return None
+    category = code_to_category(response.Status or 0)
+    if category not in (STATUS_SUCCESS, STATUS_WARNING):
+        return None
+    if incoming.message.command is Command.N_CREATE_RQ and response.AffectedSOPInstanceUID is None:
+        dataset = _take_instance_uid(response, dataset)
+    if dataset is None or not len(dataset):
+        return None
+    return encode_dataset(dataset, incoming.context.transfer_syntax[0])
+
+
+def _take_instance_uid(response: Message, dataset: Any) -> Dataset:
+    """Move the UID that the handler gave to the instance it created to where it is sent."""
+    if not isinstance(dataset, Dataset) or "AffectedSOPInstanceUID" not in dataset:
+        raise DatasetError("has no AffectedSOPInstanceUID, which the request left to us")
+    rest = Dataset()
+    rest.update(dataset)
+    response.AffectedSOPInstanceUID = UID(str(rest.AffectedSOPInstanceUID))
+    del rest.AffectedSOPInstanceUID
+    return rest
+
+
+_ALL = tuple(_OPERATIONS)
+_SERVICES: dict[Service, tuple[Command, ...]] = {
+    Service.APPLICATION_EVENT_LOGGING: (Command.N_ACTION_RQ,),
+    Service.DISPLAY_SYSTEM: (Command.N_GET_RQ,),
+    Service.INSTANCE_AVAILABILITY: (Command.N_CREATE_RQ,),
+    Service.MEDIA_CREATION: (Command.N_ACTION_RQ, Command.N_CREATE_RQ, Command.N_GET_RQ),
+    Service.PRINT_MANAGEMENT: _ALL,
+    Service.PROCEDURE_STEP: (
+        Command.N_CREATE_RQ,
+        Command.N_EVENT_REPORT_RQ,
+        Command.N_GET_RQ,
+        Command.N_SET_RQ,
+    ),
+    Service.RT_MACHINE_VERIFICATION: _ALL,
+    Service.STORAGE_COMMITMENT: (Command.N_ACTION_RQ, Command.N_EVENT_REPORT_RQ),
+    Service.STORAGE_MANAGEMENT: (Command.N_ACTION_RQ, Command.N_GET_RQ),
+    Service.UNIFIED_PROCEDURE_STEP: (
+        Command.N_ACTION_RQ,
+        Command.N_CREATE_RQ,
+        Command.N_EVENT_REPORT_RQ,
+        Command.N_GET_RQ,
+        Command.N_SET_RQ,
+    ),
+}
+
+NORMALIZED: dict[tuple[Service, Command], Server] = {
+    (service, command): serve for service, commands in _SERVICES.items() for command in commands
+}
+"""The operations of each service class (PS3.4 Annexes F, H, J, N, P, R, S, CC, DD, KK)."""

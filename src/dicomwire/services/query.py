@@ -1,0 +1,112 @@
+"""C-FIND as provider (PS3.7 Section 9.1.2, PS3.4 Annexes C, K, Q, T, U, V and CC).
+
+Matching is the handler's; what is pending, final or cancelled is decided here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from dicomwire.datasets import DatasetError, encode_dataset
+from dicomwire.errors import AssociationFailure
+from dicomwire.events import EVT_C_FIND
+from dicomwire.logs import LOGGER, log_identifier
+from dicomwire.protocol.command import Message
+from dicomwire.services.answers import (
+    CANCELLED,
+    PENDING,
+    SUCCESS,
+    answer,
+    ask,
+    respond,
+    set_status,
+)
+from dicomwire.services.port import END, Incoming, Port
+from dicomwire.status import STATUS_PENDING, STATUS_WARNING, code_to_category
+from dicomwire.uids import SOPClass
+
+HANDLER_FAILED = 0xC311
+ENCODING_FAILED = 0xC312
+
+
+async def find(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
+    """Serve a C-FIND whose handler yields (status, identifier) pairs.
+
+    A pending result goes out with its identifier, a warning without one; any other ends the
+    operation, and Success does when the handler has no more. A handler that does not look at
+    `event.is_cancelled` is ended by us when the peer cancels, and any when the peer is gone.
+    """
+    await _find(port, incoming, sop_class, only_one=False)
+
+
+async def find_one(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
+    """Serve a Relevant Patient Information Query, which has one match at most (PS3.4 Annex Q)."""
+    await _find(port, incoming, sop_class, only_one=True)
+
+
+async def _find(port: Port, incoming: Incoming, sop_class: SOPClass, only_one: bool) -> None:
+    request = incoming.message
+    assert request.MessageID is not None
+    message_id = request.MessageID
+    response = answer(request, PENDING)
+    if incoming.refusal is not None:
+        response.Status = incoming.refusal
+        await respond(port, incoming, response)
+        return
+    port.clear_cancel(message_id)
+    results: Any = None
+    try:
+        results = port.iterate(await ask(port, EVT_C_FIND, incoming))
+        while True:
+            cancelled = port.cancel_waits(message_id)
+            result = await port.next_result(results)
+            if port.is_over:
+                return
+            if result is END:
+                response.Status = SUCCESS
+                break
+            if cancelled and port.cancel_waits(message_id):
+                response.Status = CANCELLED
+                break
+            if not await _send_match(port, incoming, response, result, sop_class):
+                break
+            if only_one:
+                response.Status = SUCCESS
+                break
+    except AssociationFailure:
+        raise
+    except Exception:
+        LOGGER.exception("The handler of evt.EVT_C_FIND failed")
+        response.Status = HANDLER_FAILED
+    finally:
+        await port.close_results(results)
+        port.clear_cancel(message_id)
+    await respond(port, incoming, response)
+
+
+async def _send_match(
+    port: Port, incoming: Incoming, response: Message, result: Any, sop_class: SOPClass
+) -> bool:
+    """Send one result of the handler; false, with the status set, when it is to be the last."""
+    status, identifier = result
+    if not set_status(response, status, sop_class):
+        return False
+    category = code_to_category(response.Status or 0)
+    if category == STATUS_WARNING:
+        await respond(port, incoming, response)
+        return True
+    if category != STATUS_PENDING:
+        return False
+    try:
+        if not isinstance(identifier, Dataset):
+            raise DatasetError(f"the identifier is a {type(identifier).__name__}")
+        log_identifier("Matching Identifier", identifier)
+        encoded = encode_dataset(identifier, incoming.context.transfer_syntax[0])
+    except DatasetError as error:
+        LOGGER.error("A match of evt.EVT_C_FIND cannot be sent: %s", error)
+        response.Status = ENCODING_FAILED
+        return False
+    await respond(port, incoming, response, encoded)
+    return True
