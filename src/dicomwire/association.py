@@ -10,33 +10,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import UID
 
 from dicomwire import datasets
-from dicomwire.errors import AssociationFailure, LocalProtocolError
+from dicomwire.errors import AssociationFailure
 from dicomwire.events import Binding, EventType, Handlers
-from dicomwire.logs import LOGGER, News
-from dicomwire.payloads import (
-    BytesSource,
-    FileSink,
-    FileSource,
-    MemorySink,
-    Sink,
-    Source,
-    SpoolSink,
-)
+from dicomwire.payloads import FileSink, MemorySink, Sink, SpoolSink
 from dicomwire.protocol.command import Command, Message
-from dicomwire.protocol.context import PresentationContext
-from dicomwire.protocol.negotiation import choose_context
+from dicomwire.protocol.context import quick_uid
 from dicomwire.service_user import MODE_ACCEPTOR, MODE_REQUESTOR, ServiceUser
 from dicomwire.services import scu
 from dicomwire.services.port import Incoming, run_blocking
 from dicomwire.settings import Settings
 from dicomwire.sop_class import Verification
-from dicomwire.threaded.lifecycle import Lifecycle
 from dicomwire.threaded.opening import Target
+from dicomwire.threaded.sending import Responses, Sending
 
 if TYPE_CHECKING:
     from dicomwire.ae import ApplicationEntity
@@ -46,7 +36,7 @@ ReceiveTo = str | Path | Callable[[Message], str | Path]
 """Where received objects are filed: a folder, or a function from the C-STORE-RQ to a path."""
 
 
-class Association(Lifecycle):
+class Association(Sending):
     """An association with a peer; made by `AE.associate`, or by a server for each that it accepts.
 
     As a context manager it is released at the end of the block, or aborted after an exception.
@@ -79,7 +69,6 @@ class Association(Lifecycle):
         super().__init__(ae, mode, handlers or Handlers(), settings or ae.settings)
         self.server = server
         self.receive_to: ReceiveTo | None = server.receive_to if server is not None else None
-        self._chosen: dict[tuple[str, str], PresentationContext] = {}
 
     def __enter__(self) -> Association:
         return self
@@ -122,16 +111,6 @@ class Association(Lifecycle):
     def remote(self) -> dict[str, Any]:
         """What is known of the peer; see `ServiceUser.info`."""
         return self._ends[1].info
-
-    @property
-    def accepted_contexts(self) -> list[PresentationContext]:
-        """The contexts that messages may use, by id."""
-        return sorted(self._port.contexts.values(), key=lambda context: context.context_id or 0)
-
-    @property
-    def rejected_contexts(self) -> list[PresentationContext]:
-        """The contexts that were asked for in vain, with the reason in `result`."""
-        return [context for context in self._contexts if context.result != 0]
 
     @property
     def peer_gone(self) -> bool:
@@ -258,7 +237,7 @@ class Association(Lifecycle):
             return FileSink(path.parent, path.name, head, settings.store_ceiling)
         return FileSink(Path(self.receive_to), None, head, settings.store_ceiling)
 
-    # --- C-ECHO and C-STORE ---
+    # --- C-services ---
 
     def send_c_echo(self, msg_id: int = 1) -> Dataset:
         """Send a C-ECHO request (PS3.7 Section 9.1.5).
@@ -276,8 +255,11 @@ class Association(Lifecycle):
             When no accepted presentation context is for Verification.
         """
         self._check_established()
-        context = self._context_for(Verification, None)
-        return self._perform(context, scu.echo_request(msg_id))
+        context = self._context_for(Verification)
+        try:
+            return scu.status_dataset(self._perform(context, scu.echo_request(msg_id)).message)
+        except AssociationFailure:
+            return Dataset()
 
     def send_c_store(
         self,
@@ -310,139 +292,258 @@ class Association(Lifecycle):
         RuntimeError
             When the association is not established.
         ValueError
-            When no accepted presentation context fits; the text lists proposed and accepted ones.
+            When no accepted presentation context fits (the text lists those there are), or the
+            dataset cannot be encoded.
         AttributeError
             When the dataset lacks a UID that is needed.
+        OSError
+            When the file cannot be read; in the midst of sending that aborts the association.
         """
-        self._check_established()
-        if isinstance(dataset, Dataset):
-            sop_class, sop_instance, context, source = self._dataset_source(dataset)
-        else:
-            sop_class, sop_instance, context, source = self._file_source(Path(dataset))
+        originator = (originator_aet, originator_id)
         try:
-            request = scu.store_request(
-                msg_id, sop_class, sop_instance, priority, originator_aet, originator_id
-            )
-            return self._perform(context, request, source)
-        finally:
-            source.close()
+            _, response = self.store_object(dataset, msg_id, priority, originator)
+        except AssociationFailure:
+            return Dataset()
+        return scu.status_dataset(response)
 
-    def _file_source(self, path: Path) -> tuple[str, str, PresentationContext, Source]:
-        """Return what is to be sent of a file: as it is, if its syntax was accepted."""
-        head, source = FileSource.of_dicom_file(path)
-        try:
-            context = self._choose(head.sop_class_uid, head.transfer_syntax_uid)
-        except ValueError:
-            source.close()
-            raise
-        if context.transfer_syntax[0] == head.transfer_syntax_uid:
-            return head.sop_class_uid, head.sop_instance_uid, context, source
-        source.close()
-        return self._dataset_source(dcmread(path))
+    def send_c_find(
+        self, dataset: Dataset, query_model: str | UID, msg_id: int = 1, priority: int = 2
+    ) -> Responses:
+        """Send a C-FIND request (PS3.7 Section 9.1.2), at once.
 
-    def _dataset_source(self, ds: Dataset) -> tuple[str, str, PresentationContext, Source]:
-        for keyword in ("SOPClassUID", "SOPInstanceUID"):
-            if keyword not in ds:
-                raise AttributeError(f"the dataset has no {keyword}")
-        syntax = _syntax_of(ds)
-        context = self._choose(ds.SOPClassUID, syntax)
-        data = datasets.encode_dataset(ds, context.transfer_syntax[0])
-        return ds.SOPClassUID, ds.SOPInstanceUID, context, BytesSource(data)
+        Parameters
+        ----------
+        dataset : Dataset
+            The Identifier: what to match, and what to return.
+        query_model : str or UID
+            The SOP class, such as `PatientRootQueryRetrieveInformationModelFind`.
+        msg_id : int
+            Message ID, 0 to 65535.
+        priority : int
+            0 medium, 1 high, 2 low.
 
-    # --- What all requests share ---
+        Returns
+        -------
+        Responses
+            An iterator over (status, identifier): pending ones with a match each, and the last.
 
-    def _check_established(self) -> None:
-        if not self.is_established:
-            raise LocalProtocolError(
-                "the association is not established" + (f": {self.failure}" if self.failure else "")
-            )
+        Raises
+        ------
+        RuntimeError
+            When the association is not established.
+        ValueError
+            When no accepted presentation context fits, or the Identifier cannot be encoded.
+        """
+        model = quick_uid(query_model)
+        return self._query(scu.query_request(Command.C_FIND_RQ, msg_id, model, priority), dataset)
 
-    def _choose(self, abstract_syntax: str, transfer_syntax: str) -> PresentationContext:
-        """Return the context for an object; remembered, since thousands are alike."""
-        key = (abstract_syntax, transfer_syntax)
-        context = self._chosen.get(key)
-        if context is None:
-            context = self._chosen[key] = self._context_for(abstract_syntax, transfer_syntax)
-        return context
+    def send_c_get(
+        self, dataset: Dataset, query_model: str | UID, msg_id: int = 1, priority: int = 2
+    ) -> Responses:
+        """Send a C-GET request (PS3.7 Section 9.1.3), at once.
 
-    def _context_for(
-        self, abstract_syntax: str, transfer_syntax: str | None
-    ) -> PresentationContext:
-        context = choose_context(self.accepted_contexts, abstract_syntax, transfer_syntax, "scu")
-        if context is None:
-            raise ValueError(self._no_context(abstract_syntax, transfer_syntax))
-        return context
+        The objects come on this association while the responses are taken: bind a handler to
+        evt.EVT_C_STORE, and request the contexts of the objects with the SCP role
+        (`build_role`). Parameters, results and errors are as for `send_c_find`; the statuses
+        have the sub-operation counts.
+        """
+        model = quick_uid(query_model)
+        return self._query(scu.query_request(Command.C_GET_RQ, msg_id, model, priority), dataset)
 
-    def _no_context(self, abstract_syntax: str, transfer_syntax: str | None) -> str:
-        needed = _named(abstract_syntax)
-        if transfer_syntax is not None:
-            needed += f" with transfer syntax {_named(transfer_syntax)}"
-        accepted = [
-            f"{_named(str(each.abstract_syntax))} with {_named(each.transfer_syntax[0])}"
-            + ("" if each.as_scu else " (as SCP only)")
-            for each in self.accepted_contexts
-        ]
-        rejected = [
-            f"{_named(str(each.abstract_syntax))} ({each.status})"
-            for each in self.rejected_contexts
-        ]
-        return (
-            f"no accepted presentation context is for {needed}; "
-            f"accepted: {', '.join(accepted) or 'none'}; "
-            f"rejected: {', '.join(rejected) or 'none'}"
+    def send_c_move(
+        self,
+        dataset: Dataset,
+        move_aet: str,
+        query_model: str | UID,
+        msg_id: int = 1,
+        priority: int = 2,
+    ) -> Responses:
+        """Send a C-MOVE request (PS3.7 Section 9.1.4), at once.
+
+        Parameters, results and errors are as for `send_c_find`; the statuses have the
+        sub-operation counts.
+
+        Parameters
+        ----------
+        move_aet : str
+            The AE title that the objects are to be sent to, which the peer must know.
+        """
+        model = quick_uid(query_model)
+        return self._query(
+            scu.query_request(Command.C_MOVE_RQ, msg_id, model, priority, move_aet), dataset
         )
 
-    def _perform(
-        self, context: PresentationContext, request: Message, source: Source | None = None
-    ) -> Dataset:
-        """Send a request that has one response, and return the status in it."""
+    def send_c_cancel(
+        self,
+        msg_id: int,
+        context_id: int | None = None,
+        query_model: str | UID | None = None,
+    ) -> None:
+        """Ask the peer to end a C-FIND, C-GET or C-MOVE (PS3.7 Section 9.3.2.3).
+
+        Go on taking the responses: the last has the status Cancel, if the peer could comply.
+
+        Parameters
+        ----------
+        msg_id : int
+            The Message ID of the operation.
+        context_id : int, optional
+            The presentation context that the operation uses; or
+        query_model : str or UID, optional
+            its SOP class.
+
+        Raises
+        ------
+        RuntimeError
+            When the association is not established.
+        ValueError
+            When neither is given, or no accepted context is for the SOP class.
+        """
+        self._check_established()
+        if context_id is None:
+            if query_model is None:
+                raise ValueError("give the context_id or the query_model of the operation")
+            context_id = self._context_for(query_model).context_id
+            assert context_id is not None
         port = self._port
         with port:
             try:
-                response = run_blocking(scu.perform(port, context, request, source))
+                run_blocking(port.send(context_id, scu.cancel_request(msg_id)))
             except AssociationFailure as failure:
                 self._failed(failure)
-                return Dataset()
-            finally:
-                port.forget(request)
-        return status_dataset(response.message)
 
-    def _failed(self, failure: AssociationFailure) -> None:
-        if failure.stage == "response":
-            LOGGER.error(News.DIMSE_TIMEOUT)
-        self._port.fail(failure)
+    # --- N-services ---
 
+    def send_n_event_report(
+        self,
+        dataset: Dataset | None,
+        event_type: int,
+        class_uid: str | UID,
+        instance_uid: str | UID,
+        msg_id: int = 1,
+        meta_uid: str | UID | None = None,
+    ) -> tuple[Dataset, Dataset | None]:
+        """Send an N-EVENT-REPORT request (PS3.7 Section 10.1.1); see `send_n_get`."""
+        request = Message(
+            Command.N_EVENT_REPORT_RQ,
+            MessageID=msg_id,
+            AffectedSOPClassUID=quick_uid(class_uid),
+            AffectedSOPInstanceUID=quick_uid(instance_uid),
+            EventTypeID=event_type,
+        )
+        return self._perform_normalized(request, class_uid, meta_uid, dataset, any_role=True)
 
-def status_dataset(response: Message) -> Dataset:
-    """Return what the response says of the outcome, as programs get it (PS3.7 Annex C)."""
-    status = Dataset()
-    status.Status = response.Status
-    for keyword in ("ErrorComment", "OffendingElement", "ErrorID"):
-        value = getattr(response, keyword)
-        if value is not None:
-            setattr(status, keyword, value)
-    return status
+    def send_n_get(
+        self,
+        identifier_list: list[BaseTag],
+        class_uid: str | UID,
+        instance_uid: str | UID,
+        msg_id: int = 1,
+        meta_uid: str | UID | None = None,
+    ) -> tuple[Dataset, Dataset | None]:
+        """Send an N-GET request (PS3.7 Section 10.1.2).
 
+        Parameters
+        ----------
+        identifier_list : list of tags
+            The attributes to return; empty for all.
+        class_uid, instance_uid : str or UID
+            The SOP class and the SOP instance.
+        msg_id : int
+            Message ID, 0 to 65535.
+        meta_uid : str or UID, optional
+            The Meta SOP class whose presentation context is to be used.
 
-def _syntax_of(ds: Dataset) -> UID:
-    """Return the transfer syntax that `ds` is in; that of its `file_meta`, if they agree."""
-    try:
-        syntax: UID = ds.file_meta.TransferSyntaxUID
-    except AttributeError:
-        raise AttributeError("the dataset has no file_meta.TransferSyntaxUID") from None
-    encoding = ds.original_encoding
-    implicit, little, _ = datasets.encoding_of(syntax)
-    if None in encoding or encoding == (implicit, little):
-        return syntax
-    actual = {(True, True): ImplicitVRLittleEndian, (False, False): ExplicitVRBigEndian}.get(
-        encoding  # type: ignore[arg-type]
-    )
-    if actual is None:
-        raise AttributeError(f"the dataset is not encoded as its file_meta says ({_named(syntax)})")
-    LOGGER.warning("The dataset is not encoded as its file_meta says, but in %s", actual.name)
-    return actual
+        Returns
+        -------
+        tuple of Dataset and (Dataset or None)
+            The status, empty when there was no response (`failure` then says why); and what the
+            response held: for Success and Warning always a dataset, else None.
 
+        Raises
+        ------
+        RuntimeError
+            When the association is not established.
+        ValueError
+            When no accepted presentation context fits, or a dataset cannot be encoded.
+        """
+        request = Message(
+            Command.N_GET_RQ,
+            MessageID=msg_id,
+            RequestedSOPClassUID=quick_uid(class_uid),
+            RequestedSOPInstanceUID=quick_uid(instance_uid),
+            AttributeIdentifierList=[Tag(tag) for tag in identifier_list or ()] or None,
+        )
+        return self._perform_normalized(request, class_uid, meta_uid, None)
 
-def _named(uid: str) -> str:
-    name = getattr(uid, "name", uid)
-    return uid if name == uid else f"{uid} ({name})"
+    def send_n_set(
+        self,
+        dataset: Dataset,
+        class_uid: str | UID,
+        instance_uid: str | UID,
+        msg_id: int = 1,
+        meta_uid: str | UID | None = None,
+    ) -> tuple[Dataset, Dataset | None]:
+        """Send an N-SET request (PS3.7 Section 10.1.3); see `send_n_get`."""
+        request = Message(
+            Command.N_SET_RQ,
+            MessageID=msg_id,
+            RequestedSOPClassUID=quick_uid(class_uid),
+            RequestedSOPInstanceUID=quick_uid(instance_uid),
+        )
+        return self._perform_normalized(request, class_uid, meta_uid, dataset)
+
+    def send_n_action(
+        self,
+        dataset: Dataset | None,
+        action_type: int,
+        class_uid: str | UID,
+        instance_uid: str | UID,
+        msg_id: int = 1,
+        meta_uid: str | UID | None = None,
+    ) -> tuple[Dataset, Dataset | None]:
+        """Send an N-ACTION request (PS3.7 Section 10.1.4); see `send_n_get`."""
+        request = Message(
+            Command.N_ACTION_RQ,
+            MessageID=msg_id,
+            RequestedSOPClassUID=quick_uid(class_uid),
+            RequestedSOPInstanceUID=quick_uid(instance_uid),
+            ActionTypeID=action_type,
+        )
+        return self._perform_normalized(request, class_uid, meta_uid, dataset)
+
+    def send_n_create(
+        self,
+        dataset: Dataset | None,
+        class_uid: str | UID,
+        instance_uid: str | UID | None = None,
+        msg_id: int = 1,
+        meta_uid: str | UID | None = None,
+    ) -> tuple[Dataset, Dataset | None]:
+        """Send an N-CREATE request (PS3.7 Section 10.1.5); see `send_n_get`.
+
+        Without `instance_uid` the peer chooses the SOP instance's UID.
+        """
+        request = Message(
+            Command.N_CREATE_RQ,
+            MessageID=msg_id,
+            AffectedSOPClassUID=quick_uid(class_uid),
+            AffectedSOPInstanceUID=quick_uid(instance_uid) if instance_uid is not None else None,
+        )
+        return self._perform_normalized(request, class_uid, meta_uid, dataset)
+
+    def send_n_delete(
+        self,
+        class_uid: str | UID,
+        instance_uid: str | UID,
+        msg_id: int = 1,
+        meta_uid: str | UID | None = None,
+    ) -> Dataset:
+        """Send an N-DELETE request (PS3.7 Section 10.1.6) and return the status alone."""
+        request = Message(
+            Command.N_DELETE_RQ,
+            MessageID=msg_id,
+            RequestedSOPClassUID=quick_uid(class_uid),
+            RequestedSOPInstanceUID=quick_uid(instance_uid),
+        )
+        return self._perform_normalized(request, class_uid, meta_uid, None)[0]

@@ -98,9 +98,7 @@ class Port(Protocol):
     def own_storer(self) -> Storer:
         """Return what sends objects on this association (C-GET)."""
 
-    async def storer_to(
-        self, title: str, host: str, port: int, options: dict[str, Any]
-    ) -> Storer:
+    async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
         """Return what sends objects to another AE (C-MOVE).
 
         Raises

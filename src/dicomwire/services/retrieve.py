@@ -167,9 +167,7 @@ async def move(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
 class _Retrieval:
     """One C-GET or C-MOVE operation."""
 
-    def __init__(
-        self, port: Port, incoming: Incoming, sop_class: SOPClass, codes: _Codes
-    ) -> None:
+    def __init__(self, port: Port, incoming: Incoming, sop_class: SOPClass, codes: _Codes) -> None:
         request = incoming.message
         assert request.MessageID is not None
         self._port = port
@@ -375,5 +373,6 @@ def without_bulk_data(ds: Dataset) -> Dataset:
         kept.add(element)
     if hasattr(ds, "file_meta"):
         kept.file_meta = ds.file_meta
-    kept.set_original_encoding(*ds.original_encoding, ds.original_character_set)
+    implicit, little = ds.original_encoding
+    kept.set_original_encoding(implicit, little, ds.original_character_set)
     return kept

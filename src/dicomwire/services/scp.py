@@ -36,7 +36,8 @@ async def serve(port: Port, incoming: Incoming) -> None:
         context = incoming.context
         sop_class = uid_to_sop_class(str(context.abstract_syntax))
         service = port.service_of(sop_class)
-        if not context.as_scp:
+        # Event reports alone go from the SCP to the SCU.
+        if not context.as_scp and incoming.message.command is not Command.N_EVENT_REPORT_RQ:
             await _refuse(port, incoming, SOP_CLASS_NOT_SUPPORTED)
             return
         server = _SERVERS.get((service, incoming.message.command))

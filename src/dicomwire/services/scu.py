@@ -1,15 +1,43 @@
-"""The requests of a service class user: what to send, what may come back (PS3.7 Sections 9 and 10).
+"""The requests of a service class user: what to send, and what the responses say.
 
-Choosing the presentation context and opening the dataset's source is the caller's part.
+PS3.7 Sections 9 and 10. Choosing the presentation context and opening datasets is the caller's.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from dicomwire.datasets import DatasetError, decode_for
+from dicomwire.logs import LOGGER, log_identifier
 from dicomwire.payloads import Source
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.services.port import Incoming, Port
-from dicomwire.sop_class import Verification
+from dicomwire.sop_class import RepositoryQuery, Verification
+from dicomwire.status import (
+    STATUS_FAILURE,
+    STATUS_PENDING,
+    STATUS_SUCCESS,
+    STATUS_WARNING,
+    code_to_category,
+)
+
+PROCESSING_FAILURE = 0x0110
+
+_STATUS_KEYWORDS = (
+    "ErrorComment",
+    "OffendingElement",
+    "ErrorID",
+    "NumberOfRemainingSuboperations",
+    "NumberOfCompletedSuboperations",
+    "NumberOfFailedSuboperations",
+    "NumberOfWarningSuboperations",
+)
+_REPOSITORY_PARTIAL = 0xB001
+"""Warning of Repository Query that more matches follow, though not now (PS3.4 Section C.4.1)."""
 
 
 def echo_request(message_id: int) -> Message:
@@ -38,6 +66,29 @@ def store_request(
     )
 
 
+def query_request(
+    command: Command,
+    message_id: int,
+    model: UID,
+    priority: int,
+    move_destination: str | None = None,
+) -> Message:
+    """Return a C-FIND-RQ, C-GET-RQ or C-MOVE-RQ (PS3.7 Sections 9.3.2 to 9.3.4)."""
+    return Message(
+        command,
+        MessageID=message_id,
+        AffectedSOPClassUID=model,
+        Priority=priority,
+        MoveDestination=move_destination,
+        has_dataset=True,
+    )
+
+
+def cancel_request(message_id: int) -> Message:
+    """Return a C-CANCEL-RQ (PS3.7 Section 9.3.2.3)."""
+    return Message(Command.C_CANCEL_RQ, MessageIDBeingRespondedTo=message_id)
+
+
 async def perform(
     port: Port, context: PresentationContext, request: Message, source: Source | None = None
 ) -> Incoming:
@@ -46,3 +97,62 @@ async def perform(
     assert request.MessageID is not None
     await port.send(context.context_id, request, source)
     return await port.response(request.MessageID)
+
+
+def status_dataset(response: Message) -> Dataset:
+    """Return what the response says of the outcome, as programs get it (PS3.7 Annex C)."""
+    status = Dataset()
+    status.Status = response.Status
+    for keyword in _STATUS_KEYWORDS:
+        value = getattr(response, keyword)
+        if value is not None:
+            setattr(status, keyword, value)
+    return status
+
+
+def query_result(request: Message, incoming: Incoming) -> tuple[Dataset, Dataset | None, bool]:
+    """Return the status and Identifier of a response to C-FIND, C-GET or C-MOVE.
+
+    The third value is whether more responses follow: after pending ones, and after the warning
+    by which Repository Query says so.
+    """
+    response = incoming.message
+    category = code_to_category(response.Status or 0)
+    follows = category == STATUS_PENDING or (
+        request.AffectedSOPClassUID == RepositoryQuery and response.Status == _REPOSITORY_PARTIAL
+    )
+    identifier: Dataset | None = None
+    try:
+        identifier = _decoded(incoming)
+    except DatasetError as error:
+        LOGGER.error("The Identifier of a %s cannot be decoded: %s", response.name, error)
+    if identifier is not None:
+        log_identifier(f"{response.name} Identifier", identifier)
+    elif category in (STATUS_WARNING, STATUS_FAILURE) and request.command is not Command.C_FIND_RQ:
+        identifier = Dataset()
+    return status_dataset(response), identifier, follows
+
+
+def normalized_result(incoming: Incoming) -> tuple[Dataset, Dataset | None]:
+    """Return the status of an N-response, and its dataset: for success and warnings always one."""
+    status = status_dataset(incoming.message)
+    category = code_to_category(status.Status)
+    try:
+        reply = _decoded(incoming)
+    except DatasetError as error:
+        LOGGER.error("The dataset of %s cannot be decoded: %s", incoming.message.name, error)
+        status.Status = PROCESSING_FAILURE
+        return status, None
+    if category not in (STATUS_SUCCESS, STATUS_WARNING):
+        return status, None
+    return status, Dataset() if reply is None else reply
+
+
+def _decoded(incoming: Incoming) -> Dataset | None:
+    payload: Any = incoming.payload
+    if payload is None:
+        return None
+    try:
+        return decode_for(payload, incoming.context.transfer_syntax[0])
+    finally:
+        payload.discard()

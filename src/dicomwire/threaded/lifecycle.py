@@ -52,11 +52,12 @@ from dicomwire.service_user import (
     ServiceUser,
 )
 from dicomwire.services import acse
-from dicomwire.services.port import Incoming, run_blocking
+from dicomwire.services.port import Incoming, Storer, run_blocking
 from dicomwire.settings import Settings
 from dicomwire.threaded.connection import Connection, deadline_after
 from dicomwire.threaded.opening import Target, open_connection
 from dicomwire.threaded.port import ThreadedPort
+from dicomwire.uids import Service, SOPClass
 
 if TYPE_CHECKING:
     from dicomwire.ae import ApplicationEntity
@@ -71,6 +72,18 @@ class Lifecycle(ABC):
     @abstractmethod
     def open_sink(self, incoming: Incoming) -> Sink:
         """Return where the dataset of `incoming` is to go; an OSError refuses the request."""
+
+    @abstractmethod
+    def service_of(self, sop_class: SOPClass) -> Service:
+        """Return the service that serves `sop_class` on this association."""
+
+    @abstractmethod
+    def own_storer(self) -> Storer:
+        """Return what sends retrieved objects on this association (C-GET)."""
+
+    @abstractmethod
+    def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
+        """Return what sends retrieved objects to another AE (C-MOVE)."""
 
     @abstractmethod
     def _left(self) -> None:

@@ -1,16 +1,11 @@
-"""The port that blocks: one association's protocol, socket and turn-taking between threads.
+"""The port that blocks: messages of one association taken in and sent, for services to use.
 
-Who holds the turn owns the socket. When nobody does, the association waits in the lobby, and a
-worker takes the turn when something comes. What a message means is decided in `services`.
+Taking turns and the socket are in `link`; what a message means is decided in `services`.
 """
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import deque
-from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from dicomwire.errors import (
@@ -18,25 +13,12 @@ from dicomwire.errors import (
     AbortSource,
     AssociationAborted,
     AssociationFailure,
-    AssociationTimeout,
     ConnectionLost,
     LocalProtocolError,
 )
-from dicomwire.events import (
-    EVT_DATA_RECV,
-    EVT_DATA_SENT,
-    EVT_DIMSE_RECV,
-    EVT_DIMSE_SENT,
-    EVT_FSM_TRANSITION,
-    EVT_PDU_RECV,
-    EVT_PDU_SENT,
-    EventType,
-    Handlers,
-    InterventionEvent,
-)
+from dicomwire.events import EVT_DIMSE_RECV, EVT_DIMSE_SENT, EventType, InterventionEvent
 from dicomwire.logs import LOGGER
 from dicomwire.payloads import DiscardSink, Sink, SinkFull, Source
-from dicomwire.protocol.association import AssociationProtocol
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.events import (
@@ -49,334 +31,66 @@ from dicomwire.protocol.events import (
     ReleaseConfirmed,
     ReleaseRequested,
 )
-from dicomwire.protocol.pdu import PDU, Abort
-from dicomwire.protocol.states import Action, Role, State, Trigger
+from dicomwire.protocol.states import Role, State
 from dicomwire.services import scp
-from dicomwire.services.port import Incoming, run_blocking
+from dicomwire.services.port import END, Incoming, Storer, run_blocking
 from dicomwire.settings import Settings
-from dicomwire.threaded import workers
-from dicomwire.threaded.connection import (
-    Connection,
-    deadline_after,
-    give_buffer,
-    take_buffer,
-)
-from dicomwire.threaded.lobby import Guest, lobby
+from dicomwire.status import STATUS_PENDING, code_to_category
+from dicomwire.threaded.connection import deadline_after, give_buffer, take_buffer
+from dicomwire.threaded.link import Link, LocalAbort
+from dicomwire.uids import Service, SOPClass
 
 if TYPE_CHECKING:
     from dicomwire.threaded.lifecycle import Lifecycle
 
 OUT_OF_RESOURCES = 0xA700
-LINGER = 0.05
-"""Seconds that a worker waits for the next message before the association goes to the lobby."""
 BACKLOG = 1024
 """Requests that may wait to be served while a program's own call has the turn."""
+_MOST_CANCELS = 10
+_URGENT = (Command.C_STORE_RQ, Command.N_EVENT_REPORT_RQ)
 
-_ABORT = Abort(AbortSource.SERVICE_USER, AbortReason.NOT_SPECIFIED).encode()
 
-
-class ThreadedPort(Guest):
-    """The engine of an `Association`; also what its services see (`services.port.Port`).
-
-    ``with port:`` takes the turn, and may be nested. All methods but `abort` want the turn.
+class ThreadedPort(Link):
+    """What services see of an association of the threaded face (`services.port.Port`).
 
     Attributes
     ----------
     contexts : dict[int, PresentationContext]
         The accepted contexts by id.
-    failure : AssociationFailure or None
-        Why the association ended, if not by an orderly release.
     """
 
     def __init__(self, association: Lifecycle, role: Role, settings: Settings) -> None:
-        self._association = association
-        self.settings = settings
-        self.handlers: Handlers = association.handlers
-        self.protocol = AssociationProtocol(role, settings.limits)
+        super().__init__(association, role, settings)
         self.contexts: dict[int, PresentationContext] = {}
-        self.failure: AssociationFailure | None = None
-        self.ended = threading.Event()
-        self._connection: Connection | None = None
-        self._on_closed: Callable[[], None] = lambda: None
-        self._turn = threading.RLock()
-        self._depth = 0
-        self._owner: int | None = None
-        self._attended = False  # a worker looks after the socket
-        self._writing = threading.Lock()
-        self._abort_wanted = False
-        self._buffer: bytearray | None = None
-        self._last_received = time.monotonic()
-        self._sent_pdus: list[PDU] = []
         self._incoming: Incoming | None = None  # whose dataset is coming in
         self._sink: Sink = DiscardSink()
         self._requests: deque[Incoming] = deque()
+        self._serving = False
         self._awaited: dict[int, deque[Incoming]] = {}
+        self._drained: set[int] = set()  # operations whose responses nobody wants any more
         self._cancelled: set[int] = set()
-
-    # --- The turn ---
-
-    def __enter__(self) -> ThreadedPort:
-        self._turn.acquire()
-        self._depth += 1
-        if self._depth == 1:
-            self._owner = threading.get_ident()
-            lobby().leave(self)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            if self._depth == 1:
-                self._settle()
-        finally:
-            self._depth -= 1
-            if not self._depth:
-                self._owner = None
-            self._turn.release()
-
-    @property
-    def has_turn(self) -> bool:
-        """Whether the calling thread has the turn."""
-        return self._owner == threading.get_ident()
-
-    def _settle(self) -> None:
-        """Leave the association where it will be looked after, now that nobody holds the turn."""
-        if self._connection is None or self.ended.is_set():
-            self._drop_buffer()
-            return
-        try:
-            while not self.ended.is_set() and (event := self.protocol.next_event()) is not None:
-                self.take(event)
-        except AssociationFailure as failure:
-            self.fail(failure)
-        self._drop_buffer()
-        if self.ended.is_set() or self._attended or self.protocol.state is not State.ESTABLISHED:
-            return
-        if self._requests or self._connection.pending():
-            self.attend()
-            return
-        timeout = self.settings.network_timeout
-        lobby().enter(self, None if timeout is None else self._last_received + timeout)
-
-    def fileno(self) -> int:
-        """Return the socket's file descriptor."""
-        assert self._connection is not None
-        return self._connection.fileno()
-
-    def on_ready(self) -> None:
-        """Have what came served by a worker."""
-        if lobby().leave(self):
-            workers.submit(self._attend)
-
-    def on_deadline(self) -> None:
-        """Have the association ended by a worker, since nothing came for too long."""
-        if lobby().leave(self):
-            workers.submit(self._idle_too_long)
-
-    def attend(self) -> None:
-        """Have a worker look after the association from now on."""
-        self._attended = True
-        workers.submit(self._attend)
-
-    def _attend(self) -> None:
-        """Serve as long as messages keep coming, then hand the association to the lobby."""
-        self._attended = True
-        while True:
-            with self:
-                self.serve()
-                if self.ended.is_set():
-                    self._attended = False
-                    return
-            assert self._connection is not None
-            if not self._connection.wait_readable(time.monotonic() + LINGER):
-                with self:
-                    self._attended = False
-                return
-
-    def deadline_changed(self) -> None:
-        """Count the network timeout anew if the association is waiting in the lobby."""
-        if lobby().leave(self):
-            with self:
-                pass
-
-    def _idle_too_long(self) -> None:
-        with self:
-            if self.ended.is_set():
-                return
-            timeout = self.settings.network_timeout
-            if timeout is None or self._last_received + timeout > time.monotonic():
-                return  # something came just now, or the program put the deadline off
-            self._association.on_network_timeout(
-                AssociationTimeout(f"nothing for {timeout} s", stage="idle", peer=self.peer)
-            )
-
-    # --- The life of the connection ---
-
-    @property
-    def peer(self) -> str:
-        """The peer as "host:port"."""
-        return self._connection.peer if self._connection is not None else ""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the association has ended."""
-        return self.ended.is_set() or self._abort_wanted
 
     @property
     def keeps_stored(self) -> bool:
         """Whether received objects are filed without a handler's help."""
         return self._association.files_stored
 
-    def open(self, connection: Connection, on_closed: Callable[[], None]) -> None:
-        """Take over a connected socket; `on_closed` is called once it is closed."""
-        self._connection = connection
-        self._on_closed = on_closed
-        self._last_received = time.monotonic()
-
-    def observe(self) -> None:
-        """Have the protocol show PDUs and transitions, if there is a handler for them."""
-        bound = self.handlers.bound
-        wanted = bound(EVT_PDU_RECV) or bound(EVT_PDU_SENT) or bound(EVT_FSM_TRANSITION)
-        self.protocol.observe(self if wanted else None)
-
-    def pdu_received(self, pdu: PDU) -> None:
-        """Tell of a PDU (Observer)."""
-        self.handlers.notify(self._association, EVT_PDU_RECV, {"pdu": pdu})
-
-    def pdu_sent(self, pdu: PDU) -> None:
-        """Remember a PDU that is told of once it has been sent (Observer)."""
-        self._sent_pdus.append(pdu)
-
-    def transition(self, state: State, trigger: Trigger, action: Action, following: State) -> None:
-        """Tell of a step of the state machine (Observer)."""
-        attributes = {
-            "current_state": state.value,
-            "fsm_event": trigger.value,
-            "action": action.value,
-            "next_state": following.value,
-        }
-        self.handlers.notify(self._association, EVT_FSM_TRANSITION, attributes)
-
-    def flush(self) -> None:
-        """Send what the protocol has to say."""
-        data = self.protocol.data_to_send()
-        if data:
-            self._write(data)
-
-    def flush_now(self) -> None:
-        """Send what the protocol has to say as far as that needs no waiting; for farewells."""
-        data = self.protocol.data_to_send()
-        if data and self._connection is not None and not self._abort_wanted:
-            self._connection.write_now(data)
-            self._tell_sent(data)
-
-    def close(self) -> None:
-        """Give the socket up: close it, or let it wait for the peer to close (Sta13)."""
-        connection = self._connection
-        if connection is None:
-            return
-        self._connection = None
-        if self.protocol.state is State.AWAITING_CLOSE and not self._abort_wanted:
-            connection.close_after_peer(self.settings.close_timeout, self._on_closed)
-        else:
-            connection.close()
-            self._on_closed()
-
-    def _write(self, data: bytes | memoryview) -> None:
-        connection = self._connection
-        if connection is None or self._abort_wanted:
-            raise self._ended_failure()
-        try:
-            with self._writing:
-                connection.write(data, self.settings.write_timeout)
-        except ConnectionLost:
-            self._look_for_abort()
-            raise
-        self._tell_sent(data)
-
-    def _tell_sent(self, data: bytes | memoryview) -> None:
-        if self.handlers.bound(EVT_DATA_SENT):
-            self.handlers.notify(self._association, EVT_DATA_SENT, {"data": bytes(data)})
-        if self._sent_pdus:
-            sent, self._sent_pdus = self._sent_pdus, []
-            for pdu in sent:
-                self.handlers.notify(self._association, EVT_PDU_SENT, {"pdu": pdu})
-
-    def _look_for_abort(self) -> None:
-        """Read on after sending failed: the peer may have said why it is gone."""
-        while not self.protocol.is_over:
-            event = self.protocol.next_event()
-            if event is not None:
-                self.take(event)
-                if self.ended.is_set():
-                    raise self._ended_failure()
-            elif not self._read():
-                return
-
-    def _read(self) -> bool:
-        """Read once, without waiting; false if nothing was there."""
-        connection = self._connection
-        if connection is None:
-            raise self._ended_failure()
-        if self._buffer is None:
-            self._buffer = take_buffer()
-        size = connection.read(self._buffer)
-        if size is None:
-            return False
-        if not size:
-            self.protocol.connection_lost()
-            return True
-        self._last_received = time.monotonic()
-        view = memoryview(self._buffer)[:size]
-        self.feed(view)
-        return True
-
-    def feed(self, data: memoryview | bytes) -> None:
-        """Take received bytes."""
-        if self.handlers.bound(EVT_DATA_RECV):
-            self.handlers.notify(self._association, EVT_DATA_RECV, {"data": bytes(data)})
-        self.protocol.receive_data(data)
-
-    def _drop_buffer(self) -> None:
-        if self._buffer is not None:
-            self.protocol.receive_data(b"")
-            give_buffer(self._buffer)
-            self._buffer = None
-
     # --- What comes in ---
 
-    def next_event(self, deadline: float | None, stage: str) -> Event:
-        """Return the next event of the protocol, reading as long as it takes.
+    @property
+    def has_requests(self) -> bool:
+        """Whether there are requests that wait to be served."""
+        return bool(self._requests)
 
-        Raises
-        ------
-        AssociationTimeout
-            Named `stage`, when `deadline` passes first.
-        """
-        while True:
-            event = self.protocol.next_event()
-            if event is not None:
-                return event
-            connection = self._connection
-            if connection is None:
-                raise self._ended_failure()
-            if not connection.wait_readable(deadline):
-                raise AssociationTimeout("no answer in time", stage=stage, peer=self.peer)
-            self._read()
-
-    def advance(self, deadline: float | None, stage: str) -> None:
-        """Wait for one thing to come in, and take it; see `next_event`."""
-        self.take(self.next_event(deadline, stage))
-
-    def pump(self, deadline: float | None, stage: str) -> None:
-        """Do as `advance`, and raise why when the association has ended by that."""
-        self.advance(deadline, stage)
-        if self.ended.is_set():
-            raise self._ended_failure()
+    def let_go(self) -> None:
+        """Give up what was received in part, and what nobody is going to serve."""
+        if self._incoming is not None:
+            self._incoming = None
+            self._sink.discard()
+        while self._requests:
+            payload = self._requests.popleft().payload
+            if payload is not None:
+                payload.discard()
 
     def serve(self) -> None:
         """Serve all that has come in; failures end the association, and are not raised."""
@@ -384,7 +98,7 @@ class ThreadedPort(Guest):
             self._read()
             while not self.ended.is_set():
                 if self._requests:
-                    run_blocking(scp.serve(self, self._requests.popleft()))
+                    self._serve_next()
                     continue
                 event = self.protocol.next_event()
                 if event is None:
@@ -395,6 +109,13 @@ class ThreadedPort(Guest):
         except Exception as error:
             LOGGER.exception("An association is aborted after an internal error")
             self.fail(LocalAbort(f"internal error: {error}", self.peer))
+
+    def _serve_next(self) -> None:
+        serving, self._serving = self._serving, True
+        try:
+            run_blocking(scp.serve(self, self._requests.popleft()))
+        finally:
+            self._serving = serving
 
     def take(self, event: Event) -> None:
         """Act on an event of the protocol."""
@@ -477,7 +198,7 @@ class ThreadedPort(Guest):
             self._notify_message(EVT_DIMSE_RECV, incoming.context.context_id, message)
         if message.command is Command.C_CANCEL_RQ:
             assert message.MessageIDBeingRespondedTo is not None
-            if len(self._cancelled) < 10:
+            if len(self._cancelled) < _MOST_CANCELS:
                 self._cancelled.add(message.MessageIDBeingRespondedTo)
         elif message.is_request:
             if self.protocol.state is not State.ESTABLISHED:
@@ -487,10 +208,19 @@ class ThreadedPort(Guest):
             else:
                 raise LocalAbort(f"{BACKLOG} requests are waiting to be served", self.peer)
         else:
-            awaited = self._awaited.get(message.MessageIDBeingRespondedTo or 0)
-            if awaited is None:
-                raise LocalAbort(f"unexpected {message.name}", self.peer)
+            self._dispatch_response(incoming)
+
+    def _dispatch_response(self, incoming: Incoming) -> None:
+        message_id = incoming.message.MessageIDBeingRespondedTo or 0
+        awaited = self._awaited.get(message_id)
+        if awaited is not None:
             awaited.append(incoming)
+            return
+        _discard(incoming)
+        if message_id not in self._drained:
+            raise LocalAbort(f"unexpected {incoming.message.name}", self.peer)
+        if _is_final(incoming):
+            self._drained.discard(message_id)
 
     def _notify_message(self, event: EventType, context_id: int | None, message: Message) -> None:
         self.handlers.notify(
@@ -508,7 +238,7 @@ class ThreadedPort(Guest):
         if self.handlers.bound(EVT_DIMSE_SENT):
             self._notify_message(EVT_DIMSE_SENT, context_id, message)
         if message.is_request and message.MessageID is not None:
-            self._awaited.setdefault(message.MessageID, deque())
+            self._await(message.MessageID)
         protocol = self.protocol
         packed = protocol.pack(context_id, message)
         try:
@@ -520,6 +250,13 @@ class ThreadedPort(Guest):
                 self._send_dataset(context_id, packed, source)
         except LocalProtocolError:
             raise self._ended_failure() from None
+
+    def _await(self, message_id: int) -> None:
+        """Expect responses to `message_id`, once those to its last use have all come."""
+        deadline = deadline_after(self.settings.dimse_timeout)
+        while message_id in self._drained:
+            self.pump(deadline, "response")
+        self._awaited.setdefault(message_id, deque())
 
     def _send_dataset(self, context_id: int, packed: bytes, source: Source) -> None:
         """Send a command and its dataset, read from `source` as they leave."""
@@ -536,6 +273,10 @@ class ThreadedPort(Guest):
                 self._write(view)
                 if not left:
                     return
+        except (OSError, EOFError) as error:
+            # Part of the message may have been sent, and nothing else can follow that.
+            self.fail(LocalAbort(f"the dataset cannot be read: {error}", self.peer))
+            raise
         finally:
             give_buffer(buffer)
 
@@ -545,11 +286,30 @@ class ThreadedPort(Guest):
         deadline = deadline_after(self.settings.dimse_timeout)
         while not awaited:
             self.pump(deadline, "response")
+            if self._requests and self._serve_urgent():
+                deadline = deadline_after(self.settings.dimse_timeout)
         return awaited.popleft()
 
-    def forget(self, request: Message) -> None:
-        """Expect no further response to `request`."""
-        self._awaited.pop(request.MessageID or 0, None)
+    def _serve_urgent(self) -> bool:
+        """Serve what cannot wait for our own operation: its stores (C-GET), and event reports.
+
+        Not while a handler runs: those of one association never run at the same time.
+        """
+        if self._serving or self._requests[0].message.command not in _URGENT:
+            return False
+        self._serve_next()
+        if self.ended.is_set():
+            raise self._ended_failure()
+        return True
+
+    def forget(self, request: Message, drain: bool = False) -> None:
+        """Take no further response to `request`; `drain` those that are still to come."""
+        message_id = request.MessageID or 0
+        awaited = self._awaited.pop(message_id, ())
+        for incoming in awaited:
+            _discard(incoming)
+        if drain and not any(map(_is_final, awaited)):
+            self._drained.add(message_id)
 
     async def intervene(self, event: InterventionEvent, attrs: dict[str, Any]) -> Any:
         """Call the handler bound to `event`."""
@@ -559,6 +319,41 @@ class ThreadedPort(Guest):
         """Return whether a handler is bound to `event`."""
         return self.handlers.bound(event)
 
+    def service_of(self, sop_class: SOPClass) -> Service:
+        """Return the service that serves `sop_class` on this association."""
+        return self._association.service_of(sop_class)
+
+    def iterate(self, answer: Any) -> Any:
+        """Return an iterator over what a handler answered."""
+        return iter(answer)
+
+    async def next_result(self, results: Any) -> Any:
+        """Return the next result of a handler, or END."""
+        return next(results, END)
+
+    async def close_results(self, results: Any) -> None:
+        """End the handler that is behind `results`."""
+        close = getattr(results, "close", None)
+        if close is not None:
+            close()
+
+    def cancel_waits(self, message_id: int) -> bool:
+        """Return whether C-CANCEL came and the handler has not looked."""
+        self.look()
+        return message_id in self._cancelled
+
+    def clear_cancel(self, message_id: int) -> None:
+        """Forget a C-CANCEL that meant an operation that has ended, or is to begin."""
+        self._cancelled.discard(message_id)
+
+    def own_storer(self) -> Storer:
+        """Return what sends objects on this association."""
+        return self._association.own_storer()
+
+    async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
+        """Return what sends objects to another AE."""
+        return self._association.storer_to(title, host, port, options)
+
     def is_cancelled(self, message_id: int) -> bool:
         """Return, once, whether the peer cancelled the operation `message_id`."""
         self.look()
@@ -567,70 +362,11 @@ class ThreadedPort(Guest):
             return True
         return False
 
-    def look(self) -> None:
-        """Take in what has come, without waiting; an end of the association is not raised."""
-        try:
-            while not self.is_over:
-                event = self.protocol.next_event()
-                if event is not None:
-                    self.take(event)
-                elif not self._read():
-                    return
-        except AssociationFailure as failure:
-            self.fail(failure)
 
-    # --- The end ---
-
-    def abort(self) -> None:
-        """Abort the association, from any thread and at any moment."""
-        if self._turn.acquire(blocking=False):
-            try:
-                with self:
-                    if not self.ended.is_set():
-                        self._association.on_local_abort(
-                            LocalAbort("aborted by the program", self.peer)
-                        )
-            finally:
-                self._turn.release()
-            return
-        self._abort_wanted = True
-        connection = self._connection
-        if connection is None:
-            return
-        # Another thread has the turn. An A-ABORT in the middle of its PDU would be noise.
-        if self._writing.acquire(blocking=False):
-            connection.write_now(_ABORT)
-            self._writing.release()
-        connection.interrupt()
-
-    def fail(self, failure: AssociationFailure) -> None:
-        """End the association because of `failure`: an A-ABORT if it still can be sent."""
-        if self.ended.is_set():
-            return
-        if self._abort_wanted:
-            failure = LocalAbort("aborted by the program", self.peer)
-        if isinstance(failure, ConnectionLost):
-            self.protocol.connection_lost()
-            self._association.on_lost(failure)
-        else:
-            self._association.on_local_abort(failure)
-
-    def _ended_failure(self) -> AssociationFailure:
-        if self.failure is not None:
-            return self.failure
-        if self._abort_wanted:
-            return LocalAbort("aborted by the program", self.peer)
-        return ConnectionLost("the association is over", stage="data", peer=self.peer)
+def _is_final(incoming: Incoming) -> bool:
+    return code_to_category(incoming.message.Status or 0) != STATUS_PENDING
 
 
-class LocalAbort(AssociationAborted):
-    """We end the association ourselves (A-ABORT of the service user)."""
-
-    def __init__(self, text: str, peer: str) -> None:
-        super().__init__(
-            text,
-            source=AbortSource.SERVICE_USER,
-            reason=AbortReason.NOT_SPECIFIED,
-            by_peer=False,
-            peer=peer,
-        )
+def _discard(incoming: Incoming) -> None:
+    if incoming.payload is not None:
+        incoming.payload.discard()

@@ -1,0 +1,66 @@
+"""The `dicomwire` command: finds the application that its first argument names, and runs it.
+
+Which arguments an application takes, and what it does, is in `apps`.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from dicomwire import __version__
+
+APPS = {
+    "echoscp": "answer C-ECHO requests",
+    "echoscu": "ask whether a DICOM peer answers (C-ECHO)",
+    "storescp": "receive DICOM files (C-STORE)",
+    "storescu": "send DICOM files and folders of them (C-STORE)",
+}
+
+
+def _help() -> str:
+    lines = [f"  {name:<12}{purpose}" for name, purpose in APPS.items()]
+    return "\n".join(
+        (
+            "usage: dicomwire [-h] [--version] APP ...",
+            "",
+            "DICOM networking from the command line. The applications are:",
+            *lines,
+            "",
+            "dicomwire APP --help says what each of them takes.",
+        )
+    )
+
+
+def _unknown(name: str) -> str:
+    from difflib import get_close_matches
+
+    nearest = get_close_matches(name, APPS, n=1, cutoff=0.5)
+    meant = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(APPS)}"
+    return f"dicomwire: there is no application {name!r}: {meant}"
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the application that the first argument names with the others.
+
+    Returns
+    -------
+    int
+        The exit code: that of the application, or 2 where none was named.
+    """
+    name, *rest = (sys.argv[1:] if args is None else args) or [""]
+    if name in APPS:
+        code: int = import_module(f"dicomwire.apps.{name}").main(rest)
+        return code
+    if name in ("-h", "--help"):
+        print(_help())
+        return 0
+    if name == "--version":
+        print(f"dicomwire {__version__}")
+        return 0
+    print(_unknown(name) if name else _help(), file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

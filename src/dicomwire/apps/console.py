@@ -1,0 +1,121 @@
+"""What an application shows on the terminal: its log, a line of progress, and no tracebacks.
+
+What is said there is up to the applications.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from argparse import Namespace
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TextIO
+
+from dicomwire.logs import escaped
+
+LIBRARY = logging.getLogger("dicomwire")
+"""The logger of the library; those of the applications are below it."""
+
+_LEVELS = {
+    "critical": logging.CRITICAL,
+    "error": logging.ERROR,
+    "warn": logging.WARNING,
+    "info": logging.INFO,
+    "debug": logging.DEBUG,
+}
+_SILENT = logging.CRITICAL + 1
+_CLEAR = "\r\x1b[K"
+INTERRUPTED = 130
+"""The exit code that shells give for Ctrl-C."""
+
+
+class Console(logging.StreamHandler[TextIO]):
+    """Takes the log while an application runs (as a context manager), and gives it back.
+
+    Parameters
+    ----------
+    options : Namespace
+        With `quiet`, `verbose`, `debug` and `log_level`.
+
+    Attributes
+    ----------
+    is_terminal : bool
+        Whether somebody watches, who may be shown progress.
+    """
+
+    def __init__(self, options: Namespace) -> None:
+        super().__init__(sys.stderr)
+        self.setFormatter(logging.Formatter("%(levelname).1s: %(message)s"))
+        self.is_terminal = not options.quiet and sys.stderr.isatty()
+        self._threshold = _threshold(options)
+        self._has_progress = False
+
+    def __enter__(self) -> Console:
+        self._before = LIBRARY.handlers[:], LIBRARY.level, warnings.showwarning
+        LIBRARY.handlers[:] = [self if self._threshold < _SILENT else logging.NullHandler()]
+        LIBRARY.setLevel(self._threshold)
+        warnings.showwarning = _log_warning
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.clear()
+        handlers, level, warnings.showwarning = self._before
+        LIBRARY.handlers[:] = handlers
+        LIBRARY.setLevel(level)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line of the log in place of the line of progress."""
+        self.clear()
+        super().emit(record)
+
+    def progress(self, text: str) -> None:
+        """Show `text` as the line of progress; only for terminals."""
+        self._has_progress = True
+        self.stream.write(_CLEAR + text)
+        self.stream.flush()
+
+    def clear(self) -> None:
+        """Take the line of progress away."""
+        if self._has_progress:
+            self._has_progress = False
+            self.stream.write(_CLEAR)
+            self.stream.flush()
+
+
+def _threshold(options: Namespace) -> int:
+    if options.quiet:
+        return _SILENT
+    if options.log_level is not None:
+        return _LEVELS[options.log_level]
+    if options.debug:
+        return logging.DEBUG
+    return logging.INFO if options.verbose else logging.ERROR
+
+
+def _log_warning(message: Warning | str, *_: Any) -> None:
+    """Log what pydicom has to say of values, which may be those of a patient."""
+    LIBRARY.debug("%s", escaped(str(message)))
+
+
+def run(options: Namespace, app: Callable[[Namespace, Console], int]) -> int:
+    """Run an application and return its exit code; whatever it raises is one line of the log."""
+    with Console(options) as console:
+        try:
+            return app(options, console)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except Exception as error:
+            log_error(LIBRARY, str(error) or type(error).__name__, error)
+            return 1
+
+
+def log_error(logger: logging.Logger, text: str, error: BaseException) -> None:
+    """Log `text` at level ERROR, at level DEBUG with the traceback of `error` after it."""
+    logger.error("%s", escaped(text), exc_info=error if logger.isEnabledFor(logging.DEBUG) else None)

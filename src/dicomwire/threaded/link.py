@@ -1,0 +1,440 @@
+"""One association's protocol and socket, and the taking of turns with it between threads.
+
+Who holds the turn owns the socket. When nobody does, the association waits in the lobby, and a
+worker takes the turn when something comes. What the messages are is for the `port` on top.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from dicomwire.errors import (
+    AbortReason,
+    AbortSource,
+    AssociationAborted,
+    AssociationFailure,
+    AssociationTimeout,
+    ConnectionLost,
+)
+from dicomwire.events import (
+    EVT_DATA_RECV,
+    EVT_DATA_SENT,
+    EVT_FSM_TRANSITION,
+    EVT_PDU_RECV,
+    EVT_PDU_SENT,
+    Handlers,
+)
+from dicomwire.protocol.association import AssociationProtocol
+from dicomwire.protocol.events import Event
+from dicomwire.protocol.pdu import PDU, Abort
+from dicomwire.protocol.states import Action, Role, State, Trigger
+from dicomwire.settings import Settings
+from dicomwire.threaded import workers
+from dicomwire.threaded.connection import Connection, give_buffer, take_buffer
+from dicomwire.threaded.lobby import Guest, lobby
+
+if TYPE_CHECKING:
+    from dicomwire.threaded.lifecycle import Lifecycle
+
+LINGER = 0.05
+"""Seconds that a worker waits for the next message before the association goes to the lobby."""
+
+_ABORT = Abort(AbortSource.SERVICE_USER, AbortReason.NOT_SPECIFIED).encode()
+
+
+class LocalAbort(AssociationAborted):
+    """We end the association ourselves (A-ABORT of the service user)."""
+
+    def __init__(self, text: str, peer: str) -> None:
+        super().__init__(
+            text,
+            source=AbortSource.SERVICE_USER,
+            reason=AbortReason.NOT_SPECIFIED,
+            by_peer=False,
+            peer=peer,
+        )
+
+
+class Link(Guest):
+    """The engine under an association.
+
+    ``with link:`` takes the turn, and may be nested. All methods but `abort` want the turn.
+
+    Attributes
+    ----------
+    protocol : AssociationProtocol
+    settings : Settings
+    handlers : Handlers
+    failure : AssociationFailure or None
+        Why the association ended, if not by an orderly release.
+    ended : threading.Event
+        Set once the association is over.
+    """
+
+    def __init__(self, association: Lifecycle, role: Role, settings: Settings) -> None:
+        self._association = association
+        self.settings = settings
+        self.handlers: Handlers = association.handlers
+        self.protocol = AssociationProtocol(role, settings.limits)
+        self.failure: AssociationFailure | None = None
+        self.ended = threading.Event()
+        self._connection: Connection | None = None
+        self._on_closed: Callable[[], None] = lambda: None
+        self._turn = threading.RLock()
+        self._depth = 0
+        self._owner: int | None = None
+        self._attended = False  # a worker looks after the socket
+        self._held = 0  # programs that take responses one by one
+        self._writing = threading.Lock()
+        self._abort_wanted = False
+        self._buffer: bytearray | None = None
+        self._last_received = time.monotonic()
+        self._sent_pdus: list[PDU] = []
+
+    # --- What is on top ---
+
+    @abstractmethod
+    def take(self, event: Event) -> None:
+        """Act on an event of the protocol."""
+
+    @abstractmethod
+    def serve(self) -> None:
+        """Serve all that has come in; failures end the association, and are not raised."""
+
+    @property
+    @abstractmethod
+    def has_requests(self) -> bool:
+        """Whether there are requests that wait to be served."""
+
+    @abstractmethod
+    def let_go(self) -> None:
+        """Give up what was received in part."""
+
+    # --- The turn ---
+
+    def __enter__(self) -> Self:
+        self._turn.acquire()
+        self._depth += 1
+        if self._depth == 1:
+            self._owner = threading.get_ident()
+            lobby().leave(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if self._depth == 1:
+                self._settle()
+        finally:
+            self._depth -= 1
+            if not self._depth:
+                self._owner = None
+            self._turn.release()
+
+    @property
+    def has_turn(self) -> bool:
+        """Whether the calling thread has the turn."""
+        return self._owner == threading.get_ident()
+
+    def _settle(self) -> None:
+        """Leave the association where it will be looked after, now that nobody holds the turn."""
+        if self._connection is None or self.ended.is_set():
+            self._drop_buffer()
+            return
+        try:
+            while not self.ended.is_set() and (event := self.protocol.next_event()) is not None:
+                self.take(event)
+        except AssociationFailure as failure:
+            self.fail(failure)
+        self._drop_buffer()
+        if self.ended.is_set() or self._attended or self._held:
+            return
+        if self.protocol.state is not State.ESTABLISHED:
+            return
+        if self.has_requests or self._connection.pending():
+            self.attend()
+            return
+        timeout = self.settings.network_timeout
+        lobby().enter(self, None if timeout is None else self._last_received + timeout)
+
+    def fileno(self) -> int:
+        """Return the socket's file descriptor."""
+        assert self._connection is not None
+        return self._connection.fileno()
+
+    def on_ready(self) -> None:
+        """Have what came served by a worker."""
+        if lobby().leave(self):
+            workers.submit(self._attend)
+
+    def on_deadline(self) -> None:
+        """Have the association ended by a worker, since nothing came for too long."""
+        if lobby().leave(self):
+            workers.submit(self._idle_too_long)
+
+    def hold(self) -> None:
+        """Keep the association out of the lobby: its program is reading responses."""
+        self._held += 1
+
+    def unhold(self) -> None:
+        """Undo one `hold`."""
+        self._held -= 1
+
+    def attend(self) -> None:
+        """Have a worker look after the association from now on."""
+        self._attended = True
+        workers.submit(self._attend)
+
+    def _attend(self) -> None:
+        """Serve as long as messages keep coming, then hand the association to the lobby."""
+        self._attended = True
+        while True:
+            with self:
+                self.serve()
+                if self.ended.is_set():
+                    self._attended = False
+                    return
+            assert self._connection is not None
+            if not self._connection.wait_readable(time.monotonic() + LINGER):
+                with self:
+                    self._attended = False
+                return
+
+    def deadline_changed(self) -> None:
+        """Count the network timeout anew if the association is waiting in the lobby."""
+        if lobby().leave(self):
+            with self:
+                pass
+
+    def _idle_too_long(self) -> None:
+        with self:
+            if self.ended.is_set():
+                return
+            timeout = self.settings.network_timeout
+            if timeout is None or self._last_received + timeout > time.monotonic():
+                return  # something came just now, or the program put the deadline off
+            self._association.on_network_timeout(
+                AssociationTimeout(f"nothing for {timeout} s", stage="idle", peer=self.peer)
+            )
+
+    # --- The life of the connection ---
+
+    @property
+    def peer(self) -> str:
+        """The peer as "host:port"."""
+        return self._connection.peer if self._connection is not None else ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the association has ended."""
+        return self.ended.is_set() or self._abort_wanted
+
+    def open(self, connection: Connection, on_closed: Callable[[], None]) -> None:
+        """Take over a connected socket; `on_closed` is called once it is closed."""
+        self._connection = connection
+        self._on_closed = on_closed
+        self._last_received = time.monotonic()
+
+    def observe(self) -> None:
+        """Have the protocol show PDUs and transitions, if there is a handler for them."""
+        bound = self.handlers.bound
+        wanted = bound(EVT_PDU_RECV) or bound(EVT_PDU_SENT) or bound(EVT_FSM_TRANSITION)
+        self.protocol.observe(self if wanted else None)
+
+    def pdu_received(self, pdu: PDU) -> None:
+        """Tell of a PDU (Observer)."""
+        self.handlers.notify(self._association, EVT_PDU_RECV, {"pdu": pdu})
+
+    def pdu_sent(self, pdu: PDU) -> None:
+        """Remember a PDU that is told of once it has been sent (Observer)."""
+        self._sent_pdus.append(pdu)
+
+    def transition(self, state: State, trigger: Trigger, action: Action, following: State) -> None:
+        """Tell of a step of the state machine (Observer)."""
+        attributes = {
+            "current_state": state.value,
+            "fsm_event": trigger.value,
+            "action": action.value,
+            "next_state": following.value,
+        }
+        self.handlers.notify(self._association, EVT_FSM_TRANSITION, attributes)
+
+    def flush(self) -> None:
+        """Send what the protocol has to say."""
+        data = self.protocol.data_to_send()
+        if data:
+            self._write(data)
+
+    def flush_now(self) -> None:
+        """Send what the protocol has to say as far as that needs no waiting; for farewells."""
+        data = self.protocol.data_to_send()
+        if data and self._connection is not None and not self._abort_wanted:
+            self._connection.write_now(data)
+            self._tell_sent(data)
+
+    def close(self) -> None:
+        """Give the socket up: close it, or let it wait for the peer to close (Sta13)."""
+        connection = self._connection
+        if connection is None:
+            return
+        self._connection = None
+        self.let_go()
+        if self.protocol.state is State.AWAITING_CLOSE and not self._abort_wanted:
+            connection.close_after_peer(self.settings.close_timeout, self._on_closed)
+        else:
+            connection.close()
+            self._on_closed()
+
+    def _write(self, data: bytes | memoryview) -> None:
+        connection = self._connection
+        if connection is None or self._abort_wanted:
+            raise self._ended_failure()
+        try:
+            with self._writing:
+                connection.write(data, self.settings.write_timeout)
+        except ConnectionLost:
+            self._look_for_abort()
+            raise
+        self._tell_sent(data)
+
+    def _tell_sent(self, data: bytes | memoryview) -> None:
+        if self.handlers.bound(EVT_DATA_SENT):
+            self.handlers.notify(self._association, EVT_DATA_SENT, {"data": bytes(data)})
+        if self._sent_pdus:
+            sent, self._sent_pdus = self._sent_pdus, []
+            for pdu in sent:
+                self.handlers.notify(self._association, EVT_PDU_SENT, {"pdu": pdu})
+
+    def _look_for_abort(self) -> None:
+        """Read on after sending failed: the peer may have said why it is gone."""
+        while not self.protocol.is_over:
+            event = self.protocol.next_event()
+            if event is not None:
+                self.take(event)
+                if self.ended.is_set():
+                    raise self._ended_failure()
+            elif not self._read():
+                return
+
+    def _read(self) -> bool:
+        """Read once, without waiting; false if nothing was there."""
+        connection = self._connection
+        if connection is None:
+            raise self._ended_failure()
+        if self._buffer is None:
+            self._buffer = take_buffer()
+        size = connection.read(self._buffer)
+        if size is None:
+            return False
+        if not size:
+            self.protocol.connection_lost()
+            return True
+        self._last_received = time.monotonic()
+        view = memoryview(self._buffer)[:size]
+        self.feed(view)
+        return True
+
+    def feed(self, data: memoryview | bytes) -> None:
+        """Take received bytes."""
+        if self.handlers.bound(EVT_DATA_RECV):
+            self.handlers.notify(self._association, EVT_DATA_RECV, {"data": bytes(data)})
+        self.protocol.receive_data(data)
+
+    def _drop_buffer(self) -> None:
+        if self._buffer is not None:
+            self.protocol.receive_data(b"")
+            give_buffer(self._buffer)
+            self._buffer = None
+
+    def next_event(self, deadline: float | None, stage: str) -> Event:
+        """Return the next event of the protocol, reading as long as it takes.
+
+        Raises
+        ------
+        AssociationTimeout
+            Named `stage`, when `deadline` passes first.
+        """
+        while True:
+            event = self.protocol.next_event()
+            if event is not None:
+                return event
+            connection = self._connection
+            if connection is None:
+                raise self._ended_failure()
+            if not connection.wait_readable(deadline):
+                raise AssociationTimeout("no answer in time", stage=stage, peer=self.peer)
+            self._read()
+
+    def advance(self, deadline: float | None, stage: str) -> None:
+        """Wait for one thing to come in, and take it; see `next_event`."""
+        self.take(self.next_event(deadline, stage))
+
+    def pump(self, deadline: float | None, stage: str) -> None:
+        """Do as `advance`, and raise why when the association has ended by that."""
+        self.advance(deadline, stage)
+        if self.ended.is_set():
+            raise self._ended_failure()
+
+    def look(self) -> None:
+        """Take in what has come, without waiting; an end of the association is not raised."""
+        try:
+            while not self.is_over:
+                event = self.protocol.next_event()
+                if event is not None:
+                    self.take(event)
+                elif not self._read():
+                    return
+        except AssociationFailure as failure:
+            self.fail(failure)
+
+    # --- The end ---
+
+    def abort(self) -> None:
+        """Abort the association, from any thread and at any moment."""
+        if self._turn.acquire(blocking=False):
+            try:
+                with self:
+                    if not self.ended.is_set():
+                        self._association.on_local_abort(
+                            LocalAbort("aborted by the program", self.peer)
+                        )
+            finally:
+                self._turn.release()
+            return
+        self._abort_wanted = True
+        connection = self._connection
+        if connection is None:
+            return
+        # Another thread has the turn. An A-ABORT in the middle of its PDU would be noise.
+        if self._writing.acquire(blocking=False):
+            connection.write_now(_ABORT)
+            self._writing.release()
+        connection.interrupt()
+
+    def fail(self, failure: AssociationFailure) -> None:
+        """End the association because of `failure`: an A-ABORT if it still can be sent."""
+        if self.ended.is_set():
+            return
+        if self._abort_wanted:
+            failure = LocalAbort("aborted by the program", self.peer)
+        if isinstance(failure, ConnectionLost):
+            self.protocol.connection_lost()
+            self._association.on_lost(failure)
+        else:
+            self._association.on_local_abort(failure)
+
+    def _ended_failure(self) -> AssociationFailure:
+        if self.failure is not None:
+            return self.failure
+        if self._abort_wanted:
+            return LocalAbort("aborted by the program", self.peer)
+        return ConnectionLost("the association is over", stage="data", peer=self.peer)

@@ -1,0 +1,347 @@
+"""What every request of the threaded face needs: a context, a source for its dataset, responses.
+
+Which requests there are is in `association`, what they say in `services.scu`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+from dicomwire import datasets
+from dicomwire.errors import AssociationFailure, ConnectionLost, LocalProtocolError
+from dicomwire.logs import LOGGER, News, log_identifier
+from dicomwire.payloads import BytesSource, FileSource, Source
+from dicomwire.protocol.command import Message
+from dicomwire.protocol.context import PresentationContext
+from dicomwire.protocol.negotiation import choose_context
+from dicomwire.service_user import MODE_ACCEPTOR
+from dicomwire.services import scu
+from dicomwire.services.port import Incoming, Storer, run_blocking
+from dicomwire.sop_class import uid_to_service_class
+from dicomwire.threaded import workers
+from dicomwire.threaded.lifecycle import Lifecycle
+from dicomwire.uids import Service, SOPClass
+
+_STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
+
+
+class Sending(Lifecycle):
+    """An association that can send requests and take their responses."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._chosen: dict[tuple[str, str], PresentationContext] = {}
+
+    @property
+    def accepted_contexts(self) -> list[PresentationContext]:
+        """The contexts that messages may use, by id."""
+        return sorted(self._port.contexts.values(), key=lambda context: context.context_id or 0)
+
+    @property
+    def rejected_contexts(self) -> list[PresentationContext]:
+        """The contexts that were asked for in vain, with the reason in `result`."""
+        return [context for context in self._contexts if context.result != 0]
+
+    # --- Contexts ---
+
+    def _check_established(self) -> None:
+        if not self.is_established:
+            raise LocalProtocolError(
+                "the association is not established" + (f": {self.failure}" if self.failure else "")
+            )
+
+    def _choose(self, abstract_syntax: str, transfer_syntax: str) -> PresentationContext:
+        """Return the context for an object; remembered, since thousands are alike."""
+        key = (abstract_syntax, transfer_syntax)
+        context = self._chosen.get(key)
+        if context is None:
+            context = self._chosen[key] = self._context_for(abstract_syntax, transfer_syntax)
+        return context
+
+    def _context_for(
+        self,
+        abstract_syntax: str,
+        transfer_syntax: str | None = None,
+        any_role: bool = False,
+        context_id: int | None = None,
+    ) -> PresentationContext:
+        """Return the context to send in, or raise a ValueError that says what there is instead."""
+        role = None if any_role else "scu"
+        context = choose_context(
+            self.accepted_contexts,
+            abstract_syntax,
+            transfer_syntax,
+            role,  # type: ignore[arg-type]  # one of its literals
+            context_id,
+        )
+        if context is None:
+            raise ValueError(self._no_context(abstract_syntax, transfer_syntax))
+        return context
+
+    def _no_context(self, abstract_syntax: str, transfer_syntax: str | None) -> str:
+        needed = _named(abstract_syntax)
+        if transfer_syntax is not None:
+            needed += f" with transfer syntax {_named(transfer_syntax)}"
+        accepted = [
+            f"{_named(str(each.abstract_syntax))} with {_named(each.transfer_syntax[0])}"
+            + ("" if each.as_scu else " (as SCP only)")
+            for each in self.accepted_contexts
+        ]
+        rejected = [
+            f"{_named(str(each.abstract_syntax))} ({each.status})"
+            for each in self.rejected_contexts
+        ]
+        return (
+            f"no accepted presentation context is for {needed}; "
+            f"accepted: {', '.join(accepted) or 'none'}; "
+            f"rejected: {', '.join(rejected) or 'none'}"
+        )
+
+    def service_of(self, sop_class: SOPClass) -> Service:
+        """Return the service that serves `sop_class` on this association.
+
+        Common extended negotiation may have said which (PS3.7 Annex D.3.3.6), and unrestricted
+        storage takes what is unknown.
+        """
+        accepted = self.acceptor.accepted_common_extended.get(sop_class)
+        if accepted is not None:
+            if accepted[0] == _STORAGE_SERVICE_CLASS:
+                return Service.STORAGE
+            return uid_to_service_class(accepted[0])
+        service = sop_class.service_class
+        if (
+            service is Service.UNKNOWN
+            and self.mode == MODE_ACCEPTOR
+            and self._port.settings.unrestricted_storage
+        ):
+            return Service.STORAGE
+        return service
+
+    # --- Requests with one response ---
+
+    def _perform(
+        self, context: PresentationContext, request: Message, source: Source | None = None
+    ) -> Incoming:
+        """Send a request that has one response and return that; AssociationFailure if none came."""
+        port = self._port
+        with port:
+            try:
+                return run_blocking(scu.perform(port, context, request, source))
+            except AssociationFailure as failure:
+                self._failed(failure)
+                raise
+            finally:
+                port.forget(request)
+
+    def _failed(self, failure: AssociationFailure) -> None:
+        if failure.stage == "response":
+            LOGGER.error(News.DIMSE_TIMEOUT)
+        self._port.fail(failure)
+
+    def _perform_normalized(
+        self,
+        request: Message,
+        class_uid: str,
+        meta_uid: str | None,
+        dataset: Dataset | None,
+        any_role: bool = False,
+    ) -> tuple[Dataset, Dataset | None]:
+        """Send an N-request and return the status and dataset of its response."""
+        self._check_established()
+        context = self._context_for(meta_uid or class_uid, any_role=any_role)
+        source: Source | None = None
+        if dataset is not None:
+            request.has_dataset = True
+            source = BytesSource(datasets.encode_dataset(dataset, context.transfer_syntax[0]))
+        try:
+            return scu.normalized_result(self._perform(context, request, source))
+        except AssociationFailure:
+            return Dataset(), None
+
+    # --- Requests with many responses ---
+
+    def _query(self, request: Message, identifier: Dataset) -> Responses:
+        """Send a C-FIND, C-GET or C-MOVE request at once; return its responses to come."""
+        self._check_established()
+        assert request.AffectedSOPClassUID is not None
+        context = self._context_for(request.AffectedSOPClassUID)
+        assert context.context_id is not None
+        data = datasets.encode_dataset(identifier, context.transfer_syntax[0])
+        log_identifier(f"{request.name} Identifier", identifier)
+        port = self._port
+        with port:
+            try:
+                run_blocking(port.send(context.context_id, request, BytesSource(data)))
+            except AssociationFailure as failure:
+                self._failed(failure)
+            port.hold()
+        return Responses(self, request)
+
+    # --- Objects ---
+
+    def store_object(
+        self,
+        value: str | Path | Dataset,
+        message_id: int,
+        priority: int = 2,
+        originator: tuple[str | None, int | None] = (None, None),
+    ) -> tuple[str, Message]:
+        """Send an object by C-STORE; return its SOP Instance UID and the response.
+
+        Raises
+        ------
+        AssociationFailure
+            When there was no response.
+        """
+        self._check_established()
+        if isinstance(value, Dataset):
+            sop_class, sop_instance, context, source = self._dataset_source(value)
+        else:
+            sop_class, sop_instance, context, source = self._file_source(value)
+        try:
+            request = scu.store_request(message_id, sop_class, sop_instance, priority, *originator)
+            return sop_instance, self._perform(context, request, source).message
+        finally:
+            source.close()
+
+    def _file_source(self, path: str | Path) -> tuple[str, str, PresentationContext, Source]:
+        """Return what is to be sent of a file: as it is, if its syntax was accepted."""
+        head, source = FileSource.of_dicom_file(path)
+        try:
+            context = self._choose(head.sop_class_uid, head.transfer_syntax_uid)
+        except ValueError:
+            source.close()
+            raise
+        if context.transfer_syntax[0] == head.transfer_syntax_uid:
+            return head.sop_class_uid, head.sop_instance_uid, context, source
+        source.close()
+        return self._dataset_source(dcmread(path))
+
+    def _dataset_source(self, ds: Dataset) -> tuple[str, str, PresentationContext, Source]:
+        for keyword in ("SOPClassUID", "SOPInstanceUID"):
+            if keyword not in ds:
+                raise AttributeError(f"the dataset has no {keyword}")
+        context = self._choose(ds.SOPClassUID, _syntax_of(ds))
+        data = datasets.encode_dataset(ds, context.transfer_syntax[0])
+        return ds.SOPClassUID, ds.SOPInstanceUID, context, BytesSource(data)
+
+    def own_storer(self) -> Storer:
+        """Return what sends retrieved objects on this association (C-GET)."""
+        return _OwnStorer(self)
+
+    def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
+        """Return what sends retrieved objects to another AE (C-MOVE)."""
+        other = self._ae.associate(host, port, **{"ae_title": title, **options})
+        if not other.is_established:
+            raise other.failure or ConnectionLost("no association", stage="associate")
+        return _OtherStorer(other, self.requestor.ae_title)
+
+
+class Responses(Iterator[tuple[Dataset, Dataset | None]]):
+    """The responses to a C-FIND, C-GET or C-MOVE, waited for one by one.
+
+    Each is a pair of the status (with the sub-operation counts) and the Identifier or None. When
+    the association ends instead, the last pair is an empty status and None. Until all have been
+    taken, or `close` is called, nothing else is served on the association in between.
+    """
+
+    def __init__(self, association: Sending, request: Message) -> None:
+        self._association = association
+        self._request = request
+        self._over = False
+
+    def __next__(self) -> tuple[Dataset, Dataset | None]:
+        if self._over:
+            raise StopIteration
+        association, request = self._association, self._request
+        assert request.MessageID is not None
+        port = association._port
+        with port:
+            try:
+                incoming = run_blocking(port.response(request.MessageID))
+            except AssociationFailure as failure:
+                association._failed(failure)
+                self._end(drain=False)
+                return Dataset(), None
+            status, identifier, follows = scu.query_result(request, incoming)
+            if not follows:
+                self._end(drain=False)
+        return status, identifier
+
+    def close(self) -> None:
+        """Give up the responses that are still to come; the operation itself goes on."""
+        if not self._over:
+            with self._association._port:
+                self._end(drain=True)
+
+    def _end(self, drain: bool) -> None:
+        self._over = True
+        port = self._association._port
+        port.unhold()
+        port.forget(self._request, drain=drain)
+
+    def __del__(self) -> None:
+        if not self._over:
+            # Not here: whoever is collecting garbage must not wait for a turn.
+            workers.submit(self.close)
+
+
+class _OwnStorer:
+    """Sends retrieved objects on the association that asked for them."""
+
+    def __init__(self, association: Sending) -> None:
+        self._association = association
+
+    async def store(self, value: Any, message_id: int, request: Message) -> tuple[str, int]:
+        uid, response = self._association.store_object(value, message_id)
+        return uid, response.Status or 0
+
+    async def close(self) -> None:
+        """Do nothing: the association goes on."""
+
+
+class _OtherStorer:
+    """Sends retrieved objects on an association of their own."""
+
+    def __init__(self, association: Sending, originator: str) -> None:
+        self._association = association
+        self._originator = originator
+
+    async def store(self, value: Any, message_id: int, request: Message) -> tuple[str, int]:
+        uid, response = self._association.store_object(
+            value, message_id, originator=(self._originator or None, request.MessageID)
+        )
+        return uid, response.Status or 0
+
+    async def close(self) -> None:
+        self._association.release()
+
+
+def _syntax_of(ds: Dataset) -> UID:
+    """Return the transfer syntax that `ds` is in; that of its `file_meta`, if they agree."""
+    try:
+        syntax: UID = ds.file_meta.TransferSyntaxUID
+    except AttributeError:
+        raise AttributeError("the dataset has no file_meta.TransferSyntaxUID") from None
+    encoding = ds.original_encoding
+    implicit, little, _ = datasets.encoding_of(syntax)
+    if None in encoding or encoding == (implicit, little):
+        return syntax
+    actual = {(True, True): ImplicitVRLittleEndian, (False, False): ExplicitVRBigEndian}.get(
+        encoding  # type: ignore[arg-type]
+    )
+    if actual is None:
+        raise AttributeError(f"the dataset is not encoded as its file_meta says ({_named(syntax)})")
+    LOGGER.warning("The dataset is not encoded as its file_meta says, but in %s", actual.name)
+    return actual
+
+
+def _named(uid: str) -> str:
+    name = getattr(uid, "name", uid)
+    return uid if name == uid else f"{uid} ({name})"

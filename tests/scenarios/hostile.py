@@ -1,0 +1,323 @@
+"""What the attack tests share: a server under attack, raw sockets that misbehave, evil bytes.
+
+An attack is made inside `with victim.attacked():`, at whose end the victim has to be unharmed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dicomwire import AE, Association, Settings, evt
+from dicomwire.sop_class import CTImageStorage, Verification
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "protocol"))
+
+from upper_layer_bytes import (
+    ASSOCIATE_RQ,
+    COMMAND,
+    CT_STORAGE,
+    IMPLICIT_LITTLE,
+    LAST,
+    RELEASE_RQ,
+    VERIFICATION,
+    command_set,
+    data_pdu,
+    element,
+    item,
+    pdu,
+    pdv,
+    us,
+)
+
+HOST = "127.0.0.1"
+LENGTHS = (0, 1, 0xFFFF, 2**31, 2**32 - 1)
+"""What a length field may claim, whatever is there."""
+DATASET = struct.pack("<HHI", 0x0010, 0x0010, 8) + b"DOE^JOHN"
+"""Patient's Name in implicit VR little endian; it must never be seen in the log."""
+
+QUICK = Settings(
+    acse_timeout=2.0, tls_timeout=2.0, network_timeout=5.0, dimse_timeout=2.0, close_timeout=0.5
+)
+
+ECHO = data_pdu(
+    pdv(
+        1,
+        COMMAND | LAST,
+        command_set(
+            element(0x0002, VERIFICATION + b"\0"),
+            us(0x0100, 0x0030),
+            us(0x0110, 7),
+            us(0x0800, 0x0101),
+        ),
+    )
+)
+
+
+def store_command(instance: bytes = b"1.2.3.4.5") -> bytes:
+    """The command set of a C-STORE-RQ."""
+    if len(instance) % 2:
+        instance += b"\0"
+    return command_set(
+        element(0x0002, CT_STORAGE + b"\0"),
+        us(0x0100, 0x0001),
+        us(0x0110, 8),
+        us(0x0700, 0),
+        us(0x0800, 0x0001),
+        element(0x1000, instance),
+    )
+
+
+def store(instance: bytes = b"1.2.3.4.5", dataset: bytes = DATASET) -> bytes:
+    """A whole C-STORE-RQ, in one PDU for the command and one for the dataset."""
+    command = data_pdu(pdv(3, COMMAND | LAST, store_command(instance)))
+    return command + data_pdu(pdv(3, LAST, dataset))
+
+
+def eventually(condition: Callable[[], object], seconds: float = 5.0) -> bool:
+    """Wait until `condition` holds; false if it does not within so many seconds."""
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        pause.wait(0.002)
+    return True
+
+
+def open_files() -> int:
+    """How many file descriptors this process has."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+class Attacker:
+    """A raw connection to a server; what it reads it returns, and nothing surprises it."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection((HOST, port), timeout=10)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def __enter__(self) -> Attacker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def send(self, *chunks: bytes) -> Attacker:
+        """Send each of `chunks`; a peer that is gone is no surprise."""
+        with contextlib.suppress(ConnectionError):
+            for chunk in chunks:
+                self.socket.sendall(chunk)
+        return self
+
+    def receive(self, size: int) -> bytes:
+        """Return `size` bytes, or what there was before the end."""
+        data = b""
+        with contextlib.suppress(ConnectionError):
+            while len(data) < size and (more := self.socket.recv(size - len(data))):
+                data += more
+        return data
+
+    def receive_pdu(self) -> bytes:
+        """Return the next PDU, or what there was of it before the end."""
+        head = self.receive(6)
+        return head + self.receive(int.from_bytes(head[2:6], "big")) if len(head) == 6 else head
+
+    def associate(self, request: bytes = ASSOCIATE_RQ) -> Attacker:
+        """Have an association accepted."""
+        self.send(request)
+        answer = self.receive_pdu()
+        assert answer[:1] == b"\2", answer
+        return self
+
+    def rest(self) -> bytes:
+        """Return all that comes before the server closes the connection."""
+        data = b""
+        with contextlib.suppress(ConnectionError):
+            while more := self.socket.recv(65536):
+                data += more
+        return data
+
+    def reset(self) -> None:
+        """Vanish with a TCP reset, as a machine does that crashed."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+
+class Victim:
+    """A server under attack, and what it must be like after each."""
+
+    def __init__(self, ae: AE, server: Any, caplog: pytest.LogCaptureFixture) -> None:
+        self.ae = ae
+        self.server = server
+        self.port: int = server.server_address[1]
+        self.stored: list[Any] = []
+        self._caplog = caplog
+
+    def attacker(self) -> Attacker:
+        return Attacker(self.port)
+
+    def good_client(self) -> None:
+        """A client that behaves is served, at once."""
+        began = time.monotonic()
+        ae = AE(settings=QUICK)
+        ae.add_requested_context(Verification)
+        with ae.associate(HOST, self.port) as assoc:
+            assert assoc.is_established, assoc.failure
+            assert assoc.send_c_echo().Status == 0
+        assert assoc.is_released
+        assert time.monotonic() - began < 1
+
+    def told(self) -> list[str]:
+        """What the log says has happened: warnings and errors, and dropped connections."""
+        return [
+            record.getMessage()
+            for record in self._caplog.records
+            if record.levelno >= logging.WARNING
+            or record.getMessage().startswith(("A connection from", "Aborting Association:"))
+        ]
+
+    @contextlib.contextmanager
+    def attacked(self, lines: int | None = 1, peak: int = 4 << 20) -> Iterator[None]:
+        """Make an attack; then nothing is left of it but `lines` (None: any number) in the log.
+
+        `peak` is how many bytes it may have taken up meanwhile.
+        """
+        assert eventually(lambda: not self.ae.active_associations)
+        gc.collect()
+        self._caplog.clear()
+        files = open_files()
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        yield
+        assert eventually(lambda: not self.ae.active_associations), "the slot is not freed"
+        assert eventually(lambda: open_files() <= files), "the socket is not freed"
+        _, highest = tracemalloc.get_traced_memory()
+        assert highest - before < peak, f"{highest - before} bytes of memory at the most"
+        told = self.told()
+        assert lines is None or len(told) == lines, told
+        self.check_log()
+        self.good_client()
+        assert eventually(lambda: not self.ae.active_associations)
+        self._caplog.clear()
+        gc.collect()
+        after = tracemalloc.get_traced_memory()[0]
+        assert after - before < 1 << 20, f"{after - before} bytes of memory were not freed"
+
+    def check_log(self) -> None:
+        """There is no traceback in the log, no name of a patient, and each entry is one line."""
+        for record in self._caplog.records:
+            text = record.getMessage()
+            assert record.exc_info is None, text
+            assert "\n" not in text
+            assert text.isprintable(), text
+            assert "DOE" not in text or record.levelno == logging.DEBUG, text
+
+
+@contextlib.contextmanager
+def besieged(
+    caplog: pytest.LogCaptureFixture,
+    handlers: list[Any] | None = None,
+    settings: Settings = QUICK,
+    level: int = logging.INFO,
+    **arguments: Any,
+) -> Iterator[Victim]:
+    """Run a server for Verification and CT storage; memory is traced meanwhile."""
+    caplog.set_level(level, "dicomwire")
+    ae = AE(settings=replace(settings, maximum_associations=4))
+    ae.add_supported_context(Verification)
+    ae.add_supported_context(CTImageStorage)
+    stored: list[Any] = []
+
+    def on_store(event: evt.Event) -> int:
+        stored.append(event.request.AffectedSOPInstanceUID)
+        return 0x0000
+
+    if handlers is None and "receive_to" not in arguments:
+        handlers = [(evt.EVT_C_STORE, on_store)]
+    server = ae.start_server((HOST, 0), block=False, evt_handlers=handlers, **arguments)
+    victim = Victim(ae, server, caplog)
+    victim.stored = stored
+    tracemalloc.start()
+    try:
+        victim.good_client()  # whatever is made once and kept is made now
+        yield victim
+    finally:
+        tracemalloc.stop()
+        ae.shutdown()
+
+
+class HostileSCP:
+    """A listening socket whose one connection is handled by a function on a thread of its own."""
+
+    def __init__(self, behaviour: Callable[[Attacker], object]) -> None:
+        self._listener = socket.create_server((HOST, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._behaviour = behaviour
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> HostileSCP:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+        if self.error is not None:
+            raise self.error
+
+    def _run(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            return
+        connection = Attacker.__new__(Attacker)
+        connection.socket = sock
+        sock.settimeout(10)
+        with connection:
+            try:
+                self._behaviour(connection)
+            except BaseException as error:
+                self.error = error
+
+
+def requestor(port: int, settings: Settings = QUICK, **arguments: Any) -> Association:
+    """Associate with `port`, proposing Verification and CT storage as contexts 1 and 3."""
+    ae = AE(settings=settings)
+    ae.add_requested_context(Verification)
+    ae.add_requested_context(CTImageStorage)
+    return ae.associate(HOST, port, **arguments)
+
+
+__all__ = [
+    "ASSOCIATE_RQ",
+    "COMMAND",
+    "CT_STORAGE",
+    "IMPLICIT_LITTLE",
+    "LAST",
+    "RELEASE_RQ",
+    "VERIFICATION",
+    "command_set",
+    "data_pdu",
+    "element",
+    "item",
+    "pdu",
+    "pdv",
+    "us",
+]

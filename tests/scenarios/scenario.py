@@ -1,0 +1,162 @@
+"""What the scenarios are told with: the face that they drive, and something to watch it with.
+
+A scenario says what two ends do and what comes of it. It knows the face only through `face`, so
+that other faces can be put to the same tests.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID
+from raw_peer import CT, EXPLICIT, VERIFICATION, WAIT
+
+from dicomwire import AE, Association, Settings, build_context, evt
+from dicomwire.threaded.server import AssociationServer
+
+NOTIFICATIONS = [each for each in vars(evt).values() if isinstance(each, evt.NotificationEvent)]
+INTERVENTIONS = [each for each in vars(evt).values() if isinstance(each, evt.InterventionEvent)]
+
+
+ESTABLISHED = (True, False, False, False)
+RELEASED = (False, True, False, False)
+ABORTED = (False, False, True, False)
+REJECTED = (False, False, False, True)
+
+
+def state(assoc: Association) -> tuple[bool, bool, bool, bool]:
+    """Return what the four flags of an association say, to be compared with the above."""
+    return assoc.is_established, assoc.is_released, assoc.is_aborted, assoc.is_rejected
+
+
+@contextmanager
+def in_background(call: Callable[[], Any]) -> Iterator[Future[Any]]:
+    """Run `call` beside the block, which may ask for its result; it is over after the block."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(call)
+
+
+def make_ct(size: int = 64, instance: str = "1.2.3.4", syntax: str = EXPLICIT) -> Dataset:
+    """Return a CT image with `size` bytes of pixels that can be told from each other."""
+    ds = Dataset()
+    ds.SOPClassUID = CT
+    ds.SOPInstanceUID = instance
+    ds.PatientName = "Doe^Jane"
+    ds.Rows, ds.Columns = 1, size // 2
+    ds.BitsAllocated = 16
+    ds.add_new("PixelData", "OW", (bytes(range(256)) * (size // 256 + 1))[:size])
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = UID(syntax)
+    return ds
+
+
+def eventually(condition: Callable[[], object]) -> bool:
+    """Wait for what nobody can be waited for about; true when it has come."""
+    moment = threading.Event()
+    deadline = time.monotonic() + WAIT
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        moment.wait(0.002)
+    return True
+
+
+class Recorder:
+    """Notes what it is told, in order, as the handler of as many events as wanted."""
+
+    def __init__(self, *events: evt.NotificationEvent) -> None:
+        self.handlers = [(event, self) for event in events or NOTIFICATIONS]
+        self.events: list[evt.Event] = []
+        self._told = threading.Condition()
+
+    def __call__(self, event: evt.Event) -> None:
+        with self._told:
+            self.events.append(event)
+            self._told.notify_all()
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the events so far, without EVT_."""
+        return [each.event.name.removeprefix("EVT_") for each in self.events]
+
+    def of(self, *events: evt.NotificationEvent) -> list[evt.Event]:
+        return [each for each in self.events if each.event in events]
+
+    def wait_for(self, event: evt.NotificationEvent, count: int = 1) -> evt.Event:
+        """Wait until `event` was told `count` times, and return the last of them."""
+        with self._told:
+            assert self._told.wait_for(lambda: len(self.of(event)) >= count, WAIT), self.names
+            return self.of(event)[count - 1]
+
+
+class Threaded:
+    """The threaded face, with defaults that make a scenario short."""
+
+    def __init__(self) -> None:
+        self.entities: list[AE] = []
+
+    def ae(self, title: str = "SCU", *, supported: Iterable[str] = (), **settings: object) -> AE:
+        ae = AE(title, Settings(**settings))
+        for uid in supported:
+            ae.add_supported_context(uid)
+        self.entities.append(ae)
+        return ae
+
+    def serve(
+        self,
+        handlers: Iterable[tuple] = (),
+        *,
+        ae: AE | None = None,
+        supported: Iterable[str] = (VERIFICATION, CT),
+        address: tuple = ("127.0.0.1", 0),
+        receive_to: object = None,
+        ssl_context: object = None,
+        **settings: object,
+    ) -> AssociationServer:
+        """Return a running server; `settings` go to its AE."""
+        ae = ae or self.ae("SCP", supported=supported, **settings)
+        server = ae.start_server(
+            address,
+            block=False,
+            evt_handlers=list(handlers),
+            receive_to=receive_to,
+            ssl_context=ssl_context,
+        )
+        assert server is not None
+        return server
+
+    def associate(
+        self,
+        server: AssociationServer | int,
+        handlers: Iterable[tuple] = (),
+        *,
+        ae: AE | None = None,
+        contexts: Iterable[object] = (VERIFICATION, CT),
+        host: str = "127.0.0.1",
+        **options: object,
+    ) -> Association:
+        """Return an association with `server`; options are of `AE.associate` or of Settings."""
+        known = ("ae_title", "max_pdu", "ext_neg", "bind_address", "tls_args")
+        arguments = {name: options.pop(name) for name in known if name in options}
+        ae = ae or self.ae(**options)
+        return ae.associate(
+            host,
+            server if isinstance(server, int) else server.server_address[1],
+            [build_context(each) if isinstance(each, str) else each for each in contexts],
+            evt_handlers=list(handlers),
+            **arguments,
+        )
+
+    def close(self) -> None:
+        for ae in self.entities:
+            ae.shutdown()
+        for ae in self.entities:
+            for association in ae.active_associations:
+                association.join(WAIT)
+            assert not ae.active_associations
