@@ -28,6 +28,7 @@ def _help() -> str:
             *lines,
             "",
             "dicomwire APP --help says what each of them takes.",
+            "",
         )
     )
 
@@ -35,9 +36,9 @@ def _help() -> str:
 def _unknown(name: str) -> str:
     from difflib import get_close_matches
 
-    nearest = get_close_matches(name, APPS, n=1, cutoff=0.5)
-    meant = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(APPS)}"
-    return f"dicomwire: there is no application {name!r}: {meant}"
+    nearest = " or ".join(get_close_matches(name, APPS, n=2, cutoff=0.6))
+    meant = f"did you mean {nearest}?" if nearest else f"there are {', '.join(APPS)}"
+    return f"dicomwire: there is no application {name!r}: {meant}\n"
 
 
 def main(args: list[str] | None = None) -> int:
@@ -53,12 +54,12 @@ def main(args: list[str] | None = None) -> int:
         code: int = import_module(f"dicomwire.apps.{name}").main(rest)
         return code
     if name in ("-h", "--help"):
-        print(_help())
+        sys.stdout.write(_help())
         return 0
     if name == "--version":
-        print(f"dicomwire {__version__}")
+        sys.stdout.write(f"dicomwire {__version__}\n")
         return 0
-    print(_unknown(name) if name else _help(), file=sys.stderr)
+    sys.stderr.write(_unknown(name) if name else _help())
     return 2
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID
-from raw_peer import CT, EXPLICIT, VERIFICATION, WAIT
+from raw_peer import CT, EXPLICIT, VERIFICATION, WAIT, RawServer
 
 from dicomwire import AE, Association, Settings, build_context, evt
 from dicomwire.threaded.server import AssociationServer
@@ -40,6 +40,29 @@ def in_background(call: Callable[[], Any]) -> Iterator[Future[Any]]:
     """Run `call` beside the block, which may ask for its result; it is over after the block."""
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(call)
+
+
+@contextmanager
+def raw_acceptor(face: Threaded, *handlers: Any, **options: Any) -> Iterator[Any]:
+    """Give a requestor's association and the raw peer that accepted it."""
+    with RawServer() as listener:
+        with in_background(lambda: face.associate(listener.port, handlers, **options)) as begun:
+            peer = listener.take()
+            peer.accept()
+        with peer:
+            yield begun.result(), peer
+
+
+@contextmanager
+def raw_answer(face: Threaded, *handlers: Any, **options: Any) -> Iterator[Any]:
+    """Give the raw peer that has an association request to answer, and the request's future."""
+    with (
+        RawServer() as listener,
+        in_background(lambda: face.associate(listener.port, handlers, **options)) as begun,
+        listener.take() as peer,
+    ):
+        peer.receive()
+        yield begun, peer
 
 
 def make_ct(size: int = 64, instance: str = "1.2.3.4", syntax: str = EXPLICIT) -> Dataset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from raw_peer import CT, VERIFICATION, WAIT, RawPeer, RawServer
+from raw_peer import CT, VERIFICATION, WAIT, RawPeer
 from scenario import (
     ABORTED,
     INTERVENTIONS,
@@ -15,6 +15,8 @@ from scenario import (
     eventually,
     in_background,
     make_ct,
+    raw_acceptor,
+    raw_answer,
     state,
 )
 
@@ -99,17 +101,12 @@ def test_both_release_at_the_same_time(face):
 
 
 def test_a_release_collision_for_the_requestor(face):
-    with RawServer() as listener:
-        with in_background(lambda: face.associate(listener.port)) as associating:
-            peer = listener.take()
-            peer.accept()
-            assoc = associating.result(WAIT)
-        with in_background(assoc.release) as releasing, peer:
-            assert isinstance(peer.receive(), ReleaseRQ)
-            peer.send(ReleaseRQ())
-            assert isinstance(peer.receive(), ReleaseRP)  # the requestor's comes first (AR-9)
-            peer.send(ReleaseRP())
-            releasing.result(WAIT)
+    with raw_acceptor(face) as (assoc, peer), in_background(assoc.release) as releasing:
+        assert isinstance(peer.receive(), ReleaseRQ)
+        peer.send(ReleaseRQ())
+        assert isinstance(peer.receive(), ReleaseRP)  # the requestor's comes first (AR-9)
+        peer.send(ReleaseRP())
+        releasing.result(WAIT)
     assert state(assoc) == RELEASED
 
 
@@ -150,17 +147,12 @@ def test_a_message_that_crosses_our_release_is_ignored(face, caplog):
 
 
 def test_nobody_answers_the_release(face):
-    with RawServer() as listener:
-        with in_background(lambda: face.associate(listener.port)) as associating:
-            peer = listener.take()
-            peer.accept()
-            assoc = associating.result(WAIT)
+    with raw_acceptor(face) as (assoc, peer):
         assoc.acse_timeout = 0.05
-        with peer:
-            assoc.release()
-            assert isinstance(peer.receive(), ReleaseRQ)
-            assert isinstance(peer.receive(), Abort)
-            assert peer.at_end()
+        assoc.release()
+        assert isinstance(peer.receive(), ReleaseRQ)
+        assert isinstance(peer.receive(), Abort)
+        assert peer.at_end()
     assert state(assoc) == ABORTED
     assert assoc.failure.stage == "release"
 
@@ -279,11 +271,7 @@ def test_abort_from_another_thread_while_waiting_for_a_response(face):
 
 def test_abort_from_another_thread_while_sending(face):
     """The peer reads nothing, so that the socket fills up and sending has to wait."""
-    with RawServer() as listener:
-        with in_background(lambda: face.associate(listener.port)) as associating:
-            peer = listener.take()
-            peer.accept()
-            assoc = associating.result(WAIT)
+    with raw_acceptor(face) as (assoc, _peer):
         full = threading.Event()
         sent = []
 
@@ -296,7 +284,6 @@ def test_abort_from_another_thread_while_sending(face):
             assert full.wait(WAIT)
             assoc.abort()
             assert "Status" not in sending.result(WAIT)
-        peer.close()
     assert state(assoc) == ABORTED
     assert not assoc.failure.by_peer
     assert sum(sent) < 64 << 20
@@ -322,16 +309,12 @@ def test_abort_from_another_thread_while_a_handler_runs(face):
 
 
 def test_abort_from_another_thread_while_connecting(face):
-    with RawServer() as listener:
-        ae = face.ae()
-        with in_background(lambda: face.associate(listener.port, ae=ae)) as associating:
-            peer = listener.take()
-            peer.receive()
-            ae.active_associations[0].abort()
-            assoc = associating.result(WAIT)
-            assert isinstance(peer.receive(), Abort)
-            assert peer.at_end()
-            peer.close()
+    ae = face.ae()
+    with raw_answer(face, ae=ae) as (associating, peer):
+        ae.active_associations[0].abort()
+        assoc = associating.result(WAIT)
+        assert isinstance(peer.receive(), Abort)
+        assert peer.at_end()
     assert state(assoc) == ABORTED
     assert assoc.failure.stage == "associate"
 
@@ -514,30 +497,20 @@ def test_a_second_thread_aborts_while_the_first_one_does(face):
 
 
 def test_a_release_meets_the_peers_abort(face):
-    with RawServer() as listener:
-        with in_background(lambda: face.associate(listener.port)) as associating:
-            peer = listener.take()
-            peer.accept()
-            assoc = associating.result(WAIT)
-        with in_background(assoc.release) as releasing, peer:
-            assert isinstance(peer.receive(), ReleaseRQ)
-            peer.send(Abort(0, 0))
-            releasing.result(WAIT)
+    with raw_acceptor(face) as (assoc, peer), in_background(assoc.release) as releasing:
+        assert isinstance(peer.receive(), ReleaseRQ)
+        peer.send(Abort(0, 0))
+        releasing.result(WAIT)
     assert state(assoc) == ABORTED
     assert assoc.failure.by_peer
     assert assoc.failure.stage == "release"
 
 
 def test_a_release_meets_the_end_of_the_connection(face):
-    with RawServer() as listener:
-        with in_background(lambda: face.associate(listener.port)) as associating:
-            peer = listener.take()
-            peer.accept()
-            assoc = associating.result(WAIT)
-        with in_background(assoc.release) as releasing:
-            assert isinstance(peer.receive(), ReleaseRQ)
-            peer.close()
-            releasing.result(WAIT)
+    with raw_acceptor(face) as (assoc, peer), in_background(assoc.release) as releasing:
+        assert isinstance(peer.receive(), ReleaseRQ)
+        peer.close()
+        releasing.result(WAIT)
     assert state(assoc) == ABORTED
     assert isinstance(assoc.failure, ConnectionLost)
     assert assoc.failure.stage == "release"

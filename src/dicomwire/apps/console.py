@@ -81,6 +81,14 @@ class Console(logging.StreamHandler[TextIO]):
         self.stream.write(_CLEAR + text)
         self.stream.flush()
 
+    def conclude(self, logger: logging.Logger, text: str) -> None:
+        """Log `text` at INFO; show it all the same to somebody who watched the progress."""
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("%s", text)
+        elif self.is_terminal:
+            self.progress(f"{text}\n")
+            self._has_progress = False
+
     def clear(self) -> None:
         """Take the line of progress away."""
         if self._has_progress:
@@ -99,7 +107,7 @@ def _threshold(options: Namespace) -> int:
     return logging.INFO if options.verbose else logging.ERROR
 
 
-def _log_warning(message: Warning | str, *_: Any) -> None:
+def _log_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Log what pydicom has to say of values, which may be those of a patient."""
     LIBRARY.debug("%s", escaped(str(message)))
 
@@ -112,10 +120,6 @@ def run(options: Namespace, app: Callable[[Namespace, Console], int]) -> int:
         except KeyboardInterrupt:
             return INTERRUPTED
         except Exception as error:
-            log_error(LIBRARY, str(error) or type(error).__name__, error)
+            LIBRARY.error("%s", escaped(str(error)) or type(error).__name__)
+            LIBRARY.debug("Where that came from", exc_info=error)
             return 1
-
-
-def log_error(logger: logging.Logger, text: str, error: BaseException) -> None:
-    """Log `text` at level ERROR, at level DEBUG with the traceback of `error` after it."""
-    logger.error("%s", escaped(text), exc_info=error if logger.isEnabledFor(logging.DEBUG) else None)

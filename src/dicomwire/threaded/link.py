@@ -140,6 +140,17 @@ class Link(Guest):
                 self._owner = None
             self._turn.release()
 
+    def without_waiting(self, action: Callable[[], None]) -> bool:
+        """Do `action` with the turn, if it can be had at once; else return False."""
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            with self:
+                action()
+        finally:
+            self._turn.release()
+        return True
+
     @property
     def has_turn(self) -> bool:
         """Whether the calling thread has the turn."""
@@ -400,15 +411,7 @@ class Link(Guest):
 
     def abort(self) -> None:
         """Abort the association, from any thread and at any moment."""
-        if self._turn.acquire(blocking=False):
-            try:
-                with self:
-                    if not self.ended.is_set():
-                        self._association.on_local_abort(
-                            LocalAbort("aborted by the program", self.peer)
-                        )
-            finally:
-                self._turn.release()
+        if self.without_waiting(self._abort_now):
             return
         self._abort_wanted = True
         connection = self._connection
@@ -419,6 +422,10 @@ class Link(Guest):
             connection.write_now(_ABORT)
             self._writing.release()
         connection.interrupt()
+
+    def _abort_now(self) -> None:
+        if not self.ended.is_set():
+            self._association.on_local_abort(LocalAbort("aborted by the program", self.peer))
 
     def fail(self, failure: AssociationFailure) -> None:
         """End the association because of `failure`: an A-ABORT if it still can be sent."""

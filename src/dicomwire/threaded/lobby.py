@@ -12,6 +12,7 @@ import selectors
 import socket
 import threading
 import time
+import weakref
 from abc import ABC, abstractmethod
 
 from dicomwire.logs import LOGGER
@@ -53,7 +54,8 @@ class Lobby:
         self._selector = selectors.DefaultSelector()
         self._must_wake = type(self._selector).__name__ not in _CHANGES_SEEN_WHILE_WAITING
         self._lock = threading.Lock()
-        self._heap: list[tuple[float, int, Guest]] = []
+        # Weak, so that a guest that has gone for good does not stay until it would be due.
+        self._heap: list[tuple[float, int, weakref.ref[Guest]]] = []
         self._counter = itertools.count()
         self._sleeps_until = float("inf")
         self._wake_in, self._wake_out = socket.socketpair()
@@ -71,11 +73,16 @@ class Lobby:
             )
             wake = self._must_wake
             if deadline is not None and (guest._entry is None or deadline < guest._entry):
-                guest._entry = deadline
-                heapq.heappush(self._heap, (deadline, next(self._counter), guest))
+                self._push(guest)
                 wake = wake or deadline < self._sleeps_until
         if wake:
             self._wake()
+
+    def _push(self, guest: Guest) -> None:
+        assert guest.deadline is not None
+        guest._entry = guest.deadline
+        entry = (guest.deadline, next(self._counter), weakref.ref(guest))
+        heapq.heappush(self._heap, entry)
 
     def leave(self, guest: Guest) -> bool:
         """Stop watching `guest`; false if it was not inside."""
@@ -111,16 +118,16 @@ class Lobby:
             with self._lock:
                 if not self._heap or self._heap[0][0] > now:
                     return
-                due, _, guest = heapq.heappop(self._heap)
-                if due != guest._entry:
-                    continue  # a later entry that an earlier deadline made superfluous
+                due, _, reference = heapq.heappop(self._heap)
+                guest = reference()
+                if guest is None or due != guest._entry:
+                    continue  # gone, or a later entry that an earlier deadline made superfluous
                 guest._entry = None
                 if not guest._inside or guest.deadline is None:
                     continue
                 if guest.deadline > now:
                     # The deadline was put off since; nobody is woken for that, we look again.
-                    guest._entry = guest.deadline
-                    heapq.heappush(self._heap, (guest.deadline, next(self._counter), guest))
+                    self._push(guest)
                     continue
             self._call(guest, guest.on_deadline)
 

@@ -285,9 +285,10 @@ class ThreadedPort(Link):
         awaited = self._awaited.setdefault(message_id, deque())
         deadline = deadline_after(self.settings.dimse_timeout)
         while not awaited:
-            self.pump(deadline, "response")
             if self._requests and self._serve_urgent():
                 deadline = deadline_after(self.settings.dimse_timeout)
+            else:
+                self.pump(deadline, "response")
         return awaited.popleft()
 
     def _serve_urgent(self) -> bool:

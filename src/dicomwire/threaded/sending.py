@@ -287,8 +287,8 @@ class Responses(Iterator[tuple[Dataset, Dataset | None]]):
         port.forget(self._request, drain=drain)
 
     def __del__(self) -> None:
-        if not self._over:
-            # Not here: whoever is collecting garbage must not wait for a turn.
+        # Whoever happens to collect this garbage must not wait for a turn.
+        if not self._over and not self._association._port.without_waiting(self.close):
             workers.submit(self.close)
 
 

@@ -1,0 +1,121 @@
+"""What storescu is about to send: which files, and the associations that they need.
+
+Nothing is sent here.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dicomwire import build_context
+from dicomwire.apps.files import expand
+from dicomwire.datasets import FileFormatError, parse_file_meta
+from dicomwire.logs import escaped
+from dicomwire.presentation import PresentationContext
+from dicomwire.sop_class import MediaStorageDirectoryStorage
+
+MOST_CONTEXTS = 128
+"""What one association can have (PS3.8 Section 9.3.2.2)."""
+
+ContextKey = tuple[str, str]
+"""SOP class and transfer syntax."""
+
+
+class Outgoing(NamedTuple):
+    """A file to send."""
+
+    path: str
+    size: int
+    context: ContextKey
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one association sends, and the contexts for that."""
+
+    contexts: list[PresentationContext] = field(default_factory=list)
+    files: list[Outgoing] = field(default_factory=list)
+
+
+class Unusable(NamedTuple):
+    """A file or folder that was asked for and cannot be sent."""
+
+    path: str
+    reason: str
+
+
+class Plan:
+    """The files at `paths`, in batches for as many associations as their contexts need.
+
+    A context is for one SOP class and one transfer syntax: that of the files, or `syntax`.
+
+    Attributes
+    ----------
+    batches : list of Batch
+    unusable : list of Unusable
+        What cannot be sent although it was asked for.
+    skipped : int
+        How many files in folders are no DICOM files, or DICOMDIRs.
+    """
+
+    def __init__(
+        self, paths: list[str], recurse: bool, syntax: str | None, logger: logging.Logger
+    ) -> None:
+        self.batches: list[Batch] = []
+        self.unusable: list[Unusable] = []
+        self.skipped = 0
+        self._syntax = syntax
+        self._logger = logger
+        self._batch_of: dict[ContextKey, Batch] = {}
+        files, lost, named = expand(paths, recurse)
+        for path in lost:
+            logger.error("Cannot access path: %s", escaped(path))
+            self.unusable.append(Unusable(path, "cannot be accessed"))
+        for path in files:
+            self._add(path, path in named)
+
+    @property
+    def count(self) -> int:
+        """How many files are to be sent."""
+        return sum(len(batch.files) for batch in self.batches)
+
+    @property
+    def size(self) -> int:
+        """How many bytes they have."""
+        return sum(file.size for batch in self.batches for file in batch.files)
+
+    def _add(self, path: str, is_named: bool) -> None:
+        try:
+            with io.FileIO(path) as file:
+                head = parse_file_meta(file)
+                size = os.fstat(file.fileno()).st_size
+            if head.sop_class_uid == MediaStorageDirectoryStorage and not is_named:
+                self._logger.info("A DICOMDIR is not sent: %s", escaped(path))
+                self.skipped += 1
+                return
+            key = (head.sop_class_uid, self._syntax or head.transfer_syntax_uid)
+            batch = self._batch_of.get(key) or self._batch_for(key)
+        except (OSError, ValueError, FileFormatError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            self._logger.error(
+                "Cannot read input file %s: %s", escaped(path), escaped(reason or str(error))
+            )
+            if isinstance(error, FileFormatError) and not is_named:
+                self.skipped += 1
+            else:
+                self.unusable.append(Unusable(path, reason or str(error)))
+            return
+        batch.files.append(Outgoing(path, size, key))
+
+    def _batch_for(self, key: ContextKey) -> Batch:
+        """Return the batch with a context for `key`, which is new."""
+        context = build_context(*key)
+        if not self.batches or len(self.batches[-1].contexts) == MOST_CONTEXTS:
+            self.batches.append(Batch())
+        batch = self._batch_of[key] = self.batches[-1]
+        batch.contexts.append(context)
+        return batch
