@@ -91,12 +91,12 @@ class _Namer:
     """Says where the file of a C-STORE request goes."""
 
     def __init__(self, folder: str) -> None:
-        self._folder = folder
+        self._folder = os.path.join(folder, "")
         self._warns = LOGGER.isEnabledFor(logging.WARNING)
 
     def __call__(self, request: Any) -> str:
         name = file_name(request.AffectedSOPClassUID, request.AffectedSOPInstanceUID)
-        path = os.path.join(self._folder, name)
+        path = self._folder + name
         if self._warns and os.path.exists(path):
             LOGGER.warning("DICOM file already exists, overwriting: %s", name)
         return path

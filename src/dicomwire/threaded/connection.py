@@ -11,6 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from typing import Any
 
 from dicomwire.errors import AssociationTimeout, ConnectionLost
 from dicomwire.threaded.lobby import Guest, lobby
@@ -60,18 +61,27 @@ class Connection:
 
     Attributes
     ----------
+    local, remote : tuple or str
+        The addresses of the two ends.
     peer : str
         The peer as "host:port", for messages to people.
+
+    Parameters
+    ----------
+    remote : tuple or str, optional
+        The peer's address where it is known already: a socket that was reset has none.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, remote: Any = None) -> None:
         sock.setblocking(False)
         # TCP only: a socket pair has neither peer nor Nagle's algorithm.
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = sock
         self._tls = isinstance(sock, ssl.SSLSocket)
-        self.peer = peer_name(sock)
+        self.local = _address(sock.getsockname)
+        self.remote = remote or _address(sock.getpeername)
+        self.peer = peer_name(self.remote)
 
     @property
     def socket(self) -> socket.socket:
@@ -179,12 +189,15 @@ class _Draining(Guest):
         self._closed()
 
 
-def peer_name(sock: socket.socket) -> str:
-    """Return the peer of `sock` as "host:port"; empty when there is none."""
+def _address(name: Callable[[], Any]) -> Any:
     try:
-        address = sock.getpeername()
+        return name()
     except OSError:
         return ""
+
+
+def peer_name(address: Any) -> str:
+    """Return the address of a peer as "host:port"; empty when there is none."""
     if isinstance(address, tuple):
         return f"{address[0]}:{address[1]}"
     return str(address)

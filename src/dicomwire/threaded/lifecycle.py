@@ -142,10 +142,9 @@ class Lifecycle(ABC):
 
     def _opened(self, connection: Connection) -> None:
         self._port.open(connection, lambda: None)
-        local, remote = connection.socket.getsockname(), connection.socket.getpeername()
-        self.requestor.address_info = _address(local)
-        self.acceptor.address_info = _address(remote)
-        self._tell_open(remote)
+        self.requestor.address_info = _address(connection.local)
+        self.acceptor.address_info = _address(connection.remote)
+        self._tell_open(connection.remote)
 
     def _tell_open(self, remote: Any) -> None:
         self._address = remote if isinstance(remote, tuple) else (str(remote), 0)
@@ -209,10 +208,9 @@ class Lifecycle(ABC):
         self._port.observe()
         self._port.open(connection, on_closed)
         self._port.protocol.connected()
-        local, remote = connection.socket.getsockname(), connection.socket.getpeername()
-        self.acceptor.address_info = _address(local)
-        self.requestor.address_info = _address(remote)
-        self._tell_open(remote)
+        self.acceptor.address_info = _address(connection.local)
+        self.requestor.address_info = _address(connection.remote)
+        self._tell_open(connection.remote)
 
     def abandon(self) -> None:
         """Close a connection that no association was asked for on."""
@@ -233,13 +231,16 @@ class Lifecycle(ABC):
                     port.take(event)
             except AssociationFailure as failure:
                 port.fail(failure)
+            except Exception as error:
+                port.crash(error)
             if self.is_established:
                 port.attend()
 
     def _requested(self, event: AssociateRequested, policy: acse.Policy) -> None:
         port, request = self._port, event.pdu
         self.requestor.primitive = request
-        self.acceptor.ae_title = request.called_ae_title or self._ae.ae_title
+        with contextlib.suppress(ValueError):  # a title that nobody can have: ours stays
+            self.acceptor.ae_title = request.called_ae_title
         self._notify(EVT_ACSE_RECV, primitive=request)
         self._notify(EVT_REQUESTED)
         LOGGER.info("%s from %s", News.ACCEPTING, port.peer)

@@ -29,6 +29,7 @@ from dicomwire.events import (
     EVT_PDU_SENT,
     Handlers,
 )
+from dicomwire.logs import LOGGER
 from dicomwire.protocol.association import AssociationProtocol
 from dicomwire.protocol.events import Event
 from dicomwire.protocol.pdu import PDU, Abort
@@ -438,6 +439,11 @@ class Link(Guest):
             self._association.on_lost(failure)
         else:
             self._association.on_local_abort(failure)
+
+    def crash(self, error: Exception) -> None:
+        """End the association because of an error that is ours, in an `except` block for it."""
+        LOGGER.exception("An association is aborted after an internal error")
+        self.fail(LocalAbort(f"internal error: {type(error).__name__}", self.peer))
 
     def _ended_failure(self) -> AssociationFailure:
         if self.failure is not None:

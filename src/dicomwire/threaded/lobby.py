@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 
 from dicomwire.logs import LOGGER
 
+_READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _CHANGES_SEEN_WHILE_WAITING = {"EpollSelector", "KqueueSelector"}
 """Selectors to which a registration from another thread takes effect at once."""
 
@@ -60,23 +61,35 @@ class Lobby:
         self._sleeps_until = float("inf")
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
-        self._selector.register(self._wake_in, selectors.EVENT_READ)
+        self._selector.register(self._wake_in, _READ)
         threading.Thread(target=self._run, name="dicomwire-lobby", daemon=True).start()
 
     def enter(self, guest: Guest, deadline: float | None, *, write: bool = False) -> None:
         """Watch `guest` until it leaves: for reading, or for writing."""
         with self._lock:
-            guest.deadline = deadline
             guest._inside = True
-            self._selector.register(
-                guest.fileno(), selectors.EVENT_WRITE if write else selectors.EVENT_READ, guest
-            )
-            wake = self._must_wake
-            if deadline is not None and (guest._entry is None or deadline < guest._entry):
-                self._push(guest)
-                wake = wake or deadline < self._sleeps_until
+            self._selector.register(guest.fileno(), _WRITE if write else _READ, guest)
+            wake = self._schedule(guest, deadline)
         if wake:
             self._wake()
+
+    def change(self, guest: Guest, deadline: float | None, *, write: bool = False) -> None:
+        """Watch `guest` with another deadline, for reading or writing, if it has not left."""
+        with self._lock:
+            if not guest._inside:
+                return
+            self._selector.modify(guest.fileno(), _WRITE if write else _READ, guest)
+            wake = self._schedule(guest, deadline)
+        if wake:
+            self._wake()
+
+    def _schedule(self, guest: Guest, deadline: float | None) -> bool:
+        """Note when `guest` is due; return whether the lobby has to be woken for it."""
+        guest.deadline = deadline
+        if deadline is None or (guest._entry is not None and guest._entry <= deadline):
+            return self._must_wake
+        self._push(guest)
+        return self._must_wake or deadline < self._sleeps_until
 
     def _push(self, guest: Guest) -> None:
         assert guest.deadline is not None

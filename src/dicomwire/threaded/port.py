@@ -107,8 +107,7 @@ class ThreadedPort(Link):
         except AssociationFailure as failure:
             self.fail(failure)
         except Exception as error:
-            LOGGER.exception("An association is aborted after an internal error")
-            self.fail(LocalAbort(f"internal error: {error}", self.peer))
+            self.crash(error)
 
     def _serve_next(self) -> None:
         serving, self._serving = self._serving, True

@@ -6,9 +6,12 @@ Silent and dripping connections cost a socket each, until their deadline, and ke
 from __future__ import annotations
 
 import errno
+import logging
 import ssl
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Callable
+from functools import partial
 from socket import (
     AF_INET,
     AF_INET6,
@@ -44,7 +47,7 @@ except ImportError:  # no such limits on Windows
 
 BACKLOG = 1024
 GREETERS = 32
-"""Association requests that are answered at the same time, over those that are being served."""
+"""Connections that are announced or answered at the same time, besides those being served."""
 PENDING_BYTES = 64 * MIB
 """What association requests that are not complete may take in memory, all together."""
 _READ_SIZE = 64 * 1024
@@ -52,6 +55,8 @@ _HEADER = 6
 _SPARE_FILES = 128
 """File descriptors that connections leave to the rest of the program."""
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
+_PAUSE = 0.5
+"""Seconds without accepting after there was no file descriptor for a connection."""
 
 
 class AssociationServer:
@@ -90,7 +95,7 @@ class AssociationServer:
         self._pending_bytes = 0
         self._connections = 0
         self._greeting = 0
-        self._waiting: deque[Newcomer] = deque()
+        self._waiting: deque[Callable[[], None]] = deque()
         self._stopped = threading.Event()
         self._ceiling = _connection_ceiling(ae.settings)
         self._socket = _listen(address)
@@ -167,35 +172,41 @@ class AssociationServer:
         for _ in range(BACKLOG):
             try:
                 sock, address = self._socket.accept()
-            except BlockingIOError:
-                return
             except OSError as error:
-                if error.errno in _OUT_OF_FILES and self._evict(self._newcomers):
-                    continue
                 if error.errno in _OUT_OF_FILES:
-                    LOGGER.error("No file descriptors are left for new connections")
+                    self._pause()
                 return
-            self._welcome(sock, str(address[0]) if isinstance(address, tuple) else "")
+            self._welcome(sock, address)
 
-    def _welcome(self, sock: Socket, host: str) -> None:
+    def _pause(self) -> None:
+        """Accept nothing for a while: the system would call again and again, for nothing."""
+        LOGGER.error("No file descriptors are left for new connections")
+        self._evict(self._newcomers)
+        # It is never ready to be written to, so that its deadline comes.
+        lobby().change(self._listener, deadline_after(_PAUSE), write=True)
+
+    def _welcome(self, sock: Socket, address: Any) -> None:
         """Let a new connection into the lobby; if it is full, the one longest there has to go."""
         settings = self.ae.settings
-        own = self._of_address.get(host)
+        try:
+            newcomer = Newcomer(self, sock, address, settings)
+        except OSError as error:  # reset already
+            LOGGER.info("A connection from %s is closed: %s", peer_name(address), error)
+            sock.close()
+            return
+        own = self._of_address.get(newcomer.host)
         if own is not None and len(own) >= settings.connections_per_address:
             self._evict(own)
         if self._connections >= self._ceiling and not self._evict(self._newcomers):
-            LOGGER.warning("A connection from %s is refused: %d are open", host, self._ceiling)
-            sock.close()
+            LOGGER.warning("A connection from %s is refused: too many are open", newcomer.peer)
+            newcomer.socket.close()
             return
         with self._lock:
             self._connections += 1
-            newcomer = Newcomer(self, sock, host, settings)
-            self._newcomers[newcomer] = None
-            self._of_address.setdefault(host, OrderedDict())[newcomer] = None
         self.handlers.arm()
         if self.handlers.bound(EVT_CONN_OPEN):
             # The handler is told at once, and not when the peer has something to say.
-            workers.submit(newcomer.announce)
+            self._submit(newcomer.announce)
         else:
             newcomer.begin()
 
@@ -207,11 +218,23 @@ class AssociationServer:
         oldest.drop("to make room for others")
         return True
 
-    def hold(self, size: int) -> bool:
-        """Account for `size` more bytes of incomplete requests; false if that is too much."""
+    def admit(self, newcomer: Newcomer, timeout: float | None) -> None:
+        """Have `newcomer` wait in the lobby for `timeout` seconds."""
+        with self._lock:  # so that nobody drops it in between
+            self._newcomers[newcomer] = None
+            self._of_address.setdefault(newcomer.host, OrderedDict())[newcomer] = None
+            lobby().enter(newcomer, deadline_after(timeout))
+        if self._stopped.is_set():
+            newcomer.drop("the server is shut down")
+
+    def hold(self, size: int) -> None:
+        """Account for `size` more bytes of requests; if they are too many, the longest goes."""
         with self._lock:
             self._pending_bytes += size
-            return self._pending_bytes <= PENDING_BYTES
+            if self._pending_bytes <= PENDING_BYTES:
+                return
+            longest = max(self._newcomers, key=lambda newcomer: len(newcomer.received))
+        longest.drop("too much memory is taken by incomplete association requests")
 
     def departed(self, newcomer: Newcomer) -> bool:
         """Note that `newcomer` is none any more; false if that was noted before."""
@@ -233,23 +256,26 @@ class AssociationServer:
 
     def greet(self, newcomer: Newcomer) -> None:
         """Have the request of `newcomer` answered, now or when others have been."""
+        self._submit(partial(self._answer, newcomer))
+
+    def _submit(self, task: Callable[[], None]) -> None:
         with self._lock:
             if self._greeting >= GREETERS:
-                self._waiting.append(newcomer)
+                self._waiting.append(task)
                 return
             self._greeting += 1
-        workers.submit(lambda: self._greet(newcomer))
+        workers.submit(partial(self._greet, task))
 
-    def _greet(self, newcomer: Newcomer) -> None:
-        following: Newcomer | None = newcomer
-        while following is not None:
+    def _greet(self, task: Callable[[], None] | None) -> None:
+        while task is not None:
             try:
-                self._answer(following)
-            finally:
-                with self._lock:
-                    following = self._waiting.popleft() if self._waiting else None
-                    if following is None:
-                        self._greeting -= 1
+                task()
+            except Exception:
+                LOGGER.exception("A connection is dropped after an internal error")
+            with self._lock:
+                task = self._waiting.popleft() if self._waiting else None
+                if task is None:
+                    self._greeting -= 1
 
     def _answer(self, newcomer: Newcomer) -> None:
         association = newcomer.association or self.new_association(newcomer)
@@ -267,7 +293,9 @@ class AssociationServer:
     def new_association(self, newcomer: Newcomer) -> Association:
         """Return the association for a connection, which tells that this is open."""
         association = self.ae.new_acceptor(self)
-        association.start_serving(Connection(newcomer.socket), self.connection_closed)
+        association.start_serving(
+            Connection(newcomer.socket, newcomer.address), self.connection_closed
+        )
         return association
 
 
@@ -285,7 +313,7 @@ class _Listener(Guest):
         self._server.accept()
 
     def on_deadline(self) -> None:
-        raise AssertionError("a listener has no deadline")
+        lobby().change(self, None)
 
 
 class Newcomer(Guest):
@@ -296,14 +324,15 @@ class Newcomer(Guest):
     """
 
     def __init__(
-        self, server: AssociationServer, sock: Socket, host: str, settings: Settings
+        self, server: AssociationServer, sock: Socket, address: Any, settings: Settings
     ) -> None:
-        self.host = host
+        self.address = address
+        self.host = str(address[0]) if isinstance(address, tuple) else ""
+        self.peer = peer_name(address)
         self.received = bytearray()
         self.association: Association | None = None
         self._server = server
         self._settings = settings
-        self._peer = peer_name(sock)
         self._shaking_hands = server.ssl_context is not None
         sock.setblocking(False)
         if server.ssl_context is not None:
@@ -318,16 +347,14 @@ class Newcomer(Guest):
     def announce(self) -> None:
         """Tell of the connection, on a worker, before it is watched."""
         self.association = self._server.new_association(self)
-        if self.association.is_aborted:
-            self._server.departed(self)
-        else:
+        if not self.association.is_aborted:
             self.begin()
 
     def begin(self) -> None:
         """Wait for what the peer sends."""
         settings = self._settings
         timeout = settings.tls_timeout if self._shaking_hands else settings.acse_timeout
-        lobby().enter(self, deadline_after(timeout))
+        self._server.admit(self, timeout)
 
     def on_ready(self) -> None:
         if self._shaking_hands and not self._shake_hands():
@@ -342,9 +369,8 @@ class Newcomer(Guest):
             self.drop("the peer closed the connection")
             return
         self.received += data
-        if not self._server.hold(len(data)):
-            self.drop("too much memory is taken by incomplete association requests")
-        elif self._is_complete():
+        self._server.hold(len(data))
+        if self._is_complete():
             lobby().leave(self)
             if self._server.departed(self):
                 self._server.greet(self)
@@ -352,11 +378,11 @@ class Newcomer(Guest):
     def on_deadline(self) -> None:
         self.drop("no TLS handshake" if self._shaking_hands else "no association request")
 
-    def drop(self, reason: str) -> None:
+    def drop(self, reason: str, level: int = logging.INFO) -> None:
         """Close the connection without a word (AA-2), and say in the log why."""
         if not self._server.departed(self):
             return
-        LOGGER.info("A connection from %s is closed: %s", self._peer, reason)
+        LOGGER.log(level, "A connection from %s is closed: %s", self.peer, reason)
         lobby().leave(self)
         association = self.association
         if association is not None:
@@ -371,19 +397,13 @@ class Newcomer(Guest):
         try:
             self.socket.do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as wanted:
-            # It is in the nature of a handshake that this alternates, but seldom: most of our
-            # side of it fits the socket's buffer, so that only reading has to be waited for.
-            if isinstance(wanted, ssl.SSLWantWriteError):
-                lobby().leave(self)
-                lobby().enter(self, self.deadline, write=True)
+            lobby().change(self, self.deadline, write=isinstance(wanted, ssl.SSLWantWriteError))
             return False
         except OSError as error:
-            LOGGER.warning("TLS with %s failed: %s", self._peer, tls_reason(error))
-            self.drop("TLS failed")
+            self.drop(f"TLS failed: {tls_reason(error)}", logging.WARNING)
             return False
         self._shaking_hands = False
-        lobby().leave(self)
-        lobby().enter(self, deadline_after(self._settings.acse_timeout))
+        lobby().change(self, deadline_after(self._settings.acse_timeout))
         return True
 
     def _is_complete(self) -> bool:

@@ -43,6 +43,7 @@ class Workers:
                 contextvars.Context().run(task)
             except Exception:
                 LOGGER.exception("A worker thread met an internal error")
+            task = None  # what it holds is not to stay while this thread rests
             with self._lock:
                 self._idle += 1
             task = self._next()

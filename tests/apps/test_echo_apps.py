@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from dicomwire import ALL_TRANSFER_SYNTAXES, build_context
+from dicomwire.apps import echoscp, echoscu
+from dicomwire.sop_class import CTImageStorage, Verification
+
+Capture = pytest.CaptureFixture[str]
+
+
+# --- echoscu ----------------------------------------------------------------------------------
+
+
+def test_echoscu_is_silent_when_all_is_well(peer: Any, capsys: Capture) -> None:
+    assert echoscu.main(peer.address) == 0
+    assert capsys.readouterr() == ("", "")
+    assert [request.MessageID for request in peer.received] == [1]
+    assert peer.ended.get(timeout=5) == "released"
+
+
+def test_echoscu_verbose(peer: Any, capsys: Capture) -> None:
+    assert echoscu.main([*peer.address, "-v"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "I: Requesting Association",
+        "I: Association Accepted",
+        "I: Sending Echo Request: MsgID 1",
+        "I: Received Echo Response (Status: 0x0000 - Success)",
+        "I: Releasing Association",
+        "I: Association Released",
+    ]
+
+
+def test_echoscu_debug_shows_the_pdus(peer: Any, capsys: Capture) -> None:
+    assert echoscu.main([*peer.address, "-d"]) == 0
+    shown = capsys.readouterr().err
+    assert "Accept Parameters" in shown
+    assert "D: " in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "levels"),
+    [
+        (["-ll", "critical"], ""),
+        (["-ll", "error"], ""),
+        (["-ll", "warn"], ""),
+        (["-ll", "info"], "I"),
+        (["--log-level", "debug"], "DI"),
+        (["-v", "-ll", "error"], ""),
+        (["-d", "-ll", "info"], "I"),
+        (["-q", "-ll", "debug"], ""),
+    ],
+)
+def test_echoscu_log_levels(arguments: list[str], levels: str, peer: Any, capsys: Capture) -> None:
+    assert echoscu.main([*peer.address, *arguments]) == 0
+    assert "".join(sorted({line[0] for line in capsys.readouterr().err.splitlines()})) == levels
+
+
+def test_echoscu_titles_and_maximum_pdu(peer: Any) -> None:
+    arguments = ["-aet", "ME", "-aec", "YOU", "-pdu", "32768"]
+    assert echoscu.main([*peer.address, *arguments]) == 0
+    assert peer.requestors[0].ae_title == "ME"
+    assert peer.requestors[0].primitive.called_ae_title == "YOU"
+    assert peer.requestors[0].maximum_length == 32768
+
+
+def test_echoscu_defaults(peer: Any) -> None:
+    assert echoscu.main(peer.address) == 0
+    assert peer.requestors[0].ae_title == "ECHOSCU"
+    assert peer.requestors[0].primitive.called_ae_title == "ANY-SCP"
+    assert peer.requestors[0].maximum_length == 16382
+    syntaxes = [
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+        DeflatedExplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+    ]
+    assert peer.syntaxes == [(Verification, syntaxes)]
+
+
+@pytest.mark.parametrize(
+    ("option", "syntax"),
+    [
+        ("-xe", ExplicitVRLittleEndian),
+        ("--request-big", ExplicitVRBigEndian),
+        ("-xi", ImplicitVRLittleEndian),
+    ],
+)
+def test_echoscu_proposes_one_transfer_syntax(option: str, syntax: str, peer: Any) -> None:
+    assert echoscu.main([*peer.address, option]) == 0
+    assert peer.syntaxes == [(Verification, [syntax])]
+
+
+def test_echoscu_repeats(peer: Any) -> None:
+    assert echoscu.main([*peer.address, "--repeat", "3"]) == 0
+    assert [request.MessageID for request in peer.received] == [1, 2, 3]
+
+
+def test_echoscu_aborts(peer: Any, capsys: Capture) -> None:
+    assert echoscu.main([*peer.address, "--abort", "-v"]) == 0
+    assert peer.ended.get(timeout=5) == "aborted"
+    assert "Aborting Association" in capsys.readouterr().err
+
+
+def test_echoscu_says_what_the_peer_answered(peer: Any, capsys: Capture) -> None:
+    peer.status = lambda event: 0x0110
+    assert echoscu.main([*peer.address, "-v"]) == 0
+    assert "(Status: 0x0110 - Failure: Processing failed)" in capsys.readouterr().err
+
+
+def test_echoscu_when_nobody_listens(closed_port: int, capsys: Capture) -> None:
+    assert echoscu.main(["127.0.0.1", str(closed_port)]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "E: Association request failed: unable to connect to remote"
+    assert second.startswith("E: TCP Initialisation Error: ")
+    assert f"127.0.0.1:{closed_port}" in second
+
+
+def test_echoscu_quiet_says_nothing_even_then(closed_port: int, capsys: Capture) -> None:
+    assert echoscu.main(["127.0.0.1", str(closed_port), "-q"]) == 1
+    assert capsys.readouterr() == ("", "")
+
+
+def test_echoscu_when_rejected(start_peer: Callable[..., Any], capsys: Capture) -> None:
+    peer = start_peer(require_called_aet=True)
+    assert echoscu.main([*peer.address, "-aec", "OTHER"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("E: Association Rejected")
+
+
+def test_echoscu_when_verification_is_refused(
+    start_peer: Callable[..., Any], capsys: Capture
+) -> None:
+    peer = start_peer([build_context(CTImageStorage)])
+    assert echoscu.main(peer.address) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("E: Association request failed: the peer accepted no presentation")
+
+
+def test_echoscu_when_the_peer_does_not_answer(capsys: Capture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        assert echoscu.main(["127.0.0.1", str(port), "-ta", "0.1"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("E: ACSE timeout reached while waiting for response")
+
+
+def test_echoscu_when_the_echo_is_not_answered(peer: Any, capsys: Capture) -> None:
+    done = threading.Event()
+    peer.status = lambda event: done.wait(20) and 0
+    try:
+        assert echoscu.main([*peer.address, "-td", "0.1", "--repeat", "5"]) == 0
+    finally:
+        done.set()
+    shown = capsys.readouterr().err
+    assert "E: DIMSE timeout reached while waiting for message" in shown
+    assert "No response" in shown
+    assert len(peer.received) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["localhost"],
+        ["localhost", "dicom"],
+        ["localhost", "0"],
+        ["localhost", "65536"],
+        ["localhost", "104", "-q", "-v"],
+        ["localhost", "104", "-v", "-d"],
+        ["localhost", "104", "-xe", "-xi"],
+        ["localhost", "104", "-ll", "trace"],
+        ["localhost", "104", "-ta", "soon"],
+        ["localhost", "104", "-td", "-1"],
+        ["localhost", "104", "-tn", "nan"],
+        ["localhost", "104", "-pdu", "4294967296"],
+        ["localhost", "104", "--repeat", "0"],
+        ["localhost", "104", "-aet", "SEVENTEEN LETTERS"],
+        ["localhost", "104", "-aec", " "],
+        ["localhost", "104", "--nonsense"],
+    ],
+)
+def test_echoscu_wrong_arguments(arguments: list[str], capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as end:
+        echoscu.main(arguments)
+    assert end.value.code == 2
+    assert "echoscu: error: " in capsys.readouterr().err
+
+
+def test_a_timeout_may_be_endless(peer: Any) -> None:
+    assert echoscu.main([*peer.address, "-ta", "inf", "-td", "inf", "-tn", "inf"]) == 0
+
+
+# --- echoscp ----------------------------------------------------------------------------------
+
+
+def test_echoscp_answers(serve: Callable[..., Any], capsys: Capture) -> None:
+    app = serve(echoscp.main, "-v")
+    with app.associate() as association:
+        assert association.send_c_echo(7).Status == 0x0000
+        assert association.acceptor.maximum_length == 16382
+    assert app.stop() == 0
+    shown = capsys.readouterr().err
+    assert f"I: ECHOSCP listens on 127.0.0.1, port {app.port}; Ctrl-C stops it\n" in shown
+    assert f"I: Try it with: dicomwire echoscu 127.0.0.1 {app.port}\n" in shown
+    assert "I: Accepting Association" in shown
+    assert "I: Received Echo Request (MsgID 7)\n" in shown
+    assert "I: Association Released\n" in shown
+    assert "Accept Parameters" not in shown
+
+
+def test_echoscp_is_silent_unless_asked(serve: Callable[..., Any], capsys: Capture) -> None:
+    app = serve(echoscp.main)
+    with app.associate() as association:
+        assert association.send_c_echo().Status == 0x0000
+    assert app.stop() == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_echoscp_debug(serve: Callable[..., Any], capsys: Capture) -> None:
+    app = serve(echoscp.main, "-d")
+    with app.associate() as association:
+        association.send_c_echo()
+    app.stop()
+    shown = capsys.readouterr().err
+    assert "Accept Parameters" in shown
+    assert "pydicom.read_dataset()" in shown
+
+
+def test_echoscp_settings(serve: Callable[..., Any]) -> None:
+    app = serve(
+        *(echoscp.main, "-aet", "ECHO", "-pdu", "0", "-ta", "5", "-td", "6", "-tn", "7"),
+        *("--max-associations", "1"),
+    )
+    settings = app.server.ae.settings
+    assert app.server.ae_title == "ECHO"
+    assert (settings.acse_timeout, settings.dimse_timeout, settings.network_timeout) == (5, 6, 7)
+    with app.associate() as association:
+        assert association.acceptor.maximum_length == 0
+        assert app.associate().is_rejected
+
+
+@pytest.mark.parametrize(
+    ("option", "proposed", "accepted"),
+    [
+        ([], ALL_TRANSFER_SYNTAXES, ImplicitVRLittleEndian),
+        (["-x="], ALL_TRANSFER_SYNTAXES, ExplicitVRLittleEndian),
+        (["--prefer-uncompr"], [ImplicitVRLittleEndian], ImplicitVRLittleEndian),
+        (["-xe"], ALL_TRANSFER_SYNTAXES, ExplicitVRLittleEndian),
+        (["-xb"], ALL_TRANSFER_SYNTAXES, ExplicitVRBigEndian),
+        (["--prefer-big"], [ExplicitVRLittleEndian], ExplicitVRLittleEndian),
+        (["-xi"], ALL_TRANSFER_SYNTAXES, ImplicitVRLittleEndian),
+        (["--implicit"], [ExplicitVRLittleEndian], None),
+    ],
+)
+def test_echoscp_transfer_syntaxes(
+    option: list[str], proposed: list[str], accepted: str | None, serve: Callable[..., Any]
+) -> None:
+    app = serve(echoscp.main, *option)
+    with app.associate(build_context(Verification, list(proposed))) as association:
+        taken = [context.transfer_syntax[0] for context in association.accepted_contexts]
+    assert taken == [accepted] if accepted else not taken
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["-ba", "192.0.2.1"], "'192.0.2.1' is no address of this machine"),
+        (["-ba", "no.such.host.invalid"], "'no.such.host.invalid' is no address of this machine"),
+    ],
+)
+def test_echoscp_cannot_listen(arguments: list[str], advice: str, capsys: Capture) -> None:
+    assert echoscp.main(["0", *arguments]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"E: {advice}")
+
+
+def test_echoscp_port_in_use(peer: Any, capsys: Capture) -> None:
+    assert echoscp.main([str(peer.port), "-ba", "127.0.0.1"]) == 1
+    assert capsys.readouterr().err == (
+        f"E: Port {peer.port} is in use: stop the program that has it, or choose another port\n"
+    )
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
