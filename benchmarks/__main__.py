@@ -20,12 +20,14 @@ from pathlib import Path
 
 from benchmarks.cells import Cell, Run, cells
 from benchmarks.competitors import HERE, PROBES, SHARE, family, unavailable
-from benchmarks.measure import RunFailedError
+from benchmarks.measure import RunFailedError, warm_memory
 from benchmarks.report import HEADER, Result
 
 TMPFS = Path("/dev/shm")
 MAXIMUM_PDU = 131072
 """The largest that DCMTK speaks; every competitor and every other end is given the same."""
+HEADROOM = 500_000_000
+"""Bytes of memory made ready for a run, beyond what it may store."""
 
 
 def main() -> int:
@@ -97,6 +99,7 @@ def _turn(result: Result, name: str, arguments: argparse.Namespace) -> Iterator[
     objects = cell.workload.folder(arguments.work, count) if cell.workload else None
     arguments.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
+        warm_memory(Path(folder), cell.size + HEADROOM)
         try:
             yield Run(cell.competitors[name], count, Path(folder), arguments.pdu, objects)
         except RunFailedError as error:

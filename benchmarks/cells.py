@@ -1,13 +1,14 @@
 """What is measured: the table of cells, and the ways of timing a run.
 
-Whatever is compared, the clock is never the competitor's own, nor does it see it start up:
+The clock stands at the end that is the same for all, and does not see a competitor start:
 
 - a server is fed by dcmsend, whose log says when its first object left and its last one was
-  answered; echoscu is timed as a command, its start being the same for all;
+  answered; echoscu is timed as a command, and associations by the script that makes them;
 - a client is let in at a gate, which hands its connection to a fresh storescp: the clock runs
   from there until that storescp has ended. What the client did before it connected (starting,
-  reading its files' headers) is in the time of the whole command, which is reported beside it;
-- a client that only associates and releases says how long it took.
+  reading its files' headers) is in the time of the whole command, which is reported beside it.
+
+Only clients that associate again and again time themselves.
 """
 
 from __future__ import annotations
@@ -75,6 +76,11 @@ class Cell:
     run: Callable[[Run], Sample]
     workload: Workload | None = None
     check: Callable[[Run], None] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of pixel data that a run moves, at most."""
+        return self.count * self.workload.pixel_bytes if self.workload else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from math import inf
@@ -524,8 +525,12 @@ class ApplicationEntity:
             servers = list(self._servers)
         for server in servers:
             server.shutdown()
-        for association in self.active_associations:
-            association.abort()
+        associations = self.active_associations
+        for association in associations:
+            association.abort(block=False)
+        deadline = time.monotonic() + self._settings.close_timeout
+        for association in associations:
+            association.join(max(deadline - time.monotonic(), 0))
 
     def __str__(self) -> str:
         settings = self._settings

@@ -10,6 +10,7 @@ import re
 import struct
 import zlib
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -48,7 +49,8 @@ class Viewable(Protocol):
 
 
 Encoded = bytes | bytearray | memoryview | BinaryIO | Viewable
-"""An encoded dataset: in memory, or a file that is positioned where the dataset begins."""
+"""An encoded dataset: in memory (a BytesIO counts from its beginning, wherever its position is),
+or a file that is positioned where the dataset begins."""
 
 
 # --- Transfer syntaxes ------------------------------------------------------------------------
@@ -148,15 +150,15 @@ def decode_for(
 
 
 def decode(
-    data: Encoded,
+    bytestring: Encoded,
     is_implicit_vr: bool,
     is_little_endian: bool,
     deflated: bool = False,
     inflate_ceiling: int = INFLATE_CEILING,
 ) -> Dataset:
-    """Return the dataset in `data`; values are decoded when they are asked for.
+    """Return the dataset in `bytestring`; values are decoded when they are asked for.
 
-    All time and memory it takes is in proportion to the size of `data`.
+    All time and memory it takes is in proportion to the size of `bytestring`.
 
     Raises
     ------
@@ -164,7 +166,7 @@ def decode(
         When the data is truncated or no dataset, has sequences more than 64 deep, or inflates to
         more than `inflate_ceiling` bytes (or 128 MiB at a ratio above 200).
     """
-    view = _view(data)
+    view = _view(bytestring)
     if deflated:
         view = memoryview(_inflate(view, inflate_ceiling))
     scanner = Scanner(view, is_implicit_vr, is_little_endian)
@@ -179,6 +181,8 @@ def decode(
 def _view(data: Encoded) -> memoryview:
     if isinstance(data, bytes | bytearray | memoryview):
         return memoryview(data)
+    if isinstance(data, BytesIO):
+        return memoryview(data.getvalue())
     if hasattr(data, "view"):
         return data.view()
     return memoryview(data.read())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Queue
@@ -19,6 +21,8 @@ from dicomwire import (
     ALL_TRANSFER_SYNTAXES,
     AllStoragePresentationContexts,
     Association,
+    StoragePresentationContexts,
+    VerificationPresentationContexts,
     build_context,
     evt,
 )
@@ -34,14 +38,10 @@ class App:
     """A server application, in a thread."""
 
     server: AssociationServer
+    port: int
     _stop: threading.Event
     _thread: threading.Thread
     _codes: list[int]
-
-    @property
-    def port(self) -> int:
-        port: int = self.server.server_address[1]
-        return port
 
     def associate(self, *contexts: Any, **kwargs: Any) -> Association:
         """Return an association with it; for Verification unless said otherwise."""
@@ -72,7 +72,8 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., App]]:
         arguments = ["0", "-ba", "127.0.0.1", *args]
         thread = threading.Thread(target=lambda: codes.append(main(arguments)))
         thread.start()
-        started.append(App(servers.get(timeout=PATIENCE), stop, thread, codes))
+        server = servers.get(timeout=PATIENCE)
+        started.append(App(server, server.server_address[1], stop, thread, codes))
         return started[-1]
 
     monkeypatch.setattr(AssociationServer, "serve_forever", serve_forever)
@@ -149,8 +150,11 @@ def peer(start_peer: Callable[..., Peer]) -> Peer:
 
 
 def everything() -> list[Any]:
-    storage = [str(context.abstract_syntax) for context in AllStoragePresentationContexts]
-    return [build_context(uid, list(ALL_TRANSFER_SYNTAXES)) for uid in [*storage, Verification]]
+    contexts = deepcopy([*AllStoragePresentationContexts, *StoragePresentationContexts])
+    contexts += deepcopy(VerificationPresentationContexts)
+    for context in contexts:
+        context.transfer_syntax[:] = ALL_TRANSFER_SYNTAXES
+    return contexts
 
 
 @pytest.fixture
@@ -180,3 +184,10 @@ def write_file(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port

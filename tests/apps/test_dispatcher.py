@@ -34,9 +34,7 @@ def test_no_argument_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
         ("xyzzy", "there are echoscp, echoscu, storescp, storescu"),
     ],
 )
-def test_an_unknown_application(
-    name: str, advice: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_application(name: str, advice: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name]) == 2
     assert capsys.readouterr().err == f"dicomwire: there is no application '{name}': {advice}\n"
 

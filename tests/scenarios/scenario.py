@@ -71,7 +71,7 @@ def make_ct(size: int = 64, instance: str = "1.2.3.4", syntax: str = EXPLICIT) -
     ds.SOPClassUID = CT
     ds.SOPInstanceUID = instance
     ds.PatientName = "Doe^Jane"
-    ds.Rows, ds.Columns = 1, size // 2
+    ds.Rows = ds.Columns = 1
     ds.BitsAllocated = 16
     ds.add_new("PixelData", "OW", (bytes(range(256)) * (size // 256 + 1))[:size])
     ds.file_meta = FileMetaDataset()

@@ -219,7 +219,7 @@ def test_rejected_for_the_user_identity(face, rejected, handler):
     log = Recorder()
     server = face.serve([*log.handlers, (evt.EVT_USER_ID, handler)])
     identity = UserIdentityNegotiation(1, False, b"nobody", b"")
-    assert rejected(server, log, ext_neg=[identity]) == (1, 2, 1)
+    assert rejected(server, log, ext_neg=[identity]) == (2, 2, 1)
     assert state(face.associate(server)) == ESTABLISHED
 
 

@@ -29,13 +29,15 @@ HL7 = b"\x0bMSH|^~\\&|HIS|DOE|||20240101||ADT^A01|1|P|2.3\rPID|1||42||DOE^JOHN\r
 HTTP = b"GET / HTTP/1.1\r\nHost: archive\r\n\r\n"
 
 
-@pytest.fixture(scope="module")
-def _servers() -> Iterator[None]:
-    yield
+@pytest.fixture
+def victim(caplog: pytest.LogCaptureFixture) -> Iterator[Victim]:
+    with besieged(caplog) as victim:
+        yield victim
 
 
 @pytest.fixture(params=[logging.INFO, logging.DEBUG], ids=["info", "debug"])
-def victim(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[Victim]:
+def watched(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[Victim]:
+    """A victim, and the same with all of its PDUs observed, which takes other ways."""
     with besieged(caplog, level=request.param) as victim:
         yield victim
 
@@ -92,8 +94,8 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("data", FOREIGN.values(), ids=FOREIGN.keys())
-def test_what_is_no_request_is_answered_with_an_abort(victim: Victim, data: bytes) -> None:
-    with victim.attacked(), victim.attacker() as attacker:
+def test_what_is_no_request_is_answered_with_an_abort(watched: Victim, data: bytes) -> None:
+    with watched.attacked(), watched.attacker() as attacker:
         assert is_clean_end(attacker.send(data).rest())
 
 
@@ -172,13 +174,13 @@ def length_fields(request: bytes) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("field", length_fields(FULL_REQUEST).items(), ids=lambda field: field[0])
-def test_the_length_of_every_item(victim: Victim, field: tuple[str, int]) -> None:
+def test_the_length_of_every_item(watched: Victim, field: tuple[str, int]) -> None:
     at = field[1]
     actual = int.from_bytes(FULL_REQUEST[at : at + 2], "big")
     for length in {0, 1, actual - 1, actual + 1, 2**15, 2**16 - 1} - {actual}:
         data = FULL_REQUEST[:at] + struct.pack(">H", length) + FULL_REQUEST[at + 2 :]
         # By chance some still make sense: what matters is that they are answered, one way or other
-        with victim.attacked(lines=None), victim.attacker() as attacker:
+        with watched.attacked(lines=None), watched.attacker() as attacker:
             answer = attacker.send(data).receive_pdu()
             assert answer[:1] == b"\2" or is_clean_end(answer), (length, answer)
 
@@ -281,7 +283,7 @@ STRANGE_UIDS = {
 @pytest.mark.parametrize(
     "where", ["application context", "abstract syntax", "transfer syntax", "implementation", "role"]
 )
-def test_strange_uids_do_no_harm(victim: Victim, uid: bytes, where: str) -> None:
+def test_strange_uids_do_no_harm(watched: Victim, uid: bytes, where: str) -> None:
     def at(place: str, uid_there: bytes) -> bytes:
         return uid if place == where else uid_there
 
@@ -300,7 +302,7 @@ def test_strange_uids_do_no_harm(victim: Victim, uid: bytes, where: str) -> None
             item(0x54, struct.pack(">H", len(at("role", b"1.2"))) + at("role", b"1.2") + b"\1\1"),
         ),
     )
-    with victim.attacked(lines=None), victim.attacker() as attacker:
+    with watched.attacked(lines=None), watched.attacker() as attacker:
         answer = attacker.send(data).receive_pdu()
         assert answer[:1] == b"\2" or is_clean_end(answer), answer
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from argparse import ArgumentParser, Namespace
 
-from dicomwire import evt
+from dicomwire import VerificationPresentationContexts, evt
 from dicomwire.apps.arguments import (
     add_server,
     add_supported_syntax,
@@ -16,7 +16,7 @@ from dicomwire.apps.arguments import (
     supported_syntaxes,
 )
 from dicomwire.apps.console import Console, run
-from dicomwire.apps.serving import log_echo, serve, verification
+from dicomwire.apps.serving import log_echo, serve, supporting
 
 LOGGER = logging.getLogger("dicomwire.echoscp")
 
@@ -39,7 +39,7 @@ def _serve(options: Namespace, console: Console) -> int:
     return serve(
         options,
         LOGGER,
-        [verification(supported_syntaxes(options))],
+        supporting(VerificationPresentationContexts, supported_syntaxes(options)),
         [(evt.EVT_C_ECHO, log_echo, [LOGGER])],
         ["Try it with: dicomwire echoscu {address} {port}"],
     )

@@ -13,12 +13,11 @@ import threading
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from copy import deepcopy
 
-from dicomwire import AE, Settings, build_context, evt
+from dicomwire import AE, UID, Settings, evt
 from dicomwire.association import ReceiveTo
 from dicomwire.presentation import PresentationContext
-from dicomwire.sop_class import Verification
 
 try:
     import resource
@@ -29,9 +28,14 @@ MANY_FILES = 10_240
 """What a process may open on macOS, where the hard limit says more than is true."""
 
 
-def verification(syntaxes: list[Any]) -> PresentationContext:
-    """Return the context to support for C-ECHO."""
-    return build_context(Verification, list(syntaxes))
+def supporting(
+    contexts: list[PresentationContext], syntaxes: list[UID]
+) -> list[PresentationContext]:
+    """Return copies of `contexts` with the transfer syntaxes `syntaxes`, which need no check."""
+    copies = deepcopy(contexts)
+    for context in copies:
+        context.transfer_syntax[:] = syntaxes
+    return copies
 
 
 def log_echo(event: evt.Event, logger: logging.Logger) -> int:

@@ -10,7 +10,12 @@ import os
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from dicomwire import AllStoragePresentationContexts, build_context, evt
+from dicomwire import (
+    AllStoragePresentationContexts,
+    StoragePresentationContexts,
+    VerificationPresentationContexts,
+    evt,
+)
 from dicomwire.apps.arguments import (
     add_server,
     add_supported_syntax,
@@ -19,7 +24,7 @@ from dicomwire.apps.arguments import (
 )
 from dicomwire.apps.console import Console, run
 from dicomwire.apps.files import file_name
-from dicomwire.apps.serving import log_echo, serve, verification
+from dicomwire.apps.serving import log_echo, serve, supporting
 from dicomwire.logs import escaped
 
 LOGGER = logging.getLogger("dicomwire.storescp")
@@ -56,14 +61,13 @@ def main(args: list[str] | None = None) -> int:
 
 def _serve(options: Namespace, console: Console) -> int:
     syntaxes = supported_syntaxes(options)
-    contexts = [
-        build_context(context.abstract_syntax, list(syntaxes))
-        for context in AllStoragePresentationContexts
-        if context.abstract_syntax is not None
-    ]
+    contexts = supporting(
+        [*AllStoragePresentationContexts, *StoragePresentationContexts],  # also the retired ones
+        syntaxes,
+    )
     handlers: list[evt.EventHandlerType] = []
     if not options.no_echo:
-        contexts.append(verification(syntaxes))
+        contexts += supporting(VerificationPresentationContexts, syntaxes)
         handlers.append((evt.EVT_C_ECHO, log_echo, [LOGGER]))
     hints = [
         "Send to it with: dicomwire storescu {address} {port} FILES",

@@ -20,7 +20,7 @@ from dicomwire import Association
 from dicomwire.apps.arguments import add_peer, add_requested_syntax, new_parser
 from dicomwire.apps.console import INTERRUPTED, Console, run
 from dicomwire.apps.files import short_name
-from dicomwire.apps.outgoing import Batch, Outgoing, Plan
+from dicomwire.apps.outgoing import Batch, ContextKey, Outgoing, Plan
 from dicomwire.apps.requesting import associate, described, message_id
 from dicomwire.datasets import is_uncompressed
 from dicomwire.logs import escaped
@@ -36,9 +36,10 @@ LOGGER = logging.getLogger("dicomwire.storescu")
 
 _EPILOG = """\
 One presentation context is proposed for each SOP class and transfer syntax of the files; past
-128 of them there are several associations, one after the other. Files are sent as they are; with
--xe, -xb or -xi they are converted, unless they are compressed: those fail. A peer that takes none
-but Implicit VR Little Endian needs -xi.
+128 of them there are several associations, one after the other. Files are sent as they are. With
+-xe, -xb or -xi only that syntax is proposed: files in Implicit and Explicit VR Little Endian are
+converted into each other, files that would need more than that fail. A peer that takes none but
+Implicit VR Little Endian needs -xi.
 
 exit codes: 0 if every association was established, or there was nothing to send; 1 if one was
 not; 2 for wrong arguments. With --strict also 1 if any file was not stored: it could not be read,
@@ -160,7 +161,7 @@ class _Sender:
         self._count = plan.count
         self._size = plan.size
         self._tried = 0
-        self._refused: dict[str, str] = {}
+        self._refused: dict[ContextKey, str] = {}
         self._is_interrupted = False
         self._began = time.monotonic()
         self._next_progress = 0.0 if console.is_terminal else math.inf
@@ -206,7 +207,7 @@ class _Sender:
                 continue
             advice = "; try -xi" if self._may_convert(syntax, context.result) else ""
             reason = f"{escaped(sop_class.name)} with {escaped(syntax.name)}: {context.status}"
-            self._refused[sop_class] = f"the peer refused {reason}{advice}"
+            self._refused[sop_class, syntax] = f"the peer refused {reason}{advice}"
             LOGGER.warning("Refused: %s%s", reason, advice)
 
     def _may_convert(self, syntax: str, result: int | None) -> bool:
@@ -219,7 +220,7 @@ class _Sender:
     def _send_file(self, association: Association, file: Outgoing) -> None:
         number = message_id(self._tried)
         self._tried += 1
-        refused = self._refused.get(file.context[0]) if self._refused else None
+        refused = self._refused.get(file.context) if self._refused else None
         if refused is not None:
             self._fail(file, refused)
             return

@@ -68,7 +68,10 @@ class Port(Protocol):
         """Return the next response to the request `message_id`, within the DIMSE timeout."""
 
     async def intervene(self, event: InterventionEvent, attrs: dict[str, Any]) -> Any:
-        """Ask the handler bound to `event` and return its answer; what it raises comes through."""
+        """Ask the handler bound to `event` and return its answer; what it raises comes through.
+
+        AssociationFailure is raised when the association has ended meanwhile.
+        """
 
     def bound(self, event: EventType) -> bool:
         """Return whether the program bound a handler to `event`."""

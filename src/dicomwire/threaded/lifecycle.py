@@ -105,6 +105,8 @@ class Lifecycle(ABC):
         self._contexts: list[PresentationContext] = []
         self._address: tuple[Any, ...] = ()
         self._conn_open_told = False
+        self._releasing = False
+        self._ending = False  # nothing can change any more how it ends
         role = Role.REQUESTOR if mode == MODE_REQUESTOR else Role.ACCEPTOR
         self._port = ThreadedPort(self, role, settings)
 
@@ -126,11 +128,12 @@ class Lifecycle(ABC):
         with port:
             self.handlers.arm()
             port.observe()
+            self.acceptor.ae_title = called_ae_title
             request = acse.build_request(self.requestor, called_ae_title)
-            self._notify(EVT_ACSE_SENT, primitive=request)
-            self._notify(EVT_REQUESTED)
-            LOGGER.info(News.REQUESTING)
             try:
+                self._announce(EVT_ACSE_SENT, primitive=request)
+                self._announce(EVT_REQUESTED)
+                LOGGER.info(News.REQUESTING)
                 port.protocol.connecting()
                 self._opened(open_connection(target, port.settings))
                 port.protocol.connected(request)
@@ -139,6 +142,9 @@ class Lifecycle(ABC):
                 self._conclude()
             except AssociationFailure as failure:
                 port.fail(failure)
+            except BaseException:
+                port.abort()  # so that nothing stays behind
+                raise
 
     def _opened(self, connection: Connection) -> None:
         self._port.open(connection, lambda: None)
@@ -149,7 +155,7 @@ class Lifecycle(ABC):
     def _tell_open(self, remote: Any) -> None:
         self._address = remote if isinstance(remote, tuple) else (str(remote), 0)
         self._conn_open_told = True
-        self._notify(EVT_CONN_OPEN, address=self._address)
+        self._announce(EVT_CONN_OPEN, address=self._address)
 
     def _conclude(self) -> None:
         """Take the acceptor's answer."""
@@ -167,28 +173,31 @@ class Lifecycle(ABC):
         request = self.requestor.primitive
         assert isinstance(request, AssociateRQ)
         self.acceptor.primitive = answer
-        self._notify(EVT_ACSE_RECV, primitive=answer)
+        self._announce(EVT_ACSE_RECV, primitive=answer)
         self._set_contexts(acse.conclude_request(request, answer))
         self._port.protocol.maximum_length = self.acceptor.maximum_length or 0
         LOGGER.info(News.ACCEPTED)
         if not self._port.contexts:
-            self._abort(
-                AssociationAborted(
-                    "the peer accepted no presentation context: "
-                    + "; ".join(map(_refused, self._contexts)),
-                    source=AbortSource.SERVICE_PROVIDER,
-                    reason=AbortReason.NOT_SPECIFIED,
-                    by_peer=False,
-                    stage="associate",
-                    peer=self._port.peer,
-                )
+            self._announce(EVT_ACCEPTED)
+            raise AssociationAborted(
+                "the peer accepted no presentation context: "
+                + "; ".join(map(_refused, self._contexts)),
+                source=AbortSource.SERVICE_PROVIDER,
+                reason=AbortReason.NOT_SPECIFIED,
+                by_peer=False,
+                stage="associate",
+                peer=self._port.peer,
             )
-            return
+        self._establish()
+
+    def _establish(self) -> None:
+        self._port.stage = "data"
         self.is_established = True
-        self._notify(EVT_ACCEPTED)
-        self._notify(EVT_ESTABLISHED)
+        self._announce(EVT_ACCEPTED)
+        self._announce(EVT_ESTABLISHED)
 
     def _rejected(self, answer: AssociateRJ) -> None:
+        self._ending = True
         self.acceptor.primitive = answer
         text = f"rejected: {answer.result_str}, {answer.source_str}: {answer.reason_str}"
         LOGGER.error("%s: %s", News.REJECTED, text)
@@ -204,18 +213,23 @@ class Lifecycle(ABC):
 
     def start_serving(self, connection: Connection, on_closed: Callable[[], None]) -> None:
         """Take over an accepted connection, before anything is known of the peer."""
-        self.handlers.arm()
-        self._port.observe()
-        self._port.open(connection, on_closed)
-        self._port.protocol.connected()
-        self.acceptor.address_info = _address(connection.local)
-        self.requestor.address_info = _address(connection.remote)
-        self._tell_open(connection.remote)
+        with self._port as port, contextlib.suppress(AssociationFailure):
+            self.handlers.arm()
+            port.observe()
+            port.open(connection, on_closed)
+            port.protocol.connected()
+            self.acceptor.address_info = _address(connection.local)
+            self.requestor.address_info = _address(connection.remote)
+            self._tell_open(connection.remote)
 
-    def abandon(self) -> None:
+    def abandon(self, failure: AssociationFailure) -> None:
         """Close a connection that no association was asked for on."""
-        with self._port:
-            self._port.protocol.artim_expired()
+        with self._port as port:
+            if self._ending:
+                return
+            self._ending = True
+            port.failure = failure
+            port.protocol.artim_expired()
             self._closed()
 
     def answer(self, received: bytes | bytearray, policy: acse.Policy) -> None:
@@ -223,6 +237,7 @@ class Lifecycle(ABC):
         port = self._port
         with port:
             try:
+                port.check()
                 port.feed(bytes(received))
                 event = port.next_event(deadline_after(port.settings.acse_timeout), "associate")
                 if isinstance(event, AssociateRequested):
@@ -241,30 +256,25 @@ class Lifecycle(ABC):
         self.requestor.primitive = request
         with contextlib.suppress(ValueError):  # a title that nobody can have: ours stays
             self.acceptor.ae_title = request.called_ae_title
-        self._notify(EVT_ACSE_RECV, primitive=request)
-        self._notify(EVT_REQUESTED)
+        self._announce(EVT_ACSE_RECV, primitive=request)
+        self._announce(EVT_REQUESTED)
         LOGGER.info("%s from %s", News.ACCEPTING, port.peer)
-        if port.is_over:
-            return
         answer = run_blocking(acse.answer_request(port, request, self.acceptor, policy))
-        if port.is_over:
-            return
+        port.check()
         self.acceptor.primitive = answer
         if isinstance(answer, AssociateRJ):
             self._reject(answer)
             return
         self._set_contexts(answer.presentation_contexts)
         port.protocol.maximum_length = self.requestor.maximum_length or 0
-        self._notify(EVT_ACSE_SENT, primitive=answer)
-        self.is_established = True
-        self._notify(EVT_ACCEPTED)
-        self._notify(EVT_ESTABLISHED)
-        if not port.is_over:
-            port.protocol.accept(answer)
-            port.flush()
+        self._announce(EVT_ACSE_SENT, primitive=answer)
+        port.protocol.accept(answer)
+        self._establish()
+        port.flush()  # the peer begins once the handlers are through
 
     def _reject(self, answer: AssociateRJ) -> None:
         port = self._port
+        self._ending = True
         LOGGER.warning(
             "%s of '%s' from %s: %s",
             News.REJECTING,
@@ -301,17 +311,23 @@ class Lifecycle(ABC):
     def release(self) -> None:
         """Release the association, once what other threads are doing with it is done.
 
-        Does nothing when it is not established (PS3.8 Section 7.2).
+        Does nothing when it is not established (PS3.8 Section 7.2). In a handler of what passes on
+        the wire (EVT_DATA_, EVT_PDU_, EVT_FSM_) it means to release once that is through.
         """
         if not self.is_established:
             return
         port = self._port
         with port:
-            if not self.is_established:
+            if not self.is_established or self._ending or self._releasing:
                 return
+            if port.is_reporting:
+                port.release_wanted = True
+                return
+            self._releasing = True
+            port.stage = "release"
             LOGGER.info(News.RELEASING)
-            self._notify(EVT_ACSE_SENT, primitive=ReleaseRQ())
             try:
+                self._announce(EVT_ACSE_SENT, primitive=ReleaseRQ())
                 port.protocol.release()
                 port.flush()
                 deadline = deadline_after(port.settings.acse_timeout)
@@ -330,7 +346,7 @@ class Lifecycle(ABC):
             it. A handler of the same association never waits.
         """
         port = self._port
-        if port.ended.is_set() or port.is_over:
+        if port.is_over:
             return
         port.abort()
         if block and not port.has_turn:
@@ -339,16 +355,16 @@ class Lifecycle(ABC):
     def _abort(self, failure: AssociationFailure) -> None:
         """End the association from our side (A-ABORT)."""
         port = self._port
-        if port.ended.is_set() or self._is_ending:
+        if self._ending:
             return
+        self._ending = True
         source = failure.source if isinstance(failure, AssociationAborted) else 0
         LOGGER.info("%s: %s", News.ABORTING, failure)
         self._notify(EVT_ACSE_SENT, primitive=Abort(source, 0))
         self._aborted(failure)
         with contextlib.suppress(LocalProtocolError):
             port.protocol.abort(AbortSource(source))
-            port.flush_now()
-        self._closed()
+        self._farewell()
 
     def _aborted(self, failure: AssociationFailure) -> None:
         self.is_established = False
@@ -356,15 +372,17 @@ class Lifecycle(ABC):
         self._port.failure = failure
         self._notify(EVT_ABORTED)
 
-    @property
-    def _is_ending(self) -> bool:
-        return self.is_aborted or self.is_released or self.is_rejected
-
     def _released(self) -> None:
         LOGGER.info(News.RELEASED)
         self.is_established = False
         self.is_released = True
         self._notify(EVT_RELEASED)
+
+    def _farewell(self) -> None:
+        """Send the last PDU; when the peer reads it, we count the association no more."""
+        self._left()
+        self._port.flush_now()
+        self._closed()
 
     def _closed(self) -> None:
         """Close the connection and let everybody know that this association is over."""
@@ -382,20 +400,21 @@ class Lifecycle(ABC):
 
     def on_release_requested(self) -> None:
         """Agree to the peer's release."""
-        self._notify(EVT_ACSE_RECV, primitive=ReleaseRQ())
-        self._notify(EVT_ACSE_SENT, primitive=ReleaseRP())
+        self._releasing = True
+        self._port.stage = "release"
+        self._announce(EVT_ACSE_RECV, primitive=ReleaseRQ())
+        self._announce(EVT_ACSE_SENT, primitive=ReleaseRP())
+        self._ending = True
         self._released()
-        with contextlib.suppress(LocalProtocolError):
-            self._port.protocol.respond_release()
-            self._port.flush_now()
-        self._closed()
+        self._port.protocol.respond_release()
+        self._farewell()
 
     def on_release_confirmed(self) -> None:
         """Note that the peer agrees to our release."""
+        self._ending = True
         self._notify(EVT_ACSE_RECV, primitive=ReleaseRP())
         self._released()
-        self._port.flush_now()
-        self._closed()
+        self._farewell()
 
     def on_peer_abort(self, pdu: Abort) -> None:
         """Note that the peer aborted."""
@@ -404,6 +423,7 @@ class Lifecycle(ABC):
             source=pdu.source,
             reason=pdu.reason,
             by_peer=True,
+            stage=self._port.stage,
             peer=self._port.peer,
         )
         LOGGER.warning("%s: %s", News.ABORTED, failure)
@@ -415,8 +435,9 @@ class Lifecycle(ABC):
         self._gone(Abort(AbortSource.SERVICE_PROVIDER, AbortReason.NOT_SPECIFIED), failure)
 
     def _gone(self, pdu: Abort, failure: AssociationFailure) -> None:
-        if self._is_ending:
+        if self._ending:
             return
+        self._ending = True
         self._disconnect()
         self._notify(EVT_ACSE_RECV, primitive=pdu)
         self._aborted(failure)
@@ -424,10 +445,16 @@ class Lifecycle(ABC):
 
     def on_violation(self, failure: AssociationAborted) -> None:
         """Note that the peer broke the protocol; the A-ABORT for that is ready."""
+        if self._ending:
+            return
+        self._ending = True
         LOGGER.error("%s: %s", News.ABORTING, failure)
+        # For what is wrong with a message we abort, for what is wrong with a PDU the Upper Layer.
+        ours = failure.source == AbortSource.SERVICE_USER
+        primitive = Abort(failure.source, failure.reason)
+        self._notify(EVT_ACSE_SENT if ours else EVT_ACSE_RECV, primitive=primitive)
         self._aborted(failure)
-        self._port.flush_now()
-        self._closed()
+        self._farewell()
 
     def on_local_abort(self, failure: AssociationFailure) -> None:
         """End the association from our side."""
@@ -444,6 +471,12 @@ class Lifecycle(ABC):
     def _notify(self, event: NotificationEvent, **attributes: Any) -> None:
         if self.handlers.bound(event):
             self.handlers.notify(self, event, attributes)
+
+    def _announce(self, event: NotificationEvent, **attributes: Any) -> None:
+        """Tell of a step that leads on, unless a handler ended the association: raise that."""
+        self._port.check()
+        self._notify(event, **attributes)
+        self._port.check()
 
 
 def _refused(context: PresentationContext) -> str:

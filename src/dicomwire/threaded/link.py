@@ -11,7 +11,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from dicomwire.errors import (
     AbortReason,
@@ -28,6 +28,7 @@ from dicomwire.events import (
     EVT_PDU_RECV,
     EVT_PDU_SENT,
     Handlers,
+    NotificationEvent,
 )
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.association import AssociationProtocol
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 LINGER = 0.05
 """Seconds that a worker waits for the next message before the association goes to the lobby."""
+_PATIENCE = 0.1
+"""Seconds that an abort waits for another thread to be through with sending a PDU."""
 
 _ABORT = Abort(AbortSource.SERVICE_USER, AbortReason.NOT_SPECIFIED).encode()
 
@@ -51,12 +54,13 @@ _ABORT = Abort(AbortSource.SERVICE_USER, AbortReason.NOT_SPECIFIED).encode()
 class LocalAbort(AssociationAborted):
     """We end the association ourselves (A-ABORT of the service user)."""
 
-    def __init__(self, text: str, peer: str) -> None:
+    def __init__(self, text: str, peer: str, stage: str = "data") -> None:
         super().__init__(
             text,
             source=AbortSource.SERVICE_USER,
             reason=AbortReason.NOT_SPECIFIED,
             by_peer=False,
+            stage=stage,
             peer=peer,
         )
 
@@ -73,6 +77,12 @@ class Link(Guest):
     handlers : Handlers
     failure : AssociationFailure or None
         Why the association ended, if not by an orderly release.
+    stage : str
+        What is going on: "associate", "data" or "release".
+    peer : str
+        The peer as "host:port".
+    release_wanted : bool
+        Whether the association is to be released when the turn ends.
     ended : threading.Event
         Set once the association is over.
     """
@@ -83,6 +93,9 @@ class Link(Guest):
         self.handlers: Handlers = association.handlers
         self.protocol = AssociationProtocol(role, settings.limits)
         self.failure: AssociationFailure | None = None
+        self.stage = "associate"
+        self.peer = ""
+        self.release_wanted = False
         self.ended = threading.Event()
         self._connection: Connection | None = None
         self._on_closed: Callable[[], None] = lambda: None
@@ -93,8 +106,10 @@ class Link(Guest):
         self._held = 0  # programs that take responses one by one
         self._writing = threading.Lock()
         self._abort_wanted = False
+        self._abort_sent = False
+        self._reporting = 0  # handlers that are told of what passes
         self._buffer: bytearray | None = None
-        self._last_received = time.monotonic()
+        self._last_active = time.monotonic()
         self._sent_pdus: list[PDU] = []
 
     # --- What is on top ---
@@ -140,6 +155,8 @@ class Link(Guest):
             if not self._depth:
                 self._owner = None
             self._turn.release()
+        if self._abort_wanted and not self.ended.is_set():
+            self.abort()  # that was asked for while this thread was about to leave
 
     def without_waiting(self, action: Callable[[], None]) -> bool:
         """Do `action` with the turn, if it can be had at once; else return False."""
@@ -165,6 +182,8 @@ class Link(Guest):
         try:
             while not self.ended.is_set() and (event := self.protocol.next_event()) is not None:
                 self.take(event)
+            if self.release_wanted:
+                self._association.release()
         except AssociationFailure as failure:
             self.fail(failure)
         self._drop_buffer()
@@ -176,7 +195,7 @@ class Link(Guest):
             self.attend()
             return
         timeout = self.settings.network_timeout
-        lobby().enter(self, None if timeout is None else self._last_received + timeout)
+        lobby().enter(self, None if timeout is None else self._last_active + timeout)
 
     def fileno(self) -> int:
         """Return the socket's file descriptor."""
@@ -212,13 +231,18 @@ class Link(Guest):
         while True:
             with self:
                 self.serve()
-                if self.ended.is_set():
+                connection = self._connection
+                if connection is None:
                     self._attended = False
                     return
-            assert self._connection is not None
-            if not self._connection.wait_readable(time.monotonic() + LINGER):
+            try:
+                readable = connection.wait_readable(time.monotonic() + LINGER)
+            except (OSError, ValueError):
+                continue  # closed by another thread, which had the turn meanwhile
+            if not readable:
                 with self:
                     self._attended = False
+                    self._last_active = time.monotonic()
                 return
 
     def deadline_changed(self) -> None:
@@ -232,7 +256,7 @@ class Link(Guest):
             if self.ended.is_set():
                 return
             timeout = self.settings.network_timeout
-            if timeout is None or self._last_received + timeout > time.monotonic():
+            if timeout is None or self._last_active + timeout > time.monotonic():
                 return  # something came just now, or the program put the deadline off
             self._association.on_network_timeout(
                 AssociationTimeout(f"nothing for {timeout} s", stage="idle", peer=self.peer)
@@ -241,20 +265,32 @@ class Link(Guest):
     # --- The life of the connection ---
 
     @property
-    def peer(self) -> str:
-        """The peer as "host:port"."""
-        return self._connection.peer if self._connection is not None else ""
-
-    @property
     def is_over(self) -> bool:
         """Whether the association has ended."""
         return self.ended.is_set() or self._abort_wanted
 
+    @property
+    def is_reporting(self) -> bool:
+        """Whether the calling thread is in a handler of what passes on the wire.
+
+        The protocol is in the midst of something then, and can do nothing else but abort.
+        """
+        return self._reporting > 0 and self.has_turn
+
+    def check(self) -> None:
+        """Raise why, if the association has ended."""
+        if self.is_over:
+            raise self._ended_failure()
+
     def open(self, connection: Connection, on_closed: Callable[[], None]) -> None:
         """Take over a connected socket; `on_closed` is called once it is closed."""
+        if self.is_over:  # aborted while it was being connected
+            connection.close()
+            raise self._ended_failure()
+        self.peer = connection.peer
         self._connection = connection
         self._on_closed = on_closed
-        self._last_received = time.monotonic()
+        self._last_active = time.monotonic()
 
     def observe(self) -> None:
         """Have the protocol show PDUs and transitions, if there is a handler for them."""
@@ -264,7 +300,7 @@ class Link(Guest):
 
     def pdu_received(self, pdu: PDU) -> None:
         """Tell of a PDU (Observer)."""
-        self.handlers.notify(self._association, EVT_PDU_RECV, {"pdu": pdu})
+        self._report(EVT_PDU_RECV, {"pdu": pdu})
 
     def pdu_sent(self, pdu: PDU) -> None:
         """Remember a PDU that is told of once it has been sent (Observer)."""
@@ -278,7 +314,14 @@ class Link(Guest):
             "action": action.value,
             "next_state": following.value,
         }
-        self.handlers.notify(self._association, EVT_FSM_TRANSITION, attributes)
+        self._report(EVT_FSM_TRANSITION, attributes)
+
+    def _report(self, event: NotificationEvent, attributes: dict[str, Any]) -> None:
+        self._reporting += 1
+        try:
+            self.handlers.notify(self._association, event, attributes)
+        finally:
+            self._reporting -= 1
 
     def flush(self) -> None:
         """Send what the protocol has to say."""
@@ -289,8 +332,10 @@ class Link(Guest):
     def flush_now(self) -> None:
         """Send what the protocol has to say as far as that needs no waiting; for farewells."""
         data = self.protocol.data_to_send()
-        if data and self._connection is not None and not self._abort_wanted:
-            self._connection.write_now(data)
+        if data and self._connection is not None:
+            with self._writing:
+                if not self._abort_sent:
+                    self._connection.write_now(data)
             self._tell_sent(data)
 
     def close(self) -> None:
@@ -320,11 +365,11 @@ class Link(Guest):
 
     def _tell_sent(self, data: bytes | memoryview) -> None:
         if self.handlers.bound(EVT_DATA_SENT):
-            self.handlers.notify(self._association, EVT_DATA_SENT, {"data": bytes(data)})
+            self._report(EVT_DATA_SENT, {"data": bytes(data)})
         if self._sent_pdus:
             sent, self._sent_pdus = self._sent_pdus, []
             for pdu in sent:
-                self.handlers.notify(self._association, EVT_PDU_SENT, {"pdu": pdu})
+                self._report(EVT_PDU_SENT, {"pdu": pdu})
 
     def _look_for_abort(self) -> None:
         """Read on after sending failed: the peer may have said why it is gone."""
@@ -348,9 +393,11 @@ class Link(Guest):
         if size is None:
             return False
         if not size:
+            if self._abort_wanted:
+                raise self._aborted_here()
             self.protocol.connection_lost()
             return True
-        self._last_received = time.monotonic()
+        self._last_active = time.monotonic()
         view = memoryview(self._buffer)[:size]
         self.feed(view)
         return True
@@ -358,7 +405,7 @@ class Link(Guest):
     def feed(self, data: memoryview | bytes) -> None:
         """Take received bytes."""
         if self.handlers.bound(EVT_DATA_RECV):
-            self.handlers.notify(self._association, EVT_DATA_RECV, {"data": bytes(data)})
+            self._report(EVT_DATA_RECV, {"data": bytes(data)})
         self.protocol.receive_data(data)
 
     def _drop_buffer(self) -> None:
@@ -382,6 +429,7 @@ class Link(Guest):
             connection = self._connection
             if connection is None:
                 raise self._ended_failure()
+            self.flush()  # a release that met the peer's has to be answered
             if not connection.wait_readable(deadline):
                 raise AssociationTimeout("no answer in time", stage=stage, peer=self.peer)
             self._read()
@@ -419,21 +467,22 @@ class Link(Guest):
         if connection is None:
             return
         # Another thread has the turn. An A-ABORT in the middle of its PDU would be noise.
-        if self._writing.acquire(blocking=False):
+        if self._writing.acquire(timeout=_PATIENCE):
             connection.write_now(_ABORT)
+            self._abort_sent = True
             self._writing.release()
         connection.interrupt()
 
     def _abort_now(self) -> None:
         if not self.ended.is_set():
-            self._association.on_local_abort(LocalAbort("aborted by the program", self.peer))
+            self._association.on_local_abort(self._aborted_here())
 
     def fail(self, failure: AssociationFailure) -> None:
         """End the association because of `failure`: an A-ABORT if it still can be sent."""
         if self.ended.is_set():
             return
         if self._abort_wanted:
-            failure = LocalAbort("aborted by the program", self.peer)
+            failure = self._aborted_here()
         if isinstance(failure, ConnectionLost):
             self.protocol.connection_lost()
             self._association.on_lost(failure)
@@ -449,5 +498,8 @@ class Link(Guest):
         if self.failure is not None:
             return self.failure
         if self._abort_wanted:
-            return LocalAbort("aborted by the program", self.peer)
-        return ConnectionLost("the association is over", stage="data", peer=self.peer)
+            return self._aborted_here()
+        return ConnectionLost("the association is over", stage=self.stage, peer=self.peer)
+
+    def _aborted_here(self) -> LocalAbort:
+        return LocalAbort("aborted by the program", self.peer, self.stage)

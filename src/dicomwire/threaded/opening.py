@@ -89,6 +89,8 @@ def _connect(target: Target, timeout: float | None, peer: str) -> socket.socket:
                 return sock
     except OSError as error:
         failed = error
+    except UnicodeError:  # of which a ValueError is made for what cannot be a host name
+        failed = OSError("that is no host name")
     if isinstance(failed, TimeoutError) and deadline is not None:
         raise AssociationTimeout(
             f"no connection in {timeout} s", stage="connect", peer=peer

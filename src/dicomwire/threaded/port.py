@@ -117,7 +117,9 @@ class ThreadedPort(Link):
             self._serving = serving
 
     def take(self, event: Event) -> None:
-        """Act on an event of the protocol."""
+        """Act on an event of the protocol, unless a handler ended the association over it."""
+        if self.ended.is_set():
+            return
         if isinstance(event, DataReceived):
             self._take_data(event)
         elif isinstance(event, CommandReceived):
@@ -136,16 +138,16 @@ class ThreadedPort(Link):
                     source=error.source,
                     reason=error.reason,
                     by_peer=False,
+                    stage=self.stage,
                     peer=self.peer,
                 )
             )
         elif isinstance(event, ConnectionClosed):
             if self._abort_wanted:
-                self._association.on_local_abort(LocalAbort("aborted by the program", self.peer))
+                self._association.on_local_abort(self._aborted_here())
             else:
-                self._association.on_lost(
-                    ConnectionLost("the peer closed the connection", stage="data", peer=self.peer)
-                )
+                text = "the peer closed the connection"
+                self._association.on_lost(ConnectionLost(text, stage=self.stage, peer=self.peer))
 
     def _take_command(self, event: CommandReceived) -> None:
         message = event.message
@@ -232,8 +234,8 @@ class ThreadedPort(Link):
 
     async def send(self, context_id: int, message: Message, source: Source | None = None) -> None:
         """Send `message` and its dataset."""
-        if self.is_over:
-            raise self._ended_failure()
+        self.check()
+        self.flush()  # the answer to the association request, while its handlers are told
         if self.handlers.bound(EVT_DIMSE_SENT):
             self._notify_message(EVT_DIMSE_SENT, context_id, message)
         if message.is_request and message.MessageID is not None:
@@ -313,7 +315,9 @@ class ThreadedPort(Link):
 
     async def intervene(self, event: InterventionEvent, attrs: dict[str, Any]) -> Any:
         """Call the handler bound to `event`."""
-        return self.handlers.intervene(self._association, event, attrs)
+        answer = self.handlers.intervene(self._association, event, attrs)
+        self.check()
+        return answer
 
     def bound(self, event: EventType) -> bool:
         """Return whether a handler is bound to `event`."""

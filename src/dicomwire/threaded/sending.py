@@ -55,6 +55,8 @@ class Sending(Lifecycle):
             raise LocalProtocolError(
                 "the association is not established" + (f": {self.failure}" if self.failure else "")
             )
+        if self._port.is_reporting:
+            raise LocalProtocolError("a handler of what passes on the wire cannot send anything")
 
     def _choose(self, abstract_syntax: str, transfer_syntax: str) -> PresentationContext:
         """Return the context for an object; remembered, since thousands are alike."""

@@ -24,7 +24,8 @@ from socket import (
 )
 from typing import TYPE_CHECKING, Any
 
-from dicomwire.events import EVT_CONN_OPEN, Binding, EventType, Handlers
+from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionLost
+from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Binding, EventType, Handlers
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.limits import MIB
@@ -191,7 +192,7 @@ class AssociationServer:
         try:
             newcomer = Newcomer(self, sock, address, settings)
         except OSError as error:  # reset already
-            LOGGER.info("A connection from %s is closed: %s", peer_name(address), error)
+            LOGGER.info("A connection from %s is closed: %s", peer_name(address), error.strerror)
             sock.close()
             return
         own = self._of_address.get(newcomer.host)
@@ -204,7 +205,7 @@ class AssociationServer:
         with self._lock:
             self._connections += 1
         self.handlers.arm()
-        if self.handlers.bound(EVT_CONN_OPEN):
+        if self.handlers.bound(EVT_CONN_OPEN) or self.handlers.bound(EVT_CONN_CLOSE):
             # The handler is told at once, and not when the peer has something to say.
             self._submit(newcomer.announce)
         else:
@@ -336,6 +337,7 @@ class Newcomer(Guest):
         self._shaking_hands = server.ssl_context is not None
         sock.setblocking(False)
         if server.ssl_context is not None:
+            sock.getpeername()  # fails where it was reset, while it can still be closed
             sock = server.ssl_context.wrap_socket(
                 sock, server_side=True, do_handshake_on_connect=False
             )
@@ -376,9 +378,15 @@ class Newcomer(Guest):
                 self._server.greet(self)
 
     def on_deadline(self) -> None:
-        self.drop("no TLS handshake" if self._shaking_hands else "no association request")
+        reason = "no TLS handshake" if self._shaking_hands else "no association request"
+        self.drop(f"{reason} in time", kind=AssociationTimeout)
 
-    def drop(self, reason: str, level: int = logging.INFO) -> None:
+    def drop(
+        self,
+        reason: str,
+        level: int = logging.INFO,
+        kind: type[AssociationFailure] = ConnectionLost,
+    ) -> None:
         """Close the connection without a word (AA-2), and say in the log why."""
         if not self._server.departed(self):
             return
@@ -386,7 +394,9 @@ class Newcomer(Guest):
         lobby().leave(self)
         association = self.association
         if association is not None:
-            workers.submit(association.abandon)
+            stage = "tls" if self._shaking_hands else "associate"
+            failure = kind(reason, stage=stage, peer=self.peer)
+            workers.submit(partial(association.abandon, failure))
             return
         self.socket.close()
         self._server.connection_closed()

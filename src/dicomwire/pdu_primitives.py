@@ -1,0 +1,50 @@
+"""The items of extended negotiation, which programs make, and the PDUs, which events show them.
+
+A PDU is the service primitive too: there is one class for both. Nothing is made here.
+"""
+
+from __future__ import annotations
+
+from dicomwire.protocol.items import (
+    DEFAULT_MAX_LENGTH,
+    AsynchronousOperationsWindowNegotiation,
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+    MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
+    SOPClassCommonExtendedNegotiation,
+    SOPClassExtendedNegotiation,
+    UserIdentityNegotiation,
+    UserItem,
+)
+from dicomwire.protocol.pdu import (
+    PDU,
+    Abort,
+    AssociateAC,
+    AssociateRJ,
+    AssociateRQ,
+    PDataTF,
+    ReleaseRP,
+    ReleaseRQ,
+)
+
+__all__ = [
+    "DEFAULT_MAX_LENGTH",
+    "PDU",
+    "Abort",
+    "AssociateAC",
+    "AssociateRJ",
+    "AssociateRQ",
+    "AsynchronousOperationsWindowNegotiation",
+    "ImplementationClassUIDNotification",
+    "ImplementationVersionNameNotification",
+    "MaximumLengthNotification",
+    "PDataTF",
+    "ReleaseRP",
+    "ReleaseRQ",
+    "SCP_SCU_RoleSelectionNegotiation",
+    "SOPClassCommonExtendedNegotiation",
+    "SOPClassExtendedNegotiation",
+    "UserIdentityNegotiation",
+    "UserItem",
+]

@@ -1,0 +1,501 @@
+"""Connections that ask for nothing, or take their time, or are far too many."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import select
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hostile import (
+    ASSOCIATE_RQ,
+    HOST,
+    QUICK,
+    Attacker,
+    TLSArguments,
+    Victim,
+    besieged,
+    eventually,
+    pdu,
+    requestor,
+)
+
+from dicomwire import AE, evt
+from dicomwire.sop_class import Verification
+from dicomwire.threaded import server as server_module
+from dicomwire.threaded.lobby import Guest, lobby
+
+ARTIM = 3
+MANY = 10_000
+
+
+class Remote:
+    """A server in a process of its own, and what it costs."""
+
+    def __init__(self, log: Path, files: int = 0, **settings: object) -> None:
+        self._log = log
+        with log.open("wb") as stderr:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    str(Path(__file__).with_name("besieged_server.py")),
+                    str(files),
+                    repr(settings),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+            )
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
+
+    def __enter__(self) -> Remote:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate("\n", timeout=20)
+        assert self._process.returncode == 0
+        assert "Traceback" not in self.log
+
+    def command(self, word: str) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{word}\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == "done\n"
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def memory(self) -> int:
+        """Resident memory in bytes."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+    @property
+    def files(self) -> int:
+        return len(os.listdir(f"/proc/{self._process.pid}/fd"))
+
+    @property
+    def threads(self) -> int:
+        return len(os.listdir(f"/proc/{self._process.pid}/task"))
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of processor time used."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Remote]]:
+    with contextlib.ExitStack() as stack:
+        yield lambda **options: stack.enter_context(Remote(tmp_path / "server.log", **options))
+
+
+@pytest.fixture
+def many_files() -> Iterator[int]:
+    """Let this process open as many files as the system allows; how many is the value."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def echo_time(port: int) -> float:
+    """How long a client takes that associates, echoes and releases."""
+    began = time.monotonic()
+    ae = AE(settings=QUICK)
+    ae.add_requested_context(Verification)
+    with ae.associate(HOST, port) as assoc:
+        assert assoc.is_established, assoc.failure
+        assert assoc.send_c_echo().Status == 0
+    return time.monotonic() - began
+
+
+class Crowd:
+    """Connections that are silent, or send a little now and then, until the server drops them."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self.lifetimes: list[float] = []
+        self._poll = select.epoll()
+        self._open: dict[int, tuple[socket.socket, float]] = {}
+        for number in range(count):
+            sock = socket.create_connection((HOST, port), timeout=10)
+            if number % 3:
+                sock.send(ASSOCIATE_RQ[:1])
+            self._open[sock.fileno()] = sock, time.monotonic()
+            self._poll.register(sock, select.EPOLLIN)
+            if number % 100 == 0:
+                self.watch(0)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def drip(self) -> None:
+        """Send one more byte on one of three of them."""
+        for sock, _ in list(self._open.values())[::3]:
+            with contextlib.suppress(OSError):
+                sock.send(b"\0")
+
+    def watch(self, seconds: float) -> None:
+        """Note which are dropped within the next `seconds`."""
+        for number, _ in self._poll.poll(seconds):
+            sock, since = self._open.pop(number)
+            self.lifetimes.append(time.monotonic() - since)
+            self._poll.unregister(number)
+            sock.close()
+
+    def close(self) -> None:
+        for sock, _ in self._open.values():
+            sock.close()
+        self._poll.close()
+
+
+def test_ten_thousand_connections_that_are_silent_or_drip(
+    serve: Callable[..., Remote], many_files: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They cost a socket each until ARTIM, which no dripping puts off, and keep nobody out."""
+    count = min(MANY, many_files - 500)
+    if count < MANY:
+        with capsys.disabled():
+            print(f"\n{count} connections instead of {MANY}: no more files may be opened")
+    remote = serve(acse_timeout=ARTIM)
+    echo_time(remote.port)
+    files, threads, memory = remote.files, remote.threads, remote.memory
+    grown = []
+    for _ in range(2):  # the second time shows what is lost, and not only kept for reuse
+        crowd = Crowd(remote.port, count)
+        times = []
+        highest = remote.memory
+        assert remote.threads <= threads + 4
+        deadline = time.monotonic() + ARTIM + 1
+        drip_at = 0.0
+        while len(crowd) and time.monotonic() < deadline:
+            times.append(echo_time(remote.port))
+            highest = max(highest, remote.memory)
+            if time.monotonic() > drip_at:
+                crowd.drip()
+                drip_at = time.monotonic() + 1
+            crowd.watch(0.05)
+        left = len(crowd)
+        crowd.close()
+        assert not left, f"{left} connections are open {ARTIM + 1} s after the last was made"
+        assert len(crowd.lifetimes) == count
+        assert max(crowd.lifetimes) < ARTIM + 1
+        assert max(times) < 1, times
+        assert eventually(lambda: remote.files <= files)
+        assert highest - memory < 100 << 20
+        grown.append(remote.memory - memory)
+        with capsys.disabled():
+            print(
+                f"\n{count} connections: lived up to {max(crowd.lifetimes):.2f} s; "
+                f"{(highest - memory) >> 20} MiB at most, {grown[-1] >> 20} MiB after; "
+                f"{len(times)} echoes meanwhile, {max(times):.3f} s at most"
+            )
+    assert grown[1] - grown[0] < 5 << 20
+    assert remote.threads <= threads + 1
+    others = [
+        line
+        for line in remote.log.splitlines()
+        if not line.endswith(("no association request", "Association Released"))
+        and "Accepting Association" not in line
+    ]
+    assert not others
+    assert remote.log.count("no association request") == 2 * count
+
+
+def test_many_connections_that_come_and_go(serve: Callable[..., Remote]) -> None:
+    """Nothing is left of what was never said, not even until its deadline would have been."""
+    remote = serve(acse_timeout=60, tls_timeout=60)
+    half = pdu(1, ASSOCIATE_RQ[6:] + bytes(100_000), 200_000)
+
+    def attack(count: int) -> None:
+        for number in range(count):
+            with Attacker(remote.port) as attacker:
+                if number % 4:
+                    attacker.send(half if number % 4 == 1 else ASSOCIATE_RQ[: number % 90])
+                if number % 2:
+                    attacker.reset()
+
+    attack(500)
+    assert eventually(lambda: remote.log.count("is closed") == 500)
+    files, memory = remote.files, remote.memory
+    attack(2000)
+    assert eventually(lambda: remote.log.count("is closed") == 2500)
+    assert echo_time(remote.port) < 1
+    assert eventually(lambda: remote.files <= files)
+    assert remote.memory - memory < 4 << 20
+
+
+# --- Room for how many ------------------------------------------------------------------------
+
+
+def test_when_there_is_no_room_the_connection_longest_there_goes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with besieged(caplog, settings=replace(QUICK, maximum_connections=20)) as victim:
+        with victim.attacked(lines=50), contextlib.ExitStack() as stack:
+            silent = [stack.enter_context(victim.attacker()) for _ in range(50)]
+            assert silent[0].rest() == silent[29].rest() == b""
+            victim.good_client()
+            assert silent[30].rest() == b""
+            assert not select.select([each.socket for each in silent[31:]], [], [], 0)[0]
+
+
+def test_when_all_room_is_taken_by_associations_others_are_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with besieged(caplog, settings=replace(QUICK, maximum_connections=3)) as victim:
+        with victim.attacked(), contextlib.ExitStack() as stack:
+            taken = [stack.enter_context(victim.attacker()).associate() for _ in range(3)]
+            with victim.attacker() as attacker:
+                assert attacker.rest() == b""
+            for each in taken:
+                each.send(pdu(5, bytes(4)))
+                assert each.rest() == pdu(6, bytes(4))
+
+
+def test_the_connections_of_one_address_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    def attacker(victim: Victim, source: str) -> Attacker:
+        made = Attacker.__new__(Attacker)
+        made.socket = socket.create_connection((HOST, victim.port), 10, (source, 0))
+        return made
+
+    with besieged(caplog, settings=replace(QUICK, connections_per_address=5)) as victim:
+        with victim.attacked(lines=20), contextlib.ExitStack() as stack:
+            quiet = stack.enter_context(attacker(victim, "127.0.0.3"))
+            flood = [stack.enter_context(attacker(victim, "127.0.0.2")) for _ in range(19)]
+            assert flood[0].rest() == flood[13].rest() == b""
+            assert not select.select([quiet.socket, *(f.socket for f in flood[14:])], [], [], 0)[0]
+            victim.good_client()
+            assert not select.select([quiet.socket], [], [], 0)[0]
+
+
+def test_the_memory_of_incomplete_requests_is_bounded(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The longest of them pays for it, not the next one to come."""
+    monkeypatch.setattr(server_module, "PENDING_BYTES", 4 << 20)
+    part = pdu(1, ASSOCIATE_RQ[6:] + bytes(900_000), 1_000_000)
+    with besieged(caplog) as victim:
+        with victim.attacked(lines=20, peak=6 << 20), contextlib.ExitStack() as stack:
+            attackers = [stack.enter_context(victim.attacker()) for _ in range(20)]
+            for each in attackers:
+                each.send(part)
+                victim.good_client()
+            assert "too much memory" in victim.told()[0]
+            assert len(victim.told()) >= 15
+
+
+# --- File descriptors ---------------------------------------------------------------------------
+
+
+def test_connections_do_not_take_the_last_file_descriptors(serve: Callable[..., Remote]) -> None:
+    remote = serve(files=256, acse_timeout=10)
+    with contextlib.ExitStack() as stack:
+        for _ in range(300):
+            stack.enter_context(Attacker(remote.port))
+        assert echo_time(remote.port) < 1
+        assert remote.files <= 256 - 100
+    assert "No file descriptors" not in remote.log
+
+
+def test_a_server_without_file_descriptors_waits_for_some(serve: Callable[..., Remote]) -> None:
+    remote = serve(files=256, acse_timeout=10)
+    echo_time(remote.port)
+    with Attacker(remote.port) as silent:
+        remote.command("hog")
+        before = remote.cpu
+        with Attacker(remote.port) as unlucky:
+            assert silent.rest() == b""  # it makes room for another
+            assert eventually(lambda: remote.log.count("No file descriptors") >= 2)
+            assert remote.cpu - before < 0.3
+            assert "to make room for others" in remote.log
+            unlucky.send(b"?")
+        remote.command("free")
+        assert eventually(lambda: echo_time(remote.port) < 1)
+
+
+# --- The moment of accepting ----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def lobby_busy() -> Iterator[None]:
+    """Keep the lobby's thread, so that what connects meanwhile is found all at once."""
+
+    class Blocker(Guest):
+        def __init__(self) -> None:
+            self.sockets = socket.socketpair()
+            self.reached, self.go_on = threading.Event(), threading.Event()
+
+        def fileno(self) -> int:
+            return self.sockets[0].fileno()
+
+        def on_ready(self) -> None:
+            self.reached.set()
+            self.go_on.wait(10)
+            lobby().leave(self)
+
+        def on_deadline(self) -> None:
+            raise AssertionError
+
+    blocker = Blocker()
+    lobby().enter(blocker, None)
+    blocker.sockets[1].send(b"x")
+    assert blocker.reached.wait(10)
+    try:
+        yield
+    finally:
+        blocker.go_on.set()
+        eventually(lambda: not blocker._inside)
+        for sock in blocker.sockets:
+            sock.close()
+
+
+@pytest.mark.parametrize("data", [b"", b"\x16\x03\x01", ASSOCIATE_RQ], ids=["", "tls", "request"])
+@pytest.mark.parametrize("kind", ["plain", "tls", "announced"])
+def test_a_connection_that_is_reset_before_it_is_accepted(
+    caplog: pytest.LogCaptureFixture, certificate: ssl.SSLContext, kind: str, data: bytes
+) -> None:
+    handlers = [(evt.EVT_CONN_OPEN, lambda event: None)] if kind == "announced" else []
+    tls = {"ssl_context": certificate, "tls_args": trusting()} if kind == "tls" else {}
+    with besieged(caplog, handlers, **tls) as victim:
+        with victim.attacked(lines=None), lobby_busy():
+            for _ in range(20):
+                with victim.attacker() as attacker:
+                    attacker.send(data).reset()
+
+
+def test_a_handler_of_new_connections_does_not_take_a_thread_for_each(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    threads = []
+
+    def on_open(event: evt.Event) -> None:
+        threads.append(threading.active_count())
+
+    with besieged(caplog, [(evt.EVT_CONN_OPEN, on_open)]) as victim:
+        with victim.attacked(lines=500, peak=8 << 20), contextlib.ExitStack() as stack:
+            for _ in range(500):
+                stack.enter_context(victim.attacker())
+            assert eventually(lambda: len(threads) == 501)
+        assert max(threads) < 50
+
+
+# --- TLS ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    """A server's TLS context, with a certificate for nobody."""
+    if shutil.which("openssl") is None:
+        pytest.skip("a certificate takes the openssl command")
+    folder = tmp_path_factory.mktemp("tls")
+    key, chain = folder / "key.pem", folder / "chain.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-subj", "/CN=test", "-days", "2", "-keyout", key, "-out", chain),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain, key)
+    return context
+
+
+def trusting() -> TLSArguments:
+    """What a client needs for whom any certificate will do."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context, None
+
+
+@pytest.fixture
+def tls_victim(caplog: pytest.LogCaptureFixture, certificate: ssl.SSLContext) -> Iterator[Victim]:
+    with besieged(caplog, ssl_context=certificate, tls_args=trusting()) as victim:
+        yield victim
+
+
+def test_silent_tls_clients_do_not_delay_others(tls_victim: Victim) -> None:
+    with tls_victim.attacked(lines=60), contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(tls_victim.attacker()) for _ in range(60)]
+        for number, each in enumerate(silent):
+            each.send(b"\x16\x03\x01\x02\x00"[: number % 6])
+        began = time.monotonic()
+        for _ in range(5):
+            tls_victim.good_client()
+        while time.monotonic() - began < QUICK.tls_timeout / 2:  # it is absolute
+            for each in silent[1::6]:
+                each.send(b"\x16\x03\x01\x02\x00"[:1])
+            select.select([], [], [], 0.1)
+        for each in silent:
+            each.rest()
+        assert time.monotonic() - began < QUICK.tls_timeout + 1
+
+
+def test_a_silent_client_after_the_handshake(tls_victim: Victim) -> None:
+    with tls_victim.attacked(), tls_victim.attacker() as attacker:
+        attacker.socket = trusting()[0].wrap_socket(attacker.socket)
+        began = time.monotonic()
+        attacker.send(ASSOCIATE_RQ[:20])
+        with contextlib.suppress(ssl.SSLError):
+            attacker.rest()
+        assert time.monotonic() - began < QUICK.acse_timeout + 1
+
+
+TLS_NOISE = {
+    "dicom": ASSOCIATE_RQ,
+    "http": b"GET / HTTP/1.1\r\n\r\n",
+    "record of 64 KiB": b"\x16\x03\x01\xff\xff" + bytes(70000),
+    "alert": b"\x15\x03\x01\x00\x02\x02\x28",
+    "hello cut short": b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00",
+    "application data": b"\x17\x03\x03\x00\x10" + bytes(16),
+}
+
+
+@pytest.mark.parametrize("data", TLS_NOISE.values(), ids=TLS_NOISE.keys())
+def test_what_is_no_tls(tls_victim: Victim, data: bytes) -> None:
+    with tls_victim.attacked(), tls_victim.attacker() as attacker:
+        attacker.send(data).rest()
+    assert not tls_victim.told()
+
+
+def test_a_client_that_vanishes_in_the_handshake(tls_victim: Victim) -> None:
+    hello = ssl.MemoryBIO()
+    client = trusting()[0].wrap_bio(ssl.MemoryBIO(), hello)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    data = hello.read()
+    for end in (0, 1, 5, 6, 100, len(data)):
+        with tls_victim.attacked(), tls_victim.attacker() as attacker:
+            attacker.send(data[:end])
+            attacker.reset() if end % 2 else attacker.socket.close()
+
+
+def test_a_requestor_gives_a_silent_tls_server_up() -> None:
+    with socket.create_server((HOST, 0)) as silent:
+        began = time.monotonic()
+        settings = replace(QUICK, tls_timeout=0.3)
+        assoc = requestor(silent.getsockname()[1], settings, tls_args=trusting())
+        assert time.monotonic() - began < 1
+    assert assoc.is_aborted
+    assert assoc.failure is not None
+    assert assoc.failure.stage == "tls"

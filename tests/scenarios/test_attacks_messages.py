@@ -1,0 +1,628 @@
+"""What a peer may send over an established association that is no message, or an evil one."""
+
+from __future__ import annotations
+
+import logging
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile import (
+    ASSOCIATE_RQ,
+    COMMAND,
+    DATASET,
+    ECHO,
+    LAST,
+    LENGTHS,
+    QUICK,
+    RELEASE_RQ,
+    VERIFICATION,
+    Attacker,
+    Victim,
+    besieged,
+    command_set,
+    data_pdu,
+    element,
+    item,
+    pdu,
+    pdv,
+    store,
+    store_command,
+    us,
+)
+from pydicom.dataset import Dataset
+
+from dicomwire import Settings, build_context, evt
+from dicomwire.protocol.command import CARRIED, ELEMENTS, Command
+from dicomwire.protocol.limits import Limits
+from dicomwire.sop_class import (
+    CTImageStorage,
+    ModalityPerformedProcedureStep,
+    PatientRootQueryRetrieveInformationModelFind,
+    PatientRootQueryRetrieveInformationModelGet,
+    PatientRootQueryRetrieveInformationModelMove,
+    Printer,
+    StorageCommitmentPushModel,
+)
+
+RELEASED = pdu(6, bytes(4))
+
+
+def is_abort(answer: bytes) -> bool:
+    """Whether `answer` is one A-ABORT, of either source."""
+    return len(answer) == 10 and answer[:8] == b"\7\0\0\0\0\4\0\0"
+
+
+@pytest.fixture
+def victim(caplog: pytest.LogCaptureFixture) -> Iterator[Victim]:
+    with besieged(caplog) as victim:
+        yield victim
+
+
+@pytest.fixture(params=[logging.INFO, logging.DEBUG], ids=["info", "debug"])
+def watched(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[Victim]:
+    """A victim, and the same with all of its PDUs observed, which takes other ways."""
+    with besieged(caplog, level=request.param) as victim:
+        yield victim
+
+
+# --- PDUs and presentation data values ----------------------------------------------------------
+
+COMMAND_PDV = pdv(1, COMMAND | LAST, ECHO[12:])
+OUT_OF_PLACE = {
+    "request": ASSOCIATE_RQ,
+    "answer": pdu(2, ASSOCIATE_RQ[6:]),
+    "rejection": pdu(3, bytes(4)),
+    "release answer": RELEASED,
+    "unknown pdu": pdu(0x2A, b"what?"),
+    "unknown pdu of 4 GiB": pdu(0, b"", 2**32 - 1),
+    "release of 4 GiB": pdu(5, b"", 2**32 - 1),
+    "release of no bytes": pdu(5, b""),
+    "release of five bytes": pdu(5, bytes(5)),
+    "http": b"GET / HTTP/1.1\r\nHost: archive\r\n\r\n",
+    "empty p-data": pdu(4, b""),
+    "p-data of five bytes": pdu(4, bytes(5)),
+    "unknown context": data_pdu(pdv(5, COMMAND | LAST, ECHO[12:])),
+    "context 0": data_pdu(pdv(0, COMMAND | LAST, ECHO[12:])),
+    "dataset before its command": data_pdu(pdv(3, LAST, DATASET)),
+    "dataset before its command, not ended": data_pdu(pdv(3, 0, DATASET)),
+    "dataset after a message without one": ECHO + data_pdu(pdv(1, LAST, DATASET)),
+    "dataset on another context": store()[: -len(DATASET) - 2] + bytes((1, LAST)) + DATASET,
+    "command on two contexts": data_pdu(
+        pdv(1, COMMAND, ECHO[12:20]), pdv(3, COMMAND | LAST, ECHO[20:])
+    ),
+    "command inside a dataset": store()[:-1] + b"\0" + ECHO,
+    "command instead of a dataset": data_pdu(pdv(3, COMMAND | LAST, store_command())) + ECHO,
+    "release inside a command": data_pdu(pdv(1, COMMAND, ECHO[12:20])) + RELEASE_RQ,
+    "release before the dataset": data_pdu(pdv(3, COMMAND | LAST, store_command())) + RELEASE_RQ,
+    "zero-length command": data_pdu(pdv(1, COMMAND | LAST, b"")),
+    "command of zeros": data_pdu(pdv(1, COMMAND | LAST, bytes(100))),
+    "command of noise": data_pdu(pdv(1, COMMAND | LAST, b"\xa5" * 101)),
+}
+
+
+@pytest.mark.parametrize("data", OUT_OF_PLACE.values(), ids=OUT_OF_PLACE.keys())
+def test_what_is_out_of_place_is_answered_with_an_abort(watched: Victim, data: bytes) -> None:
+    with watched.attacked(), watched.attacker() as attacker:
+        assert is_abort(attacker.associate().send(data).rest()[-10:])
+
+
+def test_data_after_release(watched: Victim) -> None:
+    """It comes too late to matter, and is not served."""
+    with watched.attacked(lines=0), watched.attacker() as attacker:
+        attacker.associate().send(RELEASE_RQ + store() + ECHO)
+        assert attacker.rest().startswith(RELEASED)
+    assert not watched.stored
+
+
+def test_an_abort_ends_it(watched: Victim) -> None:
+    with watched.attacked(), watched.attacker() as attacker:
+        assert attacker.associate().send(pdu(7, bytes(4)) + store()).rest() == b""
+    assert not watched.stored
+
+
+@pytest.mark.parametrize("length", [*LENGTHS, len(ECHO) - 7, len(ECHO) - 5])
+def test_the_length_of_a_data_pdu(watched: Victim, length: int) -> None:
+    """One that is too long for what follows is one that the rest has yet to come of."""
+    with watched.attacked(), watched.attacker() as attacker:
+        attacker.associate().send(ECHO[:2] + struct.pack(">I", length) + ECHO[6:])
+        if length > len(ECHO):
+            attacker.send(ECHO * 3)  # taken for presentation data values: noise
+        assert is_abort(attacker.rest()[-10:])
+
+
+@pytest.mark.parametrize("length", [*LENGTHS, len(ECHO) - 11, len(ECHO) - 9])
+def test_the_length_of_a_presentation_data_value(watched: Victim, length: int) -> None:
+    with watched.attacked(), watched.attacker() as attacker:
+        attacker.associate().send(ECHO[:6] + struct.pack(">I", length) + ECHO[10:])
+        assert is_abort(attacker.rest())
+
+
+@pytest.mark.parametrize("length", [2**31, 2**32 - 1])
+def test_a_data_pdu_and_value_that_agree_on_gigabytes(watched: Victim, length: int) -> None:
+    """Of a command it is noticed when it has become too long, of a dataset it may be true."""
+    with watched.attacked(), watched.attacker() as attacker:
+        head = struct.pack(">BxIIBB", 4, length, length - 4, 1, COMMAND)
+        attacker.associate().send(head + bytes(300_000))
+        assert is_abort(attacker.rest())
+    with watched.attacked(), watched.attacker() as attacker:
+        command = data_pdu(pdv(3, COMMAND | LAST, store_command()))
+        head = struct.pack(">BxIIBB", 4, length, length - 4, 3, LAST)
+        attacker.associate().send(command + head + bytes(300_000))
+        attacker.reset()
+    assert not watched.stored
+
+
+def test_zero_length_values_between_others(watched: Victim) -> None:
+    """They say nothing, and are passed over."""
+    empty_command, empty_data = pdv(3, COMMAND, b""), pdv(3, 0, b"")
+    command = store_command()
+    with watched.attacked(lines=0), watched.attacker() as attacker:
+        attacker.associate().send(
+            data_pdu(*[empty_command] * 1000, pdv(3, COMMAND, command[:30]), empty_command),
+            data_pdu(pdv(3, COMMAND, command[30:]), pdv(3, COMMAND | LAST, b"")),
+            data_pdu(*[empty_data] * 1000, pdv(3, 0, DATASET)),
+            data_pdu(pdv(3, LAST, b"")),
+            RELEASE_RQ,
+        )
+        assert attacker.rest().endswith(RELEASED)
+    assert watched.stored == ["1.2.3.4.5"]
+
+
+def test_a_message_of_single_bytes_in_single_values(watched: Victim) -> None:
+    with watched.attacked(lines=0), watched.attacker() as attacker:
+        command = [pdv(3, COMMAND, bytes((each,))) for each in store_command()]
+        dataset = [pdv(3, 0, bytes((each,))) for each in DATASET]
+        attacker.associate().send(data_pdu(*command, pdv(3, COMMAND | LAST, b"")))
+        attacker.send(data_pdu(*dataset, pdv(3, LAST, b"")), RELEASE_RQ)
+        assert attacker.rest().endswith(RELEASED)
+    assert watched.stored == ["1.2.3.4.5"]
+
+
+# --- What never ends ------------------------------------------------------------------------------
+
+
+def pour(attacker: Attacker, data: bytes, limit: int) -> int:
+    """Send `data` again and again until the server has enough of it; return how much it was."""
+    sent = 0
+    try:
+        while sent < limit:
+            attacker.socket.sendall(data)
+            sent += len(data)
+    except ConnectionError:
+        pass
+    return sent
+
+
+@pytest.mark.parametrize("size", [2, 1000, 16000])
+def test_a_command_set_without_end(watched: Victim, size: int) -> None:
+    piece = data_pdu(*[pdv(1, COMMAND, b"\0" * size)] * max(1, 16000 // size))
+    with watched.attacked(), watched.attacker() as attacker:
+        attacker.associate()
+        assert pour(attacker, piece, 64 << 20) < 64 << 20
+        assert is_abort(attacker.rest()) or True  # it may be lost to the data that still come
+
+
+def test_a_command_set_of_one_endless_value(watched: Victim) -> None:
+    with watched.attacked(), watched.attacker() as attacker:
+        attacker.associate().send(struct.pack(">BxIIBB", 4, 2**32 - 1, 2**32 - 5, 1, COMMAND))
+        assert pour(attacker, bytes(100_000), 64 << 20) < 64 << 20
+
+
+def query(victim_settings: Settings) -> bytes:
+    raise NotImplementedError
+
+
+LIMITED = Settings(
+    acse_timeout=2.0,
+    network_timeout=5.0,
+    close_timeout=0.5,
+    limits=Limits(identifier=1 << 20),
+    spool_threshold=1 << 18,
+    store_ceiling=2 << 20,
+)
+
+
+def test_an_identifier_without_end(caplog: pytest.LogCaptureFixture) -> None:
+    find = command_set(
+        element(0x0002, VERIFICATION + b"\0"),
+        us(0x0100, Command.C_FIND_RQ),
+        us(0x0110, 1),
+        us(0x0700, 0),
+        us(0x0800, 1),
+    )
+    with besieged(caplog, settings=LIMITED) as victim:
+        for size in (1, 16000):  # of many small pieces no more is kept than of large ones
+            piece = data_pdu(*[pdv(1, 0, b"x" * size)] * max(1, 16000 // size))
+            with victim.attacked(peak=6 << 20), victim.attacker() as attacker:
+                attacker.associate().send(data_pdu(pdv(1, COMMAND | LAST, find)))
+                assert pour(attacker, piece, 64 << 20) < 64 << 20
+
+
+def test_a_dataset_above_the_ceiling(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """It is refused with 0xA700, and nothing of it stays on the disk."""
+    for receive_to in (None, tmp_path):
+        with besieged(caplog, settings=LIMITED, receive_to=receive_to) as victim:
+            piece = data_pdu(pdv(3, 0, bytes(16000)))
+            with victim.attacked(), victim.attacker() as attacker:
+                attacker.associate().send(data_pdu(pdv(3, COMMAND | LAST, store_command())))
+                assert pour(attacker, piece, 4 << 20) >= 4 << 20
+                attacker.send(data_pdu(pdv(3, LAST, b"")), RELEASE_RQ)
+                answer = attacker.rest()
+                assert us(0x0900, 0xA700) in answer
+                assert answer.endswith(RELEASED)
+        assert not list(tmp_path.iterdir())
+
+
+def test_many_small_pieces_take_no_more_memory_than_what_is_in_them(victim: Victim) -> None:
+    """Each byte alone in its value: seven bytes on the wire, and not fifty in memory."""
+    size = 1 << 20
+    piece = data_pdu(*[pdv(3, 0, b"x")] * 4096)
+    with victim.attacked(lines=0, peak=12 << 20), victim.attacker() as attacker:
+        attacker.associate().send(data_pdu(pdv(3, COMMAND | LAST, store_command())))
+        pour(attacker, piece, len(piece) * (size // 4096))
+        attacker.send(data_pdu(pdv(3, LAST, b"")), RELEASE_RQ)
+        assert attacker.rest().endswith(RELEASED)
+    assert victim.stored == ["1.2.3.4.5"]
+
+
+@pytest.mark.parametrize("sent", ["command", "half a command", "half a dataset", "half a header"])
+@pytest.mark.parametrize("drips", [False, True], ids=["stalls", "drips"])
+def test_a_message_that_is_never_finished(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, sent: str, drips: bool
+) -> None:
+    """The network timeout ends it; a byte now and then does not put that off."""
+    whole = store(dataset=bytes(1000))
+    command = len(data_pdu(pdv(3, COMMAND | LAST, store_command())))
+    end = {
+        "command": command,
+        "half a command": command // 2,
+        "half a dataset": command + 100,
+        "half a header": command + 3,
+    }[sent]
+    settings = Settings(network_timeout=0.4, close_timeout=0.5)
+    with besieged(caplog, settings=settings, receive_to=tmp_path) as victim:
+        with victim.attacked(), victim.attacker() as attacker:
+            attacker.associate().send(whole[:end])
+            began = time.monotonic()
+            attacker.socket.settimeout(0.1)
+            while time.monotonic() < began + 3:
+                try:
+                    answer = attacker.socket.recv(100)
+                    break
+                except TimeoutError:
+                    if drips:
+                        attacker.send(whole[end : end + 1])
+                        end += 1
+            else:
+                pytest.fail("the association is not ended")
+            assert is_abort(answer)
+            assert time.monotonic() - began < 1.5
+    assert not list(tmp_path.iterdir())
+
+
+# --- Command sets -----------------------------------------------------------------------------------
+
+GOOD = {"US": struct.pack("<H", 1), "UI": b"1.2.3\0", "AE": b"EVIL", "LO": b"none", "AT": bytes(4)}
+BAD = {
+    "empty": b"",
+    "one byte": b"\1",
+    "three bytes": b"\1\2\3",
+    "number": struct.pack("<H", 0xFFFF),
+    "text": b"some text here",
+    "many values": b"1.2\\3.4\\5.6\\",
+    "zeros": bytes(8),
+    "spaces": b"  ",
+    "path": b"../../x\0",
+    "controls": b"\x1b[2J\r\n I: forged",
+    "not ascii": b"\xff\xfe\xfd\xfc",
+    "ten thousand": b"1" * 10_000,
+    "ten thousand numbers": bytes(20_000),
+}
+SERVED = {
+    Command.C_STORE_RQ: CTImageStorage,
+    Command.C_FIND_RQ: PatientRootQueryRetrieveInformationModelFind,
+    Command.C_GET_RQ: PatientRootQueryRetrieveInformationModelGet,
+    Command.C_MOVE_RQ: PatientRootQueryRetrieveInformationModelMove,
+    Command.C_CANCEL_RQ: PatientRootQueryRetrieveInformationModelFind,
+    Command.N_CREATE_RQ: ModalityPerformedProcedureStep,
+    Command.N_SET_RQ: ModalityPerformedProcedureStep,
+    Command.N_GET_RQ: Printer,
+    Command.N_ACTION_RQ: StorageCommitmentPushModel,
+    Command.N_EVENT_REPORT_RQ: StorageCommitmentPushModel,
+    Command.N_DELETE_RQ: ModalityPerformedProcedureStep,
+}
+CONTEXTS = list(dict.fromkeys(SERVED.values()))
+
+
+def everything_requested() -> bytes:
+    """A request for the contexts 1, 3, 5... of `CONTEXTS`."""
+    contexts = [
+        item(
+            0x20,
+            bytes((2 * number + 1, 0, 0, 0))
+            + item(0x30, str(uid).encode())
+            + item(0x40, b"1.2.840.10008.1.2"),
+        )
+        for number, uid in enumerate(CONTEXTS)
+    ]
+    maximum = item(0x50, item(0x51, struct.pack(">I", 16382)))
+    return pdu(1, ASSOCIATE_RQ[6:99] + b"".join(contexts) + maximum)
+
+
+def message(command: Command, changes: dict[str, bytes | None]) -> bytes:
+    """A message with all of its elements, but for those that are changed or left out (None)."""
+    carried = CARRIED[command]
+    keywords = {"CommandField", "CommandDataSetType", *carried.required, *carried.optional}
+    values = {keyword: GOOD[ELEMENTS[keyword].vr] for keyword in keywords}
+    sop_class = str(SERVED.get(command, CTImageStorage))
+    for keyword in ("AffectedSOPClassUID", "RequestedSOPClassUID"):
+        if keyword in values:
+            values[keyword] = sop_class.encode() + b"\0" * (len(sop_class) % 2)
+    values["CommandField"] = struct.pack("<H", command)
+    changed = {**values, **changes}
+    elements = [
+        element(ELEMENTS[keyword].number, value)
+        for keyword, value in sorted(changed.items(), key=lambda each: ELEMENTS[each[0]].number)
+        if value is not None
+    ]
+    context_id = 2 * CONTEXTS.index(SERVED.get(command, CTImageStorage)) + 1
+    packed = data_pdu(pdv(context_id, COMMAND | LAST, command_set(*elements)))
+    return packed + data_pdu(pdv(context_id, LAST, DATASET))
+
+
+def answer_nothing(event: evt.Event) -> Any:
+    """A handler for whatever: it answers with success and without a dataset."""
+    kind = event.request.command
+    if kind in (Command.C_FIND_RQ, Command.C_GET_RQ, Command.C_MOVE_RQ):
+        return iter(())
+    return 0x0000 if kind in (Command.C_STORE_RQ, Command.N_DELETE_RQ) else (0x0000, Dataset())
+
+
+HANDLERS = [
+    (getattr(evt, f"EVT_{command.name.removesuffix('_RQ')}"), answer_nothing)
+    for command in SERVED
+    if command is not Command.C_CANCEL_RQ
+]
+
+
+def variations(command: Command) -> Iterator[tuple[str, dict[str, bytes | None]]]:
+    carried = CARRIED[command]
+    for keyword in ("CommandField", "CommandDataSetType", *carried.required, *carried.optional):
+        yield f"{keyword}: absent", {keyword: None}
+        for how, value in BAD.items():
+            yield f"{keyword}: {how}", {keyword: value}
+    yield "all absent", dict.fromkeys(ELEMENTS)
+    yield "all empty", dict.fromkeys(ELEMENTS, b"")
+    yield "all there are", {keyword: GOOD[each.vr] for keyword, each in ELEMENTS.items()}
+
+
+@pytest.mark.parametrize("command", Command, ids=lambda command: command.name)
+def test_elements_of_a_command_set_missing_empty_mistyped(
+    caplog: pytest.LogCaptureFixture, command: Command
+) -> None:
+    """Each is served, refused or ends the association, and the log has a line at most for it."""
+    contexts = [build_context(uid) for uid in CONTEXTS]
+    association = everything_requested()
+    with besieged(caplog, HANDLERS, contexts=[*contexts, build_context("1.2.840.10008.1.1")]) as v:
+        with v.attacked(lines=None):
+            for what, changes in variations(command):
+                before = len(v.told())
+                with v.attacker() as attacker:
+                    attacker.associate(association).send(message(command, changes), RELEASE_RQ)
+                    answer = attacker.rest()
+                assert answer.endswith(RELEASED) or is_abort(answer[-10:]), (what, answer)
+                assert len(v.told()) <= before + 2, (what, v.told())
+
+
+def test_a_command_set_with_thousands_of_elements_takes_little_time(victim: Victim) -> None:
+    commands = {
+        "unknown": command_set(*[element(0x5000 + n % 4096, b"") for n in range(30_000)]),
+        "repeated": command_set(*[us(0x0110, n % 65536) for n in range(25_000)]),
+        "tags": command_set(us(0x0100, Command.N_GET_RQ), element(0x1005, bytes(200_000))),
+    }
+    for command in commands.values():
+        pieces = [command[start : start + 16000] for start in range(0, len(command), 16000)]
+        values = [data_pdu(pdv(1, COMMAND, piece)) for piece in pieces]
+        with victim.attacked(peak=30 << 20), victim.attacker() as attacker:
+            began = time.process_time()
+            attacker.associate().send(*values, data_pdu(pdv(1, COMMAND | LAST, b"")))
+            assert is_abort(attacker.rest())
+            assert time.process_time() - began < 1
+
+
+# --- Names ------------------------------------------------------------------------------------------
+
+UIDS = {
+    "up": b"../../x",
+    "down": b"a/b/c",
+    "absolute": b"/tmp/evil",
+    "drive": b"c:evil",
+    "backslashes": b"..\\..\\x",
+    "dots": b"..",
+    "dot": b".",
+    "hidden": b".profile",
+    "dash": b"-rf",
+    "nul": b"1.2\0/../x",
+    "newline": b"1.2\nx",
+    "space": b"1.2 .3",
+    "device": b"NUL",
+    "percent": b"%2e%2e%2fx",
+    "not ascii": b"1.2.\xc3\xa9",
+    "ten thousand": b"1" * 10_000,
+    "65 characters": b"1." * 32 + b"1",
+}
+
+
+def tree(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("uid", UIDS.values(), ids=UIDS.keys())
+@pytest.mark.parametrize("naming", ["folder", "callable", "handler"])
+def test_a_uid_chooses_no_path(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, naming: str, uid: bytes
+) -> None:
+    root = tmp_path / "outer" / "inner"
+    root.mkdir(parents=True)
+    arguments: dict[str, Any] = {"receive_to": root}
+    if naming == "callable":
+        arguments = {"receive_to": lambda request: root / f"{request.AffectedSOPInstanceUID}.dcm"}
+    elif naming == "handler":
+        arguments = {
+            "handlers": [(evt.EVT_C_STORE, lambda event: 0xC123 if event.dataset_path else 0)]
+        }
+    with besieged(caplog, **arguments) as victim:
+        with victim.attacked(lines=None), victim.attacker() as attacker:
+            attacker.associate().send(store(uid), RELEASE_RQ)
+            answer = attacker.rest()
+            assert answer.endswith(RELEASED) or is_abort(answer[-10:])
+        assert len(victim.told()) <= 1
+    for path in tree(tmp_path / "outer"):
+        assert path == "inner" or (path.startswith("inner/") and path.endswith(".dcm")), path
+        assert "/" not in path.removeprefix("inner/")
+    assert all(path.name in ("outer",) for path in tmp_path.iterdir())
+    if naming == "folder":  # the name is made up
+        assert not any("x" in path or "evil" in path for path in tree(root))
+
+
+def test_a_naming_function_that_fails_is_no_more_than_a_failure(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    for name in ("..", "", "x\0y", "missing/x.dcm"):
+        with besieged(caplog, receive_to=lambda request, name=name: tmp_path / name) as victim:
+            with victim.attacked(lines=None), victim.attacker() as attacker:
+                attacker.associate().send(store(), RELEASE_RQ)
+                answer = attacker.rest()
+                assert answer.endswith(RELEASED)
+                assert us(0x0900, 0x0000) not in answer
+    assert not list(tmp_path.iterdir())
+
+
+# --- Datasets -----------------------------------------------------------------------------------------
+
+
+def nested(depth: int, explicit: bool = False, defined: bool = False) -> bytes:
+    """Sequences within sequences: Referenced Series Sequence, of undefined length or not."""
+    if defined:
+        data = b""
+        for _ in range(depth):
+            data = struct.pack("<HHI", 0xFFFE, 0xE000, len(data)) + data
+            data = struct.pack("<HHI", 0x0008, 0x1115, len(data)) + data
+        return data
+    vr = b"SQ\0\0" if explicit else b""
+    begin = struct.pack("<HH", 0x0008, 0x1115) + vr + b"\xff\xff\xff\xff"
+    begin += b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    end = b"\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0"
+    return begin * depth + end * depth
+
+
+def read_all(event: evt.Event) -> int:
+    """A handler that looks into every corner of the dataset."""
+
+    def visit(dataset: Dataset) -> None:
+        for each in dataset:
+            if each.VR == "SQ":
+                for item_dataset in each.value:
+                    visit(item_dataset)
+
+    visit(event.dataset)
+    return 0x0000
+
+
+@pytest.mark.parametrize("depth", [1, 64, 65, 250, 3000, 10**6])
+@pytest.mark.parametrize("form", ["implicit", "defined length"])
+def test_nested_sequences(caplog: pytest.LogCaptureFixture, depth: int, form: str) -> None:
+    """Up to 64 deep they are read; deeper ones get a failure, whatever the depth."""
+    if form == "defined length" and depth > 3000:
+        pytest.skip("made by nesting, it takes as long as it is deep and long")
+    data = nested(depth, defined=form == "defined length")
+    with besieged(caplog, [(evt.EVT_C_STORE, read_all)]) as victim:
+        with (
+            victim.attacked(lines=0 if depth <= 64 else 1, peak=4 * len(data) + (4 << 20)),
+            victim.attacker() as attacker,
+        ):
+            attacker.associate().send(data_pdu(pdv(3, COMMAND | LAST, store_command())))
+            for start in range(0, len(data), 1 << 14):
+                attacker.send(data_pdu(pdv(3, 0, data[start : start + (1 << 14)])))
+            attacker.send(data_pdu(pdv(3, LAST, b"")), RELEASE_RQ)
+            answer = attacker.rest()
+            assert us(0x0900, 0x0000 if depth <= 64 else 0xC211) in answer
+            assert answer.endswith(RELEASED)
+
+
+DAMAGED = {
+    "cut short": DATASET[:-1],
+    "one byte": b"\x10",
+    "length of 4 GiB": struct.pack("<HHI", 0x0010, 0x0010, 2**32 - 2) + b"DOE^JOHN",
+    "length above by one": struct.pack("<HHI", 0x0010, 0x0010, 9) + b"DOE^JOHN",
+    "undefined length without end": struct.pack("<HHI", 0x0008, 0x1115, 2**32 - 1),
+    "noise": b"\xa5" * 1001,
+    "another file format": b"%PDF-1.4 DOE^JOHN" * 100,
+    "delimiters": b"\xfe\xff\x0d\xe0\0\0\0\0" * 100,
+}
+
+
+@pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED.keys())
+def test_damaged_datasets(caplog: pytest.LogCaptureFixture, data: bytes) -> None:
+    with besieged(caplog, [(evt.EVT_C_STORE, read_all)]) as victim:
+        with victim.attacked(lines=None), victim.attacker() as attacker:
+            attacker.associate().send(store(dataset=data), RELEASE_RQ)
+            answer = attacker.rest()
+            assert us(0x0900, 0xC211) in answer
+            assert answer.endswith(RELEASED)
+        assert len(victim.told()) <= 1
+
+
+def test_a_deflate_bomb(caplog: pytest.LogCaptureFixture) -> None:
+    """A mebibyte on the wire that would be a gibibyte: a status, and little memory."""
+    deflater = zlib.compressobj(9, wbits=-15)
+    head = struct.pack("<HH2sxxI", 0x7FE0, 0x0010, b"OB", 1 << 30)
+    bomb = deflater.compress(head) + b"".join(
+        deflater.compress(bytes(1 << 22)) for _ in range(1 << 8)
+    )
+    bomb += deflater.flush()
+    deflated = b"1.2.840.10008.1.2.1.99"
+    request = ASSOCIATE_RQ.replace(
+        item(0x40, b"1.2.840.10008.1.2"), item(0x40, deflated), 2
+    )
+    grown = 2 * (len(deflated) - len(b"1.2.840.10008.1.2"))
+    contexts = request[99:]
+    contexts = contexts.replace(b"\x20\0\0\x2e", b"\x20\0\0\x33").replace(
+        b"\x20\0\0\x36", b"\x20\0\0\x3b"
+    )
+    request = pdu(1, request[6:99] + contexts)
+    assert len(request) == len(ASSOCIATE_RQ) + grown
+    with besieged(caplog, [(evt.EVT_C_STORE, read_all)], settings=QUICK) as victim:
+        with victim.attacked(peak=320 << 20), victim.attacker() as attacker:
+            attacker.associate(request)
+            attacker.send(data_pdu(pdv(3, COMMAND | LAST, store_command())))
+            for start in range(0, len(bomb), 1 << 14):
+                attacker.send(data_pdu(pdv(3, 0, bomb[start : start + (1 << 14)])))
+            attacker.send(data_pdu(pdv(3, LAST, b"")), RELEASE_RQ)
+            answer = attacker.rest()
+            assert us(0x0900, 0xC211) in answer
+            assert answer.endswith(RELEASED)
+
+
+# --- Services without a handler -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command", [each for each in SERVED if each != Command.C_CANCEL_RQ], ids=lambda each: each.name
+)
+def test_a_service_that_nobody_handles(
+    caplog: pytest.LogCaptureFixture, command: Command
+) -> None:
+    contexts = [build_context(uid) for uid in CONTEXTS]
+    with besieged(caplog, [], contexts=[*contexts, build_context("1.2.840.10008.1.1")]) as victim:
+        with victim.attacked(), victim.attacker() as attacker:
+            attacker.associate(everything_requested())
+            attacker.send(message(command, {}), RELEASE_RQ)
+            answer = attacker.rest()
+            assert answer.endswith(RELEASED), answer
+            assert us(0x0900, 0x0000) not in answer
