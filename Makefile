@@ -39,7 +39,7 @@ lint: $(VENV)/.with-lint ## style, types, the direction of imports, the generate
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tools/make_tables.py --check
 
 bench: $(VENV)/.with-core $(PEER) ## measure against the peers; BENCH='--quick --cells echo'

@@ -60,6 +60,11 @@ class ApplicationEntity:
         Limits, deadlines and switches for the associations and servers to come.
     """
 
+    association_class: type[Association] = Association
+    """What its associations are, for subclasses to extend."""
+    handlers_class: type[Handlers] = Handlers
+    """What holds the handlers of its associations and servers, for subclasses to extend."""
+
     def __init__(self, ae_title: str = DEFAULT_TITLE, settings: Settings = _DEFAULTS) -> None:
         self._title = set_title(ae_title, "ae_title")
         self._settings = settings
@@ -364,7 +369,9 @@ class ApplicationEntity:
         proposed = numbered(contexts if contexts is not None else self._requested)
         if not proposed:
             raise LocalProtocolError("there is no presentation context to request")
-        association = Association(self, MODE_REQUESTOR, handlers=self._handlers(evt_handlers))
+        association = self.association_class(
+            self, MODE_REQUESTOR, handlers=self._handlers(evt_handlers)
+        )
         requestor = association.requestor
         self._introduce(requestor, self._title)
         requestor.maximum_length = max_pdu if 0 <= max_pdu <= LONGEST else DEFAULT_MAX_LENGTH
@@ -405,7 +412,8 @@ class ApplicationEntity:
         end.implementation_version_name = self._version_name
 
     def _handlers(self, bindings: list[EventHandlerType] | None) -> Handlers:
-        return Handlers(bindings, DEFAULT_LOG_HANDLERS if self._settings.log_pdus else ())
+        log_handlers = DEFAULT_LOG_HANDLERS if self.settings.log_pdus else ()
+        return self.handlers_class(bindings, log_handlers)
 
     # -- servers ----------------------------------------------------------------------------------
 
@@ -428,7 +436,7 @@ class ApplicationEntity:
         """
         supported = contexts if contexts is not None else self._supported
         supported = merged([], check_contexts(supported))
-        if not supported and not self._settings.unrestricted_storage:
+        if not supported and not self.settings.unrestricted_storage:
             raise ValueError("there is no supported presentation context")
         for context in supported:
             if (context.scu_role is None) != (context.scp_role is None):
@@ -506,7 +514,7 @@ class ApplicationEntity:
 
     def new_acceptor(self, server: AssociationServer) -> Association:
         """Return an association for a connection that `server` took (for servers)."""
-        association = Association(
+        association = self.association_class(
             self, MODE_ACCEPTOR, handlers=server.handlers.copy(), server=server
         )
         self._introduce(association.acceptor, server.ae_title)

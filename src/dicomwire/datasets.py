@@ -10,7 +10,6 @@ import re
 import struct
 import zlib
 from functools import lru_cache
-from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -32,6 +31,7 @@ LOGGER = logging.getLogger("dicomwire")
 INFLATE_CEILING = 1024 * MIB
 """The most bytes that a deflated dataset may inflate to, unless the caller says otherwise."""
 
+_DEFLATED_PIECE = 16 * KIB
 _RATIO_CEILING = 200
 _RATIO_FREE = 128 * MIB
 """Small outputs may have any ratio: a blank segmentation is rightly deflated 1,000 : 1."""
@@ -49,8 +49,7 @@ class Viewable(Protocol):
 
 
 Encoded = bytes | bytearray | memoryview | BinaryIO | Viewable
-"""An encoded dataset: in memory (a BytesIO counts from its beginning, wherever its position is),
-or a file that is positioned where the dataset begins."""
+"""An encoded dataset: in memory, or a file that is positioned where the dataset begins."""
 
 
 # --- Transfer syntaxes ------------------------------------------------------------------------
@@ -181,23 +180,27 @@ def decode(
 def _view(data: Encoded) -> memoryview:
     if isinstance(data, bytes | bytearray | memoryview):
         return memoryview(data)
-    if isinstance(data, BytesIO):
-        return memoryview(data.getvalue())
     if hasattr(data, "view"):
         return data.view()
     return memoryview(data.read())
 
 
-def _inflate(view: memoryview, ceiling: int) -> bytes:
-    """Inflate a raw deflate stream (PS3.5 Section A.5), up to a ceiling that bombs do not pass."""
+def _inflate(view: memoryview, ceiling: int) -> bytearray:
+    """Inflate a raw deflate stream (PS3.5 Section A.5), up to a ceiling that bombs do not pass.
+
+    It goes by pieces: zlib needs twice the memory for one that it inflates at once.
+    """
     ceiling = min(ceiling, max(_RATIO_FREE, _RATIO_CEILING * len(view)))
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    data = bytearray()
     try:
-        data = inflater.decompress(view, ceiling + 1)
+        for start in range(0, len(view), _DEFLATED_PIECE):
+            piece = view[start : start + _DEFLATED_PIECE]
+            data += inflater.decompress(piece, ceiling + 1 - len(data))
+            if len(data) > ceiling:
+                raise DatasetError(f"the dataset inflates to more than {ceiling} bytes")
     except zlib.error as error:
         raise DatasetError("the dataset is not deflated, or damaged") from error
-    if len(data) > ceiling:
-        raise DatasetError(f"the dataset inflates to more than {ceiling} bytes")
     if not inflater.eof:
         raise DatasetError("the deflated dataset is truncated")
     return data

@@ -409,6 +409,9 @@ class Handlers:
 
     __slots__ = ("_all", "_live", "_lock", "_log_handlers", "_quiet")
 
+    event_class: type[Event] = Event
+    """What handlers are given, for subclasses to extend."""
+
     def __init__(
         self,
         bindings: Iterable[EventHandlerType] | None = None,
@@ -425,7 +428,7 @@ class Handlers:
 
     def copy(self) -> Handlers:
         """Return handlers that begin with the same bindings, for an association of a server."""
-        other = Handlers()
+        other = type(self)()
         other._log_handlers = self._log_handlers
         other._put(self._all)
         return other
@@ -495,7 +498,7 @@ class Handlers:
         """Tell the handlers of `event`, if there are any; what they raise is logged."""
         bound = self._live.get(event)
         if bound is not None:
-            _tell(bound, Event(assoc, event, attrs))
+            _tell(bound, self.event_class(assoc, event, attrs))
 
     def intervene(
         self, assoc: Any, event: InterventionEvent, attrs: dict[str, Any] | None = None
@@ -503,7 +506,7 @@ class Handlers:
         """Return what the handler of `event` answers; what it raises is for the caller."""
         bound = self._live.get(event)
         binding = bound[0] if bound else (get_default_handler(event), None)
-        return _ask(binding, Event(assoc, event, attrs))
+        return _ask(binding, self.event_class(assoc, event, attrs))
 
     def _put(self, table: dict[EventType, tuple[Binding, ...]]) -> None:
         self._all = table

@@ -259,29 +259,23 @@ class Payload(ABC):
 
 
 class MemoryPayload(Payload):
-    """A dataset in memory, in the pieces that it came in until it is asked for."""
+    """A dataset in memory."""
 
-    __slots__ = ("_chunks",)
+    __slots__ = ("_data",)
 
     path = None
 
-    def __init__(self, chunks: list[bytes], size: int, directory: str | None = None) -> None:
-        super().__init__(size, directory)
-        self._chunks = chunks
-
-    def getvalue(self) -> bytes:
-        """Return the bytes."""
-        if len(self._chunks) != 1:
-            self._chunks = [b"".join(self._chunks)]
-        return self._chunks[0]
+    def __init__(self, data: bytearray, directory: str | None = None) -> None:
+        super().__init__(len(data), directory)
+        self._data = data
 
     def view(self) -> memoryview:
         """Return the bytes."""
-        return memoryview(self.getvalue())
+        return memoryview(self._data).toreadonly()
 
     def open(self) -> BinaryIO:
         """Return the bytes as a file."""
-        return io.BytesIO(self.getvalue())
+        return io.BytesIO(self._data)
 
 
 class FilePayload(Payload):
@@ -364,7 +358,7 @@ class DiscardSink:
 
     def finish(self) -> Payload:
         """Return a payload without bytes."""
-        return MemoryPayload([], 0)
+        return MemoryPayload(bytearray())
 
     def discard(self) -> None:
         """Do nothing."""
@@ -373,25 +367,26 @@ class DiscardSink:
 class MemorySink:
     """Keeps a dataset of up to `ceiling` bytes in memory (None: of any size)."""
 
-    __slots__ = ("_ceiling", "_chunks", "_size")
+    __slots__ = ("_ceiling", "_data")
 
     def __init__(self, ceiling: int | None) -> None:
         self._ceiling = ceiling
-        self._chunks: list[bytes] = []
-        self._size = 0
+        # One array, since pieces kept as they come may be of one byte each.
+        self._data = bytearray()
 
     def write(self, chunks: list[memoryview]) -> None:
         """Copy `chunks`."""
-        self._size = _grown(self._size, chunks, self._ceiling)
-        self._chunks += map(bytes, chunks)
+        _grown(len(self._data), chunks, self._ceiling)
+        for chunk in chunks:
+            self._data += chunk
 
     def finish(self) -> Payload:
         """Return the dataset."""
-        return MemoryPayload(self._chunks, self._size)
+        return MemoryPayload(self._data)
 
     def discard(self) -> None:
         """Let go of the memory."""
-        self._chunks = []
+        self._data = bytearray()
 
 
 class SpoolSink:
@@ -407,7 +402,7 @@ class SpoolSink:
         What the file is to begin with, so that it is a DICOM file.
     """
 
-    __slots__ = ("_ceiling", "_chunks", "_directory", "_file", "_head", "_size", "_threshold")
+    __slots__ = ("_ceiling", "_data", "_directory", "_file", "_head", "_size", "_threshold")
 
     def __init__(
         self,
@@ -420,7 +415,7 @@ class SpoolSink:
         self._ceiling = ceiling
         self._directory = None if directory is None else os.fspath(directory)
         self._head = head
-        self._chunks: list[bytes] = []
+        self._data = bytearray()  # as in MemorySink
         self._size = 0
         self._file: _NewFile | None = None
 
@@ -429,24 +424,25 @@ class SpoolSink:
         self._size = _grown(self._size, chunks, self._ceiling)
         if self._file is None:
             if self._size <= self._threshold:
-                self._chunks += map(bytes, chunks)
+                for chunk in chunks:
+                    self._data += chunk
                 return
             self._file = _spool_file(self._directory)
-            self._file.write([self._head, *self._chunks])
-            self._chunks = []
+            self._file.write([self._head, self._data])
+            self._data = bytearray()
         self._file.write(chunks)
 
     def finish(self) -> Payload:
         """Return the dataset."""
         if self._file is None:
-            return MemoryPayload(self._chunks, self._size, self._directory)
+            return MemoryPayload(self._data, self._directory)
         self._file.close()
         file, self._file = self._file, None  # from now on it is the payload's
         return FilePayload(file.path, len(self._head), self._size, True, self._directory)
 
     def discard(self) -> None:
         """Remove the file."""
-        self._chunks = []
+        self._data = bytearray()
         if self._file is not None:
             self._file.remove()
 

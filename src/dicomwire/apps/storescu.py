@@ -200,6 +200,7 @@ class _Sender:
 
     def _note_refused(self, association: Association) -> None:
         """Note which SOP classes the peer takes in no transfer syntax, to say so of each file."""
+        level = logging.WARNING if association.is_established else logging.ERROR
         taken = {context.abstract_syntax for context in association.accepted_contexts}
         for context in association.rejected_contexts:
             sop_class, syntax = context.abstract_syntax, context.transfer_syntax[0]
@@ -208,7 +209,7 @@ class _Sender:
             advice = "; try -xi" if self._may_convert(syntax, context.result) else ""
             reason = f"{escaped(sop_class.name)} with {escaped(syntax.name)}: {context.status}"
             self._refused[sop_class, syntax] = f"the peer refused {reason}{advice}"
-            LOGGER.warning("Refused: %s%s", reason, advice)
+            LOGGER.log(level, "Refused: %s%s", reason, advice)
 
     def _may_convert(self, syntax: str, result: int | None) -> bool:
         return (

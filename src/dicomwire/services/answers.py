@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag, Tag
 
 from dicomwire.events import InterventionEvent
 from dicomwire.logs import LOGGER
 from dicomwire.payloads import BytesSource
-from dicomwire.protocol.command import Command, Message
+from dicomwire.protocol.command import CARRIED, Command, Message
 from dicomwire.services.port import Incoming, Port
 from dicomwire.uids import SOPClass
 
@@ -27,8 +28,7 @@ NO_STATUS = 0xC001
 BAD_STATUS = 0xC002
 
 _RESPONSE_BIT = 0x8000
-_STATUS_ELEMENTS = ("ErrorComment", "OffendingElement", "ErrorID")
-"""What a handler's status dataset may add to the response (PS3.7 Annex C)."""
+_HIGHEST = 0xFFFF
 
 
 def answer(request: Message, status: int) -> Message:
@@ -48,31 +48,70 @@ def set_status(response: Message, status: Any, sop_class: SOPClass) -> bool:
     What is neither is answered with 0xC002, a Dataset without Status with 0xC001, and then the
     result is false; a status that the service does not define is sent as it is, with a warning.
     """
-    for keyword in _STATUS_ELEMENTS:
-        setattr(response, keyword, None)
+    conclude(response, BAD_STATUS)
     if isinstance(status, Dataset):
-        if "Status" not in status:
+        _take_elements(response, status)
+        status = status.get("Status")
+        if status is None:
             LOGGER.error("The handler gave a status Dataset without (0000,0900) Status")
             response.Status = NO_STATUS
             return False
-        for element in status:
-            if element.keyword == "OffendingElement":
-                many = isinstance(element.value, list | tuple) or element.VM > 1
-                response.OffendingElement = list(element.value) if many else [element.value]
-            elif element.keyword == "Status" or element.keyword in _STATUS_ELEMENTS:
-                setattr(response, element.keyword, element.value)
-            else:
-                LOGGER.warning("The status Dataset's %s is not sent", element.tag)
-    elif isinstance(status, int):
-        response.Status = int(status)
-    else:
+    if not isinstance(status, int):
         LOGGER.error("The handler gave a status of type %s", type(status).__name__)
-        response.Status = BAD_STATUS
         return False
-    if response.Status not in sop_class.statuses:
+    if not 0 <= status <= _HIGHEST:
+        LOGGER.error("The handler gave the status %d, which is none", status)
+        return False
+    response.Status = int(status)
+    if status not in sop_class.statuses:
         service = sop_class.service_class.value
-        LOGGER.warning("Status 0x%04X is not one that %s defines", response.Status, service)
+        LOGGER.warning("Status 0x%04X is not one that %s defines", status, service)
     return True
+
+
+def conclude(response: Message, status: int) -> None:
+    """Put a status of our own into `response`, without what a handler added to an earlier one."""
+    response.Status = status
+    for keyword in _ADDED:
+        setattr(response, keyword, None)
+
+
+def _take_elements(response: Message, status: Dataset) -> None:
+    """Put what else a status dataset says into `response`, as far as that may carry it."""
+    carried = CARRIED[response.command].optional
+    for element in status:
+        keyword = element.keyword
+        if keyword == "Status":
+            continue
+        value = _ADDED[keyword](element.value) if keyword in carried and keyword in _ADDED else None
+        if value is None:
+            LOGGER.warning("The status Dataset's %s is not sent", element.tag)
+        else:
+            setattr(response, keyword, value)
+
+
+def _comment(value: Any) -> str | None:
+    return str(value) or None if value is not None else None
+
+
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) and 0 <= value <= _HIGHEST else None
+
+
+def _tags(value: Any) -> list[BaseTag] | None:
+    if value is None:
+        return None
+    return [Tag(each) for each in ([value] if isinstance(value, int) else value)] or None
+
+
+_ADDED: dict[str, Callable[[Any], Any]] = {
+    "ErrorComment": _comment,
+    "ErrorID": _number,
+    "OffendingElement": _tags,
+    "AttributeIdentifierList": _tags,
+}
+"""What a handler's status dataset may add to the response (PS3.7 Annex C), and how it is read:
+None is what cannot be sent."""
 
 
 async def ask(port: Port, event: InterventionEvent, incoming: Incoming) -> Any:
@@ -85,6 +124,14 @@ async def ask(port: Port, event: InterventionEvent, incoming: Incoming) -> Any:
             "payload": incoming.payload,
         },
     )
+
+
+async def end_handler(port: Port, results: Any) -> None:
+    """End the handler behind `results` if it still runs; what it raises then is only logged."""
+    try:
+        await port.close_results(results)
+    except Exception:
+        LOGGER.exception("A handler failed when it was ended")
 
 
 async def respond(

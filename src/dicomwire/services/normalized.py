@@ -132,7 +132,11 @@ _SERVICES: dict[Service, tuple[Command, ...]] = {
     ),
     Service.RT_MACHINE_VERIFICATION: _ALL,
     Service.STORAGE_COMMITMENT: (Command.N_ACTION_RQ, Command.N_EVENT_REPORT_RQ),
-    Service.STORAGE_MANAGEMENT: (Command.N_ACTION_RQ, Command.N_GET_RQ),
+    Service.STORAGE_MANAGEMENT: (
+        Command.N_ACTION_RQ,
+        Command.N_EVENT_REPORT_RQ,
+        Command.N_GET_RQ,
+    ),
     Service.UNIFIED_PROCEDURE_STEP: (
         Command.N_ACTION_RQ,
         Command.N_CREATE_RQ,

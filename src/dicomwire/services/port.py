@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
+
+from pydicom.dataset import Dataset
 
 from dicomwire.events import EventType, InterventionEvent
 from dicomwire.payloads import Payload, Source
@@ -44,14 +47,22 @@ class Incoming:
     refusal: int | None = None
 
 
+class Exchange(Protocol):
+    """A request that was sent, and the responses to it."""
+
+    async def response(self) -> Incoming:
+        """Return the next response, within the DIMSE timeout; serve what must not wait for it."""
+
+
 class Storer(Protocol):
     """Sends objects for a retrieval."""
 
-    async def store(self, value: Any, message_id: int, request: Message) -> tuple[str, int]:
+    async def store(self, value: Any, message_id: int, request: Message) -> tuple[str, int | None]:
         """Send a dataset or a file; return its SOP Instance UID and the status of the response.
 
-        What is wrong with the object is raised as ValueError, AttributeError or OSError; the end
-        of the association as AssociationFailure.
+        The status is None, and the log says why, for what could not be sent: a fault of that
+        object, or of the association that it was to go on. The end of the association that the
+        retrieval is served on is raised as AssociationFailure.
         """
 
     async def close(self) -> None:
@@ -64,8 +75,10 @@ class Port(Protocol):
     async def send(self, context_id: int, message: Message, source: Source | None = None) -> None:
         """Send `message` and, where there is one, the dataset from `source`."""
 
-    async def response(self, message_id: int) -> Incoming:
-        """Return the next response to the request `message_id`, within the DIMSE timeout."""
+    async def request(
+        self, context_id: int, message: Message, source: Source | None = None
+    ) -> Exchange:
+        """Send a request; where one alike is still being answered, once that is over."""
 
     async def intervene(self, event: InterventionEvent, attrs: dict[str, Any]) -> Any:
         """Ask the handler bound to `event` and return its answer; what it raises comes through.
@@ -93,10 +106,10 @@ class Port(Protocol):
     def cancel_waits(self, message_id: int) -> bool:
         """Return whether C-CANCEL came and the handler has not looked; takes in what has come."""
 
-    def clear_cancel(self, message_id: int) -> None:
-        """Forget a C-CANCEL that came before or after the operation that it meant."""
+    # Where retrieved objects come from and go to
 
-    # Where retrieved objects go
+    async def read_dataset(self, path: str | Path) -> Dataset:
+        """Return the dataset of a DICOM file, as pydicom reads it."""
 
     def own_storer(self) -> Storer:
         """Return what sends objects on this association (C-GET)."""

@@ -20,11 +20,18 @@ from dicomwire.services.answers import (
     SUCCESS,
     answer,
     ask,
+    conclude,
+    end_handler,
     respond,
     set_status,
 )
 from dicomwire.services.port import END, Incoming, Port
-from dicomwire.status import STATUS_PENDING, STATUS_WARNING, code_to_category
+from dicomwire.status import (
+    STATUS_FAILURE,
+    STATUS_PENDING,
+    STATUS_WARNING,
+    code_to_category,
+)
 from dicomwire.uids import SOPClass
 
 HANDLER_FAILED = 0xC311
@@ -37,6 +44,9 @@ async def find(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
     A pending result goes out with its identifier, a warning without one; any other ends the
     operation, and Success does when the handler has no more. A handler that does not look at
     `event.is_cancelled` is ended by us when the peer cancels, and any when the peer is gone.
+
+    Only Repository Query has a warning, 0xB001, after which there may be more (PS3.4 Section
+    C.6.4); other warnings are sent in the same way, since handlers may rely on going on.
     """
     await _find(port, incoming, sop_class, only_one=False)
 
@@ -47,58 +57,71 @@ async def find_one(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
 
 
 async def _find(port: Port, incoming: Incoming, sop_class: SOPClass, only_one: bool) -> None:
-    request = incoming.message
-    assert request.MessageID is not None
-    message_id = request.MessageID
-    response = answer(request, PENDING)
+    response = answer(incoming.message, PENDING)
     if incoming.refusal is not None:
         response.Status = incoming.refusal
         await respond(port, incoming, response)
         return
-    port.clear_cancel(message_id)
     results: Any = None
     try:
         results = port.iterate(await ask(port, EVT_C_FIND, incoming))
-        while True:
-            cancelled = port.cancel_waits(message_id)
-            result = await port.next_result(results)
-            if port.is_over:
-                return
-            if result is END:
-                response.Status = SUCCESS
-                break
-            if cancelled and port.cancel_waits(message_id):
-                response.Status = CANCELLED
-                break
-            if not await _send_match(port, incoming, response, result, sop_class):
-                break
-            if only_one:
-                response.Status = SUCCESS
-                break
+        await _send_all(port, incoming, response, results, sop_class, only_one)
     except AssociationFailure:
         raise
     except Exception:
         LOGGER.exception("The handler of evt.EVT_C_FIND failed")
-        response.Status = HANDLER_FAILED
+        conclude(response, HANDLER_FAILED)
     finally:
-        await port.close_results(results)
-        port.clear_cancel(message_id)
+        await end_handler(port, results)
     await respond(port, incoming, response)
+
+
+async def _send_all(
+    port: Port,
+    incoming: Incoming,
+    response: Message,
+    results: Any,
+    sop_class: SOPClass,
+    only_one: bool,
+) -> None:
+    """Send what the handler yields until it has no more, or the operation is ended.
+
+    `response` is left to be sent as the last one.
+    """
+    message_id = incoming.message.MessageID
+    assert message_id is not None
+    while True:
+        cancelled = port.cancel_waits(message_id)
+        if port.is_over:
+            return
+        result = await port.next_result(results)
+        if result is END:
+            conclude(response, SUCCESS)
+            return
+        if cancelled and port.cancel_waits(message_id):
+            conclude(response, CANCELLED)
+            return
+        category = await _send_match(port, incoming, response, result, sop_class)
+        if only_one:
+            if category == STATUS_PENDING:
+                conclude(response, SUCCESS)
+            return
+        if category == STATUS_WARNING:
+            await respond(port, incoming, response)
+        elif category != STATUS_PENDING:
+            return
 
 
 async def _send_match(
     port: Port, incoming: Incoming, response: Message, result: Any, sop_class: SOPClass
-) -> bool:
-    """Send one result of the handler; false, with the status set, when it is to be the last."""
+) -> str:
+    """Send a result of the handler if it is a match; return the category of its status."""
     status, identifier = result
     if not set_status(response, status, sop_class):
-        return False
+        return STATUS_FAILURE
     category = code_to_category(response.Status or 0)
-    if category == STATUS_WARNING:
-        await respond(port, incoming, response)
-        return True
     if category != STATUS_PENDING:
-        return False
+        return category
     try:
         if not isinstance(identifier, Dataset):
             raise DatasetError(f"the identifier is a {type(identifier).__name__}")
@@ -106,7 +129,7 @@ async def _send_match(
         encoded = encode_dataset(identifier, incoming.context.transfer_syntax[0])
     except DatasetError as error:
         LOGGER.error("A match of evt.EVT_C_FIND cannot be sent: %s", error)
-        response.Status = ENCODING_FAILED
-        return False
+        conclude(response, ENCODING_FAILED)
+        return STATUS_FAILURE
     await respond(port, incoming, response, encoded)
-    return True
+    return STATUS_PENDING

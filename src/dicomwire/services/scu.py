@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from dicomwire.datasets import DatasetError, decode_for
+from dicomwire.errors import AbortReason, AbortSource, AssociationAborted
 from dicomwire.logs import LOGGER, log_identifier
 from dicomwire.payloads import Source
 from dicomwire.protocol.command import Command, Message
@@ -96,7 +97,26 @@ async def perform(
     assert context.context_id is not None
     assert request.MessageID is not None
     await port.send(context.context_id, request, source)
-    return await port.response(request.MessageID)
+    return checked(request, await port.response(request.MessageID))
+
+
+def checked(request: Message, incoming: Incoming) -> Incoming:
+    """Return `incoming` if it is a response to what `request` asks.
+
+    Raises
+    ------
+    AssociationAborted
+        When it is not: the association is to be aborted.
+    """
+    response = incoming.message
+    if response.command != request.command | 0x8000:
+        raise AssociationAborted(
+            f"{response.name} in response to {request.name}",
+            source=AbortSource.SERVICE_USER,
+            reason=AbortReason.NOT_SPECIFIED,
+            by_peer=False,
+        )
+    return incoming
 
 
 def status_dataset(response: Message) -> Dataset:

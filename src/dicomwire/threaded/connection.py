@@ -18,6 +18,8 @@ from dicomwire.threaded.lobby import Guest, lobby
 
 BUFFER_SIZE = 256 * 1024
 _KEPT_BUFFERS = 16
+_FOREVER = 2_000_000.0
+"""Seconds beyond which a timeout is none; the system counts some in 31 bits of milliseconds."""
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 _free_buffers: list[bytearray] = []
@@ -39,7 +41,7 @@ def give_buffer(buffer: bytearray) -> None:
 
 def deadline_after(seconds: float | None) -> float | None:
     """Return the moment, by `time.monotonic`, that is `seconds` from now; None for never."""
-    return None if seconds is None else time.monotonic() + seconds
+    return None if seconds is None or seconds > _FOREVER else time.monotonic() + seconds
 
 
 def wait_for(sock: socket.socket, deadline: float | None, *, write: bool = False) -> bool:

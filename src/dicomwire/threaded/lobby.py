@@ -21,6 +21,9 @@ _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _CHANGES_SEEN_WHILE_WAITING = {"EpollSelector", "KqueueSelector"}
 """Selectors to which a registration from another thread takes effect at once."""
 
+_LONGEST_SLEEP = 86_400.0
+"""Seconds; the system could not reckon with all that programs may ask for."""
+
 
 class Guest(ABC):
     """Something with a socket that waits in the lobby.
@@ -117,7 +120,7 @@ class Lobby:
                 self._sleeps_until = self._heap[0][0] if self._heap else float("inf")
             timeout = None
             if self._sleeps_until != float("inf"):
-                timeout = max(self._sleeps_until - time.monotonic(), 0)
+                timeout = min(max(self._sleeps_until - time.monotonic(), 0), _LONGEST_SLEEP)
             for key, _ in self._selector.select(timeout):
                 if key.data is None:
                     self._wake_in.recv(4096)

@@ -266,7 +266,7 @@ class Responses(Iterator[tuple[Dataset, Dataset | None]]):
         port = association._port
         with port:
             try:
-                incoming = run_blocking(port.response(request.MessageID))
+                incoming = scu.checked(request, run_blocking(port.response(request.MessageID)))
             except AssociationFailure as failure:
                 association._failed(failure)
                 self._end(drain=False)

@@ -1,0 +1,35 @@
+"""Asks what is relevant about a patient (Relevant Patient Information Query)."""
+
+from pydicom import Dataset
+
+from dicomwire import AE
+from dicomwire.sop_class import GeneralRelevantPatientInformationQuery
+
+
+def ask(patient_id: str, host: str = "127.0.0.1", port: int = 11112) -> Dataset | None:
+    """Return what is known about the patient; None if nothing is."""
+    template = Dataset()
+    template.MappingResource = "DCMR"
+    template.TemplateIdentifier = "9007"
+    identifier = Dataset()
+    identifier.PatientName = ""
+    identifier.PatientID = patient_id
+    identifier.PatientBirthDate = ""
+    identifier.PatientSex = ""
+    identifier.ContentTemplateSequence = [template]
+
+    ae = AE("RELEVANTSCU")
+    ae.add_requested_context(GeneralRelevantPatientInformationQuery)
+    found = None
+    with ae.associate(host, port) as assoc:
+        if not assoc.is_established:
+            raise SystemExit(f"No association: {assoc.failure}")
+        for status, match in assoc.send_c_find(identifier, GeneralRelevantPatientInformationQuery):
+            found = found or match
+        if status.get("Status") != 0x0000:
+            raise SystemExit(f"The query failed: {status or assoc.failure}")
+    return found
+
+
+if __name__ == "__main__":
+    print(ask("1001"))

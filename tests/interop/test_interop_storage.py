@@ -1,0 +1,284 @@
+"""Every DICOM file of pydicom's wheel that a storage class covers goes to and from the peers.
+
+It arrives byte for byte where the sender sends files as they are, or else element for element.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pydicom
+import pydicom.data
+import pytest
+from peers import HERE, Conversation, Peers, run, serving
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEG2000,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+from dicomwire import AE, AllStoragePresentationContexts, build_context
+from dicomwire.apps import storescu
+from dicomwire.datasets import FileFormatError, parse_file_meta
+
+# --- The files --------------------------------------------------------------------------------
+
+
+class Sample(NamedTuple):
+    """A file of the wheel."""
+
+    name: str
+    path: Path
+    sop_class: str
+    syntax: str
+
+    @property
+    def dataset(self) -> bytes:
+        """What follows the file meta information."""
+        return dataset_of(self.path)
+
+
+def dataset_of(path: Path) -> bytes:
+    with io.FileIO(path) as file:
+        offset = parse_file_meta(file).offset
+        file.seek(offset)
+        return file.readall()
+
+
+def _samples() -> Iterator[Sample]:
+    folder = Path(pydicom.data.__file__).parent / "test_files"
+    covered = {context.abstract_syntax for context in AllStoragePresentationContexts}
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir():
+            continue
+        try:
+            with io.FileIO(path) as file:
+                head = parse_file_meta(file)
+        except FileFormatError:
+            continue
+        if head.sop_class_uid in covered:
+            name = path.relative_to(folder).as_posix()
+            yield Sample(name, path, head.sop_class_uid, head.transfer_syntax_uid)
+
+
+SAMPLES = list(_samples())
+CONTEXTS = sorted({(each.sop_class, each.syntax) for each in SAMPLES})
+SYNTAXES = {syntax for _, syntax in CONTEXTS}
+
+
+def elements(path: Path) -> dict[int, Any]:
+    """Return the elements of a file, but for those that any encoder may add or leave out.
+
+    Which are group lengths and trailing padding. Encapsulated pixel data is OB, though files are
+    seen in which it is OW (PS3.5 Section A.4).
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ds = pydicom.dcmread(path)
+        found = {each.tag: each for each in ds if each.tag.element and each.tag != 0xFFFCFFFC}
+        if "PixelData" in ds and ds.file_meta.TransferSyntaxUID.is_encapsulated:
+            found[ds["PixelData"].tag].VR = "OB"
+    return found
+
+
+# --- The servers ------------------------------------------------------------------------------
+
+Receiver = Callable[[Peers, Path, Path, str], AbstractContextManager[int]]
+"""Starts a server with (peers, where it may work, where it puts files, syntax it is to prefer)."""
+
+_PREFERENCES = {ImplicitVRLittleEndian: "-xi", ExplicitVRBigEndian: "-xb"}
+
+
+@contextmanager
+def our_storescp(peers: Peers, work: Path, files: Path, syntax: str) -> Iterator[int]:
+    # dcmsend proposes several transfer syntaxes in a context, and converts to what we choose.
+    preference = _PREFERENCES.get(syntax, "-x=")
+    command = [sys.executable, "-m", "dicomwire", "storescp", preference, "-od", files]
+    with serving(work, lambda port: [*command, port]) as port:
+        yield port
+
+
+@contextmanager
+def dcmtk_storescp(peers: Peers, work: Path, files: Path, syntax: str) -> Iterator[int]:
+    program = peers.dcmtk("storescp")
+    with serving(work, lambda port: [program, "+B", "+xa", "-od", files, port]) as port:
+        yield port
+
+
+@contextmanager
+def pynetdicom_scp(peers: Peers, work: Path, files: Path, syntax: str) -> Iterator[int]:
+    script = (peers.pynetdicom(), HERE / "peer_storage.py", "receive", files)
+    with Conversation(*script) as server:
+        yield server.greeting
+
+
+# --- The clients ------------------------------------------------------------------------------
+
+Send = Callable[[Sample, int], None]
+"""Sends a file to a port."""
+
+Sender = Callable[[Peers, ExitStack], Send]
+
+
+def dcmtk_dcmsend(peers: Peers, stack: ExitStack) -> Send:
+    program = peers.dcmtk("dcmsend")
+    # -nuc: the UIDs of some files are not valid.
+    return lambda sample, port: _run(program, "-dn", "-nuc", "127.0.0.1", port, sample.path)
+
+
+_PROPOSALS = {
+    ImplicitVRLittleEndian: "-xi",
+    ExplicitVRLittleEndian: "-xe",
+    ExplicitVRBigEndian: "-xb",
+    DeflatedExplicitVRLittleEndian: "-xd",
+    RLELossless: "-xr",
+    JPEGBaseline8Bit: "-xy",
+    JPEGExtended12Bit: "-xx",
+    JPEGLosslessSV1: "-xs",
+    JPEGLSLossless: "-xt",
+    JPEGLSNearLossless: "-xu",
+    JPEG2000Lossless: "-xv",
+    JPEG2000: "-xw",
+}
+
+
+def dcmtk_storescu(peers: Peers, stack: ExitStack) -> Send:
+    program = peers.dcmtk("storescu")
+    return lambda sample, port: _run(
+        program, "-R", _PROPOSALS[sample.syntax], "127.0.0.1", port, sample.path
+    )
+
+
+def _run(*command: object) -> None:
+    run(*command)
+
+
+def pynetdicom_scu(peers: Peers, stack: ExitStack) -> Send:
+    clients: dict[int, Conversation] = {}
+
+    def send(sample: Sample, port: int) -> None:
+        if port not in clients:
+            script = (peers.pynetdicom(), HERE / "peer_storage.py", "send", port)
+            clients[port] = stack.enter_context(Conversation(*script, json.dumps(CONTEXTS)))
+        assert clients[port].ask(str(sample.path)) == 0x0000
+
+    return send
+
+
+def our_storescu(peers: Peers, stack: ExitStack) -> Send:
+    def send(sample: Sample, port: int) -> None:
+        assert storescu.main(["127.0.0.1", str(port), str(sample.path), "--strict"]) == 0
+
+    return send
+
+
+def our_dataset(peers: Peers, stack: ExitStack) -> Send:
+    def send(sample: Sample, port: int) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ds = pydicom.dcmread(sample.path)
+            context = build_context(ds.SOPClassUID, sample.syntax)
+            with AE().associate("127.0.0.1", port, [context]) as association:
+                assert association.send_c_store(ds).Status == 0x0000
+
+    return send
+
+
+# --- What goes where --------------------------------------------------------------------------
+
+CUT_OFF = {"MR_truncated.dcm", "SC_rgb_jpeg.dcm", "rtplan_truncated.dcm"}
+WITHOUT_UIDS = {"UN_sequence.dcm", "no_meta_group_length.dcm", "priv_SQ.dcm"}
+ODD_FRAGMENTS = {"rtdose_rle.dcm", "rtdose_rle_1frame.dcm"}
+
+
+@dataclass(frozen=True)
+class Route:
+    """Who sends to whom, and which files the sender, if it is not ours, will not send."""
+
+    sender: Sender
+    receiver: Receiver
+    unsendable: frozenset[str] = frozenset()
+    as_is: bool = True
+
+
+ROUTES = {
+    "dcmsend-to-ours": Route(dcmtk_dcmsend, our_storescp, frozenset(), as_is=False),
+    "storescu-to-ours": Route(dcmtk_storescu, our_storescp, frozenset(), as_is=False),
+    "pynetdicom-to-ours": Route(pynetdicom_scu, our_storescp, frozenset(), as_is=False),
+    "ours-to-storescp": Route(our_storescu, dcmtk_storescp),
+    "ours-to-pynetdicom": Route(our_storescu, pynetdicom_scp),
+    "our-datasets-to-storescp": Route(our_dataset, dcmtk_storescp, frozenset(), as_is=False),
+}
+
+
+class Delivery:
+    """A route in use: its servers run, and it gives what arrives of a file that is sent."""
+
+    def __init__(self, route: Route, peers: Peers, folder: Path, stack: ExitStack) -> None:
+        self.route = route
+        self._peers = peers
+        self._folder = folder
+        self._stack = stack
+        self._send = route.sender(peers, stack)
+        self._servers: dict[str, tuple[int, Path]] = {}
+
+    def __call__(self, sample: Sample) -> Path:
+        """Send a file and return the one that was made of it."""
+        preference = _PREFERENCES.get(sample.syntax, "")
+        if preference not in self._servers:
+            self._servers[preference] = self._serve(preference, sample.syntax)
+        port, files = self._servers[preference]
+        for old in files.iterdir():
+            old.unlink()
+        self._send(sample, port)
+        (received,) = files.iterdir()
+        return received
+
+    def _serve(self, name: str, syntax: str) -> tuple[int, Path]:
+        work, files = self._folder / f"work{name}", self._folder / f"files{name}"
+        work.mkdir()
+        files.mkdir()
+        server = self.route.receiver(self._peers, work, files, syntax)
+        return self._stack.enter_context(server), files
+
+
+@pytest.fixture(scope="module", params=ROUTES.values(), ids=ROUTES.keys())
+def delivery(
+    request: pytest.FixtureRequest, peers: Peers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Delivery]:
+    with ExitStack() as stack:
+        yield Delivery(request.param, peers, tmp_path_factory.mktemp("delivery"), stack)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=[each.name for each in SAMPLES])
+def test_every_file_arrives(delivery: Delivery, sample: Sample) -> None:
+    if sample.name in delivery.route.unsendable:
+        pytest.skip("the sender cannot read this file")
+    received = delivery(sample)
+    with io.FileIO(received) as file:
+        head = parse_file_meta(file)
+    assert head.transfer_syntax_uid == sample.syntax
+    if delivery.route.as_is:
+        assert dataset_of(received) == sample.dataset
+        assert head.sop_class_uid == sample.sop_class
+    elif dataset_of(received) != sample.dataset:
+        assert elements(received) == elements(sample.path)
