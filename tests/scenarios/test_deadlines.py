@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from raw_peer import CT, VERIFICATION, WAIT, RawPeer, message_pdu
@@ -217,7 +218,7 @@ def test_the_peer_takes_nothing_in_of_a_response(face):
         peer.associate()
         echo = Message(Command.C_ECHO_RQ, MessageID=1, AffectedSOPClassUID=VERIFICATION)
         requests = message_pdu(1, echo) * 1_000_000
-        with pytest.raises(OSError, match=r"timed out|reset|Broken pipe"):
+        with suppress(OSError):
             peer.send(requests)
     acceptor = log.wait_for(evt.EVT_ABORTED).assoc
     assert acceptor.failure.stage == "write"

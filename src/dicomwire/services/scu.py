@@ -11,7 +11,6 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from dicomwire.datasets import DatasetError, decode_for
-from dicomwire.errors import AbortReason, AbortSource, AssociationAborted
 from dicomwire.logs import LOGGER, log_identifier
 from dicomwire.payloads import Source
 from dicomwire.protocol.command import Command, Message
@@ -32,6 +31,7 @@ _STATUS_KEYWORDS = (
     "ErrorComment",
     "OffendingElement",
     "ErrorID",
+    "AttributeIdentifierList",
     "NumberOfRemainingSuboperations",
     "NumberOfCompletedSuboperations",
     "NumberOfFailedSuboperations",
@@ -95,28 +95,20 @@ async def perform(
 ) -> Incoming:
     """Send `request` and return its one response."""
     assert context.context_id is not None
-    assert request.MessageID is not None
-    await port.send(context.context_id, request, source)
-    return checked(request, await port.response(request.MessageID))
+    exchange = await port.request(context.context_id, request, source)
+    return await exchange.response()
 
 
-def checked(request: Message, incoming: Incoming) -> Incoming:
-    """Return `incoming` if it is a response to what `request` asks.
+def is_last(request: Message, response: Message) -> bool:
+    """Return whether no more responses to `request` follow.
 
-    Raises
-    ------
-    AssociationAborted
-        When it is not: the association is to be aborted.
+    They follow after pending ones, and after the warning by which Repository Query says that
+    there are more matches.
     """
-    response = incoming.message
-    if response.command != request.command | 0x8000:
-        raise AssociationAborted(
-            f"{response.name} in response to {request.name}",
-            source=AbortSource.SERVICE_USER,
-            reason=AbortReason.NOT_SPECIFIED,
-            by_peer=False,
-        )
-    return incoming
+    status = response.Status or 0
+    if code_to_category(status) == STATUS_PENDING:
+        return False
+    return status != _REPOSITORY_PARTIAL or request.AffectedSOPClassUID != RepositoryQuery
 
 
 def status_dataset(response: Message) -> Dataset:
@@ -130,17 +122,10 @@ def status_dataset(response: Message) -> Dataset:
     return status
 
 
-def query_result(request: Message, incoming: Incoming) -> tuple[Dataset, Dataset | None, bool]:
-    """Return the status and Identifier of a response to C-FIND, C-GET or C-MOVE.
-
-    The third value is whether more responses follow: after pending ones, and after the warning
-    by which Repository Query says so.
-    """
+def query_result(request: Message, incoming: Incoming) -> tuple[Dataset, Dataset | None]:
+    """Return the status and Identifier of a response to C-FIND, C-GET or C-MOVE."""
     response = incoming.message
     category = code_to_category(response.Status or 0)
-    follows = category == STATUS_PENDING or (
-        request.AffectedSOPClassUID == RepositoryQuery and response.Status == _REPOSITORY_PARTIAL
-    )
     identifier: Dataset | None = None
     try:
         identifier = _decoded(incoming)
@@ -150,17 +135,23 @@ def query_result(request: Message, incoming: Incoming) -> tuple[Dataset, Dataset
         log_identifier(f"{response.name} Identifier", identifier)
     elif category in (STATUS_WARNING, STATUS_FAILURE) and request.command is not Command.C_FIND_RQ:
         identifier = Dataset()
-    return status_dataset(response), identifier, follows
+    return status_dataset(response), identifier
 
 
-def normalized_result(incoming: Incoming) -> tuple[Dataset, Dataset | None]:
-    """Return the status of an N-response, and its dataset: for success and warnings always one."""
-    status = status_dataset(incoming.message)
-    category = code_to_category(status.Status)
+def normalized_result(request: Message, incoming: Incoming) -> tuple[Dataset, Dataset | None]:
+    """Return the status of an N-response, and its dataset: for success and warnings always one.
+
+    The status tells the instance that was created where N-CREATE left its UID to the peer.
+    """
+    response = incoming.message
+    status = status_dataset(response)
+    if request.command is Command.N_CREATE_RQ and request.AffectedSOPInstanceUID is None:
+        status.AffectedSOPInstanceUID = response.AffectedSOPInstanceUID
+    category = code_to_category(response.Status or 0)
     try:
         reply = _decoded(incoming)
     except DatasetError as error:
-        LOGGER.error("The dataset of %s cannot be decoded: %s", incoming.message.name, error)
+        LOGGER.error("The dataset of %s cannot be decoded: %s", response.name, error)
         status.Status = PROCESSING_FAILURE
         return status, None
     if category not in (STATUS_SUCCESS, STATUS_WARNING):
