@@ -25,9 +25,7 @@ help: ## list the targets
 
 # On a terminal the server gets a process group of its own, so that Ctrl-C reaches it and not make.
 serve: $(VENV)/.with-core ## receive DICOM files on port 11112 (PORT=) into ./received
-	@echo "Receiving on port $(PORT) into ./received; Ctrl-C stops. Send with either of"
-	@echo "  $(BIN)/dicomwire storescu localhost $(PORT) FILES"
-	@echo "  storescu localhost $(PORT) FILES"
+	@echo "Ctrl-C stops the server. Its sender is $(BIN)/dicomwire storescu localhost $(PORT) FILES"
 	@if [ -t 0 ]; then set -m; fi; $(BIN)/python -m dicomwire storescp $(PORT) -v -od ./received
 
 test: $(VENV)/.with-test $(PEER) ## run all tests; protocol/ must be covered to the last branch

@@ -37,13 +37,14 @@ def fetch(study_uid: str, host: str = "127.0.0.1", port: int = 11112) -> list[Da
     with ae.associate(host, port, ext_neg=roles, evt_handlers=handlers) as assoc:
         if not assoc.is_established:
             raise SystemExit(f"No association: {assoc.failure}")
-        responses = assoc.send_c_get(identifier, StudyRootQueryRetrieveInformationModelGet)
-        for status, failed in responses:
-            if "Status" not in status:
-                raise SystemExit(f"No response: {assoc.failure}")
-        print(f"Ended with status 0x{status.Status:04X},", len(received), "objects received")
-        if failed and failed.get("FailedSOPInstanceUIDList"):
-            print("Not received:", failed.FailedSOPInstanceUIDList)
+        model = StudyRootQueryRetrieveInformationModelGet
+        # The objects come while the responses are taken; the last of those sums up.
+        *_, (status, reply) = assoc.send_c_get(identifier, model)
+        if "Status" not in status:
+            raise SystemExit(f"No response: {assoc.failure}")
+        print(len(received), "received,", f"status 0x{status.Status:04X}")
+        if reply and reply.get("FailedSOPInstanceUIDList"):
+            print("Not received:", reply.FailedSOPInstanceUIDList)
     return received
 
 

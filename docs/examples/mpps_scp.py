@@ -20,7 +20,7 @@ def handle_create(event: evt.Event) -> tuple[int, Dataset | None]:
     return 0x0000, step
 
 
-def handle_set(event: evt.Event) -> tuple[int, Dataset | None]:
+def handle_set(event: evt.Event) -> tuple[int | Dataset, Dataset | None]:
     """There is news, or the modality has ended."""
     step = STEPS.get(event.request.RequestedSOPInstanceUID)
     if step is None:

@@ -20,15 +20,14 @@ def ask(patient_id: str, host: str = "127.0.0.1", port: int = 11112) -> Dataset 
 
     ae = AE("RELEVANTSCU")
     ae.add_requested_context(GeneralRelevantPatientInformationQuery)
-    found = None
     with ae.associate(host, port) as assoc:
         if not assoc.is_established:
             raise SystemExit(f"No association: {assoc.failure}")
-        for status, match in assoc.send_c_find(identifier, GeneralRelevantPatientInformationQuery):
-            found = found or match
+        model = GeneralRelevantPatientInformationQuery
+        *matches, (status, _) = assoc.send_c_find(identifier, model)
         if status.get("Status") != 0x0000:
             raise SystemExit(f"The query failed: {status or assoc.failure}")
-    return found
+    return matches[0][1] if matches else None
 
 
 if __name__ == "__main__":

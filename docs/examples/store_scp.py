@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dicomwire import ALL_TRANSFER_SYNTAXES, AE, AllStoragePresentationContexts, evt
+from dicomwire import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
 
 
 def handle_store(event: evt.Event, folder: Path) -> int:

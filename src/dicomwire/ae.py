@@ -9,7 +9,7 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any, TypeAlias, TypeVar
@@ -323,10 +323,10 @@ class ApplicationEntity:
         contexts: list[PresentationContext] | None = None,
         ae_title: str = "ANY-SCP",
         max_pdu: int = DEFAULT_MAX_LENGTH,
-        ext_neg: list[UserItem] | None = None,
+        ext_neg: Sequence[UserItem] | None = None,
         bind_address: tuple[Any, ...] | None = None,
         tls_args: tuple[ssl.SSLContext, str | None] | None = None,
-        evt_handlers: list[EventHandlerType] | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
     ) -> Association:
         """Request an association (PS3.8 Section 7.1), and wait for the answer.
 
@@ -411,7 +411,7 @@ class ApplicationEntity:
         end.implementation_class_uid = self._class_uid
         end.implementation_version_name = self._version_name
 
-    def _handlers(self, bindings: list[EventHandlerType] | None) -> Handlers:
+    def _handlers(self, bindings: Sequence[EventHandlerType] | None) -> Handlers:
         log_handlers = DEFAULT_LOG_HANDLERS if self.settings.log_pdus else ()
         return self.handlers_class(bindings, log_handlers)
 
@@ -423,7 +423,7 @@ class ApplicationEntity:
         ae_title: str | None = None,
         contexts: list[PresentationContext] | None = None,
         ssl_context: ssl.SSLContext | None = None,
-        evt_handlers: list[EventHandlerType] | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
         server_class: type[_Server] | None = None,
         **kwargs: Any,
     ) -> _Server | AssociationServer:
@@ -461,7 +461,7 @@ class ApplicationEntity:
         address: tuple[Any, ...],
         block: bool = True,
         ssl_context: ssl.SSLContext | None = None,
-        evt_handlers: list[EventHandlerType] | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
         ae_title: str | None = None,
         contexts: list[PresentationContext] | None = None,
         receive_to: ReceiveTo | None = None,
@@ -484,8 +484,8 @@ class ApplicationEntity:
             What to support, instead of `supported_contexts`.
         receive_to : str, Path or callable, optional
             Where to file the objects received by C-STORE as they come: a folder, in which their
-            names are generated, or a function that returns the path for a C-STORE request. A
-            handler of evt.EVT_C_STORE is not needed then.
+            names are generated, or a function that returns the path for a C-STORE request, or a
+            `payloads.Sink` to write it to. A handler of evt.EVT_C_STORE is not needed then.
 
         Returns
         -------

@@ -5,6 +5,8 @@ How it begins and ends is in `threaded.lifecycle`, what it does for peers in `se
 
 from __future__ import annotations
 
+import re
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +19,12 @@ from pydicom.uid import UID
 from dicomwire import datasets
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import Binding, EventType, Handlers
-from dicomwire.payloads import FileSink, MemorySink, Sink, SpoolSink
+from dicomwire.logs import LOGGER
+from dicomwire.payloads import FileSink, MemorySink, Sink, SinkRefused, SpoolSink
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import quick_uid
 from dicomwire.service_user import MODE_ACCEPTOR, MODE_REQUESTOR, ServiceUser
-from dicomwire.services import scu
+from dicomwire.services import scp, scu
 from dicomwire.services.port import Incoming, run_blocking
 from dicomwire.settings import Settings
 from dicomwire.sop_class import Verification
@@ -32,8 +35,10 @@ if TYPE_CHECKING:
     from dicomwire.ae import ApplicationEntity
     from dicomwire.threaded.server import AssociationServer
 
-ReceiveTo = str | Path | Callable[[Message], str | Path]
-"""Where received objects are filed: a folder, or a function from the C-STORE-RQ to a path."""
+ReceiveTo = str | Path | Callable[[Message], str | Path | Sink]
+"""Where received objects go: a folder, or a function from the C-STORE-RQ to a path or a `Sink`."""
+
+_is_uid = re.compile(r"[0-9]+(\.[0-9]+)*").fullmatch
 
 
 class Association(Sending):
@@ -227,15 +232,23 @@ class Association(Sending):
             return MemorySink(settings.limits.identifier)
         if self.receive_to is None:
             return SpoolSink(settings.spool_threshold, settings.store_ceiling)
-        head = datasets.file_head(
-            str(request.AffectedSOPClassUID),
-            str(request.AffectedSOPInstanceUID),
-            str(incoming.context.transfer_syntax[0]),
-        )
-        if callable(self.receive_to):
-            path = Path(self.receive_to(request))
-            return FileSink(path.parent, path.name, head, settings.store_ceiling)
-        return FileSink(Path(self.receive_to), None, head, settings.store_ceiling)
+        uids = str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
+        head = datasets.file_head(*uids, str(incoming.context.transfer_syntax[0]))
+        if not callable(self.receive_to):
+            return FileSink(Path(self.receive_to), None, head, settings.store_ceiling)
+        if not all(map(_is_uid, uids)):
+            request = _with_harmless_uids(request)
+        try:
+            place = self.receive_to(request)
+            if not isinstance(place, str | Path):
+                return place
+            directory, name = os.path.split(place)
+            return FileSink(directory, name, head, settings.store_ceiling)
+        except OSError:
+            raise
+        except Exception as error:
+            LOGGER.exception("The function that says where to file an object failed")
+            raise SinkRefused(type(error).__name__, scp.STORE_HANDLER_FAILED) from None
 
     # --- C-services ---
 
@@ -405,12 +418,9 @@ class Association(Sending):
                 raise ValueError("give the context_id or the query_model of the operation")
             context_id = self._context_for(query_model).context_id
             assert context_id is not None
-        port = self._port
-        with port:
-            try:
-                run_blocking(port.send(context_id, scu.cancel_request(msg_id)))
-            except AssociationFailure as failure:
-                self._failed(failure)
+        cancel = scu.cancel_request(msg_id)
+        if not self._port.without_waiting(lambda: self._send_alone(context_id, cancel)):
+            self._port.send_between(context_id, cancel)
 
     # --- N-services ---
 
@@ -547,3 +557,12 @@ class Association(Sending):
             RequestedSOPInstanceUID=quick_uid(instance_uid),
         )
         return self._perform_normalized(request, class_uid, meta_uid, None)[0]
+
+
+def _with_harmless_uids(request: Message) -> Message:
+    """Return a copy for naming a file: what is in no UID, and could lead anywhere, becomes "_"."""
+    harmless = {
+        keyword: quick_uid(re.sub(r"[^0-9.]|\.(?=\.)", "_", str(getattr(request, keyword))))
+        for keyword in ("AffectedSOPClassUID", "AffectedSOPInstanceUID")
+    }
+    return replace(request, **harmless)  # type: ignore[arg-type]

@@ -346,8 +346,12 @@ _RESERVED = (frozenset(dir(Event)) | {"assoc", "event", "timestamp"}) - {"payloa
 # --- What is done where nobody bound a handler ------------------------------------------------
 
 
+class NoHandler(NotImplementedError):
+    """Nobody bound a handler to an event that has to be answered."""
+
+
 def _not_implemented(event: Event) -> Any:
-    raise NotImplementedError(f"no handler is bound to evt.{event.event.name}")
+    raise NoHandler(f"no handler is bound to evt.{event.event.name}")
 
 
 def _succeed(event: Event) -> int:
@@ -380,8 +384,8 @@ _DEFAULT_HANDLERS: dict[InterventionEvent, Callable[[Event], Any]] = {
 def get_default_handler(event: InterventionEvent) -> Callable[[Event], Any]:
     """Return the handler that answers `event` where none is bound.
 
-    Most raise NotImplementedError: the services turn that into a failure status, and the
-    negotiation of user identity and asynchronous operations into no reply.
+    Most raise NoHandler, which is a NotImplementedError: the services turn that into a failure
+    status, and the negotiation of user identity and asynchronous operations into no reply.
     """
     return _DEFAULT_HANDLERS[event]
 

@@ -27,6 +27,14 @@ _MOST_BUFFERS = 1024
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
+class SinkRefused(DicomwireError, OSError):
+    """There is no sink for a dataset; `status` is what to answer."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+
 class SinkFull(DicomwireError, OSError):
     """A dataset is larger than its sink may take, whatever room there is."""
 
@@ -188,6 +196,31 @@ def _first(buffers: list[memoryview], count: int) -> list[memoryview]:
         kept.append(buffer[:count])
         count -= len(kept[-1])
     return kept
+
+
+class PaddedSource:
+    """A source of odd length and the null byte that deflated data then needs (PS3.5 Section A.5)."""
+
+    __slots__ = ("_padded", "_source", "length")
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._padded = False
+        self.length = source.length + 1
+
+    def readinto(self, buffers: list[memoryview]) -> int:
+        """Fill `buffers`; see `Source`."""
+        done = self._source.readinto(buffers)
+        rest = _after(buffers, done)
+        if rest and not self._padded:
+            memoryview(rest[0])[:1] = b"\0"
+            self._padded = True
+            done += 1
+        return done
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
 
 
 # --- Payloads ---------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def test_a_file_is_sent_as_it_is(peer: Any, wheel: Path, capsys: Capture) -> Non
     path = wheel / "CT_small.dcm"
     assert storescu.main([*peer.address, str(path)]) == 0
     head = parse_file_meta(path.read_bytes())
-    assert peer.bytes_received == [path.read_bytes()[head.offset :]]
+    assert peer.bytes_received == [padded(path.read_bytes()[head.offset :])]
     (request,) = peer.received
     assert request.AffectedSOPInstanceUID == head.sop_instance_uid
     assert peer.ended.get(timeout=5) == "released"
@@ -487,4 +487,9 @@ def test_compressed_and_deflated_files(name: str, peer: Any, wheel: Path) -> Non
     head = parse_file_meta(path.read_bytes())
     assert storescu.main([*peer.address, str(path), "--strict"]) == 0
     assert peer.syntaxes == [(head.sop_class_uid, [head.transfer_syntax_uid])]
-    assert peer.bytes_received == [path.read_bytes()[head.offset :]]
+    assert peer.bytes_received == [padded(path.read_bytes()[head.offset :])]
+
+
+def padded(dataset: bytes) -> bytes:
+    """Return `dataset` as it is sent: with a NUL where its length is odd (PS3.5 Annex A.5)."""
+    return dataset + bytes(len(dataset) % 2)

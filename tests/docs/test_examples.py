@@ -172,7 +172,7 @@ def test_print(serve: Serve) -> None:
     scp, port = serve("print_scp")
     scu = load("print_scu")
     film = scu.print_image(scu.image(16, 16, bytes(256)), port=port)
-    assert scp.PRINTED == [film]
+    assert [film] == scp.PRINTED
 
 
 @pytest.mark.parametrize("hang_up", [False, True])

@@ -11,23 +11,22 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pydicom
 import pydicom.data
 import pytest
 from peers import HERE, Conversation, Peers, run, serving
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataelem import DataElement
+from pydicom.tag import BaseTag
 from pydicom.uid import (
-    CTImageStorage,
+    JPEG2000,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
-    JPEG2000,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLosslessSV1,
@@ -85,18 +84,23 @@ CONTEXTS = sorted({(each.sop_class, each.syntax) for each in SAMPLES})
 SYNTAXES = {syntax for _, syntax in CONTEXTS}
 
 
-def elements(path: Path) -> dict[int, Any]:
-    """Return the elements of a file, but for those that any encoder may add or leave out.
+def differences(one: Path, other: Path) -> list[BaseTag]:
+    """Return the tags of the elements in which two files differ.
 
-    Which are group lengths and trailing padding. Encapsulated pixel data is OB, though files are
-    seen in which it is OW (PS3.5 Section A.4).
+    Group lengths and trailing padding are not looked at, which any encoder may add or leave out,
+    and encapsulated pixel data counts as OB (PS3.5 Section A.4), though files have it as OW.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ds = pydicom.dcmread(path)
-        found = {each.tag: each for each in ds if each.tag.element and each.tag != 0xFFFCFFFC}
-        if "PixelData" in ds and ds.file_meta.TransferSyntaxUID.is_encapsulated:
-            found[ds["PixelData"].tag].VR = "OB"
+        first, second = _elements(one), _elements(other)
+        return [tag for tag in sorted(first | second) if first.get(tag) != second.get(tag)]
+
+
+def _elements(path: Path) -> dict[BaseTag, DataElement]:
+    ds = pydicom.dcmread(path)
+    found = {each.tag: each for each in ds if each.tag.element and each.tag != 0xFFFCFFFC}
+    if "PixelData" in ds and ds.file_meta.TransferSyntaxUID.is_encapsulated:
+        found[ds["PixelData"].tag].VR = "OB"
     return found
 
 
@@ -210,23 +214,32 @@ WITHOUT_UIDS = {"UN_sequence.dcm", "no_meta_group_length.dcm", "priv_SQ.dcm"}
 ODD_FRAGMENTS = {"rtdose_rle.dcm", "rtdose_rle_1frame.dcm"}
 
 
-@dataclass(frozen=True)
-class Route:
-    """Who sends to whom, and which files the sender, if it is not ours, will not send."""
+class Route(NamedTuple):
+    """Who sends to whom, and what cannot go this way: files that one of the peers cannot read."""
 
     sender: Sender
     receiver: Receiver
-    unsendable: frozenset[str] = frozenset()
+    impossible: set[str] = set()
     as_is: bool = True
 
 
 ROUTES = {
-    "dcmsend-to-ours": Route(dcmtk_dcmsend, our_storescp, frozenset(), as_is=False),
-    "storescu-to-ours": Route(dcmtk_storescu, our_storescp, frozenset(), as_is=False),
-    "pynetdicom-to-ours": Route(pynetdicom_scu, our_storescp, frozenset(), as_is=False),
-    "ours-to-storescp": Route(our_storescu, dcmtk_storescp),
+    "dcmsend-to-ours": Route(dcmtk_dcmsend, our_storescp, CUT_OFF | WITHOUT_UIDS, as_is=False),
+    "storescu-to-ours": Route(
+        dcmtk_storescu, our_storescp, CUT_OFF | WITHOUT_UIDS | ODD_FRAGMENTS, as_is=False
+    ),
+    "pynetdicom-to-ours": Route(
+        pynetdicom_scu, our_storescp, {"SC_rgb_jpeg.dcm"} | WITHOUT_UIDS, as_is=False
+    ),
+    # What is left of this one is of odd length, which storescp takes from nobody.
+    "ours-to-storescp": Route(our_storescu, dcmtk_storescp, {"rtplan_truncated.dcm"}),
     "ours-to-pynetdicom": Route(our_storescu, pynetdicom_scp),
-    "our-datasets-to-storescp": Route(our_dataset, dcmtk_storescp, frozenset(), as_is=False),
+    "our-datasets-to-storescp": Route(
+        our_dataset,
+        dcmtk_storescp,
+        {"SC_rgb_jpeg.dcm", "rtplan_truncated.dcm"} | WITHOUT_UIDS,
+        as_is=False,
+    ),
 }
 
 
@@ -261,24 +274,32 @@ class Delivery:
         return self._stack.enter_context(server), files
 
 
-@pytest.fixture(scope="module", params=ROUTES.values(), ids=ROUTES.keys())
+@pytest.fixture(scope="module")
 def delivery(
     request: pytest.FixtureRequest, peers: Peers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Delivery]:
     with ExitStack() as stack:
-        yield Delivery(request.param, peers, tmp_path_factory.mktemp("delivery"), stack)
+        yield Delivery(ROUTES[request.param], peers, tmp_path_factory.mktemp("delivery"), stack)
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=[each.name for each in SAMPLES])
+@pytest.mark.parametrize(
+    ("delivery", "sample"),
+    [
+        pytest.param(name, sample, id=f"{name}-{sample.name}")
+        for name, route in ROUTES.items()
+        for sample in SAMPLES
+        if sample.name not in route.impossible
+    ],
+    indirect=["delivery"],
+)
 def test_every_file_arrives(delivery: Delivery, sample: Sample) -> None:
-    if sample.name in delivery.route.unsendable:
-        pytest.skip("the sender cannot read this file")
     received = delivery(sample)
     with io.FileIO(received) as file:
         head = parse_file_meta(file)
     assert head.transfer_syntax_uid == sample.syntax
     if delivery.route.as_is:
-        assert dataset_of(received) == sample.dataset
+        odd_deflated = sample.syntax == DeflatedExplicitVRLittleEndian and len(sample.dataset) % 2
+        assert dataset_of(received) == sample.dataset + b"\0" * odd_deflated
         assert head.sop_class_uid == sample.sop_class
     elif dataset_of(received) != sample.dataset:
-        assert elements(received) == elements(sample.path)
+        assert not differences(received, sample.path)

@@ -255,7 +255,7 @@ def test_packer_puts_command_and_data_side_by_side() -> None:
         b"<command>"
         + data_pdu(pdv(3, 0, b"0123456789"))
         + data_pdu(pdv(3, 0, b"abcdefghij"))
-        + data_pdu(pdv(3, LAST, b"klmno"))
+        + data_pdu(pdv(3, LAST, b"klmno\0"))  # to an even length, which all fragments have
     )
 
 

@@ -116,15 +116,18 @@ def test_an_echo_needs_no_handler(face):
             assert assoc.send_c_echo(message_id).Status == 0
 
 
-def test_a_handler_that_exits_takes_nobody_along(face):
+def test_a_handler_that_exits_ends_its_association_alone(face, caplog):
     def leave(event):
         raise SystemExit
 
     server = face.serve([(evt.EVT_C_STORE, leave)])
     with face.associate(server) as assoc:
-        assert assoc.send_c_store(make_ct()).get("Status", 0xC211) == 0xC211
+        assert "Status" not in assoc.send_c_store(make_ct())
+    assert assoc.failure.by_peer
     with face.associate(server) as assoc:
         assert assoc.send_c_echo().Status == 0
+    assert any("SystemExit" in str(each.exc_info) for each in caplog.records)
+    caplog.clear()
 
 
 # --- What a handler is given ---
@@ -428,7 +431,7 @@ def test_a_choice_that_fails(face, tmp_path, caplog):
         assert assoc.send_c_store(make_ct()).Status == 0xC211
         assert assoc.send_c_echo().Status == 0
     assert state(assoc) == RELEASED
-    assert any("receive_to" in text for text in caplog.messages)
+    assert any("where to file" in text for text in caplog.messages)
 
 
 def test_a_choice_that_is_no_file_name(face, tmp_path):

@@ -117,7 +117,7 @@ def test_a_timeout_reaches_active_associations(ae):
             self.changes |= changes
 
     assoc = Association()
-    ae._associations.add(assoc)
+    ae._associations[assoc] = None
     assert ae.active_associations == [assoc]
     ae.dimse_timeout = 5
     ae.network_timeout = None

@@ -26,6 +26,7 @@ from dicomwire.apps.console import Console, run
 from dicomwire.apps.files import file_name
 from dicomwire.apps.serving import log_echo, serve, supporting
 from dicomwire.logs import escaped
+from dicomwire.payloads import DiscardSink
 
 LOGGER = logging.getLogger("dicomwire.storescp")
 
@@ -73,9 +74,11 @@ def _serve(options: Namespace, console: Console) -> int:
         "Send to it with: dicomwire storescu {address} {port} FILES",
         "or with DCMTK:   storescu {address} {port} FILES",
     ]
+    wants_news = LOGGER.isEnabledFor(logging.INFO)
     if options.ignore:
-        handlers.append((evt.EVT_C_STORE, _ignore))
-        return serve(options, LOGGER, contexts, handlers, hints)
+        if wants_news:
+            handlers.append((evt.EVT_C_STORE, _log_ignored))
+        return serve(options, LOGGER, contexts, handlers, hints, lambda request: DiscardSink())
     folder = os.path.abspath(options.output_directory)
     try:
         os.makedirs(folder, exist_ok=True)
@@ -85,7 +88,7 @@ def _serve(options: Namespace, console: Console) -> int:
     if not os.access(folder, os.W_OK | os.X_OK):
         LOGGER.error("Cannot write into the folder %s", escaped(folder))
         return 1
-    if LOGGER.isEnabledFor(logging.INFO):
+    if wants_news:
         handlers.append((evt.EVT_C_STORE, _log_stored))
     LOGGER.info("Files go to %s", escaped(folder))
     return serve(options, LOGGER, contexts, handlers, hints, _Namer(folder))
@@ -106,20 +109,19 @@ class _Namer:
         return path
 
 
-def _ignore(event: evt.Event) -> int:
-    if LOGGER.isEnabledFor(logging.INFO):
-        LOGGER.info("Received Store Request: %s, not kept", _about(event))
+def _log_ignored(event: evt.Event) -> int:
+    LOGGER.info("Received Store Request: %s, not kept", _about(event))
     return 0x0000
 
 
 def _log_stored(event: evt.Event) -> int:
-    LOGGER.info("Received Store Request: %s", _about(event))
+    size = event.payload.size if event.payload is not None else 0
+    LOGGER.info("Received Store Request: %s, %d bytes", _about(event), size)
     return 0x0000
 
 
 def _about(event: evt.Event) -> str:
     request = event.request
     name = file_name(request.AffectedSOPClassUID, request.AffectedSOPInstanceUID)
-    size = event.payload.size if event.payload is not None else 0
     title = event.assoc.requestor.ae_title
-    return f"MsgID {event.message_id}, {name}, {size} bytes, from {escaped(title)}"
+    return f"MsgID {event.message_id}, {name}, from {escaped(title)}"

@@ -232,6 +232,11 @@ class AssociationProtocol:
         return data
 
     @property
+    def mid_message(self) -> bool:
+        """Whether a PDU or a message has begun to come in and not ended."""
+        return self._framer.mid_pdu or self._assembler.mid_message
+
+    @property
     def is_over(self) -> bool:
         """Whether the association has ended, or has not begun."""
         return self.state in _OVER

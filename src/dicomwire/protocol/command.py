@@ -48,7 +48,8 @@ class Command(IntEnum):
     C_CANCEL_RQ = 0x0FFF
 
 
-_RESPONSE_BIT = 0x8000
+RESPONSE_BIT = 0x8000
+"""What distinguishes a response's Command Field from its request's (PS3.7 Annex E.1)."""
 
 
 @dataclass(slots=True)
@@ -90,12 +91,12 @@ class Message:
     @property
     def is_response(self) -> bool:
         """Whether this answers a request."""
-        return bool(self.command & _RESPONSE_BIT)
+        return bool(self.command & RESPONSE_BIT)
 
     @property
     def is_request(self) -> bool:
         """Whether this asks for something; C-CANCEL-RQ does, though nothing answers it."""
-        return not self.command & _RESPONSE_BIT
+        return not self.command & RESPONSE_BIT
 
     @property
     def name(self) -> str:

@@ -44,6 +44,15 @@ _ROLES = {
 }
 
 
+_NEWER_TRANSFER_SYNTAXES = {
+    "1.2.840.10008.1.2.4.110",
+    "1.2.840.10008.1.2.4.111",
+    "1.2.840.10008.1.2.4.112",
+    "1.2.840.10008.1.2.8.1",
+}
+"""JPEG XL and Deflated Image Frame Compression, which pydicom's dictionary may not have yet."""
+
+
 def quick_uid(text: str) -> UID:
     """Return `text` as a UID as it stands, without pydicom's validation and its warnings."""
     return str.__new__(UID, text)
@@ -182,7 +191,7 @@ class PresentationContext:
             return
         if not uid.is_valid:
             LOGGER.warning("transfer_syntax: %r does not conform to PS3.5", str(uid))
-        elif not (uid.is_private or uid.is_transfer_syntax):
+        elif not (uid.is_private or uid.is_transfer_syntax or uid in _NEWER_TRANSFER_SYNTAXES):
             LOGGER.warning("transfer_syntax: %s is not a transfer syntax", uid.name)
         self._transfer_syntax.append(uid)
 

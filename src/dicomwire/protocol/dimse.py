@@ -180,7 +180,8 @@ class Packer:
     def seal(self, filled: int, last: bool) -> memoryview:
         """Return the bytes to send after `filled` bytes were put into the gaps, in order.
 
-        Each call begins the buffer anew; `last` marks the end of the dataset.
+        Each call begins the buffer anew; `last` marks the end of the dataset. One of odd length,
+        as files of deflated ones may be, gets the NUL that PS3.5 Annex A.5 asks for.
         """
         buffer, size, context_id = self._buffer, self._size, self._context_id
         at = self._start
@@ -190,7 +191,12 @@ class Packer:
             pack_into(buffer, at, _P_DATA, size + _IN_PDU, size + 2, context_id, 0)
             at += OVERHEAD + size
             filled -= size
-        control = LAST if last else 0
+        control = 0
+        if last:
+            control = LAST
+            if filled % 2:
+                buffer[at + OVERHEAD + filled] = 0
+                filled += 1
         pack_into(buffer, at, _P_DATA, filled + _IN_PDU, filled + 2, context_id, control)
         return buffer[: at + OVERHEAD + filled]
 

@@ -11,10 +11,11 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
-from dicomwire.events import InterventionEvent
+from dicomwire.datasets import DatasetError
+from dicomwire.events import InterventionEvent, NoHandler
 from dicomwire.logs import LOGGER
 from dicomwire.payloads import BytesSource
-from dicomwire.protocol.command import CARRIED, Command, Message
+from dicomwire.protocol.command import CARRIED, RESPONSE_BIT, Command, Message
 from dicomwire.services.port import Incoming, Port
 from dicomwire.uids import SOPClass
 
@@ -27,14 +28,13 @@ CANCELLED = 0xFE00
 NO_STATUS = 0xC001
 BAD_STATUS = 0xC002
 
-_RESPONSE_BIT = 0x8000
 _HIGHEST = 0xFFFF
 
 
 def answer(request: Message, status: int) -> Message:
     """Return the response to `request` that says `status`."""
     return Message(
-        Command(request.command | _RESPONSE_BIT),
+        Command(request.command | RESPONSE_BIT),
         MessageIDBeingRespondedTo=request.MessageID,
         AffectedSOPClassUID=request.AffectedSOPClassUID or request.RequestedSOPClassUID,
         AffectedSOPInstanceUID=request.AffectedSOPInstanceUID or request.RequestedSOPInstanceUID,
@@ -112,6 +112,16 @@ _ADDED: dict[str, Callable[[Any], Any]] = {
 }
 """What a handler's status dataset may add to the response (PS3.7 Annex C), and how it is read:
 None is what cannot be sent."""
+
+
+def log_failure(handler: str, error: Exception) -> None:
+    """Log that a handler raised `error`: in a line, where it is the peer's fault or nobody's."""
+    if isinstance(error, NoHandler):
+        LOGGER.error("%s: %s", handler, error)
+    elif isinstance(error, DatasetError):
+        LOGGER.error("The handler of %s failed: %s", handler, error)
+    else:
+        LOGGER.exception("The handler of %s failed", handler)
 
 
 async def ask(port: Port, event: InterventionEvent, incoming: Incoming) -> Any:

@@ -22,9 +22,16 @@ from dicomwire.events import (
     EVT_N_SET,
     InterventionEvent,
 )
-from dicomwire.logs import LOGGER
 from dicomwire.protocol.command import Command, Message
-from dicomwire.services.answers import SUCCESS, Server, answer, ask, respond, set_status
+from dicomwire.services.answers import (
+    SUCCESS,
+    Server,
+    answer,
+    ask,
+    log_failure,
+    respond,
+    set_status,
+)
 from dicomwire.services.port import Incoming, Port
 from dicomwire.status import STATUS_SUCCESS, STATUS_WARNING, code_to_category
 from dicomwire.uids import Service, SOPClass
@@ -67,11 +74,8 @@ async def serve(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
             reply = await _handle(port, incoming, response, sop_class)
         except AssociationFailure:
             raise
-        except DatasetError as error:
-            LOGGER.error("The dataset of the response to %s: %s", request.name, error)
-            response.Status = PROCESSING_FAILURE
-        except Exception:
-            LOGGER.exception("The handler of %s failed", request.name)
+        except Exception as error:
+            log_failure(request.name, error)
             response.Status = PROCESSING_FAILURE
     await respond(port, incoming, response, reply)
 

@@ -22,6 +22,7 @@ from dicomwire.services.answers import (
     ask,
     conclude,
     end_handler,
+    log_failure,
     respond,
     set_status,
 )
@@ -68,8 +69,8 @@ async def _find(port: Port, incoming: Incoming, sop_class: SOPClass, only_one: b
         await _send_all(port, incoming, response, results, sop_class, only_one)
     except AssociationFailure:
         raise
-    except Exception:
-        LOGGER.exception("The handler of evt.EVT_C_FIND failed")
+    except Exception as error:
+        log_failure("evt.EVT_C_FIND", error)
         conclude(response, HANDLER_FAILED)
     finally:
         await end_handler(port, results)

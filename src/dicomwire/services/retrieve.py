@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pydicom.dataset import Dataset
 
@@ -22,6 +22,9 @@ from dicomwire.services.answers import (
     SUCCESS,
     answer,
     ask,
+    conclude,
+    end_handler,
+    log_failure,
     respond,
     set_status,
 )
@@ -29,6 +32,7 @@ from dicomwire.services.port import END, Incoming, Port, Storer
 from dicomwire.sop_class import CompositeInstanceRetrieveWithoutBulkDataGet
 from dicomwire.status import (
     STATUS_CANCEL,
+    STATUS_FAILURE,
     STATUS_PENDING,
     STATUS_SUCCESS,
     STATUS_WARNING,
@@ -47,28 +51,31 @@ class _Codes:
     """The statuses that tell of a handler that did not keep to its protocol."""
 
     failed: int
+    nothing: int
     bad_count: int
     too_many: int
 
 
-_GET = _Codes(failed=0xC411, bad_count=0xC413, too_many=0xC416)
-_MOVE = _Codes(failed=0xC511, bad_count=0xC513, too_many=0xC516)
-_NO_DESTINATION = 0xC514
+_GET = _Codes(failed=0xC411, nothing=0xC413, bad_count=0xC413, too_many=0xC416)
+_MOVE = _Codes(failed=0xC511, nothing=0xC514, bad_count=0xC513, too_many=0xC516)
 _BAD_DESTINATION = 0xC515
 
 _BULK_DATA = (
-    "PixelData",
-    "FloatPixelData",
-    "DoubleFloatPixelData",
-    "PixelDataProviderURL",
-    "SpectroscopyData",
-    "EncapsulatedDocument",
-    "WaveformData",
+    0x7FE00010,  # Pixel Data
+    0x7FE00008,  # Float Pixel Data
+    0x7FE00009,  # Double Float Pixel Data
+    0x00287FE0,  # Pixel Data Provider URL
+    0x56000020,  # Spectroscopy Data
+    0x00420011,  # Encapsulated Document
+    0x54001010,  # Waveform Data, where it is not within its sequence
 )
-"""What Composite Instance Retrieve Without Bulk Data leaves out (PS3.4 Section Z.1)."""
-_BULK_GROUPS = {0x5000: 0x3000, 0x5400: 0x1010, 0x6000: 0x3000}
-"""The same in repeating groups: curve, audio and overlay data, by first group and element."""
-_REPEATING = 0xFF00
+"""What Composite Instance Retrieve Without Bulk Data leaves out (PS3.4 Section Z.1.3)."""
+_REPEATING_BULK_DATA = (
+    0x50003000,  # Curve Data
+    0x5000200C,  # Audio Sample Data
+    0x60003000,  # Overlay Data
+)
+_ANY_REPETITION = 0xFF00FFFF
 
 
 class _Fault(Exception):
@@ -127,31 +134,8 @@ class Tally:
         response.NumberOfWarningSuboperations = self.warning
 
 
-class _Destination(Protocol):
-    async def open(self) -> Storer:
-        """Return what sends objects there; AssociationFailure where it cannot be reached."""
-
-
-class _Requestor:
-    """The destination of C-GET: the association itself."""
-
-    def __init__(self, port: Port) -> None:
-        self._port = port
-
-    async def open(self) -> Storer:
-        return self._port.own_storer()
-
-
-class _Elsewhere:
-    """The destination of C-MOVE: an AE that we associate with."""
-
-    def __init__(self, port: Port, title: str, address: Any) -> None:
-        self._port = port
-        self._title = title
-        self._address = address
-
-    async def open(self) -> Storer:
-        return await self._port.storer_to(self._title, *self._address)
+_Address = tuple[str, int, dict[str, Any]]
+"""Of a C-MOVE's destination: host, port and options of `AE.associate`."""
 
 
 async def get(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
@@ -176,7 +160,7 @@ class _Retrieval:
         self._codes = codes
         self._message_id = request.MessageID
         self._response = answer(request, PENDING)
-        self._tally = Tally(0)
+        self._tally: Tally | None = None  # until there is something to count
         self._identifier: Dataset | None = None  # the handler's own list of what failed
         self._results: Any = None
 
@@ -186,74 +170,71 @@ class _Retrieval:
             response.Status = self._incoming.refusal
             await respond(port, self._incoming, response)
             return
-        port.clear_cancel(self._message_id)
         try:
-            event = EVT_C_MOVE if self._codes is _MOVE else EVT_C_GET
-            self._results = port.iterate(await ask(port, event, self._incoming))
             await self._retrieve()
         except AssociationFailure:
             raise
         except _Fault as fault:
             LOGGER.error("%s: %s", self._incoming.message.name, fault)
-            self._fail(fault.status)
+            conclude(response, fault.status)
         except Exception:
             LOGGER.exception("The handler of %s failed", self._incoming.message.name)
-            self._fail(self._codes.failed)
+            if self._tally is not None:
+                self._tally.give_up()
+            conclude(response, self._codes.failed)
         finally:
-            await port.close_results(self._results)
-            port.clear_cancel(self._message_id)
+            await end_handler(port, self._results)
         if not port.is_over:
             await self._finish()
 
-    def _fail(self, status: int) -> None:
-        self._tally.give_up()
-        self._response.Status = status
-
     async def _retrieve(self) -> None:
-        destination: _Destination = _Requestor(self._port)
+        event = EVT_C_MOVE if self._codes is _MOVE else EVT_C_GET
+        answered = await ask(self._port, event, self._incoming)
+        try:
+            self._results = self._port.iterate(answered)
+        except TypeError:
+            text = f"the handler yields nothing, but returns {type(answered).__name__}"
+            raise _Fault(text, self._codes.nothing) from None
+        address: _Address | None = None
         if self._codes is _MOVE:
-            elsewhere = await self._destination()
-            if elsewhere is None:
-                self._response.Status = DESTINATION_UNKNOWN
+            address = await self._destination()
+            if address is None:
+                conclude(self._response, DESTINATION_UNKNOWN)
                 return
-            destination = elsewhere
         count = await self._count()
         if count < 1:
-            self._response.Status = SUCCESS
+            self._tally = Tally(0)
+            conclude(self._response, SUCCESS)
             return
-        self._tally.remaining = count
+        storer = self._port.own_storer()
+        if address is not None:
+            opened = await self._open(address)
+            if opened is None:
+                conclude(self._response, DESTINATION_UNKNOWN)
+                return
+            storer = opened
+        self._tally = Tally(count)
         try:
-            storer = await destination.open()
-        except (AssociationFailure, ValueError, RuntimeError, TypeError) as error:
-            LOGGER.error("The destination of C-MOVE cannot be reached: %s", error)
-            self._fail(DESTINATION_UNKNOWN)
-            return
-        try:
-            await self._send_all(storer)
+            await self._send_all(storer, self._tally)
         finally:
             await storer.close()
 
-    async def _destination(self) -> _Elsewhere | None:
+    async def _destination(self) -> _Address | None:
         """Return what the handler says is the Move Destination; None if it does not know it."""
         address = await self._port.next_result(self._results)
         if address is END:
-            raise _Fault("the handler named no destination", _NO_DESTINATION)
-        if not isinstance(address, tuple) or len(address) not in (2, 3):
-            raise _Fault(f"{address!r} is no destination", _BAD_DESTINATION)
-        if None in address[:2]:
-            title = self._incoming.message.MoveDestination
-            LOGGER.error("The Move Destination %r is not known", title)
+            raise _Fault("the handler named no destination", self._codes.nothing)
+        if not isinstance(address, tuple | list) or len(address) not in (2, 3):
+            raise _Fault(f"a {type(address).__name__} is no destination", _BAD_DESTINATION)
+        host, number, options = address if len(address) == 3 else (*address, {})
+        if host is None or number is None:
+            LOGGER.error("The handler does not know the Move Destination")
             return None
-        host, number = address[:2]
-        options = address[2] if len(address) == 3 else {}
-        if (
-            not isinstance(host, str)
-            or not isinstance(number, int)
-            or not isinstance(options, dict)
+        if not (
+            isinstance(host, str) and isinstance(number, int) and isinstance(options, dict)
         ):
             raise _Fault(f"{address!r} is no destination", _BAD_DESTINATION)
-        title = str(self._incoming.message.MoveDestination)
-        return _Elsewhere(self._port, title, (host, number, options))
+        return host, number, options
 
     async def _count(self) -> int:
         count = await self._port.next_result(self._results)
@@ -262,37 +243,47 @@ class _Retrieval:
         try:
             number = int(count)
         except (TypeError, ValueError):
-            raise _Fault(
-                f"{type(count).__name__} is no number of sub-operations", self._codes.bad_count
-            ) from None
+            text = f"a {type(count).__name__} is no number of sub-operations"
+            raise _Fault(text, self._codes.bad_count) from None
         if number > _MOST_SUB_OPERATIONS:
             raise _Fault(f"{number} sub-operations are too many", self._codes.too_many)
         return number
 
-    async def _send_all(self, storer: Storer) -> None:
+    async def _open(self, address: _Address) -> Storer | None:
+        """Return what sends objects to `address`; None if it cannot be associated with."""
+        title = str(self._incoming.message.MoveDestination)
+        try:
+            return await self._port.storer_to(title, *address)
+        except AssociationFailure as failure:
+            LOGGER.error("The Move Destination cannot be associated with: %s", failure)
+            return None
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise _Fault(f"not to be associated with: {error}", _BAD_DESTINATION) from error
+
+    async def _send_all(self, storer: Storer, tally: Tally) -> None:
         """Send what the handler yields, until it has no more or the operation is ended."""
-        port, tally = self._port, self._tally
+        port = self._port
         while True:
             cancelled = port.cancel_waits(self._message_id)
-            result = await port.next_result(self._results)
             if port.is_over:
                 return
+            result = await port.next_result(self._results)
             if result is END:
                 if tally.remaining:
                     LOGGER.warning("The handler gave %d objects too few", tally.remaining)
                     tally.give_up()
-                self._response.Status = tally.outcome
+                conclude(self._response, tally.outcome)
                 return
             if cancelled and port.cancel_waits(self._message_id):
-                self._response.Status = CANCELLED
+                conclude(self._response, CANCELLED)
                 return
-            if not await self._take_result(storer, result):
+            if not await self._take_result(storer, tally, result):
                 return
 
-    async def _take_result(self, storer: Storer, result: Any) -> bool:
+    async def _take_result(self, storer: Storer, tally: Tally, result: Any) -> bool:
         """Act on one pair of the handler; false, with the status set, when it is the last."""
         status, value = result
-        response, tally = self._response, self._tally
+        response = self._response
         if not set_status(response, status, self._sop_class):
             tally.give_up()
             return False
@@ -302,77 +293,78 @@ class _Retrieval:
                 return True
             if not tally.remaining:
                 LOGGER.warning("The handler gives more objects than it said; it is ended")
-                response.Status = tally.outcome
+                conclude(response, tally.outcome)
                 return False
-            await self._send_one(storer, value)
+            await self._send_one(storer, tally, value)
             return True
         if category == STATUS_CANCEL:
             return False
         self._identifier = value if isinstance(value, Dataset) else None
+        tally.give_up()
         if category == STATUS_SUCCESS:
-            tally.give_up()
-            response.Status = tally.outcome if tally.failed or tally.warning else SUCCESS
-        else:
-            tally.give_up()
+            response.Status = tally.outcome
         return False
 
-    async def _send_one(self, storer: Storer, value: Any) -> None:
-        tally, response = self._tally, self._response
-        uid = ""
-        category = ""
+    async def _send_one(self, storer: Storer, tally: Tally, value: Any) -> None:
+        """Make one sub-operation, and tell the peer how many there have been."""
+        uid, category = "", STATUS_FAILURE
         if isinstance(value, Dataset | str | Path):
-            if isinstance(value, Dataset):
-                uid = str(value.get("SOPInstanceUID", ""))
-                if self._sop_class == CompositeInstanceRetrieveWithoutBulkDataGet:
-                    value = without_bulk_data(value)
-            request = self._incoming.message
             number = (self._message_id + tally.attempted) % _MOST_SUB_OPERATIONS + 1
-            try:
-                uid, sub_status = await storer.store(value, number, request)
-                category = code_to_category(sub_status)
-            except AssociationFailure as failure:
-                if self._port.is_over:
-                    raise
-                LOGGER.error("A sub-operation failed: %s", failure)
-            except Exception as error:
-                LOGGER.error("A sub-operation failed: %s", error)
+            if self._sop_class == CompositeInstanceRetrieveWithoutBulkDataGet:
+                if not isinstance(value, Dataset):
+                    value = await self._port.read_dataset(value)
+                value = without_bulk_data(value)
+            uid, status = await storer.store(value, number, self._incoming.message)
+            if status is not None:
+                category = code_to_category(status)
         else:
             LOGGER.error("The handler gave a %s instead of a dataset", type(value).__name__)
         tally.count(category, uid)
-        tally.tell(response, remaining=True)
-        await respond(self._port, self._incoming, response)
+        tally.tell(self._response, remaining=True)
+        await respond(self._port, self._incoming, self._response)
 
     async def _finish(self) -> None:
-        """Send the final response, with the list of what failed where there may be one."""
+        """Send the final response, with counts and failures if sub-operations were begun."""
         response, tally = self._response, self._tally
-        category = code_to_category(response.Status or 0)
-        tally.tell(response, remaining=category == STATUS_CANCEL)
         encoded: bytes | None = None
-        if category != STATUS_SUCCESS and (tally.attempted or tally.remaining):
+        if tally is not None:
+            category = code_to_category(response.Status or 0)
+            tally.tell(response, remaining=category == STATUS_CANCEL)
+            if category != STATUS_SUCCESS:
+                encoded = self._failures(tally)
+        await respond(self._port, self._incoming, response, encoded)
+
+    def _failures(self, tally: Tally) -> bytes | None:
+        """Return the Identifier with the list of what failed (PS3.4 Section C.4.2.1.4.2), encoded.
+
+        The handler's own list comes first. An empty one is sent too: programs look for it.
+        """
+        identifier = self._identifier
+        if identifier is None or "FailedSOPInstanceUIDList" not in identifier:
             identifier = Dataset()
             identifier.FailedSOPInstanceUIDList = tally.failed_uids
-            own = self._identifier
-            if own is not None and "FailedSOPInstanceUIDList" in own:
-                identifier = own
-            try:
-                encoded = encode_dataset(identifier, self._incoming.context.transfer_syntax[0])
-            except DatasetError as error:
-                LOGGER.error("The list of what failed cannot be sent: %s", error)
-        await respond(self._port, self._incoming, response, encoded)
+        try:
+            return encode_dataset(identifier, self._incoming.context.transfer_syntax[0])
+        except DatasetError as error:
+            LOGGER.error("The list of what failed cannot be sent: %s", error)
+            return None
 
 
 def without_bulk_data(ds: Dataset) -> Dataset:
-    """Return a copy of `ds` without its bulk data (PS3.4 Section Z.1), also in its items."""
-    kept = Dataset()
-    for element in ds:
-        if element.keyword in _BULK_DATA:
-            continue
-        group = element.tag.group
-        if _BULK_GROUPS.get(group & _REPEATING) == element.tag.element:
-            continue
-        kept.add(element)
+    """Return a copy of `ds` without its bulk data (PS3.4 Section Z.1.3).
+
+    It is left out at the top level, so that icons stay, and where waveforms have it.
+    """
+    kept = Dataset(
+        {
+            tag: element
+            for tag, element in ds.items()
+            if tag not in _BULK_DATA and tag & _ANY_REPETITION not in _REPEATING_BULK_DATA
+        }
+    )
+    kept.set_original_encoding(*ds.original_encoding, ds.original_character_set)
     if hasattr(ds, "file_meta"):
         kept.file_meta = ds.file_meta
-    implicit, little = ds.original_encoding
-    kept.set_original_encoding(implicit, little, ds.original_character_set)
+    if "WaveformSequence" in kept:
+        kept.WaveformSequence = [without_bulk_data(item) for item in kept.WaveformSequence]
     return kept

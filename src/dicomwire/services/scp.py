@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import EVT_C_ECHO, EVT_C_STORE
-from dicomwire.logs import LOGGER
+from dicomwire.logs import LOGGER, escaped
 from dicomwire.protocol.command import Command
 from dicomwire.services.answers import (
     SUCCESS,
     Server,
     answer,
     ask,
+    log_failure,
     respond,
     set_status,
 )
@@ -52,7 +53,7 @@ async def serve(port: Port, incoming: Incoming) -> None:
 
 async def _refuse(port: Port, incoming: Incoming, status: int) -> None:
     request, context = incoming.message, incoming.context
-    LOGGER.error("%s is not served for %s", request.name, context.abstract_syntax)
+    LOGGER.error("%s is not served for %s", request.name, escaped(str(context.abstract_syntax)))
     await respond(port, incoming, answer(request, status))
 
 
@@ -64,8 +65,8 @@ async def _echo(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
             response.Status = SUCCESS
     except AssociationFailure:
         raise
-    except Exception:
-        LOGGER.exception("The handler of evt.EVT_C_ECHO failed")
+    except Exception as error:
+        log_failure("evt.EVT_C_ECHO", error)
     await respond(port, incoming, response)
 
 
@@ -79,8 +80,8 @@ async def _store(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
             set_status(response, await ask(port, EVT_C_STORE, incoming), sop_class)
         except AssociationFailure:
             raise
-        except Exception:
-            LOGGER.exception("The handler of evt.EVT_C_STORE failed")
+        except Exception as error:
+            log_failure("evt.EVT_C_STORE", error)
             response.Status = STORE_HANDLER_FAILED
         if port.keeps_stored and code_to_category(response.Status or 0) == STATUS_FAILURE:
             LOGGER.warning("What was filed stays, though the handler answered with a failure")

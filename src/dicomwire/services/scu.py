@@ -145,8 +145,12 @@ def normalized_result(request: Message, incoming: Incoming) -> tuple[Dataset, Da
     """
     response = incoming.message
     status = status_dataset(response)
-    if request.command is Command.N_CREATE_RQ and request.AffectedSOPInstanceUID is None:
-        status.AffectedSOPInstanceUID = response.AffectedSOPInstanceUID
+    created = response.AffectedSOPInstanceUID
+    if request.command is Command.N_CREATE_RQ and created not in (
+        None,
+        request.AffectedSOPInstanceUID,
+    ):
+        status.AffectedSOPInstanceUID = created
     category = code_to_category(response.Status or 0)
     try:
         reply = _decoded(incoming)

@@ -6,6 +6,7 @@ The order of the events is part of the interface. What is sent in between is in 
 from __future__ import annotations
 
 import contextlib
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,7 @@ from dicomwire.services import acse
 from dicomwire.services.port import Incoming, Storer, run_blocking
 from dicomwire.settings import Settings
 from dicomwire.threaded.connection import Connection, deadline_after
+from dicomwire.threaded.link import LocalAbort
 from dicomwire.threaded.opening import Target, open_connection
 from dicomwire.threaded.port import ThreadedPort
 from dicomwire.uids import Service, SOPClass
@@ -246,7 +248,7 @@ class Lifecycle(ABC):
                     port.take(event)
             except AssociationFailure as failure:
                 port.fail(failure)
-            except Exception as error:
+            except BaseException as error:
                 port.crash(error)
             if self.is_established:
                 port.attend()
@@ -359,7 +361,8 @@ class Lifecycle(ABC):
             return
         self._ending = True
         source = failure.source if isinstance(failure, AssociationAborted) else 0
-        LOGGER.info("%s: %s", News.ABORTING, failure)
+        level = logging.INFO if isinstance(failure, LocalAbort) else logging.WARNING
+        LOGGER.log(level, "%s: %s", News.ABORTING, failure)
         self._notify(EVT_ACSE_SENT, primitive=Abort(source, 0))
         self._aborted(failure)
         with contextlib.suppress(LocalProtocolError):
@@ -462,8 +465,8 @@ class Lifecycle(ABC):
 
     def on_network_timeout(self, failure: AssociationFailure) -> None:
         """End an association on which nothing came for too long."""
-        LOGGER.warning("%s", failure)
-        if self.network_timeout_response == "A-RELEASE":
+        if self.network_timeout_response == "A-RELEASE" and not self._port.protocol.mid_message:
+            LOGGER.warning("%s", failure)
             self.release()
         else:
             self._abort(failure)

@@ -6,6 +6,7 @@ worker takes the turn when something comes. What the messages are is for the `po
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from abc import abstractmethod
@@ -32,6 +33,7 @@ from dicomwire.events import (
 )
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.association import AssociationProtocol
+from dicomwire.protocol.dimse import unpack_pdus
 from dicomwire.protocol.events import Event
 from dicomwire.protocol.pdu import PDU, Abort
 from dicomwire.protocol.states import Action, Role, State, Trigger
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 
 LINGER = 0.05
 """Seconds that a worker waits for the next message before the association goes to the lobby."""
+LEAST_PROGRESS = 1024
+"""Bytes that put the network timeout off where they do not end a message."""
 _PATIENCE = 0.1
 """Seconds that an abort waits for another thread to be through with sending a PDU."""
 
@@ -110,6 +114,7 @@ class Link(Guest):
         self._reporting = 0  # handlers that are told of what passes
         self._buffer: bytearray | None = None
         self._last_active = time.monotonic()
+        self._received = 0  # bytes since then
         self._sent_pdus: list[PDU] = []
 
     # --- What is on top ---
@@ -187,6 +192,7 @@ class Link(Guest):
         except AssociationFailure as failure:
             self.fail(failure)
         self._drop_buffer()
+        self._note_progress()
         if self.ended.is_set() or self._attended or self._held:
             return
         if self.protocol.state is not State.ESTABLISHED:
@@ -210,7 +216,7 @@ class Link(Guest):
     def on_deadline(self) -> None:
         """Have the association ended by a worker, since nothing came for too long."""
         if lobby().leave(self):
-            workers.submit(self._idle_too_long)
+            workers.submit(self._end_if_idle)
 
     def hold(self) -> None:
         """Keep the association out of the lobby: its program is reading responses."""
@@ -232,7 +238,9 @@ class Link(Guest):
             with self:
                 self.serve()
                 connection = self._connection
-                if connection is None:
+                if connection is not None and self.protocol.mid_message:
+                    self._end_if_idle()
+                if self.ended.is_set() or connection is None:
                     self._attended = False
                     return
             try:
@@ -242,8 +250,16 @@ class Link(Guest):
             if not readable:
                 with self:
                     self._attended = False
-                    self._last_active = time.monotonic()
                 return
+
+    def _note_progress(self) -> None:
+        """Put the network timeout off for what was received since it last was.
+
+        Within a message it has to be something: who drips a byte now and then is idle.
+        """
+        if self._received >= LEAST_PROGRESS or (self._received and not self.protocol.mid_message):
+            self._received = 0
+            self._last_active = time.monotonic()
 
     def deadline_changed(self) -> None:
         """Count the network timeout anew if the association is waiting in the lobby."""
@@ -251,7 +267,7 @@ class Link(Guest):
             with self:
                 pass
 
-    def _idle_too_long(self) -> None:
+    def _end_if_idle(self) -> None:
         with self:
             if self.ended.is_set():
                 return
@@ -259,7 +275,11 @@ class Link(Guest):
             if timeout is None or self._last_active + timeout > time.monotonic():
                 return  # something came just now, or the program put the deadline off
             self._association.on_network_timeout(
-                AssociationTimeout(f"nothing for {timeout} s", stage="idle", peer=self.peer)
+                AssociationTimeout(
+                    f"{'next to ' if self._received else ''}nothing for {timeout} s",
+                    stage="idle",
+                    peer=self.peer,
+                )
             )
 
     # --- The life of the connection ---
@@ -363,6 +383,19 @@ class Link(Guest):
             raise
         self._tell_sent(data)
 
+    def write_between(self, data: bytes) -> None:
+        """Send whole PDUs of data while another thread has the turn, if that is possible."""
+        connection = self._connection
+        if connection is None or self.is_over:
+            return
+        with contextlib.suppress(AssociationFailure), self._writing:
+            connection.write(data, self.settings.write_timeout)
+        if self.handlers.bound(EVT_DATA_SENT):
+            self.handlers.notify(self._association, EVT_DATA_SENT, {"data": data})
+        if self.handlers.bound(EVT_PDU_SENT):
+            for pdu in unpack_pdus(memoryview(data)):
+                self.handlers.notify(self._association, EVT_PDU_SENT, {"pdu": pdu})
+
     def _tell_sent(self, data: bytes | memoryview) -> None:
         if self.handlers.bound(EVT_DATA_SENT):
             self._report(EVT_DATA_SENT, {"data": bytes(data)})
@@ -397,7 +430,7 @@ class Link(Guest):
                 raise self._aborted_here()
             self.protocol.connection_lost()
             return True
-        self._last_active = time.monotonic()
+        self._received += size
         view = memoryview(self._buffer)[:size]
         self.feed(view)
         return True
@@ -437,12 +470,6 @@ class Link(Guest):
     def advance(self, deadline: float | None, stage: str) -> None:
         """Wait for one thing to come in, and take it; see `next_event`."""
         self.take(self.next_event(deadline, stage))
-
-    def pump(self, deadline: float | None, stage: str) -> None:
-        """Do as `advance`, and raise why when the association has ended by that."""
-        self.advance(deadline, stage)
-        if self.ended.is_set():
-            raise self._ended_failure()
 
     def look(self) -> None:
         """Take in what has come, without waiting; an end of the association is not raised."""
@@ -489,7 +516,7 @@ class Link(Guest):
         else:
             self._association.on_local_abort(failure)
 
-    def crash(self, error: Exception) -> None:
+    def crash(self, error: BaseException) -> None:
         """End the association because of an error that is ours, in an `except` block for it."""
         LOGGER.exception("An association is aborted after an internal error")
         self.fail(LocalAbort(f"internal error: {type(error).__name__}", self.peer))

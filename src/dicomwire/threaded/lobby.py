@@ -8,14 +8,17 @@ from __future__ import annotations
 import heapq
 import itertools
 import os
+import queue
 import selectors
 import socket
 import threading
 import time
 import weakref
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from dicomwire.logs import LOGGER
+from dicomwire.threaded import workers
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _CHANGES_SEEN_WHILE_WAITING = {"EpollSelector", "KqueueSelector"}
@@ -62,6 +65,7 @@ class Lobby:
         self._heap: list[tuple[float, int, weakref.ref[Guest]]] = []
         self._counter = itertools.count()
         self._sleeps_until = float("inf")
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._selector.register(self._wake_in, _READ)
@@ -111,8 +115,18 @@ class Lobby:
             self._wake()
         return True
 
+    def call(self, task: Callable[[], None]) -> None:
+        """Have a worker run `task`. This may be used where no lock may be waited for (`__del__`)."""
+        self._calls.put(task)
+        self._wake()
+
     def _wake(self) -> None:
         self._wake_out.send(b"\0")
+
+    def _woken(self) -> None:
+        self._wake_in.recv(4096)
+        while not self._calls.empty():
+            workers.submit(self._calls.get())
 
     def _run(self) -> None:
         while True:
@@ -123,7 +137,7 @@ class Lobby:
                 timeout = min(max(self._sleeps_until - time.monotonic(), 0), _LONGEST_SLEEP)
             for key, _ in self._selector.select(timeout):
                 if key.data is None:
-                    self._wake_in.recv(4096)
+                    self._woken()
                 else:
                     self._call(key.data, key.data.on_ready)
             self._expire()

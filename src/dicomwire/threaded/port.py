@@ -5,8 +5,13 @@ Taking turns and the socket are in `link`; what a message means is decided in `s
 
 from __future__ import annotations
 
+import threading
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from dicomwire.errors import (
     AbortReason,
@@ -19,7 +24,7 @@ from dicomwire.errors import (
 from dicomwire.events import EVT_DIMSE_RECV, EVT_DIMSE_SENT, EventType, InterventionEvent
 from dicomwire.logs import LOGGER
 from dicomwire.payloads import DiscardSink, Sink, SinkFull, Source
-from dicomwire.protocol.command import Command, Message
+from dicomwire.protocol.command import RESPONSE_BIT, Command, Message
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.events import (
     CommandReceived,
@@ -31,11 +36,12 @@ from dicomwire.protocol.events import (
     ReleaseConfirmed,
     ReleaseRequested,
 )
+from dicomwire.protocol.limits import MIB
 from dicomwire.protocol.states import Role, State
-from dicomwire.services import scp
+from dicomwire.services import scp, scu
 from dicomwire.services.port import END, Incoming, Storer, run_blocking
 from dicomwire.settings import Settings
-from dicomwire.status import STATUS_PENDING, code_to_category
+from dicomwire.status import STATUS_WARNING, code_to_category
 from dicomwire.threaded.connection import deadline_after, give_buffer, take_buffer
 from dicomwire.threaded.link import Link, LocalAbort
 from dicomwire.uids import Service, SOPClass
@@ -46,7 +52,8 @@ if TYPE_CHECKING:
 OUT_OF_RESOURCES = 0xA700
 BACKLOG = 1024
 """Requests that may wait to be served while a program's own call has the turn."""
-_MOST_CANCELS = 10
+BACKLOG_BYTES = 64 * MIB
+"""What the datasets of those may take, in memory or on disk, unless there is but one."""
 _URGENT = (Command.C_STORE_RQ, Command.N_EVENT_REPORT_RQ)
 
 
@@ -65,10 +72,10 @@ class ThreadedPort(Link):
         self._incoming: Incoming | None = None  # whose dataset is coming in
         self._sink: Sink = DiscardSink()
         self._requests: deque[Incoming] = deque()
-        self._serving = False
-        self._awaited: dict[int, deque[Incoming]] = {}
-        self._drained: set[int] = set()  # operations whose responses nobody wants any more
-        self._cancelled: set[int] = set()
+        self._served: Message | None = None  # the request whose handler runs
+        self._exchanges: dict[tuple[int, int | None], Exchange] = {}
+        self._cancelled: set[int | None] = set()
+        self._sending = threading.RLock()  # held from the begin of a message to its end
 
     @property
     def keeps_stored(self) -> bool:
@@ -106,15 +113,17 @@ class ThreadedPort(Link):
                 self.take(event)
         except AssociationFailure as failure:
             self.fail(failure)
-        except Exception as error:
+        except BaseException as error:  # also when a handler calls sys.exit
             self.crash(error)
 
     def _serve_next(self) -> None:
-        serving, self._serving = self._serving, True
+        incoming = self._requests.popleft()
+        self._served = incoming.message
         try:
-            run_blocking(scp.serve(self, self._requests.popleft()))
+            run_blocking(scp.serve(self, incoming))
         finally:
-            self._serving = serving
+            self._served = None
+            self._cancelled.discard(incoming.message.MessageID)
 
     def take(self, event: Event) -> None:
         """Act on an event of the protocol, unless a handler ended the association over it."""
@@ -159,7 +168,8 @@ class ThreadedPort(Link):
         try:
             self._sink = self._association.open_sink(incoming)
         except OSError as error:
-            self._refuse(incoming, f"cannot be kept: {error}")
+            status = getattr(error, "status", OUT_OF_RESOURCES)
+            self._refuse(incoming, f"cannot be kept: {error}", status)
 
     def _take_data(self, event: DataReceived) -> None:
         incoming = self._incoming
@@ -170,13 +180,7 @@ class ThreadedPort(Link):
                 incoming.payload = self._sink.finish()
         except SinkFull as error:
             if incoming.message.command is not Command.C_STORE_RQ:
-                raise AssociationAborted(
-                    f"{incoming.message.name}: {error}",
-                    source=AbortSource.SERVICE_USER,
-                    reason=AbortReason.NOT_SPECIFIED,
-                    by_peer=False,
-                    peer=self.peer,
-                ) from None
+                raise self._unbearable(f"{incoming.message.name}: {error}") from None
             self._refuse(incoming, str(error))
         except OSError as error:
             self._refuse(incoming, f"cannot be kept: {error}")
@@ -186,10 +190,10 @@ class ThreadedPort(Link):
                 incoming.payload = None
             self._dispatch(incoming)
 
-    def _refuse(self, incoming: Incoming, reason: str) -> None:
+    def _refuse(self, incoming: Incoming, reason: str, status: int = OUT_OF_RESOURCES) -> None:
         """Let the dataset of `incoming` pass by, to answer it with a failure."""
         LOGGER.error("The dataset of %s from %s %s", incoming.message.name, self.peer, reason)
-        incoming.refusal = OUT_OF_RESOURCES
+        incoming.refusal = status
         self._sink.discard()
         self._sink = DiscardSink()
 
@@ -198,30 +202,55 @@ class ThreadedPort(Link):
         if self.handlers.bound(EVT_DIMSE_RECV):
             self._notify_message(EVT_DIMSE_RECV, incoming.context.context_id, message)
         if message.command is Command.C_CANCEL_RQ:
-            assert message.MessageIDBeingRespondedTo is not None
-            if len(self._cancelled) < _MOST_CANCELS:
-                self._cancelled.add(message.MessageIDBeingRespondedTo)
+            self._cancel(message.MessageIDBeingRespondedTo)
         elif message.is_request:
             if self.protocol.state is not State.ESTABLISHED:
                 LOGGER.warning("%s received after the release was requested", message.name)
-            elif len(self._requests) < BACKLOG:
-                self._requests.append(incoming)
             else:
-                raise LocalAbort(f"{BACKLOG} requests are waiting to be served", self.peer)
+                self._requests.append(incoming)
+                if len(self._requests) > 1 and self._is_swamped:
+                    raise self._unbearable("too many requests are waiting to be served")
         else:
             self._dispatch_response(incoming)
 
+    @property
+    def _is_swamped(self) -> bool:
+        """Whether more requests wait than should."""
+        waiting = [each.payload for each in self._requests if each.payload is not None]
+        return len(self._requests) > BACKLOG or sum(each.size for each in waiting) > BACKLOG_BYTES
+
+    def _unbearable(self, text: str) -> AssociationAborted:
+        """Return that the peer does what we end an association for."""
+        return AssociationAborted(
+            text,
+            source=AbortSource.SERVICE_USER,
+            reason=AbortReason.NOT_SPECIFIED,
+            by_peer=False,
+            stage=self.stage,
+            peer=self.peer,
+        )
+
+    def _cancel(self, message_id: int | None) -> None:
+        """Note that the peer cancels an operation, unless that is over or was never asked for."""
+        requests = [incoming.message for incoming in self._requests]
+        if self._served is not None:
+            requests.append(self._served)
+        if any(request.MessageID == message_id for request in requests):
+            self._cancelled.add(message_id)
+
     def _dispatch_response(self, incoming: Incoming) -> None:
-        message_id = incoming.message.MessageIDBeingRespondedTo or 0
-        awaited = self._awaited.get(message_id)
-        if awaited is not None:
-            awaited.append(incoming)
-            return
-        _discard(incoming)
-        if message_id not in self._drained:
-            raise LocalAbort(f"unexpected {incoming.message.name}", self.peer)
-        if _is_final(incoming):
-            self._drained.discard(message_id)
+        response = incoming.message
+        key = (response.command, response.MessageIDBeingRespondedTo)
+        exchange = self._exchanges.get(key)
+        if exchange is None:
+            raise self._unbearable(f"unexpected {response.name}")
+        exchange.add(incoming)
+        # A warning is the end of a C-FIND, yet there are providers that go on after one.
+        if exchange.is_over and not (
+            response.command is Command.C_FIND_RSP
+            and code_to_category(response.Status or 0) == STATUS_WARNING
+        ):
+            del self._exchanges[key]
 
     def _notify_message(self, event: EventType, context_id: int | None, message: Message) -> None:
         self.handlers.notify(
@@ -238,26 +267,45 @@ class ThreadedPort(Link):
         self.flush()  # the answer to the association request, while its handlers are told
         if self.handlers.bound(EVT_DIMSE_SENT):
             self._notify_message(EVT_DIMSE_SENT, context_id, message)
-        if message.is_request and message.MessageID is not None:
-            self._await(message.MessageID)
         protocol = self.protocol
         packed = protocol.pack(context_id, message)
         try:
-            if source is None:
-                view = memoryview(packed)
-                protocol.check_data(view)
-                self._write(view)
-            else:
-                self._send_dataset(context_id, packed, source)
+            with self._sending:
+                if source is None:
+                    view = memoryview(packed)
+                    protocol.check_data(view)
+                    self._write(view)
+                else:
+                    self._send_dataset(context_id, packed, source)
         except LocalProtocolError:
             raise self._ended_failure() from None
 
-    def _await(self, message_id: int) -> None:
-        """Expect responses to `message_id`, once those to its last use have all come."""
+    def send_between(self, context_id: int, message: Message) -> None:
+        """Send a message without a dataset while another thread has the turn, and waits perhaps.
+
+        Whether it could be sent that thread will see. No step of the state machine is made:
+        it is the same before and after.
+        """
+        if self.handlers.bound(EVT_DIMSE_SENT):
+            self._notify_message(EVT_DIMSE_SENT, context_id, message)
+        with self._sending:
+            self.write_between(self.protocol.pack(context_id, message))
+
+    async def request(
+        self, context_id: int, message: Message, source: Source | None = None
+    ) -> Exchange:
+        """Send a request; where one alike is still being answered, once that is over."""
+        key = (message.command | RESPONSE_BIT, message.MessageID)
         deadline = deadline_after(self.settings.dimse_timeout)
-        while message_id in self._drained:
-            self.pump(deadline, "response")
-        self._awaited.setdefault(message_id, deque())
+        while (other := self._exchanges.get(key)) is not None and not other.is_over:
+            deadline = self._take_in(deadline)
+        exchange = self._exchanges[key] = Exchange(self, message)
+        try:
+            await self.send(context_id, message, source)
+        except BaseException:
+            del self._exchanges[key]
+            raise
+        return exchange
 
     def _send_dataset(self, context_id: int, packed: bytes, source: Source) -> None:
         """Send a command and its dataset, read from `source` as they leave."""
@@ -281,37 +329,35 @@ class ThreadedPort(Link):
         finally:
             give_buffer(buffer)
 
-    async def response(self, message_id: int) -> Incoming:
-        """Return the next response to `message_id`."""
-        awaited = self._awaited.setdefault(message_id, deque())
+    def wait_for_response(self, exchange: Exchange) -> None:
+        """Wait until there is a response to take."""
         deadline = deadline_after(self.settings.dimse_timeout)
-        while not awaited:
-            if self._requests and self._serve_urgent():
-                deadline = deadline_after(self.settings.dimse_timeout)
-            else:
-                self.pump(deadline, "response")
-        return awaited.popleft()
+        while not exchange.has_response:
+            deadline = self._take_in(deadline)
+
+    def _take_in(self, deadline: float | None) -> float | None:
+        """Wait for one thing to come in and take it; return until when to wait for the next.
+
+        The DIMSE timeout is for each message: whatever comes begins it anew, but not a part.
+        """
+        if not (self._requests and self._serve_urgent()):
+            event = self.next_event(deadline, "response")
+            self.take(event)
+            if isinstance(event, DataReceived) and not event.complete:
+                return deadline
+        if self.ended.is_set():
+            raise self._ended_failure()
+        return deadline_after(self.settings.dimse_timeout)
 
     def _serve_urgent(self) -> bool:
         """Serve what cannot wait for our own operation: its stores (C-GET), and event reports.
 
         Not while a handler runs: those of one association never run at the same time.
         """
-        if self._serving or self._requests[0].message.command not in _URGENT:
+        if self._served is not None or self._requests[0].message.command not in _URGENT:
             return False
         self._serve_next()
-        if self.ended.is_set():
-            raise self._ended_failure()
         return True
-
-    def forget(self, request: Message, drain: bool = False) -> None:
-        """Take no further response to `request`; `drain` those that are still to come."""
-        message_id = request.MessageID or 0
-        awaited = self._awaited.pop(message_id, ())
-        for incoming in awaited:
-            _discard(incoming)
-        if drain and not any(map(_is_final, awaited)):
-            self._drained.add(message_id)
 
     async def intervene(self, event: InterventionEvent, attrs: dict[str, Any]) -> Any:
         """Call the handler bound to `event`."""
@@ -346,9 +392,9 @@ class ThreadedPort(Link):
         self.look()
         return message_id in self._cancelled
 
-    def clear_cancel(self, message_id: int) -> None:
-        """Forget a C-CANCEL that meant an operation that has ended, or is to begin."""
-        self._cancelled.discard(message_id)
+    async def read_dataset(self, path: str | Path) -> Dataset:
+        """Return the dataset of a DICOM file."""
+        return dcmread(path)
 
     def own_storer(self) -> Storer:
         """Return what sends objects on this association."""
@@ -360,17 +406,57 @@ class ThreadedPort(Link):
 
     def is_cancelled(self, message_id: int) -> bool:
         """Return, once, whether the peer cancelled the operation `message_id`."""
-        self.look()
+        if self.has_turn:
+            self.look()
         if message_id in self._cancelled:
             self._cancelled.discard(message_id)
             return True
         return False
 
 
-def _is_final(incoming: Incoming) -> bool:
-    return code_to_category(incoming.message.Status or 0) != STATUS_PENDING
+class Exchange:
+    """A request of ours, and the responses to it that have come and not been taken.
 
+    Attributes
+    ----------
+    is_over : bool
+        Whether the last response has come.
+    """
 
-def _discard(incoming: Incoming) -> None:
-    if incoming.payload is not None:
-        incoming.payload.discard()
+    __slots__ = ("_port", "_request", "_responses", "_wanted", "is_over")
+
+    def __init__(self, port: ThreadedPort, request: Message) -> None:
+        self._port = port
+        self._request = request
+        self._responses: deque[Incoming] = deque()
+        self._wanted = True
+        self.is_over = False
+
+    def add(self, incoming: Incoming) -> None:
+        """Take a response that came in."""
+        if self.is_over:
+            LOGGER.warning("%s after the last is ignored", incoming.message.name)
+            return
+        self.is_over = scu.is_last(self._request, incoming.message)
+        if self._wanted:
+            self._responses.append(incoming)
+
+    @property
+    def has_response(self) -> bool:
+        """Whether there is a response to take."""
+        return bool(self._responses)
+
+    def take(self) -> Incoming:
+        """Return a response that has come."""
+        return self._responses.popleft()
+
+    async def response(self) -> Incoming:
+        """Return the next response, within the DIMSE timeout."""
+        if not self._responses:
+            self._port.wait_for_response(self)
+        return self._responses.popleft()
+
+    def abandon(self) -> None:
+        """Let all responses pass by that have not been taken."""
+        self._wanted = False
+        self._responses.clear()

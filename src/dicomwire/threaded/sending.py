@@ -16,7 +16,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian
 from dicomwire import datasets
 from dicomwire.errors import AssociationFailure, ConnectionLost, LocalProtocolError
 from dicomwire.logs import LOGGER, News, log_identifier
-from dicomwire.payloads import BytesSource, FileSource, Source
+from dicomwire.payloads import BytesSource, FileSource, PaddedSource, Source
 from dicomwire.protocol.command import Message
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.negotiation import choose_context
@@ -24,8 +24,9 @@ from dicomwire.service_user import MODE_ACCEPTOR
 from dicomwire.services import scu
 from dicomwire.services.port import Incoming, Storer, run_blocking
 from dicomwire.sop_class import uid_to_service_class
-from dicomwire.threaded import workers
 from dicomwire.threaded.lifecycle import Lifecycle
+from dicomwire.threaded.lobby import lobby
+from dicomwire.threaded.port import Exchange
 from dicomwire.uids import Service, SOPClass
 
 _STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
@@ -138,8 +139,13 @@ class Sending(Lifecycle):
             except AssociationFailure as failure:
                 self._failed(failure)
                 raise
-            finally:
-                port.forget(request)
+
+    def _send_alone(self, context_id: int, message: Message) -> None:
+        """Send a message that nothing answers."""
+        try:
+            run_blocking(self._port.send(context_id, message))
+        except AssociationFailure as failure:
+            self._failed(failure)
 
     def _failed(self, failure: AssociationFailure) -> None:
         if failure.stage == "response":
@@ -162,7 +168,7 @@ class Sending(Lifecycle):
             request.has_dataset = True
             source = BytesSource(datasets.encode_dataset(dataset, context.transfer_syntax[0]))
         try:
-            return scu.normalized_result(self._perform(context, request, source))
+            return scu.normalized_result(request, self._perform(context, request, source))
         except AssociationFailure:
             return Dataset(), None
 
@@ -177,13 +183,14 @@ class Sending(Lifecycle):
         data = datasets.encode_dataset(identifier, context.transfer_syntax[0])
         log_identifier(f"{request.name} Identifier", identifier)
         port = self._port
+        exchange: Exchange | None = None
         with port:
             try:
-                run_blocking(port.send(context.context_id, request, BytesSource(data)))
+                exchange = run_blocking(port.request(context.context_id, request, BytesSource(data)))
+                port.hold()
             except AssociationFailure as failure:
                 self._failed(failure)
-            port.hold()
-        return Responses(self, request)
+        return Responses(self, request, exchange)
 
     # --- Objects ---
 
@@ -221,6 +228,8 @@ class Sending(Lifecycle):
             source.close()
             raise
         if context.transfer_syntax[0] == head.transfer_syntax_uid:
+            if source.length % 2 and datasets.encoding_of(head.transfer_syntax_uid)[2]:
+                return head.sop_class_uid, head.sop_instance_uid, context, PaddedSource(source)
             return head.sop_class_uid, head.sop_instance_uid, context, source
         source.close()
         return self._dataset_source(dcmread(path))
@@ -253,45 +262,53 @@ class Responses(Iterator[tuple[Dataset, Dataset | None]]):
     taken, or `close` is called, nothing else is served on the association in between.
     """
 
-    def __init__(self, association: Sending, request: Message) -> None:
+    def __init__(
+        self, association: Sending, request: Message, exchange: Exchange | None
+    ) -> None:
         self._association = association
         self._request = request
-        self._over = False
+        self._exchange = exchange
+        self._done = False
 
     def __next__(self) -> tuple[Dataset, Dataset | None]:
-        if self._over:
+        if self._done:
             raise StopIteration
-        association, request = self._association, self._request
-        assert request.MessageID is not None
-        port = association._port
-        with port:
+        exchange = self._exchange
+        if exchange is None:
+            self._done = True
+            return Dataset(), None
+        # What came along with an earlier response can be had without the turn.
+        incoming = exchange.take() if exchange.has_response else self._wait(exchange)
+        if incoming is None:
+            self.close()
+            return Dataset(), None
+        if scu.is_last(self._request, incoming.message):
+            self.close()
+        return scu.query_result(self._request, incoming)
+
+    def _wait(self, exchange: Exchange) -> Incoming | None:
+        """Return the next response; None if the association ends instead."""
+        association = self._association
+        with association._port:
             try:
-                incoming = scu.checked(request, run_blocking(port.response(request.MessageID)))
+                return run_blocking(exchange.response())
             except AssociationFailure as failure:
                 association._failed(failure)
-                self._end(drain=False)
-                return Dataset(), None
-            status, identifier, follows = scu.query_result(request, incoming)
-            if not follows:
-                self._end(drain=False)
-        return status, identifier
+                return None
 
     def close(self) -> None:
         """Give up the responses that are still to come; the operation itself goes on."""
-        if not self._over:
-            with self._association._port:
-                self._end(drain=True)
-
-    def _end(self, drain: bool) -> None:
-        self._over = True
-        port = self._association._port
-        port.unhold()
-        port.forget(self._request, drain=drain)
+        self._done = True
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            with self._association._port as port:
+                exchange.abandon()
+                port.unhold()
 
     def __del__(self) -> None:
-        # Whoever happens to collect this garbage must not wait for a turn.
-        if not self._over and not self._association._port.without_waiting(self.close):
-            workers.submit(self.close)
+        # This may run on any thread and in the midst of anything, so it must not wait for a lock.
+        if self._exchange is not None:
+            lobby().call(self.close)
 
 
 class _OwnStorer:
@@ -300,9 +317,15 @@ class _OwnStorer:
     def __init__(self, association: Sending) -> None:
         self._association = association
 
-    async def store(self, value: Any, message_id: int, request: Message) -> tuple[str, int]:
-        uid, response = self._association.store_object(value, message_id)
-        return uid, response.Status or 0
+    async def store(self, value: Any, message_id: int, request: Message) -> tuple[str, int | None]:
+        """Send an object; see `services.port.Storer`."""
+        try:
+            uid, response = self._association.store_object(value, message_id)
+        except AssociationFailure:
+            raise
+        except Exception as error:
+            return _not_stored(value, error)
+        return uid, response.Status
 
     async def close(self) -> None:
         """Do nothing: the association goes on."""
@@ -315,14 +338,33 @@ class _OtherStorer:
         self._association = association
         self._originator = originator
 
-    async def store(self, value: Any, message_id: int, request: Message) -> tuple[str, int]:
-        uid, response = self._association.store_object(
-            value, message_id, originator=(self._originator or None, request.MessageID)
-        )
-        return uid, response.Status or 0
+    async def store(self, value: Any, message_id: int, request: Message) -> tuple[str, int | None]:
+        """Send an object; see `services.port.Storer`."""
+        originator = (self._originator or None, request.MessageID)
+        try:
+            uid, response = self._association.store_object(
+                value, message_id, originator=originator
+            )
+        except Exception as error:
+            return _not_stored(value, error)
+        return uid, response.Status
 
     async def close(self) -> None:
+        """Release the association."""
         self._association.release()
+
+
+def _not_stored(value: Any, error: Exception) -> tuple[str, None]:
+    """Say in the log why an object was not sent; return its SOP Instance UID, if it tells that."""
+    LOGGER.error("A sub-operation failed: %s", error)
+    if isinstance(value, Dataset):
+        return str(value.get("SOPInstanceUID", "")), None
+    try:
+        head, source = FileSource.of_dicom_file(value)
+    except (OSError, ValueError):
+        return "", None
+    source.close()
+    return head.sop_instance_uid, None
 
 
 def _syntax_of(ds: Dataset) -> UID:

@@ -1,0 +1,171 @@
+"""Directives for what the site tells of the code and must not tell otherwise: tables, help texts.
+
+What they show is read from `dicomwire` when the site is built.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import MISSING, Field, fields
+from importlib import import_module
+from itertools import groupby
+from typing import Any, ClassVar
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
+from sphinx.util.docutils import SphinxDirective
+
+from dicomwire import __main__ as command
+from dicomwire import presentation, status
+from dicomwire.uids import REGISTRY, Service
+
+Cell = str | nodes.Node
+
+
+def code(text: str) -> nodes.Node:
+    return nodes.literal(text, text)
+
+
+def table(headings: Iterable[str], rows: Iterable[Iterable[Cell]]) -> nodes.table:
+    """Return a table; a cell is a text or a node."""
+    headings = list(headings)
+    group = nodes.tgroup(cols=len(headings))
+    group += [nodes.colspec(colwidth=1) for _ in headings]
+    head = nodes.thead()
+    head += _row(headings)
+    body = nodes.tbody()
+    body += [_row(row) for row in rows]
+    group += [head, body]
+    result = nodes.table()
+    result += group
+    return result
+
+
+def _row(cells: Iterable[Cell]) -> nodes.row:
+    row = nodes.row()
+    for cell in cells:
+        content = nodes.Text(cell) if isinstance(cell, str) else cell
+        row += nodes.entry("", nodes.paragraph("", "", content))
+    return row
+
+
+class StatusTable(SphinxDirective):
+    """``status-table:: NAME``: a table of `dicomwire.status`, less what any service may answer."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        statuses = getattr(status, self.arguments[0])
+        own = {
+            number: meaning
+            for number, meaning in statuses.items()
+            if statuses is status.GENERAL_STATUS or status.GENERAL_STATUS.get(number) != meaning
+        }
+        return [table(["Status", "Category", "Meaning"], self._rows(own))]
+
+    @staticmethod
+    def _rows(statuses: dict[int, status.Meaning]) -> Iterator[list[Cell]]:
+        """Yield a row for each run of codes with one meaning."""
+        ordered = enumerate(sorted(statuses))
+        for _, run in groupby(ordered, lambda each: (each[1] - each[0], statuses[each[1]])):
+            codes = [number for _, number in run]
+            first, last = f"0x{codes[0]:04X}", f"0x{codes[-1]:04X}"
+            category, meaning = statuses[codes[0]]
+            yield [code(first if first == last else f"{first} to {last}"), category, meaning]
+
+
+class SOPClasses(SphinxDirective):
+    """``sop-classes:: SERVICE …``: the SOP classes of services; the names are those of the enum."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        services = [Service[name] for name in self.arguments[0].split()]
+        rows = [
+            [code(sop_class.keyword), code(str(sop_class)), entry.dimse_msg_type]
+            for service in services
+            for sop_class in service.sop_classes
+            for entry in [REGISTRY[sop_class]]
+        ]
+        if not any(row[2] for row in rows):
+            return [table(["Keyword", "UID"], [row[:2] for row in rows])]
+        return [table(["Keyword", "UID", "Operation"], rows)]
+
+
+class ContextLists(SphinxDirective):
+    """``context-lists::``: the ready lists of presentation contexts, and how many each has."""
+
+    def run(self) -> list[nodes.Node]:
+        names = sorted(name for name in presentation.__all__ if name.endswith("Contexts"))
+        rows = [[code(name), str(len(getattr(presentation, name)))] for name in names]
+        return [table(["List", "Contexts"], rows)]
+
+
+class SettingsTable(SphinxDirective):
+    """``settings-table:: MODULE CLASS``: the fields of a dataclass, with defaults and docs."""
+
+    required_arguments = 2
+
+    def run(self) -> list[nodes.Node]:
+        module, name = self.arguments
+        docs = ModuleAnalyzer.for_module(module).find_attr_docs()
+        kind = getattr(import_module(module), name)
+        rows = [
+            [code(field.name), code(_default(field)), " ".join(docs.get((name, field.name), ()))]
+            for field in fields(kind)
+        ]
+        return [table(["Name", "Default", "Meaning"], rows)]
+
+
+def _default(field: Field[Any]) -> str:
+    if field.default is MISSING:
+        return "Limits()" if field.name == "limits" else ""
+    if isinstance(field.default, int) and not isinstance(field.default, bool):
+        for size, unit in ((1 << 20, "MiB"), (1 << 10, "KiB")):
+            if field.default >= size and field.default % size == 0:
+                return f"{field.default // size} {unit}"
+    return str(field.default)
+
+
+class Applications(SphinxDirective):
+    """``applications::``: a section for each application, with its help text."""
+
+    has_content = False
+    columns: ClassVar[str] = "84"
+
+    def run(self) -> list[nodes.Node]:
+        sections = []
+        for name, purpose in command.APPS.items():
+            section = nodes.section(ids=[f"app-{name}"], names=[name])
+            section += nodes.title("", name)
+            section += nodes.paragraph("", f"{purpose[0].upper()}{purpose[1:]}.")
+            section += nodes.literal_block("", self._help(name), language="text")
+            sections.append(section)
+        return sections
+
+    def _help(self, name: str) -> str:
+        text = io.StringIO()
+        before = os.environ.get("COLUMNS")
+        os.environ["COLUMNS"] = self.columns
+        try:
+            with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+                command.main([name, "--help"])
+        finally:
+            del os.environ["COLUMNS"]
+            if before is not None:
+                os.environ["COLUMNS"] = before
+        return text.getvalue().rstrip()
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_directive("status-table", StatusTable)
+    app.add_directive("sop-classes", SOPClasses)
+    app.add_directive("context-lists", ContextLists)
+    app.add_directive("settings-table", SettingsTable)
+    app.add_directive("applications", Applications)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

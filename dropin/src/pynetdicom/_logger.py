@@ -1,0 +1,43 @@
+"""Lets what dicomwire logs appear under the name "pynetdicom", for which programs set levels.
+
+What is logged is dicomwire's affair.
+"""
+
+from __future__ import annotations
+
+import logging
+
+LOGGER = logging.getLogger("pynetdicom")
+
+
+class _Library(logging.Logger):
+    """The logger of dicomwire, on as long as "pynetdicom" is.
+
+    `logging.config` disables the loggers that a configuration has no name of, and nobody who
+    configures "pynetdicom" names this one.
+    """
+
+    @property
+    def disabled(self) -> bool:  # type: ignore[override]
+        return LOGGER.disabled
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        pass
+
+
+def adopt_library() -> None:
+    """Make the logger of dicomwire one below "pynetdicom" and of the same name."""
+    LOGGER.addHandler(logging.NullHandler())
+    library = logging.getLogger("dicomwire")
+    library.__class__ = _Library
+    library.name = LOGGER.name
+    library.parent = LOGGER
+
+
+def debug_logger() -> None:
+    """Log everything to standard error, in place of the other handlers of "pynetdicom"."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname).1s: %(message)s"))
+    LOGGER.handlers[:] = [handler]
+    LOGGER.setLevel(logging.DEBUG)

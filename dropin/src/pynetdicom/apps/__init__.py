@@ -1,0 +1,1 @@
+"""The applications, where programs of pynetdicom look for them; they are those of dicomwire."""

@@ -1,0 +1,1 @@
+"""`echoscp`, where programs of pynetdicom look for it."""

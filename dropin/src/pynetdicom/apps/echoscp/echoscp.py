@@ -1,0 +1,6 @@
+"""`echoscp` of dicomwire."""
+
+from dicomwire.apps.echoscp import main as main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""`echoscu`, where programs of pynetdicom look for it."""

@@ -1,0 +1,1 @@
+"""`storescp`, where programs of pynetdicom look for it."""

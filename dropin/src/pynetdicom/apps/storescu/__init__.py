@@ -1,0 +1,1 @@
+"""`storescu`, where programs of pynetdicom look for it."""

@@ -1,0 +1,45 @@
+"""`Association`: dicomwire's, with what programs of pynetdicom expect of a thread."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydicom.uid import ExplicitVRBigEndian as ExplicitVRBigEndian
+from pydicom.uid import ImplicitVRLittleEndian as ImplicitVRLittleEndian
+
+from dicomwire.association import Association as _Association
+from dicomwire.pdu_primitives import AssociateAC, AssociateRJ, AssociateRQ
+from dicomwire.service_user import ServiceUser as _ServiceUser
+from pynetdicom._globals import DEFAULT_MAX_LENGTH as DEFAULT_MAX_LENGTH
+from pynetdicom._globals import MODE_ACCEPTOR as MODE_ACCEPTOR
+from pynetdicom._globals import MODE_REQUESTOR as MODE_REQUESTOR
+from pynetdicom.pdu_primitives import primitive_of
+
+
+class ServiceUser(_ServiceUser):
+    """The requestor or the acceptor of an association; see `dicomwire.association.ServiceUser`."""
+
+    @property
+    def primitive(self) -> Any:  # type: ignore[override]
+        """The A-ASSOCIATE primitive that this end sent, once it is sent or received."""
+        return self._primitive
+
+    @primitive.setter
+    def primitive(self, pdu: AssociateRQ | AssociateAC | AssociateRJ | None) -> None:
+        self._primitive = primitive_of(pdu)
+
+
+class Association(_Association):
+    """An association with a peer; see `dicomwire.Association`.
+
+    It is no thread, but can be joined, and has a name that can be set.
+    """
+
+    daemon = True
+
+    def __init__(self, ae: Any, mode: str, **options: Any) -> None:
+        super().__init__(ae, mode, **options)
+        self.requestor = ServiceUser(self, MODE_REQUESTOR)
+        self.acceptor = ServiceUser(self, MODE_ACCEPTOR)
+        self.name = f"{mode.capitalize()}Thread@{datetime.now():%Y%m%d%H%M%S}"
