@@ -41,4 +41,4 @@ def fetch(
 
 if __name__ == "__main__":
     outcome = fetch(sys.argv[1])
-    print(outcome.NumberOfCompletedSuboperations, "objects received")
+    print(outcome.get("NumberOfCompletedSuboperations", 0), "objects received")

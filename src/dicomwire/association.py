@@ -5,8 +5,8 @@ How it begins and ends is in `threaded.lifecycle`, what it does for peers in `se
 
 from __future__ import annotations
 
-import re
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import quick_uid
 from dicomwire.service_user import MODE_ACCEPTOR, MODE_REQUESTOR, ServiceUser
 from dicomwire.services import scp, scu
-from dicomwire.services.port import Incoming, run_blocking
+from dicomwire.services.port import Incoming
 from dicomwire.settings import Settings
 from dicomwire.sop_class import Verification
 from dicomwire.threaded.opening import Target

@@ -194,7 +194,8 @@ class Event:
             if payload is None or not payload.size:
                 self._dataset = Dataset()
             else:
-                ceiling = self.assoc.settings.inflate_ceiling
+                settings = getattr(self.assoc, "settings", None)  # tests of handlers have no assoc
+                ceiling = settings.inflate_ceiling if settings else datasets.INFLATE_CEILING
                 self._dataset = datasets.decode_for(payload, self.context.transfer_syntax, ceiling)
         return self._dataset
 

@@ -49,6 +49,7 @@ LOGGER = logging.getLogger("dicomwire")
 
 _WIDTH = 76
 _SHOWN_BYTES = 32
+_SHOWN_VALUES = 8
 
 
 class News(StrEnum):
@@ -143,8 +144,9 @@ def _log_pdu(direction: str, event: Event) -> None:
         return
     pdu = event.pdu
     if isinstance(pdu, PDataTF):  # there may be very many: one line
-        values = "; ".join(_value(*each) for each in pdu.values)
-        LOGGER.debug(f"{direction} P-DATA-TF PDU: {values}")
+        values = "; ".join(_value(*each) for each in pdu.values[:_SHOWN_VALUES])
+        more = f"; {len(pdu.values)} in all" if len(pdu.values) > _SHOWN_VALUES else ""
+        LOGGER.debug(f"{direction} P-DATA-TF PDU: {values}{more}")
     else:
         name, lines = _PDUS[type(pdu)]
         _log_block(f"{direction} {name} PDU", lines(pdu, event.assoc))

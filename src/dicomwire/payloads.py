@@ -198,31 +198,6 @@ def _first(buffers: list[memoryview], count: int) -> list[memoryview]:
     return kept
 
 
-class PaddedSource:
-    """A source of odd length and the null byte that deflated data then needs (PS3.5 Section A.5)."""
-
-    __slots__ = ("_padded", "_source", "length")
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._padded = False
-        self.length = source.length + 1
-
-    def readinto(self, buffers: list[memoryview]) -> int:
-        """Fill `buffers`; see `Source`."""
-        done = self._source.readinto(buffers)
-        rest = _after(buffers, done)
-        if rest and not self._padded:
-            memoryview(rest[0])[:1] = b"\0"
-            self._padded = True
-            done += 1
-        return done
-
-    def close(self) -> None:
-        """Close the source."""
-        self._source.close()
-
-
 # --- Payloads ---------------------------------------------------------------------------------
 
 

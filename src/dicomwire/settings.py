@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from dicomwire.protocol.items import DEFAULT_CODECS
 from dicomwire.protocol.limits import MIB, Limits
 
 
@@ -46,6 +47,8 @@ class Settings:
     inflate_ceiling: int = 1024 * MIB
     """A deflated dataset that inflates to more than this (bytes) is not decoded."""
 
+    codecs: tuple[str, ...] = DEFAULT_CODECS
+    """What decodes text in A-ASSOCIATE PDUs, such as AE titles: the first of them that can."""
     unrestricted_storage: bool = False
     """Accept any storage, private or unknown SOP class (behaviour of a promiscuous SCP)."""
     log_pdus: bool = True

@@ -18,7 +18,7 @@ from dicomwire.sop_class import CTImageStorage, Verification
 
 
 def main() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = int(sys.argv[1]) or hard
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)

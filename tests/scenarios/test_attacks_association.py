@@ -30,15 +30,15 @@ HTTP = b"GET / HTTP/1.1\r\nHost: archive\r\n\r\n"
 
 
 @pytest.fixture
-def victim(caplog: pytest.LogCaptureFixture) -> Iterator[Victim]:
-    with besieged(caplog) as victim:
+def victim() -> Iterator[Victim]:
+    with besieged() as victim:
         yield victim
 
 
 @pytest.fixture(params=[logging.INFO, logging.DEBUG], ids=["info", "debug"])
-def watched(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[Victim]:
+def watched(request: pytest.FixtureRequest) -> Iterator[Victim]:
     """A victim, and the same with all of its PDUs observed, which takes other ways."""
-    with besieged(caplog, level=request.param) as victim:
+    with besieged(level=request.param) as victim:
         yield victim
 
 
@@ -259,10 +259,10 @@ def test_strange_titles_do_no_harm(victim: Victim, title: bytes, which: str) -> 
         assert attacker.rest() == pdu(6, bytes(4))
 
 
-def test_strange_titles_are_logged_on_one_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_strange_titles_are_logged_on_one_line() -> None:
     titles = struct.pack(">HH", 1, 0) + b"A\r\nI: forged\x1b[2J".ljust(16) * 2 + bytes(32)
     data = request(APPLICATION_CONTEXT, CONTEXT, user_information(MAXIMUM), titles=titles)
-    with besieged(caplog) as victim:
+    with besieged() as victim:
         victim.ae.require_calling_aet = ["DICOMWIRE"]
         with victim.attacked(), victim.attacker() as attacker:
             assert attacker.send(data).rest()[:1] == b"\3"

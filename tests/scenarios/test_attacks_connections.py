@@ -173,7 +173,9 @@ def test_ten_thousand_connections_that_are_silent_or_drip(
     count = min(MANY, many_files - 500)
     if count < MANY:
         with capsys.disabled():
-            print(f"\n{count} connections instead of {MANY}: no more files may be opened")
+            print(  # noqa: T201
+                f"\n{count} connections instead of {MANY}: no more files may be opened"
+            )
     remote = serve(acse_timeout=ARTIM)
     echo_time(remote.port)
     files, threads, memory = remote.files, remote.threads, remote.memory
@@ -202,7 +204,7 @@ def test_ten_thousand_connections_that_are_silent_or_drip(
         assert highest - memory < 100 << 20
         grown.append(remote.memory - memory)
         with capsys.disabled():
-            print(
+            print(  # noqa: T201
                 f"\n{count} connections: lived up to {max(crowd.lifetimes):.2f} s; "
                 f"{(highest - memory) >> 20} MiB at most, {grown[-1] >> 20} MiB after; "
                 f"{len(times)} echoes meanwhile, {max(times):.3f} s at most"
@@ -242,64 +244,70 @@ def test_many_connections_that_come_and_go(serve: Callable[..., Remote]) -> None
     assert remote.memory - memory < 4 << 20
 
 
-# --- Room for how many ------------------------------------------------------------------------
+# --- Room for how many --------------------------------------------------------------------------
 
 
-def test_when_there_is_no_room_the_connection_longest_there_goes(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with besieged(caplog, settings=replace(QUICK, maximum_connections=20)) as victim:
-        with victim.attacked(lines=50), contextlib.ExitStack() as stack:
-            silent = [stack.enter_context(victim.attacker()) for _ in range(50)]
-            assert silent[0].rest() == silent[29].rest() == b""
-            victim.good_client()
-            assert silent[30].rest() == b""
-            assert not select.select([each.socket for each in silent[31:]], [], [], 0)[0]
+def test_when_there_is_no_room_the_connection_longest_there_goes() -> None:
+    with (
+        besieged(settings=replace(QUICK, maximum_connections=20)) as victim,
+        victim.attacked(lines=50),
+        contextlib.ExitStack() as stack,
+    ):
+        silent = [stack.enter_context(victim.attacker()) for _ in range(50)]
+        assert silent[0].rest() == silent[29].rest() == b""
+        victim.good_client()
+        assert silent[30].rest() == b""
+        assert not select.select([each.socket for each in silent[31:]], [], [], 0)[0]
 
 
-def test_when_all_room_is_taken_by_associations_others_are_refused(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with besieged(caplog, settings=replace(QUICK, maximum_connections=3)) as victim:
-        with victim.attacked(), contextlib.ExitStack() as stack:
-            taken = [stack.enter_context(victim.attacker()).associate() for _ in range(3)]
-            with victim.attacker() as attacker:
-                assert attacker.rest() == b""
-            for each in taken:
-                each.send(pdu(5, bytes(4)))
-                assert each.rest() == pdu(6, bytes(4))
+def test_when_all_room_is_taken_by_associations_others_are_refused() -> None:
+    with (
+        besieged(settings=replace(QUICK, maximum_connections=3)) as victim,
+        victim.attacked(),
+        contextlib.ExitStack() as stack,
+    ):
+        taken = [stack.enter_context(victim.attacker()).associate() for _ in range(3)]
+        with victim.attacker() as attacker:
+            assert attacker.rest() == b""
+        for each in taken:
+            each.send(pdu(5, bytes(4)))
+            assert each.rest() == pdu(6, bytes(4))
 
 
-def test_the_connections_of_one_address_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_connections_of_one_address_are_bounded() -> None:
     def attacker(victim: Victim, source: str) -> Attacker:
         made = Attacker.__new__(Attacker)
         made.socket = socket.create_connection((HOST, victim.port), 10, (source, 0))
         return made
 
-    with besieged(caplog, settings=replace(QUICK, connections_per_address=5)) as victim:
-        with victim.attacked(lines=20), contextlib.ExitStack() as stack:
-            quiet = stack.enter_context(attacker(victim, "127.0.0.3"))
-            flood = [stack.enter_context(attacker(victim, "127.0.0.2")) for _ in range(19)]
-            assert flood[0].rest() == flood[13].rest() == b""
-            assert not select.select([quiet.socket, *(f.socket for f in flood[14:])], [], [], 0)[0]
-            victim.good_client()
-            assert not select.select([quiet.socket], [], [], 0)[0]
+    with (
+        besieged(settings=replace(QUICK, connections_per_address=5)) as victim,
+        victim.attacked(lines=20),
+        contextlib.ExitStack() as stack,
+    ):
+        quiet = stack.enter_context(attacker(victim, "127.0.0.3"))
+        flood = [stack.enter_context(attacker(victim, "127.0.0.2")) for _ in range(19)]
+        assert flood[0].rest() == flood[13].rest() == b""
+        assert not select.select([quiet.socket, *(f.socket for f in flood[14:])], [], [], 0)[0]
+        victim.good_client()
+        assert not select.select([quiet.socket], [], [], 0)[0]
 
 
-def test_the_memory_of_incomplete_requests_is_bounded(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_memory_of_incomplete_requests_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The longest of them pays for it, not the next one to come."""
     monkeypatch.setattr(server_module, "PENDING_BYTES", 4 << 20)
     part = pdu(1, ASSOCIATE_RQ[6:] + bytes(900_000), 1_000_000)
-    with besieged(caplog) as victim:
-        with victim.attacked(lines=20, peak=6 << 20), contextlib.ExitStack() as stack:
-            attackers = [stack.enter_context(victim.attacker()) for _ in range(20)]
-            for each in attackers:
-                each.send(part)
-                victim.good_client()
-            assert "too much memory" in victim.told()[0]
-            assert len(victim.told()) >= 15
+    with (
+        besieged() as victim,
+        victim.attacked(lines=20, peak=6 << 20),
+        contextlib.ExitStack() as stack,
+    ):
+        attackers = [stack.enter_context(victim.attacker()) for _ in range(20)]
+        for each in attackers:
+            each.send(part)
+            victim.good_client()
+        assert "too much memory" in victim.told()[0]
+        assert len(victim.told()) >= 15
 
 
 # --- File descriptors ---------------------------------------------------------------------------
@@ -331,7 +339,7 @@ def test_a_server_without_file_descriptors_waits_for_some(serve: Callable[..., R
         assert eventually(lambda: echo_time(remote.port) < 1)
 
 
-# --- The moment of accepting ----------------------------------------------------------------------
+# --- The moment of accepting --------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -370,26 +378,23 @@ def lobby_busy() -> Iterator[None]:
 @pytest.mark.parametrize("data", [b"", b"\x16\x03\x01", ASSOCIATE_RQ], ids=["", "tls", "request"])
 @pytest.mark.parametrize("kind", ["plain", "tls", "announced"])
 def test_a_connection_that_is_reset_before_it_is_accepted(
-    caplog: pytest.LogCaptureFixture, certificate: ssl.SSLContext, kind: str, data: bytes
+    certificate: ssl.SSLContext, kind: str, data: bytes
 ) -> None:
     handlers = [(evt.EVT_CONN_OPEN, lambda event: None)] if kind == "announced" else []
     tls = {"ssl_context": certificate, "tls_args": trusting()} if kind == "tls" else {}
-    with besieged(caplog, handlers, **tls) as victim:
-        with victim.attacked(lines=None), lobby_busy():
-            for _ in range(20):
-                with victim.attacker() as attacker:
-                    attacker.send(data).reset()
+    with besieged(handlers, **tls) as victim, victim.attacked(lines=None), lobby_busy():
+        for _ in range(20):
+            with victim.attacker() as attacker:
+                attacker.send(data).reset()
 
 
-def test_a_handler_of_new_connections_does_not_take_a_thread_for_each(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_handler_of_new_connections_does_not_take_a_thread_for_each() -> None:
     threads = []
 
     def on_open(event: evt.Event) -> None:
         threads.append(threading.active_count())
 
-    with besieged(caplog, [(evt.EVT_CONN_OPEN, on_open)]) as victim:
+    with besieged([(evt.EVT_CONN_OPEN, on_open)]) as victim:
         with victim.attacked(lines=500, peak=8 << 20), contextlib.ExitStack() as stack:
             for _ in range(500):
                 stack.enter_context(victim.attacker())
@@ -397,7 +402,7 @@ def test_a_handler_of_new_connections_does_not_take_a_thread_for_each(
         assert max(threads) < 50
 
 
-# --- TLS ------------------------------------------------------------------------------------------
+# --- TLS ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -429,8 +434,8 @@ def trusting() -> TLSArguments:
 
 
 @pytest.fixture
-def tls_victim(caplog: pytest.LogCaptureFixture, certificate: ssl.SSLContext) -> Iterator[Victim]:
-    with besieged(caplog, ssl_context=certificate, tls_args=trusting()) as victim:
+def tls_victim(certificate: ssl.SSLContext) -> Iterator[Victim]:
+    with besieged(ssl_context=certificate, tls_args=trusting()) as victim:
         yield victim
 
 

@@ -210,7 +210,7 @@ def test_a_dataset_without_file_meta(archive):
 
 def test_a_dataset_that_cannot_be_encoded(archive):
     ds = make_ct()
-    ds.Rows = "many"
+    ds["Rows"]._value = "many"
     with archive.associate(EXPLICIT) as assoc:
         with pytest.raises(ValueError, match="encode"):
             assoc.send_c_store(ds)

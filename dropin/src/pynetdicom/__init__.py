@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dicomwire import *
 from dicomwire import UID as UID
 from dicomwire import UID_dictionary as UID_dictionary
-from dicomwire.implementation import (
-    IMPLEMENTATION_CLASS_UID as PYNETDICOM_IMPLEMENTATION_UID,
-)
+from dicomwire.implementation import IMPLEMENTATION_CLASS_UID as PYNETDICOM_IMPLEMENTATION_UID
 from dicomwire.implementation import (
     IMPLEMENTATION_VERSION_NAME as PYNETDICOM_IMPLEMENTATION_VERSION,
 )
 from dicomwire.implementation import UID_PREFIX as PYNETDICOM_UID_PREFIX
 from pynetdicom import events as evt
-from pynetdicom._logger import adopt_library, debug_logger
-from pynetdicom._version import __version__
+from pynetdicom._globals import ALL_TRANSFER_SYNTAXES as ALL_TRANSFER_SYNTAXES
+from pynetdicom._globals import DEFAULT_TRANSFER_SYNTAXES as DEFAULT_TRANSFER_SYNTAXES
+from pynetdicom._logger import adopt_library
+from pynetdicom._logger import debug_logger as debug_logger
+from pynetdicom._version import __version__ as __version__
 from pynetdicom.ae import ApplicationEntity as AE
-from pynetdicom.association import Association
-from pynetdicom.presentation import build_context, build_role
-from pynetdicom.sop_class import register_uid
+from pynetdicom.association import Association as Association
+from pynetdicom.presentation import *
+from pynetdicom.sop_class import register_uid as register_uid
 
 adopt_library()

@@ -62,7 +62,7 @@ def validate_ae(value: str) -> tuple[bool, str]:
 
 
 def validate_ui(value: str) -> tuple[bool, str]:
-    """Return whether `value` is a UID, as strictly as `ENFORCE_UID_CONFORMANCE` says, and why not."""
+    """Return whether `value` is a UID, as `ENFORCE_UID_CONFORMANCE` has it, and why not."""
     if len(value) > 64:
         return False, "must not exceed 64 characters"
     if ENFORCE_UID_CONFORMANCE and not UID(value, IGNORE).is_valid:
@@ -85,6 +85,7 @@ def settings(base: Settings) -> Settings:
         base,
         log_pdus=base.log_pdus and LOG_HANDLER_LEVEL == "standard",
         unrestricted_storage=base.unrestricted_storage or UNRESTRICTED_STORAGE_SERVICE,
+        codecs=CODECS,
         spool_threshold=0 if STORE_RECV_CHUNKED_DATASET else base.spool_threshold,
     )
 

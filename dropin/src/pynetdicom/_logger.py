@@ -18,7 +18,7 @@ class _Library(logging.Logger):
     """
 
     @property
-    def disabled(self) -> bool:  # type: ignore[override]
+    def disabled(self) -> bool:
         return LOGGER.disabled
 
     @disabled.setter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from typing import Any
 
 from dicomwire.ae import ApplicationEntity as _ApplicationEntity
@@ -13,7 +14,7 @@ from pynetdicom import _config
 from pynetdicom._globals import DEFAULT_MAX_LENGTH as DEFAULT_MAX_LENGTH
 from pynetdicom._globals import MODE_REQUESTOR as MODE_REQUESTOR
 from pynetdicom.association import Association
-from pynetdicom.events import Handlers
+from pynetdicom.events import BoundHandlers
 from pynetdicom.presentation import ListCXType as ListCXType
 from pynetdicom.presentation import PresentationContext
 
@@ -22,7 +23,7 @@ class ApplicationEntity(_ApplicationEntity):
     """A DICOM application entity; see `dicomwire.AE`."""
 
     association_class = Association
-    handlers_class = Handlers
+    handlers_class = BoundHandlers
 
     def __init__(self, ae_title: str = "PYNETDICOM") -> None:
         super().__init__(ae_title)
@@ -43,10 +44,10 @@ class ApplicationEntity(_ApplicationEntity):
         contexts: list[PresentationContext] | None = None,
         ae_title: str = "ANY-SCP",
         max_pdu: int = DEFAULT_MAX_LENGTH,
-        ext_neg: list[UserItem] | None = None,
+        ext_neg: Sequence[UserItem] | None = None,
         bind_address: tuple[Any, ...] | None = None,
         tls_args: tuple[ssl.SSLContext, str | None] | None = None,
-        evt_handlers: list[EventHandlerType] | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
     ) -> Association:
         """Request an association; see `dicomwire.AE.associate`."""
         _config.check("AE", self.ae_title, "ae_title")
@@ -72,7 +73,7 @@ class ApplicationEntity(_ApplicationEntity):
         ae_title: str | None = None,
         contexts: list[PresentationContext] | None = None,
         ssl_context: ssl.SSLContext | None = None,
-        evt_handlers: list[EventHandlerType] | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
         server_class: type[Any] | None = None,
         **kwargs: Any,
     ) -> Any:

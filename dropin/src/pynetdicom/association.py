@@ -21,7 +21,7 @@ class ServiceUser(_ServiceUser):
     """The requestor or the acceptor of an association; see `dicomwire.association.ServiceUser`."""
 
     @property
-    def primitive(self) -> Any:  # type: ignore[override]
+    def primitive(self) -> Any:
         """The A-ASSOCIATE primitive that this end sent, once it is sent or received."""
         return self._primitive
 

@@ -81,8 +81,7 @@ class DIMSEPrimitive(Message):
         """The dataset of the request, if there is one."""
         encoded = self.encoded.get(self._sent)
         if isinstance(encoded, BytesIO):
-            data = encoded.getvalue()
-            return MemoryPayload([data], len(data))
+            return MemoryPayload(bytearray(encoded.getvalue()))
         return encoded
 
     @property
@@ -139,9 +138,7 @@ class C_MOVE(DIMSEPrimitive, request=Command.C_MOVE_RQ, sent="Identifier", is_re
     Identifier = Encoded()
 
 
-class N_EVENT_REPORT(
-    DIMSEPrimitive, request=Command.N_EVENT_REPORT_RQ, sent="EventInformation"
-):
+class N_EVENT_REPORT(DIMSEPrimitive, request=Command.N_EVENT_REPORT_RQ, sent="EventInformation"):
     """N-EVENT-REPORT (PS3.7 Section 10.1.1)."""
 
     EventInformation = Encoded()

@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context, copy_context
 from typing import Any
 
-from dicomwire import events as _events
 from dicomwire.events import *
-from dicomwire.events import EventHandlerType, EventType, Handler, InterventionEvent
 from dicomwire.events import Event as _Event
-from dicomwire.events import Handlers as _Handlers
+from dicomwire.events import EventHandlerType, EventType, Handler, InterventionEvent
 from dicomwire.payloads import Payload
 from pynetdicom import _config, dimse_primitives, pdu_primitives
 
@@ -22,21 +20,20 @@ class Event(_Event):
     """What a handler is given; see `dicomwire.events.Event`."""
 
     @property
-    def request(self) -> Any:  # type: ignore[override]
+    def request(self) -> Any:
         """C- and N-service events: the request, such as a `dimse_primitives.C_STORE`."""
         request = dimse_primitives.primitive_of(self._given("request"), self.payload)
         self.__dict__["request"] = request
         return request
 
     @property
-    def payload(self) -> Payload | None:  # type: ignore[override]
+    def payload(self) -> Payload | None:
         """C- and N-service events: the dataset as it was received; None if there was none."""
-        if "payload" in self.__dict__:
-            return self.__dict__["payload"]
-        return getattr(self.__dict__.get("request"), "payload", None)
+        payload: Payload | None = self.__dict__.get("payload")
+        return payload or getattr(self.__dict__.get("request"), "payload", None)
 
     @property
-    def primitive(self) -> Any:  # type: ignore[override]
+    def primitive(self) -> Any:
         """EVT_ACSE_RECV, EVT_ACSE_SENT: the primitive, such as a `pdu_primitives.A_ASSOCIATE`."""
         primitive = pdu_primitives.primitive_of(self._given("primitive"))
         self.__dict__["primitive"] = primitive
@@ -49,7 +46,7 @@ class Event(_Event):
             raise AttributeError(f"{self.event.name} has no {name}") from None
 
 
-class Handlers(_Handlers):
+class BoundHandlers(Handlers):
     """The handlers of one server or association."""
 
     event_class = Event
@@ -62,9 +59,9 @@ class Handlers(_Handlers):
         self._context = copy_context() if _config.PASS_CONTEXTVARS else None
         super().__init__(bindings, log_handlers)
 
-    def copy(self) -> Handlers:
+    def copy(self) -> BoundHandlers:
         other = super().copy()
-        assert isinstance(other, Handlers)
+        assert isinstance(other, BoundHandlers)
         other._context = self._context
         return other
 

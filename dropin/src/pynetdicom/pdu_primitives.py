@@ -17,6 +17,7 @@ from dicomwire.pdu_primitives import (
     AssociateRQ,
     ReleaseRP,
     ReleaseRQ,
+    UserItem,
 )
 from dicomwire.pdu_primitives import (
     AsynchronousOperationsWindowNegotiation as AsynchronousOperationsWindowNegotiation,
@@ -36,7 +37,6 @@ from dicomwire.pdu_primitives import (
 )
 from dicomwire.pdu_primitives import SOPClassExtendedNegotiation as SOPClassExtendedNegotiation
 from dicomwire.pdu_primitives import UserIdentityNegotiation as UserIdentityNegotiation
-from dicomwire.pdu_primitives import UserItem
 from dicomwire.presentation import PresentationContext
 from dicomwire.service_user import AddressInformation
 from pynetdicom._globals import DEFAULT_MAX_LENGTH as DEFAULT_MAX_LENGTH

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydicom.uid import UID
 
-from dicomwire.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from dicomwire import presentation as _presentation
+from dicomwire.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from dicomwire.presentation import *
 from dicomwire.presentation import PresentationContext as PresentationContext
 from pynetdicom import _config

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from dicomwire import sop_class as _sop_class
 from dicomwire.sop_class import *
-from pynetdicom import service_class_n  # noqa: F401  # has subclasses, too
+from pynetdicom import service_class_n  # it has subclasses, too
 from pynetdicom.service_class import ServiceClass
 
 
@@ -19,18 +19,22 @@ def _and_below(service_class: type[ServiceClass]) -> Iterator[type[ServiceClass]
 _SERVICE_CLASSES = {each.service: each for each in _and_below(ServiceClass)}
 
 
+def _service_class_of(uid: str) -> type[ServiceClass]:
+    return _SERVICE_CLASSES.get(_sop_class.uid_to_service_class(uid), ServiceClass)
+
+
 class SOPClass(_sop_class.SOPClass):
     """The UID of a SOP class."""
 
     @property
-    def service_class(self) -> type[ServiceClass]:  # type: ignore[override]
+    def service_class(self) -> type[ServiceClass]:
         """The service class that the SOP class belongs to."""
-        return uid_to_service_class(self)
+        return _service_class_of(self)
 
 
 def uid_to_service_class(uid: str) -> type[ServiceClass]:
     """The service class of a SOP class, and of any other UID `ServiceClass` itself."""
-    return _SERVICE_CLASSES.get(_sop_class.uid_to_service_class(uid), ServiceClass)
+    return _service_class_of(uid)
 
 
 def uid_to_sop_class(uid: str) -> SOPClass:

@@ -26,6 +26,7 @@ from dicomwire.protocol.events import (
     ReleaseRequested,
 )
 from dicomwire.protocol.framing import Fragment, Frame, Framer
+from dicomwire.protocol.items import DEFAULT_CODECS
 from dicomwire.protocol.limits import Limits
 from dicomwire.protocol.pdu import (
     PDU,
@@ -103,13 +104,18 @@ class AssociationProtocol:
     """
 
     def __init__(
-        self, role: Role, limits: Limits | None = None, observer: Observer | None = None
+        self,
+        role: Role,
+        limits: Limits | None = None,
+        observer: Observer | None = None,
+        codecs: tuple[str, ...] = DEFAULT_CODECS,
     ) -> None:
         self.role = role
         self.state = State.IDLE
         self.accepted_ids: frozenset[int] = frozenset()
         self.maximum_length = 0
         self._limits = limits or Limits()
+        self._codecs = codecs
         self._framer = Framer(self._limits)
         self._assembler = Assembler(self._limits)
         self._events: deque[Event] = deque()
@@ -280,7 +286,7 @@ class AssociationProtocol:
         if frame.pdu_type is PDUType.P_DATA_TF:
             self._act(Trigger.DATA_RECEIVED, None)
             return
-        pdu = decode_pdu(frame.pdu_type, frame.body, self._limits)
+        pdu = decode_pdu(frame.pdu_type, frame.body, self._limits, self._codecs)
         if self._observer is not None:
             self._observer.pdu_received(pdu)
         if (

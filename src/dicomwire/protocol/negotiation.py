@@ -219,7 +219,8 @@ def negotiate_as_requestor(
     rq_contexts : list of PresentationContext
         What was requested, with the roles that were proposed.
     ac_contexts : list of PresentationContext
-        The acceptor's results; one that is not there counts as rejected by the provider.
+        The acceptor's results; one that is not there counts as rejected by the provider, and so
+        does one in a transfer syntax that was not proposed.
     roles : dict, optional
         The acceptor's role replies by SOP class UID; none leaves the default roles.
 
@@ -239,7 +240,7 @@ def negotiate_as_requestor(
             results.append(_rejected(requested, Result.PROVIDER_REJECTION))
         elif answer.result != Result.ACCEPTANCE:
             results.append(_rejected(requested, answer.result))
-        elif not answer.transfer_syntax:
+        elif not any(syntax in requested.transfer_syntax for syntax in answer.transfer_syntax[:1]):
             results.append(_rejected(requested, Result.TRANSFER_SYNTAXES_NOT_SUPPORTED))
         else:
             uid = requested.abstract_syntax

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
 from dicomwire.datasets import DatasetError, encode_dataset
 from dicomwire.errors import AssociationFailure
@@ -23,6 +22,7 @@ from dicomwire.events import (
     InterventionEvent,
 )
 from dicomwire.protocol.command import Command, Message
+from dicomwire.protocol.context import UID_LENGTH, quick_uid
 from dicomwire.services.answers import (
     SUCCESS,
     Server,
@@ -113,10 +113,13 @@ async def _handle(
 def _take_instance_uid(response: Message, dataset: Any) -> Dataset:
     """Move the UID that the handler gave to the instance it created to where it is sent."""
     if not isinstance(dataset, Dataset) or "AffectedSOPInstanceUID" not in dataset:
-        raise DatasetError("has no AffectedSOPInstanceUID, which the request left to us")
+        raise DatasetError("it names no AffectedSOPInstanceUID, which the request left to us")
     rest = Dataset()
     rest.update(dataset)
-    response.AffectedSOPInstanceUID = UID(str(rest.AffectedSOPInstanceUID))
+    uid = str(rest.AffectedSOPInstanceUID or "")
+    if not 0 < len(uid) <= UID_LENGTH:
+        raise DatasetError(f"its AffectedSOPInstanceUID has {len(uid)} characters")
+    response.AffectedSOPInstanceUID = quick_uid(uid)
     del rest.AffectedSOPInstanceUID
     return rest
 

@@ -6,9 +6,8 @@ coroutines run to their end in one step (`run_blocking`); the asyncio face await
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from pydicom.dataset import Dataset
@@ -106,13 +105,10 @@ class Port(Protocol):
     def cancel_waits(self, message_id: int) -> bool:
         """Return whether C-CANCEL came and the handler has not looked; takes in what has come."""
 
-    # Where retrieved objects come from and go to
+    # Where retrieved objects go
 
-    async def read_dataset(self, path: str | Path) -> Dataset:
-        """Return the dataset of a DICOM file, as pydicom reads it."""
-
-    def own_storer(self) -> Storer:
-        """Return what sends objects on this association (C-GET)."""
+    def own_storer(self, reduce: Callable[[Dataset], Dataset] | None = None) -> Storer:
+        """Return what sends objects on this association (C-GET), or what `reduce` makes of them."""
 
     async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
         """Return what sends objects to another AE (C-MOVE).

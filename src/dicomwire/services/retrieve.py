@@ -76,6 +76,7 @@ _REPEATING_BULK_DATA = (
     0x60003000,  # Overlay Data
 )
 _ANY_REPETITION = 0xFF00FFFF
+_WAVEFORMS = 0x54000100  # Waveform Sequence
 
 
 class _Fault(Exception):
@@ -177,8 +178,8 @@ class _Retrieval:
         except _Fault as fault:
             LOGGER.error("%s: %s", self._incoming.message.name, fault)
             conclude(response, fault.status)
-        except Exception:
-            LOGGER.exception("The handler of %s failed", self._incoming.message.name)
+        except Exception as error:
+            log_failure(self._incoming.message.name, error)
             if self._tally is not None:
                 self._tally.give_up()
             conclude(response, self._codes.failed)
@@ -206,13 +207,10 @@ class _Retrieval:
             self._tally = Tally(0)
             conclude(self._response, SUCCESS)
             return
-        storer = self._port.own_storer()
-        if address is not None:
-            opened = await self._open(address)
-            if opened is None:
-                conclude(self._response, DESTINATION_UNKNOWN)
-                return
-            storer = opened
+        storer = self._own_storer() if address is None else await self._storer_to(address)
+        if storer is None:
+            conclude(self._response, DESTINATION_UNKNOWN)
+            return
         self._tally = Tally(count)
         try:
             await self._send_all(storer, self._tally)
@@ -230,9 +228,7 @@ class _Retrieval:
         if host is None or number is None:
             LOGGER.error("The handler does not know the Move Destination")
             return None
-        if not (
-            isinstance(host, str) and isinstance(number, int) and isinstance(options, dict)
-        ):
+        if not (isinstance(host, str) and isinstance(number, int) and isinstance(options, dict)):
             raise _Fault(f"{address!r} is no destination", _BAD_DESTINATION)
         return host, number, options
 
@@ -249,7 +245,12 @@ class _Retrieval:
             raise _Fault(f"{number} sub-operations are too many", self._codes.too_many)
         return number
 
-    async def _open(self, address: _Address) -> Storer | None:
+    def _own_storer(self) -> Storer:
+        if self._sop_class == CompositeInstanceRetrieveWithoutBulkDataGet:
+            return self._port.own_storer(without_bulk_data)
+        return self._port.own_storer()
+
+    async def _storer_to(self, address: _Address) -> Storer | None:
         """Return what sends objects to `address`; None if it cannot be associated with."""
         title = str(self._incoming.message.MoveDestination)
         try:
@@ -310,10 +311,6 @@ class _Retrieval:
         uid, category = "", STATUS_FAILURE
         if isinstance(value, Dataset | str | Path):
             number = (self._message_id + tally.attempted) % _MOST_SUB_OPERATIONS + 1
-            if self._sop_class == CompositeInstanceRetrieveWithoutBulkDataGet:
-                if not isinstance(value, Dataset):
-                    value = await self._port.read_dataset(value)
-                value = without_bulk_data(value)
             uid, status = await storer.store(value, number, self._incoming.message)
             if status is not None:
                 category = code_to_category(status)
@@ -362,9 +359,10 @@ def without_bulk_data(ds: Dataset) -> Dataset:
             if tag not in _BULK_DATA and tag & _ANY_REPETITION not in _REPEATING_BULK_DATA
         }
     )
-    kept.set_original_encoding(*ds.original_encoding, ds.original_character_set)
+    implicit, little = ds.original_encoding
+    kept.set_original_encoding(implicit, little, ds.original_character_set)
     if hasattr(ds, "file_meta"):
         kept.file_meta = ds.file_meta
-    if "WaveformSequence" in kept:
-        kept.WaveformSequence = [without_bulk_data(item) for item in kept.WaveformSequence]
+    if _WAVEFORMS in ds:
+        kept.add_new(_WAVEFORMS, "SQ", [without_bulk_data(item) for item in ds[_WAVEFORMS].value])
     return kept

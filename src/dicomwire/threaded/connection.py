@@ -9,6 +9,7 @@ import contextlib
 import select
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -81,6 +82,7 @@ class Connection:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = sock
         self._tls = isinstance(sock, ssl.SSLSocket)
+        self._access = threading.Lock()  # TLS is not for two threads at once, one of them reading
         self.local = _address(sock.getsockname)
         self.remote = remote or _address(sock.getpeername)
         self.peer = peer_name(self.remote)
@@ -97,7 +99,8 @@ class Connection:
     def read(self, buffer: bytearray | memoryview) -> int | None:
         """Read what is there: the number of bytes, 0 at the end, None if nothing has come."""
         try:
-            return self._socket.recv_into(buffer)
+            with self._access:
+                return self._socket.recv_into(buffer)
         except _NOT_NOW:
             return None
         except OSError:
@@ -123,7 +126,8 @@ class Connection:
         view = memoryview(data)
         while view:
             try:
-                sent = self._socket.send(view)
+                with self._access:
+                    sent = self._socket.send(view)
             except _NOT_NOW as wait:
                 reads = isinstance(wait, ssl.SSLWantReadError)
                 if not wait_for(self._socket, deadline_after(timeout), write=not reads):
@@ -139,7 +143,7 @@ class Connection:
 
     def write_now(self, data: bytes) -> None:
         """Send as much of `data` as can be sent without waiting; failures do not matter."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), self._access:
             self._socket.send(data)
 
     def interrupt(self) -> None:

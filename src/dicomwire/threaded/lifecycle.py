@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from pydicom.dataset import Dataset
+
 from dicomwire.errors import (
     AbortReason,
     AbortSource,
@@ -80,7 +82,7 @@ class Lifecycle(ABC):
         """Return the service that serves `sop_class` on this association."""
 
     @abstractmethod
-    def own_storer(self) -> Storer:
+    def own_storer(self, reduce: Callable[[Dataset], Dataset] | None = None) -> Storer:
         """Return what sends retrieved objects on this association (C-GET)."""
 
     @abstractmethod

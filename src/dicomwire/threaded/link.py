@@ -95,7 +95,7 @@ class Link(Guest):
         self._association = association
         self.settings = settings
         self.handlers: Handlers = association.handlers
-        self.protocol = AssociationProtocol(role, settings.limits)
+        self.protocol = AssociationProtocol(role, settings.limits, codecs=settings.codecs)
         self.failure: AssociationFailure | None = None
         self.stage = "associate"
         self.peer = ""

@@ -116,7 +116,7 @@ class Lobby:
         return True
 
     def call(self, task: Callable[[], None]) -> None:
-        """Have a worker run `task`. This may be used where no lock may be waited for (`__del__`)."""
+        """Have a worker run `task`; for where no lock may be waited for, as in `__del__`."""
         self._calls.put(task)
         self._wake()
 
@@ -131,6 +131,8 @@ class Lobby:
     def _run(self) -> None:
         while True:
             with self._lock:
+                while self._heap and self._heap[0][2]() is None:
+                    heapq.heappop(self._heap)  # nobody is there to be woken for
                 self._sleeps_until = self._heap[0][0] if self._heap else float("inf")
             timeout = None
             if self._sleeps_until != float("inf"):
@@ -140,6 +142,7 @@ class Lobby:
                     self._woken()
                 else:
                     self._call(key.data, key.data.on_ready)
+                del key  # what it holds is not to stay while nothing happens
             self._expire()
 
     def _expire(self) -> None:

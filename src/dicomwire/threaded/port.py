@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicomwire.errors import (
@@ -392,13 +391,9 @@ class ThreadedPort(Link):
         self.look()
         return message_id in self._cancelled
 
-    async def read_dataset(self, path: str | Path) -> Dataset:
-        """Return the dataset of a DICOM file."""
-        return dcmread(path)
-
-    def own_storer(self) -> Storer:
+    def own_storer(self, reduce: Callable[[Dataset], Dataset] | None = None) -> Storer:
         """Return what sends objects on this association."""
-        return self._association.own_storer()
+        return self._association.own_storer(reduce)
 
     async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
         """Return what sends objects to another AE."""

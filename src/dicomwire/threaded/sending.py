@@ -5,7 +5,7 @@ Which requests there are is in `association`, what they say in `services.scu`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian
 from dicomwire import datasets
 from dicomwire.errors import AssociationFailure, ConnectionLost, LocalProtocolError
 from dicomwire.logs import LOGGER, News, log_identifier
-from dicomwire.payloads import BytesSource, FileSource, PaddedSource, Source
+from dicomwire.payloads import BytesSource, FileSource, Source
 from dicomwire.protocol.command import Message
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.negotiation import choose_context
@@ -186,7 +186,9 @@ class Sending(Lifecycle):
         exchange: Exchange | None = None
         with port:
             try:
-                exchange = run_blocking(port.request(context.context_id, request, BytesSource(data)))
+                exchange = run_blocking(
+                    port.request(context.context_id, request, BytesSource(data))
+                )
                 port.hold()
             except AssociationFailure as failure:
                 self._failed(failure)
@@ -228,8 +230,6 @@ class Sending(Lifecycle):
             source.close()
             raise
         if context.transfer_syntax[0] == head.transfer_syntax_uid:
-            if source.length % 2 and datasets.encoding_of(head.transfer_syntax_uid)[2]:
-                return head.sop_class_uid, head.sop_instance_uid, context, PaddedSource(source)
             return head.sop_class_uid, head.sop_instance_uid, context, source
         source.close()
         return self._dataset_source(dcmread(path))
@@ -242,9 +242,9 @@ class Sending(Lifecycle):
         data = datasets.encode_dataset(ds, context.transfer_syntax[0])
         return ds.SOPClassUID, ds.SOPInstanceUID, context, BytesSource(data)
 
-    def own_storer(self) -> Storer:
+    def own_storer(self, reduce: Callable[[Dataset], Dataset] | None = None) -> Storer:
         """Return what sends retrieved objects on this association (C-GET)."""
-        return _OwnStorer(self)
+        return _OwnStorer(self, reduce)
 
     def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
         """Return what sends retrieved objects to another AE (C-MOVE)."""
@@ -262,9 +262,7 @@ class Responses(Iterator[tuple[Dataset, Dataset | None]]):
     taken, or `close` is called, nothing else is served on the association in between.
     """
 
-    def __init__(
-        self, association: Sending, request: Message, exchange: Exchange | None
-    ) -> None:
+    def __init__(self, association: Sending, request: Message, exchange: Exchange | None) -> None:
         self._association = association
         self._request = request
         self._exchange = exchange
@@ -314,12 +312,15 @@ class Responses(Iterator[tuple[Dataset, Dataset | None]]):
 class _OwnStorer:
     """Sends retrieved objects on the association that asked for them."""
 
-    def __init__(self, association: Sending) -> None:
+    def __init__(self, association: Sending, reduce: Callable[[Dataset], Dataset] | None) -> None:
         self._association = association
+        self._reduce = reduce
 
     async def store(self, value: Any, message_id: int, request: Message) -> tuple[str, int | None]:
         """Send an object; see `services.port.Storer`."""
         try:
+            if self._reduce is not None:
+                value = self._reduce(value if isinstance(value, Dataset) else dcmread(value))
             uid, response = self._association.store_object(value, message_id)
         except AssociationFailure:
             raise
@@ -342,9 +343,7 @@ class _OtherStorer:
         """Send an object; see `services.port.Storer`."""
         originator = (self._originator or None, request.MessageID)
         try:
-            uid, response = self._association.store_object(
-                value, message_id, originator=originator
-            )
+            uid, response = self._association.store_object(value, message_id, originator=originator)
         except Exception as error:
             return _not_stored(value, error)
         return uid, response.Status
