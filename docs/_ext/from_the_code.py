@@ -115,17 +115,18 @@ class SettingsTable(SphinxDirective):
         module, name = self.arguments
         docs = ModuleAnalyzer.for_module(module).find_attr_docs()
         kind = getattr(import_module(module), name)
-        rows = [
-            [code(field.name), code(_default(field)), " ".join(docs.get((name, field.name), ()))]
-            for field in fields(kind)
-        ]
+        rows = []
+        for field in fields(kind):
+            meaning = " ".join(docs[name, field.name]).strip()
+            rows.append([code(field.name), code(_default(field, "(count)" in meaning)), meaning])
         return [table(["Name", "Default", "Meaning"], rows)]
 
 
-def _default(field: Field[Any]) -> str:
+def _default(field: Field[Any], is_count: bool) -> str:
+    """Return the default as people write it: sizes in MiB and KiB."""
     if field.default is MISSING:
-        return "Limits()" if field.name == "limits" else ""
-    if isinstance(field.default, int) and not isinstance(field.default, bool):
+        return f"{field.type}()"
+    if isinstance(field.default, int) and not is_count:
         for size, unit in ((1 << 20, "MiB"), (1 << 10, "KiB")):
             if field.default >= size and field.default % size == 0:
                 return f"{field.default // size} {unit}"
@@ -162,7 +163,24 @@ class Applications(SphinxDirective):
         return text.getvalue().rstrip()
 
 
+def _prepare(app: Sphinx, what: str, name: str, obj: object, options: Any, lines: Any) -> None:
+    """Make of docstrings what the site is to say, before they are taken for numpydoc."""
+    if what == "module":
+        lines.clear()  # that is for those who read the code
+    elif what in ("attribute", "property") and lines:
+        lines[0] = lines[0].replace(": ", " \N{EN DASH} ")  # what is before it is no type
+
+
+def _drop_empty_heads(app: Sphinx, tree: nodes.document) -> None:
+    """Leave tables without headings, which Markdown does not know, without a row for them."""
+    for head in list(tree.findall(nodes.thead)):
+        if not head.astext().strip():
+            head.parent.remove(head)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("autodoc-process-docstring", _prepare, priority=100)
+    app.connect("doctree-read", _drop_empty_heads)
     app.add_directive("status-table", StatusTable)
     app.add_directive("sop-classes", SOPClasses)
     app.add_directive("context-lists", ContextLists)

@@ -35,11 +35,14 @@ class Settings:
     """How long a connection that we have ended may wait for the peer to close it."""
 
     maximum_associations: int = 10
+    """How many associations an AE accepts at a time; the next request is rejected."""
     maximum_connections: int = 10_000
+    """Open connections of a server; where there are more, one without an association gives way."""
     connections_per_address: int = 10_000
     """Open connections from one address that have not asked for an association yet."""
 
     limits: Limits = field(default_factory=Limits)
+    """Ceilings for what a peer may make us hold."""
     spool_threshold: int = 16 * MIB
     """A received C-STORE dataset larger than this (bytes) goes to a temporary file."""
     store_ceiling: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,7 +12,13 @@ from typing import Any
 import pydicom
 import pydicom.data
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MRImageStorage,
+)
 
 from dicomwire import (
     AE,
@@ -87,7 +93,16 @@ def same(one: Dataset, other: Dataset) -> bool:
     """Return whether two datasets have the same elements; group lengths do not count."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return {e.tag: e for e in one if e.tag.element} == {e.tag: e for e in other if e.tag.element}
+        return {e.tag: e for e in one if e.tag.element} == {
+            e.tag: e for e in other if e.tag.element
+        }
+
+
+def assert_same(received: dict[str, Dataset], expected: list[Dataset]) -> None:
+    """Check that just what was expected has been received."""
+    assert sorted(received) == sorted(ds.SOPInstanceUID for ds in expected)
+    for ds in expected:
+        assert same(received[ds.SOPInstanceUID], ds)
 
 
 class Archive:
@@ -173,8 +188,9 @@ class Archive:
             yield None, None
             return
         found = list(self.matching(event.identifier))
-        pairs = {(ds.SOPClassUID, ds.file_meta.TransferSyntaxUID) for ds in found}
-        yield LOCALHOST, port, {"contexts": [build_context(*pair) for pair in sorted(pairs)]}
+        pairs = sorted({(ds.SOPClassUID, ds.file_meta.TransferSyntaxUID) for ds in found})
+        contexts = [build_context(uid, _sendable(syntax)) for uid, syntax in pairs]
+        yield LOCALHOST, port, {"contexts": contexts}
         yield from self._get(event)
 
     def matching(self, identifier: Dataset) -> Iterator[Dataset]:
@@ -196,6 +212,13 @@ def _matches(key: Any, value: Any) -> bool:
     return fnmatchcase(str(value), str(key))
 
 
+def _sendable(syntax: UID) -> list[UID]:
+    """Return the transfer syntaxes that an object in one of them can be sent in."""
+    if syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
+        return [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+    return [syntax]
+
+
 def _answer(identifier: Dataset, ds: Dataset) -> Dataset:
     """Return a match: what the identifier asks for of `ds`."""
     match = Dataset()
@@ -205,3 +228,38 @@ def _answer(identifier: Dataset, ds: Dataset) -> Dataset:
         if key.keyword in ds:
             match[key.tag] = ds[key.tag]
     return match
+
+
+class Destination:
+    """Our Storage SCP that C-MOVE sends to; `received` has what came, by SOP Instance UID.
+
+    `on_store`, if set, is called with each event before it is answered.
+    """
+
+    def __init__(self, title: str = "DESTINATION") -> None:
+        self.received: dict[str, Dataset] = {}
+        self.on_store: Callable[[evt.Event], None] | None = None
+        self._title = title
+
+    @contextmanager
+    def serving(self) -> Iterator[int]:
+        """Serve while the block runs; give the port."""
+        ae = AE(self._title)
+        for context in AllStoragePresentationContexts:
+            ae.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
+        ae.supported_contexts = VerificationPresentationContexts
+        handlers = [(evt.EVT_C_STORE, self._store)]
+        server = ae.start_server((LOCALHOST, 0), block=False, evt_handlers=handlers)
+        assert server is not None
+        try:
+            yield server.server_address[1]
+        finally:
+            ae.shutdown()
+
+    def _store(self, event: evt.Event) -> int:
+        if self.on_store is not None:
+            self.on_store(event)
+        ds = event.dataset
+        ds.file_meta = event.file_meta
+        self.received[ds.SOPInstanceUID] = ds
+        return 0x0000

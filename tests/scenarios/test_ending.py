@@ -384,6 +384,7 @@ def check_the_end(face, server, log, assoc):
     assert sum(state(assoc)) == 1
     assert not assoc.is_established
     for each in {id(event.assoc): event.assoc for event in log.events}.values():
+        each.join(WAIT)
         own = [event for event in log.events if event.assoc is each]
         names = [event.event.name.removeprefix("EVT_") for event in own]
         assert names.count("CONN_OPEN") == names.count("CONN_CLOSE"), names

@@ -143,7 +143,8 @@ def _signature_difference(thing: Any, expected: str, is_method: bool) -> str:
     ours = [(each.name, each.kind.name, each.default) for each in parameters]
     theirs = list(_parsed(expected))
     more = ours[len(theirs) :]
-    if ours[: len(theirs)] != theirs or any(default is _REQUIRED for *_, default in more):
+    needs_more = any(default is _REQUIRED and kind != "VAR_KEYWORD" for _, kind, default in more)
+    if needs_more or ours[: len(theirs)] != theirs:
         return f"takes ({', '.join(map(str, parameters))})"
     return f"also takes {', '.join(name for name, *_ in more)}" if more else ""
 

@@ -316,7 +316,8 @@ class Lifecycle(ABC):
         """Release the association, once what other threads are doing with it is done.
 
         Does nothing when it is not established (PS3.8 Section 7.2). In a handler of what passes on
-        the wire (EVT_DATA_, EVT_PDU_, EVT_FSM_) it means to release once that is through.
+        the wire (EVT_DATA_RECV, EVT_PDU_SENT and their like) it means to release once that is
+        through.
         """
         if not self.is_established:
             return

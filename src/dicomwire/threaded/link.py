@@ -462,6 +462,8 @@ class Link(Guest):
             connection = self._connection
             if connection is None:
                 raise self._ended_failure()
+            if self.protocol.is_over:  # closed where the protocol has no event for that
+                raise ConnectionLost("the peer closed the connection", stage=stage, peer=self.peer)
             self.flush()  # a release that met the peer's has to be answered
             if not connection.wait_readable(deadline):
                 raise AssociationTimeout("no answer in time", stage=stage, peer=self.peer)

@@ -243,12 +243,7 @@ class ThreadedPort(Link):
         exchange = self._exchanges.get(key)
         if exchange is None:
             raise self._unbearable(f"unexpected {response.name}")
-        exchange.add(incoming)
-        # A warning is the end of a C-FIND, yet there are providers that go on after one.
-        if exchange.is_over and not (
-            response.command is Command.C_FIND_RSP
-            and code_to_category(response.Status or 0) == STATUS_WARNING
-        ):
+        if exchange.add(incoming):
             del self._exchanges[key]
 
     def _notify_message(self, event: EventType, context_id: int | None, message: Message) -> None:
@@ -427,14 +422,23 @@ class Exchange:
         self._wanted = True
         self.is_over = False
 
-    def add(self, incoming: Incoming) -> None:
-        """Take a response that came in."""
+    def add(self, incoming: Incoming) -> bool:
+        """Take a response that came in; return whether none can come after it.
+
+        A warning is the last one of a C-FIND, and yet there are providers that go on.
+        """
+        response = incoming.message
+        is_last = scu.is_last(self._request, response)
         if self.is_over:
-            LOGGER.warning("%s after the last is ignored", incoming.message.name)
-            return
-        self.is_over = scu.is_last(self._request, incoming.message)
-        if self._wanted:
-            self._responses.append(incoming)
+            LOGGER.warning("%s after the last one is ignored", response.name)
+        else:
+            self.is_over = is_last
+            if self._wanted:
+                self._responses.append(incoming)
+        return is_last and not (
+            response.command is Command.C_FIND_RSP
+            and code_to_category(response.Status or 0) == STATUS_WARNING
+        )
 
     @property
     def has_response(self) -> bool:

@@ -92,12 +92,12 @@ class Sending(Lifecycle):
         if transfer_syntax is not None:
             needed += f" with transfer syntax {_named(transfer_syntax)}"
         accepted = [
-            f"{_named(str(each.abstract_syntax))} with {_named(each.transfer_syntax[0])}"
+            f"{_named(each.abstract_syntax or '')} with {_named(each.transfer_syntax[0])}"
             + ("" if each.as_scu else " (as SCP only)")
             for each in self.accepted_contexts
         ]
         rejected = [
-            f"{_named(str(each.abstract_syntax))} ({each.status})"
+            f"{_named(each.abstract_syntax or '')} ({each.status})"
             for each in self.rejected_contexts
         ]
         return (

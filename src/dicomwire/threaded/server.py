@@ -55,6 +55,8 @@ _READ_SIZE = 64 * 1024
 _HEADER = 6
 _SPARE_FILES = 128
 """File descriptors that connections leave to the rest of the program."""
+_KINDS = frozenset(PDUType)
+_ASSOCIATE = (PDUType.ASSOCIATE_RQ, PDUType.ASSOCIATE_AC)
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 _PAUSE = 0.5
 """Seconds without accepting after there was no file descriptor for a connection."""
@@ -417,16 +419,18 @@ class Newcomer(Guest):
         return True
 
     def _is_complete(self) -> bool:
-        """Whether there is something to answer: a whole request, or no request at all."""
-        received = self.received
-        if received[0] != PDUType.ASSOCIATE_RQ:
-            return len(received) >= _HEADER
+        """Whether there is something to answer, so that no worker waits for more of it.
+
+        That is a whole PDU, or the header of one that is judged by that alone.
+        """
+        received, limits = self.received, self._settings.limits
         if len(received) < _HEADER:
             return False
-        length = int.from_bytes(received[2:6], "big")
-        if length > self._settings.limits.associate_pdu:
+        kind, length = received[0], int.from_bytes(received[2:6], "big")
+        if kind == PDUType.P_DATA_TF or kind not in _KINDS:
             return True
-        return len(received) >= _HEADER + length
+        ceiling = limits.associate_pdu if kind in _ASSOCIATE else limits.control_pdu
+        return length > ceiling or len(received) >= _HEADER + length
 
 
 def _listen(address: tuple[Any, ...]) -> Socket:

@@ -2,7 +2,6 @@ import sys
 import threading
 
 from pydicom.dataset import Dataset
-
 from pynetdicom import AE, StorageCommitmentPresentationContexts, build_role, evt
 from pynetdicom.sop_class import (
     StorageCommitmentPushModel,

@@ -3,7 +3,6 @@ import threading
 
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
-
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import (
     CTImageStorage,

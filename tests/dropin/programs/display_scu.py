@@ -1,7 +1,6 @@
 import sys
 
 from pydicom.tag import Tag
-
 from pynetdicom import AE
 from pynetdicom.sop_class import DisplaySystem, DisplaySystemInstance
 

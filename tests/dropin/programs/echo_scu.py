@@ -14,4 +14,4 @@ if assoc.is_established:
     assoc.release()
 else:
     print("Association rejected, aborted or never connected")
-print(assoc.is_released, assoc.is_alive())
+print(assoc.is_released)

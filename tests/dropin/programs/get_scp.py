@@ -1,7 +1,6 @@
 import sys
 
 from instances import INSTANCES
-
 from pynetdicom import AE, StoragePresentationContexts, evt
 from pynetdicom.sop_class import PatientRootQueryRetrieveInformationModelGet
 

@@ -1,7 +1,6 @@
 import sys
 
 from pydicom.dataset import Dataset
-
 from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import CTImageStorage
 from pynetdicom.sop_class import PatientRootQueryRetrieveInformationModelGet as MODEL

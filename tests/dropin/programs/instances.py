@@ -2,7 +2,6 @@
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
-
 from pynetdicom.sop_class import CTImageStorage
 
 

@@ -1,14 +1,15 @@
 import sys
 
 from pydicom.dataset import Dataset
-
 from pynetdicom import AE, StoragePresentationContexts, evt
 from pynetdicom.sop_class import PatientRootQueryRetrieveInformationModelMove as MODEL
+
+stored = []
 
 
 def handle_store(event):
     request = event.request
-    print("stored", request.AffectedSOPInstanceUID, request.MoveOriginatorMessageID)
+    stored.append((request.AffectedSOPInstanceUID, request.MoveOriginatorMessageID))
     return 0x0000
 
 
@@ -27,3 +28,4 @@ for destination in ("STORE_SCP", "UNKNOWN"):
         print(f"C-MOVE: 0x{status.Status:04X}", status.get("NumberOfCompletedSuboperations"))
 assoc.release()
 scp.shutdown()
+print(stored)

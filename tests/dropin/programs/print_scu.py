@@ -2,7 +2,6 @@ import sys
 
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
-
 from pynetdicom import AE
 from pynetdicom.sop_class import (
     BasicFilmBox,

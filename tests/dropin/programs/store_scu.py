@@ -3,7 +3,6 @@ import sys
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
-
 from pynetdicom import AE, StoragePresentationContexts
 from pynetdicom.sop_class import CTImageStorage
 
@@ -20,10 +19,8 @@ assoc = ae.associate("127.0.0.1", int(sys.argv[1]))
 print(len(assoc.accepted_contexts), "contexts accepted")
 status = assoc.send_c_store(ds, priority=1)
 print(f"C-STORE: 0x{status.Status:04X}")
-try:
-    assoc.send_c_store(dcmread(sys.argv[2]))
-except (AttributeError, ValueError) as error:
-    print(type(error).__name__)
+status = assoc.send_c_store(dcmread(sys.argv[2]))
+print(f"C-STORE: 0x{status.Status:04X}")
 status = assoc.send_c_store(sys.argv[2], msg_id=2)
 print(f"C-STORE: 0x{status.Status:04X}")
 assoc.release()

@@ -1,7 +1,6 @@
 import sys
 
 from pydicom.dataset import Dataset
-
 from pynetdicom import AE
 from pynetdicom.sop_class import ModalityWorklistInformationFind
 

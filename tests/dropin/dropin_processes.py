@@ -1,0 +1,103 @@
+"""Starts programs that import `pynetdicom`, in processes where that is the drop-in or the real one.
+
+The test process imports neither of them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = Path(__file__).with_name("programs")
+WAIT = 30
+
+
+class Implementation:
+    """One of those who provide the name `pynetdicom`."""
+
+    def __init__(self, name: str, python: str, *options: str, path: str) -> None:
+        self.name = name
+        self.python = python
+        self._command = [python, "-u", *options]
+        self._environment = os.environ | {"PYTHONPATH": path}
+
+    def start(self, *args: object, **options: Any) -> subprocess.Popen[str]:
+        """Start Python with `args`."""
+        return subprocess.Popen(
+            [*self._command, *map(str, args)],
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    def run(self, *args: object, code: int = 0) -> str:
+        """Run Python with `args`, and return what it printed."""
+        return finish(self.start(*args), code)[0]
+
+
+DROP_IN = Implementation(
+    "drop-in",
+    sys.executable,
+    "-W",
+    "error",
+    path=os.pathsep.join(str(ROOT / folder) for folder in ("dropin/src", "src")),
+)
+REAL = Implementation(
+    "real",
+    os.environ.get("DICOMWIRE_PEER_PYTHON", str(ROOT / ".venv-peer" / "bin" / "python")),
+    path="",
+)
+
+
+def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
+    """Return what `process` printed and logged, when it is over."""
+    try:
+        printed, log = process.communicate(timeout=WAIT)
+    finally:
+        process.kill()
+    assert process.returncode == code, log
+    return printed, log
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+class Server:
+    """A program that serves until it is interrupted."""
+
+    def __init__(self, implementation: Implementation, program: str, *args: object) -> None:
+        self.port = free_port()
+        self.process = implementation.start(PROGRAMS / program, self.port, *args)
+        self._wait()
+
+    def _wait(self) -> None:
+        """Wait until the program listens."""
+        moment, deadline = threading.Event(), time.monotonic() + WAIT
+        while self.process.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                return
+            except ConnectionRefusedError:
+                moment.wait(0.01)
+            assert time.monotonic() < deadline
+        raise AssertionError(self.process.communicate()[1])
+
+    def stop(self) -> tuple[str, str]:
+        """Interrupt the program, and return what it printed and logged."""
+        self.process.send_signal(signal.SIGINT)
+        return finish(self.process)

@@ -1,0 +1,14 @@
+"""Runs what is in the folder `inside`: tests that import the drop-in, in a process of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+INSIDE = sorted(Path(__file__).with_name("inside").glob("inside_*.py"))
+
+
+@pytest.mark.parametrize("module", INSIDE, ids=lambda path: path.stem)
+def test_inside(drop_in, module):
+    drop_in.run("-m", "pytest", "-q", "-o", "python_files=inside_*.py", "-p", "no:xdist", module)
