@@ -240,7 +240,7 @@ class Association(Sending):
             request = _with_harmless_uids(request)
         try:
             place = self.receive_to(request)
-            if not isinstance(place, str | Path):
+            if not isinstance(place, (str, Path)):
                 return place
             directory, name = os.path.split(place)
             return FileSink(directory, name, head, settings.store_ceiling)

@@ -20,6 +20,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.uid import UID
 
+from dicomwire.encoder import encode_plain
 from dicomwire.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicomwire.protocol.context import quick_uid
 from dicomwire.protocol.limits import KIB, MIB
@@ -119,6 +120,13 @@ def encode(
 
 
 def _encode(ds: Dataset, implicit: bool, little: bool, deflated: bool) -> bytes:
+    data = encode_plain(ds, implicit) if little else None
+    if data is None:
+        data = _encode_any(ds, implicit, little)
+    return _deflate(data) if deflated else data
+
+
+def _encode_any(ds: Dataset, implicit: bool, little: bool) -> bytes:
     buffer = DicomBytesIO()
     buffer.is_implicit_VR = implicit
     buffer.is_little_endian = little
@@ -128,8 +136,7 @@ def _encode(ds: Dataset, implicit: bool, little: bool, deflated: bool) -> bytes:
         where = _WITH_TAG.match(str(error))
         at = f" at {where[1]}" if where else ""
         raise DatasetError(f"cannot encode the dataset: {type(error).__name__}{at}") from error
-    data = buffer.getvalue()
-    return _deflate(data) if deflated else data
+    return buffer.getvalue()
 
 
 def _deflate(data: bytes) -> bytes:

@@ -95,9 +95,12 @@ def escaped(text: str) -> str:
 
 
 def log_identifier(title: str, identifier: Dataset) -> None:
-    """Log the Identifier of a C-FIND, C-GET or C-MOVE, which holds patient data: at DEBUG."""
+    """Log the Identifier of a C-FIND, C-GET or C-MOVE, which holds patient data: at DEBUG.
+
+    So that a filter can drop them, the log records have an attribute `patient_data`.
+    """
     if LOGGER.isEnabledFor(logging.DEBUG):
-        _log_block(title, datasets.pretty_dataset(identifier))
+        _log_block(title, datasets.pretty_dataset(identifier), {"patient_data": True})
 
 
 # --- The handlers -----------------------------------------------------------------------------
@@ -132,11 +135,11 @@ DEFAULT_LOG_HANDLERS: list[tuple[NotificationEvent, Callable[[Event], None]]] = 
 """The `log_handlers` of `Handlers`, unless `Settings.log_pdus` is off."""
 
 
-def _log_block(title: str, lines: Iterable[str]) -> None:
-    LOGGER.debug(f" {title} ".center(_WIDTH, "="))
+def _log_block(title: str, lines: Iterable[str], extra: dict[str, Any] | None = None) -> None:
+    LOGGER.debug(f" {title} ".center(_WIDTH, "="), extra=extra)
     for line in lines:
-        LOGGER.debug(escaped(line))
-    LOGGER.debug(f" END {title.partition(' ')[2]} ".center(_WIDTH, "="))
+        LOGGER.debug(escaped(line), extra=extra)
+    LOGGER.debug(f" END {title.partition(' ')[2]} ".center(_WIDTH, "="), extra=extra)
 
 
 def _log_pdu(direction: str, event: Event) -> None:

@@ -11,6 +11,7 @@ import errno
 import io
 import mmap
 import os
+import re
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -491,14 +492,14 @@ class FileSink:
         *,
         exclusive: bool = False,
     ) -> None:
-        token = os.urandom(16).hex()
-        folder = os.fspath(directory)
-        self._target = os.path.join(folder, f"{token}.dcm" if name is None else plain_name(name))
+        token = _new_token()
+        folder = os.path.join(directory, "")
+        self._target = folder + (f"{token}.dcm" if name is None else plain_name(name))
         self._ceiling = ceiling
         self._exclusive = exclusive
         self._head = self._pending = head
         self._size = 0
-        self._file = _NewFile(os.path.join(folder, f".{token}.part"), 0o666)
+        self._file = _NewFile(f"{folder}.{token}.part", 0o666)
 
     def write(self, chunks: list[memoryview]) -> None:
         """Write `chunks` to the file."""
@@ -520,6 +521,10 @@ class FileSink:
         self._file.remove()
 
 
+# The colon is for Windows, where "c:name" is on another drive, and "name:x" no file of its own.
+_SEPARATOR = re.compile(r"[/\\\0]" if os.name != "nt" else r"[/\\\0:]").search
+
+
 def plain_name(name: str) -> str:
     """Return `name` if it can only be that of a file in the directory it is used in.
 
@@ -528,11 +533,7 @@ def plain_name(name: str) -> str:
     ValueError
         When it is empty, "." or "..", or has a separator of any system or a NUL in it.
     """
-    if (
-        name in ("", ".", "..")
-        or not {"/", "\\", "\0"}.isdisjoint(name)
-        or os.path.basename(name) != name  # Windows: the drive in "c:name"
-    ):
+    if name in ("", ".", "..") or _SEPARATOR(name):
         raise ValueError(f"not a plain file name: {name!r}")
     return name
 
@@ -602,9 +603,14 @@ def _rename_exclusively(path: str, target: str) -> None:
         os.unlink(path)
 
 
+def _new_token() -> str:
+    """Return what no other file is called by: digits nobody can guess."""
+    return os.urandom(16).hex()
+
+
 def _spool_file(directory: str | None) -> _NewFile:
     folder = tempfile.gettempdir() if directory is None else directory
-    return _NewFile(os.path.join(folder, f"dicomwire-{os.urandom(16).hex()}.dcm"), 0o600)
+    return _NewFile(os.path.join(folder, f"dicomwire-{_new_token()}.dcm"), 0o600)
 
 
 def _unlink(path: str) -> None:

@@ -65,7 +65,7 @@ def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
         printed, log = process.communicate(timeout=WAIT)
     finally:
         process.kill()
-    assert process.returncode == code, log
+    assert process.returncode == code, printed + log
     return printed, log
 
 

@@ -98,6 +98,12 @@ def same(one: Dataset, other: Dataset) -> bool:
         }
 
 
+def files_in(folder: Path) -> dict[str, Dataset]:
+    """Return the DICOM files of a folder, by SOP Instance UID."""
+    read = [pydicom.dcmread(path) for path in folder.iterdir()]
+    return {ds.SOPInstanceUID: ds for ds in read}
+
+
 def assert_same(received: dict[str, Dataset], expected: list[Dataset]) -> None:
     """Check that just what was expected has been received."""
     assert sorted(received) == sorted(ds.SOPInstanceUID for ds in expected)
@@ -114,14 +120,16 @@ class Archive:
         By SOP Instance UID.
     destinations : dict of str to int
         Ports of move destinations, by AE title.
-    cancelled : int
-        How many operations have been cancelled.
+    cancelled, released : int
+        How many operations have been cancelled, and associations released.
+    worklist : list of Dataset
+        What any query without a level finds.
     """
 
     def __init__(self, objects: Iterable[Dataset] = ()) -> None:
         self.objects = {ds.SOPInstanceUID: ds for ds in objects}
         self.destinations: dict[str, int] = {}
-        self.cancelled = 0
+        self.cancelled = self.released = 0
         self.worklist: list[Dataset] = []
 
     @contextmanager
@@ -143,6 +151,7 @@ class Archive:
             (evt.EVT_C_FIND, self._find),
             (evt.EVT_C_GET, self._get),
             (evt.EVT_C_MOVE, self._move),
+            (evt.EVT_RELEASED, self._count_release),
         ]
         server = ae.start_server((LOCALHOST, 0), block=False, evt_handlers=handlers)
         assert server is not None
@@ -150,6 +159,9 @@ class Archive:
             yield server.server_address[1]
         finally:
             ae.shutdown()
+
+    def _count_release(self, event: evt.Event) -> None:
+        self.released += 1
 
     def _store(self, event: evt.Event) -> int:
         ds = event.dataset

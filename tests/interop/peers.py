@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -50,17 +50,19 @@ class Peers:
         """Return the Python that has pynetdicom."""
         default = CHECKOUT / ".venv-peer" / "bin" / "python"
         path = os.environ.get(_PYNETDICOM, str(default))
-        return path if os.access(path, os.X_OK) else _missing(f"{path}, {_PYNETDICOM}: no Python")
+        if not os.access(path, os.X_OK):
+            _missing(f"there is no {path} with pynetdicom (set {_PYNETDICOM})")
+        return path
 
     def dcmjs(self, script: str) -> list[str]:
         """Return the command that runs a script of this folder with dcmjs-dimse."""
         folder = os.environ.get(_NODE_MODULES, str(CHECKOUT / ".peers" / "node_modules"))
         if not Path(folder, "dcmjs-dimse").is_dir():
-            _missing(f"there is no dcmjs-dimse in {folder}, {_NODE_MODULES}")
+            _missing(f"there is no dcmjs-dimse in {folder} (set {_NODE_MODULES})")
         return [self.program("node", "nodejs"), str(HERE / script), f"{folder}/dcmjs-dimse"]
 
 
-def _missing(reason: str) -> Any:
+def _missing(reason: str) -> NoReturn:
     if os.environ.get("CI", "").lower() in ("true", "1"):
         pytest.fail(f"a peer is missing: {reason}", pytrace=False)
     pytest.skip(f"a peer is missing: {reason}")
@@ -118,7 +120,7 @@ def serving(folder: Path, command: Callable[[int], Sequence[object]]) -> Iterato
                 return
         finally:
             _end(process)
-    pytest.fail(f"{process.args} does not serve:\n{log.read_text(errors='replace')}")
+    pytest.fail(f"{process.args!r} does not serve:\n{log.read_text(errors='replace')}")
 
 
 def _accepts(process: subprocess.Popen[bytes], port: int) -> bool:
@@ -189,5 +191,5 @@ class Conversation:
     def _answer(self) -> Any:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        assert line, f"{self._process.args} ended: {self._process.wait(DEADLINE)}"
+        assert line, f"{self._process.args!r} ended: {self._process.wait(DEADLINE)}"
         return json.loads(line)

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from archive import LOCALHOST, Archive, Destination, assert_same, make_image, make_images, query
+from archive import (
+    LOCALHOST,
+    Archive,
+    Destination,
+    assert_same,
+    files_in,
+    make_image,
+    make_images,
+    query,
+)
 from peers import Peers, free_port, run, serving
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -22,7 +31,6 @@ from pydicom.uid import (
 )
 
 from dicomwire import AE, Association, build_context, build_role, evt
-from dicomwire.apps import echoscu
 from dicomwire.sop_class import (
     ModalityWorklistInformationFind,
     PatientRootQueryRetrieveInformationModelFind,
@@ -35,26 +43,9 @@ from dicomwire.sop_class import (
 # --- DCMTK's clients with our SCP -------------------------------------------------------------
 
 
-@pytest.fixture
-def archive() -> Archive:
-    return Archive(make_images())
-
-
-@pytest.fixture
-def port(archive: Archive) -> Iterator[int]:
-    with archive.serving() as port:
-        yield port
-
-
 def keys(**values: object) -> list[str]:
     """Return the arguments for the keys of a query."""
     return [each for name, value in values.items() for each in ("-k", f"{name}={value}")]
-
-
-def files_in(folder: Path) -> dict[str, Dataset]:
-    """Return the DICOM files of a folder, by SOP Instance UID."""
-    read = [pydicom.dcmread(path) for path in folder.iterdir()]
-    return {ds.SOPInstanceUID: ds for ds in read}
 
 
 def test_echoscu(peers: Peers, port: int) -> None:
@@ -242,12 +233,6 @@ def associate(port: int, *contexts: object, **options: object) -> Association:
     return association
 
 
-def test_our_echoscu(peers: Peers, tmp_path: Path) -> None:
-    storescp = peers.dcmtk("storescp")
-    with serving(tmp_path, lambda port: [storescp, port]) as port:
-        assert echoscu.main([LOCALHOST, str(port), "--repeat", "3"]) == 0
-
-
 def test_echo_to_dcmqrscp(qrscp: int) -> None:
     with associate(qrscp, Verification) as assoc:
         assert assoc.send_c_echo().Status == 0x0000
@@ -389,11 +374,14 @@ def worklist_server(peers: Peers, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.mark.parametrize(
-    "syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian]
+    "syntax",
+    [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian],
+    ids=["implicit", "explicit", "big-endian"],
 )
 @pytest.mark.parametrize(
     ("date", "found"),
     [("", ["P0", "P1", "P2"]), ("20200102", ["P1"]), ("20200102-", ["P1", "P2"]), ("19991231", [])],
+    ids=["all", "day", "from-day-on", "none"],
 )
 def test_worklist(worklist_server: int, date: str, found: list[str], syntax: str) -> None:
     step = Dataset()

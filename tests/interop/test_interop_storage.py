@@ -273,7 +273,7 @@ class Deliveries:
         if key not in self._servers:
             folder = self._folder / f"{receiver.__name__}{preference}"
             files = folder / "files"
-            files.mkdir(parents=True)
+            files.mkdir(parents=True, exist_ok=True)  # a peer may have been missing
             server = receiver(self._peers, folder, files, preference)
             self._servers[key] = self._stack.enter_context(server), files
         return self._servers[key]

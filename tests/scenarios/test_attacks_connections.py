@@ -211,14 +211,9 @@ def test_ten_thousand_connections_that_are_silent_or_drip(
             )
     assert grown[1] - grown[0] < 5 << 20
     assert remote.threads <= threads + 1
-    others = [
-        line
-        for line in remote.log.splitlines()
-        if not line.endswith(("no association request", "Association Released"))
-        and "Accepting Association" not in line
-    ]
-    assert not others
-    assert remote.log.count("no association request") == 2 * count
+    assert remote.log.count("is closed: ") == 2 * count
+    # At the most there is room for as many as there are, so that a good client takes one's place.
+    assert remote.log.count("no association request in time") >= 2 * count - len(times)
 
 
 def test_many_connections_that_come_and_go(serve: Callable[..., Remote]) -> None:
@@ -242,6 +237,21 @@ def test_many_connections_that_come_and_go(serve: Callable[..., Remote]) -> None
     assert echo_time(remote.port) < 1
     assert eventually(lambda: remote.files <= files)
     assert remote.memory - memory < 4 << 20
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2, 3, 4, 5, 6, 7, 8])
+def test_many_connections_that_begin_a_pdu_and_do_not_end_it(kind: int) -> None:
+    """Nobody waits for the rest of it but the lobby."""
+    with (
+        besieged() as victim,
+        victim.attacked(lines=70),
+        contextlib.ExitStack() as stack,
+    ):
+        for _ in range(70):
+            stack.enter_context(victim.attacker()).send(pdu(kind, b"", 60_000))
+        for _ in range(3):
+            victim.good_client()
+        assert threading.active_count() < 50
 
 
 # --- Room for how many --------------------------------------------------------------------------

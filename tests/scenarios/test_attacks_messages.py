@@ -113,6 +113,14 @@ def test_what_is_out_of_place_is_answered_with_an_abort(watched: Victim, data: b
         assert is_abort(attacker.associate().send(data).rest()[-10:])
 
 
+def test_nothing_of_a_thousand_attacks_adds_up(victim: Victim) -> None:
+    attacks = [*OUT_OF_PLACE.values()] * 40
+    with victim.attacked(lines=len(attacks), kept=500 * len(attacks)):
+        for data in attacks:
+            with victim.attacker() as attacker:
+                attacker.associate().send(data).rest()
+
+
 def test_data_after_release(watched: Victim) -> None:
     """It comes too late to matter, and is not served."""
     with watched.attacked(lines=0), watched.attacker() as attacker:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from contextlib import suppress
 
 import pytest
-from raw_peer import CT, VERIFICATION, WAIT, RawPeer
+from raw_peer import CT, VERIFICATION, WAIT, RawPeer, RawServer
 from scenario import (
     ABORTED,
     INTERVENTIONS,
@@ -513,3 +514,52 @@ def test_a_release_meets_the_end_of_the_connection(face):
     assert state(assoc) == ABORTED
     assert isinstance(assoc.failure, ConnectionLost)
     assert assoc.failure.stage == "release"
+
+
+# --- Interrupts ---
+
+
+def interrupt(event):
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    return 0
+
+
+@pytest.fixture
+def interrupts():
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("signals come to the main thread alone")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_while_a_response_is_awaited(face, interrupts):
+    """The association can be used again; the response that nobody took is not taken for another."""
+    server = face.serve([(evt.EVT_C_ECHO, interrupt)])
+    with face.associate(server) as assoc:
+        with pytest.raises(KeyboardInterrupt):
+            assoc.send_c_echo(5)
+        server.bind(evt.EVT_C_ECHO, lambda event: 0xB000)
+        assert assoc.send_c_echo(5).Status == 0xB000
+        assert assoc.send_c_echo(6).Status == 0xB000
+    assert state(assoc) == RELEASED
+
+
+def test_an_interrupt_while_an_object_is_sent(face, interrupts):
+    with raw_acceptor(face) as (assoc, peer):
+
+        def interrupt_later():
+            peer.receive_bytes(1)
+            interrupt(None)
+
+        with in_background(interrupt_later), pytest.raises(KeyboardInterrupt):
+            assoc.send_c_store(make_ct(64 << 20))
+    assert state(assoc) == ABORTED
+    assert "KeyboardInterrupt" in str(assoc.failure)
+
+
+def test_an_interrupt_while_an_association_is_requested(face, interrupts):
+    ae = face.ae()
+    with RawServer() as listener, pytest.raises(KeyboardInterrupt):
+        face.associate(listener.port, [(evt.EVT_PDU_SENT, interrupt)], ae=ae)
+    assert not ae.active_associations

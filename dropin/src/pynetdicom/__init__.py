@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dicomwire import UID as UID
-from dicomwire import UID_dictionary as UID_dictionary
-from dicomwire.implementation import IMPLEMENTATION_CLASS_UID as PYNETDICOM_IMPLEMENTATION_UID
+from dicomwire import UID as UID, UID_dictionary as UID_dictionary
 from dicomwire.implementation import (
+    IMPLEMENTATION_CLASS_UID as PYNETDICOM_IMPLEMENTATION_UID,
     IMPLEMENTATION_VERSION_NAME as PYNETDICOM_IMPLEMENTATION_VERSION,
+    UID_PREFIX as PYNETDICOM_UID_PREFIX,
 )
-from dicomwire.implementation import UID_PREFIX as PYNETDICOM_UID_PREFIX
 from pynetdicom import events as evt
-from pynetdicom._globals import ALL_TRANSFER_SYNTAXES as ALL_TRANSFER_SYNTAXES
-from pynetdicom._globals import DEFAULT_TRANSFER_SYNTAXES as DEFAULT_TRANSFER_SYNTAXES
-from pynetdicom._logger import adopt_library
-from pynetdicom._logger import debug_logger as debug_logger
+from pynetdicom._globals import (
+    ALL_TRANSFER_SYNTAXES as ALL_TRANSFER_SYNTAXES,
+    DEFAULT_TRANSFER_SYNTAXES as DEFAULT_TRANSFER_SYNTAXES,
+)
+from pynetdicom._logger import adopt_library, debug_logger as debug_logger
 from pynetdicom._version import __version__ as __version__
 from pynetdicom.ae import ApplicationEntity as AE
 from pynetdicom.association import Association as Association

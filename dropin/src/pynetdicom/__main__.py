@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from dicomwire.__main__ import APPS
-from dicomwire.__main__ import main as _main
+from dicomwire.__main__ import APPS, main as _main
 
 _ALL = {"echoscp", "echoscu", "findscu", "getscu", "movescu", "qrscp", "storescp", "storescu"}
 

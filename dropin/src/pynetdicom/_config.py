@@ -90,6 +90,11 @@ def settings(base: Settings) -> Settings:
     )
 
 
+def logs_identifiers() -> bool:
+    """Return whether Identifiers are to be logged."""
+    return LOG_REQUEST_IDENTIFIERS and LOG_RESPONSE_IDENTIFIERS
+
+
 def check(vr: str, value: str, name: str) -> None:
     """Raise ValueError for a value that the validator of `vr` does not take."""
     is_valid, reason = VALIDATORS[vr](value)

@@ -8,15 +8,18 @@ from pydicom.uid import UID
 
 from dicomwire.pdu_primitives import DEFAULT_MAX_LENGTH as DEFAULT_MAX_LENGTH
 from dicomwire.protocol.pdu import APPLICATION_CONTEXT_NAME as APPLICATION_CONTEXT_NAME
-from dicomwire.service_user import MODE_ACCEPTOR as MODE_ACCEPTOR
-from dicomwire.service_user import MODE_REQUESTOR as MODE_REQUESTOR
-from dicomwire.status import STATUS_CANCEL as STATUS_CANCEL
-from dicomwire.status import STATUS_FAILURE as STATUS_FAILURE
-from dicomwire.status import STATUS_PENDING as STATUS_PENDING
-from dicomwire.status import STATUS_SUCCESS as STATUS_SUCCESS
-from dicomwire.status import STATUS_UNKNOWN as STATUS_UNKNOWN
-from dicomwire.status import STATUS_WARNING as STATUS_WARNING
-from dicomwire.tables import ALL_TRANSFER_SYNTAXES as ALL_TRANSFER_SYNTAXES
-from dicomwire.tables import DEFAULT_TRANSFER_SYNTAXES as DEFAULT_TRANSFER_SYNTAXES
+from dicomwire.service_user import MODE_ACCEPTOR as MODE_ACCEPTOR, MODE_REQUESTOR as MODE_REQUESTOR
+from dicomwire.status import (
+    STATUS_CANCEL as STATUS_CANCEL,
+    STATUS_FAILURE as STATUS_FAILURE,
+    STATUS_PENDING as STATUS_PENDING,
+    STATUS_SUCCESS as STATUS_SUCCESS,
+    STATUS_UNKNOWN as STATUS_UNKNOWN,
+    STATUS_WARNING as STATUS_WARNING,
+)
+from dicomwire.tables import (
+    ALL_TRANSFER_SYNTAXES as ALL_TRANSFER_SYNTAXES,
+    DEFAULT_TRANSFER_SYNTAXES as DEFAULT_TRANSFER_SYNTAXES,
+)
 
 OptionalUIDType: TypeAlias = str | bytes | UID | None

@@ -6,6 +6,9 @@ What is logged is dicomwire's affair.
 from __future__ import annotations
 
 import logging
+from typing import Any
+
+from pynetdicom import _config
 
 LOGGER = logging.getLogger("pynetdicom")
 
@@ -24,6 +27,12 @@ class _Library(logging.Logger):
     @disabled.setter
     def disabled(self, value: bool) -> None:
         pass
+
+    def filter(self, record: logging.LogRecord) -> Any:
+        """Drop Identifiers where an option says so."""
+        return (_config.logs_identifiers() or not hasattr(record, "patient_data")) and (
+            super().filter(record)
+        )
 
 
 def adopt_library() -> None:

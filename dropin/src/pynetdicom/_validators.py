@@ -2,5 +2,4 @@
 
 from __future__ import annotations
 
-from pynetdicom._config import validate_ae as validate_ae
-from pynetdicom._config import validate_ui as validate_ui
+from pynetdicom._config import validate_ae as validate_ae, validate_ui as validate_ui

@@ -11,12 +11,13 @@ from dicomwire.events import EventHandlerType
 from dicomwire.pdu_primitives import UserItem
 from dicomwire.settings import Settings
 from pynetdicom import _config
-from pynetdicom._globals import DEFAULT_MAX_LENGTH as DEFAULT_MAX_LENGTH
-from pynetdicom._globals import MODE_REQUESTOR as MODE_REQUESTOR
+from pynetdicom._globals import (
+    DEFAULT_MAX_LENGTH as DEFAULT_MAX_LENGTH,
+    MODE_REQUESTOR as MODE_REQUESTOR,
+)
 from pynetdicom.association import Association
 from pynetdicom.events import BoundHandlers
-from pynetdicom.presentation import ListCXType as ListCXType
-from pynetdicom.presentation import PresentationContext
+from pynetdicom.presentation import ListCXType as ListCXType, PresentationContext
 
 
 class ApplicationEntity(_ApplicationEntity):

@@ -5,15 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydicom.uid import ExplicitVRBigEndian as ExplicitVRBigEndian
-from pydicom.uid import ImplicitVRLittleEndian as ImplicitVRLittleEndian
+from pydicom.uid import (
+    ExplicitVRBigEndian as ExplicitVRBigEndian,
+    ImplicitVRLittleEndian as ImplicitVRLittleEndian,
+)
 
 from dicomwire.association import Association as _Association
 from dicomwire.pdu_primitives import AssociateAC, AssociateRJ, AssociateRQ
 from dicomwire.service_user import ServiceUser as _ServiceUser
-from pynetdicom._globals import DEFAULT_MAX_LENGTH as DEFAULT_MAX_LENGTH
-from pynetdicom._globals import MODE_ACCEPTOR as MODE_ACCEPTOR
-from pynetdicom._globals import MODE_REQUESTOR as MODE_REQUESTOR
+from pynetdicom._globals import (
+    DEFAULT_MAX_LENGTH as DEFAULT_MAX_LENGTH,
+    MODE_ACCEPTOR as MODE_ACCEPTOR,
+    MODE_REQUESTOR as MODE_REQUESTOR,
+)
 from pynetdicom.pdu_primitives import primitive_of
 
 

@@ -7,14 +7,9 @@ from io import BytesIO
 from pydicom.dataset import Dataset
 
 from dicomwire import dsutils as _dsutils
-from dicomwire.dsutils import create_file_meta as create_file_meta
-from dicomwire.dsutils import encode as encode
-from dicomwire.dsutils import encode_file_meta as encode_file_meta
-from dicomwire.dsutils import pretty_dataset as pretty_dataset
-from dicomwire.dsutils import pretty_element as pretty_element
-from dicomwire.dsutils import split_dataset as split_dataset
-from dicomwire.implementation import IMPLEMENTATION_CLASS_UID as PYNETDICOM_IMPLEMENTATION_UID
+from dicomwire.dsutils import *
 from dicomwire.implementation import (
+    IMPLEMENTATION_CLASS_UID as PYNETDICOM_IMPLEMENTATION_UID,
     IMPLEMENTATION_VERSION_NAME as PYNETDICOM_IMPLEMENTATION_VERSION,
 )
 

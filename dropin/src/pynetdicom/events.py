@@ -10,8 +10,13 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from dicomwire.events import *
-from dicomwire.events import Event as _Event
-from dicomwire.events import EventHandlerType, EventType, Handler, InterventionEvent
+from dicomwire.events import (
+    Event as _Event,
+    EventHandlerType,
+    EventType,
+    Handler,
+    InterventionEvent,
+)
 from dicomwire.payloads import Payload
 from pynetdicom import _config, dimse_primitives, pdu_primitives
 

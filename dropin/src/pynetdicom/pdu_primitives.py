@@ -10,36 +10,9 @@ from typing import Any, ClassVar
 
 from pydicom.uid import UID
 
-from dicomwire.pdu_primitives import (
-    Abort,
-    AssociateAC,
-    AssociateRJ,
-    AssociateRQ,
-    ReleaseRP,
-    ReleaseRQ,
-    UserItem,
-)
-from dicomwire.pdu_primitives import (
-    AsynchronousOperationsWindowNegotiation as AsynchronousOperationsWindowNegotiation,
-)
-from dicomwire.pdu_primitives import (
-    ImplementationClassUIDNotification as ImplementationClassUIDNotification,
-)
-from dicomwire.pdu_primitives import (
-    ImplementationVersionNameNotification as ImplementationVersionNameNotification,
-)
-from dicomwire.pdu_primitives import MaximumLengthNotification as MaximumLengthNotification
-from dicomwire.pdu_primitives import (
-    SCP_SCU_RoleSelectionNegotiation as SCP_SCU_RoleSelectionNegotiation,
-)
-from dicomwire.pdu_primitives import (
-    SOPClassCommonExtendedNegotiation as SOPClassCommonExtendedNegotiation,
-)
-from dicomwire.pdu_primitives import SOPClassExtendedNegotiation as SOPClassExtendedNegotiation
-from dicomwire.pdu_primitives import UserIdentityNegotiation as UserIdentityNegotiation
+from dicomwire.pdu_primitives import *
 from dicomwire.presentation import PresentationContext
 from dicomwire.service_user import AddressInformation
-from pynetdicom._globals import DEFAULT_MAX_LENGTH as DEFAULT_MAX_LENGTH
 from pynetdicom._globals import OptionalUIDType as OptionalUIDType
 
 ServiceParameter = UserItem

@@ -12,11 +12,13 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from dicomwire.sop_class import Service
-from pynetdicom._globals import STATUS_CANCEL as STATUS_CANCEL
-from pynetdicom._globals import STATUS_FAILURE as STATUS_FAILURE
-from pynetdicom._globals import STATUS_PENDING as STATUS_PENDING
-from pynetdicom._globals import STATUS_SUCCESS as STATUS_SUCCESS
-from pynetdicom._globals import STATUS_WARNING as STATUS_WARNING
+from pynetdicom._globals import (
+    STATUS_CANCEL as STATUS_CANCEL,
+    STATUS_FAILURE as STATUS_FAILURE,
+    STATUS_PENDING as STATUS_PENDING,
+    STATUS_SUCCESS as STATUS_SUCCESS,
+    STATUS_WARNING as STATUS_WARNING,
+)
 from pynetdicom.status import StatusDictType as StatusDictType
 
 DatasetType: TypeAlias = Dataset | None

@@ -43,7 +43,10 @@ def uid_to_sop_class(uid: str) -> SOPClass:
 
 
 def register_uid(
-    uid: str, keyword: str, service_class: type[ServiceClass], dimse_msg_type: str = ""
+    uid: str,
+    keyword: str,
+    service_class: type[ServiceClass] | _sop_class.Service,
+    dimse_msg_type: str = "",
 ) -> None:
     """Make a SOP class known to its service; see `dicomwire.register_uid`.
 
@@ -51,7 +54,9 @@ def register_uid(
     """
     if hasattr(service_class, "SCP"):
         raise TypeError("a service class with an SCP of its own is not supported: bind handlers")
-    _sop_class.register_uid(uid, keyword, service_class.service, dimse_msg_type)
+    if not isinstance(service_class, _sop_class.Service):
+        service_class = service_class.service
+    _sop_class.register_uid(uid, keyword, service_class, dimse_msg_type)
     globals()[keyword] = uid_to_sop_class(uid)
 
 

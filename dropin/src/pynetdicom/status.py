@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from dicomwire import status as _status
-from dicomwire.status import STATUS_CANCEL as STATUS_CANCEL
-from dicomwire.status import STATUS_FAILURE as STATUS_FAILURE
-from dicomwire.status import STATUS_PENDING as STATUS_PENDING
-from dicomwire.status import STATUS_SUCCESS as STATUS_SUCCESS
-from dicomwire.status import STATUS_UNKNOWN as STATUS_UNKNOWN
-from dicomwire.status import STATUS_WARNING as STATUS_WARNING
-from dicomwire.status import Status as Status
-from dicomwire.status import code_to_category as code_to_category
-from dicomwire.status import code_to_status as code_to_status
+from dicomwire.status import (
+    STATUS_CANCEL as STATUS_CANCEL,
+    STATUS_FAILURE as STATUS_FAILURE,
+    STATUS_PENDING as STATUS_PENDING,
+    STATUS_SUCCESS as STATUS_SUCCESS,
+    STATUS_UNKNOWN as STATUS_UNKNOWN,
+    STATUS_WARNING as STATUS_WARNING,
+    Status as Status,
+    code_to_category as code_to_category,
+    code_to_status as code_to_status,
+)
 
 StatusDictType: TypeAlias = dict[int, tuple[str, str]]
 

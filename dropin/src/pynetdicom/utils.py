@@ -11,8 +11,7 @@ from typing import Any
 from pydicom.uid import UID
 
 from dicomwire import utils as _utils
-from dicomwire.utils import decode_bytes as decode_bytes
-from dicomwire.utils import pretty_bytes as pretty_bytes
+from dicomwire.utils import decode_bytes as decode_bytes, pretty_bytes as pretty_bytes
 from pynetdicom import _config
 
 HAVE_CTYPES = True

@@ -50,12 +50,12 @@ def set_status(response: Message, status: Any, sop_class: SOPClass) -> bool:
     """
     conclude(response, BAD_STATUS)
     if isinstance(status, Dataset):
-        _take_elements(response, status)
-        status = status.get("Status")
+        elements, status = status, status.get("Status")
         if status is None:
             LOGGER.error("The handler gave a status Dataset without (0000,0900) Status")
             response.Status = NO_STATUS
             return False
+        _take_elements(response, elements)
     if not isinstance(status, int):
         LOGGER.error("The handler gave a status of type %s", type(status).__name__)
         return False

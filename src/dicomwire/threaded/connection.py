@@ -19,6 +19,8 @@ from dicomwire.threaded.lobby import Guest, lobby
 
 BUFFER_SIZE = 256 * 1024
 _KEPT_BUFFERS = 16
+_MORE = getattr(socket, "MSG_MORE", 0)
+"""Gathers small messages into large segments; Linux sends them after 200 ms in any case."""
 _FOREVER = 2_000_000.0
 """Seconds beyond which a timeout is none; the system counts some in 31 bits of milliseconds."""
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -114,8 +116,10 @@ class Connection:
         """Wait until there is something to read; false if the deadline comes first."""
         return self.pending() or wait_for(self._socket, deadline)
 
-    def write(self, data: bytes | memoryview, timeout: float | None) -> None:
-        """Send all of `data`.
+    def write(
+        self, data: bytes | memoryview, timeout: float | None, more: bool = False
+    ) -> None:
+        """Send all of `data`; where `more` is to follow at once, the system may wait for that.
 
         Raises
         ------
@@ -123,11 +127,12 @@ class Connection:
             When nothing could be sent for `timeout` seconds.
         ConnectionLost
         """
+        flags = _MORE if more and not self._tls else 0
         view = memoryview(data)
         while view:
             try:
                 with self._access:
-                    sent = self._socket.send(view)
+                    sent = self._socket.send(view, flags)
             except _NOT_NOW as wait:
                 reads = isinstance(wait, ssl.SSLWantReadError)
                 if not wait_for(self._socket, deadline_after(timeout), write=not reads):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pydicom.dataset import Dataset
@@ -201,17 +201,16 @@ class Lifecycle(ABC):
         self._announce(EVT_ESTABLISHED)
 
     def _rejected(self, answer: AssociateRJ) -> None:
-        self._ending = True
-        self.acceptor.primitive = answer
-        text = f"rejected: {answer.result_str}, {answer.source_str}: {answer.reason_str}"
-        LOGGER.error("%s: %s", News.REJECTED, text)
-        self._notify(EVT_ACSE_RECV, primitive=answer)
-        self.is_rejected = True
-        self._port.failure = AssociationRejected(
-            text, answer.result, answer.source, answer.diagnostic, self._port.peer
-        )
-        self._notify(EVT_REJECTED)
-        self._closed()
+        with self._last_words():
+            self.acceptor.primitive = answer
+            text = f"rejected: {answer.result_str}, {answer.source_str}: {answer.reason_str}"
+            LOGGER.error("%s: %s", News.REJECTED, text)
+            self._notify(EVT_ACSE_RECV, primitive=answer)
+            self.is_rejected = True
+            self._port.failure = AssociationRejected(
+                text, answer.result, answer.source, answer.diagnostic, self._port.peer
+            )
+            self._notify(EVT_REJECTED)
 
     # --- The acceptor's beginning ---
 
@@ -231,10 +230,9 @@ class Lifecycle(ABC):
         with self._port as port:
             if self._ending:
                 return
-            self._ending = True
-            port.failure = failure
-            port.protocol.artim_expired()
-            self._closed()
+            with self._last_words():
+                port.failure = failure
+                port.protocol.artim_expired()
 
     def answer(self, received: bytes | bytearray, policy: acse.Policy) -> None:
         """Answer the request that has been `received`, and serve what follows."""
@@ -278,27 +276,26 @@ class Lifecycle(ABC):
 
     def _reject(self, answer: AssociateRJ) -> None:
         port = self._port
-        self._ending = True
-        LOGGER.warning(
-            "%s of '%s' from %s: %s",
-            News.REJECTING,
-            escaped(self.requestor.ae_title),
-            port.peer,
-            answer.reason_str,
-        )
-        self._notify(EVT_ACSE_SENT, primitive=answer)
-        self.is_rejected = True
-        port.failure = AssociationRejected(
-            f"rejected: {answer.reason_str}",
-            answer.result,
-            answer.source,
-            answer.diagnostic,
-            port.peer,
-        )
-        self._notify(EVT_REJECTED)
-        port.protocol.reject(answer)
-        port.flush_now()
-        self._closed()
+        with self._last_words():
+            LOGGER.warning(
+                "%s of '%s' from %s: %s",
+                News.REJECTING,
+                escaped(self.requestor.ae_title),
+                port.peer,
+                answer.reason_str,
+            )
+            self._notify(EVT_ACSE_SENT, primitive=answer)
+            self.is_rejected = True
+            port.failure = AssociationRejected(
+                f"rejected: {answer.reason_str}",
+                answer.result,
+                answer.source,
+                answer.diagnostic,
+                port.peer,
+            )
+            self._notify(EVT_REJECTED)
+            port.protocol.reject(answer)
+            port.flush_now()
 
     def _set_contexts(self, contexts: list[PresentationContext]) -> None:
         self._contexts = contexts
@@ -362,15 +359,15 @@ class Lifecycle(ABC):
         port = self._port
         if self._ending:
             return
-        self._ending = True
-        source = failure.source if isinstance(failure, AssociationAborted) else 0
-        level = logging.INFO if isinstance(failure, LocalAbort) else logging.WARNING
-        LOGGER.log(level, "%s: %s", News.ABORTING, failure)
-        self._notify(EVT_ACSE_SENT, primitive=Abort(source, 0))
-        self._aborted(failure)
-        with contextlib.suppress(LocalProtocolError):
-            port.protocol.abort(AbortSource(source))
-        self._farewell()
+        with self._last_words():
+            source = failure.source if isinstance(failure, AssociationAborted) else 0
+            level = logging.INFO if isinstance(failure, LocalAbort) else logging.WARNING
+            LOGGER.log(level, "%s: %s", News.ABORTING, failure)
+            self._notify(EVT_ACSE_SENT, primitive=Abort(source, 0))
+            self._aborted(failure)
+            with contextlib.suppress(LocalProtocolError):
+                port.protocol.abort(AbortSource(source))
+            self._farewell()
 
     def _aborted(self, failure: AssociationFailure) -> None:
         self.is_established = False
@@ -384,17 +381,23 @@ class Lifecycle(ABC):
         self.is_released = True
         self._notify(EVT_RELEASED)
 
+    @contextlib.contextmanager
+    def _last_words(self) -> Iterator[None]:
+        """Tell everybody how it ends; that it ends is settled, whatever the handlers do."""
+        self._ending = True
+        try:
+            yield
+        finally:
+            try:
+                self._disconnect()
+            finally:
+                self._port.ended.set()
+                self._left()
+
     def _farewell(self) -> None:
         """Send the last PDU; when the peer reads it, we count the association no more."""
         self._left()
         self._port.flush_now()
-        self._closed()
-
-    def _closed(self) -> None:
-        """Close the connection and let everybody know that this association is over."""
-        self._disconnect()
-        self._port.ended.set()
-        self._left()
 
     def _disconnect(self) -> None:
         self._port.close()
@@ -410,17 +413,17 @@ class Lifecycle(ABC):
         self._port.stage = "release"
         self._announce(EVT_ACSE_RECV, primitive=ReleaseRQ())
         self._announce(EVT_ACSE_SENT, primitive=ReleaseRP())
-        self._ending = True
-        self._released()
-        self._port.protocol.respond_release()
-        self._farewell()
+        with self._last_words():
+            self._released()
+            self._port.protocol.respond_release()
+            self._farewell()
 
     def on_release_confirmed(self) -> None:
         """Note that the peer agrees to our release."""
-        self._ending = True
-        self._notify(EVT_ACSE_RECV, primitive=ReleaseRP())
-        self._released()
-        self._farewell()
+        with self._last_words():
+            self._notify(EVT_ACSE_RECV, primitive=ReleaseRP())
+            self._released()
+            self._farewell()
 
     def on_peer_abort(self, pdu: Abort) -> None:
         """Note that the peer aborted."""
@@ -443,24 +446,23 @@ class Lifecycle(ABC):
     def _gone(self, pdu: Abort, failure: AssociationFailure) -> None:
         if self._ending:
             return
-        self._ending = True
-        self._disconnect()
-        self._notify(EVT_ACSE_RECV, primitive=pdu)
-        self._aborted(failure)
-        self._closed()
+        with self._last_words():
+            self._disconnect()
+            self._notify(EVT_ACSE_RECV, primitive=pdu)
+            self._aborted(failure)
 
     def on_violation(self, failure: AssociationAborted) -> None:
         """Note that the peer broke the protocol; the A-ABORT for that is ready."""
         if self._ending:
             return
-        self._ending = True
-        LOGGER.error("%s: %s", News.ABORTING, failure)
-        # For what is wrong with a message we abort, for what is wrong with a PDU the Upper Layer.
-        ours = failure.source == AbortSource.SERVICE_USER
-        primitive = Abort(failure.source, failure.reason)
-        self._notify(EVT_ACSE_SENT if ours else EVT_ACSE_RECV, primitive=primitive)
-        self._aborted(failure)
-        self._farewell()
+        with self._last_words():
+            LOGGER.error("%s: %s", News.ABORTING, failure)
+            # For a wrong message we abort, for a wrong PDU the Upper Layer does and tells us.
+            ours = failure.source == AbortSource.SERVICE_USER
+            primitive = Abort(failure.source, failure.reason)
+            self._notify(EVT_ACSE_SENT if ours else EVT_ACSE_RECV, primitive=primitive)
+            self._aborted(failure)
+            self._farewell()
 
     def on_local_abort(self, failure: AssociationFailure) -> None:
         """End the association from our side."""

@@ -371,13 +371,13 @@ class Link(Guest):
             connection.close()
             self._on_closed()
 
-    def _write(self, data: bytes | memoryview) -> None:
+    def _write(self, data: bytes | memoryview, more: bool = False) -> None:
         connection = self._connection
         if connection is None or self._abort_wanted:
             raise self._ended_failure()
         try:
             with self._writing:
-                connection.write(data, self.settings.write_timeout)
+                connection.write(data, self.settings.write_timeout, more)
         except ConnectionLost:
             self._look_for_abort()
             raise

@@ -53,7 +53,6 @@ BACKLOG = 1024
 """Requests that may wait to be served while a program's own call has the turn."""
 BACKLOG_BYTES = 64 * MIB
 """What the datasets of those may take, in memory or on disk, unless there is but one."""
-_URGENT = (Command.C_STORE_RQ, Command.N_EVENT_REPORT_RQ)
 
 
 class ThreadedPort(Link):
@@ -316,9 +315,12 @@ class ThreadedPort(Link):
                 self._write(view)
                 if not left:
                     return
-        except (OSError, EOFError) as error:
+        except (AssociationFailure, LocalProtocolError):
+            raise
+        except BaseException as error:  # of the file, or KeyboardInterrupt
             # Part of the message may have been sent, and nothing else can follow that.
-            self.fail(LocalAbort(f"the dataset cannot be read: {error}", self.peer))
+            text = f"a dataset was sent in part: {str(error) or type(error).__name__}"
+            self.fail(LocalAbort(text, self.peer))
             raise
         finally:
             give_buffer(buffer)
@@ -330,11 +332,15 @@ class ThreadedPort(Link):
             deadline = self._take_in(deadline)
 
     def _take_in(self, deadline: float | None) -> float | None:
-        """Wait for one thing to come in and take it; return until when to wait for the next.
+        """Wait for one thing to come in and take it, or serve what has come: C-GET needs that.
 
-        The DIMSE timeout is for each message: whatever comes begins it anew, but not a part.
+        Return until when to wait for the next. The DIMSE timeout is for each message: whatever
+        comes begins it anew, but not a part.
         """
-        if not (self._requests and self._serve_urgent()):
+        # Handlers of one association never run at the same time; else nothing need wait for us.
+        if self._requests and self._served is None:
+            self._serve_next()
+        else:
             event = self.next_event(deadline, "response")
             self.take(event)
             if isinstance(event, DataReceived) and not event.complete:
@@ -342,16 +348,6 @@ class ThreadedPort(Link):
         if self.ended.is_set():
             raise self._ended_failure()
         return deadline_after(self.settings.dimse_timeout)
-
-    def _serve_urgent(self) -> bool:
-        """Serve what cannot wait for our own operation: its stores (C-GET), and event reports.
-
-        Not while a handler runs: those of one association never run at the same time.
-        """
-        if self._served is not None or self._requests[0].message.command not in _URGENT:
-            return False
-        self._serve_next()
-        return True
 
     async def intervene(self, event: InterventionEvent, attrs: dict[str, Any]) -> Any:
         """Call the handler bound to `event`."""

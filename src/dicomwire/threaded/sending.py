@@ -18,7 +18,7 @@ from dicomwire.errors import AssociationFailure, ConnectionLost, LocalProtocolEr
 from dicomwire.logs import LOGGER, News, log_identifier
 from dicomwire.payloads import BytesSource, FileSource, Source
 from dicomwire.protocol.command import Message
-from dicomwire.protocol.context import PresentationContext
+from dicomwire.protocol.context import PresentationContext, quick_uid
 from dicomwire.protocol.negotiation import choose_context
 from dicomwire.service_user import MODE_ACCEPTOR
 from dicomwire.services import scu
@@ -386,5 +386,5 @@ def _syntax_of(ds: Dataset) -> UID:
 
 
 def _named(uid: str) -> str:
-    name = getattr(uid, "name", uid)
+    name = quick_uid(uid).name
     return uid if name == uid else f"{uid} ({name})"

@@ -381,7 +381,7 @@ class Newcomer(Guest):
 
     def on_deadline(self) -> None:
         reason = "no TLS handshake" if self._shaking_hands else "no association request"
-        self.drop(f"{reason} in time", kind=AssociationTimeout)
+        self.drop(reason, kind=AssociationTimeout)
 
     def drop(
         self,

@@ -49,14 +49,15 @@ class Workers:
             task = self._next()
 
     def _next(self) -> Callable[[], None] | None:
-        try:
-            return self._tasks.get(timeout=REST)
-        except queue.Empty:
-            with self._lock:
-                if self._idle:
-                    self._idle -= 1
-                    return None
-            return self._tasks.get()  # a task was counted against this thread just now
+        while True:
+            try:
+                return self._tasks.get(timeout=REST)
+            except queue.Empty:
+                with self._lock:
+                    if self._idle:
+                        self._idle -= 1
+                        return None
+            # A task was counted against this thread just now, though another one may get it.
 
 
 _workers = Workers()

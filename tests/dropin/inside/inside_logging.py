@@ -8,7 +8,9 @@ import logging.config
 
 import pynetdicom
 import pytest
+from pydicom.dataset import Dataset
 from pynetdicom import evt
+from pynetdicom.sop_class import PatientRootQueryRetrieveInformationModelFind as FIND
 
 OWN = logging.getLogger("pynetdicom")
 
@@ -87,3 +89,19 @@ def test_log_handlers_are_bound_unless_the_option_says_otherwise(connect, config
     ends = connect()
     assert all(ends.assoc.get_handlers(event) == [] for event in logged)
     assert all(ends.server.get_handlers(event) == [] for event in logged)
+
+
+@pytest.mark.parametrize("option", ["LOG_REQUEST_IDENTIFIERS", "LOG_RESPONSE_IDENTIFIERS", None])
+def test_identifiers_are_not_logged_where_either_option_says_so(connect, config, caplog, option):
+    def handle(event):
+        yield 0xFF00, event.identifier
+
+    identifier = Dataset()
+    identifier.PatientName = "Doe^Jane"
+    if option:
+        config(**{option: False})
+    with caplog.at_level(logging.DEBUG, "pynetdicom"):
+        assoc = connect([(evt.EVT_C_FIND, handle)], contexts=(FIND,)).assoc
+        assert len(list(assoc.send_c_find(identifier, FIND))) == 2
+    assert ("Doe^Jane" in caplog.text) == (option is None)
+    assert "C-FIND-RQ" in caplog.text

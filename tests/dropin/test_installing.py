@@ -1,0 +1,101 @@
+"""Installing the drop-in: alone, and where the real pynetdicom is, or comes later.
+
+In place of the real one there is a package of the same name with nothing in it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sysconfig
+import venv
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from dropin_processes import ROOT
+
+pytest.importorskip("hatchling")
+
+TOOLS = {str(Path(find_spec(name).origin).parents[1]) for name in ("pip", "hatchling", "pydicom")}
+METADATA = "Metadata-Version: 2.1\nName: pynetdicom\nVersion: 3.0.4\n"
+WHICH = "import pynetdicom; print(pynetdicom.__file__)"
+
+
+class Environment:
+    """A new virtual environment, which shares the tools and dicomwire of this one."""
+
+    def __init__(self, folder: Path) -> None:
+        venv.create(folder, symlinks=os.name != "nt")
+        paths = sysconfig.get_paths("venv", vars={"base": str(folder), "platbase": str(folder)})
+        self.packages = Path(paths["purelib"])
+        self._python = Path(paths["scripts"], "python")
+        self._tools = os.pathsep.join([*sorted(TOOLS), str(ROOT / "src")])
+
+    def python(self, *args: object) -> subprocess.CompletedProcess[str]:
+        """Run the Python of the environment."""
+        return subprocess.run(
+            [str(self._python), *map(str, args)],
+            env=os.environ | {"PYTHONPATH": self._tools},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def pip(self, *args: object) -> subprocess.CompletedProcess[str]:
+        """Run pip, which is not to ask any index."""
+        return self.python("-m", "pip", "--disable-pip-version-check", *args)
+
+    def install_real(self) -> Path:
+        """Put a package in that has the name, and return where it is."""
+        module = self.packages / "pynetdicom" / "__init__.py"
+        module.parent.mkdir()
+        module.write_text("")
+        info = self.packages / "pynetdicom-3.0.4.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(METADATA)
+        return module
+
+    def which(self) -> Path:
+        """Return what is imported."""
+        return Path(self.python("-c", WHICH).stdout.strip())
+
+
+@pytest.fixture
+def environment(tmp_path):
+    return Environment(tmp_path / "environment")
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A copy of the drop-in, since a build may leave files."""
+    return shutil.copytree(ROOT / "dropin", tmp_path / "dropin", ignore=lambda *_: ["__pycache__"])
+
+
+INSTALL = ("install", "--no-index", "--no-deps", "--no-build-isolation")
+
+
+def test_it_is_refused_beside_the_real_one(environment, source):
+    module = environment.install_real()
+    before = sorted(environment.packages.rglob("*"))
+    done = environment.pip(*INSTALL, source)
+    assert done.returncode != 0
+    assert "pynetdicom 3.0.4 is installed in" in done.stderr + done.stdout
+    assert "pip uninstall pynetdicom" in done.stderr + done.stdout
+    assert sorted(environment.packages.rglob("*")) == before
+    assert environment.which() == module
+
+
+def test_it_shares_no_module_with_a_real_one_that_comes_later(environment, source):
+    done = environment.pip(*INSTALL, source)
+    assert done.returncode == 0, done.stdout + done.stderr
+    ours = environment.which()
+    assert ours.parts[-3:] == ("dicomwire_pynetdicom", "pynetdicom", "__init__.py")
+    assert environment.python("-m", "pynetdicom", "--version").stdout.startswith("dicomwire ")
+    module = environment.install_real()
+    assert environment.which() == module
+    done = environment.pip("uninstall", "--yes", "dicomwire-pynetdicom")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert environment.which() == module
+    assert not ours.exists()
