@@ -137,7 +137,7 @@ def test_movescu_to_storescp(peers: Peers, archive: Archive, port: int, tmp_path
 def test_movescu_to_nowhere(peers: Peers, port: int) -> None:
     wanted = keys(QueryRetrieveLevel="PATIENT", PatientID="P1")
     arguments = ["-v", "-P", "-aem", "NOWHERE", *wanted]
-    output = run(peers.dcmtk("movescu"), *arguments, LOCALHOST, port, status=69)
+    output = run(peers.dcmtk("movescu"), *arguments, LOCALHOST, port, codes=[69])
     assert "Refused: MoveDestinationUnknown" in output
 
 

@@ -13,6 +13,7 @@ from dimse_services import Client, services_of
 from peers import HERE, Conversation, Peers
 
 import dicomwire
+from dicomwire import AE, build_context
 
 SCRIPT = HERE / "dimse_services.py"
 
@@ -106,3 +107,15 @@ def test_we_use_pynetdicom(peer_server: int, service: str) -> None:
 @pytest.mark.parametrize("service", EXPECTED)
 def test_pynetdicom_uses_us(peer_client: Use, service: str) -> None:
     assert peer_client(service) == EXPECTED[service]
+
+
+def test_we_learn_the_uid_that_pynetdicom_chose(peer_server: int) -> None:
+    contexts = [build_context(dimse_services.GRAYSCALE_PRINT, dimse_services.SYNTAX)]
+    attributes = dimse_services.dataset(NumberOfCopies="1")
+    with AE().associate("127.0.0.1", peer_server, contexts) as assoc:
+        status, created = assoc.send_n_create(
+            attributes, dimse_services.FILM_SESSION, meta_uid=dimse_services.GRAYSCALE_PRINT
+        )
+    assert status.Status == 0x0000
+    assert status.AffectedSOPInstanceUID == f"{dimse_services.INSTANCE}.5"
+    assert created == attributes

@@ -176,6 +176,10 @@ class Threaded:
             **arguments,
         )
 
+    def is_quiet(self, server: AssociationServer) -> bool:
+        """Wait until no connection of the server is open, and return whether that came."""
+        return eventually(lambda: not server._connections and not server.active_associations)
+
     def close(self) -> None:
         for ae in self.entities:
             ae.shutdown()

@@ -311,7 +311,7 @@ def test_an_item_that_cannot_be_encoded_is_an_error_and_leaves_nothing(face):
     with pytest.raises(ValueError, match="role"):
         face.associate(server, ae=ae, ext_neg=[build_role(CT)])
     assert not ae.active_associations
-    assert eventually(lambda: not server._connections)
+    assert face.is_quiet(server)
 
 
 def test_the_contexts_of_the_caller_stay_as_they_are(face):
@@ -430,7 +430,7 @@ def test_artim_closes_a_silent_connection(face):
     server = face.serve(acse_timeout=0.05)
     with RawPeer.connect(server.server_address[1]) as peer:
         assert peer.at_end()
-    assert eventually(lambda: not server._connections)
+    assert face.is_quiet(server)
 
 
 def test_artim_is_not_put_off_by_a_drip(face):

@@ -379,8 +379,7 @@ class Doing:
 
 def check_the_end(face, server, log, assoc):
     """Both ends are over, told so once, and the server serves the next one."""
-    assert eventually(lambda: not server.ae.active_associations)
-    assert eventually(lambda: not server._connections)
+    assert face.is_quiet(server)
     assert not assoc.ae.active_associations
     assert sum(state(assoc)) == 1
     assert not assoc.is_established
@@ -460,7 +459,7 @@ def test_ending_while_being_rejected(face, side, event, what):
     assoc = face.associate(server, ours if side == "requestor" else [])
     assert doing.done.wait(WAIT)
     assert not doing.errors
-    assert eventually(lambda: not server._connections)
+    assert face.is_quiet(server)
     assert sum(state(assoc)) == 1
     assert not assoc.is_established
     assert not server.ae.active_associations
@@ -535,7 +534,8 @@ def interrupts():
 
 def test_an_interrupt_while_a_response_is_awaited(face, interrupts):
     """The association can be used again; the response that nobody took is not taken for another."""
-    server = face.serve([(evt.EVT_C_ECHO, interrupt)])
+    moment = threading.Event()
+    server = face.serve([(evt.EVT_C_ECHO, lambda event: moment.wait(0.1) or interrupt(event))])
     with face.associate(server) as assoc:
         with pytest.raises(KeyboardInterrupt):
             assoc.send_c_echo(5)
@@ -555,7 +555,7 @@ def test_an_interrupt_while_an_object_is_sent(face, interrupts):
         with in_background(interrupt_later), pytest.raises(KeyboardInterrupt):
             assoc.send_c_store(make_ct(64 << 20))
     assert state(assoc) == ABORTED
-    assert "KeyboardInterrupt" in str(assoc.failure)
+    assert "interrupt" in str(assoc.failure).lower()
 
 
 def test_an_interrupt_while_an_association_is_requested(face, interrupts):

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 from pydicom import dcmread
+from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import ExplicitVRLittleEndian
 from scenario import make_ct
 
@@ -165,7 +166,6 @@ def test_storage_scp_that_writes_the_bytes_as_they_came(start, tmp_path):
 
 def test_storage_scp_that_writes_headers_and_dataset_apart(start, tmp_path):
     """The way of programs that write the file meta themselves."""
-    from pydicom.filewriter import write_file_meta_info
 
     def handle_store(event):
         with (tmp_path / "one.dcm").open("wb") as file:

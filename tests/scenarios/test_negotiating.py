@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, WAIT, RawPeer, context
+from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, WAIT, RawPeer, context, request_pdu
 from scenario import ABORTED, ESTABLISHED, REJECTED, Recorder, make_ct, state
 
 from dicomwire import build_context, build_role, evt
+from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.items import (
     AsynchronousOperationsWindowNegotiation,
     SCP_SCU_RoleSelectionNegotiation,
@@ -298,8 +299,6 @@ def test_all_items_at_once_over_the_wire(face):
         UserIdentityNegotiation(5, True, b"token"),
     ]
     with RawPeer.connect(server.server_address[1]) as peer:
-        from raw_peer import request_pdu
-
         request = request_pdu(context(1, CT), context(3, VERIFICATION))
         request.user_information += items
         peer.send(request)
@@ -358,8 +357,6 @@ def test_nothing_supported_is_a_mistake_otherwise(face):
 
 @pytest.mark.parametrize("number", [2, 5, 255])
 def test_a_message_on_a_context_that_was_not_accepted(face, number):
-    from dicomwire.protocol.command import Command, Message
-
     log = Recorder(evt.EVT_ABORTED)
     server = face.serve(log.handlers, supported=[VERIFICATION])
     with RawPeer.connect(server.server_address[1]) as peer:

@@ -46,7 +46,7 @@ def server(face):
     server = face.serve([(evt.EVT_C_STORE, lambda event: 0)])
     with face.associate(server) as assoc:  # so that all that stays for good is there
         assoc.send_c_echo()
-    assert eventually(lambda: not server._connections)
+    assert face.is_quiet(server)
     rest()
     return server
 
@@ -126,7 +126,7 @@ def test_files_threads_and_slots(face, server, way):
     files = open_files()
     for _ in range(20):
         way(face, server)
-    assert eventually(lambda: not server._connections)
+    assert face.is_quiet(server)
     assert eventually(lambda: not server.ae.active_associations)
     assert not server._newcomers
     assert not server._of_address
@@ -151,7 +151,7 @@ def test_many_at_once(face, server):
         thread.start()
     for thread in threads:
         thread.join(3 * WAIT)
-    assert eventually(lambda: not server._connections)
+    assert face.is_quiet(server)
     assert eventually(lambda: not server.ae.active_associations)
     rest()
     assert [thread.name for thread in our_threads()] == ["dicomwire-lobby"]
@@ -167,7 +167,7 @@ def test_associations_are_forgotten(face, server):
             assert assoc.send_c_echo().Status == 0
         references.append(weakref.ref(assoc))
         del assoc
-    assert eventually(lambda: not server._connections)
+    assert face.is_quiet(server)
     rest()
     gc.collect()
     assert [each for each in references if each() is not None] == []

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, WAIT, context
+from pydicom.encaps import encapsulate
+from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, WAIT, RawPeer, context, message_pdu
 from scenario import ABORTED, RELEASED, Recorder, in_background, make_ct, raw_acceptor, state
 
 from dicomwire import build_context, evt
-from dicomwire.protocol.command import Command, Message
+from dicomwire.protocol.command import Command, Message, decode_command
 from dicomwire.protocol.items import MaximumLengthNotification
 
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -148,8 +149,6 @@ def test_syntaxes_that_do_not_fit(archive, own, accepted):
 
 
 def test_compressed_pixels_go_as_they_are(archive):
-    from pydicom.encaps import encapsulate
-
     ds = make_ct(syntax=JPEG)
     ds.PixelData = encapsulate([b"\xff\xd8 not to be looked at \xff\xd9"])
     ds["PixelData"].is_undefined_length = True
@@ -314,8 +313,6 @@ def test_bytes_that_come_in_pieces(face, size):
     """Whatever the network makes of what we send, it is one message."""
     seen = []
     server = face.serve([(evt.EVT_C_STORE, lambda e: seen.append(e.encoded_dataset(False)) or 0)])
-    from raw_peer import RawPeer, message_pdu
-
     store = Message(
         Command.C_STORE_RQ,
         MessageID=3,
@@ -343,8 +340,6 @@ def test_responses_that_come_in_pieces(face):
     with raw_acceptor(face) as (assoc, peer):
         with in_background(assoc.send_c_echo) as sending:
             request, _ = peer.receive_message()
-            from raw_peer import message_pdu
-
             packed = message_pdu(
                 1,
                 Message(
@@ -379,10 +374,7 @@ def test_the_peer_that_answers_before_it_has_read_all(face):
         go_on = threading.Event()
 
         def serve():
-            request, _ = None, None
             head = peer.receive()
-            from dicomwire.protocol.command import decode_command
-
             request = decode_command(memoryview(head.values[0][2]))
             peer.send_message(
                 Message(

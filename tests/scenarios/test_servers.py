@@ -222,7 +222,7 @@ def test_connections_that_ask_for_nothing_take_no_slot(face):
         assert assoc.send_c_echo().Status == 0
     for each in silent:
         each.close()
-    assert eventually(lambda: not server._connections)
+    assert face.is_quiet(server)
 
 
 def test_requestors_take_no_slot(face):

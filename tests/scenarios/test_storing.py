@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, WAIT
-from scenario import RELEASED, Recorder, make_ct, state
+from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, WAIT, RawPeer, context
+from scenario import RELEASED, Recorder, eventually, make_ct, state
 
 from dicomwire import build_context, evt
+from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.limits import Limits
+from dicomwire.protocol.pdu import Abort, PDataTF
 
 
 def status_of(**elements):
@@ -291,48 +293,34 @@ def test_a_ceiling_for_objects(face, spool, caplog):
     assert state(assoc) == RELEASED
 
 
-def test_spooled_data_goes_when_the_peer_aborts_in_mid_dataset(face, spool):
-    log = Recorder(evt.EVT_ABORTED)
-    server = face.serve(log.handlers, spool_threshold=1000)
-    for leave in ("abort", "close"):
-        assoc = face.associate(server)
-        _send_a_part(assoc, BIG)
-        _until(lambda: list(spool.iterdir()))
-        if leave == "abort":
-            assoc.abort()
-        else:
-            assoc._port._connection.interrupt()
-        log.wait_for(evt.EVT_ABORTED, 1 + (leave == "close")).assoc.join(WAIT)
-        assert not list(spool.iterdir())
+STORE = Message(
+    Command.C_STORE_RQ,
+    MessageID=1,
+    AffectedSOPClassUID=CT,
+    AffectedSOPInstanceUID="1.2.3",
+    Priority=2,
+    has_dataset=True,
+)
 
 
-def _send_a_part(assoc, size):
-    """Send a store request of which most of the dataset is missing."""
-    from dicomwire.protocol.command import Command, Message
-    from dicomwire.protocol.dimse import OVERHEAD
-
-    port = assoc._port
-    request = Message(
-        Command.C_STORE_RQ,
-        MessageID=1,
-        AffectedSOPClassUID=CT,
-        AffectedSOPInstanceUID="1.2.3",
-        Priority=2,
-        has_dataset=True,
-    )
-    with port:
-        (context,) = [each for each in assoc.accepted_contexts if each.abstract_syntax == CT]
-        port._connection.write(port.protocol.pack(context.context_id, request), WAIT)
-        piece = bytes(size)
-        header = b"\x04\x00" + (size + 6).to_bytes(4, "big") + (size + 2).to_bytes(4, "big")
-        port._connection.write(header + bytes([context.context_id, 0]) + piece, WAIT)
-    assert OVERHEAD == 12
+def begin_to_store(server):
+    """Return a peer that has sent most of a dataset."""
+    peer = RawPeer.connect(server.server_address[1])
+    peer.associate(context(1, CT))
+    peer.send_message(STORE)
+    peer.send(PDataTF([(1, 0, bytes(BIG))]))
+    return peer
 
 
-def _until(condition):
-    from scenario import eventually
-
-    assert eventually(condition)
+@pytest.mark.parametrize("aborts", [True, False])
+def test_spooled_data_goes_when_the_peer_leaves_in_mid_dataset(face, spool, aborts):
+    server = face.serve(spool_threshold=1000)
+    with begin_to_store(server) as peer:
+        assert eventually(lambda: list(spool.iterdir()))
+        if aborts:
+            peer.send(Abort(0, 0))
+    assert face.is_quiet(server)
+    assert eventually(lambda: not list(spool.iterdir()))
 
 
 # --- receive_to ---
@@ -449,23 +437,16 @@ def test_a_ceiling_for_files(face, tmp_path):
         assert assoc.send_c_store(make_ct(100)).Status == 0
 
 
-def test_a_partial_file_goes_when_the_peer_aborts(face, tmp_path):
-    log = Recorder(evt.EVT_ABORTED)
-    server = face.serve(log.handlers, receive_to=tmp_path)
-    assoc = face.associate(server)
-    _send_a_part(assoc, BIG)
-    _until(lambda: files_in(tmp_path))
-    assoc.abort()
-    log.wait_for(evt.EVT_ABORTED).assoc.join(WAIT)
-    assert not files_in(tmp_path)
+def test_a_partial_file_goes_when_the_peer_leaves(face, tmp_path):
+    server = face.serve(receive_to=tmp_path)
+    with begin_to_store(server):
+        assert eventually(lambda: files_in(tmp_path))
+    assert face.is_quiet(server)
+    assert eventually(lambda: not files_in(tmp_path))
 
 
-def test_requests_that_wait_are_let_go_when_the_peer_aborts(face, spool):
+def test_requests_that_wait_are_let_go_when_the_peer_leaves(face, spool):
     """They came whole while a handler was busy, and nobody will serve them."""
-    from raw_peer import RawPeer, context
-
-    from dicomwire.protocol.command import Command, Message
-
     busy, go_on = threading.Event(), threading.Event()
 
     def handle(event):
@@ -473,24 +454,15 @@ def test_requests_that_wait_are_let_go_when_the_peer_aborts(face, spool):
         assert go_on.wait(WAIT)
         return 0
 
-    log = Recorder(evt.EVT_ABORTED)
-    server = face.serve([(evt.EVT_C_STORE, handle), *log.handlers], spool_threshold=10)
+    server = face.serve([(evt.EVT_C_STORE, handle)], spool_threshold=10)
     with RawPeer.connect(server.server_address[1]) as peer:
         peer.associate(context(1, CT))
-        store = Message(
-            Command.C_STORE_RQ,
-            MessageID=1,
-            AffectedSOPClassUID=CT,
-            AffectedSOPInstanceUID="1.2.3",
-            Priority=2,
-            has_dataset=True,
-        )
         for _ in range(3):
-            peer.send_message(store, bytes(1000))
+            peer.send_message(STORE, bytes(1000))
         assert busy.wait(WAIT)
     go_on.set()
-    log.wait_for(evt.EVT_ABORTED).assoc.join(WAIT)
-    _until(lambda: not list(spool.iterdir()))
+    assert face.is_quiet(server)
+    assert eventually(lambda: not list(spool.iterdir()))
 
 
 # --- Many ---

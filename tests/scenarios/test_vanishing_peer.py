@@ -71,7 +71,7 @@ def test_before_the_association(face, leave, sent, watched):
     peer = RawPeer.connect(server.server_address[1])
     peer.send(sent)
     leave(peer)
-    assert eventually(lambda: not server._connections)
+    assert face.is_quiet(server)
     if watched and log.events:  # a reset may come before the connection was accepted
         log.wait_for(evt.EVT_CONN_CLOSE)
         assert "REQUESTED" not in log.names
@@ -86,8 +86,7 @@ def test_right_after_the_request(face, leave):
         peer = RawPeer.connect(server.server_address[1])
         peer.send(REQUEST)
         leave(peer)
-    assert eventually(lambda: not server._connections)
-    assert eventually(lambda: not server.active_associations)
+    assert face.is_quiet(server)
     assert log.names.count("CONN_OPEN") == log.names.count("CONN_CLOSE")
     assert log.names.count("ESTABLISHED") == log.names.count("ABORTED")
 
@@ -108,7 +107,7 @@ def test_in_the_association(face, leave, sent):
     assert acceptor.failure.stage == "data"
     assert log.names == ["CONN_CLOSE", "ABORTED"]
     assert not server.active_associations
-    assert eventually(lambda: not server._connections)
+    assert face.is_quiet(server)
 
 
 def test_while_a_handler_runs(face, leave):
@@ -180,7 +179,7 @@ def test_after_its_release(face, leave):
     log.wait_for(evt.EVT_CONN_CLOSE)
     assert log.names == ["RELEASED", "CONN_CLOSE"]
     assert state(log.events[0].assoc) == RELEASED
-    assert eventually(lambda: not server._connections)
+    assert face.is_quiet(server)
 
 
 def test_an_open_half_is_no_open_connection(face):
@@ -201,7 +200,7 @@ def test_a_peer_that_never_closes(face):
         peer.associate()
         peer.send(ReleaseRQ())
         peer.receive()
-        assert eventually(lambda: not server._connections)
+        assert face.is_quiet(server)
 
 
 # --- From a requestor ---

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import math
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Sequence
 
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -19,6 +20,7 @@ from pydicom.uid import (
 from dicomwire import ALL_TRANSFER_SYNTAXES, UID, Settings, __version__
 from dicomwire.utils import set_title
 
+LEVELS = ("critical", "error", "warn", "info", "debug")
 _LONGEST_PDU = 2**32 - 1
 _REQUESTED = [
     ExplicitVRLittleEndian,
@@ -83,8 +85,23 @@ def _number(text: str, what: str, least: int, most: int) -> int:
 # --- Parsers ----------------------------------------------------------------------------------
 
 
-def new_parser(app: str, description: str, epilog: str = "") -> ArgumentParser:
-    """Return a parser with the arguments that every application takes."""
+def new_parser(
+    app: str,
+    description: str,
+    epilog: str = "",
+    *,
+    verbose: bool = False,
+    levels: Sequence[str] = LEVELS,
+) -> ArgumentParser:
+    """Return a parser with the arguments that every application takes.
+
+    Parameters
+    ----------
+    verbose : bool
+        Whether what is done is logged unless something else is asked for.
+    levels : sequence of str
+        What ``--log-level`` takes.
+    """
     parser = ArgumentParser(
         prog=f"dicomwire {app}",
         description=description,
@@ -100,9 +117,10 @@ def new_parser(app: str, description: str, epilog: str = "") -> ArgumentParser:
     group.add_argument(
         "-ll",
         "--log-level",
-        choices=("critical", "error", "warn", "info", "debug"),
-        help="this level and those above it (default: error)",
+        choices=levels,
+        help=f"this level and those above it (default: {'info' if verbose else 'error'})",
     )
+    parser.set_defaults(verbose=verbose)
     return parser
 
 

@@ -6,7 +6,10 @@ What is said there is up to the applications.
 from __future__ import annotations
 
 import logging
+import math
+import os
 import sys
+import time
 import warnings
 from argparse import Namespace
 from collections.abc import Callable
@@ -24,11 +27,18 @@ _LEVELS = {
     "warn": logging.WARNING,
     "info": logging.INFO,
     "debug": logging.DEBUG,
+    "fatal": logging.CRITICAL,
+    "trace": logging.DEBUG,
 }
 _SILENT = logging.CRITICAL + 1
 _CLEAR = "\r\x1b[K"
+_PROGRESS_EVERY = 0.1
 INTERRUPTED = 130
 """The exit code that shells give for Ctrl-C."""
+
+
+class Stop(Exception):
+    """What keeps an application from its work: a line that says what to do."""
 
 
 class Console(logging.StreamHandler[TextIO]):
@@ -51,6 +61,7 @@ class Console(logging.StreamHandler[TextIO]):
         self.is_terminal = not options.quiet and sys.stderr.isatty()
         self._threshold = _threshold(options)
         self._has_progress = False
+        self._next_progress = 0.0 if self.is_terminal else math.inf
 
     def __enter__(self) -> Console:
         self._before = LIBRARY.handlers[:], LIBRARY.level, warnings.showwarning
@@ -80,6 +91,13 @@ class Console(logging.StreamHandler[TextIO]):
         self._has_progress = True
         self.stream.write(_CLEAR + text)
         self.stream.flush()
+
+    def follow(self, text: Callable[[], str]) -> None:
+        """Show what `text` returns as the line of progress, if somebody watches, not too often."""
+        now = time.monotonic()
+        if now >= self._next_progress:
+            self._next_progress = now + _PROGRESS_EVERY
+            self.progress(text())
 
     def conclude(self, logger: logging.Logger, text: str) -> None:
         """Log `text` at INFO; show it all the same to somebody who watched the progress."""
@@ -119,7 +137,20 @@ def run(options: Namespace, app: Callable[[Namespace, Console], int]) -> int:
             return app(options, console)
         except KeyboardInterrupt:
             return INTERRUPTED
+        except Stop as reason:
+            LIBRARY.error("%s", escaped(str(reason)))
+            return 1
+        except BrokenPipeError:  # whoever reads our results, such as `head`, has enough
+            _close_output()
+            return 0
         except Exception as error:
             LIBRARY.error("%s", escaped(str(error)) or type(error).__name__)
             LIBRARY.debug("Where that came from", exc_info=error)
             return 1
+
+
+def _close_output() -> None:
+    """Let nothing more be written to standard output, not even when Python ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

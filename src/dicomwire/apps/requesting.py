@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import logging
 from argparse import Namespace
+from typing import Any
+
+from pydicom.dataset import Dataset
 
 from dicomwire import AE, Association, AssociationRejected, AssociationTimeout, Settings
 from dicomwire.logs import News, escaped
@@ -17,9 +20,15 @@ LAST_MESSAGE_ID = 65535
 
 
 def associate(
-    options: Namespace, contexts: list[PresentationContext], logger: logging.Logger
+    options: Namespace,
+    contexts: list[PresentationContext],
+    logger: logging.Logger,
+    **others: Any,
 ) -> Association:
-    """Return the association, established or not: then the reason has been logged."""
+    """Return the association, established or not: then the reason has been logged.
+
+    The other keyword arguments are those of `AE.associate`.
+    """
     ae = AE(
         options.calling_aet,
         Settings(
@@ -34,6 +43,7 @@ def associate(
         contexts,
         ae_title=options.called_aet,
         max_pdu=options.max_pdu,
+        **others,
     )
     if not association.is_established:
         _explain(association, logger)
@@ -62,3 +72,10 @@ def described(code: int, table: StatusTable = GENERAL_STATUS) -> str:
     """Return a status as code, category and, where `table` has one, description."""
     _, description = table.get(code, ("", ""))
     return f"0x{code:04X} - {code_to_category(code)}" + (f": {description}" if description else "")
+
+
+def answered(status: Dataset, table: StatusTable) -> str:
+    """Return what the peer answered in words."""
+    comment = status.get("ErrorComment")
+    text = described(status.Status, table)
+    return f"{text} ({escaped(comment)})" if comment else text

@@ -21,7 +21,7 @@ from dicomwire.apps.arguments import add_peer, add_requested_syntax, new_parser
 from dicomwire.apps.console import INTERRUPTED, Console, run
 from dicomwire.apps.files import short_name
 from dicomwire.apps.outgoing import Batch, ContextKey, Outgoing, Plan
-from dicomwire.apps.requesting import associate, described, message_id
+from dicomwire.apps.requesting import answered, associate, described, message_id
 from dicomwire.datasets import is_uncompressed
 from dicomwire.logs import escaped
 from dicomwire.presentation import PresentationContext
@@ -258,13 +258,13 @@ class _Sender:
             LOGGER.info("Received Store Response (Status: %s)", text)
         category = STATUS_SUCCESS if code == 0 else code_to_category(code)
         if category not in (STATUS_SUCCESS, STATUS_WARNING):
-            self._fail(file, _answer(status), code)
+            self._fail(file, answered(status, STORAGE_SERVICE_CLASS_STATUS), code)
             return
         self._tally.sent += 1
         self._tally.size += file.size
         if category == STATUS_WARNING:
             self._tally.warned += 1
-            LOGGER.warning("Stored with a warning: %s: %s", escaped(file.path), _answer(status))
+            LOGGER.warning("Stored with a warning: %s: %s", escaped(file.path), answered(status, STORAGE_SERVICE_CLASS_STATUS))
 
     def _fail(self, file: Outgoing, reason: str, status: int | None = None) -> None:
         LOGGER.error("Not stored: %s: %s", escaped(file.path), reason)
@@ -278,10 +278,3 @@ class _Sender:
             f"{self._tried} of {self._count} files, {share} % "
             f"of {self._size / _MB:.1f} MB, {rate:.1f} MB/s"
         )
-
-
-def _answer(status: Dataset) -> str:
-    """Return what the peer answered in words."""
-    comment = status.get("ErrorComment")
-    text = described(status.Status, STORAGE_SERVICE_CLASS_STATUS)
-    return f"{text} ({escaped(comment)})" if comment else text

@@ -5,9 +5,12 @@ PS3.7 Sections 9 and 10. Choosing the presentation context and opening datasets 
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from dicomwire.datasets import DatasetError, decode_for
@@ -15,6 +18,7 @@ from dicomwire.logs import LOGGER, log_identifier
 from dicomwire.payloads import Source
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import PresentationContext
+from dicomwire.scanner import new_dataset
 from dicomwire.services.port import Incoming, Port
 from dicomwire.sop_class import RepositoryQuery, Verification
 from dicomwire.status import (
@@ -37,6 +41,8 @@ _STATUS_KEYWORDS = (
     "NumberOfFailedSuboperations",
     "NumberOfWarningSuboperations",
 )
+_STATUS = BaseTag(0x00000900)
+_status_values = attrgetter(*_STATUS_KEYWORDS)
 _REPOSITORY_PARTIAL = 0xB001
 """Warning of Repository Query that more matches follow, though not now (PS3.4 Section C.4.1)."""
 
@@ -113,10 +119,9 @@ def is_last(request: Message, response: Message) -> bool:
 
 def status_dataset(response: Message) -> Dataset:
     """Return what the response says of the outcome, as programs get it (PS3.7 Annex C)."""
-    status = Dataset()
-    status.Status = response.Status
-    for keyword in _STATUS_KEYWORDS:
-        value = getattr(response, keyword)
+    element = DataElement(_STATUS, "US", response.Status, already_converted=True)
+    status = new_dataset({_STATUS: element})
+    for keyword, value in zip(_STATUS_KEYWORDS, _status_values(response), strict=True):
         if value is not None:
             setattr(status, keyword, value)
     return status

@@ -116,9 +116,7 @@ class Connection:
         """Wait until there is something to read; false if the deadline comes first."""
         return self.pending() or wait_for(self._socket, deadline)
 
-    def write(
-        self, data: bytes | memoryview, timeout: float | None, more: bool = False
-    ) -> None:
+    def write(self, data: bytes | memoryview, timeout: float | None, more: bool = False) -> None:
         """Send all of `data`; where `more` is to follow at once, the system may wait for that.
 
         Raises

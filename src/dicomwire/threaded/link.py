@@ -381,6 +381,10 @@ class Link(Guest):
         except ConnectionLost:
             self._look_for_abort()
             raise
+        except KeyboardInterrupt:
+            # Part of the message may have been sent, and nothing else can follow that.
+            self.fail(LocalAbort("interrupted while it was sent", self.peer, self.stage))
+            raise
         self._tell_sent(data)
 
     def write_between(self, data: bytes) -> None:

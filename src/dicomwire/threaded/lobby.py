@@ -5,6 +5,7 @@ It never blocks on a guest and runs no user's code: what takes time is handed to
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import os
@@ -68,14 +69,15 @@ class Lobby:
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
         self._selector.register(self._wake_in, _READ)
         threading.Thread(target=self._run, name="dicomwire-lobby", daemon=True).start()
 
     def enter(self, guest: Guest, deadline: float | None, *, write: bool = False) -> None:
         """Watch `guest` until it leaves: for reading, or for writing."""
         with self._lock:
-            guest._inside = True
             self._selector.register(guest.fileno(), _WRITE if write else _READ, guest)
+            guest._inside = True
             wake = self._schedule(guest, deadline)
         if wake:
             self._wake()
@@ -96,7 +98,10 @@ class Lobby:
         if deadline is None or (guest._entry is not None and guest._entry <= deadline):
             return self._must_wake
         self._push(guest)
-        return self._must_wake or deadline < self._sleeps_until
+        if deadline >= self._sleeps_until:
+            return self._must_wake
+        self._sleeps_until = deadline  # once it is woken, nobody else has to for later ones
+        return True
 
     def _push(self, guest: Guest) -> None:
         assert guest.deadline is not None
@@ -121,7 +126,9 @@ class Lobby:
         self._wake()
 
     def _wake(self) -> None:
-        self._wake_out.send(b"\0")
+        # It may be the lobby's own thread that is here, which would wait for itself to read.
+        with contextlib.suppress(BlockingIOError):
+            self._wake_out.send(b"\0")
 
     def _woken(self) -> None:
         self._wake_in.recv(4096)

@@ -6,6 +6,7 @@ Taking turns and the socket are in `link`; what a message means is decided in `s
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,12 @@ BACKLOG_BYTES = 64 * MIB
 """What the datasets of those may take, in memory or on disk, unless there is but one."""
 
 
+_QUICK = 0.0005
+_MANY = 16
+"""After so many results that took a handler less than `_QUICK` seconds each, matches are sent
+together with those that follow, which are thought to be as quick."""
+
+
 class ThreadedPort(Link):
     """What services see of an association of the threaded face (`services.port.Port`).
 
@@ -71,6 +78,7 @@ class ThreadedPort(Link):
         self._sink: Sink = DiscardSink()
         self._requests: deque[Incoming] = deque()
         self._served: Message | None = None  # the request whose handler runs
+        self._quick_results = 0  # how many came quickly of late from that handler
         self._exchanges: dict[tuple[int, int | None], Exchange] = {}
         self._cancelled: set[int | None] = set()
         self._sending = threading.RLock()  # held from the begin of a message to its end
@@ -117,6 +125,7 @@ class ThreadedPort(Link):
     def _serve_next(self) -> None:
         incoming = self._requests.popleft()
         self._served = incoming.message
+        self._quick_results = 0
         try:
             run_blocking(scp.serve(self, incoming))
         finally:
@@ -262,6 +271,7 @@ class ThreadedPort(Link):
             self._notify_message(EVT_DIMSE_SENT, context_id, message)
         protocol = self.protocol
         packed = protocol.pack(context_id, message)
+        more = self._quick_results > _MANY and _is_match(message)
         try:
             with self._sending:
                 if source is None:
@@ -269,7 +279,7 @@ class ThreadedPort(Link):
                     protocol.check_data(view)
                     self._write(view)
                 else:
-                    self._send_dataset(context_id, packed, source)
+                    self._send_dataset(context_id, packed, source, more)
         except LocalProtocolError:
             raise self._ended_failure() from None
 
@@ -295,12 +305,12 @@ class ThreadedPort(Link):
         exchange = self._exchanges[key] = Exchange(self, message)
         try:
             await self.send(context_id, message, source)
-        except BaseException:
-            del self._exchanges[key]
+        except Exception:  # and not KeyboardInterrupt: the request may be on its way
+            self._exchanges.pop(key, None)
             raise
         return exchange
 
-    def _send_dataset(self, context_id: int, packed: bytes, source: Source) -> None:
+    def _send_dataset(self, context_id: int, packed: bytes, source: Source, more: bool) -> None:
         """Send a command and its dataset, read from `source` as they leave."""
         buffer = take_buffer()
         try:
@@ -312,7 +322,7 @@ class ThreadedPort(Link):
                 left -= filled
                 view = packer.seal(filled, left == 0)
                 self.protocol.check_data(view)
-                self._write(view)
+                self._write(view, more)
                 if not left:
                     return
         except (AssociationFailure, LocalProtocolError):
@@ -369,7 +379,11 @@ class ThreadedPort(Link):
 
     async def next_result(self, results: Any) -> Any:
         """Return the next result of a handler, or END."""
-        return next(results, END)
+        begun = time.perf_counter()
+        result = next(results, END)
+        quick = time.perf_counter() - begun < _QUICK
+        self._quick_results = self._quick_results + 1 if quick else 0
+        return result
 
     async def close_results(self, results: Any) -> None:
         """End the handler that is behind `results`."""
@@ -398,6 +412,10 @@ class ThreadedPort(Link):
             self._cancelled.discard(message_id)
             return True
         return False
+
+
+def _is_match(message: Message) -> bool:
+    return message.command is Command.C_FIND_RSP and message.has_dataset
 
 
 class Exchange:
