@@ -13,6 +13,9 @@ from dicomwire import __version__
 APPS = {
     "echoscp": "answer C-ECHO requests",
     "echoscu": "ask whether a DICOM peer answers (C-ECHO)",
+    "findscu": "ask a peer what it has (C-FIND)",
+    "getscu": "retrieve objects over the same association (C-GET)",
+    "movescu": "have a peer send objects to some AE (C-MOVE)",
     "storescp": "receive DICOM files (C-STORE)",
     "storescu": "send DICOM files and folders of them (C-STORE)",
 }

@@ -125,11 +125,7 @@ def _accepts(process: subprocess.Popen[bytes], port: int) -> bool:
     """Wait until somebody accepts connections on `port`; false when `process` has ended."""
     deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            pass
-        else:
+        if _connects(port):
             return process.poll() is None
         try:
             process.wait(0.01)
@@ -137,6 +133,15 @@ def _accepts(process: subprocess.Popen[bytes], port: int) -> bool:
             continue
         return False
     return False
+
+
+def _connects(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1) as sock:
+            # A socket may by chance be given this very port, and then connects to itself.
+            return sock.getsockname() != sock.getpeername()  # type: ignore[no-any-return]
+    except OSError:
+        return False
 
 
 def _end(process: subprocess.Popen[Any]) -> None:

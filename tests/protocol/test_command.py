@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import fields
 from io import BytesIO
@@ -470,7 +471,8 @@ def check_anything(command_set: bytes) -> None:
     for field in fields(Message):
         value = getattr(message, field.name)
         if value is not None and ELEMENTS.get(field.name, ("", ""))[1] == "AE":
-            setattr(message, field.name, value.replace("\\", "x")[:16])
+            # What no title may have is let pass when it is received, and not when it is sent.
+            setattr(message, field.name, re.sub(r"[^ -\[\]-~]", "x", value)[:16] or "x")
     assert decode_command(encode_command(message)).command is message.command
 
 

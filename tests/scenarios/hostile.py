@@ -186,7 +186,7 @@ class Entry(NamedTuple):
 
 
 class Log(logging.Filter):
-    """Takes what "dicomwire" logs, and hands none of it on: pytest would keep the exceptions alive."""
+    """Takes what "dicomwire" logs and hands none of it on: pytest would keep exceptions alive."""
 
     def __init__(self, level: int) -> None:
         super().__init__()

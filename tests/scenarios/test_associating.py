@@ -92,6 +92,35 @@ def test_the_end_of_a_block_releases(face):
     assert state(assoc) == RELEASED
 
 
+def test_a_block_may_end_the_association_itself(face):
+    server = face.serve()
+    with face.associate(server) as assoc:
+        assoc.release()
+    assert state(assoc) == RELEASED
+    with face.associate(server) as assoc:
+        assoc.abort()
+    assert state(assoc) == ABORTED
+
+
+def test_what_an_association_says_of_itself(face):
+    server = face.serve()
+    ae = face.ae("MODALITY")
+    with face.associate(server, ae=ae, ae_title="ARCHIVE") as assoc:
+        (acceptor,) = server.active_associations
+        assert (assoc.mode, acceptor.mode) == ("requestor", "acceptor")
+        assert (assoc.ae, acceptor.ae) == (ae, server.ae)
+        assert acceptor.server is server
+        assert assoc.is_alive()
+        assert acceptor.is_alive()
+        assert assoc.local["ae_title"] == acceptor.remote["ae_title"] == "MODALITY"
+        assert assoc.remote["ae_title"] == acceptor.local["ae_title"] == "ARCHIVE"
+        assert assoc.local["port"] == acceptor.remote["port"]
+        assert not assoc.peer_gone
+    assert not assoc.is_alive()
+    assert assoc.peer_gone
+    assoc.join()
+
+
 def test_an_exception_in_a_block_aborts(face):
     log = Recorder(evt.EVT_ABORTED)
     server = face.serve(log.handlers)

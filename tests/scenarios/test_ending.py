@@ -448,6 +448,28 @@ def test_ending_in_an_intervention_handler(face, event, what):
 
 
 @pytest.mark.parametrize("what", ["abort", "release"])
+def test_ending_in_a_handler_of_the_requestor(face, what):
+    """It is the provider here: the acceptor stores on it."""
+    ae = face.ae("SCP")
+    ae.add_supported_context(CT, scu_role=True, scp_role=True)
+    server = face.serve(ae=ae)
+    doing = Doing(what, 0)
+    assoc = face.associate(
+        server,
+        [(evt.EVT_C_STORE, doing)],
+        contexts=[CT],
+        ext_neg=[build_role(CT, scu_role=True, scp_role=True)],
+    )
+    (acceptor,) = server.active_associations
+    assert "Status" not in acceptor.send_c_store(make_ct())
+    assert doing.done.wait(WAIT)
+    assert not doing.errors
+    assoc.join(WAIT)
+    assert state(assoc) == state(acceptor) == (ABORTED if what == "abort" else RELEASED)
+    assert face.is_quiet(server)
+
+
+@pytest.mark.parametrize("what", ["abort", "release"])
 @pytest.mark.parametrize("event", [evt.EVT_REJECTED, evt.EVT_ACSE_SENT, evt.EVT_ACSE_RECV], ids=str)
 @pytest.mark.parametrize("side", ["requestor", "acceptor"])
 def test_ending_while_being_rejected(face, side, event, what):

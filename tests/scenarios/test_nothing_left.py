@@ -128,11 +128,11 @@ def test_files_threads_and_slots(face, server, way):
         way(face, server)
     assert face.is_quiet(server)
     assert eventually(lambda: not server.ae.active_associations)
+    rest()
     assert not server._newcomers
     assert not server._of_address
     assert server._pending_bytes == 0
     assert server._greeting == 0
-    rest()
     assert [thread.name for thread in our_threads()] == ["dicomwire-lobby"]
     assert eventually(lambda: open_files() == files), os.listdir(FDS)
 

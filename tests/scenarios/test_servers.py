@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import threading
+from functools import partial
 
 import pytest
 from raw_peer import CT, VERIFICATION, WAIT, RawPeer
@@ -174,20 +175,19 @@ def test_a_blocking_server_ends_with_an_interrupt(face):
         return 0
 
     ports = []
-    make_server = ae.make_server
 
-    def watch(*args, **kwargs):
-        server = make_server(*args, **kwargs)
-        ports.append(server.server_address[1])
-        client.start()
-        return server
+    class Server(AssociationServer):
+        def serve_forever(self):
+            ports.append(self.server_address[1])
+            client.start()
+            super().serve_forever()
 
     def use():
         with face.associate(ports[0]) as assoc:
             assoc.send_c_echo()
 
     client = threading.Thread(target=use)
-    ae.make_server = watch
+    ae.make_server = partial(ae.make_server, server_class=Server)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         returned = ae.start_server(

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from copy import deepcopy
 
 from dicomwire import AE, UID, Settings, evt
+from dicomwire.apps.console import Stop
 from dicomwire.association import ReceiveTo
 from dicomwire.presentation import PresentationContext
 
@@ -72,7 +73,7 @@ def serve(
     )
     ae.maximum_pdu_size = options.max_pdu
     with _sigterm_raised():
-        try:
+        with explaining(options.bind_address, options.port, "-ba"):
             server = ae.start_server(
                 (options.bind_address, options.port),
                 block=False,
@@ -80,9 +81,6 @@ def serve(
                 evt_handlers=handlers,
                 receive_to=receive_to,
             )
-        except (OSError, UnicodeError) as error:
-            logger.error("%s", _cannot_listen(error, options.bind_address, options.port))
-            return 1
         assert server is not None
         try:
             host, port = server.server_address[:2]
@@ -99,7 +97,16 @@ def serve(
     return 0
 
 
-def _cannot_listen(error: Exception, host: str, port: int) -> str:
+@contextmanager
+def explaining(host: str, port: int, option: str) -> Iterator[None]:
+    """Say why an address cannot be listened on; `option` is the one that gives the host."""
+    try:
+        yield
+    except (OSError, UnicodeError) as error:
+        raise Stop(_cannot_listen(error, host, port, option)) from None
+
+
+def _cannot_listen(error: Exception, host: str, port: int, option: str) -> str:
     """Return what is wrong with the address to listen on, and what to do."""
     code = getattr(error, "errno", None)
     if code == errno.EADDRINUSE:
@@ -107,7 +114,7 @@ def _cannot_listen(error: Exception, host: str, port: int) -> str:
     if code == errno.EACCES:
         return f"Port {port} may not be used by this user: choose one above 1023, such as 11112"
     if code == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror | UnicodeError):
-        return f"{host!r} is no address of this machine: give -ba one, or leave it out"
+        return f"{host!r} is no address of this machine: give {option} one, or leave it out"
     return f"Cannot listen on port {port}: {error}"
 
 

@@ -264,7 +264,8 @@ class _Sender:
         self._tally.size += file.size
         if category == STATUS_WARNING:
             self._tally.warned += 1
-            LOGGER.warning("Stored with a warning: %s: %s", escaped(file.path), answered(status, STORAGE_SERVICE_CLASS_STATUS))
+            text = answered(status, STORAGE_SERVICE_CLASS_STATUS)
+            LOGGER.warning("Stored with a warning: %s: %s", escaped(file.path), text)
 
     def _fail(self, file: Outgoing, reason: str, status: int | None = None) -> None:
         LOGGER.error("Not stored: %s: %s", escaped(file.path), reason)

@@ -54,6 +54,10 @@ class Guest(ABC):
     def on_deadline(self) -> None:
         """Called on the lobby's thread when the deadline has passed; it must not block."""
 
+    def on_failure(self) -> None:
+        """Called after one of the others has raised something: it may be of no more use."""
+        lobby().leave(self)
+
 
 class Lobby:
     """The waiting room of the process; see `lobby`."""
@@ -178,7 +182,7 @@ class Lobby:
             method()  # type: ignore[operator]
         except Exception:
             LOGGER.exception("A connection is dropped after an internal error")
-            self.leave(guest)
+            guest.on_failure()
 
 
 _lobby: Lobby | None = None

@@ -177,16 +177,18 @@ class AssociationServer:
                 sock, address = self._socket.accept()
             except OSError as error:
                 if error.errno in _OUT_OF_FILES:
-                    self._pause()
+                    LOGGER.error("No file descriptors are left for new connections")
+                    self._evict(self._newcomers)
+                    self.pause()
                 return
             self._welcome(sock, address)
 
-    def _pause(self) -> None:
+    def pause(self) -> None:
         """Accept nothing for a while: the system would call again and again, for nothing."""
-        LOGGER.error("No file descriptors are left for new connections")
-        self._evict(self._newcomers)
         # It is never ready to be written to, so that its deadline comes.
-        lobby().change(self._listener, deadline_after(_PAUSE), write=True)
+        lobby().leave(self._listener)
+        if not self._stopped.is_set():
+            lobby().enter(self._listener, deadline_after(_PAUSE), write=True)
 
     def _welcome(self, sock: Socket, address: Any) -> None:
         """Let a new connection into the lobby; if it is full, the one longest there has to go."""
@@ -318,6 +320,9 @@ class _Listener(Guest):
     def on_deadline(self) -> None:
         lobby().change(self, None)
 
+    def on_failure(self) -> None:
+        self._server.pause()
+
 
 class Newcomer(Guest):
     """A connection that has not asked for an association yet (Sta2).
@@ -378,6 +383,9 @@ class Newcomer(Guest):
             lobby().leave(self)
             if self._server.departed(self):
                 self._server.greet(self)
+
+    def on_failure(self) -> None:
+        self.drop("internal error")
 
     def on_deadline(self) -> None:
         reason = "no TLS handshake" if self._shaking_hands else "no association request"

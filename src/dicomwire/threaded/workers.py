@@ -23,19 +23,26 @@ class Workers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._idle = 0  # resting threads that no submitted task has been counted against
+        # Resting threads that no submitted task has been counted against; below 0, tasks that
+        # wait for a thread to rest.
+        self._idle = 0
         self._names = 0
 
     def submit(self, task: Callable[[], None]) -> None:
-        """Run `task` soon; it never waits behind another task."""
+        """Run `task` soon; it waits behind no other task, while there are threads to be had."""
         with self._lock:
-            if self._idle:
+            if self._idle > 0:
                 self._idle -= 1
                 self._tasks.put(task)
                 return
             self._names += 1
             name = f"dicomwire-worker-{self._names}"
-        threading.Thread(target=self._run, args=(task,), name=name, daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=(task,), name=name, daemon=True).start()
+        except RuntimeError:  # the system has no more: one that is busy has to do this, too
+            with self._lock:
+                self._idle -= 1
+            self._tasks.put(task)
 
     def _run(self, task: Callable[[], None] | None) -> None:
         while task is not None:
@@ -54,7 +61,7 @@ class Workers:
                 return self._tasks.get(timeout=REST)
             except queue.Empty:
                 with self._lock:
-                    if self._idle:
+                    if self._idle > 0:
                         self._idle -= 1
                         return None
             # A task was counted against this thread just now, though another one may get it.

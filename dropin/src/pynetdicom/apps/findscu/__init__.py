@@ -1,0 +1,1 @@
+"""`findscu`, where programs of pynetdicom look for it."""

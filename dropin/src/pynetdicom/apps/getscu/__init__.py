@@ -1,0 +1,1 @@
+"""`getscu`, where programs of pynetdicom look for it."""

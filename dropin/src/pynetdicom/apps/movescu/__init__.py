@@ -1,0 +1,1 @@
+"""`movescu`, where programs of pynetdicom look for it."""

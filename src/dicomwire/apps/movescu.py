@@ -1,0 +1,145 @@
+"""movescu: has a peer send objects to some AE, or to a receiver of its own (C-MOVE; PS3.4 Annex C).
+
+Where the objects go is in `receiving`, how the responses are taken in `retrieving`.
+"""
+
+from __future__ import annotations
+
+import logging
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dicomwire import (
+    AE,
+    ALL_TRANSFER_SYNTAXES,
+    AllStoragePresentationContexts,
+    Association,
+    QueryRetrievePresentationContexts,
+    Settings,
+    StoragePresentationContexts,
+)
+from dicomwire.apps.arguments import ae_title, listening_port
+from dicomwire.apps.console import Console, run
+from dicomwire.apps.identifier import build_identifier, check_identifier
+from dicomwire.apps.querying import MESSAGE_ID, Operation
+from dicomwire.apps.receiving import Receiver
+from dicomwire.apps.requesting import associate
+from dicomwire.apps.retrieving import retrieval_negotiation, retrieval_parser, retrieve
+from dicomwire.apps.serving import explaining, supporting
+from dicomwire.sop_class import (
+    PatientRootQueryRetrieveInformationModelMove,
+    PatientStudyOnlyQueryRetrieveInformationModelMove,
+    StudyRootQueryRetrieveInformationModelMove,
+)
+from dicomwire.status import QR_MOVE_SERVICE_CLASS_STATUS
+
+LOGGER = logging.getLogger("dicomwire.movescu")
+
+_MODELS = {
+    "-P": PatientRootQueryRetrieveInformationModelMove,
+    "-S": StudyRootQueryRetrieveInformationModelMove,
+    "-O": PatientStudyOnlyQueryRetrieveInformationModelMove,
+}
+_DESTINATION = "STORESCP"
+
+
+def _parser() -> ArgumentParser:
+    parser = retrieval_parser(
+        "movescu", "Have a peer send objects to an AE (C-MOVE).", "MOVESCU", _MODELS
+    )
+    group = parser.add_argument_group("destination")
+    group.add_argument(
+        "-aem",
+        "--move-aet",
+        metavar="TITLE",
+        type=ae_title,
+        help="AE title to send to, which the peer must know "
+        f"(default: {_DESTINATION}, or that of --store-aet)",
+    )
+    group.add_argument(
+        "--store", action="store_true", help="receive the objects: be the AE to send to"
+    )
+    group.add_argument(
+        "--store-port",
+        metavar="PORT",
+        type=listening_port,
+        default=11113,
+        help="port to receive on, 0 for any free one (default: %(default)s)",
+    )
+    group.add_argument(
+        "--store-aet",
+        metavar="TITLE",
+        type=ae_title,
+        default=_DESTINATION,
+        help="AE title to receive as (default: %(default)s)",
+    )
+    group.add_argument(
+        "--store-address",
+        metavar="ADDRESS",
+        help="address of the network interface to receive on, '' for all "
+        "(default: the one that leads to the peer)",
+    )
+    return parser
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run movescu and return its exit code; see ``dicomwire movescu --help``."""
+    parser = _parser()
+    options = parser.parse_args(args)
+    check_identifier(parser, options)
+    return run(options, _move)
+
+
+def _move(options: Namespace, console: Console) -> int:
+    identifier = build_identifier(options)
+    receiver = Receiver(options, LOGGER) if options.store else None
+    contexts = QueryRetrievePresentationContexts
+    wanted = retrieval_negotiation(options)
+    with associate(options, contexts, LOGGER, ext_neg=wanted) as association:
+        statuses = QR_MOVE_SERVICE_CLASS_STATUS
+        operation = Operation(options, association, LOGGER, "Move", statuses)
+        if operation.context() is None:
+            return 1
+        with _receiving(options, association, receiver):
+            title = options.move_aet or (options.store_aet if receiver else _DESTINATION)
+            responses = association.send_c_move(identifier, title, options.model, MESSAGE_ID)
+            return retrieve(options, console, LOGGER, operation, responses, receiver)
+
+
+@contextmanager
+def _receiving(
+    options: Namespace, association: Association, receiver: Receiver | None
+) -> Iterator[None]:
+    """Run a Storage SCP meanwhile, if there is a receiver."""
+    if receiver is None:
+        yield
+        return
+    ae = AE(
+        options.store_aet,
+        Settings(
+            acse_timeout=options.acse_timeout,
+            dimse_timeout=options.dimse_timeout,
+            network_timeout=options.network_timeout,
+        ),
+    )
+    ae.maximum_pdu_size = options.max_pdu
+    host = options.store_address
+    if host is None:
+        host = association.requestor.address
+    storage = [*AllStoragePresentationContexts, *StoragePresentationContexts]
+    with explaining(host, options.store_port, "--store-address"):
+        server = ae.start_server(
+            (host, options.store_port),
+            block=False,
+            contexts=supporting(storage, ALL_TRANSFER_SYNTAXES),
+            evt_handlers=receiver.handlers,
+            receive_to=receiver.receive_to,
+        )
+    assert server is not None
+    try:
+        host, port = server.server_address[:2]
+        LOGGER.info("%s receives on %s, port %d", options.store_aet, host, port)
+        yield
+    finally:
+        ae.shutdown()

@@ -1,0 +1,178 @@
+"""A C-FIND, C-GET or C-MOVE from its options to its last response.
+
+What becomes of the responses is up to the applications.
+"""
+
+from __future__ import annotations
+
+import logging
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping
+
+from pydicom.dataset import Dataset
+
+from dicomwire import UID, Association
+from dicomwire.apps.arguments import count
+from dicomwire.apps.requesting import answered
+from dicomwire.pdu_primitives import SOPClassExtendedNegotiation
+from dicomwire.presentation import PresentationContext
+from dicomwire.status import (
+    STATUS_CANCEL,
+    STATUS_FAILURE,
+    STATUS_PENDING,
+    STATUS_SUCCESS,
+    STATUS_WARNING,
+    StatusTable,
+    code_to_category,
+)
+
+MESSAGE_ID = 1
+
+EXIT_CODES = """\
+exit codes: 0 if there was an association and its peer could be asked; 1 if not, or if the
+identifier cannot be made; 2 for wrong arguments."""
+
+Responses = Iterator[tuple[Dataset, Dataset | None]]
+
+_MODELS = {
+    "-P": ("--patient", "patient root information model (default)"),
+    "-S": ("--study", "study root information model"),
+    "-O": ("--psonly", "patient/study only information model, which is retired"),
+    "-W": ("--worklist", "modality worklist information model"),
+    "-U": ("--ups", "unified procedure step information model"),
+}
+
+
+# --- Options ----------------------------------------------------------------------------------
+
+
+def add_models(parser: ArgumentParser, models: Mapping[str, UID]) -> None:
+    """Add the choice of an information model by its letter: `model`, the first of `models`."""
+    group = parser.add_argument_group("information model").add_mutually_exclusive_group()
+    for short, model in models.items():
+        long, meaning = _MODELS[short]
+        group.add_argument(
+            short, long, dest="model", action="store_const", const=model, help=meaning
+        )
+    parser.set_defaults(model=next(iter(models.values())))
+
+
+def add_negotiation(parser: ArgumentParser, flags: Mapping[str, str]) -> None:
+    """Add flags for what an association may agree on; see `negotiation`."""
+    group = parser.add_argument_group("what the peer is asked to support")
+    for flag, meaning in flags.items():
+        group.add_argument(flag, action="store_true", help=meaning)
+
+
+def negotiation(model: UID, flags: list[bool]) -> list[SOPClassExtendedNegotiation]:
+    """Return the extended negotiation of `model`: none unless a flag is set (PS3.4 C.5)."""
+    if not any(flags):
+        return []
+    item = SOPClassExtendedNegotiation()
+    item.sop_class_uid = model
+    item.service_class_application_information = bytes(flags)
+    return [item]
+
+
+def add_outcome(parser: ArgumentParser, strict: str, json: str) -> None:
+    """Add what is done with responses, and what counts as a failure."""
+    group = parser.add_argument_group("outcome")
+    group.add_argument(
+        "--cancel-after",
+        metavar="N",
+        type=count,
+        help="ask the peer to stop after n pending responses",
+    )
+    group.add_argument("--strict", action="store_true", help=strict)
+    group.add_argument("--json", action="store_true", help=json)
+
+
+# --- Operations -------------------------------------------------------------------------------
+
+
+class Operation:
+    """One C-FIND, C-GET or C-MOVE on an association, told of in the log.
+
+    Parameters
+    ----------
+    name : str
+        "Find", "Get" or "Move".
+    statuses : StatusTable
+        What its statuses mean.
+
+    Attributes
+    ----------
+    is_cancelled : bool
+        Whether the peer has been asked to stop.
+    status : Dataset
+        That of the last response; empty where there was none.
+    reply : Dataset or None
+        The Identifier of the last response.
+    """
+
+    def __init__(
+        self,
+        options: Namespace,
+        association: Association,
+        logger: logging.Logger,
+        name: str,
+        statuses: StatusTable,
+    ) -> None:
+        self.is_cancelled = False
+        self.status = Dataset()
+        self.reply: Dataset | None = None
+        self._model: UID = options.model
+        self._last_wanted: int | None = options.cancel_after
+        self._association = association
+        self._logger = logger
+        self._name = name
+        self._statuses = statuses
+
+    def context(self) -> PresentationContext | None:
+        """Return the presentation context for the request, if there is an association with one."""
+        if not self._association.is_established:
+            return None
+        for context in self._association.accepted_contexts:
+            if context.abstract_syntax == self._model:
+                return context
+        self._logger.error("The peer does not take %s: try another model", self._model.name)
+        return None
+
+    def pending(self, responses: Responses) -> Iterator[tuple[Dataset, Dataset | None]]:
+        """Yield the pending responses, and keep the last one."""
+        self._logger.info(
+            "Sending %s Request: MsgID %d, %s", self._name, MESSAGE_ID, self._model.name
+        )
+        for number, (status, identifier) in enumerate(responses, 1):
+            if self._category(status) != STATUS_PENDING:
+                self._conclude(status, identifier)
+                continue
+            if self._logger.isEnabledFor(logging.INFO):
+                text = answered(status, self._statuses)
+                self._logger.info("%s SCP Result: %d - %s", self._name, number, text)
+            yield status, identifier
+            if number == self._last_wanted and self._association.is_established:
+                self._logger.info("Sending Cancel Request: MsgID %d", MESSAGE_ID)
+                self._association.send_c_cancel(MESSAGE_ID, query_model=self._model)
+                self.is_cancelled = True
+
+    def _category(self, status: Dataset) -> str:
+        return code_to_category(status.Status) if "Status" in status else ""
+
+    def _conclude(self, status: Dataset, reply: Dataset | None) -> None:
+        self.status, self.reply = status, reply
+        category = self._category(status)
+        if not category:
+            self._logger.error("No response: %s", self._association.failure)
+            return
+        level = {STATUS_FAILURE: logging.ERROR, STATUS_WARNING: logging.WARNING}.get(category)
+        text = answered(status, self._statuses)
+        self._logger.log(level or logging.INFO, "%s SCP Result: %s", self._name, text)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the peer has done what it was asked for, be that to stop."""
+        category = self._category(self.status)
+        if category == STATUS_CANCEL:
+            return self.is_cancelled
+        return category in (STATUS_SUCCESS, STATUS_WARNING)

@@ -1,0 +1,141 @@
+"""What getscu and movescu have in common: their options, and the counts of their sub-operations.
+
+Where the objects come in differs between them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from dicomwire import UID
+from dicomwire.apps.arguments import add_peer, new_parser
+from dicomwire.apps.console import Console
+from dicomwire.apps.identifier import PATHS, add_identifier
+from dicomwire.apps.querying import (
+    EXIT_CODES,
+    Operation,
+    Responses,
+    add_models,
+    add_negotiation,
+    add_outcome,
+    negotiation,
+)
+from dicomwire.apps.receiving import NAMES, Receiver, add_output
+from dicomwire.pdu_primitives import SOPClassExtendedNegotiation
+
+_EPILOG = f"""\
+{PATHS}
+
+{NAMES}
+
+{EXIT_CODES}
+With --strict also 1 if the peer answers with a failure, or no more, or could not send an object."""
+
+
+def retrieval_parser(
+    app: str, description: str, title: str, models: Mapping[str, UID]
+) -> ArgumentParser:
+    """Return a parser with the arguments of both applications."""
+    parser = new_parser(app, description, _EPILOG, verbose=True)
+    add_peer(parser, title)
+    add_models(parser, models)
+    add_identifier(parser)
+    flags = {
+        "--relational-retrieval": "relational retrieval",
+        "--enhanced-conversion": "enhanced multi-frame image conversion",
+    }
+    add_negotiation(parser, flags)
+    add_output(parser)
+    add_outcome(
+        parser,
+        strict="exit with 1 if not all was retrieved",
+        json="write a summary to standard output, a JSON object",
+    )
+    return parser
+
+
+def retrieval_negotiation(options: Namespace) -> list[SOPClassExtendedNegotiation]:
+    """Return the extended negotiation for the model."""
+    return negotiation(options.model, [options.relational_retrieval, options.enhanced_conversion])
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the sub-operations, as far as the peer says (PS3.7 Section 9.1.3.1)."""
+
+    remaining: int = 0
+    completed: int = 0
+    failed: int = 0
+    warning: int = 0
+    failed_instances: list[str] = field(default_factory=list)
+
+    def take(self, status: Dataset) -> None:
+        """Take the counts of a response; what it does not tell stays as it was."""
+        for name in ("remaining", "completed", "failed", "warning"):
+            value = status.get(f"NumberOf{name.capitalize()}Suboperations")
+            if value is not None:
+                setattr(self, name, value)
+
+    def progress(self) -> str:
+        """Return how far it has come."""
+        done = self.completed + self.failed + self.warning
+        return f"{done} of {done + self.remaining} objects, {self.failed} failed"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.completed} objects sent by the peer, {self.warning} with a warning, "
+            f"{self.failed} failed, {self.remaining} left"
+        )
+
+
+def retrieve(
+    options: Namespace,
+    console: Console,
+    logger: logging.Logger,
+    operation: Operation,
+    responses: Responses,
+    receiver: Receiver | None,
+) -> int:
+    """Take all responses, and return the exit code.
+
+    Parameters
+    ----------
+    receiver : Receiver or None
+        What takes the objects, if this process does.
+    """
+    tally = Tally()
+    for status, _ in operation.pending(responses):
+        tally.take(status)
+        console.follow(tally.progress)
+    if "Status" in operation.status:
+        tally.remaining = 0  # unless the last response says otherwise
+    tally.take(operation.status)
+    tally.failed_instances = _failed_instances(operation.reply)
+    received = "" if receiver is None else f"; {receiver}"
+    console.conclude(logger, f"{tally}{received}")
+    if options.json:
+        print(json.dumps(_summary(operation, tally, receiver)))
+    return int(options.strict and not (operation.succeeded and not tally.failed))
+
+
+def _failed_instances(reply: Dataset | None) -> list[str]:
+    """Return which instances could not be sent, which the last response may tell."""
+    try:
+        uids: Any = None if reply is None else reply.get("FailedSOPInstanceUIDList")
+    except Exception:  # a peer may send any value
+        return []
+    if not uids:
+        return []
+    return [uids] if isinstance(uids, str) else [str(uid) for uid in uids]
+
+
+def _summary(operation: Operation, tally: Tally, receiver: Receiver | None) -> dict[str, Any]:
+    summary = {"status": operation.status.get("Status"), **asdict(tally)}
+    return summary if receiver is None else {**summary, "received": receiver.count}
