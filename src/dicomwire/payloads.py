@@ -99,18 +99,18 @@ class Source(Protocol):
 class BytesSource:
     """A dataset in memory."""
 
-    __slots__ = ("_position", "_view", "length")
+    __slots__ = ("_position", "length", "view")
 
     def __init__(self, data: Buffer) -> None:
-        self._view = memoryview(data)
+        self.view = memoryview(data)
         self._position = 0
-        self.length = len(self._view)
+        self.length = len(self.view)
 
     def readinto(self, buffers: list[memoryview]) -> int:
         """Fill `buffers`; see `Source`."""
         start = self._position
         for buffer in buffers:
-            part = self._view[self._position : self._position + len(buffer)]
+            part = self.view[self._position : self._position + len(buffer)]
             buffer[: len(part)] = part
             self._position += len(part)
         return self._position - start

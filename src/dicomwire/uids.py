@@ -87,7 +87,8 @@ class SOPClass(UID):
     @property
     def statuses(self) -> StatusTable:
         """What a response of the SOP class may carry."""
-        return self.service_class.statuses(self.dimse_msg_type)
+        entry = REGISTRY.get(self)
+        return entry.statuses if entry is not None else status.GENERAL_STATUS
 
     @property
     def keyword(self) -> str:
@@ -113,6 +114,7 @@ class Entry:
     keyword: str
     name: str
     is_legacy: bool
+    statuses: StatusTable
 
 
 REGISTRY: dict[str, Entry] = {}
@@ -137,7 +139,10 @@ def define(
         True for a retired SOP class, which is served but not among `Service.sop_classes`.
     """
     sop_class = SOPClass(uid, IGNORE)
-    REGISTRY[sop_class] = Entry(sop_class, service, dimse_msg_type, keyword, name, is_legacy)
+    statuses = service.statuses(dimse_msg_type)
+    REGISTRY[sop_class] = Entry(
+        sop_class, service, dimse_msg_type, keyword, name, is_legacy, statuses
+    )
     return sop_class
 
 

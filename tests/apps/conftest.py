@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -119,7 +120,9 @@ def start_peer() -> Iterator[Callable[..., Peer]]:
     """Return what starts a peer that takes everything, or only some contexts."""
     started: list[AE] = []
 
-    def start(contexts: list[Any] | None = None, **settings: Any) -> Peer:
+    def start(
+        contexts: list[Any] | None = None, handlers: list[Any] | None = None, **settings: Any
+    ) -> Peer:
         peer, ae = Peer(), AE("PEER")
         for name, value in settings.items():
             setattr(ae, name, value)
@@ -133,6 +136,7 @@ def start_peer() -> Iterator[Callable[..., Peer]]:
                 (evt.EVT_C_STORE, peer.asked),
                 (evt.EVT_RELEASED, lambda event: peer.ended.put("released")),
                 (evt.EVT_ABORTED, lambda event: peer.ended.put("aborted")),
+                *(handlers or ()),
             ],
         )
         peer.port = server.server_address[1]
@@ -155,6 +159,21 @@ def everything() -> list[Any]:
     for context in contexts:
         context.transfer_syntax[:] = ALL_TRANSFER_SYNTAXES
     return contexts
+
+
+class Terminal(io.StringIO):
+    """A stream that somebody looks at."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def new_terminal() -> type[Terminal]:
+    """Return what makes a stream for somebody who looks at it."""
+    return Terminal
 
 
 @pytest.fixture

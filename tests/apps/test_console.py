@@ -6,7 +6,7 @@ from argparse import Namespace
 
 import pytest
 
-from dicomwire.apps.console import LIBRARY, Console, run
+from dicomwire.apps.console import LIBRARY, Console, Stop, run
 
 Capture = pytest.CaptureFixture[str]
 LOGGER = logging.getLogger("dicomwire.someapp")
@@ -47,6 +47,15 @@ def test_the_traceback_is_for_debugging(capsys: Capture) -> None:
 
     assert run(options(debug=True), fail) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("chosen", [{}, {"debug": True}])
+def test_a_reason_to_stop_is_one_line(chosen: dict[str, object], capsys: Capture) -> None:
+    def stop(*_: object) -> int:
+        raise Stop("no file\nthere: make one")
+
+    assert run(options(**chosen), stop) == 1
+    assert capsys.readouterr().err == "E: no file\\nthere: make one\n"
 
 
 def test_ctrl_c_is_no_error(capsys: Capture) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import json
 import shutil
 import sys
@@ -398,20 +397,17 @@ def test_interrupted(
 # --- What is shown ----------------------------------------------------------------------------
 
 
-class Terminal(io.StringIO):
-    """A standard error that somebody looks at."""
-
-    def isatty(self) -> bool:
-        return True
-
-
 def test_progress_and_summary_on_a_terminal(
-    peer: Any, write_file: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    peer: Any,
+    write_file: WriteFile,
+    tmp_path: Path,
+    new_terminal: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for number in range(3):
         write_file(str(number), f"1.2.{number}")
     peer.status = answering(0, 0, 0xC000)
-    terminal = Terminal()
+    terminal = new_terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     assert storescu.main([*peer.address, str(tmp_path)]) == 0
     shown = terminal.getvalue()
@@ -421,9 +417,12 @@ def test_progress_and_summary_on_a_terminal(
 
 
 def test_no_progress_for_the_quiet(
-    peer: Any, write_file: WriteFile, monkeypatch: pytest.MonkeyPatch
+    peer: Any,
+    write_file: WriteFile,
+    new_terminal: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    terminal = Terminal()
+    terminal = new_terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     assert storescu.main([*peer.address, str(write_file("a")), "-q"]) == 0
     assert terminal.getvalue() == ""

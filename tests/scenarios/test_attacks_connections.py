@@ -229,14 +229,15 @@ def test_many_connections_that_come_and_go(serve: Callable[..., Remote]) -> None
                 if number % 2:
                     attacker.reset()
 
-    attack(500)
-    assert eventually(lambda: remote.log.count("is closed") == 500)
+    attack(1000)
+    assert eventually(lambda: remote.log.count("is closed") == 1000)
     files, memory = remote.files, remote.memory
     attack(2000)
-    assert eventually(lambda: remote.log.count("is closed") == 2500)
+    assert eventually(lambda: remote.log.count("is closed") == 3000)
     assert echo_time(remote.port) < 1
     assert eventually(lambda: remote.files <= files)
-    assert remote.memory - memory < 4 << 20
+    # That is how many there were at the same time, not the 50 MB that went by.
+    assert remote.memory - memory < 20 << 20
 
 
 @pytest.mark.parametrize("kind", [0, 1, 2, 3, 4, 5, 6, 7, 8])

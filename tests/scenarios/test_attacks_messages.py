@@ -277,6 +277,25 @@ def test_many_small_pieces_take_no_more_memory_than_what_is_in_them(victim: Vict
     assert victim.stored == ["1.2.3.4.5"]
 
 
+@pytest.mark.parametrize("size", [0, 1 << 20])
+def test_requests_that_come_while_a_handler_looks_for_a_cancel(size: int) -> None:
+    """What is read ahead is bounded, in number and in bytes."""
+
+    def on_store(event: evt.Event) -> int:
+        while not event.peer_gone:
+            pass
+        return 0x0000
+
+    with (
+        besieged([(evt.EVT_C_STORE, on_store)]) as victim,
+        victim.attacked(peak=90 << 20),
+        victim.attacker() as attacker,
+    ):
+        attacker.associate().send(store())
+        assert pour(attacker, store(dataset=bytes(size)) if size else ECHO)
+        assert "too many requests" in victim.told()[0]
+
+
 @pytest.mark.parametrize("sent", ["command", "half a command", "half a dataset", "half a header"])
 @pytest.mark.parametrize("drips", [False, True], ids=["stalls", "drips"])
 def test_a_message_that_is_never_finished(tmp_path: Path, sent: str, drips: bool) -> None:

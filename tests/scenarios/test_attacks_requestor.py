@@ -354,10 +354,37 @@ def test_requests_to_a_requestor(unharmed: Log) -> None:
     assert us(0x0900, 0x0122) in replies[1]
 
 
+@pytest.mark.parametrize("request_there", [ECHO, store()], ids=["C-ECHO", "C-STORE"])
+def test_requests_without_end_do_not_put_off_the_deadline(request_there: bytes) -> None:
+    """They are refused, and what was asked for does not come for all of them."""
+
+    def flood(peer: Attacker) -> None:
+        peer.receive_pdu()
+        peer.send(ACCEPT).receive_pdu()
+        peer.socket.settimeout(0.005)
+        while True:
+            try:
+                peer.send(request_there)
+                if not peer.socket.recv(65536):
+                    return
+            except TimeoutError:
+                pass
+            except ConnectionError:
+                return
+
+    with unharmed_client(), HostileSCP(flood) as scp:
+        began = time.monotonic()
+        assoc = requestor(scp.port, HASTY)
+        assert not assoc.send_c_echo()
+        assert assoc.failure is not None
+        assert assoc.failure.stage == "response"
+        assert time.monotonic() - began < 1
+
+
 def test_a_flood_of_requests_to_a_requestor() -> None:
-    flood = ECHO * 10_000
-    with unharmed_client(peak=24 << 20), HostileSCP(accepting(flood, flood, flood)) as scp:
-        assoc = requestor(scp.port)
+    flood = ECHO * 5000
+    with unharmed_client(peak=24 << 20), HostileSCP(accepting(flood, flood)) as scp:
+        assoc = requestor(scp.port, HASTY)
         assert not assoc.send_c_echo()
         assert assoc.is_aborted
 
@@ -369,13 +396,12 @@ def test_a_flood_of_objects_to_a_requestor() -> None:
     def flood(peer: Attacker) -> None:
         peer.receive_pdu()
         peer.send(ACCEPT).receive_pdu()
-        peer.send(ECHO)  # this one is in front, and waits for the end of the call
-        for _ in range(200):
+        for _ in range(100):
             peer.send(large)
         peer.rest()
 
     with unharmed_client(peak=90 << 20), HostileSCP(flood) as scp:
-        assoc = requestor(scp.port)
+        assoc = requestor(scp.port, HASTY)
         assert not assoc.send_c_echo()
         assert assoc.is_aborted
 

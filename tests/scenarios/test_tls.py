@@ -36,10 +36,13 @@ def keys(tmp_path_factory):
         openssl(
             *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
             *("-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem"),
+            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
         )
 
     def certificate(name, extension, signer):
-        (folder / f"{name}.ext").write_text(f"subjectAltName={extension}\n")
+        (folder / f"{name}.ext").write_text(
+            f"subjectAltName={extension}\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+        )
         openssl(
             *("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"),
             *("-keyout", f"{name}.key", "-out", f"{name}.csr"),

@@ -138,7 +138,7 @@ def _find(options: Namespace, console: Console) -> int:
                 if folder is not None:
                     path = os.path.join(folder, f"rsp{matches:06}.dcm")
                     _write(path, match, options.model, context.transfer_syntax[0])
-                console.follow(partial("{} matches".format, matches))
+                console.follow(partial("matches: {}".format, matches))
     return int(options.strict and not operation.succeeded)
 
 

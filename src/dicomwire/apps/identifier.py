@@ -16,7 +16,7 @@ from pydicom.datadict import (
     repeater_has_keyword,
     tag_for_keyword,
 )
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import AMBIGUOUS_VR, VR
@@ -36,6 +36,8 @@ _TAG = re.compile(r"\(([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})\)|([0-9A-Fa-f]{4}),([0-9
 _INTEGERS = {VR.SL, VR.SS, VR.SV, VR.UL, VR.US, VR.UV}
 _FLOATS = {VR.FD, VR.FL}
 _BYTES = {VR.OB, VR.OD, VR.OF, VR.OL, VR.OV, VR.OW, VR.UN}
+_FIRST_GROUP = 0x0008  # those before are of command sets and files
+_UNDEFINED = 0xFFFFFFFF
 _UTF_8 = "ISO_IR 192"
 
 
@@ -80,12 +82,24 @@ def build_identifier(options: Namespace) -> Dataset:
 def _read(path: str) -> Dataset:
     try:
         identifier = dcmread(path, force=True)
-        for _ in identifier.iterall():  # by which all of it is looked at
-            pass
+        _check_whole(identifier)
     except Exception as error:  # pydicom raises all sorts for what is no DICOM file
         reason = getattr(error, "strerror", None) or "it is no DICOM file that can be understood"
         raise Stop(f"Cannot read input file {path}: {reason}") from None
     return identifier
+
+
+def _check_whole(identifier: Dataset) -> None:
+    """Raise an error for what is no dataset, or only a part of one: pydicom lets both pass."""
+    for tag in identifier.keys():  # noqa: SIM118  # a Dataset iterates over its elements
+        raw = identifier.get_item(tag)
+        if isinstance(raw, RawDataElement) and raw.length not in (
+            _UNDEFINED,
+            len(raw.value or b""),
+        ):
+            raise EOFError
+    if not list(identifier.iterall()):  # by which all values are understood
+        raise EOFError
 
 
 # --- Paths ------------------------------------------------------------------------------------
@@ -139,6 +153,8 @@ def _step(text: str) -> _Step:
     if found is None:
         raise ValueError(f"Element path contains an invalid component: {text!r}")
     tag = _tag(found[1], text)
+    if tag.group < _FIRST_GROUP:
+        raise ValueError(f"{text!r} is no element of an identifier")
     try:
         vr = dictionary_VR(tag)
     except KeyError:
@@ -152,7 +168,7 @@ def _tag(name: str, text: str) -> BaseTag:
     digits = _TAG.fullmatch(name)
     if digits is not None:
         return Tag("".join(filter(None, digits.groups())))
-    tag = tag_for_keyword(name)
+    tag = tag_for_keyword(name) if name else None
     if tag is not None:
         return Tag(tag)
     if repeater_has_keyword(name):

@@ -11,7 +11,14 @@ from typing import Protocol
 
 from dicomwire.errors import AbortReason, AbortSource, LocalProtocolError, RemoteProtocolError
 from dicomwire.protocol.command import Message
-from dicomwire.protocol.dimse import Assembler, Packer, PDUCollector, pack_command, unpack_pdus
+from dicomwire.protocol.dimse import (
+    Assembler,
+    Packer,
+    PDUCollector,
+    pack_command,
+    pack_small_data,
+    unpack_pdus,
+)
 from dicomwire.protocol.events import (
     AssociateAccepted,
     AssociateRejected,
@@ -172,6 +179,10 @@ class AssociationProtocol:
     def pack(self, context_id: int, message: Message) -> bytes:
         """Return the PDUs of the command set of `message`, to be sent by the caller."""
         return pack_command(context_id, message, self.maximum_length)
+
+    def pack_small_data(self, context_id: int, data: memoryview) -> bytes | None:
+        """Return the PDU of a dataset; None where it takes more than one (see `packer`)."""
+        return pack_small_data(context_id, data, self.maximum_length)
 
     def packer(self, buffer: memoryview, context_id: int, command: bytes) -> Packer:
         """Return what lays out `command` (from `pack`) and the dataset after it in `buffer`."""

@@ -135,6 +135,14 @@ def pack_command(context_id: int, message: Message, maximum_length: int) -> byte
     return b"".join(packed)
 
 
+def pack_small_data(context_id: int, data: memoryview, maximum_length: int) -> bytes | None:
+    """Return the P-DATA-TF PDU that carries a whole dataset; None where it takes more than one."""
+    size = len(data)
+    if size > fragment_size(maximum_length):
+        return None
+    return _headers(context_id, LAST, size) + data
+
+
 def _headers(context_id: int, control: int, size: int) -> bytes:
     return _HEADERS.pack(_P_DATA, size + _IN_PDU, size + 2, context_id, control)
 

@@ -72,8 +72,8 @@ def set_status(response: Message, status: Any, sop_class: SOPClass) -> bool:
 def conclude(response: Message, status: int) -> None:
     """Put a status of our own into `response`, without what a handler added to an earlier one."""
     response.Status = status
-    for keyword in _ADDED:
-        setattr(response, keyword, None)
+    response.ErrorComment = response.ErrorID = None
+    response.OffendingElement = response.AttributeIdentifierList = None
 
 
 def _take_elements(response: Message, status: Dataset) -> None:

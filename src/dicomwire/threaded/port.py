@@ -23,7 +23,7 @@ from dicomwire.errors import (
 )
 from dicomwire.events import EVT_DIMSE_RECV, EVT_DIMSE_SENT, EventType, InterventionEvent
 from dicomwire.logs import LOGGER
-from dicomwire.payloads import DiscardSink, Sink, SinkFull, Source
+from dicomwire.payloads import BytesSource, DiscardSink, Sink, SinkFull, Source
 from dicomwire.protocol.command import RESPONSE_BIT, Command, Message
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.events import (
@@ -81,6 +81,7 @@ class ThreadedPort(Link):
         self._quick_results = 0  # how many came quickly of late from that handler
         self._exchanges: dict[tuple[int, int | None], Exchange] = {}
         self._cancelled: set[int | None] = set()
+        self._heard = False  # a message that puts off the deadline of what is waited for
         self._sending = threading.RLock()  # held from the begin of a message to its end
 
     @property
@@ -206,6 +207,7 @@ class ThreadedPort(Link):
 
     def _dispatch(self, incoming: Incoming) -> None:
         message = incoming.message
+        self._heard = message.is_response or _may_ask(incoming)
         if self.handlers.bound(EVT_DIMSE_RECV):
             self._notify_message(EVT_DIMSE_RECV, incoming.context.context_id, message)
         if message.command is Command.C_CANCEL_RQ:
@@ -272,14 +274,19 @@ class ThreadedPort(Link):
         protocol = self.protocol
         packed = protocol.pack(context_id, message)
         more = self._quick_results > _MANY and _is_match(message)
+        if type(source) is BytesSource:
+            data = protocol.pack_small_data(context_id, source.view)
+            if data is not None:
+                packed += data
+                source = None
         try:
             with self._sending:
                 if source is None:
                     view = memoryview(packed)
                     protocol.check_data(view)
-                    self._write(view)
+                    self._write(view, more)
                 else:
-                    self._send_dataset(context_id, packed, source, more)
+                    self._send_dataset(context_id, packed, source)
         except LocalProtocolError:
             raise self._ended_failure() from None
 
@@ -310,7 +317,7 @@ class ThreadedPort(Link):
             raise
         return exchange
 
-    def _send_dataset(self, context_id: int, packed: bytes, source: Source, more: bool) -> None:
+    def _send_dataset(self, context_id: int, packed: bytes, source: Source) -> None:
         """Send a command and its dataset, read from `source` as they leave."""
         buffer = take_buffer()
         try:
@@ -322,7 +329,7 @@ class ThreadedPort(Link):
                 left -= filled
                 view = packer.seal(filled, left == 0)
                 self.protocol.check_data(view)
-                self._write(view, more)
+                self._write(view)
                 if not left:
                     return
         except (AssociationFailure, LocalProtocolError):
@@ -344,20 +351,19 @@ class ThreadedPort(Link):
     def _take_in(self, deadline: float | None) -> float | None:
         """Wait for one thing to come in and take it, or serve what has come: C-GET needs that.
 
-        Return until when to wait for the next. The DIMSE timeout is for each message: whatever
-        comes begins it anew, but not a part.
+        Return until when to wait for the next. The DIMSE timeout is for each message: what comes
+        begins it anew, but no part of one, and no request that the peer has no role to make.
         """
+        self._heard = False
         # Handlers of one association never run at the same time; else nothing need wait for us.
         if self._requests and self._served is None:
+            self._heard = _may_ask(self._requests[0])
             self._serve_next()
         else:
-            event = self.next_event(deadline, "response")
-            self.take(event)
-            if isinstance(event, DataReceived) and not event.complete:
-                return deadline
+            self.take(self.next_event(deadline, "response"))
         if self.ended.is_set():
             raise self._ended_failure()
-        return deadline_after(self.settings.dimse_timeout)
+        return deadline_after(self.settings.dimse_timeout) if self._heard else deadline
 
     async def intervene(self, event: InterventionEvent, attrs: dict[str, Any]) -> Any:
         """Call the handler bound to `event`."""
@@ -416,6 +422,11 @@ class ThreadedPort(Link):
 
 def _is_match(message: Message) -> bool:
     return message.command is Command.C_FIND_RSP and message.has_dataset
+
+
+def _may_ask(incoming: Incoming) -> bool:
+    """Return whether the peer has the role to make a request; SCPs make event reports alone."""
+    return bool(incoming.context.as_scp) or incoming.message.command is Command.N_EVENT_REPORT_RQ
 
 
 class Exchange:
