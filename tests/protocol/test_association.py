@@ -387,6 +387,14 @@ def test_two_ends_in_memory(piece: int) -> None:
     assert all(end.must_close for end in pair.ends)
 
 
+def test_a_small_dataset_is_packed_at_once() -> None:
+    protocol = established(Role.ACCEPTOR)
+    protocol.maximum_length = 30
+    packed = protocol.pack_small_data(3, memoryview(b"data"))
+    assert packed == PDataTF([(3, 2, b"data")]).encode()
+    assert protocol.pack_small_data(3, memoryview(bytes(100))) is None
+
+
 def test_both_ends_want_the_release() -> None:
     """PS3.8 Section 9.2: the acceptor waits for the requestor's answer before it gives its own."""
     pair = Pair()

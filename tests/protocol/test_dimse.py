@@ -32,6 +32,7 @@ from dicomwire.protocol.dimse import (
     PDUCollector,
     fragment_size,
     pack_command,
+    pack_small_data,
     unpack_pdus,
 )
 from dicomwire.protocol.events import CommandReceived, DataReceived
@@ -406,6 +407,14 @@ def test_there_and_back(
     cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=20)))
     chunks = [sent[a:b] for a, b in itertools.pairwise([0, *cuts, len(sent)])]
     assert receive(chunks) == [(message, dataset)]
+
+
+def test_a_dataset_that_fits_one_pdu() -> None:
+    for maximum_length, size in [(30, 24), (31, 24), (0, 1000), (30, 0)]:
+        data = bytes(size)
+        packed = pack_small_data(3, memoryview(data), maximum_length)
+        assert packed == data_pdu(pdv(3, LAST, data))
+    assert pack_small_data(3, memoryview(bytes(26)), 30) is None
 
 
 def test_there_and_back_byte_by_byte() -> None:

@@ -131,7 +131,7 @@ def test_an_answer_that_is_no_acceptance(unharmed: Log, data: bytes) -> None:
         assert not assoc.is_established
         assert assoc.is_aborted
         assert assoc.failure is not None
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("length", [*LENGTHS, len(ACCEPT) - 7, len(ACCEPT) - 5])
@@ -168,7 +168,7 @@ def test_an_answer_that_never_comes(unharmed: Log, drips: bool) -> None:
     with HostileSCP(stall) as scp:
         began = time.monotonic()
         assoc = requestor(scp.port, HASTY)
-        assert 0.3 < time.monotonic() - began < 1
+        assert 0.3 < time.monotonic() - began < 2
     assert assoc.is_aborted
     assert assoc.failure is not None
     assert assoc.failure.stage == "associate"
@@ -261,7 +261,7 @@ def test_what_is_no_response(unharmed: Log, data: bytes) -> None:
         assert assoc.failure is not None or assoc.is_released
         with pytest.raises(RuntimeError):
             assoc.send_c_echo()
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("length", [*LENGTHS, len(response()) - 7, len(response()) - 5])
@@ -296,7 +296,7 @@ def test_a_response_that_never_comes(unharmed: Log, drips: bool) -> None:
         assoc = requestor(scp.port, HASTY)
         began = time.monotonic()
         assert not assoc.send_c_echo()
-        assert 0.3 < time.monotonic() - began < 1
+        assert 0.3 < time.monotonic() - began < 2
     assert assoc.is_aborted
     assert assoc.failure is not None
     assert assoc.failure.stage == "response"
@@ -378,7 +378,7 @@ def test_requests_without_end_do_not_put_off_the_deadline(request_there: bytes) 
         assert not assoc.send_c_echo()
         assert assoc.failure is not None
         assert assoc.failure.stage == "response"
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 2
 
 
 def test_a_flood_of_requests_to_a_requestor() -> None:
@@ -491,6 +491,6 @@ def test_a_release_that_is_not_answered(unharmed: Log, data: bytes) -> None:
         assoc = requestor(scp.port, HASTY)
         began = time.monotonic()
         assoc.release()
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 2
         assert assoc.is_released or assoc.is_aborted
         assert not assoc.is_established

@@ -9,6 +9,12 @@ from enum import Enum
 from typing import NamedTuple
 
 
+class _Closed(Enum):
+    """An Enum whose members are hashed by identity: each message looks several of them up."""
+
+    __hash__ = object.__hash__
+
+
 class Role(Enum):
     """Which end of the association this is."""
 
@@ -16,7 +22,7 @@ class Role(Enum):
     ACCEPTOR = "acceptor"
 
 
-class State(Enum):
+class State(_Closed):
     """The states of PS3.8 Tables 9-1 to 9-5."""
 
     IDLE = "Sta1"
@@ -34,7 +40,7 @@ class State(Enum):
     AWAITING_CLOSE = "Sta13"
 
 
-class Trigger(Enum):
+class Trigger(_Closed):
     """The events of PS3.8 Table 9-10."""
 
     ASSOCIATE_REQUEST = "Evt1"

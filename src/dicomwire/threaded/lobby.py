@@ -115,6 +115,8 @@ class Lobby:
 
     def leave(self, guest: Guest) -> bool:
         """Stop watching `guest`; false if it was not inside."""
+        if not guest._inside:  # mostly so, and nobody but the caller could let it in just now
+            return False
         with self._lock:
             if not guest._inside:
                 return False

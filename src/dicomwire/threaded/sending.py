@@ -38,6 +38,7 @@ class Sending(Lifecycle):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._chosen: dict[tuple[str, str], PresentationContext] = {}
+        self._services: dict[SOPClass, Service] = {}
 
     @property
     def accepted_contexts(self) -> list[PresentationContext]:
@@ -112,6 +113,12 @@ class Sending(Lifecycle):
         Common extended negotiation may have said which (PS3.7 Annex D.3.3.6), and unrestricted
         storage takes what is unknown.
         """
+        service = self._services.get(sop_class)
+        if service is None:
+            service = self._services[sop_class] = self._find_service(sop_class)
+        return service
+
+    def _find_service(self, sop_class: SOPClass) -> Service:
         accepted = self.acceptor.accepted_common_extended.get(sop_class)
         if accepted is not None:
             if accepted[0] == _STORAGE_SERVICE_CLASS:
