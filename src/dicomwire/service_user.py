@@ -123,7 +123,7 @@ class ServiceUser:
         self._maximum_length = DEFAULT_MAX_LENGTH
         self._class_uid: UID | None = IMPLEMENTATION_CLASS_UID
         self._version_name: str | None = None
-        self._extended: list[UserItem] = []
+        self._extended: dict[object, UserItem] = {}
         self._contexts: list[PresentationContext] = []
         self._accepted_common: dict[UID, tuple[UID, list[UID]]] = {}
 
@@ -263,7 +263,7 @@ class ServiceUser:
             return []
         if self.primitive is not None:
             return list(self.primitive.user_information)
-        items = [MaximumLengthNotification(self._maximum_length), *self._extended]
+        items = [MaximumLengthNotification(self._maximum_length), *self._extended.values()]
         if self._class_uid is not None:
             items.append(ImplementationClassUIDNotification(self._class_uid))
         if self._version_name is not None:
@@ -330,19 +330,20 @@ class ServiceUser:
         """
         self._check_item(item)
         key = _identity(item)
-        self._extended = [known for known in self._extended if _identity(known) != key]
-        self._extended.append(item)
+        self._extended.pop(key, None)  # so that it comes last
+        self._extended[key] = item
 
     def remove_negotiation_item(self, item: UserItem) -> None:
         """Remove the item that is equal to `item`, if there is one; errors as for adding."""
         self._check_item(item)
-        if item in self._extended:
-            self._extended.remove(item)
+        key = _identity(item)
+        if self._extended.get(key) == item:
+            del self._extended[key]
 
     def reset_negotiation_items(self) -> None:
         """Remove all items of extended negotiation."""
         self._check_writeable("extended negotiation")
-        self._extended = []
+        self._extended = {}
 
     def _check_item(self, item: UserItem) -> None:
         self._check_writeable("extended negotiation")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -12,12 +13,15 @@ from hostile import (
     ECHO,
     IMPLICIT_LITTLE,
     LENGTHS,
+    RELEASE_RQ,
     VERIFICATION,
     Victim,
     besieged,
     item,
     pdu,
 )
+
+from dicomwire import evt
 
 HEAD = ASSOCIATE_RQ[6:99]  # up to the first presentation context
 APPLICATION_CONTEXT = item(0x10, b"1.2.840.10008.3.1.1.1")
@@ -230,6 +234,25 @@ def test_a_request_that_is_as_large_as_one_may_be(victim: Victim) -> None:
         assert answer[:1] == b"\2"
         attacker.send(pdu(5, bytes(4)))
         assert attacker.rest() == pdu(6, bytes(4))
+
+
+def test_extended_negotiation_of_thousands_of_classes() -> None:
+    """The answer repeats all of them, and does not take time in proportion to their square."""
+    items = [
+        item(0x56, struct.pack(">H", len(uid)) + uid + b"x")
+        for uid in (b"1.2.%d" % number for number in range(2000))
+    ]
+    with (
+        besieged([(evt.EVT_SOP_EXTENDED, lambda event: event.app_info)]) as victim,
+        victim.attacked(lines=0, peak=8 << 20),
+        victim.attacker() as attacker,
+    ):
+        began = time.process_time()
+        answer = attacker.send(good_request(*items)).receive_pdu()
+        assert time.process_time() - began < 1
+        assert answer[:1] == b"\2"
+        assert answer.count(b"\x56\0") >= 2000
+        attacker.send(RELEASE_RQ).rest()
 
 
 # --- Contents --------------------------------------------------------------------------------

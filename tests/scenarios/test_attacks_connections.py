@@ -22,6 +22,7 @@ from hostile import (
     ASSOCIATE_RQ,
     HOST,
     QUICK,
+    RELEASE_RQ,
     Attacker,
     TLSArguments,
     Victim,
@@ -337,18 +338,26 @@ def test_connections_do_not_take_the_last_file_descriptors(serve: Callable[..., 
 
 def test_a_server_without_file_descriptors_waits_for_some(serve: Callable[..., Remote]) -> None:
     remote = serve(files=256, acse_timeout=10)
-    echo_time(remote.port)
-    with Attacker(remote.port) as silent:
-        remote.command("hog")
-        before = remote.cpu
-        with Attacker(remote.port) as unlucky:
-            assert silent.rest() == b""  # it makes room for another
-            assert eventually(lambda: remote.log.count("No file descriptors") >= 2)
-            assert remote.cpu - before < 0.3
-            assert "to make room for others" in remote.log
-            unlucky.send(b"?")
+    remote.command("hog")
+    before = remote.cpu
+    with Attacker(remote.port) as unlucky:
+        assert eventually(lambda: remote.log.count("No file descriptors") >= 2)
+        assert remote.cpu - before < 0.3
         remote.command("free")
-        assert eventually(lambda: echo_time(remote.port) < 1)
+        assert unlucky.associate().send(RELEASE_RQ).rest() == pdu(6, bytes(4))
+
+
+def test_a_silent_connection_gives_its_file_descriptor_to_another(
+    serve: Callable[..., Remote],
+) -> None:
+    remote = serve(files=256, acse_timeout=10)
+    files = remote.files
+    with Attacker(remote.port) as silent:
+        assert eventually(lambda: remote.files > files)
+        remote.command("hog")
+        assert echo_time(remote.port) < 2
+        assert silent.rest() == b""
+    assert remote.log.count("to make room for others") == 1
 
 
 # --- Threads ------------------------------------------------------------------------------------
@@ -473,14 +482,16 @@ def test_a_handler_of_new_connections_does_not_take_a_thread_for_each() -> None:
     before = threading.active_count()
     threads = []
 
-    def on_open(event: evt.Event) -> None:
+    def count(event: evt.Event) -> None:
         threads.append(threading.active_count())
 
-    with besieged([(evt.EVT_CONN_OPEN, on_open)]) as victim:
+    handlers = [(evt.EVT_CONN_OPEN, count), (evt.EVT_CONN_CLOSE, count)]
+    with besieged(handlers) as victim:
         with victim.attacked(lines=500, peak=8 << 20), contextlib.ExitStack() as stack:
             for _ in range(500):
                 stack.enter_context(victim.attacker())
-            assert eventually(lambda: len(threads) == 501)
+            assert eventually(lambda: len(threads) == 502)
+        assert eventually(lambda: len(threads) == 1004)
         assert max(threads) <= before + server_module.GREETERS + 5
 
 

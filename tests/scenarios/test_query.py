@@ -320,6 +320,27 @@ def test_two_queries_at_a_time(face, other_id):
     ]
 
 
+def test_matches_arrive_also_when_the_handler_turns_slow(face):
+    """Those that come quickly may be sent together, but not held back for long."""
+    arrived = threading.Semaphore(0)
+    waited = []
+
+    def handler(event):
+        for number in range(100):
+            yield match(number)
+        for number in range(100, 103):
+            waited.append(all(arrived.acquire(timeout=WAIT) for _ in range(number - len(got))))
+            got.extend([None] * (number - len(got)))
+            yield match(number)
+
+    got = []
+    server = serve(face, [(evt.EVT_C_FIND, handler)])
+    with ask(face, server) as assoc:
+        for _ in assoc.send_c_find(QUERY, FIND):
+            arrived.release()
+    assert waited == [True] * 3
+
+
 def test_a_slow_query_does_not_time_out_what_waits_behind_it(face):
     go_on = threading.Semaphore(0)
 
@@ -466,16 +487,18 @@ def test_the_user_goes_in_the_middle(face, way):
 
 
 def test_a_handler_may_see_that_the_peer_is_gone(face):
-    seen = threading.Event()
+    resumed, seen = threading.Event(), threading.Event()
 
     def handler(event):
         yield match(1)
+        resumed.set()
         assert eventually(lambda: event.peer_gone)
         seen.set()
 
     server = serve(face, [(evt.EVT_C_FIND, handler)])
     assoc = ask(face, server)
     next(assoc.send_c_find(QUERY, FIND))
+    assert resumed.wait(WAIT)
     assoc.abort()
     assert seen.wait(WAIT)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import ssl
 import subprocess
@@ -30,6 +31,7 @@ from dicomwire.sop_class import (
     HangingProtocolInformationModelGet,
     HangingProtocolInformationModelMove,
     HangingProtocolStorage,
+    PatientRootQueryRetrieveInformationModelFind,
     PatientRootQueryRetrieveInformationModelGet,
     PatientRootQueryRetrieveInformationModelMove,
     ProtocolApprovalInformationModelGet,
@@ -37,9 +39,11 @@ from dicomwire.sop_class import (
     ProtocolApprovalStorage,
 )
 
+FIND = PatientRootQueryRetrieveInformationModelFind
 GET = PatientRootQueryRetrieveInformationModelGet
 MOVE = PatientRootQueryRetrieveInformationModelMove
 MODELS = [
+    FIND,
     GET,
     MOVE,
     CompositeInstanceRetrieveWithoutBulkDataGet,
@@ -675,20 +679,44 @@ def test_a_request_that_cannot_be(face):
 # --- Many ---
 
 
-def test_many_associations_at_once(face):
-    objects = images(3)
-    handler = (evt.EVT_C_GET, lambda event: iter((3, *objects)))
-    server = provide(face, handler, maximum_associations=200)
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no way to count open files")
+def test_many_associations_at_once_leave_nothing_behind(face, tmp_path, monkeypatch):
+    """200 of them query, get objects and files, and move some to a third party."""
+    monkeypatch.setattr("dicomwire.threaded.workers.REST", 0.05)
+    archive, moved = Archive(), Archive()
+    destination = store(face, moved.binding, maximum_associations=200)
+    address = ("127.0.0.1", destination.server_address[1])
+    objects = [*images(2), (PENDING, make_file(tmp_path))]
+    server = provide(
+        face,
+        (evt.EVT_C_FIND, lambda event: [(PENDING, QUERY)] * 20),
+        (evt.EVT_C_GET, lambda event: iter((3, *objects))),
+        (evt.EVT_C_MOVE, lambda event: iter((address, 1, objects[0]))),
+        maximum_associations=200,
+    )
     ae = face.ae()
     start = threading.Barrier(200)
-    archive = Archive()
 
-    def get(_):
+    def work(number):
         with ask(face, server, archive.binding, ae=ae) as assoc:
-            start.wait(WAIT)
-            return told(assoc.send_c_get(QUERY, GET))[-1]
+            if number != "first":
+                start.wait(WAIT)
+            found = told(assoc.send_c_find(QUERY, FIND))
+            for _ in assoc.send_c_find(QUERY, FIND):
+                break
+            got = told(assoc.send_c_get(QUERY, GET))
+            return len(found), got[-1], told(assoc.send_c_move(QUERY, "STORE", MOVE))[-1]
 
+    def at_rest():
+        workers = [each for each in threading.enumerate() if "worker" in each.name]
+        return face.is_quiet(server) and face.is_quiet(destination) and not workers
+
+    right = (21, (SUCCESS, None, 3, 0, 0), (SUCCESS, None, 1, 0, 0))
+    assert work("first") == right
+    assert eventually(at_rest)
+    files = len(os.listdir("/proc/self/fd"))
     with ThreadPoolExecutor(200) as pool:
-        assert list(pool.map(get, range(200))) == [(SUCCESS, None, 3, 0, 0)] * 200
-    assert len(archive.requests) == 600
-    assert eventually(lambda: not server.active_associations)
+        assert list(pool.map(work, range(200))) == [right] * 200
+    assert (len(archive.requests), len(moved.requests)) == (603, 201)
+    assert eventually(at_rest)
+    assert eventually(lambda: len(os.listdir("/proc/self/fd")) == files)

@@ -71,6 +71,18 @@ def test_a_request_with_a_dataset_and_without_a_response():
         run_blocking(scu.perform(port, context(CTImageStorage), request, BytesSource(b"data")))
 
 
+def test_a_service_must_not_suspend_where_the_port_blocks():
+    class Suspension:
+        def __await__(self):
+            yield
+
+    async def service():
+        await Suspension()
+
+    with pytest.raises(RuntimeError, match="suspended"):
+        run_blocking(service())
+
+
 # --- Statuses ---
 
 

@@ -172,11 +172,12 @@ class AssociationServer:
 
     def accept(self) -> None:
         """Take the connections that are waiting (on the lobby's thread)."""
-        for _ in range(BACKLOG):
+        for number in range(BACKLOG):
             try:
                 sock, address = self._socket.accept()
             except OSError as error:
-                if error.errno in _OUT_OF_FILES:
+                # Not after the first: without descriptors it fails where nobody is waiting, too.
+                if error.errno in _OUT_OF_FILES and number == 0:
                     LOGGER.error("No file descriptors are left for new connections")
                     self._evict(self._newcomers)
                     self.pause()
@@ -211,7 +212,7 @@ class AssociationServer:
         self.handlers.arm()
         if self.handlers.bound(EVT_CONN_OPEN) or self.handlers.bound(EVT_CONN_CLOSE):
             # The handler is told at once, and not when the peer has something to say.
-            self._submit(newcomer.announce)
+            self.submit(newcomer.announce)
         else:
             newcomer.begin()
 
@@ -261,9 +262,10 @@ class AssociationServer:
 
     def greet(self, newcomer: Newcomer) -> None:
         """Have the request of `newcomer` answered, now or when others have been."""
-        self._submit(partial(self._answer, newcomer))
+        self.submit(partial(self._answer, newcomer))
 
-    def _submit(self, task: Callable[[], None]) -> None:
+    def submit(self, task: Callable[[], None]) -> None:
+        """Have a worker run `task`, when not too many of them are at such things."""
         with self._lock:
             if self._greeting >= GREETERS:
                 self._waiting.append(task)
@@ -406,7 +408,7 @@ class Newcomer(Guest):
         if association is not None:
             stage = "tls" if self._shaking_hands else "associate"
             failure = kind(reason, stage=stage, peer=self.peer)
-            workers.submit(partial(association.abandon, failure))
+            self._server.submit(partial(association.abandon, failure))
             return
         self.socket.close()
         self._server.connection_closed()

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextvars
 import os
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from dicomwire.logs import LOGGER
@@ -21,28 +21,31 @@ class Workers:
     """Runs each submitted task on an idle thread, or on a new one where none is idle."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        # Resting threads that no submitted task has been counted against; below 0, tasks that
-        # wait for a thread to rest.
-        self._idle = 0
+        # No SimpleQueue: its `get` may wait for ever in spite of a timeout, when another thread
+        # takes what it was woken for (CPython 3.11).
+        self._changed = threading.Condition(threading.Lock())
+        self._tasks: deque[Callable[[], None]] = deque()
+        self._idle = 0  # resting threads less waiting tasks
         self._names = 0
 
     def submit(self, task: Callable[[], None]) -> None:
         """Run `task` soon; it waits behind no other task, while there are threads to be had."""
-        with self._lock:
+        with self._changed:
             if self._idle > 0:
-                self._idle -= 1
-                self._tasks.put(task)
+                self._wait_for_rest(task)
                 return
             self._names += 1
             name = f"dicomwire-worker-{self._names}"
         try:
             threading.Thread(target=self._run, args=(task,), name=name, daemon=True).start()
         except RuntimeError:  # the system has no more: one that is busy has to do this, too
-            with self._lock:
-                self._idle -= 1
-            self._tasks.put(task)
+            with self._changed:
+                self._wait_for_rest(task)
+
+    def _wait_for_rest(self, task: Callable[[], None]) -> None:
+        self._idle -= 1
+        self._tasks.append(task)
+        self._changed.notify()
 
     def _run(self, task: Callable[[], None] | None) -> None:
         while task is not None:
@@ -51,20 +54,15 @@ class Workers:
             except Exception:
                 LOGGER.exception("A worker thread met an internal error")
             task = None  # what it holds is not to stay while this thread rests
-            with self._lock:
-                self._idle += 1
             task = self._next()
 
     def _next(self) -> Callable[[], None] | None:
-        while True:
-            try:
-                return self._tasks.get(timeout=REST)
-            except queue.Empty:
-                with self._lock:
-                    if self._idle > 0:
-                        self._idle -= 1
-                        return None
-            # A task was counted against this thread just now, though another one may get it.
+        with self._changed:
+            self._idle += 1
+            if self._changed.wait_for(lambda: self._tasks, REST):
+                return self._tasks.popleft()
+            self._idle -= 1
+            return None
 
 
 _workers = Workers()
