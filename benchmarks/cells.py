@@ -6,7 +6,8 @@ The clock stands at the end that is the same for all, and does not see a competi
   answered; echoscu is timed as a command, and associations by the script that makes them;
 - a client is let in at a gate, which hands its connection to a fresh storescp: the clock runs
   from there until that storescp has ended. What the client did before it connected (starting,
-  reading its files' headers) is in the time of the whole command, which is reported beside it.
+  reading its files' headers) is in the time of the whole command, which is reported beside it;
+- a query is timed as the client's command, from its start to its end.
 
 Only clients that associate again and again time themselves.
 """
@@ -207,6 +208,25 @@ def check_client(run: Run) -> None:
         raise RunFailedError(fault)
 
 
+def _query(run: Run, server: who.Command, client: who.Command) -> tuple[float, int, int]:
+    """Return the seconds that the client's command took, and the peaks of server and client."""
+    port = free_port()
+    with serving(run.fill(server, port, run.folder), port, run.log("server")) as serves:
+        began = perf_counter()
+        ended = _finish(run.fill(client, port, run.folder), run.log("client"))
+        return ended.at - began, peak_memory(serves.pid), ended.peak
+
+
+def query_server(run: Run) -> Sample:
+    seconds, peak, _ = _query(run, run.command, who.QUERIER)
+    return Sample(run.count, seconds, peak)
+
+
+def query_from_client(run: Run) -> Sample:
+    seconds, _, peak = _query(run, who.ANSWERER, run.command)
+    return Sample(run.count, seconds, peak)
+
+
 def _storage_cells(workload: Workload, count: int) -> list[Cell]:
     return [
         Cell(
@@ -262,6 +282,20 @@ def cells(*, quick: bool) -> list[Cell]:
             associations,
             who.DISCARDING,
             associate_with_server,
+        ),
+        Cell(
+            "scp-find",
+            f"a C-FIND with {echoes:,} matches from findscu to a server",
+            echoes,
+            who.ANSWERING,
+            query_server,
+        ),
+        Cell(
+            "scu-find",
+            f"a C-FIND with {echoes:,} matches from a client to dicomwire",
+            echoes,
+            who.QUERYING,
+            query_from_client,
         ),
         Cell(
             "scu-associate",

@@ -75,7 +75,28 @@ ASSOCIATING: Commands = {
 }
 """Clients that associate and release so many times in one process; DCMTK has no such tool."""
 
+FIND_SERVER = str(HERE / "programs" / "find_scp.py")
+
+ANSWERING: Commands = {
+    "dicomwire": (sys.executable, FIND_SERVER, "dicomwire", "{port}", "{count}"),
+    "pynetdicom": (PEER_PYTHON, FIND_SERVER, "pynetdicom", "{port}", "{count}"),
+}
+"""Servers that answer any query with so many matches."""
+
+QUERYING: Commands = {
+    "dicomwire": (*OUR_SCRIPT, "find", "{port}", "{pdu}", "{count}"),
+    "DCMTK findscu": (
+        *("findscu", "-P", "-q", "-pdu", "{pdu}", "-k", "QueryRetrieveLevel=PATIENT"),
+        *("-k", "PatientName", "-k", "PatientID", "-k", "PatientBirthDate", "-k", "PatientSex"),
+        *(HOST, "{port}"),
+    ),
+    "pynetdicom": (*PEER_SCRIPT, "find", "{port}", "{pdu}", "{count}"),
+}
+"""Clients that send one query and take all its matches."""
+
 # What stands at the other end, the same for every competitor.
+QUERIER: Command = QUERYING["DCMTK findscu"]
+ANSWERER: Command = ANSWERING["dicomwire"]
 FEEDER: Command = (*SENDING["DCMTK dcmsend"], "-lc", str(HERE / "dcmsend.cfg"))
 ECHO_FEEDER: Command = ECHOING["DCMTK echoscu"]
 KNOCKER: Command = (sys.executable, str(HERE / "programs" / "knock.py"), "{port}", "{count}")
