@@ -233,9 +233,10 @@ class Association(Sending):
         if self.receive_to is None:
             return SpoolSink(settings.spool_threshold, settings.store_ceiling)
         uids = str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
-        head = datasets.file_head(*uids, str(incoming.context.transfer_syntax[0]))
+        syntax = str(incoming.context.transfer_syntax[0])
         if not callable(self.receive_to):
-            return FileSink(Path(self.receive_to), None, head, settings.store_ceiling)
+            head = datasets.file_head(*uids, syntax)
+            return FileSink(self.receive_to, None, head, settings.store_ceiling)
         if not all(map(_is_uid, uids)):
             request = _with_harmless_uids(request)
         try:
@@ -243,6 +244,7 @@ class Association(Sending):
             if not isinstance(place, (str, Path)):
                 return place
             directory, name = os.path.split(place)
+            head = datasets.file_head(*uids, syntax)
             return FileSink(directory, name, head, settings.store_ceiling)
         except OSError:
             raise

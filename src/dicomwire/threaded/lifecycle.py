@@ -354,7 +354,7 @@ class Lifecycle(ABC):
         if block and not port.has_turn:
             port.ended.wait(port.settings.close_timeout)
 
-    def _abort(self, failure: AssociationFailure) -> None:
+    def on_local_abort(self, failure: AssociationFailure) -> None:
         """End the association from our side (A-ABORT)."""
         port = self._port
         if self._ending:
@@ -464,17 +464,13 @@ class Lifecycle(ABC):
             self._aborted(failure)
             self._farewell()
 
-    def on_local_abort(self, failure: AssociationFailure) -> None:
-        """End the association from our side."""
-        self._abort(failure)
-
     def on_network_timeout(self, failure: AssociationFailure) -> None:
         """End an association on which nothing came for too long."""
         if self.network_timeout_response == "A-RELEASE" and not self._port.protocol.mid_message:
             LOGGER.warning("%s", failure)
             self.release()
         else:
-            self._abort(failure)
+            self.on_local_abort(failure)
 
     def _notify(self, event: NotificationEvent, **attributes: Any) -> None:
         if self.handlers.bound(event):
