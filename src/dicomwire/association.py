@@ -1,47 +1,52 @@
-"""An association as programs use it: requests sent, results back, events bound.
+"""An association as programs use it: requests sent, results back, waited for by the thread.
 
-How it begins and ends is in `threaded.lifecycle`, what it does for peers in `services.scp`.
+What it shares with the asyncio face is in `services.association`.
 """
 
 from __future__ import annotations
 
-import os
-import re
+import contextlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydicom.dataset import Dataset
-from pydicom.tag import BaseTag, Tag
+from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
-from dicomwire import datasets
-from dicomwire.errors import AssociationFailure
-from dicomwire.events import Binding, EventType, Handlers
-from dicomwire.logs import LOGGER
-from dicomwire.payloads import FileSink, MemorySink, Sink, SinkRefused, SpoolSink
+from dicomwire.errors import AssociationFailure, ConnectionLost, LocalProtocolError
+from dicomwire.events import Handlers
+from dicomwire.payloads import Source
 from dicomwire.protocol.command import Command, Message
-from dicomwire.protocol.context import quick_uid
+from dicomwire.protocol.context import PresentationContext, quick_uid
+from dicomwire.protocol.states import Role
 from dicomwire.service_user import MODE_ACCEPTOR, MODE_REQUESTOR, ServiceUser
-from dicomwire.services import scp, scu
-from dicomwire.services.port import Incoming
+from dicomwire.services import acse, scu
+from dicomwire.services.association import BaseAssociation, ReceiveTo
+from dicomwire.services.port import Incoming, Storer, run_blocking
+from dicomwire.services.requesting import OtherStorer
 from dicomwire.settings import Settings
 from dicomwire.sop_class import Verification
+from dicomwire.threaded.connection import Connection
 from dicomwire.threaded.opening import Target
-from dicomwire.threaded.sending import Responses, Sending
+from dicomwire.threaded.port import Exchange, ThreadedPort
+from dicomwire.threaded.responses import Responses
 
 if TYPE_CHECKING:
     from dicomwire.ae import ApplicationEntity
     from dicomwire.threaded.server import AssociationServer
 
-ReceiveTo = str | Path | Callable[[Message], str | Path | Sink]
-"""Where received objects go: a folder, or a function from the C-STORE-RQ to a path or a `Sink`."""
+__all__ = [  # and what programs are used to find here
+    "MODE_ACCEPTOR",
+    "MODE_REQUESTOR",
+    "Association",
+    "ReceiveTo",
+    "ServiceUser",
+    "Verification",
+]
 
-_is_uid = re.compile(r"[0-9]+(\.[0-9]+)*").fullmatch
 
-
-class Association(Sending):
+class Association(BaseAssociation):
     """An association with a peer; made by `AE.associate`, or by a server for each that it accepts.
 
     As a context manager it is released at the end of the block, or aborted after an exception.
@@ -60,6 +65,9 @@ class Association(Sending):
         The server that accepted it.
     """
 
+    _ae: ApplicationEntity
+    _port: ThreadedPort
+
     def __init__(
         self,
         ae: ApplicationEntity,
@@ -69,11 +77,12 @@ class Association(Sending):
         settings: Settings | None = None,
         server: AssociationServer | None = None,
     ) -> None:
-        if mode not in (MODE_REQUESTOR, MODE_ACCEPTOR):
-            raise ValueError(f"mode is 'requestor' or 'acceptor', not {mode!r}")
-        super().__init__(ae, mode, handlers or Handlers(), settings or ae.settings)
+        receive_to = server.receive_to if server is not None else None
+        super().__init__(ae, mode, handlers=handlers, settings=settings, receive_to=receive_to)
         self.server = server
-        self.receive_to: ReceiveTo | None = server.receive_to if server is not None else None
+
+    def _make_port(self, role: Role, settings: Settings) -> ThreadedPort:
+        return ThreadedPort(self, role, settings)
 
     def __enter__(self) -> Association:
         return self
@@ -84,124 +93,74 @@ class Association(Sending):
         else:
             self.abort()
 
-    # --- What it is ---
-
     @property
     def ae(self) -> ApplicationEntity:
         """The AE that this end belongs to."""
         return self._ae
 
-    @property
-    def is_requestor(self) -> bool:
-        """Whether this end asked for the association."""
-        return self._mode == MODE_REQUESTOR
-
-    @property
-    def is_acceptor(self) -> bool:
-        """Whether this end was asked for the association."""
-        return self._mode == MODE_ACCEPTOR
-
-    @property
-    def _ends(self) -> tuple[ServiceUser, ServiceUser]:
-        if self.is_requestor:
-            return self.requestor, self.acceptor
-        return self.acceptor, self.requestor
-
-    @property
-    def local(self) -> dict[str, Any]:
-        """What is known of this end; see `ServiceUser.info`."""
-        return self._ends[0].info
-
-    @property
-    def remote(self) -> dict[str, Any]:
-        """What is known of the peer; see `ServiceUser.info`."""
-        return self._ends[1].info
-
-    @property
-    def peer_gone(self) -> bool:
-        """Whether the association has ended; looks for what has come, without waiting."""
-        if self._port.has_turn:
-            self._port.look()
-        return self._port.is_over
-
-    # --- Settings ---
-
-    @property
-    def settings(self) -> Settings:
-        """Limits, deadlines and switches of this association."""
-        return self._port.settings
-
-    def update_settings(self, **changes: Any) -> None:
-        """Change settings of this association alone; see `Settings`."""
-        port = self._port
-        port.settings = replace(port.settings, **changes)
-        port.deadline_changed()
-
-    @property
-    def acse_timeout(self) -> float | None:
-        """Seconds to wait for an answer to an association or release request."""
-        return self._port.settings.acse_timeout
-
-    @acse_timeout.setter
-    def acse_timeout(self, value: float | None) -> None:
-        self.update_settings(acse_timeout=value)
-
-    @property
-    def connection_timeout(self) -> float | None:
-        """Seconds to wait for the TCP connection."""
-        return self._port.settings.connection_timeout
-
-    @connection_timeout.setter
-    def connection_timeout(self, value: float | None) -> None:
-        self.update_settings(connection_timeout=value)
-
-    @property
-    def dimse_timeout(self) -> float | None:
-        """Seconds to wait for each DIMSE message."""
-        return self._port.settings.dimse_timeout
-
-    @dimse_timeout.setter
-    def dimse_timeout(self, value: float | None) -> None:
-        self.update_settings(dimse_timeout=value)
-
-    @property
-    def network_timeout(self) -> float | None:
-        """Seconds without anything received after which the association ends."""
-        return self._port.settings.network_timeout
-
-    @network_timeout.setter
-    def network_timeout(self, value: float | None) -> None:
-        self.update_settings(network_timeout=value)
-
-    # --- Events ---
-
-    def bind(self, event: EventType, handler: Callable[..., Any], args: Any = None) -> None:
-        """Bind `handler` to `event`, from now on; see `events.Handlers.bind`."""
-        self.handlers.bind(event, handler, args)
-        self._port.observe()
-
-    def unbind(self, event: EventType, handler: Callable[..., Any]) -> None:
-        """Undo the binding of `handler` to `event`."""
-        self.handlers.unbind(event, handler)
-        self._port.observe()
-
-    def get_handlers(self, event: EventType) -> list[Binding] | Binding:
-        """Return what is bound to `event`: a list, or one pair for an intervention event."""
-        return self.handlers.get_handlers(event)
-
-    def get_events(self) -> list[EventType]:
-        """Return the events that have a handler, sorted by name."""
-        return self.handlers.get_events()
-
-    def is_cancelled(self, message_id: int) -> bool:
-        """Return, once, whether the peer cancelled the operation `message_id`."""
-        return self._port.is_cancelled(message_id)
-
-    # --- Life ---
+    # --- Its beginning ---
 
     def request(self, target: Target, called_ae_title: str) -> None:
         """Connect and request the association; the outcome is in the flags and `failure`."""
-        self.start_request(target, called_ae_title)
+        self._port.target = target
+        with self._port:
+            run_blocking(self.begin(called_ae_title))
+
+    def start_serving(self, connection: Connection, on_closed: Callable[[], None]) -> None:
+        """Take over an accepted connection, before anything is known of the peer."""
+        with self._port as port, contextlib.suppress(AssociationFailure):
+            port.open(connection, on_closed)
+            self.take_over(connection.local, connection.remote)
+
+    def abandon(self, failure: AssociationFailure) -> None:
+        """Close a connection that no association was asked for on."""
+        with self._port:
+            self.give_up(failure)
+
+    def answer(self, received: bytes | bytearray, policy: acse.Policy) -> None:
+        """Answer the request that has been `received`, and serve what follows."""
+        with self._port as port:
+            port.feed(bytes(received))
+            run_blocking(self.answer_request(policy))
+
+    # --- Its end ---
+
+    def release(self) -> None:
+        """Release the association, once what other threads are doing with it is done.
+
+        Does nothing when it is not established (PS3.8 Section 7.2). In a handler of what passes on
+        the wire (EVT_DATA_RECV, EVT_PDU_SENT and their like) it means to release once that is
+        through.
+        """
+        if self.is_established:
+            run_blocking(self.end())
+
+    async def end(self) -> None:
+        """Release the association, with the turn."""
+        with self._port as port:
+            if port.is_reporting:
+                port.release_wanted = True
+            else:
+                await super().end()
+
+    def release_soon(self) -> None:
+        self.release()
+
+    def abort(self, block: bool = True) -> None:
+        """Abort the association: from any thread and any handler, and at any moment.
+
+        Parameters
+        ----------
+        block : bool
+            Whether to wait until the association has ended, where another thread is busy with
+            it. A handler of the same association never waits.
+        """
+        port = self._port
+        if port.is_over:
+            return
+        port.abort()
+        if block and not port.has_turn:
+            port.ended.wait(port.settings.close_timeout)
 
     def kill(self) -> None:
         """End the association without waiting for anything."""
@@ -216,41 +175,61 @@ class Association(Sending):
         self._port.ended.wait(timeout)
 
     @property
-    def files_stored(self) -> bool:  # type: ignore[override]  # read-only is enough
-        """Whether objects received by C-STORE are filed without a handler's help."""
-        return self.receive_to is not None
+    def peer_gone(self) -> bool:
+        """Whether the association has ended; looks for what has come, without waiting."""
+        if self._port.has_turn:
+            self._port.look()
+        return self._port.is_over
 
-    def _left(self) -> None:
-        self._ae.forget(self)
+    def is_cancelled(self, message_id: int) -> bool:
+        """Return, once, whether the peer cancelled the operation `message_id`."""
+        return self._port.is_cancelled(message_id)
 
-    # --- What comes in ---
+    # --- Requests, with the turn ---
 
-    def open_sink(self, incoming: Incoming) -> Sink:
-        """Return where the dataset of `incoming` is to go."""
-        settings, request = self._port.settings, incoming.message
-        if request.command is not Command.C_STORE_RQ:
-            return MemorySink(settings.limits.identifier)
-        if self.receive_to is None:
-            return SpoolSink(settings.spool_threshold, settings.store_ceiling)
-        uids = str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
-        syntax = str(incoming.context.transfer_syntax[0])
-        if not callable(self.receive_to):
-            head = datasets.file_head(*uids, syntax)
-            return FileSink(self.receive_to, None, head, settings.store_ceiling)
-        if not all(map(_is_uid, uids)):
-            request = _with_harmless_uids(request)
+    def check_established(self) -> None:
+        """Raise LocalProtocolError where nothing can be sent."""
+        super().check_established()
+        if self._port.is_reporting:
+            raise LocalProtocolError("a handler of what passes on the wire cannot send anything")
+
+    async def perform(
+        self, context: PresentationContext, request: Message, source: Source | None = None
+    ) -> Incoming:
+        """Send a request that has one response and return that, with the turn."""
+        with self._port:
+            return await super().perform(context, request, source)
+
+    def _query(self, request: Message, identifier: Dataset) -> Responses:
+        """Send a C-FIND, C-GET or C-MOVE request at once; return its responses to come."""
+        exchange: Exchange | None = None
+        with self._port as port, contextlib.suppress(AssociationFailure):
+            exchange = cast(Exchange, run_blocking(self.query(request, identifier)))
+            port.hold()
+        return Responses(self, request, exchange)
+
+    def _normalized(
+        self, request: Message, meta_uid: str | UID | None, dataset: Dataset | None
+    ) -> tuple[Dataset, Dataset | None]:
+        """Send an N-request; return the status, empty if none came, and dataset of its response."""
         try:
-            place = self.receive_to(request)
-            if not isinstance(place, (str, Path)):
-                return place
-            directory, name = os.path.split(place)
-            head = datasets.file_head(*uids, syntax)
-            return FileSink(directory, name, head, settings.store_ceiling)
-        except OSError:
-            raise
-        except Exception as error:
-            LOGGER.exception("The function that says where to file an object failed")
-            raise SinkRefused(type(error).__name__, scp.STORE_HANDLER_FAILED) from None
+            return run_blocking(self.normalized(request, meta_uid, dataset))
+        except AssociationFailure:
+            return Dataset(), None
+
+    def _send_alone(self, context_id: int, message: Message) -> None:
+        """Send a message that nothing answers."""
+        try:
+            run_blocking(self._port.send(context_id, message))
+        except AssociationFailure as failure:
+            self.failed(failure)
+
+    async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
+        """Return what sends retrieved objects to another AE (C-MOVE)."""
+        other = self._ae.associate(host, port, **{"ae_title": title, **options})
+        if not other.is_established:
+            raise other.failure or ConnectionLost("no association", stage="associate")
+        return OtherStorer(other, self.requestor.ae_title)
 
     # --- C-services ---
 
@@ -269,10 +248,8 @@ class Association(Sending):
         ValueError
             When no accepted presentation context is for Verification.
         """
-        self._check_established()
-        context = self._context_for(Verification)
         try:
-            return scu.status_dataset(self._perform(context, scu.echo_request(msg_id)).message)
+            return run_blocking(self.echo(msg_id))
         except AssociationFailure:
             return Dataset()
 
@@ -316,7 +293,7 @@ class Association(Sending):
         """
         originator = (originator_aet, originator_id)
         try:
-            _, response = self.store_object(dataset, msg_id, priority, originator)
+            _, response = run_blocking(self.store_object(dataset, msg_id, priority, originator))
         except AssociationFailure:
             return Dataset()
         return scu.status_dataset(response)
@@ -414,12 +391,7 @@ class Association(Sending):
         ValueError
             When neither is given, or no accepted context is for the SOP class.
         """
-        self._check_established()
-        if context_id is None:
-            if query_model is None:
-                raise ValueError("give the context_id or the query_model of the operation")
-            context_id = self._context_for(query_model).context_id
-            assert context_id is not None
+        context_id = self.cancel_context(context_id, query_model)
         cancel = scu.cancel_request(msg_id)
         if not self._port.without_waiting(lambda: self._send_alone(context_id, cancel)):
             self._port.send_between(context_id, cancel)
@@ -436,14 +408,8 @@ class Association(Sending):
         meta_uid: str | UID | None = None,
     ) -> tuple[Dataset, Dataset | None]:
         """Send an N-EVENT-REPORT request (PS3.7 Section 10.1.1); see `send_n_get`."""
-        request = Message(
-            Command.N_EVENT_REPORT_RQ,
-            MessageID=msg_id,
-            AffectedSOPClassUID=quick_uid(class_uid),
-            AffectedSOPInstanceUID=quick_uid(instance_uid),
-            EventTypeID=event_type,
-        )
-        return self._perform_normalized(request, class_uid, meta_uid, dataset, any_role=True)
+        request = scu.event_report_request(msg_id, class_uid, instance_uid, event_type)
+        return self._normalized(request, meta_uid, dataset)
 
     def send_n_get(
         self,
@@ -479,14 +445,8 @@ class Association(Sending):
         ValueError
             When no accepted presentation context fits, or a dataset cannot be encoded.
         """
-        request = Message(
-            Command.N_GET_RQ,
-            MessageID=msg_id,
-            RequestedSOPClassUID=quick_uid(class_uid),
-            RequestedSOPInstanceUID=quick_uid(instance_uid),
-            AttributeIdentifierList=[Tag(tag) for tag in identifier_list or ()] or None,
-        )
-        return self._perform_normalized(request, class_uid, meta_uid, None)
+        request = scu.get_request(msg_id, class_uid, instance_uid, identifier_list)
+        return self._normalized(request, meta_uid, None)
 
     def send_n_set(
         self,
@@ -497,13 +457,8 @@ class Association(Sending):
         meta_uid: str | UID | None = None,
     ) -> tuple[Dataset, Dataset | None]:
         """Send an N-SET request (PS3.7 Section 10.1.3); see `send_n_get`."""
-        request = Message(
-            Command.N_SET_RQ,
-            MessageID=msg_id,
-            RequestedSOPClassUID=quick_uid(class_uid),
-            RequestedSOPInstanceUID=quick_uid(instance_uid),
-        )
-        return self._perform_normalized(request, class_uid, meta_uid, dataset)
+        request = scu.set_request(msg_id, class_uid, instance_uid)
+        return self._normalized(request, meta_uid, dataset)
 
     def send_n_action(
         self,
@@ -515,14 +470,8 @@ class Association(Sending):
         meta_uid: str | UID | None = None,
     ) -> tuple[Dataset, Dataset | None]:
         """Send an N-ACTION request (PS3.7 Section 10.1.4); see `send_n_get`."""
-        request = Message(
-            Command.N_ACTION_RQ,
-            MessageID=msg_id,
-            RequestedSOPClassUID=quick_uid(class_uid),
-            RequestedSOPInstanceUID=quick_uid(instance_uid),
-            ActionTypeID=action_type,
-        )
-        return self._perform_normalized(request, class_uid, meta_uid, dataset)
+        request = scu.action_request(msg_id, class_uid, instance_uid, action_type)
+        return self._normalized(request, meta_uid, dataset)
 
     def send_n_create(
         self,
@@ -536,13 +485,8 @@ class Association(Sending):
 
         Without `instance_uid` the peer chooses the SOP instance's UID.
         """
-        request = Message(
-            Command.N_CREATE_RQ,
-            MessageID=msg_id,
-            AffectedSOPClassUID=quick_uid(class_uid),
-            AffectedSOPInstanceUID=quick_uid(instance_uid) if instance_uid is not None else None,
-        )
-        return self._perform_normalized(request, class_uid, meta_uid, dataset)
+        request = scu.create_request(msg_id, class_uid, instance_uid)
+        return self._normalized(request, meta_uid, dataset)
 
     def send_n_delete(
         self,
@@ -552,19 +496,5 @@ class Association(Sending):
         meta_uid: str | UID | None = None,
     ) -> Dataset:
         """Send an N-DELETE request (PS3.7 Section 10.1.6) and return the status alone."""
-        request = Message(
-            Command.N_DELETE_RQ,
-            MessageID=msg_id,
-            RequestedSOPClassUID=quick_uid(class_uid),
-            RequestedSOPInstanceUID=quick_uid(instance_uid),
-        )
-        return self._perform_normalized(request, class_uid, meta_uid, None)[0]
-
-
-def _with_harmless_uids(request: Message) -> Message:
-    """Return a copy for naming a file: what is in no UID, and could lead anywhere, becomes "_"."""
-    harmless = {
-        keyword: quick_uid(re.sub(r"[^0-9.]|\.(?=\.)", "_", str(getattr(request, keyword))))
-        for keyword in ("AffectedSOPClassUID", "AffectedSOPInstanceUID")
-    }
-    return replace(request, **harmless)  # type: ignore[arg-type]
+        request = scu.delete_request(msg_id, class_uid, instance_uid)
+        return self._normalized(request, meta_uid, None)[0]

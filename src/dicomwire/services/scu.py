@@ -10,14 +10,14 @@ from typing import Any
 
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.tag import BaseTag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
 from dicomwire.datasets import DatasetError, decode_for
 from dicomwire.logs import LOGGER, log_identifier
 from dicomwire.payloads import Source
 from dicomwire.protocol.command import Command, Message
-from dicomwire.protocol.context import PresentationContext
+from dicomwire.protocol.context import PresentationContext, quick_uid
 from dicomwire.scanner import new_dataset
 from dicomwire.services.port import Incoming, Port
 from dicomwire.sop_class import RepositoryQuery, Verification
@@ -94,6 +94,64 @@ def query_request(
 def cancel_request(message_id: int) -> Message:
     """Return a C-CANCEL-RQ (PS3.7 Section 9.3.2.3)."""
     return Message(Command.C_CANCEL_RQ, MessageIDBeingRespondedTo=message_id)
+
+
+def event_report_request(
+    message_id: int, class_uid: str, instance_uid: str, event_type: int
+) -> Message:
+    """Return an N-EVENT-REPORT-RQ (PS3.7 Section 10.3.1)."""
+    return Message(
+        Command.N_EVENT_REPORT_RQ,
+        MessageID=message_id,
+        AffectedSOPClassUID=quick_uid(class_uid),
+        AffectedSOPInstanceUID=quick_uid(instance_uid),
+        EventTypeID=event_type,
+    )
+
+
+def get_request(
+    message_id: int, class_uid: str, instance_uid: str, tags: list[BaseTag] | None
+) -> Message:
+    """Return an N-GET-RQ for the attributes `tags`, or all (PS3.7 Section 10.3.2)."""
+    request = _requested(Command.N_GET_RQ, message_id, class_uid, instance_uid)
+    request.AttributeIdentifierList = [Tag(tag) for tag in tags or ()] or None
+    return request
+
+
+def set_request(message_id: int, class_uid: str, instance_uid: str) -> Message:
+    """Return an N-SET-RQ (PS3.7 Section 10.3.3)."""
+    return _requested(Command.N_SET_RQ, message_id, class_uid, instance_uid)
+
+
+def action_request(message_id: int, class_uid: str, instance_uid: str, action_type: int) -> Message:
+    """Return an N-ACTION-RQ (PS3.7 Section 10.3.4)."""
+    request = _requested(Command.N_ACTION_RQ, message_id, class_uid, instance_uid)
+    request.ActionTypeID = action_type
+    return request
+
+
+def create_request(message_id: int, class_uid: str, instance_uid: str | None) -> Message:
+    """Return an N-CREATE-RQ; without `instance_uid` the peer is to choose (Section 10.3.5)."""
+    return Message(
+        Command.N_CREATE_RQ,
+        MessageID=message_id,
+        AffectedSOPClassUID=quick_uid(class_uid),
+        AffectedSOPInstanceUID=quick_uid(instance_uid) if instance_uid is not None else None,
+    )
+
+
+def delete_request(message_id: int, class_uid: str, instance_uid: str) -> Message:
+    """Return an N-DELETE-RQ (PS3.7 Section 10.3.6)."""
+    return _requested(Command.N_DELETE_RQ, message_id, class_uid, instance_uid)
+
+
+def _requested(command: Command, message_id: int, class_uid: str, instance_uid: str) -> Message:
+    return Message(
+        command,
+        MessageID=message_id,
+        RequestedSOPClassUID=quick_uid(class_uid),
+        RequestedSOPInstanceUID=quick_uid(instance_uid),
+    )
 
 
 async def perform(

@@ -17,33 +17,29 @@ from typing import TYPE_CHECKING, Any, Self
 from dicomwire.errors import (
     AbortReason,
     AbortSource,
-    AssociationAborted,
     AssociationFailure,
     AssociationTimeout,
     ConnectionLost,
 )
-from dicomwire.events import (
-    EVT_DATA_RECV,
-    EVT_DATA_SENT,
-    EVT_FSM_TRANSITION,
-    EVT_PDU_RECV,
-    EVT_PDU_SENT,
-    Handlers,
-    NotificationEvent,
-)
-from dicomwire.logs import LOGGER
-from dicomwire.protocol.association import AssociationProtocol
+from dicomwire.events import EVT_DATA_SENT, EVT_PDU_SENT
 from dicomwire.protocol.dimse import unpack_pdus
 from dicomwire.protocol.events import Event
-from dicomwire.protocol.pdu import PDU, Abort
-from dicomwire.protocol.states import Action, Role, State, Trigger
+from dicomwire.protocol.pdu import Abort
+from dicomwire.protocol.states import Role, State
+from dicomwire.services.engine import Engine, LocalAbort
 from dicomwire.settings import Settings
 from dicomwire.threaded import workers
-from dicomwire.threaded.connection import Connection, give_buffer, take_buffer
+from dicomwire.threaded.connection import (
+    Connection,
+    deadline_after,
+    give_buffer,
+    take_buffer,
+)
 from dicomwire.threaded.lobby import Guest, lobby
+from dicomwire.threaded.opening import Target, open_connection
 
 if TYPE_CHECKING:
-    from dicomwire.threaded.lifecycle import Lifecycle
+    from dicomwire.services.lifecycle import Lifecycle
 
 LINGER = 0.05
 """Seconds that a worker waits for the next message before the association goes to the lobby."""
@@ -55,52 +51,24 @@ _PATIENCE = 0.1
 _ABORT = Abort(AbortSource.SERVICE_USER, AbortReason.NOT_SPECIFIED).encode()
 
 
-class LocalAbort(AssociationAborted):
-    """We end the association ourselves (A-ABORT of the service user)."""
-
-    def __init__(self, text: str, peer: str, stage: str = "data") -> None:
-        super().__init__(
-            text,
-            source=AbortSource.SERVICE_USER,
-            reason=AbortReason.NOT_SPECIFIED,
-            by_peer=False,
-            stage=stage,
-            peer=peer,
-        )
-
-
-class Link(Guest):
+class Link(Engine, Guest):
     """The engine under an association.
 
     ``with link:`` takes the turn, and may be nested. All methods but `abort` want the turn.
 
     Attributes
     ----------
-    protocol : AssociationProtocol
-    settings : Settings
-    handlers : Handlers
-    failure : AssociationFailure or None
-        Why the association ended, if not by an orderly release.
-    stage : str
-        What is going on: "associate", "data" or "release".
-    peer : str
-        The peer as "host:port".
+    target : Target or None
+        Where a requestor connects to.
     release_wanted : bool
         Whether the association is to be released when the turn ends.
-    ended : threading.Event
-        Set once the association is over.
     """
 
     def __init__(self, association: Lifecycle, role: Role, settings: Settings) -> None:
-        self._association = association
-        self.settings = settings
-        self.handlers: Handlers = association.handlers
-        self.protocol = AssociationProtocol(role, settings.limits, codecs=settings.codecs)
-        self.failure: AssociationFailure | None = None
-        self.stage = "associate"
-        self.peer = ""
+        super().__init__(association, role, settings)
+        self.target: Target | None = None
         self.release_wanted = False
-        self.ended = threading.Event()
+        self.ended: threading.Event = threading.Event()
         self._connection: Connection | None = None
         self._on_closed: Callable[[], None] = lambda: None
         self._turn = threading.RLock()
@@ -109,32 +77,14 @@ class Link(Guest):
         self._attended = False  # a worker looks after the socket
         self._held = 0  # programs that take responses one by one
         self._writing = threading.Lock()
-        self._abort_wanted = False
         self._abort_sent = False
-        self._reporting = 0  # handlers that are told of what passes
         self._buffer: bytearray | None = None
         self._last_active = time.monotonic()
         self._received = 0  # bytes since then
-        self._sent_pdus: list[PDU] = []
-
-    # --- What is on top ---
-
-    @abstractmethod
-    def take(self, event: Event) -> None:
-        """Act on an event of the protocol."""
 
     @abstractmethod
     def serve(self) -> None:
         """Serve all that has come in; failures end the association, and are not raised."""
-
-    @property
-    @abstractmethod
-    def has_requests(self) -> bool:
-        """Whether there are requests that wait to be served."""
-
-    @abstractmethod
-    def let_go(self) -> None:
-        """Give up what was received in part."""
 
     # --- The turn ---
 
@@ -188,7 +138,7 @@ class Link(Guest):
             while not self.ended.is_set() and (event := self.protocol.next_event()) is not None:
                 self.take(event)
             if self.release_wanted:
-                self._association.release()
+                self._association.release_soon()
         except AssociationFailure as failure:
             self.fail(failure)
         self._drop_buffer()
@@ -285,11 +235,6 @@ class Link(Guest):
     # --- The life of the connection ---
 
     @property
-    def is_over(self) -> bool:
-        """Whether the association has ended."""
-        return self.ended.is_set() or self._abort_wanted
-
-    @property
     def is_reporting(self) -> bool:
         """Whether the calling thread is in a handler of what passes on the wire.
 
@@ -297,10 +242,12 @@ class Link(Guest):
         """
         return self._reporting > 0 and self.has_turn
 
-    def check(self) -> None:
-        """Raise why, if the association has ended."""
-        if self.is_over:
-            raise self._ended_failure()
+    async def connect(self) -> tuple[Any, Any]:
+        """Open the connection to `target`; return the addresses of its two ends."""
+        assert self.target is not None
+        connection = open_connection(self.target, self.settings)
+        self.open(connection, lambda: None)
+        return connection.local, connection.remote
 
     def open(self, connection: Connection, on_closed: Callable[[], None]) -> None:
         """Take over a connected socket; `on_closed` is called once it is closed."""
@@ -312,42 +259,15 @@ class Link(Guest):
         self._on_closed = on_closed
         self._last_active = time.monotonic()
 
-    def observe(self) -> None:
-        """Have the protocol show PDUs and transitions, if there is a handler for them."""
-        bound = self.handlers.bound
-        wanted = bound(EVT_PDU_RECV) or bound(EVT_PDU_SENT) or bound(EVT_FSM_TRANSITION)
-        self.protocol.observe(self if wanted else None)
-
-    def pdu_received(self, pdu: PDU) -> None:
-        """Tell of a PDU (Observer)."""
-        self._report(EVT_PDU_RECV, {"pdu": pdu})
-
-    def pdu_sent(self, pdu: PDU) -> None:
-        """Remember a PDU that is told of once it has been sent (Observer)."""
-        self._sent_pdus.append(pdu)
-
-    def transition(self, state: State, trigger: Trigger, action: Action, following: State) -> None:
-        """Tell of a step of the state machine (Observer)."""
-        attributes = {
-            "current_state": state.value,
-            "fsm_event": trigger.value,
-            "action": action.value,
-            "next_state": following.value,
-        }
-        self._report(EVT_FSM_TRANSITION, attributes)
-
-    def _report(self, event: NotificationEvent, attributes: dict[str, Any]) -> None:
-        self._reporting += 1
-        try:
-            self.handlers.notify(self._association, event, attributes)
-        finally:
-            self._reporting -= 1
-
     def flush(self) -> None:
         """Send what the protocol has to say."""
         data = self.protocol.data_to_send()
         if data:
             self._write(data)
+
+    async def flushed(self) -> None:
+        """Send what the protocol has to say."""
+        self.flush()
 
     def flush_now(self) -> None:
         """Send what the protocol has to say as far as that needs no waiting; for farewells."""
@@ -400,14 +320,6 @@ class Link(Guest):
             for pdu in unpack_pdus(memoryview(data)):
                 self.handlers.notify(self._association, EVT_PDU_SENT, {"pdu": pdu})
 
-    def _tell_sent(self, data: bytes | memoryview) -> None:
-        if self.handlers.bound(EVT_DATA_SENT):
-            self._report(EVT_DATA_SENT, {"data": bytes(data)})
-        if self._sent_pdus:
-            sent, self._sent_pdus = self._sent_pdus, []
-            for pdu in sent:
-                self._report(EVT_PDU_SENT, {"pdu": pdu})
-
     def _look_for_abort(self) -> None:
         """Read on after sending failed: the peer may have said why it is gone."""
         while not self.protocol.is_over:
@@ -439,12 +351,6 @@ class Link(Guest):
         self.feed(view)
         return True
 
-    def feed(self, data: memoryview | bytes) -> None:
-        """Take received bytes."""
-        if self.handlers.bound(EVT_DATA_RECV):
-            self._report(EVT_DATA_RECV, {"data": bytes(data)})
-        self.protocol.receive_data(data)
-
     def _drop_buffer(self) -> None:
         if self._buffer is not None:
             self.protocol.receive_data(b"")
@@ -472,6 +378,16 @@ class Link(Guest):
             if not connection.wait_readable(deadline):
                 raise AssociationTimeout("no answer in time", stage=stage, peer=self.peer)
             self._read()
+
+    async def hear(self, timeout: float | None, stage: str) -> Event:
+        """Return the protocol's next event, within `timeout` seconds; see `next_event`."""
+        return self.next_event(deadline_after(timeout), stage)
+
+    async def until_ended(self, timeout: float | None, stage: str) -> None:
+        """Take in what comes until the association is over; see `next_event`."""
+        deadline = deadline_after(timeout)
+        while not self.ended.is_set():
+            self.advance(deadline, stage)
 
     def advance(self, deadline: float | None, stage: str) -> None:
         """Wait for one thing to come in, and take it; see `next_event`."""
@@ -509,30 +425,3 @@ class Link(Guest):
     def _abort_now(self) -> None:
         if not self.ended.is_set():
             self._association.on_local_abort(self._aborted_here())
-
-    def fail(self, failure: AssociationFailure) -> None:
-        """End the association because of `failure`: an A-ABORT if it still can be sent."""
-        if self.ended.is_set():
-            return
-        if self._abort_wanted:
-            failure = self._aborted_here()
-        if isinstance(failure, ConnectionLost):
-            self.protocol.connection_lost()
-            self._association.on_lost(failure)
-        else:
-            self._association.on_local_abort(failure)
-
-    def crash(self, error: BaseException) -> None:
-        """End the association because of an error that is ours, in an `except` block for it."""
-        LOGGER.exception("An association is aborted after an internal error")
-        self.fail(LocalAbort(f"internal error: {type(error).__name__}", self.peer))
-
-    def _ended_failure(self) -> AssociationFailure:
-        if self.failure is not None:
-            return self.failure
-        if self._abort_wanted:
-            return self._aborted_here()
-        return ConnectionLost("the association is over", stage=self.stage, peer=self.peer)
-
-    def _aborted_here(self) -> LocalAbort:
-        return LocalAbort("aborted by the program", self.peer, self.stage)

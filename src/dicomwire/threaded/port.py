@@ -7,54 +7,25 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pydicom.dataset import Dataset
 
-from dicomwire.errors import (
-    AbortReason,
-    AbortSource,
-    AssociationAborted,
-    AssociationFailure,
-    ConnectionLost,
-    LocalProtocolError,
-)
-from dicomwire.events import EVT_DIMSE_RECV, EVT_DIMSE_SENT, EventType, InterventionEvent
-from dicomwire.logs import LOGGER
-from dicomwire.payloads import BytesSource, DiscardSink, Sink, SinkFull, Source
+from dicomwire.errors import AssociationFailure, LocalProtocolError
+from dicomwire.events import EVT_DIMSE_SENT, InterventionEvent
+from dicomwire.payloads import BytesSource, Source
 from dicomwire.protocol.command import RESPONSE_BIT, Command, Message
-from dicomwire.protocol.context import PresentationContext
-from dicomwire.protocol.events import (
-    CommandReceived,
-    ConnectionClosed,
-    DataReceived,
-    Event,
-    PeerAborted,
-    ProtocolViolated,
-    ReleaseConfirmed,
-    ReleaseRequested,
-)
-from dicomwire.protocol.limits import MIB
-from dicomwire.protocol.states import Role, State
-from dicomwire.services import scp, scu
+from dicomwire.protocol.states import Role
+from dicomwire.services import scp
+from dicomwire.services.engine import LocalAbort, Pending, may_ask
 from dicomwire.services.port import END, Incoming, Storer, run_blocking
 from dicomwire.settings import Settings
-from dicomwire.status import STATUS_WARNING, code_to_category
 from dicomwire.threaded.connection import deadline_after, give_buffer, take_buffer
-from dicomwire.threaded.link import Link, LocalAbort
-from dicomwire.uids import Service, SOPClass
+from dicomwire.threaded.link import Link
 
 if TYPE_CHECKING:
-    from dicomwire.threaded.lifecycle import Lifecycle
-
-OUT_OF_RESOURCES = 0xA700
-BACKLOG = 1024
-"""Requests that may wait to be served while a program's own call has the turn."""
-BACKLOG_BYTES = 64 * MIB
-"""What the datasets of those may take, in memory or on disk, unless there is but one."""
-
+    from dicomwire.services.lifecycle import Lifecycle
 
 _QUICK = 0.0005
 _MANY = 16
@@ -63,48 +34,12 @@ together with those that follow, which are thought to be as quick."""
 
 
 class ThreadedPort(Link):
-    """What services see of an association of the threaded face (`services.port.Port`).
-
-    Attributes
-    ----------
-    contexts : dict[int, PresentationContext]
-        The accepted contexts by id.
-    """
+    """What services see of an association of the threaded face (`services.port.Port`)."""
 
     def __init__(self, association: Lifecycle, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
-        self.contexts: dict[int, PresentationContext] = {}
-        self._incoming: Incoming | None = None  # whose dataset is coming in
-        self._sink: Sink = DiscardSink()
-        self._requests: deque[Incoming] = deque()
-        self._served: Message | None = None  # the request whose handler runs
         self._quick_results = 0  # how many came quickly of late from that handler
-        self._exchanges: dict[tuple[int, int | None], Exchange] = {}
-        self._cancelled: set[int | None] = set()
-        self._heard = False  # a message that puts off the deadline of what is waited for
         self._sending = threading.RLock()  # held from the begin of a message to its end
-
-    @property
-    def keeps_stored(self) -> bool:
-        """Whether received objects are filed without a handler's help."""
-        return self._association.files_stored
-
-    # --- What comes in ---
-
-    @property
-    def has_requests(self) -> bool:
-        """Whether there are requests that wait to be served."""
-        return bool(self._requests)
-
-    def let_go(self) -> None:
-        """Give up what was received in part, and what nobody is going to serve."""
-        if self._incoming is not None:
-            self._incoming = None
-            self._sink.discard()
-        while self._requests:
-            payload = self._requests.popleft().payload
-            if payload is not None:
-                payload.discard()
 
     def serve(self) -> None:
         """Serve all that has come in; failures end the association, and are not raised."""
@@ -132,136 +67,6 @@ class ThreadedPort(Link):
         finally:
             self._served = None
             self._cancelled.discard(incoming.message.MessageID)
-
-    def take(self, event: Event) -> None:
-        """Act on an event of the protocol, unless a handler ended the association over it."""
-        if self.ended.is_set():
-            return
-        if isinstance(event, DataReceived):
-            self._take_data(event)
-        elif isinstance(event, CommandReceived):
-            self._take_command(event)
-        elif isinstance(event, ReleaseRequested):
-            self._association.on_release_requested()
-        elif isinstance(event, ReleaseConfirmed):
-            self._association.on_release_confirmed()
-        elif isinstance(event, PeerAborted):
-            self._association.on_peer_abort(event.pdu)
-        elif isinstance(event, ProtocolViolated):
-            error = event.error
-            self._association.on_violation(
-                AssociationAborted(
-                    f"the peer broke the protocol: {error}",
-                    source=error.source,
-                    reason=error.reason,
-                    by_peer=False,
-                    stage=self.stage,
-                    peer=self.peer,
-                )
-            )
-        elif isinstance(event, ConnectionClosed):
-            if self._abort_wanted:
-                self._association.on_local_abort(self._aborted_here())
-            else:
-                text = "the peer closed the connection"
-                self._association.on_lost(ConnectionLost(text, stage=self.stage, peer=self.peer))
-
-    def _take_command(self, event: CommandReceived) -> None:
-        message = event.message
-        incoming = Incoming(self.contexts[event.context_id], message)
-        if not message.has_dataset:
-            self._dispatch(incoming)
-            return
-        self._incoming = incoming
-        try:
-            self._sink = self._association.open_sink(incoming)
-        except OSError as error:
-            status = getattr(error, "status", OUT_OF_RESOURCES)
-            self._refuse(incoming, f"cannot be kept: {error}", status)
-
-    def _take_data(self, event: DataReceived) -> None:
-        incoming = self._incoming
-        assert incoming is not None
-        try:
-            self._sink.write(event.chunks)
-            if event.complete:
-                incoming.payload = self._sink.finish()
-        except SinkFull as error:
-            if incoming.message.command is not Command.C_STORE_RQ:
-                raise self._unbearable(f"{incoming.message.name}: {error}") from None
-            self._refuse(incoming, str(error))
-        except OSError as error:
-            self._refuse(incoming, f"cannot be kept: {error}")
-        if event.complete:
-            self._incoming = None
-            if incoming.refusal is not None:
-                incoming.payload = None
-            self._dispatch(incoming)
-
-    def _refuse(self, incoming: Incoming, reason: str, status: int = OUT_OF_RESOURCES) -> None:
-        """Let the dataset of `incoming` pass by, to answer it with a failure."""
-        LOGGER.error("The dataset of %s from %s %s", incoming.message.name, self.peer, reason)
-        incoming.refusal = status
-        self._sink.discard()
-        self._sink = DiscardSink()
-
-    def _dispatch(self, incoming: Incoming) -> None:
-        message = incoming.message
-        self._heard = message.is_response or _may_ask(incoming)
-        if self.handlers.bound(EVT_DIMSE_RECV):
-            self._notify_message(EVT_DIMSE_RECV, incoming.context.context_id, message)
-        if message.command is Command.C_CANCEL_RQ:
-            self._cancel(message.MessageIDBeingRespondedTo)
-        elif message.is_request:
-            if self.protocol.state is not State.ESTABLISHED:
-                LOGGER.warning("%s received after the release was requested", message.name)
-            else:
-                self._requests.append(incoming)
-                if len(self._requests) > 1 and self._is_swamped:
-                    raise self._unbearable("too many requests are waiting to be served")
-        else:
-            self._dispatch_response(incoming)
-
-    @property
-    def _is_swamped(self) -> bool:
-        """Whether more requests wait than should."""
-        waiting = [each.payload for each in self._requests if each.payload is not None]
-        return len(self._requests) > BACKLOG or sum(each.size for each in waiting) > BACKLOG_BYTES
-
-    def _unbearable(self, text: str) -> AssociationAborted:
-        """Return that the peer does what we end an association for."""
-        return AssociationAborted(
-            text,
-            source=AbortSource.SERVICE_USER,
-            reason=AbortReason.NOT_SPECIFIED,
-            by_peer=False,
-            stage=self.stage,
-            peer=self.peer,
-        )
-
-    def _cancel(self, message_id: int | None) -> None:
-        """Note that the peer cancels an operation, unless that is over or was never asked for."""
-        requests = [incoming.message for incoming in self._requests]
-        if self._served is not None:
-            requests.append(self._served)
-        if any(request.MessageID == message_id for request in requests):
-            self._cancelled.add(message_id)
-
-    def _dispatch_response(self, incoming: Incoming) -> None:
-        response = incoming.message
-        key = (response.command, response.MessageIDBeingRespondedTo)
-        exchange = self._exchanges.get(key)
-        if exchange is None:
-            raise self._unbearable(f"unexpected {response.name}")
-        if exchange.add(incoming):
-            del self._exchanges[key]
-
-    def _notify_message(self, event: EventType, context_id: int | None, message: Message) -> None:
-        self.handlers.notify(
-            self._association,
-            event,  # type: ignore[arg-type]  # it is one of the notifications
-            {"message": message, "context_id": context_id},
-        )
 
     # --- services.port.Port ---
 
@@ -357,7 +162,7 @@ class ThreadedPort(Link):
         self._heard = False
         # Handlers of one association never run at the same time; else nothing need wait for us.
         if self._requests and self._served is None:
-            self._heard = _may_ask(self._requests[0])
+            self._heard = may_ask(self._requests[0])
             self._serve_next()
         else:
             self.take(self.next_event(deadline, "response"))
@@ -370,14 +175,6 @@ class ThreadedPort(Link):
         answer = self.handlers.intervene(self._association, event, attrs)
         self.check()
         return answer
-
-    def bound(self, event: EventType) -> bool:
-        """Return whether a handler is bound to `event`."""
-        return self.handlers.bound(event)
-
-    def service_of(self, sop_class: SOPClass) -> Service:
-        """Return the service that serves `sop_class` on this association."""
-        return self._association.service_of(sop_class)
 
     def iterate(self, answer: Any) -> Any:
         """Return an iterator over what a handler answered."""
@@ -408,7 +205,7 @@ class ThreadedPort(Link):
 
     async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
         """Return what sends objects to another AE."""
-        return self._association.storer_to(title, host, port, options)
+        return await self._association.storer_to(title, host, port, options)
 
     def is_cancelled(self, message_id: int) -> bool:
         """Return, once, whether the peer cancelled the operation `message_id`."""
@@ -424,63 +221,17 @@ def _is_match(message: Message) -> bool:
     return message.command is Command.C_FIND_RSP and message.has_dataset
 
 
-def _may_ask(incoming: Incoming) -> bool:
-    """Return whether the peer has the role to make a request; SCPs make event reports alone."""
-    return bool(incoming.context.as_scp) or incoming.message.command is Command.N_EVENT_REPORT_RQ
+class Exchange(Pending):
+    """A request that was sent, and the responses to it."""
 
-
-class Exchange:
-    """A request of ours, and the responses to it that have come and not been taken.
-
-    Attributes
-    ----------
-    is_over : bool
-        Whether the last response has come.
-    """
-
-    __slots__ = ("_port", "_request", "_responses", "_wanted", "is_over")
+    __slots__ = ("_port",)
 
     def __init__(self, port: ThreadedPort, request: Message) -> None:
+        super().__init__(request)
         self._port = port
-        self._request = request
-        self._responses: deque[Incoming] = deque()
-        self._wanted = True
-        self.is_over = False
-
-    def add(self, incoming: Incoming) -> bool:
-        """Take a response that came in; return whether none can come after it.
-
-        A warning is the last one of a C-FIND, and yet there are providers that go on.
-        """
-        response = incoming.message
-        is_last = scu.is_last(self._request, response)
-        if self.is_over:
-            LOGGER.warning("%s after the last one is ignored", response.name)
-        else:
-            self.is_over = is_last
-            if self._wanted:
-                self._responses.append(incoming)
-        return is_last and not (
-            response.command is Command.C_FIND_RSP
-            and code_to_category(response.Status or 0) == STATUS_WARNING
-        )
-
-    @property
-    def has_response(self) -> bool:
-        """Whether there is a response to take."""
-        return bool(self._responses)
-
-    def take(self) -> Incoming:
-        """Return a response that has come."""
-        return self._responses.popleft()
 
     async def response(self) -> Incoming:
         """Return the next response, within the DIMSE timeout."""
         if not self._responses:
             self._port.wait_for_response(self)
         return self._responses.popleft()
-
-    def abandon(self) -> None:
-        """Let all responses pass by that have not been taken."""
-        self._wanted = False
-        self._responses.clear()

@@ -1,11 +1,11 @@
-"""What every request of the threaded face needs: a context, a source for its dataset, responses.
+"""What every request needs: a context, a source for its dataset, its response.
 
-Which requests there are is in `association`, what they say in `services.scu`.
+What requests say is in `scu`; how programs call for them and wait is each face's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,23 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from dicomwire import datasets
-from dicomwire.errors import AssociationFailure, ConnectionLost, LocalProtocolError
+from dicomwire.errors import AssociationFailure, LocalProtocolError
 from dicomwire.logs import LOGGER, News, log_identifier
 from dicomwire.payloads import BytesSource, FileSource, Source
-from dicomwire.protocol.command import Message
+from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import PresentationContext, quick_uid
 from dicomwire.protocol.negotiation import choose_context
 from dicomwire.service_user import MODE_ACCEPTOR
 from dicomwire.services import scu
-from dicomwire.services.port import Incoming, Storer, run_blocking
-from dicomwire.sop_class import uid_to_service_class
-from dicomwire.threaded.lifecycle import Lifecycle
-from dicomwire.threaded.lobby import lobby
-from dicomwire.threaded.port import Exchange
+from dicomwire.services.lifecycle import Lifecycle
+from dicomwire.services.port import Exchange, Incoming, Storer
+from dicomwire.sop_class import Verification, uid_to_service_class
 from dicomwire.uids import Service, SOPClass
 
 _STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
 
 
-class Sending(Lifecycle):
+class Requesting(Lifecycle):
     """An association that can send requests and take their responses."""
 
     def __init__(self, *args: Any) -> None:
@@ -52,13 +50,11 @@ class Sending(Lifecycle):
 
     # --- Contexts ---
 
-    def _check_established(self) -> None:
+    def check_established(self) -> None:
         if not self.is_established:
             raise LocalProtocolError(
                 "the association is not established" + (f": {self.failure}" if self.failure else "")
             )
-        if self._port.is_reporting:
-            raise LocalProtocolError("a handler of what passes on the wire cannot send anything")
 
     def _choose(self, abstract_syntax: str, transfer_syntax: str) -> PresentationContext:
         """Return the context for an object; remembered, since thousands are alike."""
@@ -135,75 +131,71 @@ class Sending(Lifecycle):
 
     # --- Requests with one response ---
 
-    def _perform(
+    async def perform(
         self, context: PresentationContext, request: Message, source: Source | None = None
     ) -> Incoming:
         """Send a request that has one response and return that; AssociationFailure if none came."""
-        port = self._port
-        with port:
-            try:
-                return run_blocking(scu.perform(port, context, request, source))
-            except AssociationFailure as failure:
-                self._failed(failure)
-                raise
-
-    def _send_alone(self, context_id: int, message: Message) -> None:
-        """Send a message that nothing answers."""
         try:
-            run_blocking(self._port.send(context_id, message))
+            return await scu.perform(self._port, context, request, source)
         except AssociationFailure as failure:
-            self._failed(failure)
+            self.failed(failure)
+            raise
 
-    def _failed(self, failure: AssociationFailure) -> None:
+    def failed(self, failure: AssociationFailure) -> None:
         if failure.stage == "response":
             LOGGER.error(News.DIMSE_TIMEOUT)
         self._port.fail(failure)
 
-    def _perform_normalized(
-        self,
-        request: Message,
-        class_uid: str,
-        meta_uid: str | None,
-        dataset: Dataset | None,
-        any_role: bool = False,
+    async def echo(self, message_id: int) -> Dataset:
+        """Send a C-ECHO request; return the status of its response."""
+        self.check_established()
+        context = self._context_for(Verification)
+        incoming = await self.perform(context, scu.echo_request(message_id))
+        return scu.status_dataset(incoming.message)
+
+    async def normalized(
+        self, request: Message, meta_uid: str | None, dataset: Dataset | None
     ) -> tuple[Dataset, Dataset | None]:
-        """Send an N-request and return the status and dataset of its response."""
-        self._check_established()
+        """Send an N-request; return the status and dataset of its response."""
+        self.check_established()
+        class_uid = request.AffectedSOPClassUID or request.RequestedSOPClassUID
+        assert class_uid is not None
+        any_role = request.command is Command.N_EVENT_REPORT_RQ  # which SCPs send
         context = self._context_for(meta_uid or class_uid, any_role=any_role)
         source: Source | None = None
         if dataset is not None:
             request.has_dataset = True
             source = BytesSource(datasets.encode_dataset(dataset, context.transfer_syntax[0]))
-        try:
-            return scu.normalized_result(request, self._perform(context, request, source))
-        except AssociationFailure:
-            return Dataset(), None
+        return scu.normalized_result(request, await self.perform(context, request, source))
 
-    # --- Requests with many responses ---
-
-    def _query(self, request: Message, identifier: Dataset) -> Responses:
-        """Send a C-FIND, C-GET or C-MOVE request at once; return its responses to come."""
-        self._check_established()
+    async def query(self, request: Message, identifier: Dataset) -> Exchange:
+        """Send a C-FIND, C-GET or C-MOVE request; return what its responses come by."""
+        self.check_established()
         assert request.AffectedSOPClassUID is not None
         context = self._context_for(request.AffectedSOPClassUID)
         assert context.context_id is not None
         data = datasets.encode_dataset(identifier, context.transfer_syntax[0])
         log_identifier(f"{request.name} Identifier", identifier)
-        port = self._port
-        exchange: Exchange | None = None
-        with port:
-            try:
-                exchange = run_blocking(
-                    port.request(context.context_id, request, BytesSource(data))
-                )
-                port.hold()
-            except AssociationFailure as failure:
-                self._failed(failure)
-        return Responses(self, request, exchange)
+        try:
+            return await self._port.request(context.context_id, request, BytesSource(data))
+        except AssociationFailure as failure:
+            self.failed(failure)
+            raise
+
+    def cancel_context(self, context_id: int | None, query_model: str | None) -> int:
+        """Return the context to cancel an operation on, which is named in either way."""
+        self.check_established()
+        if context_id is not None:
+            return context_id
+        if query_model is None:
+            raise ValueError("give the context_id or the query_model of the operation")
+        found = self._context_for(query_model).context_id
+        assert found is not None
+        return found
 
     # --- Objects ---
 
-    def store_object(
+    async def store_object(
         self,
         value: str | Path | Dataset,
         message_id: int,
@@ -217,14 +209,14 @@ class Sending(Lifecycle):
         AssociationFailure
             When there was no response.
         """
-        self._check_established()
+        self.check_established()
         if isinstance(value, Dataset):
             sop_class, sop_instance, context, source = self._dataset_source(value)
         else:
             sop_class, sop_instance, context, source = self._file_source(value)
         try:
             request = scu.store_request(message_id, sop_class, sop_instance, priority, *originator)
-            return sop_instance, self._perform(context, request, source).message
+            return sop_instance, (await self.perform(context, request, source)).message
         finally:
             source.close()
 
@@ -253,73 +245,13 @@ class Sending(Lifecycle):
         """Return what sends retrieved objects on this association (C-GET)."""
         return _OwnStorer(self, reduce)
 
-    def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
-        """Return what sends retrieved objects to another AE (C-MOVE)."""
-        other = self._ae.associate(host, port, **{"ae_title": title, **options})
-        if not other.is_established:
-            raise other.failure or ConnectionLost("no association", stage="associate")
-        return _OtherStorer(other, self.requestor.ae_title)
-
-
-class Responses(Iterator[tuple[Dataset, Dataset | None]]):
-    """The responses to a C-FIND, C-GET or C-MOVE, waited for one by one.
-
-    Each is a pair of the status (with the sub-operation counts) and the Identifier or None. When
-    the association ends instead, the last pair is an empty status and None. Until all have been
-    taken, or `close` is called, nothing else is served on the association in between.
-    """
-
-    def __init__(self, association: Sending, request: Message, exchange: Exchange | None) -> None:
-        self._association = association
-        self._request = request
-        self._exchange = exchange
-        self._done = False
-
-    def __next__(self) -> tuple[Dataset, Dataset | None]:
-        if self._done:
-            raise StopIteration
-        exchange = self._exchange
-        if exchange is None:
-            self._done = True
-            return Dataset(), None
-        # What came along with an earlier response can be had without the turn.
-        incoming = exchange.take() if exchange.has_response else self._wait(exchange)
-        if incoming is None:
-            self.close()
-            return Dataset(), None
-        if scu.is_last(self._request, incoming.message):
-            self.close()
-        return scu.query_result(self._request, incoming)
-
-    def _wait(self, exchange: Exchange) -> Incoming | None:
-        """Return the next response; None if the association ends instead."""
-        association = self._association
-        with association._port:
-            try:
-                return run_blocking(exchange.response())
-            except AssociationFailure as failure:
-                association._failed(failure)
-                return None
-
-    def close(self) -> None:
-        """Give up the responses that are still to come; the operation itself goes on."""
-        self._done = True
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            with self._association._port as port:
-                exchange.abandon()
-                port.unhold()
-
-    def __del__(self) -> None:
-        # This may run on any thread and in the midst of anything, so it must not wait for a lock.
-        if self._exchange is not None:
-            lobby().call(self.close)
-
 
 class _OwnStorer:
     """Sends retrieved objects on the association that asked for them."""
 
-    def __init__(self, association: Sending, reduce: Callable[[Dataset], Dataset] | None) -> None:
+    def __init__(
+        self, association: Requesting, reduce: Callable[[Dataset], Dataset] | None
+    ) -> None:
         self._association = association
         self._reduce = reduce
 
@@ -328,7 +260,7 @@ class _OwnStorer:
         try:
             if self._reduce is not None:
                 value = self._reduce(value if isinstance(value, Dataset) else dcmread(value))
-            uid, response = self._association.store_object(value, message_id)
+            uid, response = await self._association.store_object(value, message_id)
         except AssociationFailure:
             raise
         except Exception as error:
@@ -339,10 +271,10 @@ class _OwnStorer:
         """Do nothing: the association goes on."""
 
 
-class _OtherStorer:
+class OtherStorer:
     """Sends retrieved objects on an association of their own."""
 
-    def __init__(self, association: Sending, originator: str) -> None:
+    def __init__(self, association: Requesting, originator: str) -> None:
         self._association = association
         self._originator = originator
 
@@ -350,14 +282,16 @@ class _OtherStorer:
         """Send an object; see `services.port.Storer`."""
         originator = (self._originator or None, request.MessageID)
         try:
-            uid, response = self._association.store_object(value, message_id, originator=originator)
+            uid, response = await self._association.store_object(
+                value, message_id, originator=originator
+            )
         except Exception as error:
             return _not_stored(value, error)
         return uid, response.Status
 
     async def close(self) -> None:
         """Release the association."""
-        self._association.release()
+        await self._association.end()
 
 
 def _not_stored(value: Any, error: Exception) -> tuple[str, None]:

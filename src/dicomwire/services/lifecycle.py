@@ -1,6 +1,6 @@
-"""How an association of the threaded face begins and ends, and which events tell of it.
+"""How an association begins and ends, and which events tell of it.
 
-The order of the events is part of the interface. What is sent in between is in `association`.
+The order of the events is part of the interface. What is sent in between is in `requesting`.
 """
 
 from __future__ import annotations
@@ -55,16 +55,13 @@ from dicomwire.service_user import (
     ServiceUser,
 )
 from dicomwire.services import acse
-from dicomwire.services.port import Incoming, Storer, run_blocking
+from dicomwire.services.engine import Engine, LocalAbort
+from dicomwire.services.port import Incoming, Storer
 from dicomwire.settings import Settings
-from dicomwire.threaded.connection import Connection, deadline_after
-from dicomwire.threaded.link import LocalAbort
-from dicomwire.threaded.opening import Target, open_connection
-from dicomwire.threaded.port import ThreadedPort
 from dicomwire.uids import Service, SOPClass
 
 if TYPE_CHECKING:
-    from dicomwire.ae import ApplicationEntity
+    from dicomwire.entity import Entity
 
 
 class Lifecycle(ABC):
@@ -86,16 +83,18 @@ class Lifecycle(ABC):
         """Return what sends retrieved objects on this association (C-GET)."""
 
     @abstractmethod
-    def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
+    async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
         """Return what sends retrieved objects to another AE (C-MOVE)."""
 
     @abstractmethod
-    def _left(self) -> None:
-        """Give back what the association held in its AE."""
+    def _make_port(self, role: Role, settings: Settings) -> Engine:
+        """Return the port of the face."""
 
-    def __init__(
-        self, ae: ApplicationEntity, mode: str, handlers: Handlers, settings: Settings
-    ) -> None:
+    @abstractmethod
+    def release_soon(self) -> None:
+        """Have the association released, without being waited for."""
+
+    def __init__(self, ae: Entity[Any], mode: str, handlers: Handlers, settings: Settings) -> None:
         self._ae = ae
         self._mode = mode
         self.handlers = handlers
@@ -112,7 +111,7 @@ class Lifecycle(ABC):
         self._releasing = False
         self._ending = False  # nothing can change any more how it ends
         role = Role.REQUESTOR if mode == MODE_REQUESTOR else Role.ACCEPTOR
-        self._port = ThreadedPort(self, role, settings)
+        self._port = self._make_port(role, settings)
 
     @property
     def mode(self) -> str:
@@ -126,46 +125,41 @@ class Lifecycle(ABC):
 
     # --- The requestor's beginning ---
 
-    def start_request(self, target: Target, called_ae_title: str) -> None:
+    async def begin(self, called_ae_title: str) -> None:
         """Connect and request the association; the outcome is in the flags and `failure`."""
         port = self._port
-        with port:
-            self.handlers.arm()
-            port.observe()
-            self.acceptor.ae_title = called_ae_title
-            request = acse.build_request(self.requestor, called_ae_title)
-            try:
-                self._announce(EVT_ACSE_SENT, primitive=request)
-                self._announce(EVT_REQUESTED)
-                LOGGER.info(News.REQUESTING)
-                port.protocol.connecting()
-                self._opened(open_connection(target, port.settings))
-                port.protocol.connected(request)
-                self.requestor.primitive = request
-                port.flush()
-                self._conclude()
-            except AssociationFailure as failure:
-                port.fail(failure)
-            except BaseException:
-                port.abort()  # so that nothing stays behind
-                raise
-
-    def _opened(self, connection: Connection) -> None:
-        self._port.open(connection, lambda: None)
-        self.requestor.address_info = _address(connection.local)
-        self.acceptor.address_info = _address(connection.remote)
-        self._tell_open(connection.remote)
+        self.handlers.arm()
+        port.observe()
+        self.acceptor.ae_title = called_ae_title
+        request = acse.build_request(self.requestor, called_ae_title)
+        try:
+            self._announce(EVT_ACSE_SENT, primitive=request)
+            self._announce(EVT_REQUESTED)
+            LOGGER.info(News.REQUESTING)
+            port.protocol.connecting()
+            local, remote = await port.connect()
+            self.requestor.address_info = _address(local)
+            self.acceptor.address_info = _address(remote)
+            self._tell_open(remote)
+            port.protocol.connected(request)
+            self.requestor.primitive = request
+            await port.flushed()
+            await self._conclude()
+        except AssociationFailure as failure:
+            port.fail(failure)
+        except BaseException:
+            port.abort()  # so that nothing stays behind
+            raise
 
     def _tell_open(self, remote: Any) -> None:
         self._address = remote if isinstance(remote, tuple) else (str(remote), 0)
         self._conn_open_told = True
         self._announce(EVT_CONN_OPEN, address=self._address)
 
-    def _conclude(self) -> None:
+    async def _conclude(self) -> None:
         """Take the acceptor's answer."""
         port = self._port
-        deadline = deadline_after(port.settings.acse_timeout)
-        event = port.next_event(deadline, "associate")
+        event = await port.hear(port.settings.acse_timeout, "associate")
         if isinstance(event, AssociateAccepted):
             self._accepted(event.pdu)
         elif isinstance(event, AssociateRejected):
@@ -214,46 +208,41 @@ class Lifecycle(ABC):
 
     # --- The acceptor's beginning ---
 
-    def start_serving(self, connection: Connection, on_closed: Callable[[], None]) -> None:
+    def take_over(self, local: Any, remote: Any) -> None:
         """Take over an accepted connection, before anything is known of the peer."""
-        with self._port as port, contextlib.suppress(AssociationFailure):
-            self.handlers.arm()
-            port.observe()
-            port.open(connection, on_closed)
-            port.protocol.connected()
-            self.acceptor.address_info = _address(connection.local)
-            self.requestor.address_info = _address(connection.remote)
-            self._tell_open(connection.remote)
+        self.handlers.arm()
+        self._port.observe()
+        self._port.protocol.connected()
+        self.acceptor.address_info = _address(local)
+        self.requestor.address_info = _address(remote)
+        self._tell_open(remote)
 
-    def abandon(self, failure: AssociationFailure) -> None:
+    def give_up(self, failure: AssociationFailure) -> None:
         """Close a connection that no association was asked for on."""
-        with self._port as port:
-            if self._ending:
-                return
-            with self._last_words():
-                port.failure = failure
-                port.protocol.artim_expired()
+        if self._ending:
+            return
+        with self._last_words():
+            self._port.failure = failure
+            self._port.protocol.artim_expired()
 
-    def answer(self, received: bytes | bytearray, policy: acse.Policy) -> None:
-        """Answer the request that has been `received`, and serve what follows."""
+    async def answer_request(self, policy: acse.Policy) -> None:
+        """Answer the request that comes, and serve what follows."""
         port = self._port
-        with port:
-            try:
-                port.check()
-                port.feed(bytes(received))
-                event = port.next_event(deadline_after(port.settings.acse_timeout), "associate")
-                if isinstance(event, AssociateRequested):
-                    self._requested(event, policy)
-                else:
-                    port.take(event)
-            except AssociationFailure as failure:
-                port.fail(failure)
-            except BaseException as error:
-                port.crash(error)
-            if self.is_established:
-                port.attend()
+        try:
+            port.check()
+            event = await port.hear(port.settings.acse_timeout, "associate")
+            if isinstance(event, AssociateRequested):
+                await self._requested(event, policy)
+            else:
+                port.take(event)
+        except AssociationFailure as failure:
+            port.fail(failure)
+        except BaseException as error:
+            port.crash(error)
+        if self.is_established:
+            port.attend()
 
-    def _requested(self, event: AssociateRequested, policy: acse.Policy) -> None:
+    async def _requested(self, event: AssociateRequested, policy: acse.Policy) -> None:
         port, request = self._port, event.pdu
         self.requestor.primitive = request
         with contextlib.suppress(ValueError):  # a title that nobody can have: ours stays
@@ -261,7 +250,7 @@ class Lifecycle(ABC):
         self._announce(EVT_ACSE_RECV, primitive=request)
         self._announce(EVT_REQUESTED)
         LOGGER.info("%s from %s", News.ACCEPTING, port.peer)
-        answer = run_blocking(acse.answer_request(port, request, self.acceptor, policy))
+        answer = await acse.answer_request(port, request, self.acceptor, policy)
         port.check()
         self.acceptor.primitive = answer
         if isinstance(answer, AssociateRJ):
@@ -272,7 +261,7 @@ class Lifecycle(ABC):
         self._announce(EVT_ACSE_SENT, primitive=answer)
         port.protocol.accept(answer)
         self._establish()
-        port.flush()  # the peer begins once the handlers are through
+        await port.flushed()  # the peer begins once the handlers are through
 
     def _reject(self, answer: AssociateRJ) -> None:
         port = self._port
@@ -309,50 +298,21 @@ class Lifecycle(ABC):
 
     # --- The end ---
 
-    def release(self) -> None:
-        """Release the association, once what other threads are doing with it is done.
-
-        Does nothing when it is not established (PS3.8 Section 7.2). In a handler of what passes on
-        the wire (EVT_DATA_RECV, EVT_PDU_SENT and their like) it means to release once that is
-        through.
-        """
-        if not self.is_established:
-            return
+    async def end(self) -> None:
+        """Release the association (PS3.8 Section 7.2), if it is established."""
         port = self._port
-        with port:
-            if not self.is_established or self._ending or self._releasing:
-                return
-            if port.is_reporting:
-                port.release_wanted = True
-                return
-            self._releasing = True
-            port.stage = "release"
-            LOGGER.info(News.RELEASING)
-            try:
-                self._announce(EVT_ACSE_SENT, primitive=ReleaseRQ())
-                port.protocol.release()
-                port.flush()
-                deadline = deadline_after(port.settings.acse_timeout)
-                while not port.ended.is_set():
-                    port.advance(deadline, "release")
-            except AssociationFailure as failure:
-                port.fail(failure)
-
-    def abort(self, block: bool = True) -> None:
-        """Abort the association: from any thread and any handler, and at any moment.
-
-        Parameters
-        ----------
-        block : bool
-            Whether to wait until the association has ended, where another thread is busy with
-            it. A handler of the same association never waits.
-        """
-        port = self._port
-        if port.is_over:
+        if not self.is_established or self._ending or self._releasing:
             return
-        port.abort()
-        if block and not port.has_turn:
-            port.ended.wait(port.settings.close_timeout)
+        self._releasing = True
+        port.stage = "release"
+        LOGGER.info(News.RELEASING)
+        try:
+            self._announce(EVT_ACSE_SENT, primitive=ReleaseRQ())
+            port.protocol.release()
+            await port.flushed()
+            await port.until_ended(port.settings.acse_timeout, "release")
+        except AssociationFailure as failure:
+            port.fail(failure)
 
     def on_local_abort(self, failure: AssociationFailure) -> None:
         """End the association from our side (A-ABORT)."""
@@ -392,11 +352,11 @@ class Lifecycle(ABC):
                 self._disconnect()
             finally:
                 self._port.ended.set()
-                self._left()
+                self._ae.forget(self)
 
     def _farewell(self) -> None:
         """Send the last PDU; when the peer reads it, we count the association no more."""
-        self._left()
+        self._ae.forget(self)
         self._port.flush_now()
 
     def _disconnect(self) -> None:
@@ -468,7 +428,7 @@ class Lifecycle(ABC):
         """End an association on which nothing came for too long."""
         if self.network_timeout_response == "A-RELEASE" and not self._port.protocol.mid_message:
             LOGGER.warning("%s", failure)
-            self.release()
+            self.release_soon()
         else:
             self.on_local_abort(failure)
 

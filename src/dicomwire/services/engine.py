@@ -1,0 +1,482 @@
+"""What the ports of both faces are made of: a protocol, and what comes in by it put in its place.
+
+Sockets, waiting and taking turns are the faces'; what a message means is decided by the services.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dicomwire.errors import (
+    AbortReason,
+    AbortSource,
+    AssociationAborted,
+    AssociationFailure,
+    ConnectionLost,
+)
+from dicomwire.events import (
+    EVT_DATA_RECV,
+    EVT_DATA_SENT,
+    EVT_DIMSE_RECV,
+    EVT_FSM_TRANSITION,
+    EVT_PDU_RECV,
+    EVT_PDU_SENT,
+    EventType,
+    Handlers,
+    NotificationEvent,
+)
+from dicomwire.logs import LOGGER
+from dicomwire.payloads import DiscardSink, Sink, SinkFull
+from dicomwire.protocol.association import AssociationProtocol
+from dicomwire.protocol.command import Command, Message
+from dicomwire.protocol.context import PresentationContext
+from dicomwire.protocol.events import (
+    CommandReceived,
+    ConnectionClosed,
+    DataReceived,
+    Event,
+    PeerAborted,
+    ProtocolViolated,
+    ReleaseConfirmed,
+    ReleaseRequested,
+)
+from dicomwire.protocol.limits import MIB
+from dicomwire.protocol.pdu import PDU
+from dicomwire.protocol.states import Action, Role, State, Trigger
+from dicomwire.services import scu
+from dicomwire.services.port import Incoming, Port
+from dicomwire.settings import Settings
+from dicomwire.status import STATUS_WARNING, code_to_category
+from dicomwire.uids import Service, SOPClass
+
+if TYPE_CHECKING:
+    from dicomwire.services.lifecycle import Lifecycle
+
+OUT_OF_RESOURCES = 0xA700
+BACKLOG = 1024
+"""Requests that may wait to be served while a program's own call has the association."""
+BACKLOG_BYTES = 64 * MIB
+"""What the datasets of those may take, in memory or on disk, unless there is but one."""
+
+Key = tuple[int, int | None]
+"""Of an exchange: the command of its responses, and the message that they respond to."""
+
+
+class LocalAbort(AssociationAborted):
+    """We end the association ourselves (A-ABORT of the service user)."""
+
+    def __init__(self, text: str, peer: str, stage: str = "data") -> None:
+        super().__init__(
+            text,
+            source=AbortSource.SERVICE_USER,
+            reason=AbortReason.NOT_SPECIFIED,
+            by_peer=False,
+            stage=stage,
+            peer=peer,
+        )
+
+
+class Flag(Protocol):
+    """Something that is set once: `threading.Event`, or what is like it."""
+
+    def is_set(self) -> bool:
+        """Return whether it has been set."""
+
+    def set(self) -> None:
+        """Set it, and wake those who wait for that."""
+
+
+class Pending:
+    """A request of ours, and the responses to it that have come and not been taken.
+
+    Attributes
+    ----------
+    is_over : bool
+        Whether the last response has come.
+    """
+
+    __slots__ = ("_request", "_responses", "_wanted", "is_over")
+
+    def __init__(self, request: Message) -> None:
+        self._request = request
+        self._responses: deque[Incoming] = deque()
+        self._wanted = True
+        self.is_over = False
+
+    def add(self, incoming: Incoming) -> bool:
+        """Take a response that came in; return whether none can come after it.
+
+        A warning is the last one of a C-FIND, and yet there are providers that go on.
+        """
+        response = incoming.message
+        is_last = scu.is_last(self._request, response)
+        if self.is_over:
+            LOGGER.warning("%s after the last one is ignored", response.name)
+        else:
+            self.is_over = is_last
+            if self._wanted:
+                self._responses.append(incoming)
+        return is_last and not (
+            response.command is Command.C_FIND_RSP
+            and code_to_category(response.Status or 0) == STATUS_WARNING
+        )
+
+    @property
+    def has_response(self) -> bool:
+        """Whether there is a response to take."""
+        return bool(self._responses)
+
+    def take(self) -> Incoming:
+        """Return a response that has come."""
+        return self._responses.popleft()
+
+    def abandon(self) -> None:
+        """Let all responses pass by that have not been taken."""
+        self._wanted = False
+        self._responses.clear()
+
+
+class Engine(Port):
+    """One association's protocol, the messages that come in by it, and why it ended.
+
+    Attributes
+    ----------
+    protocol : AssociationProtocol
+    settings : Settings
+    handlers : Handlers
+    contexts : dict[int, PresentationContext]
+        The accepted contexts by id.
+    failure : AssociationFailure or None
+        Why the association ended, if not by an orderly release.
+    stage : str
+        What is going on: "associate", "data" or "release".
+    peer : str
+        The peer as "host:port".
+    ended : Flag
+        Set once the association is over.
+    """
+
+    ended: Flag
+
+    def __init__(self, association: Lifecycle, role: Role, settings: Settings) -> None:
+        self._association = association
+        self.settings = settings
+        self.handlers: Handlers = association.handlers
+        self.protocol = AssociationProtocol(role, settings.limits, codecs=settings.codecs)
+        self.contexts: dict[int, PresentationContext] = {}
+        self.failure: AssociationFailure | None = None
+        self.stage = "associate"
+        self.peer = ""
+        self._abort_wanted = False
+        self._incoming: Incoming | None = None  # whose dataset is coming in
+        self._sink: Sink = DiscardSink()
+        self._requests: deque[Incoming] = deque()
+        self._served: Message | None = None  # the request whose handler runs
+        self._exchanges: dict[Key, Pending] = {}
+        self._cancelled: set[int | None] = set()
+        self._heard = False  # a message that puts off the deadline of what is waited for
+        self._reporting = 0  # handlers that are told of what passes
+        self._sent_pdus: list[PDU] = []
+
+    # --- What the faces do, each in its way ---
+
+    @abstractmethod
+    async def connect(self) -> tuple[Any, Any]:
+        """Open the connection that was asked for; return the addresses of its two ends."""
+
+    @abstractmethod
+    async def hear(self, timeout: float | None, stage: str) -> Event:
+        """Return the protocol's next event, within `timeout` seconds.
+
+        Raises
+        ------
+        AssociationTimeout
+            Named `stage`.
+        """
+
+    @abstractmethod
+    async def flushed(self) -> None:
+        """Send what the protocol has to say."""
+
+    @abstractmethod
+    async def until_ended(self, timeout: float | None, stage: str) -> None:
+        """Take in what comes until the association is over; AssociationTimeout as for `hear`."""
+
+    @abstractmethod
+    def flush_now(self) -> None:
+        """Send what the protocol has to say as far as that needs no waiting; for farewells."""
+
+    @abstractmethod
+    def attend(self) -> None:
+        """See to it that what the peer asks for is served from now on."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the connection up: close it, or let it wait for the peer to close (Sta13)."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Abort the association."""
+
+    @abstractmethod
+    def deadline_changed(self) -> None:
+        """Count the deadlines anew, since the settings have changed."""
+
+    # --- Whether it is over, and why ---
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the association has ended."""
+        return self.ended.is_set() or self._abort_wanted
+
+    def check(self) -> None:
+        """Raise why, if the association has ended."""
+        if self.is_over:
+            raise self._ended_failure()
+
+    def fail(self, failure: AssociationFailure) -> None:
+        """End the association because of `failure`: an A-ABORT if it still can be sent."""
+        if self.ended.is_set():
+            return
+        if self._abort_wanted:
+            failure = self._aborted_here()
+        if isinstance(failure, ConnectionLost):
+            self.protocol.connection_lost()
+            self._association.on_lost(failure)
+        else:
+            self._association.on_local_abort(failure)
+
+    def crash(self, error: BaseException) -> None:
+        """End the association because of an error that is ours, in an `except` block for it."""
+        LOGGER.exception("An association is aborted after an internal error")
+        self.fail(LocalAbort(f"internal error: {type(error).__name__}", self.peer))
+
+    def _ended_failure(self) -> AssociationFailure:
+        if self.failure is not None:
+            return self.failure
+        if self._abort_wanted:
+            return self._aborted_here()
+        return ConnectionLost("the association is over", stage=self.stage, peer=self.peer)
+
+    def _aborted_here(self) -> LocalAbort:
+        return LocalAbort("aborted by the program", self.peer, self.stage)
+
+    def _unbearable(self, text: str) -> AssociationAborted:
+        """Return that the peer does what we end an association for."""
+        return AssociationAborted(
+            text,
+            source=AbortSource.SERVICE_USER,
+            reason=AbortReason.NOT_SPECIFIED,
+            by_peer=False,
+            stage=self.stage,
+            peer=self.peer,
+        )
+
+    # --- Telling of what passes ---
+
+    def observe(self) -> None:
+        """Have the protocol show PDUs and transitions, if there is a handler for them."""
+        bound = self.handlers.bound
+        wanted = bound(EVT_PDU_RECV) or bound(EVT_PDU_SENT) or bound(EVT_FSM_TRANSITION)
+        self.protocol.observe(self if wanted else None)
+
+    def pdu_received(self, pdu: PDU) -> None:
+        """Tell of a PDU (Observer)."""
+        self._report(EVT_PDU_RECV, {"pdu": pdu})
+
+    def pdu_sent(self, pdu: PDU) -> None:
+        """Remember a PDU that is told of once it has been sent (Observer)."""
+        self._sent_pdus.append(pdu)
+
+    def transition(self, state: State, trigger: Trigger, action: Action, following: State) -> None:
+        """Tell of a step of the state machine (Observer)."""
+        attributes = {
+            "current_state": state.value,
+            "fsm_event": trigger.value,
+            "action": action.value,
+            "next_state": following.value,
+        }
+        self._report(EVT_FSM_TRANSITION, attributes)
+
+    def _report(self, event: NotificationEvent, attributes: dict[str, Any]) -> None:
+        self._reporting += 1
+        try:
+            self.handlers.notify(self._association, event, attributes)
+        finally:
+            self._reporting -= 1
+
+    def _tell_sent(self, data: bytes | memoryview) -> None:
+        if self.handlers.bound(EVT_DATA_SENT):
+            self._report(EVT_DATA_SENT, {"data": bytes(data)})
+        if self._sent_pdus:
+            sent, self._sent_pdus = self._sent_pdus, []
+            for pdu in sent:
+                self._report(EVT_PDU_SENT, {"pdu": pdu})
+
+    def _notify_message(self, event: EventType, context_id: int | None, message: Message) -> None:
+        self.handlers.notify(
+            self._association,
+            event,  # type: ignore[arg-type]  # it is one of the notifications
+            {"message": message, "context_id": context_id},
+        )
+
+    # --- What comes in ---
+
+    def feed(self, data: memoryview | bytes) -> None:
+        """Take received bytes."""
+        if self.handlers.bound(EVT_DATA_RECV):
+            self._report(EVT_DATA_RECV, {"data": bytes(data)})
+        self.protocol.receive_data(data)
+
+    @property
+    def has_requests(self) -> bool:
+        """Whether there are requests that wait to be served."""
+        return bool(self._requests)
+
+    def let_go(self) -> None:
+        """Give up what was received in part, and what nobody is going to serve."""
+        if self._incoming is not None:
+            self._incoming = None
+            self._sink.discard()
+        while self._requests:
+            payload = self._requests.popleft().payload
+            if payload is not None:
+                payload.discard()
+
+    def take(self, event: Event) -> None:
+        """Act on an event of the protocol, unless a handler ended the association over it."""
+        if self.ended.is_set():
+            return
+        if isinstance(event, DataReceived):
+            self._take_data(event)
+        elif isinstance(event, CommandReceived):
+            self._take_command(event)
+        elif isinstance(event, ReleaseRequested):
+            self._association.on_release_requested()
+        elif isinstance(event, ReleaseConfirmed):
+            self._association.on_release_confirmed()
+        elif isinstance(event, PeerAborted):
+            self._association.on_peer_abort(event.pdu)
+        elif isinstance(event, ProtocolViolated):
+            error = event.error
+            self._association.on_violation(
+                AssociationAborted(
+                    f"the peer broke the protocol: {error}",
+                    source=error.source,
+                    reason=error.reason,
+                    by_peer=False,
+                    stage=self.stage,
+                    peer=self.peer,
+                )
+            )
+        elif isinstance(event, ConnectionClosed):
+            if self._abort_wanted:
+                self._association.on_local_abort(self._aborted_here())
+            else:
+                text = "the peer closed the connection"
+                self._association.on_lost(ConnectionLost(text, stage=self.stage, peer=self.peer))
+
+    def _take_command(self, event: CommandReceived) -> None:
+        message = event.message
+        incoming = Incoming(self.contexts[event.context_id], message)
+        if not message.has_dataset:
+            self._dispatch(incoming)
+            return
+        self._incoming = incoming
+        try:
+            self._sink = self._association.open_sink(incoming)
+        except OSError as error:
+            status = getattr(error, "status", OUT_OF_RESOURCES)
+            self._refuse(incoming, f"cannot be kept: {error}", status)
+
+    def _take_data(self, event: DataReceived) -> None:
+        incoming = self._incoming
+        assert incoming is not None
+        try:
+            self._sink.write(event.chunks)
+            if event.complete:
+                incoming.payload = self._sink.finish()
+        except SinkFull as error:
+            if incoming.message.command is not Command.C_STORE_RQ:
+                raise self._unbearable(f"{incoming.message.name}: {error}") from None
+            self._refuse(incoming, str(error))
+        except OSError as error:
+            self._refuse(incoming, f"cannot be kept: {error}")
+        if event.complete:
+            self._incoming = None
+            if incoming.refusal is not None:
+                incoming.payload = None
+            self._dispatch(incoming)
+
+    def _refuse(self, incoming: Incoming, reason: str, status: int = OUT_OF_RESOURCES) -> None:
+        """Let the dataset of `incoming` pass by, to answer it with a failure."""
+        LOGGER.error("The dataset of %s from %s %s", incoming.message.name, self.peer, reason)
+        incoming.refusal = status
+        self._sink.discard()
+        self._sink = DiscardSink()
+
+    def _dispatch(self, incoming: Incoming) -> None:
+        message = incoming.message
+        self._heard = message.is_response or may_ask(incoming)
+        if self.handlers.bound(EVT_DIMSE_RECV):
+            self._notify_message(EVT_DIMSE_RECV, incoming.context.context_id, message)
+        if message.command is Command.C_CANCEL_RQ:
+            self._cancel(message.MessageIDBeingRespondedTo)
+        elif message.is_request:
+            if self.protocol.state is not State.ESTABLISHED:
+                LOGGER.warning("%s received after the release was requested", message.name)
+            else:
+                self._enqueue(incoming)
+        else:
+            self._dispatch_response(incoming)
+
+    def _enqueue(self, incoming: Incoming) -> None:
+        """Have a request wait until it is served."""
+        self._requests.append(incoming)
+        if len(self._requests) > 1 and self._is_swamped:
+            raise self._unbearable("too many requests are waiting to be served")
+
+    @property
+    def _is_swamped(self) -> bool:
+        """Whether more requests wait than should."""
+        waiting = [each.payload for each in self._requests if each.payload is not None]
+        return len(self._requests) > BACKLOG or sum(each.size for each in waiting) > BACKLOG_BYTES
+
+    def _cancel(self, message_id: int | None) -> None:
+        """Note that the peer cancels an operation, unless that is over or was never asked for."""
+        requests = [incoming.message for incoming in self._requests]
+        if self._served is not None:
+            requests.append(self._served)
+        if any(request.MessageID == message_id for request in requests):
+            self._cancelled.add(message_id)
+
+    def _dispatch_response(self, incoming: Incoming) -> None:
+        response = incoming.message
+        key = (response.command, response.MessageIDBeingRespondedTo)
+        exchange = self._exchanges.get(key)
+        if exchange is None:
+            raise self._unbearable(f"unexpected {response.name}")
+        if exchange.add(incoming):
+            del self._exchanges[key]
+
+    # --- What services ask, and both faces answer alike ---
+
+    @property
+    def keeps_stored(self) -> bool:
+        """Whether received objects are filed without a handler's help."""
+        return self._association.files_stored
+
+    def bound(self, event: EventType) -> bool:
+        """Return whether a handler is bound to `event`."""
+        return self.handlers.bound(event)
+
+    def service_of(self, sop_class: SOPClass) -> Service:
+        """Return the service that serves `sop_class` on this association."""
+        return self._association.service_of(sop_class)
+
+
+def may_ask(incoming: Incoming) -> bool:
+    """Return whether the peer has the role to make a request; SCPs make event reports alone."""
+    return bool(incoming.context.as_scp) or incoming.message.command is Command.N_EVENT_REPORT_RQ
