@@ -5,7 +5,7 @@ One tree: what the caller did wrong, what the peer did wrong, and how an associa
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 
 class AbortSource(IntEnum):
@@ -108,3 +108,45 @@ class AssociationTimeout(AssociationFailure):
 
 class ConnectionLost(AssociationFailure):
     """The transport connection failed, or the peer closed it without A-RELEASE or A-ABORT."""
+
+
+class TLSConfigurationError(DicomwireError, ValueError):
+    """A certificate, a key or a profile cannot be used for TLS."""
+
+
+class TLSFault(Enum):
+    """What is wrong where two ends do not come to speak TLS."""
+
+    CERTIFICATE_EXPIRED = "certificate expired"
+    """Or it is not valid yet."""
+    UNKNOWN_AUTHORITY = "unknown authority"
+    """The certificate is from nobody who is trusted."""
+    OTHER_HOST = "other host"
+    """The certificate is for another host than the one that was called."""
+    CERTIFICATE_MISSING = "certificate missing"
+    """The requestor has to show one, and did not."""
+    CERTIFICATE_REFUSED = "certificate refused"
+    """For another reason."""
+    NOT_TLS = "not TLS"
+    """One end speaks TLS, and the other does not."""
+    INCOMPATIBLE = "incompatible"
+    """The ends have no version of TLS or no cipher suite in common."""
+    CLOSED = "closed"
+    """The peer hung up without a reason, as many do that do not expect TLS."""
+    OTHER = "other"
+
+
+class TLSFailure(ConnectionLost):
+    """TLS did not come about, or broke; `stage` is "tls".
+
+    Attributes
+    ----------
+    fault : TLSFault
+    by_peer : bool
+        Whether it is the peer who found fault with us.
+    """
+
+    def __init__(self, text: str, *, fault: TLSFault, by_peer: bool, peer: str = "") -> None:
+        super().__init__(text, stage="tls", peer=peer)
+        self.fault = fault
+        self.by_peer = by_peer

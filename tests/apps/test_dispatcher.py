@@ -31,7 +31,7 @@ def test_no_argument_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("echoscuu", "did you mean echoscu or echoscp?"),
         ("Storescp", "did you mean storescp or storescu?"),
-        ("xyzzy", "there are echoscp, echoscu, findscu, getscu, movescu, storescp, storescu"),
+        ("xyzzy", f"there are {', '.join(APPS)}"),
     ],
 )
 def test_an_unknown_application(name: str, advice: str, capsys: pytest.CaptureFixture[str]) -> None:

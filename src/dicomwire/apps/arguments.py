@@ -18,6 +18,8 @@ from pydicom.uid import (
 )
 
 from dicomwire import ALL_TRANSFER_SYNTAXES, UID, Settings, __version__
+from dicomwire.apps.identity import add_user_options, add_users_option
+from dicomwire.apps.security import Role, add_tls_options
 from dicomwire.utils import set_title
 
 LEVELS = ("critical", "error", "warn", "info", "debug")
@@ -59,6 +61,11 @@ def pdu_length(text: str) -> int:
 def count(text: str) -> int:
     """Return how many, at least one."""
     return _number(text, "a number", 1, _LONGEST_PDU)
+
+
+def window(text: str) -> int:
+    """Return how many operations may be outstanding (PS3.7 Annex D.3.3.3)."""
+    return _number(text, "a number", 1, 65535)
 
 
 def seconds(text: str) -> float | None:
@@ -124,18 +131,20 @@ def new_parser(
     return parser
 
 
-def add_peer(parser: ArgumentParser, title: str) -> None:
-    """Add what says whom to call, as whom (`title` if not said), and how long to wait."""
+def add_peer(parser: ArgumentParser, title: str, role: Role = "client") -> None:
+    """Add what says whom to call, as whom (`title` if not said), how safely and how patiently."""
     parser.add_argument("addr", help="host name or address of the peer")
     parser.add_argument("port", type=port_number, help="port of the peer")
     group = _network_group(parser)
     _add_title(group, "-aet", "--calling-aet", title, "my AE title")
     _add_title(group, "-aec", "--called-aet", "ANY-SCP", "the AE title of the peer")
     _add_limits(group)
+    add_tls_options(parser, role)
+    add_user_options(parser)
 
 
 def add_server(parser: ArgumentParser, title: str) -> None:
-    """Add what says where to listen, as whom (`title` if not said), and how long to wait."""
+    """Add what says where to listen, as whom (`title` if not said), how safely, how patiently."""
     parser.add_argument("port", type=listening_port, help="port to listen on, 0 for any free one")
     group = _network_group(parser)
     _add_title(group, "-aet", "--ae-title", title, "my AE title")
@@ -154,6 +163,15 @@ def add_server(parser: ArgumentParser, title: str) -> None:
         default=Settings().maximum_associations,
         help="serve at most n associations at a time (default: %(default)s)",
     )
+    group.add_argument(
+        "--window",
+        metavar="N",
+        type=window,
+        default=Settings().operations_window,
+        help="let a peer that asks for it have n operations outstanding (default: %(default)s)",
+    )
+    add_tls_options(parser, "server")
+    add_users_option(parser)
 
 
 def _network_group(parser: ArgumentParser) -> argparse._ArgumentGroup:

@@ -16,7 +16,7 @@ from dicomwire.apps.arguments import (
     supported_syntaxes,
 )
 from dicomwire.apps.console import Console, run
-from dicomwire.apps.serving import log_echo, serve, supporting
+from dicomwire.apps.serving import add_workers, log_echo, serve, supporting
 
 LOGGER = logging.getLogger("dicomwire.echoscp")
 
@@ -27,6 +27,7 @@ def _parser() -> ArgumentParser:
     parser = new_parser("echoscp", "Answer C-ECHO requests until Ctrl-C.", _EXIT_CODES)
     add_server(parser, "ECHOSCP")
     add_supported_syntax(parser)
+    add_workers(parser)
     return parser
 
 

@@ -15,6 +15,7 @@ from dicomwire.apps.querying import MESSAGE_ID, Operation
 from dicomwire.apps.receiving import Receiver
 from dicomwire.apps.requesting import associate
 from dicomwire.apps.retrieving import retrieval_negotiation, retrieval_parser, retrieve
+from dicomwire.pdu_primitives import UserItem
 from dicomwire.sop_class import (
     PatientRootQueryRetrieveInformationModelGet,
     PatientStudyOnlyQueryRetrieveInformationModelGet,
@@ -49,7 +50,7 @@ def _get(options: Namespace, console: Console) -> int:
     storage = StoragePresentationContexts
     contexts = [*map(build_context, _MODELS.values()), *storage]
     roles = [build_role(each.abstract_syntax or "", scp_role=True) for each in storage]
-    wanted = [*roles, *retrieval_negotiation(options)]
+    wanted: list[UserItem] = [*roles, *retrieval_negotiation(options)]
     handlers = receiver.handlers
     with associate(options, contexts, LOGGER, ext_neg=wanted, evt_handlers=handlers) as association:
         association.receive_to = receiver.receive_to

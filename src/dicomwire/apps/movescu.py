@@ -6,6 +6,7 @@ Where the objects go is in `receiving`, how the responses are taken in `retrievi
 from __future__ import annotations
 
 import logging
+import ssl
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from dicomwire.apps.querying import MESSAGE_ID, Operation
 from dicomwire.apps.receiving import Receiver
 from dicomwire.apps.requesting import associate
 from dicomwire.apps.retrieving import retrieval_negotiation, retrieval_parser, retrieve
+from dicomwire.apps.security import server_tls
 from dicomwire.apps.serving import explaining, supporting
 from dicomwire.sop_class import (
     PatientRootQueryRetrieveInformationModelMove,
@@ -46,7 +48,7 @@ _DESTINATION = "STORESCP"
 
 def _parser() -> ArgumentParser:
     parser = retrieval_parser(
-        "movescu", "Have a peer send objects to an AE (C-MOVE).", "MOVESCU", _MODELS
+        "movescu", "Have a peer send objects to an AE (C-MOVE).", "MOVESCU", _MODELS, "both"
     )
     group = parser.add_argument_group("destination")
     group.add_argument(
@@ -94,6 +96,7 @@ def main(args: list[str] | None = None) -> int:
 def _move(options: Namespace, console: Console) -> int:
     identifier = build_identifier(options)
     receiver = Receiver(options, LOGGER) if options.store else None
+    ssl_context = server_tls(options) if options.store else None
     contexts = QueryRetrievePresentationContexts
     wanted = retrieval_negotiation(options)
     with associate(options, contexts, LOGGER, ext_neg=wanted) as association:
@@ -101,7 +104,7 @@ def _move(options: Namespace, console: Console) -> int:
         operation = Operation(options, association, LOGGER, "Move", statuses)
         if operation.context() is None:
             return 1
-        with _receiving(options, association, receiver):
+        with _receiving(options, association, receiver, ssl_context):
             title = options.move_aet or (options.store_aet if receiver else _DESTINATION)
             responses = association.send_c_move(identifier, title, options.model, MESSAGE_ID)
             return retrieve(options, console, LOGGER, operation, responses, receiver)
@@ -109,7 +112,10 @@ def _move(options: Namespace, console: Console) -> int:
 
 @contextmanager
 def _receiving(
-    options: Namespace, association: Association, receiver: Receiver | None
+    options: Namespace,
+    association: Association,
+    receiver: Receiver | None,
+    ssl_context: ssl.SSLContext | None,
 ) -> Iterator[None]:
     """Run a Storage SCP meanwhile, if there is a receiver."""
     if receiver is None:
@@ -133,6 +139,7 @@ def _receiving(
             (host, options.store_port),
             block=False,
             contexts=supporting(storage, ALL_TRANSFER_SYNTAXES),
+            ssl_context=ssl_context,
             evt_handlers=receiver.handlers,
             receive_to=receiver.receive_to,
         )

@@ -7,12 +7,24 @@ from __future__ import annotations
 
 import logging
 from argparse import Namespace
+from collections.abc import Sequence
 from typing import Any
 
 from pydicom.dataset import Dataset
 
-from dicomwire import AE, Association, AssociationRejected, AssociationTimeout, Settings
+from dicomwire import (
+    AE,
+    Association,
+    AssociationFailure,
+    AssociationRejected,
+    AssociationTimeout,
+    ConnectionLost,
+    Settings,
+)
+from dicomwire.apps.identity import user_identity
+from dicomwire.apps.security import client_tls
 from dicomwire.logs import News, escaped
+from dicomwire.pdu_primitives import UserItem
 from dicomwire.presentation import PresentationContext
 from dicomwire.status import GENERAL_STATUS, StatusTable, code_to_category
 
@@ -23,13 +35,26 @@ def associate(
     options: Namespace,
     contexts: list[PresentationContext],
     logger: logging.Logger,
+    ext_neg: Sequence[UserItem] = (),
     **others: Any,
 ) -> Association:
     """Return the association, established or not: then the reason has been logged.
 
     The other keyword arguments are those of `AE.associate`.
     """
-    ae = AE(
+    connection = connection_options(options)
+    connection["ext_neg"] = [*ext_neg, *connection["ext_neg"]]
+    association = entity(options).associate(
+        options.addr, options.port, contexts, **connection, **others
+    )
+    if not association.is_established:
+        explain(association.failure, logger, connection["tls_args"] is not None)
+    return association
+
+
+def entity(options: Namespace) -> AE:
+    """Return who asks for associations."""
+    return AE(
         options.calling_aet,
         Settings(
             acse_timeout=options.acse_timeout,
@@ -37,21 +62,22 @@ def associate(
             network_timeout=options.network_timeout,
         ),
     )
-    association = ae.associate(
-        options.addr,
-        options.port,
-        contexts,
-        ae_title=options.called_aet,
-        max_pdu=options.max_pdu,
-        **others,
-    )
-    if not association.is_established:
-        _explain(association, logger)
-    return association
 
 
-def _explain(association: Association, logger: logging.Logger) -> None:
-    failure = association.failure
+def connection_options(options: Namespace) -> dict[str, Any]:
+    """Return keyword arguments of `AE.associate` which say how, and as which user."""
+    return {
+        "ae_title": options.called_aet,
+        "max_pdu": options.max_pdu,
+        "tls_args": client_tls(options),
+        "ext_neg": user_identity(options),
+    }
+
+
+def explain(
+    failure: AssociationFailure | None, logger: logging.Logger, is_tls: bool = False
+) -> None:
+    """Say in the log why an association could not be had."""
     if failure is None or isinstance(failure, AssociationRejected):
         return  # the library has said so
     if failure.stage in ("connect", "tls"):
@@ -61,6 +87,8 @@ def _explain(association: Association, logger: logging.Logger) -> None:
         logger.error("%s (%s)", News.ACSE_TIMEOUT, failure.peer)
     else:
         logger.error("Association request failed: %s", escaped(str(failure)))
+        if isinstance(failure, ConnectionLost) and not is_tls:
+            logger.error("If the peer speaks TLS on this port, --tls is needed")
 
 
 def message_id(number: int) -> int:

@@ -28,6 +28,7 @@ from dicomwire.apps.querying import (
     negotiation,
 )
 from dicomwire.apps.receiving import NAMES, Receiver, add_output
+from dicomwire.apps.security import Role
 from dicomwire.pdu_primitives import SOPClassExtendedNegotiation
 
 _EPILOG = f"""\
@@ -40,11 +41,11 @@ With --strict also 1 if the peer answers with a failure, or no more, or could no
 
 
 def retrieval_parser(
-    app: str, description: str, title: str, models: Mapping[str, UID]
+    app: str, description: str, title: str, models: Mapping[str, UID], role: Role = "client"
 ) -> ArgumentParser:
     """Return a parser with the arguments of both applications."""
     parser = new_parser(app, description, _EPILOG, verbose=True)
-    add_peer(parser, title)
+    add_peer(parser, title, role)
     add_models(parser, models)
     add_identifier(parser)
     flags = {

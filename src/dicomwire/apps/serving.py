@@ -10,13 +10,16 @@ import logging
 import signal
 import socket
 import threading
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 
 from dicomwire import AE, UID, Settings, evt
+from dicomwire.apps.arguments import count
 from dicomwire.apps.console import Stop
+from dicomwire.apps.identity import users_handlers
+from dicomwire.apps.security import server_tls
 from dicomwire.association import ReceiveTo
 from dicomwire.presentation import PresentationContext
 
@@ -27,6 +30,17 @@ except ImportError:  # no such limits on Windows
 
 MANY_FILES = 10_240
 """What a process may open on macOS, where the hard limit says more than is true."""
+
+
+def add_workers(parser: ArgumentParser) -> None:
+    """Add what says how many processes serve; None for this one alone."""
+    group = parser.add_argument_group("processes")
+    group.add_argument(
+        "--workers",
+        metavar="N",
+        type=count,
+        help="serve in n processes, restart those that die; SIGTERM lets associations end first",
+    )
 
 
 def supporting(
@@ -55,13 +69,18 @@ def serve(
 ) -> int:
     """Serve until Ctrl-C, or SIGTERM, which ends the process; return the exit code.
 
+    Workers (`add_workers`) are drained by SIGTERM before that.
+
     Parameters
     ----------
     hints : iterable of str
         What people may want to know, logged at INFO when the server is there; "{address}" and
         "{port}" in them stand for what to send to.
     """
-    _raise_file_limit()
+    ssl_context = server_tls(options)
+    handlers = [*users_handlers(options, logger), *handlers]
+    raise_file_limit()
+    workers = getattr(options, "workers", None)  # not every server has them
     ae = AE(
         options.ae_title,
         Settings(
@@ -69,17 +88,20 @@ def serve(
             dimse_timeout=options.dimse_timeout,
             network_timeout=options.network_timeout,
             maximum_associations=options.max_associations,
+            operations_window=options.window,
         ),
     )
     ae.maximum_pdu_size = options.max_pdu
-    with _sigterm_raised():
+    with sigterm_raised():
         with explaining(options.bind_address, options.port, "-ba"):
             server = ae.start_server(
                 (options.bind_address, options.port),
                 block=False,
                 contexts=contexts,
+                ssl_context=ssl_context,
                 evt_handlers=handlers,
                 receive_to=receive_to,
+                workers=workers,
             )
         assert server is not None
         try:
@@ -87,11 +109,17 @@ def serve(
             anywhere = host in ("0.0.0.0", "::")
             where = f"port {port}" if anywhere else f"{host}, port {port}"
             logger.info("%s listens on %s; Ctrl-C stops it", options.ae_title, where)
-            for hint in hints:
-                logger.info(hint.format(address="localhost" if anywhere else host, port=port))
+            if ssl_context is None and options.users is None:
+                for hint in hints:
+                    logger.info(hint.format(address="localhost" if anywhere else host, port=port))
             server.serve_forever()
         except KeyboardInterrupt:
             logger.info("Stopping")
+        except _Terminated:
+            if workers is not None:
+                logger.info("Draining")
+                server.drain()
+            raise
         finally:
             ae.shutdown()
     return 0
@@ -123,7 +151,7 @@ class _Terminated(BaseException):
 
 
 @contextmanager
-def _sigterm_raised() -> Iterator[None]:
+def sigterm_raised() -> Iterator[None]:
     """Let SIGTERM end the block orderly, and then the process, as if it had not been handled."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's
@@ -142,7 +170,7 @@ def _sigterm_raised() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _raise_file_limit() -> None:
+def raise_file_limit() -> None:
     """Let the process open as many files as the system allows it to: each connection is one."""
     if resource is None:
         return

@@ -22,7 +22,7 @@ from dicomwire.apps.arguments import (
 )
 from dicomwire.apps.console import Console, run
 from dicomwire.apps.receiving import NAMES, Receiver, add_output
-from dicomwire.apps.serving import log_echo, serve, supporting
+from dicomwire.apps.serving import add_workers, log_echo, serve, supporting
 
 LOGGER = logging.getLogger("dicomwire.storescp")
 
@@ -36,6 +36,7 @@ def _parser() -> ArgumentParser:
     parser = new_parser("storescp", "Receive DICOM files (C-STORE) until Ctrl-C.", _EPILOG)
     add_server(parser, "STORESCP")
     add_supported_syntax(parser)
+    add_workers(parser)
     group = add_output(parser)
     group.add_argument("--no-echo", action="store_true", help="do not answer C-ECHO requests")
     return parser

@@ -208,6 +208,10 @@ class AssociationProtocol:
         if not self._deaf:
             self._framer.feed(data)
 
+    def keep_data(self) -> None:
+        """Copy the received bytes that no event has been made of, so that they can wait."""
+        self._framer.keep()
+
     def connection_lost(self) -> None:
         """Note that the transport connection ended."""
         if self._step(Trigger.CONNECTION_CLOSED) is Action.AA_4:
@@ -239,6 +243,10 @@ class AssociationProtocol:
         if data is None and self._events:
             return self._events.popleft()
         return data
+
+    def put_back(self, event: Event) -> None:
+        """Have `next_event` return, once more, the event that it has just returned."""
+        self._events.appendleft(event)
 
     def data_to_send(self) -> bytes:
         """Return, once, the bytes to send; empty where there are none."""

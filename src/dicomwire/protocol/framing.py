@@ -15,6 +15,7 @@ from dicomwire.protocol.pdu import PDUType
 _PDU_HEADER = struct.Struct(">BxI")
 _PDV_HEADER = struct.Struct(">IBB")
 _HEADER_SIZE = 6
+_TLS_RECORDS = (0x15, 0x16)  # an alert, and a handshake (RFC 8446 Section 5.1)
 """Of either; so a P-DATA-TF PDU is as long as this at least, and so is what is left of one."""
 _PDV_OVERHEAD = 2
 """Context id and message control header, which the length of a PDV counts."""
@@ -90,6 +91,11 @@ class Framer:
         self._view = memoryview(data)
         self._at = 0
 
+    def keep(self) -> None:
+        """Copy what has not been consumed, before the memory that it is in is used again."""
+        self._view = memoryview(bytes(self._view[self._at :]))
+        self._at = 0
+
     @property
     def mid_pdu(self) -> bool:
         """Whether what was returned last does not end a PDU."""
@@ -144,8 +150,9 @@ class Framer:
                     f"P-DATA-TF of {length} bytes, without a presentation data value"
                 )
         elif pdu_type is None:
+            hint = ", by which the peer speaks TLS" if code in _TLS_RECORDS else ""
             raise RemoteProtocolError(
-                f"unknown PDU type 0x{code:02X}", AbortReason.UNRECOGNIZED_PDU
+                f"unknown PDU type 0x{code:02X}{hint}", AbortReason.UNRECOGNIZED_PDU
             )
         else:
             limits = self._limits

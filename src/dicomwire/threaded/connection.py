@@ -1,4 +1,4 @@
-"""A socket that never blocks without a deadline, and the buffers that bytes pass through.
+"""A socket that never blocks without a deadline.
 
 What the bytes mean is not known here; TLS and plain sockets look the same from outside.
 """
@@ -15,31 +15,16 @@ from collections.abc import Callable
 from typing import Any
 
 from dicomwire.errors import AssociationTimeout, ConnectionLost
+from dicomwire.listening import peer_name
+from dicomwire.services.pool import give_buffer, take_buffer
 from dicomwire.threaded.lobby import Guest, lobby
+from dicomwire.tls import tls_failure
 
-BUFFER_SIZE = 256 * 1024
-_KEPT_BUFFERS = 16
 _MORE = getattr(socket, "MSG_MORE", 0)
 """Gathers small messages into large segments; Linux sends them after 200 ms in any case."""
 _FOREVER = 2_000_000.0
 """Seconds beyond which a timeout is none; the system counts some in 31 bits of milliseconds."""
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-_free_buffers: list[bytearray] = []
-
-
-def take_buffer() -> bytearray:
-    """Return a buffer of `BUFFER_SIZE` bytes; its content is arbitrary."""
-    try:
-        return _free_buffers.pop()
-    except IndexError:
-        return bytearray(BUFFER_SIZE)
-
-
-def give_buffer(buffer: bytearray) -> None:
-    """Give back what `take_buffer` returned, when no view of it is in use any more."""
-    if len(_free_buffers) < _KEPT_BUFFERS:
-        _free_buffers.append(buffer)
 
 
 def deadline_after(seconds: float | None) -> float | None:
@@ -47,16 +32,18 @@ def deadline_after(seconds: float | None) -> float | None:
     return None if seconds is None or seconds > _FOREVER else time.monotonic() + seconds
 
 
-def wait_for(sock: socket.socket, deadline: float | None, *, write: bool = False) -> bool:
-    """Wait until `sock` is readable (or writable); false if the deadline comes first."""
+def wait_for(
+    sock: socket.socket, deadline: float | None, *, read: bool = True, write: bool = False
+) -> bool:
+    """Wait until `sock` is readable or writable, as wanted; false if the deadline comes first."""
     timeout = None if deadline is None else max(deadline - time.monotonic(), 0)
     if hasattr(select, "poll"):
         poll = select.poll()
-        poll.register(sock, select.POLLOUT if write else select.POLLIN)
+        poll.register(sock, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
         return bool(poll.poll(None if timeout is None else timeout * 1000))
     waiting: list[socket.socket] = [sock]
     readable, writable, _ = select.select(
-        [] if write else waiting, waiting if write else [], [], timeout
+        waiting if read else [], waiting if write else [], [], timeout
     )
     return bool(readable or writable)
 
@@ -99,12 +86,21 @@ class Connection:
         return self._socket.fileno()
 
     def read(self, buffer: bytearray | memoryview) -> int | None:
-        """Read what is there: the number of bytes, 0 at the end, None if nothing has come."""
+        """Read what is there: the number of bytes, 0 at the end, None if nothing has come.
+
+        Raises
+        ------
+        TLSFailure
+            When the peer says what is wrong, or what it sent is not what it was. A TLS server may
+            refuse our certificate after the handshake.
+        """
         try:
             with self._access:
                 return self._socket.recv_into(buffer)
         except _NOT_NOW:
             return None
+        except ssl.SSLError as error:
+            raise tls_failure(error, self.peer) from None
         except OSError:
             return 0  # reset by the peer: the end as well
 
@@ -116,8 +112,20 @@ class Connection:
         """Wait until there is something to read; false if the deadline comes first."""
         return self.pending() or wait_for(self._socket, deadline)
 
-    def write(self, data: bytes | memoryview, timeout: float | None, more: bool = False) -> None:
+    def write(
+        self,
+        data: bytes | memoryview,
+        timeout: float | None,
+        more: bool = False,
+        meanwhile: Callable[[], bool] | None = None,
+    ) -> None:
         """Send all of `data`; where `more` is to follow at once, the system may wait for that.
+
+        Parameters
+        ----------
+        meanwhile : callable, optional
+            Reads what has come, while nothing can be sent: the peer may be waiting for that before
+            it reads on itself. Returns whether it is to be called again.
 
         Raises
         ------
@@ -127,22 +135,38 @@ class Connection:
         """
         flags = _MORE if more and not self._tls else 0
         view = memoryview(data)
+        deadline: float | None = None
+        is_waiting = False
         while view:
             try:
                 with self._access:
                     sent = self._socket.send(view, flags)
             except _NOT_NOW as wait:
+                if not is_waiting:
+                    is_waiting, deadline = True, deadline_after(timeout)
                 reads = isinstance(wait, ssl.SSLWantReadError)
-                if not wait_for(self._socket, deadline_after(timeout), write=not reads):
+                if not self._wait_to_write(deadline, reads, meanwhile is not None):
                     raise AssociationTimeout(
                         f"nothing could be sent for {timeout} s", stage="write", peer=self.peer
                     ) from None
+                if meanwhile is not None and not meanwhile():
+                    meanwhile = None
             except OSError as error:
                 raise ConnectionLost(
                     f"sending failed: {error.strerror or error}", stage="write", peer=self.peer
                 ) from None
             else:
                 view = view[sent:]
+                is_waiting = False
+
+    def _wait_to_write(self, deadline: float | None, reads: bool, or_read: bool) -> bool:
+        """Wait until sending is worth a try, which for TLS may be when there is something to read.
+
+        With `or_read` also until there is something to read in any case.
+        """
+        if or_read and self.pending():
+            return True
+        return wait_for(self._socket, deadline, read=reads or or_read, write=not reads)
 
     def write_now(self, data: bytes) -> None:
         """Send as much of `data` as can be sent without waiting; failures do not matter."""
@@ -203,10 +227,3 @@ def _address(name: Callable[[], Any]) -> Any:
         return name()
     except OSError:
         return ""
-
-
-def peer_name(address: Any) -> str:
-    """Return the address of a peer as "host:port"; empty when there is none."""
-    if isinstance(address, tuple):
-        return f"{address[0]}:{address[1]}"
-    return str(address)

@@ -9,31 +9,12 @@ import contextlib
 import socket
 import ssl
 import time
-from dataclasses import dataclass
-from typing import Any
 
 from dicomwire.errors import AssociationTimeout, ConnectionLost
 from dicomwire.settings import Settings
+from dicomwire.target import Target
 from dicomwire.threaded.connection import Connection, deadline_after, wait_for
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where to connect to, and how.
-
-    Attributes
-    ----------
-    address : tuple
-        (host, port), or for IPv6 also (host, port, flowinfo, scope id).
-    bind_address : tuple or None
-        The local address to connect from.
-    tls : tuple of ssl.SSLContext and str, or None
-        The context, and the name that the peer's certificate is to be for (empty: the host).
-    """
-
-    address: tuple[Any, ...]
-    bind_address: tuple[Any, ...] | None = None
-    tls: tuple[ssl.SSLContext, str | None] | None = None
+from dicomwire.tls import tls_failure
 
 
 def open_connection(target: Target, settings: Settings) -> Connection:
@@ -42,7 +23,7 @@ def open_connection(target: Target, settings: Settings) -> Connection:
     Raises
     ------
     ConnectionLost
-        With stage "connect" or "tls", and the reason.
+        With stage "connect" and the reason, or as a TLSFailure.
     AssociationTimeout
         When the deadline of the stage passes.
     """
@@ -53,14 +34,15 @@ def open_connection(target: Target, settings: Settings) -> Connection:
     context, name = target.tls
     sock.setblocking(False)
     try:
+        remote = sock.getpeername()  # which nobody knows once the peer has hung up
         secured = context.wrap_socket(
             sock, server_hostname=name or str(target.address[0]), do_handshake_on_connect=False
         )
         _handshake(secured, deadline_after(settings.tls_timeout), peer)
     except OSError as error:  # ssl.SSLError is one
         sock.close()
-        raise ConnectionLost(f"TLS failed: {tls_reason(error)}", stage="tls", peer=peer) from None
-    return Connection(secured)
+        raise tls_failure(error, peer) from None
+    return Connection(secured, remote)
 
 
 def _connect(target: Target, timeout: float | None, peer: str) -> socket.socket:
@@ -107,7 +89,7 @@ def _handshake(sock: ssl.SSLSocket, deadline: float | None, peer: str) -> None:
         except ssl.SSLWantReadError:
             in_time = wait_for(sock, deadline)
         except ssl.SSLWantWriteError:
-            in_time = wait_for(sock, deadline, write=True)
+            in_time = wait_for(sock, deadline, read=False, write=True)
         except OSError:
             sock.close()
             raise
@@ -117,14 +99,3 @@ def _handshake(sock: ssl.SSLSocket, deadline: float | None, peer: str) -> None:
             with contextlib.suppress(OSError):
                 sock.close()
             raise AssociationTimeout("no TLS handshake in time", stage="tls", peer=peer)
-
-
-def tls_reason(error: OSError) -> str:
-    """Return what went wrong in a TLS handshake, in words for people."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the peer's certificate was not accepted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
-        return "the peer does not speak TLS on this port"
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return error.reason.lower().replace("_", " ")
-    return error.strerror or str(error) or "the connection was closed"

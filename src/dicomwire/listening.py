@@ -1,0 +1,75 @@
+"""What servers of both faces listen with, and how many connections they may have.
+
+Accepting is each face's own.
+"""
+
+from __future__ import annotations
+
+from socket import AF_INET, AF_INET6, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET
+from socket import socket as Socket
+from typing import Any
+
+from dicomwire.protocol.limits import MIB, Limits
+from dicomwire.protocol.pdu import PDUType
+from dicomwire.settings import Settings
+
+try:
+    import resource
+except ImportError:  # no such limits on Windows
+    resource = None  # type: ignore[assignment]
+
+BACKLOG = 1024
+PENDING_BYTES = 64 * MIB
+"""What association requests that are not complete may take in memory, all together."""
+_SPARE_FILES = 128
+"""File descriptors that connections leave to the rest of the program."""
+_HEADER = 6
+_KINDS = frozenset(PDUType)
+_ASSOCIATE = (PDUType.ASSOCIATE_RQ, PDUType.ASSOCIATE_AC)
+
+
+def listen(address: tuple[Any, ...]) -> Socket:
+    """Return a socket that listens on `address`: (host, port), or four values for IPv6."""
+    host = str(address[0])
+    family = AF_INET6 if len(address) == 4 or ":" in host else AF_INET
+    sock = Socket(family, SOCK_STREAM)
+    try:
+        sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def connection_ceiling(settings: Settings) -> int:
+    """Return how many connections there may be, given how many files the process may open."""
+    if resource is None:
+        return settings.maximum_connections
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files == resource.RLIM_INFINITY:
+        return settings.maximum_connections
+    return max(1, min(settings.maximum_connections, files - _SPARE_FILES, files * 3 // 4))
+
+
+def peer_name(address: Any) -> str:
+    """Return the address of a peer as "host:port"; empty when there is none."""
+    if isinstance(address, tuple):
+        return f"{address[0]}:{address[1]}"
+    return str(address)
+
+
+def is_answerable(received: bytes | bytearray, limits: Limits) -> bool:
+    """Whether what a new connection sent can be answered without waiting for more of it.
+
+    That is a whole PDU, or the header of one that is judged by that alone.
+    """
+    if len(received) < _HEADER:
+        return False
+    kind, length = received[0], int.from_bytes(received[2:6], "big")
+    if kind == PDUType.P_DATA_TF or kind not in _KINDS:
+        return True
+    ceiling = limits.associate_pdu if kind in _ASSOCIATE else limits.control_pdu
+    return length > ceiling or len(received) >= _HEADER + length
