@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from dicomwire.association import Association, ReceiveTo
 from dicomwire.entity import DEFAULT_TITLE, DEFAULTS, Entity
@@ -17,7 +17,9 @@ from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.items import DEFAULT_MAX_LENGTH, UserItem
 from dicomwire.service_user import MODE_ACCEPTOR, MODE_REQUESTOR
 from dicomwire.settings import Settings
-from dicomwire.threaded.opening import Target
+from dicomwire.supervised import SupervisedServer
+from dicomwire.target import Target
+from dicomwire.threaded.processes import start_workers
 from dicomwire.threaded.server import AssociationServer
 from dicomwire.utils import set_title
 
@@ -40,7 +42,7 @@ class ApplicationEntity(Entity[Association]):
 
     def __init__(self, ae_title: str = DEFAULT_TITLE, settings: Settings = DEFAULTS) -> None:
         super().__init__(ae_title, settings)
-        self._servers: list[AssociationServer] = []
+        self._servers: list[AssociationServer | SupervisedServer] = []
 
     # -- associations -----------------------------------------------------------------------------
 
@@ -55,6 +57,7 @@ class ApplicationEntity(Entity[Association]):
         bind_address: tuple[Any, ...] | None = None,
         tls_args: tuple[ssl.SSLContext, str | None] | None = None,
         evt_handlers: Sequence[EventHandlerType] | None = None,
+        window: int = 1,
     ) -> Association:
         """Request an association (PS3.8 Section 7.1), and wait for the answer.
 
@@ -78,6 +81,9 @@ class ApplicationEntity(Entity[Association]):
             For TLS: the context, and the name that the peer's certificate is to be for.
         evt_handlers : list, optional
             (event, handler) or (event, handler, args) to bind.
+        window : int
+            How many operations to have outstanding at a time, if the peer grants that many; see
+            `Association.send_c_stores` and `Association.operations_window`.
 
         Returns
         -------
@@ -93,13 +99,13 @@ class ApplicationEntity(Entity[Association]):
         ValueError
             When there are more than 128.
         """
-        target = Target(_address(addr, port), _bind_address(bind_address), tls_args)
+        target = Target.of(addr, port, bind_address, tls_args)
         proposed = self._proposed(contexts)
         called = set_title(ae_title, "ae_title")
         association = self.association_class(
             self, MODE_REQUESTOR, handlers=self._handlers(evt_handlers)
         )
-        self._propose(association, proposed, max_pdu, ext_neg)
+        self._propose(association, proposed, max_pdu, ext_neg, window)
         association.request(target, called)
         return association
 
@@ -126,7 +132,7 @@ class ApplicationEntity(Entity[Association]):
         server = (server_class or AssociationServer)(
             self,
             address,
-            set_title(ae_title, "ae_title") if ae_title is not None else self._title,
+            self._served_title(ae_title),
             supported,
             ssl_context,
             self._handlers(evt_handlers),
@@ -135,6 +141,33 @@ class ApplicationEntity(Entity[Association]):
         with self._lock:
             self._servers.append(server)
         return server
+
+    @overload
+    def start_server(
+        self,
+        address: tuple[Any, ...],
+        block: bool = True,
+        ssl_context: ssl.SSLContext | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
+        ae_title: str | None = None,
+        contexts: list[PresentationContext] | None = None,
+        receive_to: ReceiveTo | None = None,
+        workers: None = None,
+    ) -> AssociationServer | None: ...
+
+    @overload
+    def start_server(
+        self,
+        address: tuple[Any, ...],
+        block: bool = True,
+        ssl_context: ssl.SSLContext | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
+        ae_title: str | None = None,
+        contexts: list[PresentationContext] | None = None,
+        receive_to: ReceiveTo | None = None,
+        *,
+        workers: int,
+    ) -> SupervisedServer | None: ...
 
     def start_server(
         self,
@@ -145,7 +178,8 @@ class ApplicationEntity(Entity[Association]):
         ae_title: str | None = None,
         contexts: list[PresentationContext] | None = None,
         receive_to: ReceiveTo | None = None,
-    ) -> AssociationServer | None:
+        workers: int | None = None,
+    ) -> AssociationServer | SupervisedServer | None:
         """Accept associations.
 
         Parameters
@@ -166,10 +200,13 @@ class ApplicationEntity(Entity[Association]):
             Where to file the objects received by C-STORE as they come: a folder, in which their
             names are generated, or a function that returns the path for a C-STORE request, or a
             `payloads.Sink` to write it to. A handler of evt.EVT_C_STORE is not needed then.
+        workers : int, optional
+            Serve in so many processes, which are forked at once, instead of in this one. The
+            handlers run there, on copies of what they refer to.
 
         Returns
         -------
-        AssociationServer or None
+        AssociationServer, SupervisedServer (with `workers`), or None
             None after having blocked.
 
         Raises
@@ -178,10 +215,22 @@ class ApplicationEntity(Entity[Association]):
             When nothing is supported, or only one of the roles of a context is given.
         OSError
             When the address cannot be listened on.
+        RuntimeError
+            When this platform cannot have workers, or what supervises them died.
         """
-        server = self.make_server(
-            address, ae_title, contexts, ssl_context, evt_handlers, receive_to=receive_to
-        )
+        server: AssociationServer | SupervisedServer
+        if workers is None:
+            server = self.make_server(
+                address, ae_title, contexts, ssl_context, evt_handlers, receive_to=receive_to
+            )
+        else:
+            server = start_workers(
+                workers,
+                *(self, address, self._served_title(ae_title), self._to_support(contexts)),
+                *(ssl_context, self._handlers(evt_handlers), receive_to),
+            )
+            with self._lock:
+                self._servers.append(server)
         if not block:
             return server
         try:
@@ -192,6 +241,9 @@ class ApplicationEntity(Entity[Association]):
             server.shutdown()
         return None
 
+    def _served_title(self, ae_title: str | None) -> str:
+        return set_title(ae_title, "ae_title") if ae_title is not None else self._title
+
     def new_acceptor(self, server: AssociationServer) -> Association:
         """Return an association for a connection that `server` took (for servers)."""
         association = self.association_class(
@@ -201,18 +253,25 @@ class ApplicationEntity(Entity[Association]):
         association.acceptor.supported_contexts = server.contexts
         return association
 
-    def forget_server(self, server: AssociationServer) -> None:
+    def forget_server(self, server: AssociationServer | SupervisedServer) -> None:
         """Note that a server is shut down (for servers)."""
         with self._lock:
             if server in self._servers:
                 self._servers.remove(server)
+
+    def forget_parent(self) -> None:
+        super().forget_parent()
+        self._servers.clear()
 
     def shutdown(self) -> None:
         """Abort all associations and shut all servers down."""
         with self._lock:
             servers = list(self._servers)
         for server in servers:
-            server.shutdown()
+            if isinstance(server, SupervisedServer):
+                server.drain(0)
+            else:
+                server.shutdown()
         associations = self.active_associations
         for association in associations:
             association.abort(block=False)
@@ -222,19 +281,3 @@ class ApplicationEntity(Entity[Association]):
 
 
 AE = ApplicationEntity
-
-
-def _address(addr: Any, port: Any) -> tuple[Any, ...]:
-    if not isinstance(port, int):
-        raise TypeError(f"port is an int, not {type(port).__name__}")
-    if isinstance(addr, str):
-        return addr, port
-    if isinstance(addr, tuple) and len(addr) == 3 and isinstance(addr[0], str):
-        return addr[0], port, *addr[1:]
-    raise TypeError(f"addr is a str, or (address, flowinfo, scope id) for IPv6: {addr!r}")
-
-
-def _bind_address(address: Any) -> tuple[Any, ...] | None:
-    if address is None or (isinstance(address, tuple) and len(address) in (2, 4)):
-        return address
-    raise TypeError(f"bind_address is a tuple (host, port): {address!r}")

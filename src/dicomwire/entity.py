@@ -28,7 +28,12 @@ from dicomwire.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VE
 from dicomwire.logs import DEFAULT_LOG_HANDLERS
 from dicomwire.presentation import build_context
 from dicomwire.protocol.context import PresentationContext
-from dicomwire.protocol.items import DEFAULT_MAX_LENGTH, UserItem
+from dicomwire.protocol.items import (
+    DEFAULT_MAX_LENGTH,
+    AsynchronousOperationsWindowNegotiation,
+    UserItem,
+)
+from dicomwire.seat import Seat
 from dicomwire.service_user import LONGEST, ServiceUser
 from dicomwire.services.association import BaseAssociation
 from dicomwire.settings import Settings
@@ -43,6 +48,9 @@ Syntaxes: TypeAlias = str | Iterable[str] | None
 DEFAULT_TITLE = "DICOMWIRE"
 
 DEFAULTS = Settings()
+
+_LARGEST_WINDOW = 0xFFFF
+"""Of asynchronous operations; the field has 16 bits, and 0 in it is any number."""
 
 
 class Entity(Generic[A]):
@@ -71,6 +79,7 @@ class Entity(Generic[A]):
         self._supported: list[PresentationContext] = []
         self._lock = threading.Lock()  # for what follows, which any thread may change
         self._associations: dict[A, None] = {}  # in the order of their beginning
+        self._seat: Seat | None = None  # in a worker process
 
     # -- who it is ------------------------------------------------------------------------------
 
@@ -315,6 +324,7 @@ class Entity(Generic[A]):
         contexts: list[PresentationContext],
         max_pdu: int,
         ext_neg: Sequence[UserItem] | None,
+        window: int = 1,
     ) -> None:
         """Let an association that is to be requested say what we propose, and count it."""
         requestor = association.requestor
@@ -323,6 +333,10 @@ class Entity(Generic[A]):
         requestor.requested_contexts = contexts
         for item in ext_neg or ():
             requestor.add_negotiation_item(item)
+        if not 1 <= window <= _LARGEST_WINDOW:
+            raise ValueError(f"window is 1 to {_LARGEST_WINDOW}, not {window}")
+        if window > 1:
+            requestor.add_negotiation_item(AsynchronousOperationsWindowNegotiation(window, 1))
         with self._lock:
             self._associations[association] = None
 
@@ -359,13 +373,27 @@ class Entity(Generic[A]):
             active = sum(each.is_acceptor for each in self._associations)
             if active >= self._settings.maximum_associations:
                 return False
+            if self._seat is not None and not self._seat.take_slot():
+                return False
             self._associations[association] = None
             return True
 
     def forget(self, association: A) -> None:
         """Note that an association is over (for associations)."""
         with self._lock:
+            known = association in self._associations
             self._associations.pop(association, None)
+        if self._seat is not None and known and association.is_acceptor:
+            self._seat.give_slot()
+
+    def forget_parent(self) -> None:
+        """Leave associations and servers to the process that has them (for its children)."""
+        self._lock = threading.Lock()
+        self._associations.clear()
+
+    def take_seat(self, seat: Seat) -> None:
+        """Share `maximum_associations` with other processes (for worker processes)."""
+        self._seat = seat
 
     def _introduce(self, end: ServiceUser, title: str) -> None:
         """Let our end of an association say who we are."""

@@ -34,12 +34,17 @@ class Settings:
     close_timeout: float = 2.0
     """How long a connection that we have ended may wait for the peer to close it."""
 
+    drain_timeout: float = 10.0
+    """How long running associations may go on when a server is drained; then they are aborted."""
+
     maximum_associations: int = 10
     """How many associations an AE accepts at a time; the next request is rejected."""
     maximum_connections: int = 10_000
     """Open connections of a server; where there are more, one without an association gives way."""
     connections_per_address: int = 10_000
     """Open connections from one address that have not asked for an association yet."""
+    operations_window: int = 1
+    """How many operations a requestor may have outstanding, if it asks for several."""
 
     limits: Limits = field(default_factory=Limits)
     """Ceilings for what a peer may make us hold."""

@@ -23,20 +23,16 @@ from dicomwire.errors import (
 )
 from dicomwire.events import EVT_DATA_SENT, EVT_PDU_SENT
 from dicomwire.protocol.dimse import unpack_pdus
-from dicomwire.protocol.events import Event
+from dicomwire.protocol.events import CommandReceived, Event
 from dicomwire.protocol.pdu import Abort
 from dicomwire.protocol.states import Role, State
 from dicomwire.services.engine import Engine, LocalAbort
+from dicomwire.services.pool import give_buffer, take_buffer
 from dicomwire.settings import Settings
 from dicomwire.threaded import workers
-from dicomwire.threaded.connection import (
-    Connection,
-    deadline_after,
-    give_buffer,
-    take_buffer,
-)
+from dicomwire.threaded.connection import Connection, deadline_after
 from dicomwire.threaded.lobby import Guest, lobby
-from dicomwire.threaded.opening import Target, open_connection
+from dicomwire.threaded.opening import open_connection
 
 if TYPE_CHECKING:
     from dicomwire.services.lifecycle import Lifecycle
@@ -58,15 +54,12 @@ class Link(Engine, Guest):
 
     Attributes
     ----------
-    target : Target or None
-        Where a requestor connects to.
     release_wanted : bool
         Whether the association is to be released when the turn ends.
     """
 
     def __init__(self, association: Lifecycle, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
-        self.target: Target | None = None
         self.release_wanted = False
         self.ended: threading.Event = threading.Event()
         self._connection: Connection | None = None
@@ -76,7 +69,9 @@ class Link(Engine, Guest):
         self._owner: int | None = None
         self._attended = False  # a worker looks after the socket
         self._held = 0  # programs that take responses one by one
-        self._writing = threading.Lock()
+        self._writing = threading.RLock()
+        self._mid_write = False
+        self._put_back = False  # an event came while something was sent, and waits for the end
         self._abort_sent = False
         self._buffer: bytearray | None = None
         self._last_active = time.monotonic()
@@ -274,7 +269,7 @@ class Link(Engine, Guest):
         data = self.protocol.data_to_send()
         if data and self._connection is not None:
             with self._writing:
-                if not self._abort_sent:
+                if not (self._abort_sent or self._mid_write):
                     self._connection.write_now(data)
             self._tell_sent(data)
 
@@ -295,9 +290,14 @@ class Link(Engine, Guest):
         connection = self._connection
         if connection is None or self._abort_wanted:
             raise self._ended_failure()
+        meanwhile = self._take_meanwhile if self._exchanges and not self._put_back else None
         try:
             with self._writing:
-                connection.write(data, self.settings.write_timeout, more)
+                self._mid_write = True
+                try:
+                    connection.write(data, self.settings.write_timeout, more, meanwhile)
+                finally:
+                    self._mid_write = False
         except ConnectionLost:
             self._look_for_abort()
             raise
@@ -306,6 +306,28 @@ class Link(Engine, Guest):
             self.fail(LocalAbort("interrupted while it was sent", self.peer, self.stage))
             raise
         self._tell_sent(data)
+
+    def _take_meanwhile(self) -> bool:
+        """Take responses while nothing can be sent: the peer may not read on until they are read.
+
+        All else has to wait until what is being sent has been. Returns whether nothing has to.
+        """
+        self._read()
+        while (event := self.protocol.next_event()) is not None:
+            if not _is_response(event):
+                self.protocol.put_back(event)
+                self._put_back = True
+                return False
+            self.take(event)
+            if self.ended.is_set():
+                raise self._ended_failure()
+        return True
+
+    def take_put_back(self) -> None:
+        """Take what had to wait until something was sent."""
+        self._put_back = False
+        while not self.ended.is_set() and (event := self.protocol.next_event()) is not None:
+            self.take(event)
 
     def write_between(self, data: bytes) -> None:
         """Send whole PDUs of data while another thread has the turn, if that is possible."""
@@ -322,6 +344,9 @@ class Link(Engine, Guest):
 
     def _look_for_abort(self) -> None:
         """Read on after sending failed: the peer may have said why it is gone."""
+        self.take_put_back()
+        if self.ended.is_set():
+            raise self._ended_failure()
         while not self.protocol.is_over:
             event = self.protocol.next_event()
             if event is not None:
@@ -351,6 +376,16 @@ class Link(Engine, Guest):
         self.feed(view)
         return True
 
+    def _read_on(self, until: float) -> bool:
+        """Read the rest of a message as it comes; false once that takes longer than `until`.
+
+        To give the turn up and take it again for each piece would cost as much as reading it.
+        """
+        connection = self._connection
+        if connection is None or time.monotonic() >= until:
+            return False
+        return connection.wait_readable(until) and self._read()
+
     def _drop_buffer(self) -> None:
         if self._buffer is not None:
             self.protocol.receive_data(b"")
@@ -373,7 +408,7 @@ class Link(Engine, Guest):
             if connection is None:
                 raise self._ended_failure()
             if self.protocol.is_over:  # closed where the protocol has no event for that
-                raise ConnectionLost("the peer closed the connection", stage=stage, peer=self.peer)
+                raise self.closed_by_peer(stage)
             self.flush()  # a release that met the peer's has to be answered
             if not connection.wait_readable(deadline):
                 raise AssociationTimeout("no answer in time", stage=stage, peer=self.peer)
@@ -400,10 +435,15 @@ class Link(Engine, Guest):
                 event = self.protocol.next_event()
                 if event is not None:
                     self.take(event)
-                elif not self._read():
+                elif self._has_enough or not self._read():
                     return
         except AssociationFailure as failure:
             self.fail(failure)
+
+    @property
+    def _has_enough(self) -> bool:
+        """Whether no more is to be read ahead: whoever was granted a window may send any amount."""
+        return bool(self._requests) and self._association.operations_window > 1
 
     # --- The end ---
 
@@ -425,3 +465,10 @@ class Link(Engine, Guest):
     def _abort_now(self) -> None:
         if not self.ended.is_set():
             self._association.on_local_abort(self._aborted_here())
+
+
+def _is_response(event: Event) -> bool:
+    """Return whether it is a response that nothing belongs to any more."""
+    if not isinstance(event, CommandReceived):
+        return False
+    return event.message.is_response and not event.message.has_dataset

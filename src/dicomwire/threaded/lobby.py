@@ -131,6 +131,18 @@ class Lobby:
         self._calls.put(task)
         self._wake()
 
+    def abandon(self) -> None:
+        """Let go of all sockets inside, in a child of the process whose lobby this is.
+
+        What the parent closes would stay open otherwise. The numbers stay taken: objects that the
+        child will never use may close them some day.
+        """
+        with open(os.devnull, "rb") as nothing:
+            watched = [key.fd for key in self._selector.get_map().values()]
+            for number in (*watched, self._wake_out.fileno()):
+                os.dup2(nothing.fileno(), number, inheritable=False)
+        self._selector.close()
+
     def _wake(self) -> None:
         # It may be the lobby's own thread that is here, which would wait for itself to read.
         with contextlib.suppress(BlockingIOError):
@@ -199,6 +211,12 @@ def lobby() -> Lobby:
             if _lobby is None:
                 _lobby = Lobby()
     return _lobby
+
+
+def abandoning() -> Callable[[], None]:
+    """Return what is to be called in a child process; see `Lobby.abandon`."""
+    parents = _lobby
+    return parents.abandon if parents is not None else lambda: None
 
 
 def _forget_parent() -> None:

@@ -18,11 +18,13 @@ from dicomwire.payloads import BytesSource, Source
 from dicomwire.protocol.command import RESPONSE_BIT, Command, Message
 from dicomwire.protocol.states import Role
 from dicomwire.services import scp
+from dicomwire.services.batch import Batch
 from dicomwire.services.engine import LocalAbort, Pending, may_ask
+from dicomwire.services.pool import give_buffer, take_buffer
 from dicomwire.services.port import END, Incoming, Storer, run_blocking
 from dicomwire.settings import Settings
-from dicomwire.threaded.connection import deadline_after, give_buffer, take_buffer
-from dicomwire.threaded.link import Link
+from dicomwire.threaded.connection import deadline_after
+from dicomwire.threaded.link import LINGER, Link
 
 if TYPE_CHECKING:
     from dicomwire.services.lifecycle import Lifecycle
@@ -40,19 +42,22 @@ class ThreadedPort(Link):
         super().__init__(association, role, settings)
         self._quick_results = 0  # how many came quickly of late from that handler
         self._sending = threading.RLock()  # held from the begin of a message to its end
+        self._batch = Batch()
 
     def serve(self) -> None:
         """Serve all that has come in; failures end the association, and are not raised."""
         try:
             self._read()
+            until = time.monotonic() + LINGER
             while not self.ended.is_set():
                 if self._requests:
                     self._serve_next()
                     continue
                 event = self.protocol.next_event()
-                if event is None:
+                if event is not None:
+                    self.take(event)
+                elif not (self.protocol.mid_message and self._read_on(until)):
                     return
-                self.take(event)
         except AssociationFailure as failure:
             self.fail(failure)
         except BaseException as error:  # also when a handler calls sys.exit
@@ -72,12 +77,37 @@ class ThreadedPort(Link):
 
     async def send(self, context_id: int, message: Message, source: Source | None = None) -> None:
         """Send `message` and its dataset."""
+        self._send(context_id, message, source, together=False)
+
+    def flush(self) -> None:
+        """Send what the protocol has to say, and what waited to be sent."""
+        batch = self._batch
+        if not batch.is_empty:
+            try:
+                with self._sending:
+                    self._write(batch.content())
+            finally:
+                batch.clear()
+        super().flush()
+
+    def close(self) -> None:
+        """Give the socket up."""
+        self._batch.clear()
+        super().close()
+
+    def _send(
+        self, context_id: int, message: Message, source: Source | None, together: bool
+    ) -> None:
+        """Send a message, or keep it to be sent `together` with others."""
         self.check()
-        self.flush()  # the answer to the association request, while its handlers are told
+        if not together or self._batch.is_empty:
+            self.flush()  # the answer to the association request, while its handlers are told
         if self.handlers.bound(EVT_DIMSE_SENT):
             self._notify_message(EVT_DIMSE_SENT, context_id, message)
         protocol = self.protocol
         packed = protocol.pack(context_id, message)
+        if together and source is not None and self._keep(context_id, packed, source):
+            return
         more = self._quick_results > _MANY and _is_match(message)
         if type(source) is BytesSource:
             data = protocol.pack_small_data(context_id, source.view)
@@ -93,7 +123,20 @@ class ThreadedPort(Link):
                 else:
                     self._send_dataset(context_id, packed, source)
         except LocalProtocolError:
+            self.take_put_back()
             raise self._ended_failure() from None
+
+    def _keep(self, context_id: int, packed: bytes, source: Source) -> bool:
+        """Keep a small message to be sent together with others; return whether it is small."""
+        if not self._batch.has_room(self.protocol, packed, source):
+            self.flush()
+            if not self._batch.has_room(self.protocol, packed, source):
+                return False
+        try:
+            self._batch.add(self.protocol, context_id, packed, source)
+        except LocalProtocolError:
+            raise self._ended_failure() from None
+        return True
 
     def send_between(self, context_id: int, message: Message) -> None:
         """Send a message without a dataset while another thread has the turn, and waits perhaps.
@@ -107,19 +150,30 @@ class ThreadedPort(Link):
             self.write_between(self.protocol.pack(context_id, message))
 
     async def request(
-        self, context_id: int, message: Message, source: Source | None = None
+        self,
+        context_id: int,
+        message: Message,
+        source: Source | None = None,
+        *,
+        join: Exchange | None = None,
+        more: bool = False,
     ) -> Exchange:
         """Send a request; where one alike is still being answered, once that is over."""
         key = (message.command | RESPONSE_BIT, message.MessageID)
         deadline = deadline_after(self.settings.dimse_timeout)
         while (other := self._exchanges.get(key)) is not None and not other.is_over:
             deadline = self._take_in(deadline)
-        exchange = self._exchanges[key] = Exchange(self, message)
+        exchange = Exchange(self, message) if join is None else join.join()
+        self._exchanges[key] = exchange
         try:
-            await self.send(context_id, message, source)
+            self._send(context_id, message, source, together=more)
         except Exception:  # and not KeyboardInterrupt: the request may be on its way
-            self._exchanges.pop(key, None)
+            if self._exchanges.pop(key, None) is not None:
+                exchange.part()
             raise
+        if self._put_back:
+            self.take_put_back()
+            self.check()
         return exchange
 
     def _send_dataset(self, context_id: int, packed: bytes, source: Source) -> None:
@@ -127,15 +181,16 @@ class ThreadedPort(Link):
         buffer = take_buffer()
         try:
             packer = self.protocol.packer(memoryview(buffer), context_id, packed)
-            left = source.length
+            sent = 0
             while True:
-                gaps = packer.gaps(left)
+                gaps = packer.gaps(source.length - sent)
                 filled = source.readinto(gaps) if gaps else 0
-                left -= filled
-                view = packer.seal(filled, left == 0)
+                sent += filled
+                is_last = sent == source.length  # of streams that is known now, and not before
+                view = packer.seal(filled, is_last)
                 self.protocol.check_data(view)
                 self._write(view)
-                if not left:
+                if is_last:
                     return
         except (AssociationFailure, LocalProtocolError):
             raise

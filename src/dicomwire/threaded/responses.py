@@ -1,18 +1,19 @@
-"""The responses to a query or a retrieval, for programs that wait for them one by one.
+"""The responses to a query, a retrieval, or many C-STOREs, for programs that take them one by one.
 
-What they mean is decided in `services.scu`; how they are waited for, in `port`.
+What they mean is decided in `services`; how they are waited for, in `port`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from pydicom.dataset import Dataset
 
 from dicomwire.errors import AssociationFailure
 from dicomwire.protocol.command import Message
 from dicomwire.services import scu
+from dicomwire.services.pipelining import Pipeline, Sent
 from dicomwire.services.port import Incoming, run_blocking
 from dicomwire.threaded.lobby import lobby
 from dicomwire.threaded.port import Exchange
@@ -75,4 +76,56 @@ class Responses(Iterator[tuple[Dataset, Dataset | None]]):
     def __del__(self) -> None:
         # This may run on any thread and in the midst of anything, so it must not wait for a lock.
         if self._exchange is not None:
+            lobby().call(self.close)
+
+
+class Sending(Iterator[Sent]):
+    """What becomes of objects that are sent while this is iterated.
+
+    Until all have been taken, or `close` is called, nothing else is served on the association in
+    between. It is a context manager, too, and closes itself then.
+    """
+
+    def __init__(self, association: Association, pipeline: Pipeline) -> None:
+        self._association = association
+        self._pipeline: Pipeline | None = pipeline
+        self._has_begun = False
+
+    def __next__(self) -> Sent:
+        if self._pipeline is None:
+            raise StopIteration
+        sent = self._pipeline.at_hand() or self._advance(self._pipeline)
+        if sent is None:
+            self.close()
+            raise StopIteration
+        return sent
+
+    def _advance(self, pipeline: Pipeline) -> Sent | None:
+        with self._association._port as port:
+            if not self._has_begun:
+                port.hold()
+                self._has_begun = True
+            try:
+                return run_blocking(pipeline.next())
+            except BaseException:
+                self.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Send no more objects; the peer may yet store those that have left."""
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None and self._has_begun:
+            with self._association._port as port:
+                pipeline.close()
+                port.unhold()
+
+    def __del__(self) -> None:
+        # This may run on any thread and in the midst of anything, so it must not wait for a lock.
+        if self._pipeline is not None and self._has_begun:
             lobby().call(self.close)

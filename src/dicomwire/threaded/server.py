@@ -9,23 +9,16 @@ import errno
 import logging
 import ssl
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from functools import partial
-from socket import (
-    AF_INET,
-    AF_INET6,
-    SO_REUSEADDR,
-    SOCK_STREAM,
-    SOL_SOCKET,
-)
-from socket import (
-    socket as Socket,
-)
+from socket import socket as Socket
 from typing import TYPE_CHECKING, Any
 
 from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionLost
 from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Binding, EventType, Handlers
+from dicomwire.listening import BACKLOG, connection_ceiling, listen, peer_name
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.limits import MIB
@@ -33,28 +26,20 @@ from dicomwire.protocol.pdu import PDUType
 from dicomwire.services.acse import Policy
 from dicomwire.settings import Settings
 from dicomwire.threaded import workers
-from dicomwire.threaded.connection import Connection, deadline_after, peer_name
+from dicomwire.threaded.connection import Connection, deadline_after
 from dicomwire.threaded.lobby import Guest, lobby
-from dicomwire.threaded.opening import tls_reason
+from dicomwire.tls import tls_failure
 
 if TYPE_CHECKING:
     from dicomwire.ae import ApplicationEntity
     from dicomwire.association import Association, ReceiveTo
 
-try:
-    import resource
-except ImportError:  # no such limits on Windows
-    resource = None  # type: ignore[assignment]
-
-BACKLOG = 1024
 GREETERS = 32
 """Connections that are announced or answered at the same time, besides those being served."""
 PENDING_BYTES = 64 * MIB
 """What association requests that are not complete may take in memory, all together."""
 _READ_SIZE = 64 * 1024
 _HEADER = 6
-_SPARE_FILES = 128
-"""File descriptors that connections leave to the rest of the program."""
 _KINDS = frozenset(PDUType)
 _ASSOCIATE = (PDUType.ASSOCIATE_RQ, PDUType.ASSOCIATE_AC)
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
@@ -100,10 +85,8 @@ class AssociationServer:
         self._greeting = 0
         self._waiting: deque[Callable[[], None]] = deque()
         self._stopped = threading.Event()
-        self._ceiling = _connection_ceiling(ae.settings)
-        self._socket = _listen(address)
-        self._listener = _Listener(self, self._socket)
-        lobby().enter(self._listener, None)
+        self._ceiling = connection_ceiling(ae.settings)
+        self.start_listening(address)
 
     # --- What programs use ---
 
@@ -132,8 +115,7 @@ class AssociationServer:
         if self._stopped.is_set():
             return
         self._stopped.set()
-        lobby().leave(self._listener)
-        self._socket.close()
+        self.stop_listening()
         with self._lock:
             newcomers = list(self._newcomers)
         for newcomer in newcomers:
@@ -141,6 +123,22 @@ class AssociationServer:
         self.ae.forget_server(self)
 
     server_close = shutdown
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Stop listening, and wait for the end of running associations.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            After so many seconds they are aborted; `Settings.drain_timeout` if left out.
+        """
+        self.shutdown()
+        seconds = self.ae.settings.drain_timeout if timeout is None else timeout
+        deadline = time.monotonic() + seconds
+        for association in self.active_associations:
+            association.join(max(deadline - time.monotonic(), 0))
+        for association in self.active_associations:
+            association.abort(block=False)
 
     def __enter__(self) -> AssociationServer:
         return self
@@ -170,6 +168,17 @@ class AssociationServer:
 
     # --- Connections ---
 
+    def start_listening(self, address: tuple[Any, ...]) -> None:
+        """Have the lobby call `accept` when there are connections."""
+        self._socket = listen(address)
+        self._listener = _Listener(self, self._socket)
+        lobby().enter(self._listener, None)
+
+    def stop_listening(self) -> None:
+        """Undo `start_listening`."""
+        lobby().leave(self._listener)
+        self._socket.close()
+
     def accept(self) -> None:
         """Take the connections that are waiting (on the lobby's thread)."""
         for number in range(BACKLOG):
@@ -191,22 +200,25 @@ class AssociationServer:
         if not self._stopped.is_set():
             lobby().enter(self._listener, deadline_after(_PAUSE), write=True)
 
-    def _welcome(self, sock: Socket, address: Any) -> None:
-        """Let a new connection into the lobby; if it is full, the one longest there has to go."""
+    def _welcome(self, sock: Socket, address: Any) -> bool:
+        """Let a new connection into the lobby; if it is full, the one longest there has to go.
+
+        Returns false if the connection is closed instead.
+        """
         settings = self.ae.settings
         try:
             newcomer = Newcomer(self, sock, address, settings)
         except OSError as error:  # reset already
             LOGGER.info("A connection from %s is closed: %s", peer_name(address), error.strerror)
             sock.close()
-            return
+            return False
         own = self._of_address.get(newcomer.host)
         if own is not None and len(own) >= settings.connections_per_address:
             self._evict(own)
         if self._connections >= self._ceiling and not self._evict(self._newcomers):
             LOGGER.warning("A connection from %s is refused: too many are open", newcomer.peer)
             newcomer.socket.close()
-            return
+            return False
         with self._lock:
             self._connections += 1
         self.handlers.arm()
@@ -215,6 +227,7 @@ class AssociationServer:
             self.submit(newcomer.announce)
         else:
             newcomer.begin()
+        return True
 
     def _evict(self, newcomers: OrderedDict[Newcomer, None]) -> bool:
         with self._lock:
@@ -294,6 +307,7 @@ class AssociationServer:
                 calling_ae_titles=tuple(title.strip() for title in ae.require_calling_aet),
                 unrestricted_storage=ae.settings.unrestricted_storage,
                 take_slot=lambda: not self._stopped.is_set() and ae.take_slot(association),
+                operations_window=ae.settings.operations_window,
             ),
         )
 
@@ -374,6 +388,9 @@ class Newcomer(Guest):
             data = self.socket.recv(_READ_SIZE)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
+        except ssl.SSLError as error:
+            self._end(tls_failure(error, self.peer), logging.WARNING)
+            return
         except OSError:
             data = b""
         if not data:
@@ -391,23 +408,23 @@ class Newcomer(Guest):
 
     def on_deadline(self) -> None:
         reason = "no TLS handshake" if self._shaking_hands else "no association request"
-        self.drop(reason, kind=AssociationTimeout)
+        self._end(AssociationTimeout(reason, stage=self._stage, peer=self.peer))
 
-    def drop(
-        self,
-        reason: str,
-        level: int = logging.INFO,
-        kind: type[AssociationFailure] = ConnectionLost,
-    ) -> None:
+    @property
+    def _stage(self) -> str:
+        return "tls" if self._shaking_hands else "associate"
+
+    def drop(self, reason: str) -> None:
         """Close the connection without a word (AA-2), and say in the log why."""
+        self._end(ConnectionLost(reason, stage=self._stage, peer=self.peer))
+
+    def _end(self, failure: AssociationFailure, level: int = logging.INFO) -> None:
         if not self._server.departed(self):
             return
-        LOGGER.log(level, "A connection from %s is closed: %s", self.peer, reason)
+        LOGGER.log(level, "A connection from %s is closed: %s", self.peer, failure.text)
         lobby().leave(self)
         association = self.association
         if association is not None:
-            stage = "tls" if self._shaking_hands else "associate"
-            failure = kind(reason, stage=stage, peer=self.peer)
             self._server.submit(partial(association.abandon, failure))
             return
         self.socket.close()
@@ -422,7 +439,7 @@ class Newcomer(Guest):
             lobby().change(self, self.deadline, write=isinstance(wanted, ssl.SSLWantWriteError))
             return False
         except OSError as error:
-            self.drop(f"TLS failed: {tls_reason(error)}", logging.WARNING)
+            self._end(tls_failure(error, self.peer), logging.WARNING)
             return False
         self._shaking_hands = False
         lobby().change(self, deadline_after(self._settings.acse_timeout))
@@ -441,29 +458,3 @@ class Newcomer(Guest):
             return True
         ceiling = limits.associate_pdu if kind in _ASSOCIATE else limits.control_pdu
         return length > ceiling or len(received) >= _HEADER + length
-
-
-def _listen(address: tuple[Any, ...]) -> Socket:
-    """Return a socket that listens on `address`: (host, port), or four values for IPv6."""
-    host = str(address[0])
-    family = AF_INET6 if len(address) == 4 or ":" in host else AF_INET
-    sock = Socket(family, SOCK_STREAM)
-    try:
-        sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-        sock.setblocking(False)
-        sock.bind(address)
-        sock.listen(BACKLOG)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _connection_ceiling(settings: Settings) -> int:
-    """Return how many connections there may be, given how many files the process may open."""
-    if resource is None:
-        return settings.maximum_connections
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if files == resource.RLIM_INFINITY:
-        return settings.maximum_connections
-    return max(1, min(settings.maximum_connections, files - _SPARE_FILES, files * 3 // 4))

@@ -5,6 +5,7 @@ Which work there is, and how much of it at once, is decided by those who submit 
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import os
 import threading
@@ -31,30 +32,25 @@ class Workers:
     def submit(self, task: Callable[[], None]) -> None:
         """Run `task` soon; it waits behind no other task, while there are threads to be had."""
         with self._changed:
-            if self._idle > 0:
-                self._wait_for_rest(task)
+            is_thread_wanted = self._idle <= 0
+            self._idle -= 1
+            self._tasks.append(task)
+            self._changed.notify()
+            if not is_thread_wanted:
                 return
             self._names += 1
             name = f"dicomwire-worker-{self._names}"
-        try:
-            threading.Thread(target=self._run, args=(task,), name=name, daemon=True).start()
-        except RuntimeError:  # the system has no more: one that is busy has to do this, too
-            with self._changed:
-                self._wait_for_rest(task)
+        # The system may have no more: then one that is busy does this, too.
+        with contextlib.suppress(RuntimeError):
+            threading.Thread(target=self._run, name=name, daemon=True).start()
 
-    def _wait_for_rest(self, task: Callable[[], None]) -> None:
-        self._idle -= 1
-        self._tasks.append(task)
-        self._changed.notify()
-
-    def _run(self, task: Callable[[], None] | None) -> None:
-        while task is not None:
+    def _run(self) -> None:
+        while (task := self._next()) is not None:
             try:
                 contextvars.Context().run(task)
             except Exception:
                 LOGGER.exception("A worker thread met an internal error")
-            task = None  # what it holds is not to stay while this thread rests
-            task = self._next()
+            del task  # what it holds is not to stay while this thread rests
 
     def _next(self) -> Callable[[], None] | None:
         with self._changed:

@@ -1,0 +1,154 @@
+"""The server applications with `--workers`, as people run them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dicomwire import AE, Association
+from dicomwire.apps import echoscp
+from dicomwire.sop_class import Verification
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes to be forked")
+
+COMMAND = [sys.executable, "-m", "dicomwire"]
+
+
+class Server:
+    """A server application with two workers, in a process group of its own."""
+
+    def __init__(self, *args: str) -> None:
+        self.process = subprocess.Popen(
+            [*COMMAND, *args, "0", "-ba", "127.0.0.1", "-v", "--workers", "2"],
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.seen = ""
+        self.port = int(self.wait_for(r"listens on .*port (\d+)")[1])
+        self.workers = [int(self.wait_for(r"Worker (\d+) serves")[1]) for _ in range(2)]
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Return the match in the next line that has one."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.seen += line
+            if found := re.search(pattern, line):
+                return found
+        raise AssertionError(self.seen)
+
+    def associate(self) -> Association:
+        ae = AE("TESTER")
+        ae.add_requested_context(Verification)
+        return ae.associate("127.0.0.1", self.port)
+
+    def end(self) -> tuple[int, str]:
+        """Return the exit code and what is logged until all processes have ended."""
+        assert self.process.stderr is not None
+        self.seen += self.process.stderr.read()  # workers have the other end, too
+        return self.process.wait(timeout=30), self.seen
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Server]]:
+    servers: list[Server] = []
+
+    def start_server(*args: str) -> Server:
+        servers.append(Server(*args))
+        return servers[-1]
+
+    yield start_server
+    for server in servers:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.end()
+        assert server.process.stderr is not None
+        server.process.stderr.close()
+
+
+def test_ctrl_c_ends_all_processes(start: Callable[..., Server]) -> None:
+    server = start("echoscp")
+    with server.associate() as association:
+        assert association.send_c_echo().Status == 0x0000
+    association = server.associate()
+    os.killpg(server.process.pid, signal.SIGINT)
+    code, logged = server.end()
+    assert code == 0
+    assert "Received Echo Request" in logged
+    assert "Stopping" in logged
+    assert "Traceback" not in logged
+    association.join(10)
+    assert association.is_aborted
+
+
+def test_sigterm_lets_associations_end(start: Callable[..., Server]) -> None:
+    server = start("echoscp")
+    association = server.associate()
+    server.process.send_signal(signal.SIGTERM)
+    server.wait_for("Draining")
+    assert association.send_c_echo().Status == 0x0000
+    association.release()
+    code, logged = server.end()
+    assert code == -signal.SIGTERM
+    assert "aborted" not in logged
+    assert "Traceback" not in logged
+
+
+def test_a_second_signal_ends_the_draining(start: Callable[..., Server]) -> None:
+    server = start("echoscp")
+    association = server.associate()
+    server.process.send_signal(signal.SIGTERM)
+    server.wait_for("Draining")
+    server.process.send_signal(signal.SIGTERM)
+    code, logged = server.end()
+    assert code == -signal.SIGTERM
+    assert "Associations that have not ended are aborted: 1" in logged
+    assert "Traceback" not in logged
+    association.join(10)
+    assert association.is_aborted
+
+
+def test_a_dead_worker_is_replaced(start: Callable[..., Server]) -> None:
+    server = start("echoscp")
+    os.kill(server.workers[0], signal.SIGKILL)
+    server.wait_for(rf"E: Worker {server.workers[0]} was killed by signal 9; another is started")
+    server.wait_for(r"I: Worker \d+ serves")
+    for _ in range(4):
+        with server.associate() as association:
+            assert association.send_c_echo().Status == 0x0000
+
+
+def test_files_of_all_workers_come_into_the_folder(
+    start: Callable[..., Server], tmp_path: Path, write_file: Callable[..., Path]
+) -> None:
+    folder = tmp_path / "received"
+    server = start("storescp", "-od", str(folder))
+    for number in range(4):
+        path = write_file(f"{number}.dcm", f"1.2.{number}")
+        command = [*COMMAND, "storescu", "127.0.0.1", str(server.port), str(path), "--strict"]
+        assert subprocess.run(command, timeout=60).returncode == 0
+    assert sorted(os.listdir(folder)) == [f"CT.1.2.{number}" for number in range(4)]
+    server.process.send_signal(signal.SIGTERM)
+    assert server.end()[0] == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "two"])
+def test_a_wrong_number_of_workers(number: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        echoscp.main(["0", "--workers", number])
+    assert "argument --workers" in capsys.readouterr().err
+
+
+def test_where_there_is_no_fork(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.delattr(os, "fork")
+    assert echoscp.main(["0", "-ba", "127.0.0.1", "--workers", "2"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("E: workers need os.fork")
