@@ -17,12 +17,16 @@ from dicomwire.errors import (
     DicomwireError,
     LocalProtocolError,
     RemoteProtocolError,
+    TLSConfigurationError,
+    TLSFailure,
+    TLSFault,
 )
 from dicomwire.implementation import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
     UID_PREFIX,
 )
+from dicomwire.ledger import Ledger, LedgerError
 from dicomwire.logs import debug_logger
 from dicomwire.presentation import (
     AllStoragePresentationContexts,
@@ -52,6 +56,10 @@ from dicomwire.presentation import (
     build_context,
     build_role,
 )
+from dicomwire.sending import SendMany, send_many
+from dicomwire.services.dispatching import Retry
+from dicomwire.services.pipelining import Sent
+from dicomwire.services.streams import Stream
 from dicomwire.settings import Settings
 from dicomwire.sop_class import register_uid
 from dicomwire.tables import ALL_TRANSFER_SYNTAXES, DEFAULT_TRANSFER_SYNTAXES
@@ -84,6 +92,8 @@ __all__ = [
     "HangingProtocolPresentationContexts",
     "ImplantTemplatePresentationContexts",
     "InstanceAvailabilityPresentationContexts",
+    "Ledger",
+    "LedgerError",
     "LocalProtocolError",
     "MediaCreationManagementPresentationContexts",
     "MediaStoragePresentationContexts",
@@ -96,10 +106,17 @@ __all__ = [
     "RTMachineVerificationPresentationContexts",
     "RelevantPatientInformationPresentationContexts",
     "RemoteProtocolError",
+    "Retry",
+    "SendMany",
+    "Sent",
     "Settings",
+    "Stream",
     "StorageCommitmentPresentationContexts",
     "StoragePresentationContexts",
     "SubstanceAdministrationPresentationContexts",
+    "TLSConfigurationError",
+    "TLSFailure",
+    "TLSFault",
     "UID_dictionary",
     "UnifiedProcedurePresentationContexts",
     "VerificationPresentationContexts",
@@ -108,4 +125,5 @@ __all__ = [
     "debug_logger",
     "evt",
     "register_uid",
+    "send_many",
 ]

@@ -6,7 +6,7 @@ What it shares with the asyncio face is in `services.association`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,14 +23,16 @@ from dicomwire.protocol.states import Role
 from dicomwire.service_user import MODE_ACCEPTOR, MODE_REQUESTOR, ServiceUser
 from dicomwire.services import acse, scu
 from dicomwire.services.association import BaseAssociation, ReceiveTo
+from dicomwire.services.pipelining import Pipeline
 from dicomwire.services.port import Incoming, Storer, run_blocking
-from dicomwire.services.requesting import OtherStorer
+from dicomwire.services.requesting import OtherStorer, Storable
+from dicomwire.services.streams import Stream
 from dicomwire.settings import Settings
 from dicomwire.sop_class import Verification
+from dicomwire.target import Target
 from dicomwire.threaded.connection import Connection
-from dicomwire.threaded.opening import Target
 from dicomwire.threaded.port import Exchange, ThreadedPort
-from dicomwire.threaded.responses import Responses
+from dicomwire.threaded.responses import Responses, Sending
 
 if TYPE_CHECKING:
     from dicomwire.ae import ApplicationEntity
@@ -187,6 +189,12 @@ class Association(BaseAssociation):
 
     # --- Requests, with the turn ---
 
+    def open_object(self, value: Storable) -> tuple[str, str, PresentationContext, Any]:
+        """Return an object's SOP Class and Instance UIDs, the context for it, and its dataset."""
+        if isinstance(value, Stream) and value.is_asynchronous:
+            raise TypeError("chunks that have to be awaited are for the asyncio face")
+        return super().open_object(value)
+
     def check_established(self) -> None:
         """Raise LocalProtocolError where nothing can be sent."""
         super().check_established()
@@ -255,7 +263,7 @@ class Association(BaseAssociation):
 
     def send_c_store(
         self,
-        dataset: str | Path | Dataset,
+        dataset: Storable,
         msg_id: int = 1,
         priority: int = 2,
         originator_aet: str | None = None,
@@ -265,8 +273,9 @@ class Association(BaseAssociation):
 
         Parameters
         ----------
-        dataset : str, Path or Dataset
-            A DICOM file, which is sent from disk as it is, or a dataset with `file_meta`.
+        dataset : str, Path, Dataset, Stream, bytes or open file
+            A DICOM file (by its path, in memory, or open), which is sent as it is; a dataset with
+            `file_meta`; or a `Stream`, whose dataset comes in chunks.
         msg_id : int
             Message ID, 0 to 65535.
         priority : int
@@ -297,6 +306,34 @@ class Association(BaseAssociation):
         except AssociationFailure:
             return Dataset()
         return scu.status_dataset(response)
+
+    def send_c_stores(self, items: Iterable[str | Path | Dataset], priority: int = 2) -> Sending:
+        """Send objects by C-STORE, as many at a time as may be outstanding.
+
+        That is one, unless the association was requested with a `window` and the peer granted it
+        (`operations_window`). Items are taken from the iterable when they can be sent.
+
+        Parameters
+        ----------
+        items : iterable
+            DICOM files and datasets, as `send_c_store` takes them.
+        priority : int
+            0 medium, 1 high, 2 low.
+
+        Returns
+        -------
+        Sending
+            An iterator over what became of them, as the responses come; each `Sent` unpacks into
+            the item and the status. What keeps an item from being sent is in its `failure`, and
+            so is the reason where the association ends, which ends the iterator too: the items
+            that it had not taken are left in the iterable.
+
+        Raises
+        ------
+        RuntimeError
+            When the association is not established.
+        """
+        return Sending(self, Pipeline(self, items, priority))
 
     def send_c_find(
         self, dataset: Dataset, query_model: str | UID, msg_id: int = 1, priority: int = 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -513,6 +514,14 @@ class Handlers:
         binding = bound[0] if bound else (get_default_handler(event), None)
         return _ask(binding, self.event_class(assoc, event, attrs))
 
+    def question(
+        self, assoc: Any, event: InterventionEvent, attrs: dict[str, Any] | None = None
+    ) -> partial[Any]:
+        """Return what `intervene` would call, for faces that call handlers in another way."""
+        bound = self._live.get(event)
+        handler, args = bound[0] if bound else (get_default_handler(event), None)
+        return partial(handler, self.event_class(assoc, event, attrs), *(args or ()))
+
     def _put(self, table: dict[EventType, tuple[Binding, ...]]) -> None:
         self._all = table
         self._quiet = {
@@ -536,8 +545,13 @@ def _tell(bound: Iterable[Binding], event: Event) -> None:
         try:
             handler(event, *(args or ()))
         except Exception:
-            name = getattr(handler, "__name__", repr(handler))
-            _LOGGER.exception("A handler of evt.%s failed: %s", event.event.name, name)
+            log_failed_handler(event.event, handler)
+
+
+def log_failed_handler(event: EventType, handler: Handler) -> None:
+    """Log what a handler that was told of `event` raised, in an `except` block for it."""
+    name = getattr(handler, "__name__", repr(handler))
+    _LOGGER.exception("A handler of evt.%s failed: %s", event.name, name)
 
 
 def _ask(binding: Binding, event: Event) -> Any:

@@ -62,12 +62,15 @@ class Policy:
         Accept storage of anything, known SOP class or not.
     take_slot : callable
         Returns whether there is room for one more association, and takes the room.
+    operations_window : int
+        How many operations a requestor may have outstanding, if it asks for several.
     """
 
     called_ae_title: str | None
     calling_ae_titles: tuple[str, ...]
     unrestricted_storage: bool
     take_slot: Callable[[], bool]
+    operations_window: int = 1
 
 
 async def answer_request(
@@ -86,7 +89,7 @@ async def answer_request(
             acceptor.add_negotiation_item(reply)
     if not policy.take_slot():
         return AssociateRJ.because(Rejection.LOCAL_LIMIT_EXCEEDED)
-    await _extend(port, request, acceptor)
+    await _extend(port, request, acceptor, policy.operations_window)
     negotiate = negotiate_unrestricted if policy.unrestricted_storage else negotiate_as_acceptor
     contexts, roles = negotiate(
         request.presentation_contexts, acceptor.supported_contexts, _roles(request)
@@ -151,20 +154,14 @@ async def _verify(
     return True, reply
 
 
-async def _extend(port: Port, request: AssociateRQ, acceptor: ServiceUser) -> None:
+async def _extend(
+    port: Port, request: AssociateRQ, acceptor: ServiceUser, operations_window: int
+) -> None:
     """Negotiate what else the request brings up (PS3.7 Annex D.3.3.3, .5 and .6)."""
     items = request.user_information
     window = request.user_item(AsynchronousOperationsWindowNegotiation)
-    if window is not None and port.bound(EVT_ASYNC_OPS):
-        asked = (
-            window.maximum_number_operations_invoked,
-            window.maximum_number_operations_performed,
-        )
-        if asked != (1, 1):
-            await _negotiate(
-                port, EVT_ASYNC_OPS, {"nr_invoked": asked[0], "nr_performed": asked[1]}
-            )
-            acceptor.add_negotiation_item(AsynchronousOperationsWindowNegotiation())
+    if window is not None:
+        await _grant_window(port, window, acceptor, operations_window)
     information = {
         item.sop_class_uid: item.service_class_application_information
         for item in items
@@ -188,6 +185,26 @@ async def _extend(port: Port, request: AssociateRQ, acceptor: ServiceUser) -> No
     acceptor.accept_common_extended(
         {uid: item for uid, item in taken.items() if uid in common and item == common[uid]}
     )
+
+
+async def _grant_window(
+    port: Port,
+    asked: AsynchronousOperationsWindowNegotiation,
+    acceptor: ServiceUser,
+    most: int,
+) -> None:
+    """Answer how many operations the requestor may have outstanding: at most what it asks for.
+
+    Our own are performed one at a time. No answer means one (PS3.7 Annex D.3.3.3).
+    """
+    invoked = asked.maximum_number_operations_invoked
+    performed = asked.maximum_number_operations_performed
+    is_bound = (invoked, performed) != (1, 1) and port.bound(EVT_ASYNC_OPS)
+    if is_bound:
+        await _negotiate(port, EVT_ASYNC_OPS, {"nr_invoked": invoked, "nr_performed": performed})
+    granted = min(invoked or most, most)  # to ask for 0 is to ask for any number
+    if is_bound or granted > 1:
+        acceptor.add_negotiation_item(AsynchronousOperationsWindowNegotiation(granted, 1))
 
 
 async def _negotiate(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from dicomwire.errors import (
     AbortReason,
@@ -53,6 +53,7 @@ from dicomwire.uids import Service, SOPClass
 
 if TYPE_CHECKING:
     from dicomwire.services.lifecycle import Lifecycle
+    from dicomwire.target import Target
 
 OUT_OF_RESOURCES = 0xA700
 BACKLOG = 1024
@@ -91,19 +92,30 @@ class Flag(Protocol):
 class Pending:
     """A request of ours, and the responses to it that have come and not been taken.
 
-    Attributes
-    ----------
-    is_over : bool
-        Whether the last response has come.
+    Several requests that have one response each may share it (see `join`).
     """
 
-    __slots__ = ("_request", "_responses", "_wanted", "is_over")
+    __slots__ = ("_open", "_request", "_responses", "_wanted")
 
     def __init__(self, request: Message) -> None:
         self._request = request
         self._responses: deque[Incoming] = deque()
         self._wanted = True
-        self.is_over = False
+        self._open = 1  # requests whose last response has not come
+
+    def join(self) -> Self:
+        """Take the responses to one more request, which is like the first, too."""
+        self._open += 1
+        return self
+
+    def part(self) -> None:
+        """Undo `join`, or the first request: it was not sent."""
+        self._open -= 1
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last response has come."""
+        return not self._open
 
     def add(self, incoming: Incoming) -> bool:
         """Take a response that came in; return whether none can come after it.
@@ -115,7 +127,7 @@ class Pending:
         if self.is_over:
             LOGGER.warning("%s after the last one is ignored", response.name)
         else:
-            self.is_over = is_last
+            self._open -= is_last
             if self._wanted:
                 self._responses.append(incoming)
         return is_last and not (
@@ -154,6 +166,8 @@ class Engine(Port):
         What is going on: "associate", "data" or "release".
     peer : str
         The peer as "host:port".
+    target : Target or None
+        Where a requestor connects to.
     ended : Flag
         Set once the association is over.
     """
@@ -166,6 +180,7 @@ class Engine(Port):
         self.handlers: Handlers = association.handlers
         self.protocol = AssociationProtocol(role, settings.limits, codecs=settings.codecs)
         self.contexts: dict[int, PresentationContext] = {}
+        self.target: Target | None = None
         self.failure: AssociationFailure | None = None
         self.stage = "associate"
         self.peer = ""
@@ -262,6 +277,13 @@ class Engine(Port):
 
     def _aborted_here(self) -> LocalAbort:
         return LocalAbort("aborted by the program", self.peer, self.stage)
+
+    def closed_by_peer(self, stage: str) -> ConnectionLost:
+        """Return that the peer closed the connection, and what may have led it to."""
+        text = "the peer closed the connection"
+        if stage == "associate" and self.target is not None and self.target.tls is None:
+            text += " without an answer; it may expect TLS, or another port is meant"
+        return ConnectionLost(text, stage=stage, peer=self.peer)
 
     def _unbearable(self, text: str) -> AssociationAborted:
         """Return that the peer does what we end an association for."""
@@ -375,8 +397,7 @@ class Engine(Port):
             if self._abort_wanted:
                 self._association.on_local_abort(self._aborted_here())
             else:
-                text = "the peer closed the connection"
-                self._association.on_lost(ConnectionLost(text, stage=self.stage, peer=self.peer))
+                self._association.on_lost(self.closed_by_peer(self.stage))
 
     def _take_command(self, event: CommandReceived) -> None:
         message = event.message

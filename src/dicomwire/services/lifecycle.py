@@ -123,6 +123,17 @@ class Lifecycle(ABC):
         """Why the association ended or never began; None if nothing went wrong."""
         return self._port.failure
 
+    @property
+    def operations_window(self) -> int:
+        """How many operations the requestor may have outstanding (PS3.7 Annex D.3.3.3).
+
+        One, unless it asked for more and the acceptor granted that; 0 is any number, which no
+        requestor gets that does not ask for it.
+        """
+        asked, _ = self.requestor.asynchronous_operations
+        granted, _ = self.acceptor.asynchronous_operations
+        return min(asked, granted) if asked and granted else max(asked, granted)
+
     # --- The requestor's beginning ---
 
     async def begin(self, called_ae_title: str) -> None:

@@ -52,6 +52,16 @@ class Exchange(Protocol):
     async def response(self) -> Incoming:
         """Return the next response, within the DIMSE timeout; serve what must not wait for it."""
 
+    @property
+    def has_response(self) -> bool:
+        """Whether there is a response to take."""
+
+    def take(self) -> Incoming:
+        """Return a response that has come."""
+
+    def abandon(self) -> None:
+        """Let all responses pass by that have not been taken."""
+
 
 class Storer(Protocol):
     """Sends objects for a retrieval."""
@@ -75,9 +85,27 @@ class Port(Protocol):
         """Send `message` and, where there is one, the dataset from `source`."""
 
     async def request(
-        self, context_id: int, message: Message, source: Source | None = None
+        self,
+        context_id: int,
+        message: Message,
+        source: Source | None = None,
+        *,
+        join: Any = None,
+        more: bool = False,
     ) -> Exchange:
-        """Send a request; where one alike is still being answered, once that is over."""
+        """Send a request; where one alike is still being answered, once that is over.
+
+        Parameters
+        ----------
+        join : Exchange, optional
+            What an earlier request of one response returned: those of both come by it.
+        more : bool
+            Whether others are to follow at once. It may wait to leave with them, until there is
+            something else to send, `flushed` is called, or a response is waited for.
+        """
+
+    async def flushed(self) -> None:
+        """Send what waits to be sent."""
 
     async def intervene(self, event: InterventionEvent, attrs: dict[str, Any]) -> Any:
         """Ask the handler bound to `event` and return its answer; what it raises comes through.

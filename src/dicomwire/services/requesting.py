@@ -6,8 +6,9 @@ What requests say is in `scu`; how programs call for them and wait is each face'
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeAlias, cast
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -24,8 +25,12 @@ from dicomwire.service_user import MODE_ACCEPTOR
 from dicomwire.services import scu
 from dicomwire.services.lifecycle import Lifecycle
 from dicomwire.services.port import Exchange, Incoming, Storer
+from dicomwire.services.streams import OpenFileSource, Stream
 from dicomwire.sop_class import Verification, uid_to_service_class
 from dicomwire.uids import Service, SOPClass
+
+Storable: TypeAlias = str | Path | Dataset | Stream | bytes | bytearray | memoryview | BinaryIO
+"""What can be sent by C-STORE: a DICOM file by its path, in memory or open; a dataset; a stream."""
 
 _STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
 
@@ -51,6 +56,7 @@ class Requesting(Lifecycle):
     # --- Contexts ---
 
     def check_established(self) -> None:
+        """Raise LocalProtocolError where nothing can be sent."""
         if not self.is_established:
             raise LocalProtocolError(
                 "the association is not established" + (f": {self.failure}" if self.failure else "")
@@ -197,7 +203,7 @@ class Requesting(Lifecycle):
 
     async def store_object(
         self,
-        value: str | Path | Dataset,
+        value: Storable,
         message_id: int,
         priority: int = 2,
         originator: tuple[str | None, int | None] = (None, None),
@@ -210,34 +216,68 @@ class Requesting(Lifecycle):
             When there was no response.
         """
         self.check_established()
-        if isinstance(value, Dataset):
-            sop_class, sop_instance, context, source = self._dataset_source(value)
-        else:
-            sop_class, sop_instance, context, source = self._file_source(value)
+        sop_class, sop_instance, context, source = self.open_object(value)
         try:
             request = scu.store_request(message_id, sop_class, sop_instance, priority, *originator)
             return sop_instance, (await self.perform(context, request, source)).message
         finally:
             source.close()
 
+    def open_object(self, value: Storable) -> tuple[str, str, PresentationContext, Any]:
+        """Return an object's SOP Class and Instance UIDs, the context for it, and its dataset."""
+        if isinstance(value, Dataset):
+            return self._dataset_source(value)
+        if isinstance(value, Stream):
+            return self._stream_source(value)
+        if isinstance(value, bytes | bytearray | memoryview):
+            head = datasets.parse_file_meta(value)
+            data = BytesSource(memoryview(value)[head.offset :])
+            return self._as_it_is(head, data) or self._dataset_source(dcmread(BytesIO(value)))
+        if not isinstance(value, str | Path) and hasattr(value, "read"):
+            return self._open_file_source(value)
+        return self._file_source(cast(str, value))
+
+    def _open_file_source(self, file: BinaryIO) -> tuple[str, str, PresentationContext, Source]:
+        file.seek(0)
+        head = datasets.parse_file_meta(file)
+        found = self._as_it_is(head, OpenFileSource(file, head.offset))
+        if found is None:
+            file.seek(0)
+            return self._dataset_source(dcmread(file))
+        return found
+
+    def _stream_source(self, stream: Stream) -> tuple[str, str, PresentationContext, Any]:
+        syntax = stream.transfer_syntax_uid
+        context = self._choose(stream.sop_class_uid, syntax)
+        if context.transfer_syntax[0] != syntax:
+            raise ValueError(self._no_context(stream.sop_class_uid, syntax))
+        return stream.sop_class_uid, stream.sop_instance_uid, context, stream.open()
+
+    def _as_it_is(
+        self, head: datasets.FileHead, source: Source
+    ) -> tuple[str, str, PresentationContext, Source] | None:
+        """Return what is to be sent of a file as it is; None if its syntax was not accepted."""
+        context = self._choose(head.sop_class_uid, head.transfer_syntax_uid)
+        if context.transfer_syntax[0] != head.transfer_syntax_uid:
+            return None
+        return head.sop_class_uid, head.sop_instance_uid, context, source
+
     def _file_source(self, path: str | Path) -> tuple[str, str, PresentationContext, Source]:
         """Return what is to be sent of a file: as it is, if its syntax was accepted."""
         head, source = FileSource.of_dicom_file(path)
+        found = None
         try:
-            context = self._choose(head.sop_class_uid, head.transfer_syntax_uid)
-        except ValueError:
-            source.close()
-            raise
-        if context.transfer_syntax[0] == head.transfer_syntax_uid:
-            return head.sop_class_uid, head.sop_instance_uid, context, source
-        source.close()
-        return self._dataset_source(dcmread(path))
+            found = self._as_it_is(head, source)
+        finally:
+            if found is None:
+                source.close()
+        return found or self._dataset_source(dcmread(path))
 
     def _dataset_source(self, ds: Dataset) -> tuple[str, str, PresentationContext, Source]:
         for keyword in ("SOPClassUID", "SOPInstanceUID"):
             if keyword not in ds:
                 raise AttributeError(f"the dataset has no {keyword}")
-        context = self._choose(ds.SOPClassUID, _syntax_of(ds))
+        context = self._choose(ds.SOPClassUID, syntax_of(ds))
         data = datasets.encode_dataset(ds, context.transfer_syntax[0])
         return ds.SOPClassUID, ds.SOPInstanceUID, context, BytesSource(data)
 
@@ -297,17 +337,29 @@ class OtherStorer:
 def _not_stored(value: Any, error: Exception) -> tuple[str, None]:
     """Say in the log why an object was not sent; return its SOP Instance UID, if it tells that."""
     LOGGER.error("A sub-operation failed: %s", error)
+    return instance_uid_of(value), None
+
+
+def instance_uid_of(value: Any) -> str:
+    """Return the SOP Instance UID of an object that is to be sent; empty if it does not tell."""
     if isinstance(value, Dataset):
-        return str(value.get("SOPInstanceUID", "")), None
+        return str(value.get("SOPInstanceUID", ""))
+    if isinstance(value, Stream):
+        return value.sop_instance_uid
     try:
+        if isinstance(value, bytes | bytearray | memoryview):
+            return datasets.parse_file_meta(value).sop_instance_uid
+        if hasattr(value, "read"):
+            value.seek(0)
+            return datasets.parse_file_meta(value).sop_instance_uid
         head, source = FileSource.of_dicom_file(value)
     except (OSError, ValueError):
-        return "", None
+        return ""
     source.close()
-    return head.sop_instance_uid, None
+    return head.sop_instance_uid
 
 
-def _syntax_of(ds: Dataset) -> UID:
+def syntax_of(ds: Dataset) -> UID:
     """Return the transfer syntax that `ds` is in; that of its `file_meta`, if they agree."""
     try:
         syntax: UID = ds.file_meta.TransferSyntaxUID

@@ -29,6 +29,7 @@ from dicomwire.services.answers import (
     set_status,
 )
 from dicomwire.services.port import END, Incoming, Port, Storer
+from dicomwire.services.streams import Stream
 from dicomwire.sop_class import CompositeInstanceRetrieveWithoutBulkDataGet
 from dicomwire.status import (
     STATUS_CANCEL,
@@ -75,6 +76,8 @@ _REPEATING_BULK_DATA = (
     0x5000200C,  # Audio Sample Data
     0x60003000,  # Overlay Data
 )
+_OBJECTS = (Dataset, str, Path, Stream, bytes, bytearray, memoryview)
+"""What a handler may give to be sent, besides open files (`requesting.Storable`)."""
 _ANY_REPETITION = 0xFF00FFFF
 _WAVEFORMS = 0x54000100  # Waveform Sequence
 
@@ -85,6 +88,10 @@ class _Fault(Exception):
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)
         self.status = status
+
+
+class _Ended(Exception):
+    """The handler ended the operation before it began; the response has its status."""
 
 
 @dataclass(slots=True)
@@ -175,6 +182,8 @@ class _Retrieval:
             await self._retrieve()
         except AssociationFailure:
             raise
+        except _Ended:
+            pass
         except _Fault as fault:
             LOGGER.error("%s: %s", self._incoming.message.name, fault)
             conclude(response, fault.status)
@@ -222,6 +231,7 @@ class _Retrieval:
         address = await self._port.next_result(self._results)
         if address is END:
             raise _Fault("the handler named no destination", self._codes.nothing)
+        self._check_whether_ended(address)
         if not isinstance(address, tuple | list) or len(address) not in (2, 3):
             raise _Fault(f"a {type(address).__name__} is no destination", _BAD_DESTINATION)
         host, number, options = address if len(address) == 3 else (*address, {})
@@ -236,6 +246,7 @@ class _Retrieval:
         count = await self._port.next_result(self._results)
         if count is END:
             raise _Fault("the handler gave no number of sub-operations", self._codes.bad_count)
+        self._check_whether_ended(count)
         try:
             number = int(count)
         except (TypeError, ValueError):
@@ -244,6 +255,13 @@ class _Retrieval:
         if number > _MOST_SUB_OPERATIONS:
             raise _Fault(f"{number} sub-operations are too many", self._codes.too_many)
         return number
+
+    def _check_whether_ended(self, value: Any) -> None:
+        """Take (status, None) in the place of what an operation begins with for its end."""
+        match value:
+            case (int() | Dataset() as status, None):
+                set_status(self._response, status, self._sop_class)
+                raise _Ended
 
     def _own_storer(self) -> Storer:
         if self._sop_class == CompositeInstanceRetrieveWithoutBulkDataGet:
@@ -309,7 +327,7 @@ class _Retrieval:
     async def _send_one(self, storer: Storer, tally: Tally, value: Any) -> None:
         """Make one sub-operation, and tell the peer how many there have been."""
         uid, category = "", STATUS_FAILURE
-        if isinstance(value, Dataset | str | Path):
+        if isinstance(value, _OBJECTS) or hasattr(value, "read"):
             number = (self._message_id + tally.attempted) % _MOST_SUB_OPERATIONS + 1
             uid, status = await storer.store(value, number, self._incoming.message)
             if status is not None:

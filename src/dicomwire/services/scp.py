@@ -8,6 +8,7 @@ from __future__ import annotations
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import EVT_C_ECHO, EVT_C_STORE
 from dicomwire.logs import LOGGER, escaped
+from dicomwire.payloads import FilePayload
 from dicomwire.protocol.command import Command
 from dicomwire.services.answers import (
     SUCCESS,
@@ -83,7 +84,9 @@ async def _store(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
         except Exception as error:
             log_failure("evt.EVT_C_STORE", error)
             response.Status = STORE_HANDLER_FAILED
-        if port.keeps_stored and code_to_category(response.Status or 0) == STATUS_FAILURE:
+        is_failure = code_to_category(response.Status or 0) == STATUS_FAILURE
+        # A sink of the program's own is the program's affair.
+        if is_failure and port.keeps_stored and isinstance(incoming.payload, FilePayload):
             LOGGER.warning("What was filed stays, though the handler answered with a failure")
     await respond(port, incoming, response)
 

@@ -1,0 +1,232 @@
+"""The application entity of the asyncio face: requests associations, and starts servers.
+
+Its titles, contexts and limits are in `entity`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from dicomwire.aio.association import Association
+from dicomwire.aio.handlers import AsyncHandlers
+from dicomwire.aio.server import AssociationServer
+from dicomwire.entity import DEFAULT_TITLE, DEFAULTS, Entity
+from dicomwire.events import EventHandlerType
+from dicomwire.listening import listen
+from dicomwire.protocol.context import PresentationContext
+from dicomwire.protocol.items import DEFAULT_MAX_LENGTH, UserItem
+from dicomwire.service_user import MODE_ACCEPTOR, MODE_REQUESTOR
+from dicomwire.services.association import ReceiveTo
+from dicomwire.settings import Settings
+from dicomwire.target import Target
+from dicomwire.utils import set_title
+
+
+class _Managed(Protocol):
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None: ...
+
+
+T = TypeVar("T", bound=_Managed)
+
+
+class Opening(Generic[T]):
+    """Something that is awaited, or entered by `async with`, which also closes it.
+
+    ``assoc = await ae.associate(…)`` and ``async with ae.associate(…) as assoc`` both work.
+    """
+
+    def __init__(self, begin: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._begin = begin
+        self._opened: T | None = None
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._begin().__await__()
+
+    async def __aenter__(self) -> T:
+        self._opened = await self._begin()
+        return await self._opened.__aenter__()
+
+    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
+        assert self._opened is not None
+        await self._opened.__aexit__(kind, error, trace)
+
+
+class ApplicationEntity(Entity[Association]):
+    """A DICOM application entity in an asyncio program.
+
+    Handlers may be coroutine functions, which are awaited, or asynchronous generators where they
+    yield; plain ones are called on a thread of the loop's executor. Handlers of notifications are
+    told in their order: plain ones on the event loop, so that they have to be quick.
+
+    Parameters
+    ----------
+    ae_title : str
+        The title it goes by, 1 to 16 ASCII characters.
+    settings : Settings, optional
+        Limits, deadlines and switches for the associations and servers to come.
+    """
+
+    handlers_class = AsyncHandlers
+
+    def __init__(self, ae_title: str = DEFAULT_TITLE, settings: Settings = DEFAULTS) -> None:
+        super().__init__(ae_title, settings)
+        self._servers: list[AssociationServer] = []
+
+    def associate(
+        self,
+        addr: str | tuple[str, int, int],
+        port: int,
+        contexts: list[PresentationContext] | None = None,
+        ae_title: str = "ANY-SCP",
+        max_pdu: int = DEFAULT_MAX_LENGTH,
+        ext_neg: Sequence[UserItem] | None = None,
+        bind_address: tuple[Any, ...] | None = None,
+        tls_args: tuple[ssl.SSLContext, str | None] | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
+        window: int = 1,
+    ) -> Opening[Association]:
+        """Request an association (PS3.8 Section 7.1).
+
+        Parameters
+        ----------
+        addr : str or tuple
+            The peer's host name or address; for IPv6 also (address, flowinfo, scope id).
+        port : int
+            The peer's port.
+        contexts : list of PresentationContext, optional
+            What to propose, instead of `requested_contexts`.
+        ae_title : str
+            The title to call the peer by.
+        max_pdu : int
+            The longest P-DATA-TF to be received, in bytes; 0 for no maximum.
+        ext_neg : list, optional
+            Items of extended negotiation.
+        bind_address : tuple, optional
+            The local (host, port) to connect from.
+        tls_args : (ssl.SSLContext, str), optional
+            For TLS: the context, and the name that the peer's certificate is to be for.
+        evt_handlers : list, optional
+            (event, handler) or (event, handler, args) to bind.
+        window : int
+            How many operations to have outstanding at a time, if the peer grants that many; see
+            `Association.send_c_stores` and `Association.operations_window`.
+
+        Returns
+        -------
+        Opening
+            To be awaited, or entered by ``async with``: the Association, which is established.
+
+        Raises
+        ------
+        AssociationFailure
+            When awaited: the association was rejected or aborted, the connection could not be
+            had, or it took too long.
+        TypeError
+            When `addr`, `port` or `bind_address` is not of its type.
+        RuntimeError
+            When there is no presentation context to propose.
+        ValueError
+            When there are more than 128.
+        """
+        target = Target.of(addr, port, bind_address, tls_args)
+        proposed = self._proposed(contexts)
+        called = set_title(ae_title, "ae_title")
+
+        async def begin() -> Association:
+            association = Association(self, MODE_REQUESTOR, handlers=self._handlers(evt_handlers))
+            self._propose(association, proposed, max_pdu, ext_neg, window)
+            await association.request(target, called)
+            return association
+
+        return Opening(begin)
+
+    def start_server(
+        self,
+        address: tuple[Any, ...],
+        ssl_context: ssl.SSLContext | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
+        ae_title: str | None = None,
+        contexts: list[PresentationContext] | None = None,
+        receive_to: ReceiveTo | None = None,
+    ) -> Opening[AssociationServer]:
+        """Accept associations.
+
+        Parameters
+        ----------
+        address : tuple
+            (host, port) to listen on: an empty host is all interfaces, port 0 any free one.
+        ssl_context : ssl.SSLContext, optional
+            For TLS.
+        evt_handlers : list, optional
+            (event, handler) or (event, handler, args) to bind.
+        ae_title : str, optional
+            The title of this server, if not that of the AE.
+        contexts : list of PresentationContext, optional
+            What to support, instead of `supported_contexts`.
+        receive_to : str, Path or callable, optional
+            Where to file the objects received by C-STORE as they come: a folder, in which their
+            names are generated, or a function that returns the path for a C-STORE request, or a
+            sink, whose `write` may be a coroutine function. A handler of evt.EVT_C_STORE is not
+            needed then.
+
+        Returns
+        -------
+        Opening
+            To be awaited, or entered by ``async with``: the AssociationServer, which is listening.
+
+        Raises
+        ------
+        ValueError
+            When nothing is supported, or only one of the roles of a context is given.
+        OSError
+            When awaited: the address cannot be listened on.
+        """
+        supported = self._to_support(contexts)
+        title = set_title(ae_title, "ae_title") if ae_title is not None else self._title
+
+        async def begin() -> AssociationServer:
+            server = AssociationServer(
+                self,
+                listen(address),
+                title,
+                supported,
+                ssl_context,
+                self._handlers(evt_handlers),
+                receive_to,
+            )
+            server.open()
+            self._servers.append(server)
+            return server
+
+        return Opening(begin)
+
+    def new_acceptor(self, server: AssociationServer) -> Association:
+        """Return an association for a connection that `server` took (for servers)."""
+        association = Association(
+            self, MODE_ACCEPTOR, handlers=server.handlers.copy(), server=server
+        )
+        self._introduce(association.acceptor, server.ae_title)
+        association.acceptor.supported_contexts = server.contexts
+        return association
+
+    def forget_server(self, server: AssociationServer) -> None:
+        """Note that a server is closed (for servers)."""
+        if server in self._servers:
+            self._servers.remove(server)
+
+    async def shutdown(self) -> None:
+        """Abort all associations and close all servers."""
+        for server in list(self._servers):
+            await server.close(0)
+        associations = self.active_associations
+        for association in associations:
+            association.abort()
+        await asyncio.gather(*(association.cancel() for association in associations))
+
+
+AE = ApplicationEntity

@@ -1,0 +1,483 @@
+"""An association of the asyncio face: requests sent, results awaited, failures raised.
+
+What it shares with the threaded face is in `services.association`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Self
+
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
+from pydicom.uid import UID
+
+from dicomwire.aio.channel import Channel
+from dicomwire.aio.port import AioPort
+from dicomwire.aio.responses import Responses, Sending
+from dicomwire.aio.sinks import fed
+from dicomwire.errors import AssociationFailure
+from dicomwire.events import Handlers
+from dicomwire.payloads import Sink, Source
+from dicomwire.protocol.command import Command, Message
+from dicomwire.protocol.context import PresentationContext, quick_uid
+from dicomwire.protocol.states import Role
+from dicomwire.services import acse, scu
+from dicomwire.services.association import BaseAssociation
+from dicomwire.services.engine import LocalAbort
+from dicomwire.services.pipelining import Items, Pipeline
+from dicomwire.services.port import Incoming, Storer
+from dicomwire.services.requesting import OtherStorer, Storable
+from dicomwire.settings import Settings
+from dicomwire.target import Target
+
+if TYPE_CHECKING:
+    from dicomwire.aio.ae import AE
+    from dicomwire.aio.server import AssociationServer
+
+
+class Association(BaseAssociation):
+    """An association with a peer; made by `AE.associate`, or by a server for each that it accepts.
+
+    As an asynchronous context manager it is released at the end of the block, or aborted after an
+    exception. A task that is cancelled while it sends or awaits a response aborts the association.
+
+    Attributes
+    ----------
+    requestor, acceptor : ServiceUser
+        The two ends, and what they said in negotiation.
+    is_established, is_released, is_aborted, is_rejected : bool
+        How far it has come; one of the last three is true once it is over.
+    network_timeout_response : str
+        What ends an association on which nothing came for too long: "A-ABORT" or "A-RELEASE".
+    receive_to : ReceiveTo or None
+        Where objects received by C-STORE are filed as they come.
+    server : AssociationServer or None
+        The server that accepted it.
+    """
+
+    _ae: AE
+    _port: AioPort
+
+    def __init__(
+        self,
+        ae: AE,
+        mode: str,
+        *,
+        handlers: Handlers | None = None,
+        settings: Settings | None = None,
+        server: AssociationServer | None = None,
+    ) -> None:
+        receive_to = server.receive_to if server is not None else None
+        super().__init__(ae, mode, handlers=handlers, settings=settings, receive_to=receive_to)
+        self.server = server
+        self._telling: asyncio.Task[None] | None = None
+
+    def _make_port(self, role: Role, settings: Settings) -> AioPort:
+        return AioPort(self, role, settings)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is None:
+            await self.release()
+        else:
+            self.abort()
+            await self.join()
+
+    @property
+    def ae(self) -> AE:
+        """The AE that this end belongs to."""
+        return self._ae
+
+    # --- Its beginning ---
+
+    async def request(self, target: Target, called_ae_title: str) -> None:
+        """Connect and request the association.
+
+        Raises
+        ------
+        AssociationFailure
+            AssociationRejected, AssociationTimeout, ConnectionLost … with the stage and the reason.
+        """
+        port = self._port
+        port.target = target
+        await self.begin(called_ae_title)
+        if self.is_established:
+            port.attend()
+        elif self.failure is not None:
+            await self._all_told()
+            raise self.failure
+
+    def start_serving(self, channel: Channel) -> None:
+        """Take over an accepted connection, before anything is known of the peer."""
+        self._port.open(channel, channel.peer)
+        self.take_over(channel.local, channel.remote)
+
+    async def answer(self, received: memoryview, policy: acse.Policy) -> None:
+        """Answer the request that has been `received`, and serve what follows."""
+        self._port.received(received)
+        await self.answer_request(policy)
+
+    # --- Its end ---
+
+    async def release(self) -> None:
+        """Release the association (PS3.8 Section 7.2); nothing is done where it was aborted here.
+
+        Raises
+        ------
+        AssociationFailure
+            When it ended in another way, before or instead.
+        """
+        try:
+            await self.end()
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+        await self._all_told()
+        if self.failure is not None and not isinstance(self.failure, LocalAbort):
+            raise self.failure
+
+    async def end(self) -> None:
+        """Release the association, once what other tasks are doing with it is done."""
+        if self.is_established:
+            with contextlib.suppress(AssociationFailure):
+                await self._port.until_unused()
+            await super().end()
+
+    def release_soon(self) -> None:
+        """Have the association released, without being awaited."""
+        self.tell(self.end())
+
+    def abort(self) -> None:
+        """Abort the association, at any moment and from any thread."""
+        self._port.abort()
+
+    async def join(self) -> None:
+        """Wait until the association is over, and its handlers have been told."""
+        await self._port.until_ended(None, "release")
+        await self._all_told()
+
+    async def drain(self) -> None:
+        """Wait until what the peer has asked for is done, then abort the association."""
+        await self._port.until_quiet()
+        self.abort()
+        await self.join()
+
+    async def cancel(self) -> None:
+        """Abort the association, and cancel the handler that serves a request."""
+        self.abort()
+        task = self._port.stop_serving()
+        if task is not None:
+            await asyncio.wait([task])
+        await self._all_told()
+
+    @property
+    def peer_gone(self) -> bool:
+        """Whether the association has ended."""
+        return self._port.is_over
+
+    def is_cancelled(self, message_id: int) -> bool:
+        """Return, once, whether the peer cancelled the operation `message_id`."""
+        return self._port.is_cancelled(message_id)
+
+    def call_soon(self, call: Callable[[], object]) -> None:
+        """Have the event loop call something, from any thread and at any moment."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._port.loop.call_soon_threadsafe(call)
+
+    # --- Handlers that are coroutine functions ---
+
+    def tell(self, handler: Coroutine[Any, Any, None]) -> None:
+        """Run what a notification handler began, after those that were told before."""
+        self._telling = self._port.loop.create_task(_after(self._telling, handler))
+
+    async def _all_told(self) -> None:
+        while self._telling is not None and not self._telling.done():
+            if self._telling is asyncio.current_task():
+                return
+            await asyncio.wait([self._telling])
+
+    # --- What comes in ---
+
+    def open_sink(self, incoming: Incoming) -> Sink:
+        """Return where the dataset of `incoming` is to go."""
+        return fed(super().open_sink(incoming), self._port.hold_back)
+
+    async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
+        """Return what sends retrieved objects to another AE (C-MOVE)."""
+        other = await self._ae.associate(host, port, **{"ae_title": title, **options})
+        return OtherStorer(other, self.requestor.ae_title)
+
+    async def perform(
+        self, context: PresentationContext, request: Message, source: Source | None = None
+    ) -> Incoming:
+        """Send a request that has one response and return that."""
+        try:
+            return await super().perform(context, request, source)
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+
+    # --- C-services ---
+
+    async def send_c_echo(self, msg_id: int = 1) -> Dataset:
+        """Send a C-ECHO request (PS3.7 Section 9.1.5) and return the status.
+
+        Raises
+        ------
+        AssociationFailure
+            When the association ends instead.
+        RuntimeError
+            When it is not established.
+        ValueError
+            When no accepted presentation context is for Verification.
+        """
+        return await self.echo(msg_id)
+
+    async def send_c_store(
+        self,
+        dataset: Storable,
+        msg_id: int = 1,
+        priority: int = 2,
+        originator_aet: str | None = None,
+        originator_id: int | None = None,
+    ) -> Dataset:
+        """Send a C-STORE request (PS3.7 Section 9.1.1) and return the status.
+
+        Parameters
+        ----------
+        dataset : str, Path, Dataset, Stream, bytes or open file
+            A DICOM file (by its path, in memory, or open), which is sent as it is; a dataset with
+            `file_meta`; or a `Stream`, whose chunks may be an asynchronous iterator.
+        msg_id : int
+            Message ID, 0 to 65535.
+        priority : int
+            0 medium, 1 high, 2 low.
+        originator_aet, originator_id : str and int, optional
+            Who asked for this by which C-MOVE.
+
+        Raises
+        ------
+        AssociationFailure
+            When the association ends instead.
+        RuntimeError
+            When it is not established.
+        ValueError
+            When no accepted presentation context fits (the text lists those there are), or the
+            dataset cannot be encoded.
+        AttributeError
+            When the dataset lacks a UID that is needed.
+        OSError
+            When the file cannot be read; in the midst of sending that aborts the association.
+        """
+        originator = (originator_aet, originator_id)
+        _, response = await self.store_object(dataset, msg_id, priority, originator)
+        return scu.status_dataset(response)
+
+    def send_c_stores(self, items: Items, priority: int = 2) -> Sending:
+        """Send objects by C-STORE, as many at a time as may be outstanding.
+
+        That is one, unless the association was requested with a `window` and the peer granted it
+        (`operations_window`). Items are taken from the iterable when they can be sent.
+
+        Parameters
+        ----------
+        items : iterable or asynchronous iterable
+            What `send_c_store` takes.
+        priority : int
+            0 medium, 1 high, 2 low.
+
+        Returns
+        -------
+        Sending
+            An asynchronous iterator over what became of them, as the responses come; each `Sent`
+            unpacks into the item and the status. What keeps an item from being sent is in its
+            `failure`, and so is the reason where the association ends, which ends the iterator too:
+            the items that it had not taken are left in the iterable.
+
+        Raises
+        ------
+        RuntimeError
+            When the association is not established.
+        """
+        return Sending(self, Pipeline(self, items, priority))
+
+    def send_c_find(
+        self, dataset: Dataset, query_model: str | UID, msg_id: int = 1, priority: int = 2
+    ) -> Responses:
+        """Send a C-FIND request (PS3.7 Section 9.1.2), when the first response is asked for.
+
+        Parameters
+        ----------
+        dataset : Dataset
+            The Identifier: what to match, and what to return.
+        query_model : str or UID
+            The SOP class, such as `PatientRootQueryRetrieveInformationModelFind`.
+        msg_id : int
+            Message ID, 0 to 65535.
+        priority : int
+            0 medium, 1 high, 2 low.
+
+        Returns
+        -------
+        Responses
+            An asynchronous iterator over (status, identifier): pending ones with a match each, and
+            the last. It raises what `send_c_echo` does.
+        """
+        model = quick_uid(query_model)
+        request = scu.query_request(Command.C_FIND_RQ, msg_id, model, priority)
+        return Responses(self, request, dataset)
+
+    def send_c_get(
+        self, dataset: Dataset, query_model: str | UID, msg_id: int = 1, priority: int = 2
+    ) -> Responses:
+        """Send a C-GET request (PS3.7 Section 9.1.3); see `send_c_find`.
+
+        The objects come on this association: bind a handler to evt.EVT_C_STORE or set
+        `receive_to`, and request the contexts of the objects with the SCP role (`build_role`).
+        """
+        model = quick_uid(query_model)
+        request = scu.query_request(Command.C_GET_RQ, msg_id, model, priority)
+        return Responses(self, request, dataset)
+
+    def send_c_move(
+        self,
+        dataset: Dataset,
+        move_aet: str,
+        query_model: str | UID,
+        msg_id: int = 1,
+        priority: int = 2,
+    ) -> Responses:
+        """Send a C-MOVE request (PS3.7 Section 9.1.4) for `move_aet`; see `send_c_find`."""
+        model = quick_uid(query_model)
+        request = scu.query_request(Command.C_MOVE_RQ, msg_id, model, priority, move_aet)
+        return Responses(self, request, dataset)
+
+    async def send_c_cancel(
+        self,
+        msg_id: int,
+        context_id: int | None = None,
+        query_model: str | UID | None = None,
+    ) -> None:
+        """Ask the peer to end a C-FIND, C-GET or C-MOVE (PS3.7 Section 9.3.2.3).
+
+        Go on taking the responses: the last has the status Cancel, if the peer could comply. The
+        operation is named by its Message ID, and its presentation context or its SOP class.
+        """
+        context_id = self.cancel_context(context_id, query_model)
+        await self._port.send(context_id, scu.cancel_request(msg_id))
+
+    # --- N-services ---
+
+    async def send_n_event_report(
+        self,
+        dataset: Dataset | None,
+        event_type: int,
+        class_uid: str | UID,
+        instance_uid: str | UID,
+        msg_id: int = 1,
+        meta_uid: str | UID | None = None,
+    ) -> tuple[Dataset, Dataset | None]:
+        """Send an N-EVENT-REPORT request (PS3.7 Section 10.1.1); see `send_n_get`."""
+        request = scu.event_report_request(msg_id, class_uid, instance_uid, event_type)
+        return await self.normalized(request, meta_uid, dataset)
+
+    async def send_n_get(
+        self,
+        identifier_list: list[BaseTag],
+        class_uid: str | UID,
+        instance_uid: str | UID,
+        msg_id: int = 1,
+        meta_uid: str | UID | None = None,
+    ) -> tuple[Dataset, Dataset | None]:
+        """Send an N-GET request (PS3.7 Section 10.1.2).
+
+        Parameters
+        ----------
+        identifier_list : list of tags
+            The attributes to return; empty for all.
+        class_uid, instance_uid : str or UID
+            The SOP class and the SOP instance.
+        msg_id : int
+            Message ID, 0 to 65535.
+        meta_uid : str or UID, optional
+            The Meta SOP class whose presentation context is to be used.
+
+        Returns
+        -------
+        tuple of Dataset and (Dataset or None)
+            The status; and what the response held: for Success and Warning always a dataset.
+
+        Raises
+        ------
+        AssociationFailure
+            When the association ends instead.
+        RuntimeError
+            When it is not established.
+        ValueError
+            When no accepted presentation context fits, or a dataset cannot be encoded.
+        """
+        request = scu.get_request(msg_id, class_uid, instance_uid, identifier_list)
+        return await self.normalized(request, meta_uid, None)
+
+    async def send_n_set(
+        self,
+        dataset: Dataset,
+        class_uid: str | UID,
+        instance_uid: str | UID,
+        msg_id: int = 1,
+        meta_uid: str | UID | None = None,
+    ) -> tuple[Dataset, Dataset | None]:
+        """Send an N-SET request (PS3.7 Section 10.1.3); see `send_n_get`."""
+        request = scu.set_request(msg_id, class_uid, instance_uid)
+        return await self.normalized(request, meta_uid, dataset)
+
+    async def send_n_action(
+        self,
+        dataset: Dataset | None,
+        action_type: int,
+        class_uid: str | UID,
+        instance_uid: str | UID,
+        msg_id: int = 1,
+        meta_uid: str | UID | None = None,
+    ) -> tuple[Dataset, Dataset | None]:
+        """Send an N-ACTION request (PS3.7 Section 10.1.4); see `send_n_get`."""
+        request = scu.action_request(msg_id, class_uid, instance_uid, action_type)
+        return await self.normalized(request, meta_uid, dataset)
+
+    async def send_n_create(
+        self,
+        dataset: Dataset | None,
+        class_uid: str | UID,
+        instance_uid: str | UID | None = None,
+        msg_id: int = 1,
+        meta_uid: str | UID | None = None,
+    ) -> tuple[Dataset, Dataset | None]:
+        """Send an N-CREATE request (PS3.7 Section 10.1.5); see `send_n_get`.
+
+        Without `instance_uid` the peer chooses the SOP instance's UID.
+        """
+        request = scu.create_request(msg_id, class_uid, instance_uid)
+        return await self.normalized(request, meta_uid, dataset)
+
+    async def send_n_delete(
+        self,
+        class_uid: str | UID,
+        instance_uid: str | UID,
+        msg_id: int = 1,
+        meta_uid: str | UID | None = None,
+    ) -> Dataset:
+        """Send an N-DELETE request (PS3.7 Section 10.1.6) and return the status alone."""
+        request = scu.delete_request(msg_id, class_uid, instance_uid)
+        status, _ = await self.normalized(request, meta_uid, None)
+        return status
+
+
+async def _after(before: asyncio.Task[None] | None, handler: Coroutine[Any, Any, None]) -> None:
+    if before is not None and not before.done():
+        await asyncio.wait([before])
+    await handler

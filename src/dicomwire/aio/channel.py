@@ -1,0 +1,272 @@
+"""A connection of the event loop: bytes in as views, bytes out with back-pressure, and its end.
+
+What the bytes mean is not known here; TLS and plain connections look the same from outside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from dicomwire.aio.secure import Secure
+from dicomwire.listening import peer_name
+from dicomwire.services.pool import BUFFER_SIZE
+
+FAREWELL = 2.0
+"""Seconds that the peer has to read why TLS has failed."""
+
+_local = threading.local()  # an event loop reads for one connection at a time
+
+
+class Listener(Protocol):
+    """Who takes what a channel receives."""
+
+    def received(self, data: memoryview) -> None:
+        """Take bytes that came; nothing of `data` is kept after the call."""
+
+    def writable(self) -> None:
+        """Note that all that was written has left."""
+
+    def lost(self, error: OSError | None) -> None:
+        """Note that the connection is over, and why where the peer did not just close it."""
+
+
+class Channel(asyncio.BufferedProtocol):
+    """One connection; it has a transport once it is open.
+
+    Attributes
+    ----------
+    is_full : bool
+        Whether something that was written has not left yet.
+    local, remote : tuple or str
+        The addresses of the two ends.
+    """
+
+    def __init__(self) -> None:
+        self.is_full = False
+        self.local: Any = ""
+        self.remote: Any = ""
+        self._transport: asyncio.Transport | None = None
+        self._listener: Listener | None = None
+        self._tls: Secure | None = None
+        self._on_handshake: Callable[[OSError | None], None] | None = None  # while it lasts
+        self._is_paused = False
+        self._is_over = False  # nothing more is told of but that it is closed
+        self._error: OSError | None = None
+        self._closing: asyncio.TimerHandle | None = None
+
+    def listen(self, listener: Listener) -> None:
+        """Have `listener` take what comes from now on."""
+        self._listener = listener
+        if self._is_over:
+            listener.lost(self._error)
+
+    @property
+    def peer(self) -> str:
+        """The address of the peer as "host:port"."""
+        return peer_name(self.remote)
+
+    # --- asyncio ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take over the transport."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self.local = transport.get_extra_info("sockname") or ""
+        self.remote = transport.get_extra_info("peername") or ""
+        transport.set_write_buffer_limits(high=0)
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where to read to: the loop fills it, and tells of it before all else."""
+        return _buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Pass on what was read."""
+        if self._is_over:
+            return
+        if self._tls is not None:
+            self._tls.feed(_local.view[:nbytes])
+            self._take_in()
+        else:
+            self.take(_local.view[:nbytes])
+
+    def take(self, data: memoryview) -> None:
+        """Pass on what was received, decrypted."""
+        if self._listener is not None:
+            self._listener.received(data)
+
+    def pause_writing(self) -> None:
+        """Note that not all that was written has left."""
+        self.is_full = True
+
+    def resume_writing(self) -> None:
+        """Note that it has."""
+        self.is_full = False
+        if self._listener is not None:
+            self._listener.writable()
+
+    def eof_received(self) -> None:
+        """Note that the peer sends no more, by which a DICOM connection is over."""
+        self._end(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the connection is over."""
+        transport, self._transport = self._transport, None
+        if transport is not None and exc is not None and not self._is_paused:
+            self._read_rest(transport)
+        self._end(None)
+        if self._closing is not None:
+            self._closing.cancel()
+        self._listener = None
+
+    def _read_rest(self, transport: asyncio.Transport) -> None:
+        """Take in what had come when sending failed: it may say why."""
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as sock,
+        ):
+            sock.setblocking(False)
+            while not self._is_over and (size := sock.recv_into(_buffer())):
+                self.buffer_updated(size)
+
+    def _end(self, error: OSError | None) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        self._error = error
+        if self._on_handshake is not None:
+            self._shaken_hands(error or ConnectionResetError())
+        else:
+            self.lose(error)
+
+    def lose(self, error: OSError | None) -> None:
+        """Tell that the connection is over."""
+        if self._listener is not None:
+            self._listener.lost(error)
+
+    # --- TLS ---
+
+    def start_tls(
+        self,
+        context: ssl.SSLContext,
+        done: Callable[[OSError | None], None],
+        server_hostname: str | None = None,
+    ) -> None:
+        """Speak TLS from now on, as the server where no name is given.
+
+        When the handshake is over, `done` is called; where it has failed with the reason, and the
+        channel closes when the peer has been told.
+        """
+        self._on_handshake = done
+        if self._transport is None or self._is_over:
+            self._shaken_hands(ConnectionResetError())
+            return
+        self._tls = Secure(context, server_hostname, self._transport.write)
+        self._take_in()
+        self.resume_reading()
+
+    def _shaken_hands(self, error: OSError | None) -> None:
+        done, self._on_handshake = self._on_handshake, None
+        assert done is not None
+        done(error)
+
+    def _take_in(self) -> None:
+        """Go on with the handshake, or pass on what was received."""
+        tls = self._tls
+        assert tls is not None
+        try:
+            if self._on_handshake is not None:
+                if not tls.shake_hands():
+                    return
+                self._shaken_hands(None)
+            while not (self._is_paused or self._is_over) and tls.has_received:
+                size, at_end = tls.read(_buffer())
+                if size:
+                    self.take(_local.view[:size])
+                if at_end:
+                    self._end(None)
+                if not size:
+                    return
+        except ssl.SSLError as error:
+            self._begin_closing(FAREWELL)
+            self._end(error)
+
+    # --- For the listener ---
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Send `data`, which must not change as long as the channel is full."""
+        if self._tls is not None:
+            with contextlib.suppress(ssl.SSLError):  # the end, which is told of in its place
+                self._tls.write(data)
+        elif self._transport is not None:
+            self._transport.write(data)
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes have been written and not left."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def pause_reading(self) -> None:
+        """Let what comes wait in the system's buffers."""
+        self._is_paused = True
+        if self._transport is not None and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Undo `pause_reading`."""
+        if not self._is_paused:
+            return
+        self._is_paused = False
+        if self._tls is not None and self._tls.has_received:
+            asyncio.get_running_loop().call_soon(self._take_in)
+        transport = self._transport
+        if transport is not None and not transport.is_closing() and not transport.is_reading():
+            transport.resume_reading()
+
+    def close_now(self) -> None:
+        """Close at once, unless it is closing already; what has not left is lost."""
+        self._is_over = True
+        self._on_handshake = None
+        if self._transport is not None and self._closing is None:
+            if self._tls is not None:
+                self._tls.close()
+            self._transport.abort()
+
+    def close_after_peer(self, timeout: float) -> None:
+        """Close once the peer has, or after `timeout` seconds (Sta13); what still comes is lost."""
+        self._is_over = True
+        if self._tls is not None:
+            self._tls.close()
+        self._begin_closing(timeout)
+
+    def _begin_closing(self, timeout: float) -> None:
+        transport = self._transport
+        if transport is None or self._closing is not None:
+            return
+        self._closing = asyncio.get_running_loop().call_later(timeout, transport.abort)
+        if transport.is_closing():
+            return
+        try:
+            transport.write_eof()
+        except OSError:  # reset by the peer
+            transport.abort()
+        else:
+            self.resume_reading()
+
+
+def _buffer() -> memoryview:
+    try:
+        view: memoryview = _local.view
+    except AttributeError:
+        view = _local.view = memoryview(bytearray(BUFFER_SIZE))
+    return view

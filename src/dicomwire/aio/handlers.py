@@ -1,0 +1,163 @@
+"""Calling a program's handlers from the event loop: coroutines are awaited, others get a thread.
+
+Which handler is asked, and what its answer means, is not known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+from dicomwire.events import Handlers, NotificationEvent, log_failed_handler
+from dicomwire.services.port import END
+
+T = TypeVar("T")
+
+_AT_ONCE = 64
+_NOT_LONGER = 0.0005
+"""How many results are fetched from a plain handler at once, as long as they come within so many
+seconds: to change threads for each would take longer than most of them."""
+
+
+class AsyncHandlers(Handlers):
+    """Handlers of which some are coroutine functions.
+
+    Notifications are told in their order: plain handlers on the event loop, at once, and those of
+    coroutine functions one after the other in a task of the association.
+    """
+
+    __slots__ = ()
+
+    def notify(
+        self, assoc: Any, event: NotificationEvent, attrs: dict[str, Any] | None = None
+    ) -> None:
+        """Tell the handlers of `event`, if there are any; what they raise is logged."""
+        bound = self._live.get(event)
+        if bound is None:
+            return
+        what = self.event_class(assoc, event, attrs)
+        for handler, args in bound:
+            try:
+                answer = handler(what, *(args or ()))
+            except Exception:
+                log_failed_handler(event, handler)
+            else:
+                if inspect.iscoroutine(answer):
+                    assoc.tell(_logged(answer, event, handler))
+
+
+async def _logged(
+    answer: Coroutine[Any, Any, Any], event: NotificationEvent, handler: Callable[..., Any]
+) -> None:
+    try:
+        await answer
+    except Exception:
+        log_failed_handler(event, handler)
+
+
+def in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
+    """Have `call` called on a thread of the loop's executor; return what it is going to return."""
+    context = contextvars.copy_context()
+    loop = asyncio.get_running_loop()
+    return loop.run_in_executor(None, partial(context.run, call))
+
+
+async def ask(question: partial[Any]) -> Any:
+    """Return what a handler answers: it is awaited, or called on a thread."""
+    answer = question() if _returns_at_once(question.func) else await in_thread(question)
+    if inspect.isawaitable(answer):
+        return await answer
+    return answer
+
+
+def _returns_at_once(handler: Any) -> bool:
+    """Whether to call it is only to begin: a coroutine, or a generator of either kind."""
+    while isinstance(handler, partial):
+        handler = handler.func
+    if not (inspect.isfunction(handler) or inspect.ismethod(handler)):
+        handler = getattr(handler, "__call__", handler)  # noqa: B004  # the method itself
+    return (
+        inspect.iscoroutinefunction(handler)
+        or inspect.isasyncgenfunction(handler)
+        or inspect.isgeneratorfunction(handler)
+    )
+
+
+class PlainResults:
+    """The results of a handler that yields without awaiting, fetched on a thread.
+
+    Parameters
+    ----------
+    many : bool
+        Whether several may be fetched before the first of them is sent.
+    """
+
+    def __init__(self, results: Iterator[Any], many: bool) -> None:
+        self._results = results
+        self._many = many
+        self._fetched: deque[Any] = deque()
+        self._error: BaseException | None = None
+        self._loop = asyncio.get_running_loop()
+        self._fetching: asyncio.Future[None] | None = None
+        self._arrival: asyncio.Future[None] | None = None
+
+    async def next(self) -> Any:
+        """Return the next result, or END; what the handler raises comes through in its place."""
+        while not self._fetched:
+            if self._error is not None:
+                error, self._error = self._error, None
+                raise error
+            await self._wait()
+        return self._fetched.popleft()
+
+    async def _wait(self) -> None:
+        """Wait for all that comes quickly, or for one result where that takes longer."""
+        if self._fetching is None:
+            self._fetching = in_thread(self._fetch)
+        fetching = self._fetching
+        await asyncio.wait([fetching], timeout=_NOT_LONGER)
+        if not (fetching.done() or self._fetched):
+            self._arrival = self._loop.create_future()
+            if not self._fetched:
+                await asyncio.wait([fetching, self._arrival], return_when=asyncio.FIRST_COMPLETED)
+            self._arrival = None
+        if fetching.done():
+            self._fetching = None
+            fetching.result()
+
+    def _fetch(self) -> None:
+        until = time.perf_counter() + _NOT_LONGER
+        try:
+            for _ in range(_AT_ONCE if self._many else 1):
+                result = next(self._results, END)
+                self._fetched.append(result)
+                if self._arrival is not None:
+                    self._loop.call_soon_threadsafe(self._arrived)
+                if result is END or time.perf_counter() > until:
+                    return
+        except Exception as error:
+            self._error = error
+
+    def _arrived(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    async def close(self) -> None:
+        """End the handler, if it still runs: once it yields, since a thread cannot be ended."""
+        close = getattr(self._results, "close", None)
+        fetching = self._fetching
+        try:
+            if fetching is not None:
+                await asyncio.wait([fetching])
+        except asyncio.CancelledError:
+            if close is not None and fetching is not None:
+                fetching.add_done_callback(lambda _: in_thread(close))
+            raise
+        if close is not None:
+            await in_thread(close)

@@ -1,0 +1,392 @@
+"""A server of the asyncio face: takes connections, and answers each that asks for an association.
+
+What is done on an association does not live here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import ssl
+from collections import OrderedDict
+from collections.abc import Coroutine
+from socket import socket as Socket
+from typing import TYPE_CHECKING, Any, Self
+
+from dicomwire.aio.channel import Channel
+from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionLost
+from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Binding, EventType, Handlers
+from dicomwire.listening import PENDING_BYTES, connection_ceiling, is_answerable
+from dicomwire.logs import LOGGER
+from dicomwire.protocol.context import PresentationContext
+from dicomwire.services.acse import Policy
+from dicomwire.services.association import ReceiveTo
+from dicomwire.tls import tls_failure
+
+if TYPE_CHECKING:
+    from dicomwire.aio.ae import AE
+    from dicomwire.aio.association import Association
+
+_OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
+_AT_ONCE = 16
+"""Connections that are accepted before others have their turn."""
+_PAUSE = 0.5
+"""Seconds without accepting after there was no file descriptor for a connection."""
+
+
+class AssociationServer:
+    """Listens on one address and accepts associations for an AE; see `AE.start_server`.
+
+    As an asynchronous context manager it is closed at the end of the block.
+
+    Attributes
+    ----------
+    ae : AE
+    ae_title : str
+        The title that requestors may have to call.
+    contexts : list of PresentationContext
+        What is supported.
+    receive_to : ReceiveTo or None
+        Where objects received by C-STORE are filed as they come.
+    """
+
+    def __init__(
+        self,
+        ae: AE,
+        sock: Socket,
+        ae_title: str,
+        contexts: list[PresentationContext],
+        ssl_context: ssl.SSLContext | None = None,
+        evt_handlers: Handlers | None = None,
+        receive_to: ReceiveTo | None = None,
+    ) -> None:
+        self.ae = ae
+        self.ae_title = ae_title
+        self.contexts = contexts
+        self.ssl_context = ssl_context
+        self.receive_to = receive_to
+        self.handlers = evt_handlers or Handlers()
+        self._socket = sock
+        self._address: tuple[Any, ...] = sock.getsockname()
+        self._loop = asyncio.get_running_loop()
+        self._accepting: asyncio.Task[None] | None = None
+        self._is_closing = False
+        self._closed = asyncio.Event()
+        self._ceiling = connection_ceiling(ae.settings)
+        self._connections = 0
+        self._newcomers: OrderedDict[Newcomer, None] = OrderedDict()
+        self._of_address: dict[str, OrderedDict[Newcomer, None]] = {}
+        self._pending_bytes = 0
+        self._tasks: set[asyncio.Task[Any]] = set()  # that take connections and answer requests
+
+    def open(self) -> None:
+        """Begin to accept connections."""
+        self._accepting = self._loop.create_task(self._accept())
+
+    # --- What programs use ---
+
+    @property
+    def socket(self) -> Socket:
+        """The listening socket."""
+        return self._socket
+
+    @property
+    def server_address(self) -> tuple[Any, ...]:
+        """The address that is listened on: with port 0 asked for, the port that was given."""
+        return self._address
+
+    @property
+    def active_associations(self) -> list[Association]:
+        """The associations that this server accepted and that are not over."""
+        return [each for each in self.ae.active_associations if each.server is self]
+
+    async def serve_forever(self) -> None:
+        """Wait until the server is closed; close it when that is cancelled."""
+        try:
+            await self._closed.wait()
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+
+    async def close(self, timeout: float = 10.0) -> None:
+        """Stop listening, and end all associations.
+
+        What they are at may end within `timeout` seconds; then it is cancelled. Connections without
+        an association are closed at once.
+        """
+        if self._is_closing:
+            await self._closed.wait()
+            return
+        self._is_closing = True
+        assert self._accepting is not None
+        self._accepting.cancel()
+        for newcomer in list(self._newcomers):
+            newcomer.drop("the server is closed")
+        drains = [self._loop.create_task(each.drain()) for each in self.active_associations]
+        ending = [self._accepting, *self._tasks, *drains]
+        try:
+            await asyncio.wait(ending, timeout=timeout)
+        finally:
+            for task in ending:
+                task.cancel()
+            await self._end_all()
+
+    async def _end_all(self) -> None:
+        """Cancel what is still going on."""
+        remaining = self.active_associations
+        for association in remaining:
+            association.abort()
+        try:
+            await asyncio.gather(*(each.cancel() for each in remaining))
+        finally:
+            self._closed.set()
+            self.ae.forget_server(self)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def bind(self, event: EventType, handler: Any, args: Any = None) -> None:
+        """Bind `handler` to `event`, for the associations there are and those to come."""
+        self.handlers.bind(event, handler, args)
+        for association in self.active_associations:
+            association.bind(event, handler, args)
+
+    def unbind(self, event: EventType, handler: Any) -> None:
+        """Undo the binding of `handler` to `event`, everywhere."""
+        self.handlers.unbind(event, handler)
+        for association in self.active_associations:
+            association.unbind(event, handler)
+
+    def get_handlers(self, event: EventType) -> list[Binding] | Binding:
+        """Return what is bound to `event`."""
+        return self.handlers.get_handlers(event)
+
+    def get_events(self) -> list[EventType]:
+        """Return the events that have a handler, sorted by name."""
+        return self.handlers.get_events()
+
+    # --- Connections ---
+
+    async def _accept(self) -> None:
+        try:
+            while True:
+                for _ in range(_AT_ONCE):
+                    self._welcome(*await self._next_connection())
+                await asyncio.sleep(0)
+        finally:
+            self._socket.close()
+
+    async def _next_connection(self) -> tuple[Socket, Any]:
+        is_somebody_there = False
+        while True:
+            try:
+                return await self._loop.sock_accept(self._socket)
+            except OSError as error:
+                if error.errno not in _OUT_OF_FILES:
+                    LOGGER.error("A connection cannot be accepted: %s", error.strerror)
+                    await asyncio.sleep(_PAUSE)
+                elif not is_somebody_there:  # without descriptors it fails in any case
+                    await self._until_somebody_is_there()
+                    is_somebody_there = True
+                else:
+                    LOGGER.error("No file descriptors are left for new connections")
+                    self._evict(self._newcomers)
+                    await asyncio.sleep(_PAUSE)
+
+    async def _until_somebody_is_there(self) -> None:
+        found = asyncio.Event()
+        self._loop.add_reader(self._socket, found.set)
+        try:
+            await found.wait()
+        finally:
+            self._loop.remove_reader(self._socket)
+
+    def _welcome(self, sock: Socket, address: Any) -> None:
+        """Let a new connection in; where there are too many, the one longest there has to go."""
+        newcomer = Newcomer(self, address)
+        own = self._of_address.get(newcomer.host)
+        if own is not None and len(own) >= self.ae.settings.connections_per_address:
+            self._evict(own)
+        if self._connections >= self._ceiling and not self._evict(self._newcomers):
+            LOGGER.warning("A connection from %s is refused: too many are open", newcomer.peer)
+            sock.close()
+            return
+        self._connections += 1
+        self._newcomers[newcomer] = None
+        self._of_address.setdefault(newcomer.host, OrderedDict())[newcomer] = None
+        self.run(newcomer.connect(sock))
+
+    def _evict(self, newcomers: OrderedDict[Newcomer, None]) -> bool:
+        oldest = next(iter(newcomers), None)
+        if oldest is None:
+            return False
+        oldest.drop("to make room for others")
+        return True
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` beside all else."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def hold(self, size: int) -> None:
+        """Account for `size` more bytes of requests; if they are too many, the longest goes."""
+        self._pending_bytes += size
+        if self._pending_bytes > PENDING_BYTES:
+            longest = max(self._newcomers, key=lambda newcomer: len(newcomer.held))
+            longest.drop("too much memory is taken by incomplete association requests")
+
+    def departed(self, newcomer: Newcomer) -> bool:
+        """Note that `newcomer` is none any more; false if that was noted before."""
+        if newcomer not in self._newcomers:
+            return False
+        del self._newcomers[newcomer]
+        own = self._of_address[newcomer.host]
+        del own[newcomer]
+        if not own:
+            del self._of_address[newcomer.host]
+        self._pending_bytes -= len(newcomer.held)
+        return True
+
+    def connection_closed(self) -> None:
+        """Note that a connection is closed."""
+        self._connections -= 1
+
+    def policy(self, association: Association) -> Policy:
+        """Return whom the server takes, and how."""
+        ae = self.ae
+        return Policy(
+            called_ae_title=self.ae_title.strip() if ae.require_called_aet else None,
+            calling_ae_titles=tuple(title.strip() for title in ae.require_calling_aet),
+            unrestricted_storage=ae.settings.unrestricted_storage,
+            take_slot=lambda: not self._is_closing and ae.take_slot(association),
+            operations_window=ae.settings.operations_window,
+        )
+
+
+class Newcomer(Channel):
+    """A connection that has not asked for an association yet (Sta2).
+
+    Its TLS handshake and the bytes of its request are taken in as they come, against absolute
+    deadlines. What is not the beginning of a request is passed on too: the protocol answers it.
+    """
+
+    def __init__(self, server: AssociationServer, address: Any) -> None:
+        super().__init__()
+        self.host = str(address[0]) if isinstance(address, tuple) else ""
+        self.remote = address
+        self.held = bytearray()
+        self._server = server
+        self._association: Association | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._stage = "associate"
+        self._is_here = True  # neither gone, nor serving an association
+
+    async def connect(self, sock: Socket) -> None:
+        """Make the connection one of the event loop."""
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: self, sock)
+        except OSError as error:  # reset already
+            self.drop(error.strerror or str(error))
+            if self._transport is None:
+                sock.close()
+                self._server.connection_closed()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for a request, for a limited time."""
+        super().connection_made(transport)
+        if not self._is_here:  # dropped meanwhile
+            self.close_now()
+            return
+        server = self._server
+        settings = server.ae.settings
+        server.handlers.arm()
+        if server.handlers.bound(EVT_CONN_OPEN) or server.handlers.bound(EVT_CONN_CLOSE):
+            self._new_association()  # the handler is told at once
+        if self._is_over:
+            return
+        if server.ssl_context is not None:
+            self._stage = "tls"
+            self._wait(settings.tls_timeout, "no TLS handshake")
+            self.start_tls(server.ssl_context, self._secured)
+        else:
+            self._wait(settings.acse_timeout, "no association request")
+
+    def _wait(self, timeout: float | None, text: str) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if timeout is not None:
+            loop = asyncio.get_running_loop()
+            self._deadline = loop.call_later(timeout, self._out_of_time, text)
+
+    def _out_of_time(self, text: str) -> None:
+        self._leave(AssociationTimeout(text, stage=self._stage, peer=self.peer))
+
+    def _secured(self, error: OSError | None) -> None:
+        if error is not None:
+            self._leave(tls_failure(error, self.peer), logging.WARNING)
+            return
+        self._stage = "associate"
+        self._wait(self._server.ae.settings.acse_timeout, "no association request")
+
+    def take(self, data: memoryview) -> None:
+        """Take bytes of a request; when it is complete, have it answered."""
+        if not self._is_here:
+            super().take(data)
+            return
+        self.held += data
+        self._server.hold(len(data))
+        if is_answerable(self.held, self._server.ae.settings.limits) and self._depart():
+            self.pause_reading()
+            self._server.run(self._greet())
+
+    async def _greet(self) -> None:
+        association = self._association or self._new_association()
+        held, self.held = memoryview(self.held), bytearray()
+        if not association.peer_gone:
+            await association.answer(held, self._server.policy(association))
+
+    def _new_association(self) -> Association:
+        association = self._association = self._server.ae.new_acceptor(self._server)
+        with contextlib.suppress(AssociationFailure):
+            association.start_serving(self)
+        return association
+
+    def lose(self, error: OSError | None) -> None:
+        """Tell that the connection is over."""
+        if not self._is_here:
+            super().lose(error)
+        elif error is not None:
+            self._leave(tls_failure(error, self.peer), logging.WARNING)
+        else:
+            self.drop("the peer closed the connection")
+
+    def drop(self, reason: str) -> None:
+        """Close the connection without a word (AA-2), and say in the log why."""
+        self._leave(ConnectionLost(reason, stage=self._stage, peer=self.peer))
+
+    def _leave(self, failure: AssociationFailure, level: int = logging.INFO) -> None:
+        if not self._depart():
+            return
+        LOGGER.log(level, "A connection from %s is closed: %s", self.peer, failure.text)
+        if self._association is not None:
+            self._association.give_up(failure)
+        self.close_now()
+
+    def _depart(self) -> bool:
+        self._is_here = False
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        return self._server.departed(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the connection is closed."""
+        super().connection_lost(exc)
+        self._server.connection_closed()
