@@ -18,10 +18,16 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.archives import archive_cells
 from benchmarks.cells import Cell, Run, cells
 from benchmarks.competitors import HERE, PROBES, SHARE, family, unavailable
+from benchmarks.crowds import crowd_cell
+from benchmarks.distant import distant_cells
+from benchmarks.huge import huge_cells
 from benchmarks.measure import RunFailedError, warm_memory
+from benchmarks.parallel import parallel_cells
 from benchmarks.report import HEADER, Result
+from benchmarks.secured import tls_cells
 
 TMPFS = Path("/dev/shm")
 MAXIMUM_PDU = 131072
@@ -36,9 +42,10 @@ def main() -> int:
     if "DCMTK" in absent:
         print(f"every cell has DCMTK at its other end: {absent['DCMTK']}", file=sys.stderr)
         return 1
+    quick = arguments.quick
     chosen = [
         cell
-        for cell in cells(quick=arguments.quick)
+        for cell in _table(quick=quick)
         if not arguments.cells or any(part in cell.name for part in arguments.cells)
     ]
     results = []
@@ -67,6 +74,19 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     arguments.rounds = arguments.rounds or (2 if arguments.quick else 5)
     return arguments
+
+
+def _table(*, quick: bool) -> list[Cell]:
+    """Return all cells."""
+    return [
+        *cells(quick=quick),
+        *parallel_cells(quick=quick),
+        *tls_cells(quick=quick),
+        *huge_cells(quick=quick),
+        *distant_cells(quick=quick),
+        crowd_cell(quick=quick),
+        *archive_cells(quick=quick),
+    ]
 
 
 def _measure(cell: Cell, absent: dict[str, str], arguments: argparse.Namespace) -> Result:
@@ -101,7 +121,7 @@ def _turn(result: Result, name: str, arguments: argparse.Namespace) -> Iterator[
     with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
         warm_memory(Path(folder), cell.size + HEADROOM)
         try:
-            yield Run(cell.competitors[name], count, Path(folder), arguments.pdu, objects)
+            yield Run(name, cell.competitors[name], count, Path(folder), arguments.pdu, objects)
         except RunFailedError as error:
             result.missing[name] = str(error)
 

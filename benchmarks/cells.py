@@ -49,13 +49,15 @@ FEEDER_LOG = re.compile(
 class Sample:
     """One run of one competitor: objects a second, and peak memory in KiB.
 
-    `command_rate` counts the whole command of a client, from its start to its end.
+    `command_rate` counts the whole command of a client, from its start to its end. `note` is
+    what else was seen.
     """
 
     count: int
     seconds: float
     peak: int
     command_seconds: float | None = None
+    note: str | None = None
 
     @property
     def rate(self) -> float:
@@ -88,6 +90,7 @@ class Cell:
 class Run:
     """One competitor's turn: its command, how many objects, and an empty folder to work in."""
 
+    name: str
     command: who.Command
     count: int
     folder: Path
@@ -116,7 +119,7 @@ class Run:
         return folder
 
 
-def _finish(command: list[str], log: Path) -> Ended:
+def finish(command: list[str], log: Path) -> Ended:
     """Run a command to its end; it has to succeed."""
     (ended,) = watch(start(command, log))
     _expect_success(ended, log)
@@ -131,7 +134,7 @@ def _expect_success(ended: Ended, log: Path) -> None:
 def _store_to_server(run: Run, *, kept: bool) -> Sample:
     port, received, log = free_port(), run.received(), run.log("feeder")
     with serving(run.fill(run.command, port, received), port, run.log("server")) as server:
-        _finish(run.fill(who.FEEDER, port, run.sent), log)
+        finish(run.fill(who.FEEDER, port, run.sent), log)
         peak = peak_memory(server.pid)
     times = FEEDER_LOG.search(log.read_text())
     if times is None or int(times["count"]) != run.count:
@@ -153,21 +156,21 @@ def echo_to_server(run: Run) -> Sample:
     port = free_port()
     with serving(run.fill(run.command, port, run.folder), port, run.log("server")) as server:
         began = perf_counter()
-        ended = _finish(run.fill(who.ECHO_FEEDER, port, run.folder), run.log("feeder"))
+        ended = finish(run.fill(who.ECHO_FEEDER, port, run.folder), run.log("feeder"))
         return Sample(run.count, ended.at - began, peak_memory(server.pid))
 
 
 def associate_with_server(run: Run) -> Sample:
     port, log = free_port(), run.log("feeder")
     with serving(run.fill(run.command, port, run.folder), port, run.log("server")) as server:
-        _finish(run.fill(who.KNOCKER, port, run.folder), log)
+        finish(run.fill(who.KNOCKER, port, run.folder), log)
         return Sample(run.count, float(log.read_text()), peak_memory(server.pid))
 
 
 def associate_from_client(run: Run) -> Sample:
     port, log = free_port(), run.log("client")
     with serving(run.fill(who.RECEIVER, port, run.folder), port, run.log("receiver")):
-        ended = _finish(run.fill(run.command, port, run.folder), log)
+        ended = finish(run.fill(run.command, port, run.folder), log)
     return Sample(run.count, float(log.read_text()), ended.peak)
 
 
@@ -213,7 +216,7 @@ def _query(run: Run, server: who.Command, client: who.Command) -> tuple[float, i
     port = free_port()
     with serving(run.fill(server, port, run.folder), port, run.log("server")) as serves:
         began = perf_counter()
-        ended = _finish(run.fill(client, port, run.folder), run.log("client"))
+        ended = finish(run.fill(client, port, run.folder), run.log("client"))
         return ended.at - began, peak_memory(serves.pid), ended.peak
 
 

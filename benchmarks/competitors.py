@@ -25,6 +25,8 @@ OUR_SCRIPT = (sys.executable, str(HERE / "programs" / "scu.py"), "dicomwire")
 PEER_SCRIPT = (PEER_PYTHON, str(HERE / "programs" / "scu.py"), "pynetdicom")
 PEER_SERVER = (PEER_PYTHON, str(HERE / "programs" / "scp.py"), "{port}", "0")  # 0: no limit
 OUR_SERVER = (*OURS, "storescp", "{port}", "-pdu", "{pdu}", "-xe")
+ASYNCIO_SERVER = (sys.executable, str(HERE / "programs" / "asyncio_scp.py"), "{port}", "{pdu}")
+ASYNCIO_CLIENT = (sys.executable, str(HERE / "programs" / "asyncio_scu.py"), "{port}", "{pdu}")
 DCMTK_SERVER = ("storescp", "-dhl", "-pdu", "{pdu}")
 
 Command: TypeAlias = tuple[str, ...]
@@ -34,6 +36,7 @@ PROBES: Commands = {
     "dicomwire": (*OURS, "storescp", "--version"),
     "DCMTK": ("storescp", "--version"),
     "pynetdicom": (PEER_PYTHON, "-c", "import pynetdicom"),
+    "Orthanc": ("Orthanc", "--version"),
 }
 """What succeeds where the competitor is installed."""
 
@@ -42,6 +45,7 @@ SHARE = {"pynetdicom": 40}
 
 STORING: Commands = {
     "dicomwire": (*OUR_SERVER, "-od", "{folder}"),
+    "dicomwire asyncio": (*ASYNCIO_SERVER, "{folder}"),
     "DCMTK storescp +B": (*DCMTK_SERVER, "+B", "-od", "{folder}", "{port}"),
     "pynetdicom": (*PEER_SERVER, "{folder}"),
 }
@@ -49,13 +53,36 @@ STORING: Commands = {
 
 DISCARDING: Commands = {
     "dicomwire": (*OUR_SERVER, "--ignore"),
+    "dicomwire asyncio": ASYNCIO_SERVER,
     "DCMTK storescp --ignore": (*DCMTK_SERVER, "--ignore", "{port}"),
     "pynetdicom": PEER_SERVER,
 }
 """Servers that receive, answer and forget; those that C-ECHO and associations are tried on too."""
 
+_FOR_MANY = (*OUR_SERVER, "--max-associations", "100")
+_FORKING = (*DCMTK_SERVER, "--fork")
+
+STORING_FOR_MANY: Commands = {
+    "dicomwire": (*_FOR_MANY, "--workers", "2", "-od", "{folder}"),
+    "dicomwire in one process": (*_FOR_MANY, "-od", "{folder}"),
+    "dicomwire asyncio": (*ASYNCIO_SERVER, "{folder}"),
+    "DCMTK storescp --fork +B": (*_FORKING, "+B", "-od", "{folder}", "{port}"),
+    "pynetdicom": (*PEER_SERVER, "{folder}"),
+}
+"""Servers that are to serve many associations at once, and write what they receive."""
+
+DISCARDING_FOR_MANY: Commands = {
+    "dicomwire": (*_FOR_MANY, "--workers", "2", "--ignore"),
+    "dicomwire in one process": (*_FOR_MANY, "--ignore"),
+    "dicomwire asyncio": ASYNCIO_SERVER,
+    "DCMTK storescp --fork --ignore": (*_FORKING, "--ignore", "{port}"),
+    "pynetdicom": PEER_SERVER,
+}
+"""The same, but they forget what they receive."""
+
 SENDING: Commands = {
     "dicomwire": (*OURS, "storescu", HOST, "{port}", "{folder}", "-pdu", "{pdu}", "--strict"),
+    "dicomwire asyncio": (*ASYNCIO_CLIENT, "{folder}"),
     "DCMTK dcmsend": ("dcmsend", "-pdu", "{pdu}", HOST, "{port}", "+sd", "{folder}"),
     "DCMTK storescu": ("storescu", "-R", "-pdu", "{pdu}", HOST, "{port}", "+sd", "{folder}"),
     "pynetdicom": (*PEER_SCRIPT, "store", "{port}", "{pdu}", "{folder}"),
@@ -94,11 +121,27 @@ QUERYING: Commands = {
 }
 """Clients that send one query and take all its matches."""
 
+ARCHIVING: Commands = {
+    "dicomwire": (
+        *(*OURS, "node", "-q", "--port", "{port}", "--folder", "{folder}/archive"),
+        *("--max-pdu", "{pdu}"),
+    ),
+    "Orthanc": ("Orthanc", "{folder}/orthanc.json"),
+    "DCMTK dcmqrscp": ("dcmqrscp", "-c", "{folder}/dcmqrscp.cfg", "{port}"),
+    "pynetdicom": (PEER_PYTHON, "-m", "pynetdicom", "qrscp", "-c", "{folder}/qrscp.ini"),
+}
+"""Archives, whose configuration files are in their folder (see archives.py)."""
+
 # What stands at the other end, the same for every competitor.
 QUERIER: Command = QUERYING["DCMTK findscu"]
 ANSWERER: Command = ANSWERING["dicomwire"]
+STUDY_QUERIER: Command = (
+    *("findscu", "-S", "-pdu", "{pdu}", "-k", "QueryRetrieveLevel=STUDY", "-k", "PatientName"),
+    *("-k", "StudyInstanceUID", "-k", "StudyDate", "-k", "AccessionNumber", HOST, "{port}"),
+)
 FEEDER: Command = (*SENDING["DCMTK dcmsend"], "-lc", str(HERE / "dcmsend.cfg"))
 ECHO_FEEDER: Command = ECHOING["DCMTK echoscu"]
+LINK: Command = (sys.executable, str(HERE / "programs" / "delay.py"))
 KNOCKER: Command = (sys.executable, str(HERE / "programs" / "knock.py"), "{port}", "{count}")
 RECEIVER: Command = DISCARDING["DCMTK storescp --ignore"]
 DISCARDING_ONCE: Command = (*DCMTK_SERVER, "--inetd", "--ignore")

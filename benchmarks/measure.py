@@ -119,6 +119,16 @@ def watch(*processes: Process) -> list[Ended]:
     return [Ended(ended[p.pid], p.wait(), peaks[p.pid]) for p in processes]
 
 
+def watch_for(process: Process, seconds: float) -> None:
+    """Let a process run for so long; it must not end meanwhile."""
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        if select.select([pidfd], [], [], seconds)[0]:
+            raise RunFailedError("it ended before its time")
+    finally:
+        os.close(pidfd)
+
+
 @contextmanager
 def serving(argv: Sequence[str], port: int, log: Path) -> Iterator[Process]:
     """Run a server for as long as the block lasts; it listens on `port` when the block begins."""

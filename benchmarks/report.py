@@ -57,6 +57,9 @@ class Result:
             _number(max(sample.peak for sample in samples) * 1024 / MEGABYTE),
             f"{median(ratios):.2f}x ({min(ratios):.2f}-{max(ratios):.2f})" if ratios else "-",
         ]
+        notes = [sample.note for sample in samples if sample.note]
+        if notes:
+            columns[-1] = notes[-1]
         return f"| {' | '.join(columns)} |"
 
     def as_json(self) -> dict[str, Any]:
@@ -78,6 +81,7 @@ class Result:
                             "seconds": sample.seconds,
                             "command_seconds": sample.command_seconds,
                             "peak_memory_kib": sample.peak,
+                            "note": sample.note,
                         }
                         for sample in samples
                     ],

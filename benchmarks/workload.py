@@ -79,6 +79,14 @@ def _image(sop_class: str, rows: int, columns: int, frames: int = 1) -> Dataset:
     return ds
 
 
+def _study() -> Dataset:
+    """Return an image that is a study and a series of its own."""
+    ds = _image(CTImageStorage, 8, 8)
+    ds.StudyInstanceUID = ds.SeriesInstanceUID = ds.SOPInstanceUID
+    ds.AccessionNumber = "1"
+    return ds
+
+
 def _encode(ds: Dataset) -> bytes:
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -89,6 +97,7 @@ def _encode(ds: Dataset) -> bytes:
 
 SMALL = Workload("4KB", lambda: _image(CTImageStorage, 40, 45), 40 * 45 * 2)
 CT = Workload("512KB", lambda: _image(CTImageStorage, 512, 512), 512 * 512 * 2)
+STUDIES = Workload("studies", _study, 8 * 8 * 2)
 MULTI_FRAME = Workload(
     "400MB",
     lambda: _image(MultiFrameGrayscaleWordSecondaryCaptureImageStorage, 500, 500, 800),

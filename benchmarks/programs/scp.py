@@ -28,6 +28,7 @@ if __name__ == "__main__":
     port, pdu, *folder = sys.argv[1:]
     ae = AE()
     ae.maximum_pdu_size = int(pdu)
+    ae.maximum_associations = 100
     ae.add_supported_context(VERIFICATION)
     for sop_class in STORED:
         ae.add_supported_context(sop_class, EXPLICIT_LITTLE_ENDIAN)

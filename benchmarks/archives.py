@@ -1,0 +1,156 @@
+"""Archives that answer for what they keep: objects stored durably and indexed, and queries of them.
+
+They keep their files on a disk, where the other cells have memory: waiting for it is part of the
+work. dcmqrscp does not wait, and pynetdicom's qrscp only for its database.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+
+from benchmarks import competitors as who
+from benchmarks.cells import FEEDER_LOG, Cell, Run, Sample, finish
+from benchmarks.measure import (
+    RunFailedError,
+    free_port,
+    peak_memory,
+    serving,
+    start,
+    tail,
+    watch,
+)
+from benchmarks.workload import CT, SMALL, STUDIES, Workload
+
+DISK = Path(os.environ.get("DICOMWIRE_BENCH_DISK", "/var/tmp"))
+"""Where the archives are; it should be no memory."""
+
+_QRSCP_INI = """\
+[DEFAULT]
+ae_title: ANY-SCP
+port: {port}
+max_pdu: {pdu}
+acse_timeout: 30
+dimse_timeout: 30
+network_timeout: 30
+bind_address: 127.0.0.1
+instance_location: {folder}/instances
+database_location: {folder}/instances.sqlite
+"""
+_DCMQRSCP_CFG = """\
+MaxPDUSize = {pdu}
+MaxAssociations = 64
+HostTable BEGIN
+HostTable END
+VendorTable BEGIN
+VendorTable END
+AETable BEGIN
+ANY-SCP {folder}/database RW (100000, 1024mb) ANY
+AETable END
+"""
+
+
+@contextmanager
+def _archive(run: Run) -> Iterator[tuple[int, Callable[[], int]]]:
+    """Run an archive in a folder of its own; give its port, and what tells its peak memory."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="dicomwire-bench-", dir=DISK) as name:
+        folder = Path(name)
+        _configure(folder, port, run.pdu)
+        with serving(run.fill(run.command, port, folder), port, run.log("server")) as server:
+            yield port, lambda: peak_memory(server.pid)
+
+
+def _configure(folder: Path, port: int, pdu: int) -> None:
+    """Write the configuration files that archives other than ours take."""
+    (folder / "database").mkdir()
+    (folder / "instances").mkdir()
+    values = {"port": port, "pdu": pdu, "folder": folder}
+    (folder / "qrscp.ini").write_text(_QRSCP_INI.format(**values))
+    (folder / "dcmqrscp.cfg").write_text(_DCMQRSCP_CFG.format(**values))
+    orthanc = {
+        "StorageDirectory": str(folder / "orthanc"),
+        "IndexDirectory": str(folder / "orthanc"),
+        "HttpServerEnabled": False,
+        "DicomPort": port,
+        "MaximumPduLength": pdu,
+        "DicomAlwaysAllowFind": True,
+    }
+    (folder / "orthanc.json").write_text(json.dumps(orthanc))
+
+
+def _shares(run: Run, associations: int) -> list[Path]:
+    """Return a folder for each association, with its part of the objects."""
+    paths = sorted(run.sent.iterdir())
+    folders = []
+    for number in range(min(associations, run.count)):
+        folder = run.folder / f"sent-{number}"
+        folder.mkdir()
+        for path in paths[number::associations]:
+            os.link(path, folder / path.name)
+        folders.append(folder)
+    return folders
+
+
+def _store(run: Run, associations: int) -> Sample:
+    shares = _shares(run, associations)
+    logs = [run.log(share.name) for share in shares]
+    with _archive(run) as (port, peak):
+        commands = [run.fill(who.FEEDER, port, share) for share in shares]
+        watch(*(start(command, log) for command, log in zip(commands, logs, strict=True)))
+        most = peak()
+    times = [FEEDER_LOG.search(log.read_text()) for log in logs]
+    stored = sum(int(found["count"]) for found in times if found)
+    if stored != run.count:
+        raise RunFailedError(f"{stored} of {run.count} were stored: {tail(run.log('server'))}")
+    first = min(float(found["first"]) for found in times if found)
+    last = max(float(found["last"]) for found in times if found)
+    return Sample(run.count, last - first, most)
+
+
+def _query(run: Run) -> Sample:
+    with _archive(run) as (port, peak):
+        finish(run.fill(who.FEEDER, port, run.sent), run.log("feeder"))
+        began = perf_counter()
+        ended = finish(run.fill(who.STUDY_QUERIER, port, run.folder), run.log("client"))
+        seconds = ended.at - began
+        most = peak()
+    found = run.log("client").read_text(errors="replace").count("StudyInstanceUID")
+    if found != run.count:
+        raise RunFailedError(f"{found} of {run.count} studies were found")
+    return Sample(run.count, seconds, most)
+
+
+def _store_cell(workload: Workload, count: int, associations: int) -> Cell:
+    over = f"{associations} association{'s' if associations > 1 else ''}"
+    return Cell(
+        f"node-store-{workload.name}-{associations}",
+        f"{count:,} x {workload.name} from dcmsend over {over} to an archive",
+        count,
+        who.ARCHIVING,
+        lambda run: _store(run, associations),
+        workload,
+    )
+
+
+def archive_cells(*, quick: bool) -> list[Cell]:
+    """Return the cells: storing over 1 and 8 associations, and a query."""
+    part = 10 if quick else 1
+    studies = 2_000 // part
+    return [
+        *(_store_cell(SMALL, 4_000 // part, associations) for associations in (1, 8)),
+        *(_store_cell(CT, 1_000 // part, associations) for associations in (1, 8)),
+        Cell(
+            "node-find",
+            f"a C-FIND with {studies:,} studies from findscu to an archive that has so many",
+            studies,
+            who.ARCHIVING,
+            _query,
+            STUDIES,
+        ),
+    ]

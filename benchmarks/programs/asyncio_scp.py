@@ -1,0 +1,53 @@
+"""A storage and echo server of the asyncio face: `asyncio_scp.py PORT PDU [FOLDER]`.
+
+With uvloop in its place, where the first word is "uvloop".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from dicomwire import AllStoragePresentationContexts, Settings
+from dicomwire.aio import AE
+from dicomwire.payloads import DiscardSink, Sink
+from dicomwire.protocol.command import Message
+from dicomwire.sop_class import Verification
+
+
+async def serve(port: int, pdu: int, folder: str | None) -> None:
+    settings = Settings(
+        maximum_associations=20_000,
+        maximum_connections=20_000,
+        connections_per_address=20_000,
+        network_timeout=3600.0,
+    )
+    ae = AE("BENCHMARK", settings)
+    ae.maximum_pdu_size = pdu
+    syntaxes = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+    ae.add_supported_context(Verification, syntaxes)
+    for context in AllStoragePresentationContexts:
+        ae.add_supported_context(str(context.abstract_syntax), syntaxes)
+
+    def place(request: Message) -> str | Sink:
+        return f"{folder}/X.{request.AffectedSOPInstanceUID}" if folder else DiscardSink()
+
+    async with ae.start_server(("127.0.0.1", port), receive_to=place) as server:
+        await server.serve_forever()
+
+
+def main() -> None:
+    words = sys.argv[1:]
+    run = asyncio.run
+    if words[0] == "uvloop":
+        import uvloop
+
+        run = uvloop.run
+        words = words[1:]
+    run(serve(int(words[0]), int(words[1]), words[2] if len(words) > 2 else None))
+
+
+if __name__ == "__main__":
+    main()
