@@ -214,7 +214,7 @@ def test_the_status_follows_from_the_counts(command, answers, counts, status, fa
 
 
 @BOTH
-@pytest.mark.parametrize("junk", [1, [], {"SOPInstanceUID": "1.2"}, b"file"])
+@pytest.mark.parametrize("junk", [1, [], {"SOPInstanceUID": "1.2"}, object()])
 def test_what_is_no_object_counts_as_failed(command, junk):
     sent = retrieve(command, 2, (PENDING, junk), *images(1))
     assert told(sent) == [
@@ -341,6 +341,20 @@ def test_what_is_no_status(command, status, code):
 def test_what_is_no_count(command, count):
     (sent,) = retrieve(command, count, *images(1))
     assert told([sent]) == [(0xC413 if command is GET else 0xC513, None, None, None, None)]
+
+
+@BOTH
+@pytest.mark.parametrize("status", [0xA900, keys(Status=0xA900)])
+def test_a_status_before_anything_else_ends_the_operation(command, status):
+    port = make_port(command, (status, None), 1, *images(1))
+    assert told(port.serve(request(command))) == [(0xA900, None, None, None, None)]
+
+
+@BOTH
+def test_a_status_instead_of_the_count_ends_the_operation(command):
+    (sent,) = retrieve(command, (0x0124, None), *images(1))
+    assert told([sent]) == [(0x0124, None, None, None, None)]
+    assert sent.data is None
 
 
 @BOTH

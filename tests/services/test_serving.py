@@ -8,7 +8,7 @@ from pydicom.tag import Tag
 
 from dicomwire import evt
 from dicomwire.errors import ConnectionLost
-from dicomwire.payloads import MemoryPayload
+from dicomwire.payloads import FilePayload, MemoryPayload
 from dicomwire.protocol.command import Command
 from dicomwire.sop_class import (
     CTImageStorage,
@@ -241,9 +241,19 @@ def test_what_is_filed_needs_no_handler(sop_class):
     assert sent.status == 0x0000
 
 
-def test_a_handler_of_what_is_filed_decides_still(caplog):
+def test_a_handler_of_what_is_filed_decides_still(caplog, tmp_path):
+    port = FakePort((evt.EVT_C_STORE, lambda event: 0xA700))
+    port.keeps_stored = True
+    incoming = received(Command.C_STORE_RQ, CTImageStorage, image())
+    incoming.payload = FilePayload(str(tmp_path / "filed.dcm"), 0, 2)
+    (sent,) = port.serve(incoming)
+    assert sent.status == 0xA700
+    assert "filed stays" in caplog.text
+
+
+def test_what_a_sink_of_the_program_keeps_is_its_own_affair(caplog):
     port = FakePort((evt.EVT_C_STORE, lambda event: 0xA700))
     port.keeps_stored = True
     (sent,) = port.serve(received(Command.C_STORE_RQ, CTImageStorage, image()))
     assert sent.status == 0xA700
-    assert "filed stays" in caplog.text
+    assert "filed stays" not in caplog.text
