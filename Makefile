@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 # The peer that interoperability tests and benchmarks run lives in an environment of its own.
 PYNETDICOM := 3.0.4
-PEER := .venv-peer/.pynetdicom-$(PYNETDICOM)
+PEER := .venv-peer/.pynetdicom-$(PYNETDICOM)-sqlalchemy
 export DICOMWIRE_PEER_PYTHON ?= $(CURDIR)/.venv-peer/bin/python
 export COVERAGE_FILE := $(CURDIR)/$(VENV)/coverage
 
@@ -23,10 +23,9 @@ export COVERAGE_FILE := $(CURDIR)/$(VENV)/coverage
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
 
-# On a terminal the server gets a process group of its own, so that Ctrl-C reaches it and not make.
-serve: $(VENV)/.with-core ## receive DICOM files on port 11112 (PORT=) into ./received
-	@echo "Ctrl-C stops the server. Its sender is $(BIN)/dicomwire storescu localhost $(PORT) FILES"
-	@if [ -t 0 ]; then set -m; fi; $(BIN)/python -m dicomwire storescp $(PORT) -v -od ./received
+# On a terminal the node gets a process group of its own, so that Ctrl-C reaches it and not make.
+serve: $(VENV)/.with-node ## run an archive on port 11112 (PORT=) that keeps its objects in ./archive
+	@if [ -t 0 ]; then set -m; fi; $(BIN)/python -m dicomwire node --port $(PORT) --folder ./archive
 
 test: $(VENV)/.with-test $(PEER) ## run all tests; protocol/ must be covered to the last branch
 	@$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=
@@ -41,7 +40,7 @@ lint: $(VENV)/.with-lint ## style, types, the direction of imports, the generate
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tools/make_tables.py --check
 
-bench: $(VENV)/.with-core $(PEER) ## measure against the peers; BENCH='--quick --cells echo'
+bench: $(VENV)/.with-node $(PEER) ## measure against the peers; BENCH='--quick --cells echo'
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 docs: $(VENV)/.with-docs ## build the site into docs/_build/html
@@ -61,5 +60,5 @@ $(BIN)/python:
 
 $(PEER):
 	$(PYTHON) -m venv .venv-peer
-	.venv-peer/bin/python -m pip --quiet --disable-pip-version-check install pynetdicom==$(PYNETDICOM)
+	.venv-peer/bin/python -m pip --quiet --disable-pip-version-check install pynetdicom==$(PYNETDICOM) sqlalchemy
 	@touch $@

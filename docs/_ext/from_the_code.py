@@ -21,6 +21,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from dicomwire import __main__ as command
 from dicomwire import presentation, status
+from dicomwire.node import configuration
 from dicomwire.uids import REGISTRY, Service
 
 Cell = str | nodes.Node
@@ -133,6 +134,37 @@ def _default(field: Field[Any], is_count: bool) -> str:
     return str(field.default)
 
 
+class NodeKeys(SphinxDirective):
+    """``node-keys::``: the keys of a node's configuration; ``node-keys:: destinations``, of one."""
+
+    optional_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        if self.arguments:
+            rows = [
+                [code(key.name), key.kind.allowed, key.meaning]
+                for key in configuration.DESTINATION_KEYS.values()
+            ]
+            return [table(["Key", "Allowed", "Meaning"], rows)]
+        sections = []
+        for name, keys in groupby(configuration.KEYS, lambda key: key.table):
+            title = f"[{name}]" if name else "At the top"
+            section = nodes.section(ids=[f"keys-{name}"], names=[f"keys-{name}"])
+            section += nodes.title("", title)
+            rows = [
+                [
+                    code(key.name),
+                    code(configuration.toml(key.default)),
+                    key.kind.allowed,
+                    key.meaning,
+                ]
+                for key in keys
+            ]
+            section += table(["Key", "Default", "Allowed", "Meaning"], rows)
+            sections.append(section)
+        return sections
+
+
 class Applications(SphinxDirective):
     """``applications::``: a section for each application, with its help text."""
 
@@ -185,5 +217,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("sop-classes", SOPClasses)
     app.add_directive("context-lists", ContextLists)
     app.add_directive("settings-table", SettingsTable)
+    app.add_directive("node-keys", NodeKeys)
     app.add_directive("applications", Applications)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -16,8 +16,11 @@ APPS = {
     "findscu": "ask a peer what it has (C-FIND)",
     "getscu": "retrieve objects over the same association (C-GET)",
     "movescu": "have a peer send objects to some AE (C-MOVE)",
+    "node": "be an archive: receive, find and send objects",
+    "qrscp": "be an archive, with pynetdicom's options and INI file",
     "storescp": "receive DICOM files (C-STORE)",
     "storescu": "send DICOM files and folders of them (C-STORE)",
+    "users": "make a line of a file of users, for --users",
 }
 
 

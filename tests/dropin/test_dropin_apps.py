@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import tomllib
 
-import pytest
 from dropin_processes import DROP_IN, ROOT, Server, finish
 
-from dicomwire.__main__ import APPS
+APPS = ("echoscp", "echoscu", "findscu", "getscu", "movescu", "qrscp", "storescp", "storescu")
 
 
 def test_every_application_is_a_script_and_a_module():
@@ -32,11 +33,18 @@ def test_running_one(implementation):
     server.stop()
 
 
-@pytest.mark.parametrize("app", sorted({"findscu", "getscu", "movescu", "qrscp"}.difference(APPS)))
-def test_those_that_are_not_there_yet(app):
-    printed, log = finish(DROP_IN.start("-m", "pynetdicom", app, "127.0.0.1", 104), code=2)
-    assert printed == ""
-    assert log == f"pynetdicom: dicomwire has no {app} yet\n"
+def test_the_archive(tmp_path):
+    config = tmp_path / "qrscp.ini"
+    config.write_text("[DEFAULT]\nae_title: HERE\nport: 0\nbind_address: 127.0.0.1\n")
+    scp = DROP_IN.start("-m", "pynetdicom", "qrscp", "-c", config, "-v")
+    for line in scp.stderr:
+        listens = re.search(r"HERE listens on 127\.0\.0\.1, port (\d+)", line)
+        if listens:
+            break
+    finish(DROP_IN.start("-m", "pynetdicom", "echoscu", "127.0.0.1", listens[1]))
+    scp.send_signal(signal.SIGINT)
+    finish(scp)
+    assert (tmp_path / "instances").is_dir()
 
 
 def test_the_version():

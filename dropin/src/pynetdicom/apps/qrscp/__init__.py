@@ -1,0 +1,1 @@
+"""`qrscp`, where programs of pynetdicom look for it."""

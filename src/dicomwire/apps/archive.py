@@ -1,0 +1,140 @@
+"""How the applications that are archives run one: from its folder to the signal that ends it.
+
+What an archive does is in `node`; how it is configured is up to the applications.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from dicomwire.apps.console import Stop
+from dicomwire.apps.serving import explaining, raise_file_limit, sigterm_raised
+from dicomwire.logs import escaped
+from dicomwire.node.configuration import Configuration
+
+if TYPE_CHECKING:
+    from dicomwire.node.server import Node
+
+_STUDIES = "-S -k QueryRetrieveLevel=STUDY -k StudyInstanceUID"
+
+
+@contextmanager
+def needing_extra(app: str) -> Iterator[None]:
+    """Say what to install where an import of what only the node needs fails."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in ("sqlalchemy", "alembic"):
+            raise
+        raise Stop(f"{app} requires the {package} package: pip install 'dicomwire[node]'") from None
+
+
+def serve(
+    configuration: Configuration, options: Namespace, logger: logging.Logger, address_option: str
+) -> int:
+    """Run a node until Ctrl-C, or SIGTERM, which ends the process; return the exit code.
+
+    Parameters
+    ----------
+    options : Namespace
+        With `quiet` and `json`: whether to say nothing, or what people need to know as JSON.
+    address_option : str
+        The option that gives the address to listen on.
+    """
+    with needing_extra(logger.name.rpartition(".")[2]):
+        from dicomwire.node.server import Node
+
+    raise_file_limit()
+    node = Node(configuration)
+    with sigterm_raised():
+        try:
+            with explaining(configuration.address, configuration.port, address_option):
+                node.start()
+            host, port = node.address
+            logger.info("%s listens on %s, port %d", configuration.ae_title, host, port)
+            if options.json:
+                print(json.dumps(_facts(node)), flush=True)
+            elif not options.quiet:
+                print("\n".join(_welcome(node)), flush=True)
+            node.wait()
+        except KeyboardInterrupt:
+            logger.info("Stopping")
+        finally:
+            node.stop()
+    return 0
+
+
+def clean(configuration: Configuration, logger: logging.Logger) -> int:
+    """Remove all objects, if whoever is asked says yes; return the exit code."""
+    folder = configuration.folder
+    answer = ""
+    with suppress(EOFError):  # nobody is there to be asked
+        answer = input(f"Remove all objects in {folder} and in its index? (yes/no) ")
+    if answer.strip() != "yes":
+        print("Nothing is removed")
+        return 0
+    with needing_extra(logger.name.rpartition(".")[2]):
+        from dicomwire.node.maintenance import reindex
+    from dicomwire.node.storage import Storage
+
+    with Storage(folder) as storage:
+        files = list(storage.files())
+        storage.withdraw(files)
+    reindex(folder)
+    logger.info("Removed %d objects", len(files))
+    return 0
+
+
+def _facts(node: Node) -> dict[str, object]:
+    configuration = node.configuration
+    host, port = node.address
+    return {
+        "ae_title": configuration.ae_title,
+        "address": host,
+        "port": port,
+        "folder": str(configuration.folder.absolute()),
+        "destinations": sorted(configuration.destinations),
+    }
+
+
+def _welcome(node: Node) -> Iterator[str]:
+    """Yield lines that say where the node is, who may use it, and how."""
+    configuration = node.configuration
+    host, port = node.address
+    is_anywhere = host in ("0.0.0.0", "::")
+    yield f"AE title  {configuration.ae_title}"
+    yield f"Address   {'all interfaces' if is_anywhere else host}, port {port}"
+    yield f"Folder    {escaped(str(configuration.folder.absolute()))}"
+    if not is_anywhere and ip_address(host.partition("%")[0]).is_loopback:
+        yield "Open to   this machine"
+    else:
+        secure = "over TLS" if configuration.tls.cert else "in the clear: whoever is between reads"
+        yield f"Open to   the network, {secure}"
+    yield "Stop it with Ctrl-C. From another terminal:"
+    peer = f"{'localhost' if is_anywhere else host} {port}"
+    if configuration.access.called_title:
+        peer += f" -aec {configuration.ae_title}"
+    yield from _commands(configuration, peer)
+
+
+def _commands(configuration: Configuration, peer: str) -> Iterator[str]:
+    ours = f"{peer} --tls" if configuration.tls.cert else peer
+    yield f"  send      dicomwire storescu {ours} -r FOLDER"
+    yield f"  query     dicomwire findscu {ours} {_STUDIES} -k PatientName"
+    yield f"  retrieve  dicomwire getscu {ours} {_STUDIES}=UID"
+    for title, place in configuration.destinations.items():
+        to = f"{escaped(place.host)}, port {place.port}"
+        yield f"  to {to}:"
+        yield f"            dicomwire movescu {ours} -aem {title} {_STUDIES}=UID"
+    if not configuration.tls.cert:
+        yield "  or with DCMTK:"
+        yield f"            storescu {peer} +sd +r FOLDER"
+        yield f"            findscu {peer} {_STUDIES} -k PatientName"
+        yield f"            getscu {peer} {_STUDIES}=UID"

@@ -1,0 +1,214 @@
+"""node: an archive that receives, finds and sends, and what keeps it in order.
+
+The keys of its configuration are in `node.configuration`; each of them is an option here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dicomwire.apps.archive import needing_extra, serve
+from dicomwire.apps.arguments import new_parser
+from dicomwire.apps.console import Console, Stop, run
+from dicomwire.logs import escaped
+from dicomwire.node.configuration import (
+    KEYS,
+    Configuration,
+    ConfigurationError,
+    Key,
+    destination,
+    load,
+    merged,
+    template,
+    toml,
+)
+
+LOGGER = logging.getLogger("dicomwire.node")
+
+_EPILOG = """\
+What is acknowledged is on the disk, and found by the next query. Objects are kept byte for byte, in
+files with generated names; the index is made again from them by "reindex".
+
+Peers on this machine may do anything. Others may send, and are refused queries and retrieval, until
+[access] says more. C-MOVE sends to the configured destinations only.
+
+Options count for more than the file of --config. In that file each of them is the key of the same
+name, in the table that it begins with: --access-titles is titles in [access].
+
+exit codes: 0 after Ctrl-C, or if nothing is wrong; 1 if the address, the folder or the
+configuration cannot be used, or if check or reindex find files that are wrong; 2 for wrong
+arguments"""
+
+
+def _parser() -> ArgumentParser:
+    parser = new_parser(
+        "node", "Be a DICOM archive: receive, find and send objects until Ctrl-C.", _EPILOG
+    )
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=("serve", "reindex", "check"),
+        default="serve",
+        help="serve (default), make the index again from the files, or verify files and index",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="say on standard output as JSON what "
+        "is of use to programs: where the node listens, what was found",
+    )
+    group = parser.add_argument_group("configuration")
+    one = group.add_mutually_exclusive_group()
+    one.add_argument("-c", "--config", metavar="FILE", type=Path, help="read this TOML file")
+    one.add_argument(
+        "--init",
+        metavar="FILE",
+        help="write a configuration with every key, its default and an explanation into a new "
+        "file ('-': to standard output), and end",
+    )
+    for key in KEYS:
+        _add(group, key)
+    group.add_argument(
+        "--destination",
+        metavar="NAME=HOST:PORT",
+        type=destination,
+        action="append",
+        help="where C-MOVE may send to (NAME=tls:HOST:PORT over TLS); may be repeated, and takes "
+        "the place of all in the file (default: STORESCP=127.0.0.1:11113)",
+    )
+    return parser
+
+
+def _add(group: argparse._ArgumentGroup, key: Key) -> None:
+    """Add the option of a key; it is None where it is not given."""
+    meaning = f"{key.meaning[0].lower()}{key.meaning[1:].rstrip('.')}"
+    text = f"{meaning}: {key.kind.allowed} (default: {toml(key.default)})".replace("%", "%%")
+    dest = f"{key.table}.{key.name}"
+    if key.kind.is_flag:
+        group.add_argument(key.option, dest=dest, action=argparse.BooleanOptionalAction, help=text)
+    elif key.kind.is_list:
+        text = f"{text}; may be repeated, '' alone is none"
+        group.add_argument(
+            key.option, dest=dest, metavar="TEXT", action="append", type=_reader(key), help=text
+        )
+    else:
+        metavar = key.name.upper()
+        group.add_argument(key.option, dest=dest, metavar=metavar, type=_reader(key), help=text)
+
+
+def _reader(key: Key) -> Callable[[str], Any]:
+    """Return what makes a value of TOML of a text, if it is allowed."""
+
+    def read(text: str) -> Any:
+        if key.kind.is_list and not text:
+            return None
+        try:
+            value = key.kind.read(text)
+            key.kind.check([value] if key.kind.is_list else value)
+        except (TypeError, ValueError):
+            raise ArgumentTypeError(f"{text!r} is not {key.kind.allowed}") from None
+        return value
+
+    return read
+
+
+def configuration_of(options: Namespace) -> Configuration:
+    """Return what file and options say together."""
+    values: dict[str, Any] = {}
+    for key in KEYS:
+        value = getattr(options, f"{key.table}.{key.name}")
+        if key.kind.is_list and value is not None:
+            value = [each for each in value if each is not None]
+        if value is not None:
+            (values.setdefault(key.table, {}) if key.table else values)[key.name] = value
+    if options.destination:
+        values["destinations"] = dict(options.destination)
+    try:
+        base = load(options.config) if options.config is not None else Configuration()
+        return merged(base, values)
+    except ConfigurationError as error:
+        raise Stop(str(error)) from None
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node and return its exit code; see ``dicomwire node --help``."""
+    return run(_parser().parse_args(args), _run)
+
+
+def _run(options: Namespace, console: Console) -> int:
+    if options.init is not None:
+        _write_template(options.init)
+        return 0
+    configuration = configuration_of(options)
+    if options.action == "reindex":
+        return _reindex(configuration, options, console)
+    if options.action == "check":
+        return _check(configuration, options, console)
+    return serve(configuration, options, LOGGER, "--address")
+
+
+def _reindex(configuration: Configuration, options: Namespace, console: Console) -> int:
+    with needing_extra("node"):
+        from dicomwire.node.maintenance import reindex
+
+    found = reindex(
+        configuration.folder,
+        lambda done: console.follow(lambda: f"{done} files"),
+        configuration.duplicates,
+    )
+    console.clear()
+    if options.json:
+        print(json.dumps(asdict(found)))
+    else:
+        print(
+            f"{found.indexed} objects are in the index, {found.removed} superfluous files are "
+            f"removed, {found.unreadable} files cannot be indexed"
+        )
+    return 1 if found.unreadable else 0
+
+
+def _check(configuration: Configuration, options: Namespace, console: Console) -> int:
+    with needing_extra("node"):
+        from dicomwire.node.maintenance import check
+
+    done = 0
+
+    def follow(number: int) -> None:
+        nonlocal done
+        done = number
+        console.follow(lambda: f"{number} files")
+
+    findings = []
+    for finding in check(configuration.folder, follow):
+        findings.append(finding._asdict())
+        if not options.json:
+            console.clear()
+            print(f"{finding.problem}: {finding.file}: {escaped(finding.text)}", flush=True)
+    console.clear()
+    if options.json:
+        print(json.dumps({"files": done, "findings": findings}))
+    else:
+        print(f"{done} files, {len(findings)} of them with something wrong")
+    return 1 if findings else 0
+
+
+def _write_template(name: str) -> None:
+    if name == "-":
+        sys.stdout.write(template())
+        return
+    try:
+        with open(name, "x", encoding="utf-8") as file:
+            file.write(template())
+    except FileExistsError:
+        raise Stop(f"{name} is there already, and stays as it is") from None
+    except OSError as error:
+        raise Stop(f"Cannot write {name}: {error.strerror}") from None
+    LOGGER.info("Wrote %s; use it with: dicomwire node -c %s", name, name)

@@ -1,0 +1,129 @@
+"""Who may do what: known peers anything, strangers what the configuration says; and TLS.
+
+A calling AE title is what a peer says of itself: only networks and certificates keep anybody out.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
+from pathlib import Path
+
+from dicomwire import Association
+from dicomwire.errors import TLSConfigurationError
+from dicomwire.logs import escaped
+from dicomwire.node.configuration import TLS, Access, Configuration, Destination, Right
+from dicomwire.tls import client_context, server_context
+
+LOGGER = logging.getLogger("dicomwire.node")
+
+NOT_AUTHORIZED = 0x0124
+
+
+class Guard:
+    """Decides for a node.
+
+    Attributes
+    ----------
+    titles : list of str
+        The only calling AE titles that may associate; empty for any.
+    admits_strangers : bool
+        Whether those from networks that are not known may associate.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        rules = configuration.access
+        self._rules = rules
+        self._strangers = frozenset(rules.strangers)
+        self._destinations = configuration.destinations
+        self.admits_strangers = bool(rules.strangers)
+        self.titles = [] if rules.strangers else list(rules.titles)
+
+    def knows_address(self, address: str) -> bool:
+        """Return whether `address` is in a network of known peers."""
+        return _is_within(address, self._rules)
+
+    def knows(self, title: str, address: str) -> bool:
+        """Return whether a peer is known: by its calling AE title and its network."""
+        titles = self._rules.titles
+        return (not titles or title.strip() in titles) and self.knows_address(address)
+
+    def allows(self, association: Association, right: Right) -> bool:
+        """Return whether the peer may do something."""
+        peer = association.requestor
+        return right in self._strangers or self.knows(peer.ae_title, _address_of(association))
+
+    def may(self, association: Association, right: Right) -> bool:
+        """Return whether the peer may do what it is about to; the log has what is refused."""
+        if self.allows(association, right):
+            return True
+        title = escaped(association.requestor.ae_title)
+        LOGGER.warning("Not allowed to %s: '%s' at %s", right, title, _address_of(association))
+        return False
+
+    def destination(self, title: str | None) -> Destination | None:
+        """Return where the Move Destination `title` is; None if it is not configured."""
+        return self._destinations.get((title or "").strip())
+
+
+def _address_of(association: Association) -> str:
+    info = association.requestor.address_info
+    return info.address if info is not None else ""
+
+
+@lru_cache(maxsize=1024)
+def _is_within(address: str, rules: Access) -> bool:
+    if not rules.networks:
+        return True
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped
+    return any(found in network for network in rules.networks)
+
+
+# --- TLS --------------------------------------------------------------------------------------
+
+
+def server_tls(tls: TLS) -> ssl.SSLContext | None:
+    """Return what the node listens with; None if it has no certificate, and speaks no TLS.
+
+    Raises
+    ------
+    TLSConfigurationError
+        When a file is missing or wrong.
+    """
+    if not tls.cert:
+        return None
+    client_ca = None if tls.no_verify else tls.ca or None
+    return server_context(tls.cert, tls.key or None, _password(tls), client_ca, tls.profile)
+
+
+def client_tls(configuration: Configuration) -> ssl.SSLContext | None:
+    """Return what the node sends to destinations over TLS with; None if there are none."""
+    tls = configuration.tls
+    if not any(each.tls for each in configuration.destinations.values()):
+        return None
+    return client_context(
+        tls.profile,
+        tls.ca or None,
+        tls.cert or None,
+        tls.key or None,
+        _password(tls),
+        verify=not tls.no_verify,
+    )
+
+
+def _password(tls: TLS) -> str | None:
+    if not tls.key_password_file:
+        return None
+    try:
+        with Path(tls.key_password_file).open(encoding="utf-8") as file:
+            return file.readline().rstrip("\r\n")
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TLSConfigurationError(f"cannot read {tls.key_password_file}: {reason}") from None

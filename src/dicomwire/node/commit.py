@@ -1,0 +1,272 @@
+"""Group commit: objects of many associations become durable together, and findable, or fail.
+
+How files and index are written is in `storage` and `index`; here is in which order, and who waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Sequence
+
+from dicomwire.node.configuration import Duplicates
+from dicomwire.node.heads import Origin
+from dicomwire.node.index import Index, IndexFailure, Placed, Stored
+from dicomwire.node.ingest import CANNOT_UNDERSTAND, Entry, Unacceptable, origin_uid
+from dicomwire.node.maintenance import reconcile
+from dicomwire.node.storage import Spooled, Storage
+from dicomwire.payloads import Payload
+
+LOGGER = logging.getLogger("dicomwire")
+
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
+"""Refused: Out of Resources (PS3.4 Table B.2-1): nothing was kept, and trying again may help."""
+DUPLICATE = 0x0111
+"""Duplicate SOP Instance (PS3.7 Annex C).
+
+PS3.4 Section B.2.3 has no code of its own for this, and refers to PS3.7 for the general ones.
+"""
+
+
+class _Waiting:
+    """An object on the disk that waits for its place, with the thread that brought it."""
+
+    __slots__ = ("baton", "digest", "entry", "outcome", "spooled", "status", "uid")
+
+    def __init__(self, spooled: Spooled, entry: Entry) -> None:
+        self.spooled = spooled
+        self.entry = entry
+        self.uid = entry.instance_uid
+        self.digest = spooled.digest(entry.origin.transfer_syntax_uid).hex()
+        self.outcome = SUCCESS
+        """What the status will be if the batch succeeds."""
+        self.status: int | None = None
+        self.baton = threading.Lock()
+        self.baton.acquire()
+
+
+class _Plan:
+    """What is to be done for the objects of one batch."""
+
+    __slots__ = ("_copies", "_duplicates", "_storage", "accepted", "superseded")
+
+    def __init__(
+        self, storage: Storage, duplicates: Duplicates, known: dict[str, list[Stored]]
+    ) -> None:
+        self._storage = storage
+        self._duplicates = duplicates
+        self.accepted: dict[_Waiting, int] = {}
+        """To be put in place, with the number of the copy."""
+        self.superseded: list[Stored] = []
+        """To be removed, once those are durable."""
+        self._copies: dict[str, list[Stored | _Waiting]] = {
+            uid: self._present(copies) for uid, copies in known.items()
+        }
+
+    def _present(self, copies: list[Stored]) -> list[Stored | _Waiting]:
+        """Return those whose file is there: nothing is like, or before, what has been lost."""
+        present: list[Stored | _Waiting] = []
+        for stored in copies:
+            if self._storage.open_path(stored.file).exists():
+                present.append(stored)
+            else:
+                LOGGER.error("The file %s is missing; its object is stored again", stored.file)
+                self.superseded.append(stored)
+        return present
+
+    def add(self, waiting: _Waiting) -> None:
+        """Decide what becomes of an object, also in the light of those before it in the batch."""
+        copies = self._copies.setdefault(waiting.uid, [])
+        if any(copy.digest == waiting.digest for copy in copies):
+            return  # the same bytes: it is there
+        number = 0
+        if copies and self._duplicates is Duplicates.KEEP_FIRST:
+            waiting.outcome = DUPLICATE
+            return
+        if self._duplicates is Duplicates.REPLACE:
+            for copy in copies:
+                if isinstance(copy, Stored):
+                    self.superseded.append(copy)
+                else:
+                    del self.accepted[copy]
+            copies.clear()
+        elif copies:
+            number = 1 + max(
+                copy.copy if isinstance(copy, Stored) else self.accepted[copy] for copy in copies
+            )
+        copies.append(waiting)
+        self.accepted[waiting] = number
+
+
+def _entry(origin: Origin, spooled: Spooled) -> Entry:
+    """Return what there is to index, from the begin of the dataset where that will do."""
+    if len(spooled.begin) < spooled.size:
+        with contextlib.suppress(Unacceptable):
+            return Entry(origin, spooled.begin)
+    return Entry(origin, spooled.view())
+
+
+class Committer:
+    """Stores what the handlers of all associations bring, in batches.
+
+    The thread of the first object to come leads: it commits all that wait by then, its own among
+    them, and passes the lead on to one of those that came meanwhile. With one association there is
+    no other thread to hand to and wait for; with many, nobody waits for a sync of his own.
+
+    Parameters
+    ----------
+    storage, index
+        Of one folder; they are reconciled at once.
+    duplicates : Duplicates
+        What becomes of an object whose UID is there already, with other contents.
+
+    Raises
+    ------
+    IndexFailure, OSError
+        When they cannot be reconciled.
+    """
+
+    def __init__(
+        self, storage: Storage, index: Index, duplicates: Duplicates = Duplicates.KEEP_FIRST
+    ) -> None:
+        self._storage = storage
+        self._index = index
+        self._duplicates = duplicates
+        self._queue: list[_Waiting] = []
+        self._is_led = False
+        self._lock = threading.Lock()  # for the two above
+        self._committing = threading.Lock()
+        self._is_reconciled = False
+        self._is_closed = False
+        self.recover()
+
+    def recover(self) -> None:
+        """See that the index is there, and make it anew from the files if it was deleted."""
+        with self._committing:
+            self._see_to_index()
+
+    def close(self) -> None:
+        """Store nothing any more; what is being stored is when this returns."""
+        with self._committing:
+            self._is_closed = True
+
+    def store(self, spooled: Payload | None, origin: Origin) -> int:
+        """Store an object; return the status of it when it is durable and findable, or refused.
+
+        Parameters
+        ----------
+        spooled : Payload
+            From `Storage.sink`, and the caller's to discard, whatever becomes of it.
+        origin : Origin
+            What the request says of it.
+        """
+        if not isinstance(spooled, Spooled):
+            return CANNOT_UNDERSTAND  # no dataset came
+        try:
+            origin = origin._replace(
+                sop_class_uid=origin_uid(origin.sop_class_uid),
+                sop_instance_uid=origin_uid(origin.sop_instance_uid),
+            )
+            entry = _entry(origin, spooled)
+            spooled.seal(origin)
+        except Unacceptable as error:
+            LOGGER.warning("An object is refused: %s", error)
+            return error.status
+        except OSError as error:
+            LOGGER.error("An object cannot be written: %s", error.strerror or error)
+            return OUT_OF_RESOURCES
+        waiting = _Waiting(spooled, entry)
+        self._wait_or_lead(waiting)
+        assert waiting.status is not None
+        return waiting.status
+
+    def _wait_or_lead(self, mine: _Waiting) -> None:
+        with self._lock:
+            self._queue.append(mine)
+            follows, self._is_led = self._is_led, True
+        if follows:
+            mine.baton.acquire()  # to be had when it is done, or when this thread is to lead
+            if mine.status is not None:
+                return
+        with self._lock:
+            batch, self._queue = self._queue, []
+        try:
+            self._commit(batch)
+        finally:
+            with self._lock:
+                leader = self._queue[0] if self._queue else None
+                self._is_led = leader is not None
+            if leader is not None:
+                leader.baton.release()
+            for waiting in batch:
+                if waiting is not mine:
+                    waiting.baton.release()
+
+    def _commit(self, batch: Sequence[_Waiting]) -> None:
+        """Give every object of `batch` its status."""
+        succeeded = False
+        try:
+            with self._committing:
+                if not self._is_closed:
+                    self._see_to_index()
+                    self._store_all(batch)
+                    succeeded = True
+        except (OSError, IndexFailure) as error:
+            cause = getattr(error, "orig", None) or error
+            LOGGER.error("%d objects cannot be stored: %s", len(batch), cause)
+        except Exception:
+            LOGGER.exception("%d objects cannot be stored", len(batch))
+        finally:
+            for waiting in batch:
+                waiting.status = waiting.outcome if succeeded else OUT_OF_RESOURCES
+                if waiting.status == DUPLICATE:
+                    LOGGER.warning("An object is refused: another one of its UID is there")
+
+    def _see_to_index(self) -> None:
+        if self._index.is_lost:
+            LOGGER.error("The index was deleted or replaced: it is made anew from the files")
+            self._is_reconciled = False
+            self._index.reopen()
+        if not self._is_reconciled:
+            reconcile(self._storage, self._index, self._duplicates)
+            self._is_reconciled = True
+
+    def _store_all(self, batch: Sequence[_Waiting]) -> None:
+        """Put all files in place, then all into the index; both are durable when this returns."""
+        names: list[str] = []
+        try:
+            with self._index.writing() as writer:
+                known = writer.find([waiting.uid for waiting in batch])
+                plan = _Plan(self._storage, self._duplicates, known)
+                for waiting in batch:
+                    plan.add(waiting)
+                names = self._storage.publish([waiting.spooled for waiting in plan.accepted])
+                replaces = bool(plan.superseded)
+                if replaces:
+                    writer.remove([stored.id for stored in plan.superseded])
+                replaced = {stored.sop_instance_uid for stored in plan.superseded}
+                writer.add(
+                    [
+                        Placed(
+                            waiting.entry,
+                            name,
+                            waiting.spooled.file_size,
+                            waiting.digest,
+                            waiting.spooled.received,
+                            number,
+                            waiting.uid in replaced,
+                        )
+                        for (waiting, number), name in zip(
+                            plan.accepted.items(), names, strict=True
+                        )
+                    ]
+                )
+                if replaces:
+                    writer.prune()
+        except BaseException:
+            self._storage.withdraw(names)
+            raise
+        # Only now: until the new file is durable, the old one is what was acknowledged.
+        self._storage.withdraw([stored.file for stored in plan.superseded])

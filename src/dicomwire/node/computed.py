@@ -1,0 +1,77 @@
+"""Attributes that are counted or collected from the levels below (PS3.4 C.6.1.1).
+
+Only expressions of SQL are here; they are part of a statement when somebody asks for them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, FromClause, exists, func, select
+
+from dicomwire.node.schema import instance, patient, series, study
+from dicomwire.node.values import Condition, Matcher
+
+
+class Computed(NamedTuple):
+    """An attribute that no object has.
+
+    Attributes
+    ----------
+    column : ColumnElement
+        To be selected beside the row of the level above.
+    values : callable
+        Returns the values of the attribute, of what is in that column.
+    prefilter : callable
+        Returns what `Matcher.prefilter` does, for the rows of the level above.
+    """
+
+    column: ColumnElement[Any]
+    values: Callable[[Any], Sequence[Any]]
+    prefilter: Callable[[Matcher], Condition | None]
+
+
+def _count(above: FromClause, below: FromClause, related: Condition) -> Computed:
+    column = select(func.count()).select_from(below).where(related).correlate(above)
+    return Computed(column.scalar_subquery(), lambda count: (count,), lambda matcher: None)
+
+
+def _collection(
+    above: FromClause, below: FromClause, related: Condition, collected: ColumnElement[str]
+) -> Computed:
+    values = func.json_group_array(collected.distinct())
+    column = select(values).select_from(below).where(related).correlate(above)
+
+    def prefilter(matcher: Matcher) -> Condition | None:
+        # As an expression it is not looked up in an index of its own: there are few below each.
+        condition = matcher.prefilter(collected.concat(""))
+        if condition is None:
+            return None
+        return exists().select_from(below).where(related, condition).correlate(above)
+
+    return Computed(column.scalar_subquery(), _collected, prefilter)
+
+
+def _collected(text: str) -> list[str]:
+    return sorted(filter(None, json.loads(text)))
+
+
+_IN_SERIES = instance.c.series == series.c.id
+_IN_STUDY = series.c.study == study.c.id
+_IN_PATIENT = study.c.patient == patient.c.id
+_SERIES_INSTANCES = series.join(instance)
+_STUDY_INSTANCES = study.join(_SERIES_INSTANCES)
+
+COMPUTED = {
+    "NumberOfPatientRelatedStudies": _count(patient, study, _IN_PATIENT),
+    "NumberOfPatientRelatedSeries": _count(patient, study.join(series), _IN_PATIENT),
+    "NumberOfPatientRelatedInstances": _count(patient, _STUDY_INSTANCES, _IN_PATIENT),
+    "NumberOfStudyRelatedSeries": _count(study, series, _IN_STUDY),
+    "NumberOfStudyRelatedInstances": _count(study, _SERIES_INSTANCES, _IN_STUDY),
+    "NumberOfSeriesRelatedInstances": _count(series, instance, _IN_SERIES),
+    "ModalitiesInStudy": _collection(study, series, _IN_STUDY, series.c.modality),
+    "SOPClassesInStudy": _collection(study, _SERIES_INSTANCES, _IN_STUDY, instance.c.sop_class_uid),
+}
+"""By keyword; where the standard has more of the kind, they are not kept."""

@@ -1,0 +1,298 @@
+"""What an identifier asks for: its level, its keys and what they match (PS3.4 C.4.1.1.3).
+
+It is read without pydicom's conversions, which warn of values; the database is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from pydicom.charset import decode_bytes, default_encoding, python_encoding
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Items
+from pydicom.tag import BaseTag
+from pydicom.valuerep import PersonName
+
+from dicomwire.node import matching
+from dicomwire.node.keys import KEYS, UNIQUE, Key, Level
+from dicomwire.node.values import Matcher
+
+DOES_NOT_MATCH = 0xA900
+"""Identifier does not match SOP class (PS3.4 Table C.4-1)."""
+
+_LEVEL = 0x00080052
+_CHARACTER_SET = 0x00080005
+_TIMEZONE = 0x00080201
+_NO_KEYS = frozenset({_CHARACTER_SET, _LEVEL, 0x00080053, 0x00080054, 0x00080056, _TIMEZONE})
+"""They say something of the query, or are answered with what is no attribute of an entity:
+Specific Character Set, Query/Retrieve Level and View, Retrieve AE Title, Instance Availability,
+Timezone Offset From UTC."""
+
+_LONGEST_COMMENT = 64
+_LONGEST_KEY = 1 << 20
+"""In bytes; lists of UIDs have no end."""
+_DEEPEST = 16
+WITH_CHARACTER_SET = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+ASCII_VRS = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"})
+_SINGLE_VRS = frozenset({"LT", "ST", "UR", "UT"})
+_DELIMITERS = {0x5C, 0x5E, 0x3D, 0x0A, 0x0C, 0x0D, 0x09}
+"""After these the character set is the first again (PS3.5 6.1.2.5.3)."""
+
+_MODELS = {
+    "1.2.840.10008.5.1.4.1.2.1": tuple(Level),
+    "1.2.840.10008.5.1.4.1.2.2": (Level.STUDY, Level.SERIES, Level.IMAGE),
+    "1.2.840.10008.5.1.4.1.2.3": (Level.PATIENT, Level.STUDY),
+}
+"""Patient Root, Study Root and Patient/Study Only, whose SOP classes have a component more."""
+
+
+class InvalidIdentifier(ValueError):
+    """An identifier that does not fit its model; the text has no values of it.
+
+    Attributes
+    ----------
+    status : Dataset
+        What to answer: 0xA900, with comment and offending element.
+    """
+
+    def __init__(self, comment: str, tag: int | None = None) -> None:
+        super().__init__(comment)
+        self.status = Dataset()
+        self.status.Status = DOES_NOT_MATCH
+        self.status.ErrorComment = comment[:_LONGEST_COMMENT]
+        if tag is not None:
+            self.status.OffendingElement = [BaseTag(tag)]
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """What is asked for of the items of a sequence; all, where there are no keys.
+
+    Attributes
+    ----------
+    keys : dict
+        By tag as in the DICOM JSON model: tag, VR, and what is asked for of a nested sequence.
+    """
+
+    keys: dict[str, tuple[BaseTag, str, Nested | None]]
+    matcher: Matcher | None
+
+
+class Identifier:
+    """The identifier of a query or retrieval.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        As it was decoded, or made by a program.
+    model : str
+        The SOP class: C-FIND, C-MOVE or C-GET of a Query/Retrieve information model.
+
+    Attributes
+    ----------
+    level : Level
+    keys : list of Key
+        The keys it has, of its level and above. Patients' belong to studies in Study Root.
+    is_complete : bool
+        Whether it has no others.
+
+    Raises
+    ------
+    InvalidIdentifier
+        When it has no level, or none of the model.
+    """
+
+    def __init__(self, dataset: Dataset, model: str) -> None:
+        self._dataset = dataset
+        self._codecs = _codecs_of(dataset)
+        self._levels = _MODELS[model.rpartition(".")[0]]
+        self.level = self._find_level()
+        self.keys: list[Key] = []
+        self.is_complete = True
+        for tag in list(dataset.keys()):
+            key = KEYS.get(int(tag))
+            if key is not None and key.level.depth <= self.level.depth:
+                self.keys.append(key)
+            elif tag not in _NO_KEYS and tag & 0xFFFF:
+                self.is_complete = False
+
+    def _find_level(self) -> Level:
+        values = self._texts(_LEVEL, "CS") if _LEVEL in self._dataset else []
+        names = {level.value: level for level in self._levels}
+        if len(values) != 1 or values[0] not in names:
+            raise InvalidIdentifier(f"QueryRetrieveLevel is not one of {' '.join(names)}", _LEVEL)
+        return names[values[0]]
+
+    @property
+    def character_sets(self) -> list[str]:
+        """The Specific Character Set that it is in; empty for the default or an unknown one."""
+        return _character_sets(self._dataset)
+
+    def has(self, tag: int) -> bool:
+        """Return whether an element is there."""
+        return tag in self._dataset
+
+    def values(self, key: Key) -> list[str]:
+        """Return the values of a key that is no sequence, without those that are empty."""
+        return [value for value in self._texts(int(key.tag), key.vr) if value]
+
+    def matcher(self, key: Key, fuzzy: bool = False) -> Matcher | None:
+        """Return what matches a key; None if it is universal, or absent."""
+        if key.tag not in self._dataset or int(key.tag) in _NO_KEYS:
+            return None
+        if key.vr == "SQ":
+            return self.nested(key, fuzzy).matcher
+        return _matcher(key.vr, self.values(key), fuzzy, key.tag)
+
+    def nested(self, key: Key, fuzzy: bool = False) -> Nested:
+        """Return what is asked for of a sequence."""
+        return self._nested(self._dataset, key.tag, fuzzy, 0)
+
+    def one_value(self, key: Key) -> str:
+        """Return the value of a unique key that is to have just one, and no wildcards."""
+        values = self.values(key) if self.has(key.tag) else []
+        if len(values) != 1:
+            raise InvalidIdentifier(f"{key.keyword} has not one value", key.tag)
+        matcher = _matcher(key.vr, values, False, key.tag)
+        if not isinstance(matcher, matching.Equal | matching.UIDs):
+            raise InvalidIdentifier(f"{key.keyword} has wildcards", key.tag)
+        return values[0]
+
+    def check_above(self) -> None:
+        """Check that each level above has its unique key with one value (PS3.4 C.4.1.3.1.1)."""
+        for key in self.unique_above():
+            self.one_value(key)
+
+    def unique_above(self) -> Iterator[Key]:
+        """Iterate over the unique keys of the levels that the model has above this one."""
+        for level in self._levels:
+            if level.depth < self.level.depth:
+                yield UNIQUE[level]
+
+    # --- Elements ---
+
+    def _texts(self, tag: int, vr: str) -> list[str]:
+        return self._element_texts(self._dataset.get_item(tag), BaseTag(tag), vr)
+
+    def _element_texts(self, element: Any, tag: BaseTag, vr: str) -> list[str]:
+        """Return the values of an element as text."""
+        if element.VR == "SQ":
+            _refuse("is a sequence", tag)
+        if isinstance(element, RawDataElement):
+            raw = element.value or b""
+            if len(raw) > _LONGEST_KEY and vr != "UI":
+                _refuse("too long", tag)
+            if vr in WITH_CHARACTER_SET:
+                text = _decoded(raw, self._codecs, tag)
+            elif vr in ASCII_VRS:
+                text = raw.decode("latin-1")
+            else:
+                return _converted(element, tag)
+            text = text.rstrip("\0 ")
+            return [text] if vr in _SINGLE_VRS else [each.strip() for each in text.split("\\")]
+        return _program_made(element)
+
+    def _nested(self, dataset: Dataset, tag: BaseTag, fuzzy: bool, depth: int) -> Nested:
+        items = _items(dataset, tag)
+        if len(items) > 1 or depth > _DEEPEST:
+            raise InvalidIdentifier("a sequence has more than one item, or is too deep", tag)
+        keys: dict[str, tuple[BaseTag, str, Nested | None]] = {}
+        matchers: list[tuple[str, Matcher]] = []
+        for item in items:
+            for inner in list(item.keys()):
+                vr = _vr_of(inner)
+                if vr is None:
+                    continue
+                name = f"{int(inner):08X}"
+                nested, matcher = None, None
+                if vr == "SQ":
+                    nested = self._nested(item, inner, fuzzy, depth + 1)
+                    matcher = nested.matcher
+                else:
+                    texts = self._element_texts(item.get_item(inner), inner, vr)
+                    matcher = _matcher(vr, texts, fuzzy, inner)
+                keys[name] = inner, vr, nested
+                if matcher is not None:
+                    matchers.append((name, matcher))
+        return Nested(keys, matching.Items(tuple(matchers)) if matchers else None)
+
+
+def _matcher(vr: str, values: Sequence[str], fuzzy: bool, tag: int) -> Matcher | None:
+    try:
+        return matching.matcher_for(vr, values, fuzzy)
+    except ValueError as error:
+        _refuse(str(error), tag)
+
+
+def _refuse(reason: str, tag: int) -> NoReturn:
+    key = KEYS.get(int(tag))
+    raise InvalidIdentifier(f"{key.keyword if key else BaseTag(tag)}: {reason}", tag) from None
+
+
+def _vr_of(tag: BaseTag) -> str | None:
+    """Return the VR of a key in an item; None for what cannot be one, and for private ones."""
+    try:
+        vr = dictionary_VR(tag)
+    except KeyError:
+        return None
+    known = vr == "SQ" or vr in matching.WILDCARD_VRS or vr in matching.NUMBER_VRS
+    return vr if known or vr in ASCII_VRS else None
+
+
+def _items(dataset: Dataset, tag: BaseTag) -> list[Dataset]:
+    try:
+        value = dataset[tag].value
+    except Exception:  # whatever pydicom makes of a peer's bytes
+        _refuse("no sequence", tag)
+    if value is None or value in ("", b""):
+        return []
+    if not isinstance(value, Items):
+        _refuse("no sequence", tag)
+    return list(value)
+
+
+def _decoded(raw: bytes, codecs: list[str], tag: int) -> str:
+    try:
+        if len(codecs) == 1 and b"\x1b" not in raw:
+            return raw.decode(codecs[0])
+        return decode_bytes(raw, codecs, _DELIMITERS)
+    except (UnicodeError, LookupError, Warning):
+        _refuse("not in its character set", tag)
+
+
+def _converted(element: RawDataElement, tag: BaseTag) -> list[str]:
+    """Return the numbers of a binary VR."""
+    try:
+        return _program_made(Dataset({tag: element})[tag])
+    except Exception:  # whatever pydicom makes of a peer's bytes
+        _refuse("no number", tag)
+
+
+def _program_made(element: DataElement) -> list[str]:
+    value = element.value
+    if value is None:
+        return []
+    if isinstance(value, str | bytes | PersonName) or not hasattr(value, "__iter__"):
+        return [str(value)]
+    return [str(each) for each in value if each is not None]
+
+
+def _character_sets(dataset: Dataset) -> list[str]:
+    if _CHARACTER_SET not in dataset:
+        return []
+    element: Any = dataset.get_item(_CHARACTER_SET)
+    if isinstance(element, RawDataElement):
+        terms = (element.value or b"").decode("latin-1").rstrip("\0 ").split("\\")
+    else:
+        terms = _program_made(element)
+    terms = [term.strip() for term in terms]
+    return terms if any(terms) and all(term in python_encoding for term in terms) else []
+
+
+def _codecs_of(dataset: Dataset) -> list[str]:
+    """Return Python's names of the character sets of a dataset (PS3.3 C.12.1.1.2)."""
+    return [python_encoding[term] for term in _character_sets(dataset)] or [default_encoding]

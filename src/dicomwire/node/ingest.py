@@ -1,0 +1,376 @@
+"""What the index keeps of an object, from the head of its dataset: no further than the last key.
+
+pydicom decodes sequences alone; all else is so plain, and so often done, that it is done here.
+Pixel data is never read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from pydicom.charset import decode_bytes, python_encoding
+
+from dicomwire.datasets import decode, encoding_of
+from dicomwire.node.heads import Origin
+from dicomwire.node.keys import KEPT, KEYS, UNIQUE, VALUE_LIMIT, Key, Level
+
+MISMATCH = 0xA900
+"""Error: Data Set does not match SOP Class (PS3.4 Table B.2-1)."""
+CANNOT_UNDERSTAND = 0xC000
+"""Error: Cannot understand (PS3.4 Table B.2-1)."""
+INVALID_INSTANCE = 0x0117
+"""Invalid SOP Instance: the UID breaks the rules of UIDs (PS3.7 Annex C)."""
+
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_CHARACTER_SET = 0x00080005
+_MAX_DEPTH = 64
+_MAX_VALUE = 4 * VALUE_LIMIT
+"""How many bytes that many characters take at the most, in UTF-8."""
+_MAX_SEQUENCE = 64 * 1024
+"""A sequence of more bytes is left out of the index."""
+_MAX_HEAD = 64 * 1024 * 1024
+"""How much of a deflated dataset is inflated at the most; nothing is wanted beyond."""
+
+_MAX_ELEMENTS = 1_000_000
+"""How many elements are passed at the most on the way to the last key: a second's work."""
+
+_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+_NUMBERS = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q"}
+_WITH_CHARACTER_SET = frozenset(["LO", "LT", "PN", "SH", "ST", "UC", "UT"])
+_TEXT = _WITH_CHARACTER_SET | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
+_ONE_VALUE = frozenset(["LT", "ST", "UR", "UT"])
+_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
+_DELIMITERS = set(b"^=\\\t\n\f\r")
+"""After these a character set begins anew (PS3.5 Section 6.1.2.5.3)."""
+_is_uid = re.compile(r"[0-9]+(\.[0-9]+)*").fullmatch
+
+_DEPTHS = {level: level.depth for level in Level}
+_WANTED = {int(key.tag): (key, _DEPTHS[key.level]) for keys in KEPT.values() for key in keys}
+# These two are known from elsewhere.
+del _WANTED[next(tag for tag, key in KEYS.items() if key.keyword == "AvailableTransferSyntaxUID")]
+_LAST = max(_WANTED)
+_COLUMNS = {
+    level: {key.column: "" for key in keys if key.column is not None}
+    for level, keys in KEPT.items()
+}
+_STUDY_UID, _SERIES_UID, _INSTANCE_UID = (
+    int(UNIQUE[level].tag) for level in (Level.STUDY, Level.SERIES, Level.IMAGE)
+)
+_PATIENT_ID = int(UNIQUE[Level.PATIENT].tag)
+_CLASS_UID = 0x00080016
+
+
+class Unacceptable(ValueError):
+    """An object that cannot be indexed; `status` is what to answer. The text has no values."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Row(NamedTuple):
+    """The attributes of one level: text by column, and the DICOM JSON model of all (PS3.18 F)."""
+
+    columns: dict[str, str]
+    attributes: dict[str, Any]
+
+
+_Raw = tuple[str, bytes]
+
+
+class Entry:
+    """What there is to index of one object; values are decoded level by level, when asked for.
+
+    Attributes
+    ----------
+    origin : Origin
+    study_uid, series_uid, instance_uid : str
+        As the dataset has them.
+    """
+
+    __slots__ = (
+        "_implicit",
+        "_levels",
+        "_little",
+        "_terms",
+        "instance_uid",
+        "origin",
+        "series_uid",
+        "study_uid",
+    )
+
+    def __init__(self, origin: Origin, dataset: memoryview) -> None:
+        implicit, little, deflated = encoding_of(origin.transfer_syntax_uid)
+        self.origin = origin
+        self._little = little
+        self._levels: tuple[dict[int, _Raw], ...] = ({}, {}, {}, {})
+        if deflated:
+            dataset = memoryview(_inflated(dataset))
+        reader = _Reader(dataset, implicit, little)
+        self._implicit = reader.is_implicit
+        try:
+            self._terms = _known_terms(reader.read(self._levels))
+        except struct.error:
+            raise Unacceptable("the dataset is truncated", CANNOT_UNDERSTAND) from None
+        self.study_uid = self._uid(_STUDY_UID)
+        self.series_uid = self._uid(_SERIES_UID)
+        self.instance_uid = self._uid(_INSTANCE_UID)
+        self._check()
+
+    def _check(self) -> None:
+        if self.instance_uid != origin_uid(self.origin.sop_instance_uid):
+            text = "the SOP Instance UIDs of request and dataset differ"
+            raise Unacceptable(text, MISMATCH)
+        if self._uid(_CLASS_UID) != origin_uid(self.origin.sop_class_uid):
+            raise Unacceptable("the SOP Class UIDs of request and dataset differ", MISMATCH)
+        patient_id = self._levels[0].get(_PATIENT_ID)
+        if patient_id is not None and len(patient_id[1]) > VALUE_LIMIT:
+            raise Unacceptable("the Patient ID is too long", MISMATCH)
+
+    def _uid(self, tag: int) -> str:
+        raw = self._levels[_WANTED[tag][1]].get(tag)
+        uid = raw[1].rstrip(b"\0 ").decode("latin-1").strip() if raw is not None else ""
+        if not _is_uid(uid) or len(uid) > 64:
+            name = KEYS[tag].keyword
+            what = "has no" if not uid else "has an invalid"
+            raise Unacceptable(f"the dataset {what} {name}", MISMATCH)
+        return uid
+
+    def row(self, level: Level) -> Row:
+        """Return what the index keeps of `level`; values that make no sense are left out."""
+        columns = _COLUMNS[level].copy()
+        attributes: dict[str, Any] = {}
+        for tag, (vr, raw) in self._levels[_DEPTHS[level]].items():
+            key = _WANTED[tag][0]
+            if vr in _TEXT:
+                if len(raw) > _MAX_VALUE:
+                    continue
+                text = self._text(vr, raw)
+                if len(text) > VALUE_LIMIT:
+                    continue
+                value = _text_values(vr, text)
+                if key.column is not None:
+                    columns[key.column] = text
+            elif vr == "SQ":
+                value = self._sequence(key, raw)
+            else:
+                value = self._numbers(vr, raw)
+            if value is not None:
+                attributes[_NAMES[tag]] = {"vr": vr, "Value": value} if value else {"vr": vr}
+        return Row(columns, attributes)
+
+    def _text(self, vr: str, raw: bytes) -> str:
+        text = raw.decode("latin-1") if raw.isascii() else ""
+        if (raw and not text) or "\x1b" in text:
+            text = _decoded(raw, self._terms if vr in _WITH_CHARACTER_SET else ())
+        if "\0" in text:
+            text = text.rstrip("\0 ").replace("\0", "\ufffd")
+        return text.rstrip() if vr in _ONE_VALUE else text.strip(" ")
+
+    def _numbers(self, vr: str, raw: bytes) -> list[Any] | None:
+        order = "<" if self._little else ">"
+        form = struct.Struct(order + _NUMBERS[vr])
+        if len(raw) % form.size or len(raw) > VALUE_LIMIT:
+            return None
+        return [number for (number,) in form.iter_unpack(raw)]
+
+    def _sequence(self, key: Key, raw: bytes) -> list[Any] | None:
+        """Return the items of a sequence, of which `raw` is the whole element."""
+        with contextlib.suppress(Exception):  # whatever pydicom makes of a peer's values
+            head = self._character_set_element()
+            dataset = decode(head + raw, self._implicit, self._little)
+            found: list[Any] | None = dataset[key.tag].to_json_dict(None, 0).get("Value", [])
+            return found
+        return None
+
+    def _character_set_element(self) -> bytes:
+        value = "\\".join(self._terms).encode()
+        value += b" " * (len(value) % 2)
+        order = "<" if self._little else ">"
+        if self._implicit:
+            return struct.pack(order + "HHL", 8, 5, len(value)) + value
+        return struct.pack(order + "HH2sH", 8, 5, b"CS", len(value)) + value
+
+
+_NAMES = {tag: f"{tag:08X}" for tag in _WANTED}
+
+
+def origin_uid(uid: str) -> str:
+    """Return a UID of a request without padding.
+
+    Raises
+    ------
+    Unacceptable
+        When it is none: digits and dots, 64 at the most. (Leading zeros occur, and do no harm.)
+    """
+    uid = uid.rstrip("\0 ")
+    if not _is_uid(uid) or len(uid) > 64:
+        raise Unacceptable("the request has an invalid UID", INVALID_INSTANCE)
+    return uid
+
+
+def _inflated(dataset: memoryview) -> bytes:
+    """Return the begin of a deflated dataset (PS3.5 A.5), bounded whatever it would inflate to."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        return inflater.decompress(dataset, _MAX_HEAD)
+    except zlib.error:
+        raise Unacceptable("the dataset is not deflated, or damaged", CANNOT_UNDERSTAND) from None
+
+
+# --- Elements ---------------------------------------------------------------------------------
+
+
+_HEADERS = {
+    order == "<": (
+        struct.Struct(order + "HH2sH").unpack_from,
+        struct.Struct(order + "HHL").unpack_from,
+        struct.Struct(order + "L").unpack_from,
+    )
+    for order in "<>"
+}
+
+
+class _Reader:
+    """Finds the wanted elements of a dataset (PS3.5 Section 7), without recursion."""
+
+    __slots__ = ("_explicit", "_implicit_header", "_left", "_length", "_view", "is_implicit")
+
+    def __init__(self, view: memoryview, is_implicit: bool, is_little: bool) -> None:
+        self._view = view
+        self._left = _MAX_ELEMENTS
+        self._explicit, self._implicit_header, self._length = _HEADERS[is_little]
+        # Some send implicit VR where explicit was agreed on, or the reverse.
+        self.is_implicit = not _has_vr(view) if len(view) >= 8 else is_implicit
+
+    def read(self, levels: tuple[dict[int, _Raw], ...]) -> bytes:
+        """Fill `levels`, by tag; return the Specific Character Set."""
+        view, end, position = self._view, len(self._view), 0
+        character_set = b""
+        wanted = _WANTED.get
+        while end - position >= 8:
+            tag, vr, length, start = self._header(position, self.is_implicit)
+            if tag > _LAST:
+                break
+            if length == _UNDEFINED:
+                stop = self._skip(start, self.is_implicit or vr == b"UN")
+            else:
+                stop = start + length
+            if stop > end:
+                raise Unacceptable("the dataset is truncated", CANNOT_UNDERSTAND)
+            key = wanted(tag)
+            if key is not None:
+                form = _form(vr, key[0])
+                if form == "SQ":
+                    if stop - position <= _MAX_SEQUENCE:
+                        levels[key[1]][tag] = form, bytes(view[position:stop])
+                elif form and length != _UNDEFINED:
+                    # Of what is too long it is enough to see that it is.
+                    stop_at = min(stop, start + _MAX_VALUE + 2)
+                    levels[key[1]][tag] = form, bytes(view[start:stop_at])
+            elif tag == _CHARACTER_SET and length < 1024:
+                character_set = bytes(view[start:stop])
+            position = stop
+        return character_set
+
+    def _header(self, position: int, is_implicit: bool) -> tuple[int, bytes, int, int]:
+        """Return tag, VR (empty if there is none), length, and where the value begins."""
+        self._left -= 1
+        if self._left < 0:
+            raise Unacceptable("the dataset has too many elements", CANNOT_UNDERSTAND)
+        if not is_implicit:
+            group, element, vr, length = self._explicit(self._view, position)
+            if vr in _LONG_VRS:
+                (length,) = self._length(self._view, position + 8)
+                return group << 16 | element, vr, length, position + 12
+            if vr in _SHORT_VRS or (vr.isalpha() and vr.isupper()):
+                return group << 16 | element, vr, length, position + 8
+        group, element, length = self._implicit_header(self._view, position)
+        return group << 16 | element, b"", length, position + 8
+
+    def _skip(self, position: int, is_implicit: bool) -> int:
+        """Return where a sequence of undefined length ends; only such are gone through."""
+        inside = [(False, is_implicit)]  # whether it is an item, whether it has no VRs
+        while inside:
+            is_item, is_implicit = inside[-1]
+            tag, vr, length, start = self._header(position, is_implicit or not is_item)
+            position = start
+            if tag == (_ITEM_END if is_item else _SEQUENCE_END):
+                inside.pop()
+            elif not is_item and tag != _ITEM:
+                raise Unacceptable("a sequence has no items", CANNOT_UNDERSTAND)
+            elif length == _UNDEFINED:
+                inside.append((not is_item, is_implicit or vr == b"UN"))
+                if len(inside) > 2 * _MAX_DEPTH:
+                    raise Unacceptable("sequences are nested too deep", CANNOT_UNDERSTAND)
+            else:
+                position += length
+        return position
+
+
+def _has_vr(view: memoryview) -> bool:
+    first, second = view[4:6]
+    return 0x40 < first < 0x5B and 0x40 < second < 0x5B
+
+
+def _form(vr: bytes, key: Key) -> str:
+    """Return the VR to take a value by: its own, where it is of the key's kind; "" for none."""
+    own = vr.decode() if vr and vr != b"UN" else key.vr
+    if own == key.vr or (own in _TEXT and key.vr in _TEXT):
+        return own
+    return own if own in _NUMBERS and key.vr in _NUMBERS else ""
+
+
+# --- Values -----------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=64)
+def _known_terms(character_set: bytes) -> tuple[str, ...]:
+    """Return the terms of Specific Character Set (PS3.3 C.12.1.1.2) that there are."""
+    terms = character_set.decode("latin-1").strip("\0 ").split("\\")
+    return tuple(term for each in terms if (term := each.strip()) in python_encoding)
+
+
+def _decoded(raw: bytes, terms: tuple[str, ...]) -> str:
+    """Return text; what is not in its character set is replaced."""
+    codecs = [python_encoding[term] for term in terms] or ["latin-1"]
+    if b"\x1b" in raw:
+        with contextlib.suppress(Exception):  # pydicom warns of unknown escapes, perhaps by raising
+            return decode_bytes(raw, codecs, _DELIMITERS)
+    return raw.decode(codecs[0], "replace")
+
+
+def _text_values(vr: str, text: str) -> list[Any] | None:
+    """Return the "Value" of the JSON model (PS3.18 F.2.2); None for a number that is none."""
+    if not text:
+        return []
+    if vr in _ONE_VALUE:
+        return [text]
+    values = text.split("\\") if "\\" in text else [text]
+    convert = _CONVERT.get(vr)
+    if convert is None:
+        return values if len(values) == 1 else [value.strip() or None for value in values]
+    try:
+        return [convert(value.strip()) if value.strip() else None for value in values]
+    except (ValueError, OverflowError):
+        return None
+
+
+def _person(text: str) -> dict[str, str]:
+    return {name: group for name, group in zip(_GROUPS, text.split("="), strict=False) if group}
+
+
+def _decimal(text: str) -> str:
+    float(text)
+    return text
+
+
+_CONVERT: dict[str, Callable[[str], Any]] = {"PN": _person, "IS": int, "DS": _decimal}

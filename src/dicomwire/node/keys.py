@@ -1,0 +1,197 @@
+"""The one table of the attributes that an index keeps and a query may ask for, by level.
+
+What matches is not here, nor is anything of the database but names of columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.tag import BaseTag
+
+VALUE_LIMIT = 10_240
+"""The most characters of a value that the index keeps; that is what an LT may have (PS3.5 6.2)."""
+
+
+class Level(Enum):
+    """A level of the Query/Retrieve information models, by its QueryRetrieveLevel (PS3.4 C.3)."""
+
+    PATIENT = "PATIENT"
+    STUDY = "STUDY"
+    SERIES = "SERIES"
+    IMAGE = "IMAGE"
+
+    @property
+    def depth(self) -> int:
+        """0 for patients, to 3 for instances."""
+        return _LEVELS.index(self)
+
+
+_LEVELS = tuple(Level)
+
+
+class Use(Enum):
+    """What a key is to the query (PS3.4 C.2.2.1)."""
+
+    UNIQUE = "U"
+    REQUIRED = "R"
+    OPTIONAL = "O"
+    COMPUTED = "C"
+    """Optional, and counted or collected from the levels below when it is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An attribute that a query may ask for.
+
+    Attributes
+    ----------
+    column : str or None
+        The column of the level's table that has its value as text, without the spaces around
+        it; None where it is only among `attributes`, or computed.
+    """
+
+    level: Level
+    keyword: str
+    tag: BaseTag
+    vr: str
+    use: Use
+    column: str | None
+
+    @property
+    def json_tag(self) -> str:
+        """The name in the DICOM JSON model (PS3.18 F.2)."""
+        return f"{int(self.tag):08X}"
+
+
+def _keys(level: Level, use: Use, names: str, columns: str = "") -> Iterable[Key]:
+    """Make keys of keywords; those in `columns` are named there as keyword:column."""
+    named = dict(pair.split(":") for pair in columns.split())
+    for keyword in [*named, *names.split()]:
+        tag = tag_for_keyword(keyword)
+        assert tag is not None, keyword
+        yield Key(level, keyword, BaseTag(tag), dictionary_VR(tag), use, named.get(keyword))
+
+
+_PATIENT = (
+    *_keys(Level.PATIENT, Use.UNIQUE, "", "PatientID:patient_id"),
+    *_keys(Level.PATIENT, Use.REQUIRED, "", "PatientName:patient_name"),
+    *_keys(
+        Level.PATIENT,
+        Use.OPTIONAL,
+        "PatientBirthTime OtherPatientIDs OtherPatientIDsSequence OtherPatientNames EthnicGroup"
+        " PatientComments PatientBirthName PatientMotherBirthName PatientAddress"
+        " PatientTelephoneNumbers PatientSpeciesDescription PatientSpeciesCodeSequence"
+        " PatientBreedDescription PatientBreedCodeSequence ResponsiblePerson"
+        " ResponsiblePersonRole ResponsibleOrganization QualityControlSubject"
+        " PatientIdentityRemoved DeidentificationMethod TypeOfPatientID"
+        " IssuerOfPatientIDQualifiersSequence ReferencedPatientSequence"
+        " ClinicalTrialSponsorName ClinicalTrialProtocolID ClinicalTrialProtocolName"
+        " ClinicalTrialSiteID ClinicalTrialSiteName ClinicalTrialSubjectID"
+        " ClinicalTrialSubjectReadingID",
+        "IssuerOfPatientID:issuer_of_patient_id PatientBirthDate:patient_birth_date"
+        " PatientSex:patient_sex",
+    ),
+    *_keys(
+        Level.PATIENT,
+        Use.COMPUTED,
+        "NumberOfPatientRelatedStudies NumberOfPatientRelatedSeries"
+        " NumberOfPatientRelatedInstances",
+    ),
+)
+"""PS3.4 C.6.1.1.2."""
+
+_STUDY = (
+    *_keys(Level.STUDY, Use.UNIQUE, "", "StudyInstanceUID:study_instance_uid"),
+    *_keys(
+        Level.STUDY,
+        Use.REQUIRED,
+        "",
+        "StudyDate:study_date StudyTime:study_time AccessionNumber:accession_number"
+        " StudyID:study_id",
+    ),
+    *_keys(
+        Level.STUDY,
+        Use.OPTIONAL,
+        "ProcedureCodeSequence NameOfPhysiciansReadingStudy PhysiciansOfRecord"
+        " ConsultingPhysicianName AdmittingDiagnosesDescription AdmittingDiagnosesCodeSequence"
+        " PatientAge PatientSize PatientWeight Occupation AdditionalPatientHistory"
+        " PregnancyStatus PatientState MedicalAlerts Allergies SmokingStatus"
+        " IssuerOfAccessionNumberSequence RequestingService RequestingPhysician"
+        " RequestedProcedureDescription RequestedProcedureCodeSequence ReferencedStudySequence"
+        " AdmissionID ServiceEpisodeID ServiceEpisodeDescription ReasonForStudy"
+        " InstitutionalDepartmentName ClinicalTrialTimePointID"
+        " ClinicalTrialTimePointDescription TimezoneOffsetFromUTC",
+        "StudyDescription:study_description ReferringPhysicianName:referring_physician_name",
+    ),
+    *_keys(
+        Level.STUDY,
+        Use.COMPUTED,
+        "NumberOfStudyRelatedSeries NumberOfStudyRelatedInstances ModalitiesInStudy"
+        " SOPClassesInStudy",
+    ),
+)
+"""PS3.4 C.6.1.1.3 and C.6.2.1.2."""
+
+_SERIES = (
+    *_keys(Level.SERIES, Use.UNIQUE, "", "SeriesInstanceUID:series_instance_uid"),
+    *_keys(Level.SERIES, Use.REQUIRED, "", "Modality:modality SeriesNumber:series_number"),
+    *_keys(
+        Level.SERIES,
+        Use.OPTIONAL,
+        "SeriesTime Laterality ProtocolName OperatorsName PerformingPhysicianName"
+        " InstitutionName InstitutionAddress StationName Manufacturer ManufacturerModelName"
+        " DeviceSerialNumber SoftwareVersions PatientPosition FrameOfReferenceUID"
+        " PositionReferenceIndicator"
+        " PerformedProcedureStepID PerformedProcedureStepStartDate"
+        " PerformedProcedureStepStartTime PerformedProcedureStepEndDate"
+        " PerformedProcedureStepEndTime PerformedProcedureStepDescription"
+        " PerformedProtocolCodeSequence PerformedStationAETitle PerformedStationName"
+        " RequestAttributesSequence ReferencedPerformedProcedureStepSequence"
+        " SeriesDescriptionCodeSequence TreatmentSessionUID ClinicalTrialSeriesID"
+        " ClinicalTrialSeriesDescription",
+        "SeriesDescription:series_description BodyPartExamined:body_part_examined"
+        " SeriesDate:series_date",
+    ),
+    *_keys(Level.SERIES, Use.COMPUTED, "NumberOfSeriesRelatedInstances"),
+)
+"""PS3.4 C.6.1.1.4."""
+
+_IMAGE = (
+    *_keys(Level.IMAGE, Use.UNIQUE, "", "SOPInstanceUID:sop_instance_uid"),
+    *_keys(Level.IMAGE, Use.REQUIRED, "", "InstanceNumber:instance_number"),
+    *_keys(
+        Level.IMAGE,
+        Use.OPTIONAL,
+        "ContentTime AcquisitionNumber AcquisitionDate AcquisitionTime AcquisitionDateTime"
+        " InstanceCreationDate InstanceCreationTime ImageType ImageComments Rows Columns"
+        " BitsAllocated BitsStored NumberOfFrames SamplesPerPixel PhotometricInterpretation"
+        " SliceLocation ImageLaterality ViewPosition LossyImageCompression BurnedInAnnotation"
+        " ContentLabel ContentDescription ContentCreatorName"
+        " PresentationCreationDate PresentationCreationTime ReferencedSeriesSequence"
+        " ConceptNameCodeSequence ContentTemplateSequence VerificationFlag CompletionFlag"
+        " VerifyingObserverSequence ReferencedRequestSequence DocumentTitle"
+        " MIMETypeOfEncapsulatedDocument ContainerIdentifier SpecimenDescriptionSequence"
+        " RelatedGeneralSOPClassUID ReferencedSOPSequence RTPlanLabel RTPlanName RTPlanDate"
+        " RTPlanTime RTImageLabel StructureSetLabel StructureSetName StructureSetDate"
+        " StructureSetTime",
+        "SOPClassUID:sop_class_uid ContentDate:content_date"
+        " AvailableTransferSyntaxUID:transfer_syntax_uid",
+    ),
+)
+"""PS3.4 C.6.1.1.5, and what programs commonly ask for besides."""
+
+KEYS: dict[int, Key] = {int(key.tag): key for key in (*_PATIENT, *_STUDY, *_SERIES, *_IMAGE)}
+"""All keys, by tag."""
+
+KEPT: dict[Level, tuple[Key, ...]] = {
+    level: tuple(key for key in KEYS.values() if key.level is level and key.use is not Use.COMPUTED)
+    for level in Level
+}
+"""The keys of each level whose values an index keeps."""
+
+UNIQUE: dict[Level, Key] = {key.level: key for key in KEYS.values() if key.use is Use.UNIQUE}
+"""The unique key of each level."""

@@ -1,0 +1,249 @@
+"""The rules of attribute matching (PS3.4 C.2.2.2): which values a key of a query matches.
+
+What a matcher says of values is the rule; its prefilter selects all that the rule accepts, and
+maybe more, in a database. Nothing is executed here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from sqlalchemy import func, or_, select
+
+from dicomwire.node.keys import VALUE_LIMIT
+from dicomwire.node.names import plain_name, words_of
+from dicomwire.node.patterns import WILDCARDS, FuzzyName, Name, Wildcard
+from dicomwire.node.ranges import (
+    DateRange,
+    MomentRange,
+    TimeRange,
+    ends_of,
+    parse_date,
+    parse_moment,
+    parse_time,
+)
+from dicomwire.node.values import ByText, Column, Condition, Matcher, text_of
+
+WILDCARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
+NUMBER_VRS = frozenset({"DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"})
+EMPTY = '""'
+"""The key of empty value matching (PS3.4 C.2.2.2.7)."""
+
+_UID = re.compile(r"[0-9.]{1,64}", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
+_LONGEST_NUMBER = 32
+_MOST_VALUES = 100
+"""Of a key that is no list of UIDs."""
+_MOST_SELECTED = 100
+"""So many UIDs are looked for beside something else; with more, all rows are looked at."""
+_MOST_IN_PART = 10_000
+
+
+@dataclass(frozen=True)
+class Equal(ByText):
+    """Single value matching of text, case and all (PS3.4 C.2.2.2.1)."""
+
+    text: str
+
+    def accepts(self, text: str) -> bool:
+        return text == self.text
+
+    def prefilter(self, column: Column) -> Condition | None:
+        return column == self.text
+
+
+@dataclass(frozen=True)
+class Number(ByText):
+    """Single value matching of numbers, however they are written."""
+
+    number: Decimal
+
+    def accepts(self, text: str) -> bool:
+        return _is_number(text) and Decimal(text) == self.number
+
+    def prefilter(self, column: Column) -> Condition | None:
+        return None
+
+
+@dataclass(frozen=True)
+class UIDs(ByText):
+    """A UID, or any of a list of them (PS3.4 C.2.2.2.2)."""
+
+    uids: frozenset[str]
+
+    def accepts(self, text: str) -> bool:
+        return text in self.uids
+
+    def prefilter(self, column: Column) -> Condition | None:
+        return column.in_(self.uids) if len(self.uids) <= _MOST_SELECTED else None
+
+    def parts(self, column: Column) -> Iterator[Condition]:
+        """Iterate over conditions on a column, each for a part of the list."""
+        short = self.prefilter(column)
+        if short is not None:
+            yield short
+            return
+        uids = sorted(self.uids)
+        for start in range(0, len(uids), _MOST_IN_PART):
+            part = json.dumps(uids[start : start + _MOST_IN_PART])
+            yield column.in_(select(func.json_each(part).table_valued("value").c.value))
+
+
+@dataclass(frozen=True)
+class Empty:
+    """Empty value matching: the attribute has no value (PS3.4 C.2.2.2.7)."""
+
+    def matches(self, values: Sequence[Any]) -> bool:
+        return not any(map(text_of, values))
+
+    def prefilter(self, column: Column) -> Condition | None:
+        return column == ""
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """Multiple value matching: any of several keys matches (PS3.4 C.2.2.2.8)."""
+
+    matchers: tuple[Matcher, ...]
+
+    def matches(self, values: Sequence[Any]) -> bool:
+        return any(matcher.matches(values) for matcher in self.matchers)
+
+    def prefilter(self, column: Column) -> Condition | None:
+        conditions = [matcher.prefilter(column) for matcher in self.matchers]
+        known = [condition for condition in conditions if condition is not None]
+        return or_(*known) if len(known) == len(conditions) else None
+
+
+# --- Sequences --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Items:
+    """Sequence matching: one item matches all keys (PS3.4 C.2.2.2.6)."""
+
+    keys: tuple[tuple[str, Matcher], ...]
+    """Tags as in the DICOM JSON model, and what matches them."""
+
+    def matches(self, values: Sequence[Any]) -> bool:
+        return any(
+            all(matcher.matches(item.get(tag, {}).get("Value", ())) for tag, matcher in self.keys)
+            for item in values
+            if isinstance(item, dict)
+        )
+
+    def prefilter(self, column: Column) -> Condition | None:
+        return None
+
+
+# --- From the values of a key -----------------------------------------------------------------
+
+
+def matcher_for(vr: str, values: Sequence[str], fuzzy: bool = False) -> Matcher | None:
+    """Return what matches a key with these values; None if it is universal (C.2.2.2.3).
+
+    Parameters
+    ----------
+    fuzzy : bool, optional
+        Whether fuzzy semantic matching of person names was negotiated.
+
+    Raises
+    ------
+    ValueError
+        When a value is none that a key of this VR may have; the text says what it should be.
+    """
+    wanted = list(dict.fromkeys(filter(None, (value.strip(" \0") for value in values))))
+    if not wanted:
+        return None
+    if vr == "UI":
+        return _uids(wanted)
+    if len(wanted) > _MOST_VALUES or any(len(value) > VALUE_LIMIT for value in wanted):
+        raise ValueError("too long")
+    make = _fuzzy_name if fuzzy and vr == "PN" else _MAKERS.get(vr, _text)
+    matchers: list[Matcher] = []
+    for value in wanted:
+        matcher = Empty() if value == EMPTY else make(value, vr)
+        if matcher is None:
+            return None
+        matchers.append(matcher)
+    return matchers[0] if len(matchers) == 1 else AnyOf(tuple(matchers))
+
+
+def _uids(values: list[str]) -> Matcher:
+    if values == [EMPTY]:
+        return Empty()
+    if not all(map(_UID.fullmatch, values)):
+        raise ValueError("no UID")
+    return UIDs(frozenset(values))
+
+
+def _text(value: str, vr: str) -> Matcher | None:
+    if vr not in WILDCARD_VRS or not WILDCARDS.search(value):
+        return Equal(value)
+    return Wildcard(value) if value.strip("*") else None
+
+
+def _name(value: str, vr: str) -> Matcher | None:
+    return Name(value) if plain_name(value).strip("*^=") else None
+
+
+def _fuzzy_name(value: str, vr: str) -> Matcher | None:
+    return FuzzyName(value) if words_of(value) - {"*"} else None
+
+
+def _is_number(text: str) -> bool:
+    return len(text) <= _LONGEST_NUMBER and _NUMBER.fullmatch(text) is not None
+
+
+def _number(value: str, vr: str) -> Matcher:
+    if not _is_number(value):
+        raise ValueError("no number")
+    return Number(Decimal(value))
+
+
+_Value = TypeVar("_Value")
+
+
+def _range(
+    value: str, parse: Callable[[str], _Value | None], what: str
+) -> tuple[_Value | None, _Value | None]:
+    ends = ends_of(value, parse)
+    if ends is None:
+        raise ValueError(f"no {what}, nor a range of them")
+    return ends
+
+
+def _date(value: str, vr: str) -> Matcher:
+    if parse_date(value):
+        return DateRange(value, value)
+    first, last = _range(value, parse_date, "date")
+    return DateRange(first or "", last or "")
+
+
+def _time(value: str, vr: str) -> Matcher:
+    time = parse_time(value)
+    if time is not None:
+        return TimeRange(time.earliest, time.earliest)
+    first, last = _range(value, parse_time, "time")
+    return TimeRange(first.earliest if first else "", last.latest if last else "")
+
+
+def _moment(value: str, vr: str) -> Matcher:
+    moment = parse_moment(value)
+    if moment is not None:
+        return MomentRange(moment, moment._replace(latest=moment.earliest))
+    return MomentRange(*_range(value, parse_moment, "date-time"))
+
+
+_MAKERS: dict[str, Callable[[str, str], Matcher | None]] = {
+    "DA": _date,
+    "DT": _moment,
+    "PN": _name,
+    "TM": _time,
+    **dict.fromkeys(NUMBER_VRS, _number),
+}

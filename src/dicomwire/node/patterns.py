@@ -1,0 +1,126 @@
+"""Matching with wildcards, and of person names (PS3.4 C.2.2.2.1 and C.2.2.2.4).
+
+How names are taken apart and folded is in `names`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from sqlalchemy import and_
+
+from dicomwire.node.names import plain_name, without_accents, words_of
+from dicomwire.node.prefilters import begins_with, contains, like
+from dicomwire.node.values import ByText, Column, Condition
+
+WILDCARDS = re.compile(r"[*?]")
+_COMPONENTS = 5
+_MOST_LOOKED_FOR = 10
+
+
+def _compile(pattern: str) -> Callable[[str], object]:
+    """Return what tells whether a text is matched by * and ?, without ever going back far.
+
+    Each piece between two asterisks is looked for once, after the one before, as in an atomic
+    group; so a pattern of thousands of them takes no longer than the text is.
+    """
+    if not WILDCARDS.search(pattern):
+        return pattern.__eq__
+    pieces = [re.escape(piece).replace(r"\?", ".") for piece in re.split(r"\*+", pattern)]
+    first, *others = pieces
+    if not others:
+        return re.compile(first, re.DOTALL).fullmatch
+    *middle, last = others
+    inner = "".join(f"(?>.*?{piece})" for piece in middle)
+    return re.compile(f"{first}{inner}.*{last}", re.DOTALL).fullmatch
+
+
+class Wildcard(ByText):
+    """Wild card matching, case and all (PS3.4 C.2.2.2.4)."""
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+        self._matches = _compile(pattern)
+
+    def accepts(self, text: str) -> bool:
+        return bool(self._matches(text))
+
+    def prefilter(self, column: Column) -> Condition | None:
+        prefix = WILDCARDS.split(self.pattern, maxsplit=1)[0]
+        if prefix:
+            return and_(begins_with(column, prefix), like(column, self.pattern))
+        return like(column, self.pattern)
+
+
+def _longest_piece(pattern: str) -> str:
+    """Return the longest part of a pattern for a name that is surely in its folded form."""
+    pieces = (without_accents(piece.rstrip("^")) for piece in WILDCARDS.split(pattern))
+    return max(pieces, key=len)
+
+
+class _NameGroup:
+    """What a component group of a key matches: a plain group, with wildcards or none.
+
+    Components at the end may be missing where an asterisk alone is for them: Doe^* is Doe, too.
+    """
+
+    __slots__ = ("_matches", "is_needed", "pattern")
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern = re.sub(r"\*+", "*", pattern)
+        self.is_needed = bool(pattern.strip("*^"))
+        self._matches = [_compile(pattern)]
+        for _ in range(_COMPONENTS):
+            if pattern.endswith("^*"):
+                pattern = pattern[:-2].rstrip("^")
+                self._matches.append(_compile(pattern))
+
+    def matches(self, group: str) -> bool:
+        """Tell whether a plain group matches."""
+        return bool(group) and any(matches(group) for matches in self._matches)
+
+
+class Name(ByText):
+    """Matching of person names (PS3.4 C.2.2.2.1 and C.2.2.2.4, PS3.5 6.2.1).
+
+    Case does not count, accents do. A key of one component group is looked for in all groups of
+    a name; where it has more, each that is not empty has to match its counterpart.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._groups = [_NameGroup(group) for group in plain_name(key).split("=")]
+
+    def accepts(self, text: str) -> bool:
+        groups = plain_name(text).split("=")
+        if len(self._groups) == 1:
+            return any(map(self._groups[0].matches, groups))
+        groups += [""] * (len(self._groups) - len(groups))
+        pairs = zip(self._groups, groups, strict=False)
+        return all(wanted.matches(group) for wanted, group in pairs if wanted.is_needed)
+
+    def prefilter(self, column: Column) -> Condition | None:
+        pieces = [_longest_piece(group.pattern) for group in self._groups]
+        conditions = [contains(column, piece) for piece in pieces if piece]
+        return and_(*conditions) if conditions else None
+
+
+class FuzzyName(ByText):
+    """Fuzzy semantic matching of person names, where it was negotiated (PS3.4 C.2.2.2.1.1).
+
+    Each word of the key is a word of the name, in whatever component and order, and without
+    regard to case and accents. Words may have wildcards.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._words = sorted(words_of(key))
+        self._matches = [_compile(word) for word in self._words]
+
+    def accepts(self, text: str) -> bool:
+        words = words_of(text)
+        return all(any(map(matches, words)) for matches in self._matches)
+
+    def prefilter(self, column: Column) -> Condition | None:
+        pieces = map(_longest_piece, self._words[:_MOST_LOOKED_FOR])
+        conditions = [contains(column, piece) for piece in pieces if piece]
+        return and_(*conditions) if conditions else None

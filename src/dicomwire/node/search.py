@@ -1,0 +1,219 @@
+"""Statements for the rows that an identifier may match, and the rules that say which of them do.
+
+What an identifier may ask for is not decided here, nor what an answer looks like.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    String,
+    bindparam,
+    select,
+    type_coerce,
+)
+
+from dicomwire.node.computed import COMPUTED
+from dicomwire.node.identifier import Identifier
+from dicomwire.node.keys import KEYS, Key, Level
+from dicomwire.node.matching import UIDs
+from dicomwire.node.ranges import combined
+from dicomwire.node.schema import instance, patient, series, study
+from dicomwire.node.values import Matcher
+
+_TABLES = {
+    Level.PATIENT: patient,
+    Level.STUDY: study,
+    Level.SERIES: series,
+    Level.IMAGE: instance,
+}
+_ATTRIBUTES = {level: type_coerce(table.c.attributes, String) for level, table in _TABLES.items()}
+"""As the text that they are kept as."""
+_JOINED = {
+    Level.PATIENT: patient,
+    Level.STUDY: study.join(patient),
+    Level.SERIES: series.join(study.join(patient)),
+    Level.IMAGE: instance.join(series.join(study.join(patient))),
+}
+_FIRST_PAGE = 50
+_LARGEST_PAGE = 1000
+_PATIENT_NAME = next(tag for tag, key in KEYS.items() if key.keyword == "PatientName")
+_DATES_AND_TIMES = [
+    (key, other)
+    for key in KEYS.values()
+    for other in KEYS.values()
+    if key.keyword.endswith("Date") and other.keyword == f"{key.keyword[:-4]}Time"
+]
+
+
+class Searched(Protocol):
+    """The index, as far as it is asked here."""
+
+    @property
+    def path(self) -> Path:
+        """The database, which is in the node's folder."""
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """Give a connection for a short while."""
+
+
+class _Condition(NamedTuple):
+    """A rule, and where the values come from that it is asked about."""
+
+    matches: Callable[..., bool]
+    values: tuple[Callable[[Row[Any]], Sequence[Any]], ...]
+
+
+class Search:
+    """The rows of a level that an identifier may match, page by page, and which of them do.
+
+    Pages go by the primary key, so that each is a statement of its own which takes up where the
+    last ended: no reader holds a state of the database for as long as a peer takes to be answered.
+    """
+
+    def __init__(
+        self,
+        asked: Identifier,
+        fuzzy: bool = False,
+        combined_datetime: bool = False,
+        selects: Level | None = None,
+    ) -> None:
+        level = selects or asked.level
+        self._table = _TABLES[level]
+        self._level = level
+        self._columns: dict[Any, int] = {}
+        self._where: list[ColumnElement[bool]] = []
+        self._conditions: list[_Condition] = []
+        self._lists: list[tuple[UIDs, ColumnElement[str]]] = []
+        self._parsed: dict[int, _Attributes] = {}
+        self.add(self._table.c.id)
+        matchers = {key: asked.matcher(key, fuzzy) for key in asked.keys}
+        if combined_datetime:
+            self._combine(matchers)
+        for key, matcher in matchers.items():
+            if matcher is not None:
+                self._match(key, matcher)
+
+    def add(self, column: ColumnElement[Any]) -> int:
+        """Select a column; return where it is in the rows."""
+        return self._columns.setdefault(column, len(self._columns))
+
+    def _combine(self, matchers: dict[Key, Matcher | None]) -> None:
+        """Take pairs of a date and its time that are one range out of `matchers`."""
+        for date, time in _DATES_AND_TIMES:
+            both = combined(matchers.get(date), matchers.get(time))
+            if both is not None:
+                values = self.value_of(date), self.value_of(time)
+                self._conditions.append(_Condition(both.matches, values))
+                self._restrict(date, both)
+                del matchers[date], matchers[time]
+
+    def _match(self, key: Key, matcher: Matcher) -> None:
+        self._conditions.append(_Condition(matcher.matches, (self.value_of(key),)))
+        column = _prefilter_column(key)
+        if isinstance(matcher, UIDs) and column is not None:
+            self._lists.append((matcher, column))
+        else:
+            self._restrict(key, matcher)
+
+    def _restrict(self, key: Key, matcher: Any) -> None:
+        column = _prefilter_column(key)
+        if column is not None:
+            condition = matcher.prefilter(column)
+        else:
+            expression = COMPUTED.get(key.keyword)
+            condition = None if expression is None else expression.prefilter(matcher)
+        if condition is not None:
+            self._where.append(condition)
+
+    def value_of(self, key: Key) -> Callable[[Row[Any]], Sequence[Any]]:
+        """Return what takes the values of a key from a row."""
+        if key.column is not None:
+            at = self.add(_TABLES[key.level].c[key.column])
+            return lambda row: (row[at],)
+        expression = COMPUTED.get(key.keyword)
+        if expression is not None:
+            at = self.add(expression.column)
+            return lambda row: expression.values(row[at])
+        at = self.add(_ATTRIBUTES[key.level])
+        return partial(self._parsed.setdefault(at, _Attributes(at)).values, key.json_tag)
+
+    def accepts(self, row: Row[Any]) -> bool:
+        """Return whether a row matches all keys."""
+        return all(
+            condition.matches(*[values(row) for values in condition.values])
+            for condition in self._conditions
+        )
+
+    def pages(self, index: Searched) -> Iterator[Sequence[Row[Any]]]:
+        """Iterate over the candidates, in the order of their arrival."""
+        statement = (
+            select(*self._columns)
+            .select_from(_JOINED[self._level])
+            .where(*self._where, self._table.c.id > bindparam("last"))
+            .order_by(self._table.c.id)
+            .limit(bindparam("most"))
+        )
+        for part in self._parts(statement):
+            yield from _pages(index, part)
+
+    def _parts(self, statement: Select[Any]) -> Iterable[Select[Any]]:
+        """Cut a statement in several where a list of UIDs is too long for one."""
+        if not self._lists:
+            return [statement]
+        *others, (longest, column) = sorted(self._lists, key=lambda each: len(each[0].uids))
+        for uids, other in others:
+            condition = uids.prefilter(other)
+            statement = statement if condition is None else statement.where(condition)
+        return (statement.where(part) for part in longest.parts(column))
+
+
+def _pages(index: Searched, statement: Select[Any]) -> Iterator[Sequence[Row[Any]]]:
+    last, most = 0, _FIRST_PAGE
+    while True:
+        with index.reading() as connection:
+            rows = connection.execute(statement, {"last": last, "most": most}).fetchall()
+        if rows:
+            yield rows
+        if len(rows) < most:
+            return
+        last, most = rows[-1][0], min(most * 4, _LARGEST_PAGE)
+
+
+def _prefilter_column(key: Key) -> ColumnElement[str] | None:
+    """Return the column that prefilters of a key are for."""
+    if key.tag == _PATIENT_NAME:
+        return patient.c.patient_name_key
+    if key.column is None or key.vr == "PN":
+        return None
+    return _TABLES[key.level].c[key.column]
+
+
+class _Attributes:
+    """Takes values out of the JSON text of a level's attributes.
+
+    Rows of one study or series come one after the other: theirs is parsed once.
+    """
+
+    def __init__(self, at: int) -> None:
+        self._at = at
+        self._text = "{}"
+        self._parsed: dict[str, Any] = {}
+
+    def values(self, tag: str, row: Row[Any]) -> Sequence[Any]:
+        """Return the values of an attribute."""
+        text = row[self._at]
+        if text != self._text:
+            self._text, self._parsed = text, json.loads(text)
+        values: Sequence[Any] = self._parsed.get(tag, {}).get("Value", ())
+        return values

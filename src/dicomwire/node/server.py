@@ -1,0 +1,378 @@
+"""The node: an AE whose handlers store, find and send what is in its folder.
+
+What each of them does is in the modules that it calls; who may have it done, in `access`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import chain, islice, repeat
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dicomwire import (
+    AE,
+    ALL_TRANSFER_SYNTAXES,
+    AllStoragePresentationContexts,
+    Settings,
+    StoragePresentationContexts,
+    VerificationPresentationContexts,
+    build_context,
+    evt,
+)
+from dicomwire.datasets import DatasetError
+from dicomwire.logs import escaped
+from dicomwire.node import query
+from dicomwire.node.access import NOT_AUTHORIZED, Guard, client_tls, server_tls
+from dicomwire.node.commit import Committer
+from dicomwire.node.configuration import Configuration, Destination, Right
+from dicomwire.node.identifier import InvalidIdentifier
+from dicomwire.node.index import Index, IndexFailure
+from dicomwire.node.maintenance import INDEX
+from dicomwire.node.retrieve import (
+    LONGEST_COMMENT,
+    Destined,
+    accepted_by,
+    contexts_for,
+    sub_operations,
+)
+from dicomwire.node.storage import Origin, Storage, StorageInUse
+from dicomwire.payloads import SinkRefused
+from dicomwire.presentation import PresentationContext
+from dicomwire.sop_class import (
+    PatientRootQueryRetrieveInformationModelFind,
+    PatientRootQueryRetrieveInformationModelGet,
+    PatientRootQueryRetrieveInformationModelMove,
+    PatientStudyOnlyQueryRetrieveInformationModelFind,
+    PatientStudyOnlyQueryRetrieveInformationModelGet,
+    PatientStudyOnlyQueryRetrieveInformationModelMove,
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
+)
+
+LOGGER = logging.getLogger("dicomwire.node")
+
+SUCCESS = 0x0000
+UNABLE_TO_PROCESS = 0xC000
+UNKNOWN_DESTINATION = 0xA801
+OUT_OF_RESOURCES = 0xA700
+MATCHES_UNKNOWN = 0xA701
+"""Refused: Out of resources - unable to calculate number of matches (PS3.4 Table C.4-2)."""
+
+FIND_MODELS = (
+    PatientRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelFind,
+    PatientStudyOnlyQueryRetrieveInformationModelFind,
+)
+RETRIEVE_MODELS = (
+    PatientRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelGet,
+    PatientStudyOnlyQueryRetrieveInformationModelGet,
+    PatientRootQueryRetrieveInformationModelMove,
+    StudyRootQueryRetrieveInformationModelMove,
+    PatientStudyOnlyQueryRetrieveInformationModelMove,
+)
+_EXTENSIONS = {
+    **dict.fromkeys(FIND_MODELS, b"\1\1\1\0\0"),
+    **dict.fromkeys(RETRIEVE_MODELS, b"\1\0"),
+}
+"""What can be negotiated: relational queries, combined date and time, fuzzy names, but neither time
+zones nor conversion of images (PS3.4 C.5.1.1); relational retrieval, but no conversion (C.5.2.1).
+"""
+_MOST_SUB_OPERATIONS = 65535
+_PREFERRED = [ExplicitVRLittleEndian, *ALL_TRANSFER_SYNTAXES]
+
+
+class FolderUnusable(Exception):
+    """The folder of a node, or its index, cannot be opened; the text says why."""
+
+
+class Node:
+    """An archive. As a context manager it serves for as long as the block runs.
+
+    Parameters
+    ----------
+    configuration : Configuration
+
+    Raises
+    ------
+    OSError
+        From `start`, when the address cannot be listened on.
+    FolderUnusable, TLSConfigurationError
+        From `start`, when the folder or the certificates cannot be used.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self._guard = Guard(configuration)
+        self._open = ExitStack()
+        self._server: Any = None
+
+    def __enter__(self) -> Node:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port that it listens on: with port 0 asked for, the port that was given."""
+        host, port = self._server.server_address[:2]
+        return host, port
+
+    def start(self) -> None:
+        """Open the folder and serve."""
+        configuration = self.configuration
+        ssl_context = server_tls(configuration.tls)
+        self._tls = client_tls(configuration)
+        with ExitStack() as opened:
+            self._open_folder(opened)
+            self._ae = self._entity()
+            opened.callback(self._ae.shutdown)
+            self._server = self._ae.start_server(
+                (configuration.address, configuration.port),
+                block=False,
+                contexts=_contexts(),
+                ssl_context=ssl_context,
+                evt_handlers=self._handlers(),
+                receive_to=self._storage.sink,
+            )
+            self._open = opened.pop_all()
+
+    def _open_folder(self, opened: ExitStack) -> None:
+        configuration = self.configuration
+        try:
+            self._storage = opened.enter_context(Storage(configuration.folder))
+            self._index = opened.enter_context(Index(self._storage.folder / INDEX))
+            self._committer = Committer(self._storage, self._index, configuration.duplicates)
+            opened.callback(self._committer.close)
+        except StorageInUse as error:
+            raise FolderUnusable(str(error)) from None
+        except (OSError, IndexFailure) as error:
+            reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
+            raise FolderUnusable(f"{configuration.folder} cannot be used: {reason}") from error
+
+    def wait(self) -> None:
+        """Wait until somebody stops it."""
+        self._server.serve_forever()
+
+    def stop(self) -> None:
+        """Take no more associations, let those there are end for a while, and close the folder."""
+        if self._server is not None:
+            self._server.drain(self.configuration.stop_timeout)
+        self._open.close()
+
+    def _entity(self) -> AE:
+        configuration = self.configuration
+        acse_timeout = _seconds(configuration.acse_timeout)
+        ae = AE(
+            configuration.ae_title,
+            Settings(
+                connection_timeout=acse_timeout,
+                acse_timeout=acse_timeout,
+                dimse_timeout=_seconds(configuration.dimse_timeout),
+                network_timeout=_seconds(configuration.network_timeout),
+                maximum_associations=configuration.max_associations,
+            ),
+        )
+        ae.maximum_pdu_size = configuration.max_pdu
+        ae.require_called_aet = configuration.access.called_title
+        ae.require_calling_aet = self._guard.titles
+        return ae
+
+    def _handlers(self) -> list[evt.EventHandlerType]:
+        handlers: list[evt.EventHandlerType] = [
+            (evt.EVT_ACCEPTED, self._accepted),
+            (evt.EVT_SOP_EXTENDED, _negotiate),
+            (evt.EVT_C_ECHO, self._echo),
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_C_FIND, self._find),
+            (evt.EVT_C_GET, self._get),
+            (evt.EVT_C_MOVE, self._move),
+        ]
+        if not self._guard.admits_strangers:
+            handlers.append((evt.EVT_CONN_OPEN, self._connected))
+        return handlers
+
+    # --- Handlers ---
+
+    def _connected(self, event: evt.Event) -> None:
+        if not self._guard.knows_address(event.address[0]):
+            LOGGER.warning("A connection from %s is closed: not a known network", event.address[0])
+            event.assoc.abort()
+
+    def _accepted(self, event: evt.Event) -> None:
+        if not self._guard.allows(event.assoc, Right.STORE):
+            event.assoc.receive_to = _refuse
+
+    def _echo(self, event: evt.Event) -> int:
+        LOGGER.info("Received Echo Request (MsgID %d)", event.message_id)
+        return SUCCESS if self._guard.may(event.assoc, Right.ECHO) else NOT_AUTHORIZED
+
+    def _store(self, event: evt.Event) -> int:
+        request = event.request
+        origin = Origin(
+            str(request.AffectedSOPClassUID),
+            str(request.AffectedSOPInstanceUID),
+            str(event.context.transfer_syntax),
+            event.assoc.requestor.ae_title,
+        )
+        status = self._committer.store(event.payload, origin)
+        LOGGER.info("Received Store Request (MsgID %d): 0x%04X", request.MessageID, status)
+        return status
+
+    def _find(self, event: evt.Event) -> Iterator[Any]:
+        try:
+            identifier = self._asked(event, Right.QUERY)
+        except _Refused as refusal:
+            yield refusal.status, None
+            return
+        model = event.context.abstract_syntax
+        relational, combined, fuzzy = islice(_granted(event), 3)
+        LOGGER.info("Received Find Request (MsgID %d)", event.message_id)
+        try:
+            yield from query.find(
+                self._index,
+                model,
+                identifier,
+                ae_title=self.configuration.ae_title,
+                relational=relational,
+                combined_datetime=combined,
+                fuzzy=fuzzy,
+                cancelled=lambda: event.is_cancelled,
+            )
+        except IndexFailure as error:
+            yield _index_failed(OUT_OF_RESOURCES, error).status, None
+
+    def _get(self, event: evt.Event) -> Iterator[Any]:
+        try:
+            found = self._found(event)
+        except _Refused as refusal:
+            yield refusal.status, None
+            return
+        LOGGER.info("Received Get Request (MsgID %d): %d objects", event.message_id, len(found))
+        accepted = accepted_by(event.assoc)
+        yield from sub_operations(found, lambda: accepted)
+
+    def _move(self, event: evt.Event) -> Iterator[Any]:
+        try:
+            found = self._found(event)
+            place = self._place(event)
+        except _Refused as refusal:
+            yield refusal.status, None
+            return
+        LOGGER.info(
+            "Received Move Request (MsgID %d): %d objects to %s",
+            event.message_id,
+            len(found),
+            event.move_destination,
+        )
+        destined = Destined()
+        options = {
+            "contexts": contexts_for(found),
+            "max_pdu": self.configuration.max_pdu,
+            "evt_handlers": destined.handlers,
+            "tls_args": (self._tls, None) if place.tls else None,
+        }
+        yield place.host, place.port, options
+        yield from sub_operations(found, lambda: destined.accepted)
+
+    # --- What they share ---
+
+    def _asked(self, event: evt.Event, right: Right) -> Dataset:
+        """Return the identifier of a request; _Refused if the peer may not ask."""
+        if not self._guard.may(event.assoc, right):
+            raise _Refused(NOT_AUTHORIZED, f"not allowed to {right}")
+        try:
+            return event.identifier
+        except DatasetError as error:
+            raise _Refused(UNABLE_TO_PROCESS, str(error)) from None
+
+    def _found(self, event: evt.Event) -> list[query.Found]:
+        """Return what a request is to send; _Refused where it fails."""
+        identifier = self._asked(event, Right.RETRIEVE)
+        model = event.context.abstract_syntax
+        relational = next(_granted(event))
+        try:
+            found = query.instances(self._index, model, identifier, relational=relational)
+        except InvalidIdentifier as error:
+            raise _Refused(error.status.Status, str(error), error.status) from None
+        try:
+            # The library answers if there is one too many.
+            return list(islice(found, _MOST_SUB_OPERATIONS + 1))
+        except IndexFailure as error:
+            raise _index_failed(MATCHES_UNKNOWN, error) from None
+
+    def _place(self, event: evt.Event) -> Destination:
+        """Return where a C-MOVE is to send to; _Refused if it is not configured."""
+        place = self._guard.destination(event.move_destination)
+        if place is None:
+            title = escaped(event.move_destination or "")
+            raise _Refused(UNKNOWN_DESTINATION, f"no destination {title!r}")
+        return place
+
+
+class _Refused(Exception):
+    """A request that is answered with a failure and nothing else.
+
+    Attributes
+    ----------
+    status : Dataset
+        With the reason as its comment.
+    """
+
+    def __init__(self, code: int, reason: str, status: Dataset | None = None) -> None:
+        super().__init__(reason)
+        LOGGER.warning("A request is answered with 0x%04X: %s", code, escaped(reason))
+        if status is None:
+            status = Dataset()
+            status.Status = code
+            status.ErrorComment = escaped(reason)[:LONGEST_COMMENT]
+        self.status = status
+
+
+def _index_failed(code: int, error: IndexFailure) -> _Refused:
+    LOGGER.error("The index cannot be read: %s", getattr(error, "orig", None) or error)
+    return _Refused(code, "the index cannot be read")
+
+
+def _seconds(timeout: float) -> float | None:
+    return None if math.isinf(timeout) else timeout
+
+
+def _contexts() -> list[PresentationContext]:
+    """Return what the node supports: peers that retrieve with C-GET are SCPs of storage."""
+    contexts = [build_context(model) for model in (*FIND_MODELS, *RETRIEVE_MODELS)]
+    syntaxes = list(dict.fromkeys(_PREFERRED))
+    storage = [*AllStoragePresentationContexts, *StoragePresentationContexts]
+    for each in (*VerificationPresentationContexts, *storage):
+        context = build_context(str(each.abstract_syntax), [*syntaxes])
+        context.scu_role = context.scp_role = True
+        contexts.append(context)
+    return contexts
+
+
+def _negotiate(event: evt.Event) -> dict[Any, bytes]:
+    """Answer SOP class extended negotiation: what was asked for, as far as it is there."""
+    return {
+        uid: bytes(asked & ours for asked, ours in zip(info, _EXTENSIONS[uid], strict=False))
+        for uid, info in event.app_info.items()
+        if uid in _EXTENSIONS
+    }
+
+
+def _granted(event: evt.Event) -> Iterator[bool]:
+    """Yield what was granted for the SOP class of a request; without an end."""
+    granted = event.assoc.acceptor.sop_class_extended.get(event.context.abstract_syntax, b"")
+    return chain(map(bool, granted), repeat(False))
+
+
+def _refuse(request: Any) -> Any:
+    raise SinkRefused("the sender is not allowed to store", NOT_AUTHORIZED)

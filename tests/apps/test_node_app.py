@@ -1,0 +1,294 @@
+"""`dicomwire node`: its options and files, what it says, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import Dataset, dcmread
+
+from dicomwire.apps import findscu, getscu, movescu, storescu
+from dicomwire.apps.console import Stop
+from dicomwire.apps.node import _parser, configuration_of, main
+from dicomwire.node.configuration import (
+    KEYS,
+    TLS,
+    Access,
+    Configuration,
+    Destination,
+    Duplicates,
+    Right,
+    template,
+)
+
+Capture = pytest.CaptureFixture[str]
+WriteFile = Callable[..., Path]
+COMMAND = [sys.executable, "-m", "dicomwire", "node", "--json", "--port", "0"]
+
+
+def told(*args: str) -> Configuration:
+    """Return the configuration that options make."""
+    return configuration_of(_parser().parse_args(args))
+
+
+# --- Configuration ----------------------------------------------------------------------------
+
+
+def test_without_options_it_is_the_default() -> None:
+    assert told() == Configuration()
+
+
+def test_every_key_is_an_option() -> None:
+    assert told(
+        *("--ae-title", "ARCHIVE", "--address", "", "--port", "0", "--folder", "/archive"),
+        *("--duplicates", "replace", "--max-associations", "5", "--max-pdu", "0"),
+        *("--acse-timeout", "1.5", "--dimse-timeout", "inf", "--access-called-title"),
+        *("--access-titles", "CT1", "--access-titles", "MR1", "--access-networks", "10.0.0.0/8"),
+        *("--access-strangers", "echo", "--destination", "WS1=ws1:104"),
+        *("--destination", "WS2=tls:ws2:2762", "--tls-cert", "node.pem", "--tls-no-verify"),
+    ) == Configuration(
+        ae_title="ARCHIVE",
+        address="",
+        port=0,
+        folder=Path("/archive"),
+        duplicates=Duplicates.REPLACE,
+        max_associations=5,
+        max_pdu=0,
+        acse_timeout=1.5,
+        dimse_timeout=float("inf"),
+        access=Access(
+            called_title=True,
+            titles=("CT1", "MR1"),
+            networks=(ip_network("10.0.0.0/8"),),
+            strangers=(Right.ECHO,),
+        ),
+        destinations={"WS1": Destination("ws1", 104), "WS2": Destination("ws2", 2762, tls=True)},
+        tls=TLS(cert="node.pem", no_verify=True),
+    )
+
+
+def test_the_help_has_every_key(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert [key.option for key in KEYS if key.option not in shown] == []
+
+
+def test_a_list_can_be_made_empty() -> None:
+    assert told("--access-strangers", "", "--access-networks", "").access == Access(
+        networks=(), strangers=()
+    )
+
+
+def test_options_go_before_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text(
+        'ae_title = "FILE"\nport = 104\n[access]\ntitles = ["CT1"]\n'
+        "[destinations.WS1]\nhost = 'ws1'\nport = 104\n"
+    )
+    both = told("-c", str(file), "--port", "105", "--access-called-title")
+    assert (both.ae_title, both.port, both.folder) == ("FILE", 105, tmp_path / "archive")
+    assert both.access == Access(called_title=True, titles=("CT1",))
+    assert list(both.destinations) == ["WS1"]
+    assert list(told("-c", str(file), "--destination", "WS2=ws2:1").destinations) == ["WS2"]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--port", "70000"], "'70000' is not a port number, 0 to 65535"),
+        (["--port", "x"], "'x' is not a port number, 0 to 65535"),
+        (["--ae-title", ""], "'' is not an AE title, 1 to 16 ASCII characters"),
+        (["--access-networks", "x"], "'x' is not a list of networks, such as"),
+        (["--duplicates", "x"], "'x' is not \"keep-first\" or"),
+        (["--destination", "x"], "'x' is not NAME=HOST:PORT"),
+        (["serv"], "invalid choice: 'serv'"),
+        (["-c", "a", "--init", "b"], "not allowed with argument"),
+    ],
+)
+def test_wrong_options(args: list[str], said: str, capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(args)
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_wrong_file(tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text("port = 'x'")
+    assert main(["-c", str(file)]) == 1
+    assert capsys.readouterr().err == f'E: {file}: port is a port number, 0 to 65535, not "x"\n'
+    with pytest.raises(Stop, match="No such file"):
+        told("-c", str(tmp_path / "gone.toml"))
+
+
+def test_a_destination_with_a_wrong_name() -> None:
+    with pytest.raises(Stop, match="AE title"):
+        told("--destination", "MUCH TOO LONG A NAME=host:104")
+
+
+def test_init_writes_every_key(tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "node.toml"
+    assert main(["--init", str(file)]) == 0
+    assert file.read_text() == template()
+    assert told("-c", str(file)).ae_title == Configuration().ae_title
+    assert main(["--init", str(file)]) == 1
+    assert "stays as it is" in capsys.readouterr().err
+    assert main(["--init", str(tmp_path / "no" / "folder")]) == 1
+    assert "No such file" in capsys.readouterr().err
+    assert main(["--init", "-"]) == 0
+    assert tomllib.loads(capsys.readouterr().out) == tomllib.loads(template())
+
+
+@pytest.mark.parametrize("module", ["sqlalchemy", "alembic"])
+def test_a_missing_extra(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    for name in list(sys.modules):
+        if name.startswith("dicomwire.node.") and not name.endswith("configuration"):
+            monkeypatch.delitem(sys.modules, name)
+    for action in ("serve", "check", "reindex"):
+        assert main([action, "--folder", str(tmp_path)]) == 1
+        said = capsys.readouterr().err
+        assert said == f"E: node requires the {module} package: pip install 'dicomwire[node]'\n"
+
+
+# --- Running ----------------------------------------------------------------------------------
+
+
+class Running:
+    """A node in a process of its own."""
+
+    def __init__(self, *args: str) -> None:
+        self.process = subprocess.Popen(
+            [*COMMAND, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        self.facts: dict[str, Any] = json.loads(self.process.stdout.readline())
+        self.peer = [self.facts["address"], str(self.facts["port"])]
+
+    def stop(self, number: int = signal.SIGINT) -> tuple[int, str]:
+        """Send a signal; return the exit code and what was logged."""
+        self.process.send_signal(number)
+        _, logged = self.process.communicate(timeout=30)
+        return self.process.returncode, logged
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    nodes: list[Running] = []
+
+    def start_node(*args: str) -> Running:
+        nodes.append(Running("--folder", str(tmp_path / "archive"), *args))
+        return nodes[-1]
+
+    yield start_node
+    for node in nodes:
+        if node.process.poll() is None:
+            node.process.kill()
+        node.process.communicate()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, -15)])
+def test_it_ends_orderly(start: Callable[..., Running], number: int, code: int) -> None:
+    node = start("-v", "--ae-title", "HERE")
+    assert node.facts["ae_title"] == "HERE"
+    returned, logged = node.stop(number)
+    assert returned == code
+    assert f"I: HERE listens on 127.0.0.1, port {node.facts['port']}\n" in logged
+    assert "Traceback" not in logged
+
+
+@pytest.fixture
+def file(write_file: WriteFile) -> Path:
+    path = write_file("ct.dcm", sop_instance="1.2.3.1.1")
+    ds = dcmread(path)
+    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.PatientID = "1.2.3", "1.2.3.1", "P1"
+    ds.save_as(path)
+    return path
+
+
+def test_send_query_retrieve(
+    start: Callable[..., Running], file: Path, tmp_path: Path, capsys: Capture, closed_port: int
+) -> None:
+    node = start("--destination", f"HERE=127.0.0.1:{closed_port}")
+    assert storescu.main([*node.peer, str(file), "--strict"]) == 0
+    keys = ["-S", "-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID=1.2.3", "--strict"]
+    assert findscu.main([*node.peer, *keys, "-k", "PatientName", "--json"]) == 0
+    (match,) = json.loads(capsys.readouterr().out)
+    assert Dataset.from_json(match).PatientName == "Nobody^At All"
+    assert getscu.main([*node.peer, *keys, "-od", str(tmp_path / "got")]) == 0
+    receiver = ["--store", "--store-aet", "HERE", "--store-port", str(closed_port)]
+    assert movescu.main([*node.peer, *keys, *receiver, "-od", str(tmp_path / "moved")]) == 0
+    for folder in ("got", "moved"):
+        assert len(list((tmp_path / folder).iterdir())) == 1
+    node.stop()
+    capsys.readouterr()
+    archive = ["--folder", str(tmp_path / "archive"), "--json"]
+    assert main(["check", *archive]) == 0
+    assert json.loads(capsys.readouterr().out) == {"files": 1, "findings": []}
+    assert main(["reindex", *archive]) == 0
+    assert json.loads(capsys.readouterr().out)["indexed"] == 1
+    (stored,) = (tmp_path / "archive").rglob("*.dcm")
+    stored.write_bytes(stored.read_bytes()[:-1] + b"!")
+    assert main(["check", *archive]) == 1
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    assert finding["problem"] == "damaged"
+    assert main(["check", *archive[:2]]) == 1
+    assert "1 files, 1 of them with something wrong" in capsys.readouterr().out
+    assert main(["reindex", *archive[:2]]) == 1  # the last byte was of a UID
+    assert "1 files cannot be indexed" in capsys.readouterr().out
+
+
+def test_what_it_says_to_people(tmp_path: Path) -> None:
+    command = [each for each in COMMAND if each != "--json"]
+    with subprocess.Popen(
+        [*command, "--folder", str(tmp_path / "archive"), "--ae-title", "HERE"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(14)]
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
+    port = lines[1].split()[-1]
+    assert lines[0].split() == ["AE", "title", "HERE"]
+    assert lines[2].split() == ["Folder", str(tmp_path / "archive")]
+    said = "".join(lines)
+    for command_line in (
+        f"dicomwire storescu 127.0.0.1 {port} ",
+        f"  storescu 127.0.0.1 {port} +sd ",
+        f"dicomwire findscu 127.0.0.1 {port} ",
+        f"dicomwire getscu 127.0.0.1 {port} ",
+        f"to 127.0.0.1, port 11113:\n            dicomwire movescu 127.0.0.1 {port} -aem STORESCP ",
+    ):
+        assert command_line in said
+
+
+def test_a_folder_in_use(start: Callable[..., Running], tmp_path: Path, capsys: Capture) -> None:
+    start()
+    arguments = ["--folder", str(tmp_path / "archive"), "--port", "0"]
+    assert main(arguments) == 1
+    assert "another process uses" in capsys.readouterr().err
+    assert main(["reindex", *arguments]) == 1
+    assert "another process uses" in capsys.readouterr().err
+
+
+def test_a_port_in_use(start: Callable[..., Running], tmp_path: Path, capsys: Capture) -> None:
+    port = start().peer[1]
+    assert main(["--folder", str(tmp_path / "other"), "--port", port]) == 1
+    assert capsys.readouterr().err.startswith(f"E: Port {port} is in use: ")
+
+
+def test_no_index_to_check(tmp_path: Path, capsys: Capture) -> None:
+    assert main(["check", "--folder", str(tmp_path)]) == 1
+    assert "there is no index" in capsys.readouterr().err

@@ -1,0 +1,165 @@
+"""A node's folder without a node: objects are brought to it as handlers of C-STORE would do."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from pydicom.config import disable_value_validation
+from pydicom.dataset import Dataset, FileMetaDataset
+from sqlalchemy import select
+
+from dicomwire.datasets import encode_dataset, parse_file_meta
+from dicomwire.node.commit import Committer
+from dicomwire.node.configuration import Duplicates
+from dicomwire.node.heads import Origin
+from dicomwire.node.index import Index
+from dicomwire.node.maintenance import INDEX
+from dicomwire.node.schema import instance, patient, series, study
+from dicomwire.node.storage import Spooled, Storage
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+EXPLICIT = "1.2.840.10008.1.2.1"
+
+
+def make(uid: str, note: str = "", **values: object) -> Dataset:
+    """Return a dataset; `note` makes it differ from another one of the same UID."""
+    ds = Dataset()
+    usual = {
+        "SOPClassUID": CT,
+        "SOPInstanceUID": uid,
+        "StudyInstanceUID": "1.2.3",
+        "SeriesInstanceUID": "1.2.3.4",
+        "PatientID": "P1",
+        "PatientName": "Doe^John",
+        "Modality": "CT",
+        "ImageComments": note,
+    }
+    with disable_value_validation():
+        for keyword, value in (usual | values).items():
+            setattr(ds, keyword, value)
+    return ds
+
+
+def encoded(uid: str, note: str = "", pixels: int = 0, **values: object) -> bytes:
+    """Return `make` encoded in explicit VR little endian, with so many bytes of pixel data."""
+    ds = make(uid, note, **values)
+    if pixels:
+        ds.add_new("PixelData", "OW", note.encode()[:1] * pixels or bytes(pixels))
+    return encode_dataset(ds, EXPLICIT)
+
+
+def sized(uid: str, note: str, pixels: int) -> Dataset:
+    """Return `make` with so many bytes of pixel data, to be sent."""
+    ds = make(uid, note)
+    if pixels:
+        ds.add_new("PixelData", "OW", bytes(pixels))
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = EXPLICIT
+    return ds
+
+
+def spooled(storage: Storage, data: bytes, piece: int = 50_000) -> Spooled:
+    """Return `data` as it is when it has come from the network, in pieces."""
+    sink = storage.sink()
+    view = memoryview(data)
+    for start in range(0, len(view), piece):
+        sink.write([view[start : start + piece]])
+    return sink.finish()
+
+
+class OpenArchive:
+    """Storage, index and committer of one folder, as a running node has them."""
+
+    def __init__(self, folder: Path, duplicates: Duplicates = Duplicates.KEEP_FIRST) -> None:
+        self.folder = folder
+        with ExitStack() as opened:
+            self.storage = opened.enter_context(Storage(folder))
+            self.index = opened.enter_context(Index(folder / INDEX))
+            self.committer = Committer(self.storage, self.index, duplicates)
+            self._open = opened.pop_all()
+
+    def __enter__(self) -> OpenArchive:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.committer.close()
+        self._open.close()
+
+    def store(self, data: bytes, uid: str, syntax: str = EXPLICIT, sop_class: str = CT) -> int:
+        """Bring an object, and return the status that its sender would get."""
+        payload = spooled(self.storage, data)
+        try:
+            return self.committer.store(payload, Origin(sop_class, uid, syntax, "SENDER"))
+        finally:
+            payload.discard()
+
+    def notes(self) -> dict[str, list[str]]:
+        """Return what is found, by UID: the comment of each copy, in the order of copies."""
+        query = select(instance).order_by(instance.c.copy)
+        found: dict[str, list[str]] = {}
+        with self.index.reading() as connection:
+            for row in connection.execute(query):
+                comment = row.attributes["00204000"].get("Value", [""])[0]
+                found.setdefault(row.sop_instance_uid, []).append(comment)
+        return found
+
+    def datasets(self) -> dict[str, bytes]:
+        """Return the dataset of each file in the index, by its name, verified by its digest."""
+        found = {}
+        with self.index.reading() as connection:
+            for row in connection.execute(select(instance)):
+                data = self.storage.open_path(row.file).read_bytes()
+                assert len(data) == row.size
+                dataset = data[parse_file_meta(data).offset :]
+                whole = hashlib.sha256(dataset + row.transfer_syntax_uid.encode())
+                assert whole.hexdigest() == row.digest
+                found[row.file] = dataset
+        return found
+
+    def contents(self) -> Iterator[tuple[str, bytes]]:
+        """Iterate over UID and dataset of each file that the index knows."""
+        for stored in self.index.stored():
+            data = self.storage.open_path(stored.file).read_bytes()
+            yield stored.sop_instance_uid, data[parse_file_meta(data).offset :]
+
+    def counts(self) -> tuple[int, ...]:
+        """Return how many patients, studies, series and instances the index has."""
+        with self.index.reading() as connection:
+            return tuple(
+                len(connection.execute(select(table.c.id)).all())
+                for table in (patient, study, series, instance)
+            )
+
+    def objects(self) -> list[Path]:
+        """Return all that is in the folder of objects."""
+        return sorted(path for path in (self.folder / "objects").rglob("*") if path.is_file())
+
+    def spool(self) -> list[Path]:
+        """Return all that is in the spool."""
+        return list((self.folder / "spool").iterdir())
+
+
+def all_at_once(tasks: Iterable[Callable[[], None]]) -> None:
+    """Run each task in a thread of its own, begun together; the first exception is raised."""
+    tasks = list(tasks)
+    barrier = threading.Barrier(len(tasks))
+    failures: list[BaseException] = []
+
+    def run(task: Callable[[], None]) -> None:
+        try:
+            barrier.wait()
+            task()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(task,)) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]

@@ -1,0 +1,336 @@
+"""What becomes of objects, one by one and many at once: kept, refused, replaced; never lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from spooling import EXPLICIT, OpenArchive, all_at_once, encoded, make, spooled
+from sqlalchemy.event import listens_for
+
+from dicomwire.datasets import encode_dataset
+from dicomwire.node import storage
+from dicomwire.node.commit import DUPLICATE, OUT_OF_RESOURCES, SUCCESS
+from dicomwire.node.configuration import Duplicates
+from dicomwire.node.heads import Origin
+from dicomwire.node.ingest import CANNOT_UNDERSTAND, INVALID_INSTANCE, MISMATCH
+from dicomwire.node.maintenance import INDEX
+from dicomwire.node.storage import KEPT_IN_MEMORY
+from dicomwire.payloads import MemoryPayload
+
+UID = "1.2.3.4.5"
+LARGE = 300_000
+FIRST, REPLACE, BOTH = Duplicates
+
+
+@pytest.fixture
+def archive(tmp_path: Path):
+    with OpenArchive(tmp_path / "node") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("pixels", [0, LARGE])
+def test_what_is_acknowledged_is_there(archive: OpenArchive, pixels: int) -> None:
+    data = encoded(UID, "x", pixels)
+    assert archive.store(data, UID) == SUCCESS
+    assert list(archive.datasets().values()) == [data]
+    assert archive.notes() == {UID: ["x"]}
+    assert archive.spool() == []
+
+
+@pytest.mark.parametrize("policy", Duplicates)
+def test_the_same_bytes_again_are_a_success_and_change_nothing(
+    tmp_path: Path, policy: Duplicates
+) -> None:
+    with OpenArchive(tmp_path, policy) as archive:
+        archive.store(encoded(UID, "x"), UID)
+        files = archive.objects()
+        assert archive.store(encoded(UID, "x"), UID) == SUCCESS
+        assert archive.objects() == files
+        assert archive.notes() == {UID: ["x"]}
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "notes"),
+    [
+        (FIRST, DUPLICATE, ["one"]),
+        (REPLACE, SUCCESS, ["two"]),
+        (BOTH, SUCCESS, ["one", "two"]),
+    ],
+)
+def test_other_bytes_of_the_same_uid_go_by_the_policy(
+    tmp_path: Path, policy: Duplicates, status: int, notes: list[str]
+) -> None:
+    with OpenArchive(tmp_path, policy) as archive:
+        archive.store(encoded(UID, "one"), UID)
+        assert archive.store(encoded(UID, "two"), UID) == status
+        assert archive.notes() == {UID: notes}
+        assert len(archive.datasets()) == len(archive.objects()) == len(notes)
+        assert archive.spool() == []
+
+
+def test_either_copy_may_come_again(tmp_path: Path) -> None:
+    with OpenArchive(tmp_path, BOTH) as archive:
+        for note in ("one", "two", "one", "two", "three"):
+            assert archive.store(encoded(UID, note), UID) == SUCCESS
+        assert archive.notes() == {UID: ["one", "two", "three"]}
+
+
+def test_a_replacement_may_be_of_another_patient(tmp_path: Path) -> None:
+    with OpenArchive(tmp_path, REPLACE) as archive:
+        archive.store(encoded(UID, "one"), UID)
+        other = encoded(UID, "two", PatientID="P2", StudyInstanceUID="1.9", SeriesInstanceUID="1.8")
+        assert archive.store(other, UID) == SUCCESS
+        assert archive.counts() == (1, 1, 1, 1)
+
+
+def test_an_object_whose_file_was_lost_can_be_stored_again(archive: OpenArchive) -> None:
+    for note in ("one", "two"):
+        archive.store(encoded(UID, "one"), UID)
+        archive.objects()[0].unlink()
+        assert archive.store(encoded(UID, note), UID) == SUCCESS
+        assert archive.notes() == {UID: [note]}
+        archive.objects()[0].unlink()
+
+
+@pytest.mark.parametrize(
+    ("data", "uid", "status"),
+    [
+        (encoded(UID, StudyInstanceUID=""), UID, MISMATCH),
+        (encoded(UID), "1.2", MISMATCH),
+        (encoded(UID)[:60], UID, CANNOT_UNDERSTAND),
+        (b"", UID, MISMATCH),
+        (encoded(UID), "../../../tmp/x", INVALID_INSTANCE),
+        (encoded("../../x"), "../../x", INVALID_INSTANCE),
+        (encoded(UID), "/" + "1" * 100, INVALID_INSTANCE),
+    ],
+)
+def test_what_cannot_be_indexed_is_refused_and_leaves_nothing(
+    archive: OpenArchive, data: bytes, uid: str, status: int
+) -> None:
+    assert archive.store(data, uid) == status
+    assert archive.objects() == archive.spool() == []
+    assert sorted(path.name for path in archive.folder.parent.iterdir()) == ["node"]
+
+
+def test_a_request_without_a_dataset_is_refused(archive: OpenArchive) -> None:
+    origin = Origin("1.2", UID, "1.2.840.10008.1.2")
+    assert archive.committer.store(None, origin) == CANNOT_UNDERSTAND
+    assert archive.committer.store(MemoryPayload(bytearray()), origin) == CANNOT_UNDERSTAND
+
+
+def test_hostile_values_are_stored_and_found_as_they_are(archive: OpenArchive) -> None:
+    note = "'; DROP TABLE instance; -- % _ * ? \\ \" ../../x"
+    data = encoded(UID, note, PatientID="%_*?'\"", PatientName="../..^\0^=/=")
+    assert archive.store(data, UID) == SUCCESS
+    assert archive.notes() == {UID: [note]}
+
+
+def test_each_step_is_durable_before_the_next(
+    archive: OpenArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+
+    def noted(step: str, real: Callable) -> Callable:
+        def call(*args):
+            steps.append(step)
+            return real(*args)
+
+        return call
+
+    archive.store(encoded("1.1"), "1.1")  # after which there is a folder for the next
+    monkeypatch.setattr(storage, "_sync_data", noted("sync", storage._sync_data))
+    monkeypatch.setattr(os, "rename", noted("rename", os.rename))
+    monkeypatch.setattr(storage, "sync_folder", noted("sync folder", storage.sync_folder))
+    listens_for(archive.index._writing, "commit")(lambda _: steps.append("commit"))
+    assert archive.store(encoded(UID), UID) == SUCCESS
+    assert steps == ["sync", "rename", "sync folder", "commit"]
+
+
+def test_after_closing_nothing_is_stored(archive: OpenArchive) -> None:
+    archive.committer.close()
+    assert archive.store(encoded(UID), UID) == OUT_OF_RESOURCES
+    assert archive.objects() == archive.spool() == []
+
+
+class _Counted(list):
+    """A list that tells when something was added."""
+
+    def __init__(self, values: list, added: threading.Semaphore) -> None:
+        super().__init__(values)
+        self._added = added
+
+    def append(self, value: object) -> None:
+        super().append(value)
+        self._added.release()
+
+
+class Gate:
+    """Holds the first batch back until a number of objects wait behind it.
+
+    Attributes
+    ----------
+    batches : list of int
+        How many objects each batch had.
+    """
+
+    def __init__(self, archive: OpenArchive, waiting: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.batches: list[int] = []
+        committer = archive.committer
+        store_all = committer._store_all
+        added = threading.Semaphore(0)
+
+        def hold(batch) -> None:
+            if not self.batches:
+                with committer._lock:
+                    committer._queue = _Counted(committer._queue, added)
+                    missing = waiting - len(committer._queue)
+                for _ in range(missing):
+                    assert added.acquire(timeout=30)
+            self.batches.append(len(batch))
+            store_all(batch)
+
+        monkeypatch.setattr(committer, "_store_all", hold)
+
+
+def test_all_that_wait_become_one_batch_and_one_commit(
+    archive: OpenArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(archive, 15, monkeypatch)
+    statuses: list[int] = []
+
+    def store(number: int) -> None:
+        uid = f"1.2.{number}"
+        statuses.append(archive.store(encoded(uid, str(number)), uid))
+
+    all_at_once([lambda number=number: store(number) for number in range(16)])
+    assert gate.batches == [1, 15]
+    assert statuses == [SUCCESS] * 16
+    assert len(archive.datasets()) == 16
+
+
+@pytest.mark.parametrize("policy", Duplicates)
+def test_duplicates_within_a_batch_are_resolved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: Duplicates
+) -> None:
+    with OpenArchive(tmp_path, policy) as archive:
+        gate = Gate(archive, 12, monkeypatch)
+        results: list[tuple[str, int]] = []
+
+        def store(note: str, uid: str = UID) -> None:
+            results.append((note, archive.store(encoded(uid, note), uid)))
+
+        # One that leads by itself, and four times each of three versions behind it.
+        leader = threading.Thread(target=store, args=("", "1.1"))
+        leader.start()
+        all_at_once([lambda note=note: store(note) for note in "abc" * 4])
+        leader.join()
+        assert gate.batches == [1, 12]
+        notes = archive.notes()
+        assert notes.pop("1.1") == [""]
+        (kept,) = notes.values()
+        statuses = Counter(results)
+        if policy is FIRST:
+            assert len(kept) == 1
+            assert all(
+                status == (SUCCESS if note in ("", *kept) else DUPLICATE)
+                for note, status in statuses
+            )
+        else:
+            assert {status for _, status in statuses} == {SUCCESS}
+            assert len(kept) == (1 if policy is REPLACE else 3)
+        assert len(archive.datasets()) == len(archive.objects()) == 1 + len(kept)
+        assert archive.spool() == []
+
+
+def test_a_batch_that_fails_fails_for_all_of_it_alone(
+    archive: OpenArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(archive, 7, monkeypatch)
+    publish = archive.storage.publish
+    monkeypatch.setattr(
+        archive.storage,
+        "publish",
+        lambda batch: publish(batch) if len(batch) == 1 else publish([*batch, None]),
+    )
+    statuses: list[int] = []
+
+    def store(number: int) -> None:
+        uid = f"1.2.{number}"
+        statuses.append(archive.store(encoded(uid), uid))
+
+    all_at_once([lambda number=number: store(number) for number in range(8)])
+    assert gate.batches == [1, 7]
+    assert Counter(statuses) == {SUCCESS: 1, OUT_OF_RESOURCES: 7}
+    assert len(archive.objects()) == len(archive.notes()) == 1
+    monkeypatch.undo()
+    assert archive.store(encoded("1.3"), "1.3") == SUCCESS
+
+
+@pytest.mark.parametrize("policy", Duplicates)
+def test_64_senders_with_duplicates_lose_nothing(tmp_path: Path, policy: Duplicates) -> None:
+    """Every twentieth object comes a second time, from another sender, half of those changed."""
+    each = 10
+    numbers = [*range(64 * each), *random.Random(5).sample(range(64 * each), 64 * each // 20)]
+    random.Random(6).shuffle(numbers)
+    seen: set[int] = set()
+    work: list[tuple[str, str, int]] = []
+    for number in numbers:
+        changed = number in seen and number % 2
+        seen.add(number)
+        work.append((f"1.2.{number}", "second" if changed else "first", number % 3 * 100_000))
+    acknowledged: list[tuple[str, bytes]] = []
+    refused: list[str] = []
+    with OpenArchive(tmp_path, policy) as archive:
+
+        def send(mine: list[tuple[str, str, int]]) -> None:
+            for uid, note, pixels in mine:
+                data = encoded(uid, note, pixels, SeriesInstanceUID=f"1.3.{len(uid)}")
+                status = archive.store(data, uid)
+                if status == SUCCESS:
+                    acknowledged.append((uid, data))
+                else:
+                    assert status == DUPLICATE
+                    refused.append(uid)
+
+        all_at_once([lambda mine=work[start::64]: send(mine) for start in range(64)])
+        kept = Counter(archive.datasets().values())
+        assert set(kept.values()) == {1}
+        notes = archive.notes()
+    assert len(acknowledged) + len(refused) == len(work)
+    assert (len(refused) > 0) is (policy is FIRST)
+    assert set(notes) == {uid for uid, _, _ in work}
+    for uid, data in acknowledged:
+        if policy is REPLACE and ("second" in notes[uid]) != (b"second" in data):
+            continue  # it was replaced
+        assert data in kept
+    for uid, versions in notes.items():
+        sent = {note for other, note, _ in work if other == uid}
+        assert set(versions) == sent if policy is BOTH else len(versions) == 1
+
+
+def test_keys_far_behind_the_begin_are_found(archive: OpenArchive) -> None:
+    ds = make(UID, "far")
+    ds.add_new(0x00091010, "OB", bytes(200_000))
+    data = encode_dataset(ds, EXPLICIT)
+    assert archive.store(data, UID) == SUCCESS
+    assert archive.notes() == {UID: ["far"]}
+    (archive.folder / INDEX).unlink()
+    archive.committer.recover()
+    assert archive.notes() == {UID: ["far"]}
+
+
+def test_a_payload_is_read_in_pieces_of_any_size(archive: OpenArchive) -> None:
+    for piece in (1_000, 65_536, 1_000_000):
+        data = encoded(UID, "x", LARGE if piece > 1_000 else 0)
+        payload = spooled(archive.storage, data, piece)
+        assert bytes(payload.view()) == data
+        with payload.open() as file:
+            assert file.read() == data
+        assert (payload.path is None) is (len(data) <= KEPT_IN_MEMORY)
+        payload.discard()

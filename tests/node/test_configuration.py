@@ -1,0 +1,248 @@
+"""What a node can be told, by a file and by options, and what is said of mistakes."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from argparse import ArgumentTypeError
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from dicomwire.node.configuration import (
+    KEYS,
+    TLS,
+    Access,
+    Configuration,
+    ConfigurationError,
+    Destination,
+    Duplicates,
+    Right,
+    destination,
+    load,
+    merged,
+    template,
+    toml,
+)
+from dicomwire.tls import Profile
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "node.toml"
+
+
+def problem(file: Path, text: str) -> str:
+    """Return what is wrong with a configuration, less the name of its file."""
+    file.write_text(text)
+    with pytest.raises(ConfigurationError) as error:
+        load(file)
+    named, _, rest = str(error.value).partition(": ")
+    assert named == str(file)
+    return rest
+
+
+def test_the_template_has_every_key_with_its_default(file: Path) -> None:
+    file.write_text(template())
+    defaults = Configuration()
+    assert merged(Configuration(), tomllib.loads(template())) == defaults
+    assert load(file).folder == file.parent / defaults.folder
+    values = tomllib.loads(template())
+    for key in KEYS:
+        table = values[key.table] if key.table else values
+        assert key.kind.check(table[key.name]) == key.default
+    assert values["destinations"]["STORESCP"] == {"host": "127.0.0.1", "port": 11113, "tls": False}
+
+
+def test_the_template_explains_every_key() -> None:
+    lines = template().splitlines()
+    for key in KEYS:
+        at = lines.index(f"{key.name} = {toml(key.default)}")
+        assert lines[at - 2 : at] == [f"# {key.meaning}", f"# Allowed: {key.kind.allowed}."]
+        assert len(lines[at - 2]) <= 100
+
+
+def test_an_empty_file_changes_nothing_but_where_the_folder_counts_from(file: Path) -> None:
+    file.write_text("")
+    assert load(file) == Configuration(folder=file.parent / "archive")
+
+
+def test_all_that_a_file_may_say(file: Path) -> None:
+    file.write_text(
+        """
+        ae_title = "ARCHIVE"
+        address = ""
+        port = 0
+        folder = "/var/lib/archive"
+        duplicates = "keep-both"
+        max_associations = 5
+        max_pdu = 0
+        acse_timeout = 5
+        network_timeout = inf
+        [access]
+        called_title = true
+        titles = ["CT1", " MR1 "]
+        networks = ["10.1.0.0/16", "fd00::/8", "10.2.3.4"]
+        strangers = []
+        [destinations.WS1]
+        host = "ws1.example.org"
+        port = 104
+        [destinations."WS 2"]
+        host = "::1"
+        port = 2762
+        tls = true
+        """
+    )
+    configuration = load(file)
+    assert configuration == Configuration(
+        ae_title="ARCHIVE",
+        address="",
+        port=0,
+        folder=Path("/var/lib/archive"),
+        duplicates=Duplicates.KEEP_BOTH,
+        max_associations=5,
+        max_pdu=0,
+        acse_timeout=5.0,
+        network_timeout=math.inf,
+        access=Access(
+            called_title=True,
+            titles=("CT1", "MR1"),
+            networks=tuple(map(ip_network, ("10.1.0.0/16", "fd00::/8", "10.2.3.4/32"))),
+            strangers=(),
+        ),
+        destinations={
+            "WS1": Destination("ws1.example.org", 104),
+            "WS 2": Destination("::1", 2762, tls=True),
+        },
+    )
+    assert merged(Configuration(), tomllib.loads(file.read_text())) == configuration
+
+
+def test_of_the_home_folder(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/jane")
+    file.write_text('folder = "~/archive"')
+    assert load(file).folder == Path("/home/jane/archive")
+
+
+def test_files_of_tls_are_beside_the_configuration(file: Path) -> None:
+    file.write_text('[tls]\ncert = "node.pem"\nkey = "/etc/node.key"\nprofile = "retired-aes"')
+    assert load(file).tls == TLS(
+        cert=str(file.parent / "node.pem"), key="/etc/node.key", profile=Profile.RETIRED_AES
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("port = 70000", "port is a port number, 0 to 65535, not 70000"),
+        ('port = "11112"', 'port is a port number, 0 to 65535, not "11112"'),
+        ("port = true", "port is a port number, 0 to 65535, not true"),
+        ("port = 2025-01-01", "port is a port number, 0 to 65535, not 2025-01-01"),
+        ('ae_title = ""', 'ae_title is an AE title, 1 to 16 ASCII characters, not ""'),
+        ("ae_title = 5", "ae_title is an AE title, 1 to 16 ASCII characters, not 5"),
+        (
+            'ae_title = "SEVENTEEN LETTERS"',
+            'ae_title is an AE title, 1 to 16 ASCII characters, not "SEVENTEEN LETTERS"',
+        ),
+        ('folder = ""', 'folder is a path, not ""'),
+        ('folder = "a\\u0000b"', 'folder is a path, not "a\\u0000b"'),
+        (
+            'duplicates = "keep"',
+            'duplicates is "keep-first" or "replace" or "keep-both", not "keep"',
+        ),
+        ("acse_timeout = 0", "acse_timeout is a number of seconds above 0, or inf, not 0"),
+        ("stop_timeout = inf", "stop_timeout is a number of seconds, 0 to 3600, not inf"),
+        ("acse_timeout = nan", "acse_timeout is a number of seconds above 0, or inf, not nan"),
+        ("acse_timeout = true", "acse_timeout is a number of seconds above 0, or inf, not true"),
+        (
+            "prot = 104",
+            "there is no 'prot' in a configuration, but ae_title, address, port, folder, "
+            "duplicates, max_associations, max_pdu, acse_timeout, dimse_timeout, "
+            "network_timeout, stop_timeout, [access], [tls], [destinations]",
+        ),
+        ("access = 5", "access is a table: [access]"),
+        ("[access]\ntitles = 'CT1'", 'access.titles is a list of AE titles, not "CT1"'),
+        ("[access]\ntitles = ['']", 'access.titles is a list of AE titles, not [""]'),
+        (
+            "[access]\nnetworks = ['10.0.0.1/8']",
+            'access.networks is a list of networks, such as "10.1.0.0/16", not ["10.0.0.1/8"]',
+        ),
+        (
+            "[access]\nstrangers = ['all']",
+            'access.strangers is a list of "echo", "store", "query", "retrieve", not ["all"]',
+        ),
+        ("[access]\ncalled_title = 1", "access.called_title is true or false, not 1"),
+        (
+            "[access]\ntitle = 'CT1'",
+            "there is no 'title' in [access], but called_title, titles, networks, strangers",
+        ),
+        ("destinations = 5", "destinations is a table: [destinations]"),
+        ("destinations.WS1 = 5", "destinations.WS1 is a table: [destinations.WS1]"),
+        ("[destinations.WS1]\nport = 104", "destinations.WS1.host is missing"),
+        ("[destinations.WS1]\nhost = 'ws1'", "destinations.WS1.port is missing"),
+        (
+            "[destinations.WS1]\nhost = 'ws1'\nport = 0",
+            "destinations.WS1.port is a port number, 1 to 65535, not 0",
+        ),
+        (
+            "[destinations.WS1]\nhost = 'ws1'\nport = 1\nname = 'ws'",
+            "there is no 'name' in [destinations.WS1], but host, port, tls",
+        ),
+        (
+            "[destinations.'']\nhost = 'ws1'\nport = 1",
+            'the name of [destinations.] is an AE title, 1 to 16 ASCII characters, not ""',
+        ),
+    ],
+)
+def test_mistakes_are_named(file: Path, text: str, said: str) -> None:
+    assert problem(file, text) == said
+
+
+def test_what_is_no_toml(file: Path) -> None:
+    assert "line 1" in problem(file, "port: 104")
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match=r"node\.toml: .*utf-8"):
+        load(file)
+
+
+def test_a_file_that_is_not_there(file: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"node\.toml: No such file"):
+        load(file)
+
+
+def test_destinations_are_taken_together() -> None:
+    changed = merged(Configuration(), {"destinations": {"WS1": {"host": "ws1", "port": 104}}})
+    assert changed.destinations == {"WS1": Destination("ws1", 104)}
+    assert merged(changed, {"port": 104}).destinations == changed.destinations
+
+
+def test_a_table_keeps_what_is_not_said() -> None:
+    strict = merged(Configuration(), {"access": {"titles": ["CT1"]}})
+    assert merged(strict, {"access": {"strangers": ["echo"]}}).access == Access(
+        titles=("CT1",), strangers=(Right.ECHO,)
+    )
+
+
+def test_every_key_has_an_option_of_its_own() -> None:
+    options = [key.option for key in KEYS]
+    assert len(set(options)) == len(options)
+    assert {"--ae-title", "--access-titles", "--max-associations"} <= set(options)
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "values"),
+    [
+        ("WS1=ws1:104", "WS1", {"host": "ws1", "port": 104}),
+        ("WS 1=tls:10.0.0.1:2762", "WS 1", {"host": "10.0.0.1", "port": 2762, "tls": True}),
+        ("WS1=[::1]:104", "WS1", {"host": "::1", "port": 104}),
+    ],
+)
+def test_a_destination_as_an_option(text: str, title: str, values: dict[str, object]) -> None:
+    assert destination(text) == (title, values)
+
+
+@pytest.mark.parametrize("text", ["", "WS1", "WS1=ws1", "WS1=:104", "=ws1:104", "WS1=ws1:x"])
+def test_a_destination_that_is_none(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="NAME=HOST:PORT"):
+        destination(text)

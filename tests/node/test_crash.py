@@ -1,0 +1,165 @@
+"""Kill -9 under load: what was acknowledged is there, intact and found, and nothing is half there.
+
+``DICOMWIRE_TEST_CRASHES=200`` asks for more than the few of every day.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from spooling import CT, EXPLICIT, OpenArchive, sized
+
+from dicomwire import AE
+from dicomwire.datasets import encode_dataset
+from dicomwire.node.commit import SUCCESS
+from dicomwire.node.heads import read_head
+from dicomwire.node.maintenance import check
+
+CRASHES = int(os.environ.get("DICOMWIRE_TEST_CRASHES", "5"))
+SENDERS = 8
+QUICKLY = 5.0
+"""Seconds that a start after a crash may take, most of which are imports."""
+
+pytestmark = pytest.mark.timeout(120 + 20 * CRASHES)
+
+
+class CrashingNode:
+    """A node in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        program = Path(__file__).with_name("crashing_node.py")
+        self._process = subprocess.Popen(
+            [sys.executable, program, folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
+
+    def kill(self) -> None:
+        """Kill it as no program can prepare for."""
+        self._process.kill()
+        self._process.communicate()
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[CrashingNode]:
+    node = CrashingNode(folder)
+    try:
+        yield node
+    finally:
+        node.kill()
+
+
+class Load:
+    """Senders that go on until the node dies, and note what was acknowledged.
+
+    Attributes
+    ----------
+    acknowledged : dict of str to bytes
+        The encoded datasets by UID.
+    """
+
+    def __init__(self, port: int, prefix: str, chance: random.Random) -> None:
+        self.acknowledged: dict[str, bytes] = {}
+        self._port = port
+        self._left = chance.randrange(5, 150)
+        self._changed = threading.Condition()
+        self._sizes = [0, 0, 1_000, 100_000, 300_000]
+        self._threads = [
+            threading.Thread(target=self._send, args=(f"{prefix}.{number}", chance.randrange(5)))
+            for number in range(SENDERS)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _send(self, prefix: str, number: int) -> None:
+        ae = AE()
+        ae.add_requested_context(CT, EXPLICIT)
+        assoc = ae.associate("127.0.0.1", self._port)
+        while assoc.is_established:
+            number += 1
+            uid = f"{prefix}.{number}"
+            ds = sized(uid, uid, self._sizes[number % len(self._sizes)])
+            try:
+                status = assoc.send_c_store(ds)
+            except RuntimeError:  # the association ended just before
+                break
+            if "Status" in status:
+                assert status.Status == SUCCESS
+                with self._changed:
+                    self.acknowledged[uid] = encode_dataset(ds, EXPLICIT)
+                    self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Wait until a random number of objects has been acknowledged."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.acknowledged) >= self._left, 60)
+
+    def end(self) -> None:
+        """Wait until all senders have noticed that the node is dead."""
+        for thread in self._threads:
+            thread.join()
+
+
+def visible_files(archive: OpenArchive) -> list[bytes]:
+    """Return all files in the folder of objects, of which each must be whole."""
+    contents = [path.read_bytes() for path in archive.objects()]
+    for content in contents:
+        _, offset, seal = read_head(content, len(content))
+        assert seal is not None
+        assert len(content) == offset + seal.size
+    return contents
+
+
+def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+    folder = tmp_path / "node"
+    everything: dict[str, bytes] = {}
+    for crash in range(CRASHES):
+        chance = random.Random(crash)
+        with running(folder) as node:
+            load = Load(node.port, f"1.2.{crash + 1}", chance)
+            load.wait()
+            node.kill()
+        load.end()
+        everything |= load.acknowledged
+        begin = time.monotonic()
+        with OpenArchive(folder) as archive:
+            assert time.monotonic() - begin < QUICKLY
+            assert archive.spool() == []
+            assert len(visible_files(archive)) == archive.counts()[-1]
+            found = archive.index.find(list(load.acknowledged))
+            for uid, data in load.acknowledged.items():
+                (stored,) = found[uid]
+                assert archive.storage.open_path(stored.file).read_bytes().endswith(data)
+    assert list(check(folder)) == []
+    with OpenArchive(folder) as archive:
+        assert len(archive.index.find(list(everything))) == len(everything)
+
+
+def test_a_node_starts_by_itself_after_a_crash(tmp_path: Path) -> None:
+    folder = tmp_path / "node"
+    with running(folder) as node:
+        load = Load(node.port, "1.2", random.Random(7))
+        load.wait()
+        node.kill()
+    load.end()
+    with running(folder) as node:
+        ae = AE()
+        ae.add_requested_context(CT, EXPLICIT)
+        assoc = ae.associate("127.0.0.1", node.port)
+        for uid, data in load.acknowledged.items():
+            ds = sized(uid, uid, 0)
+            expected = SUCCESS if encode_dataset(ds, EXPLICIT) == data else 0x0111
+            assert assoc.send_c_store(ds).Status == expected
+        assoc.release()

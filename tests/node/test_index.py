@@ -1,0 +1,246 @@
+"""The index by itself: its schema, transactions, and what it does when the database goes."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from spooling import CT, EXPLICIT, encoded
+from sqlalchemy import select, text
+
+from dicomwire.node import index as index_module
+from dicomwire.node.heads import Origin
+from dicomwire.node.index import Index, IndexFailure, Placed, iso, logs_of
+from dicomwire.node.ingest import Entry
+from dicomwire.node.schema import instance, metadata, patient, series, study
+
+
+@pytest.fixture
+def index(tmp_path: Path):
+    with Index(tmp_path / "index.sqlite") as opened:
+        yield opened
+
+
+def placed(uid: str, file: str = "", copy: int = 0, **values: object) -> Placed:
+    entry = Entry(Origin(CT, uid, EXPLICIT), memoryview(encoded(uid, **values)))
+    return Placed(entry, file or f"objects/aa/bb/{uid}.dcm", 100, "d" * 64, 0, copy)
+
+
+def rows(index: Index, table, *columns: str) -> list[tuple]:
+    with index.reading() as connection:
+        query = select(*(table.c[column] for column in columns)).order_by(table.c.id)
+        return [tuple(row) for row in connection.execute(query)]
+
+
+def test_migrations_make_what_the_schema_says(index: Index) -> None:
+    with index.reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_opening_again_changes_nothing(index: Index) -> None:
+    with index.writing() as writer:
+        writer.add([placed("1.1")])
+    with Index(index.path) as again:
+        assert rows(again, instance, "sop_instance_uid") == [("1.1",)]
+
+
+def test_what_is_committed_is_synced(index: Index) -> None:
+    with index.reading() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+        assert connection.execute(text("PRAGMA synchronous")).scalar() == 2  # FULL
+
+
+def test_objects_share_what_is_above_them(index: Index) -> None:
+    with index.writing() as writer:
+        writer.add([placed("1.1"), placed("1.2")])
+    with index.writing() as writer:
+        writer.add([placed("1.3"), placed("1.4", SeriesInstanceUID="1.2.3.5")])
+        writer.add([placed("1.5", StudyInstanceUID="1.2.4", SeriesInstanceUID="1.2.4.1")])
+        writer.add(
+            [placed("1.6", PatientID="P2", StudyInstanceUID="1.2.5", SeriesInstanceUID="1.2.5.1")]
+        )
+    assert rows(index, patient, "patient_id") == [("P1",), ("P2",)]
+    assert rows(index, study, "patient", "study_instance_uid") == [
+        (1, "1.2.3"),
+        (1, "1.2.4"),
+        (2, "1.2.5"),
+    ]
+    assert rows(index, series, "study") == [(1,), (1,), (2,), (3,)]
+    assert rows(index, instance, "series") == [(1,), (1,), (1,), (2,), (3,), (4,)]
+
+
+def test_a_row_has_what_is_known_of_the_file(index: Index) -> None:
+    with index.writing() as writer:
+        writer.add([placed("1.1", "objects/aa/bb/x.dcm", ImageComments="hello")])
+    columns = ("file", "size", "digest", "received", "transfer_syntax_uid", "sop_class_uid")
+    assert rows(index, instance, *columns) == [
+        ("objects/aa/bb/x.dcm", 100, "d" * 64, iso(0), EXPLICIT, CT)
+    ]
+    ((attributes,),) = rows(index, instance, "attributes")
+    assert attributes["00204000"] == {"vr": "LT", "Value": ["hello"]}
+    assert rows(index, patient, "patient_name_key") == [("doe^john",)]
+
+
+def test_a_transaction_that_fails_leaves_nothing(index: Index) -> None:
+    with pytest.raises(IndexFailure), index.writing() as writer:
+        writer.add([placed("1.1"), placed("1.1")])
+    assert rows(index, patient, "id") == rows(index, instance, "id") == []
+    with index.writing() as writer:  # and nothing of it is remembered
+        writer.add([placed("1.1")])
+    assert rows(index, instance, "series") == [(1,)]
+
+
+def test_what_has_nothing_below_it_goes_and_is_forgotten(index: Index) -> None:
+    with index.writing() as writer:
+        writer.add([placed("1.1"), placed("1.2", SeriesInstanceUID="1.2.3.5")])
+    with index.writing() as writer:
+        writer.remove([stored.id for stored in writer.find(["1.1"])["1.1"]])
+        writer.prune()
+    assert rows(index, series, "series_instance_uid") == [("1.2.3.5",)]
+    with index.writing() as writer:
+        writer.remove([stored.id for stored in writer.find(["1.2"])["1.2"]])
+        writer.prune()
+    assert rows(index, patient, "id") == rows(index, study, "id") == rows(index, series, "id") == []
+    with index.writing() as writer:
+        writer.add([placed("1.1")])
+    assert rows(index, instance, "series") == rows(index, series, "id")
+
+
+def test_a_replacement_changes_what_is_above_it(index: Index) -> None:
+    with index.writing() as writer:
+        writer.add([placed("1.1"), placed("1.2")])
+    with index.writing() as writer:
+        writer.remove([stored.id for stored in writer.find(["1.1"])["1.1"]])
+        new = placed("1.1", PatientID="P2", PatientName="Roe^Jane", StudyDescription="New")
+        writer.add([new._replace(replaces=True)])
+        writer.prune()
+    assert rows(index, patient, "patient_id", "patient_name") == [("P2", "Roe^Jane")]
+    assert rows(index, study, "study_description") == [("New",)]
+    assert len(rows(index, instance, "id")) == 2
+
+
+def test_what_is_known_keeps_what_is_above_it(index: Index) -> None:
+    with index.writing() as writer:
+        writer.add([placed("1.1")])
+    with index.writing() as writer:  # another patient is claimed for the study, or the series
+        writer.add([placed("1.2", PatientID="P2", SeriesInstanceUID="1.2.3.5")])
+        writer.add([placed("1.3", PatientID="P2", StudyInstanceUID="1.2.4")])
+    assert rows(index, patient, "patient_id") == [("P1",)]
+    assert rows(index, study, "study_instance_uid") == [("1.2.3",)]
+    assert rows(index, instance, "series") == [(1,), (2,), (1,)]
+
+
+def test_an_empty_patient_id_is_nobodys(index: Index) -> None:
+    with index.writing() as writer:
+        for number, name in enumerate(["Doe^John", "Roe^Jane"]):
+            study_uid = f"1.9.{number}"
+            values = {"PatientID": "", "PatientName": name, "StudyInstanceUID": study_uid}
+            for each in range(2):
+                series_uid = f"{study_uid}.{each}"
+                writer.add([placed(f"{series_uid}.1", SeriesInstanceUID=series_uid, **values)])
+    assert rows(index, patient, "patient_name") == [("Doe^John",), ("Roe^Jane",)]
+    assert rows(index, study, "patient") == [(1,), (2,)]
+    with index.writing() as writer:
+        new = placed(
+            "1.9.1.0.1",
+            PatientName="Roe^J",
+            SeriesInstanceUID="1.9.1.0",
+            PatientID="",
+            StudyInstanceUID="1.9.1",
+        )
+        writer.remove([stored.id for stored in writer.find(["1.9.1.0.1"])["1.9.1.0.1"]])
+        writer.add([new._replace(replaces=True)])
+        writer.prune()
+    assert rows(index, patient, "patient_name") == [("Doe^John",), ("Roe^J",)]
+
+
+def test_series_are_forgotten_when_there_are_too_many(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "_MOST_KNOWN", 2)
+    for number in range(5):
+        with index.writing() as writer:
+            writer.add([placed(f"1.{number}", SeriesInstanceUID=f"1.2.3.{number % 3}")])
+    assert rows(index, instance, "series") == [(1,), (2,), (3,), (1,), (2,)]
+
+
+def test_many_uids_are_looked_for_in_portions(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "_MOST_VARIABLES", 2)
+    uids = [f"1.{number}" for number in range(5)]
+    with index.writing() as writer:
+        writer.add([placed(uid) for uid in uids])
+    assert sorted(index.find([*uids, "2.1"])) == uids
+    with index.writing() as writer:
+        writer.remove([found[0].id for found in writer.find(uids).values()])
+        writer.prune()
+    assert rows(index, patient, "id") == []
+
+
+def test_stored_goes_by_the_names_of_files(index: Index) -> None:
+    with index.writing() as writer:
+        writer.add([placed("1.1", "objects/b"), placed("1.2", "objects/a")])
+    assert [stored.file for stored in index.stored()] == ["objects/a", "objects/b"]
+
+
+def test_a_reader_sees_one_state(index: Index) -> None:
+    with index.reading() as connection:
+        count = text("SELECT count(*) FROM instance")
+        assert connection.execute(count).scalar() == 0
+        with index.writing() as writer:
+            writer.add([placed("1.1")])
+        assert connection.execute(count).scalar() == 0
+    assert rows(index, instance, "id") == [(1,)]
+
+
+def test_another_program_with_the_database_makes_it_fail_in_time(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "BUSY_TIMEOUT", 0.01)
+    index.reopen()
+    other = sqlite3.connect(index.path)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(IndexFailure, match="locked"), index.writing():
+        pass
+    other.close()
+    with index.writing() as writer:
+        writer.add([placed("1.1")])
+
+
+def test_a_deleted_database_is_noticed_and_made_anew(index: Index) -> None:
+    with index.writing() as writer:
+        writer.add([placed("1.1")])
+    assert not index.is_lost
+    index.path.unlink()
+    assert index.is_lost
+    index.reopen()
+    assert not index.is_lost
+    assert rows(index, instance, "id") == []
+    with index.writing() as writer:
+        writer.add([placed("1.1")])
+
+
+def test_another_database_in_its_place_is_noticed(index: Index, tmp_path: Path) -> None:
+    with Index(tmp_path / "other") as other, other.writing() as writer:
+        writer.add([placed("2.2")])
+    (tmp_path / "other").replace(index.path)
+    assert index.is_lost
+    index.reopen()
+    assert rows(index, instance, "sop_instance_uid") == [("2.2",)]
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "index.sqlite"
+    path.write_bytes(b"this is no database" * 100)
+    with pytest.raises(IndexFailure, match="not a database"):
+        Index(path)
+
+
+def test_closing_leaves_one_file(tmp_path: Path) -> None:
+    with Index(tmp_path / "index.sqlite") as index, index.writing() as writer:
+        writer.add([placed("1.1")])
+    assert not any(path.exists() for path in logs_of(index.path))

@@ -1,0 +1,340 @@
+"""A node as its peers see it: what it serves, to whom, and how it begins and ends."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from running_node import (
+    LOCALHOST,
+    STUDY,
+    Receiver,
+    associate,
+    counts,
+    find,
+    get,
+    make_object,
+    move,
+    running,
+    store,
+    study_of,
+)
+from sqlalchemy.exc import OperationalError
+
+from dicomwire import AE, AssociationRejected, build_context
+from dicomwire.errors import TLSConfigurationError
+from dicomwire.node import query
+from dicomwire.node.configuration import (
+    TLS,
+    Access,
+    Configuration,
+    Destination,
+    Duplicates,
+    Right,
+)
+from dicomwire.node.server import FolderUnusable, Node
+from dicomwire.pdu_primitives import SOPClassExtendedNegotiation
+from dicomwire.sop_class import StudyRootQueryRetrieveInformationModelFind as FIND
+from dicomwire.sop_class import StudyRootQueryRetrieveInformationModelGet as GET
+from dicomwire.sop_class import Verification
+from dicomwire.tls import client_context, server_context
+
+ELSEWHERE = (ip_network("192.0.2.0/24"),)
+"""A network that nobody here is in, so that everybody is a stranger."""
+CT = build_context(CTImageStorage, ExplicitVRLittleEndian)
+
+
+def files_in(folder: Path) -> list[Path]:
+    return list((folder / "objects").rglob("*.dcm"))
+
+
+def test_what_is_stored_is_found_at_once(tmp_path: Path) -> None:
+    with running(tmp_path) as node:
+        assert store(node, make_object()) == [0x0000]
+        (status, match), (last, _) = find(node, study_of(PatientName=""))
+    assert (status.Status, last.Status) == (0xFF00, 0x0000)
+    assert (match.PatientName, match.RetrieveAETitle) == ("Doe^Jane", "DICOMWIRE")
+
+
+def test_it_is_there_when_the_node_starts_again(tmp_path: Path) -> None:
+    with running(tmp_path) as node:
+        assert store(node, make_object()) == [0x0000]
+    with running(tmp_path) as node:
+        assert len(find(node, study_of())) == 2
+        *_, (status, _) = get(node, Receiver(), study_of(), CT)
+    assert counts(status) == (0x0000, 1, 0)
+
+
+def test_echo(tmp_path: Path) -> None:
+    with running(tmp_path) as node, associate(node, Verification) as assoc:
+        assert assoc.send_c_echo().Status == 0x0000
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "count"),
+    [
+        (Duplicates.KEEP_FIRST, 0x0111, 1),
+        (Duplicates.REPLACE, 0x0000, 1),
+        (Duplicates.KEEP_BOTH, 0x0000, 2),
+    ],
+)
+def test_the_policy_for_duplicates(
+    tmp_path: Path, policy: Duplicates, status: int, count: int
+) -> None:
+    other = make_object(PatientName="Doe^John")
+    with running(tmp_path, duplicates=policy) as node:
+        assert store(node, make_object(), make_object(), other) == [0x0000, 0x0000, status]
+    assert len(files_in(tmp_path)) == count
+
+
+# --- Who may do what --------------------------------------------------------------------------
+
+
+def test_strangers_may_store_and_not_look(tmp_path: Path) -> None:
+    with running(tmp_path, access=Access(networks=ELSEWHERE)) as node:
+        assert store(node, make_object()) == [0x0000]
+        with associate(node, Verification) as assoc:
+            assert assoc.send_c_echo().Status == 0x0000
+        for answers in (
+            find(node, study_of()),
+            get(node, Receiver(), study_of(), CT),
+            move(node, study_of(), "STORESCP"),
+            move(node, study_of(), "NOBODY"),
+        ):
+            ((status, identifier),) = answers
+            assert (status.Status, bool(identifier)) == (0x0124, False)
+            assert status.get("ErrorComment", "").startswith("not allowed to ")
+
+
+def test_strangers_may_be_kept_from_storing(tmp_path: Path) -> None:
+    access = Access(titles=("FRIEND",), strangers=(Right.QUERY,))
+    with running(tmp_path, access=access) as node:
+        assert store(node, make_object()) == [0x0124]
+        assert files_in(tmp_path) == list((tmp_path / "spool").iterdir()) == []
+        assert store(node, make_object(), title="FRIEND") == [0x0000]
+        assert len(find(node, study_of())) == 2
+        with associate(node, Verification) as assoc:
+            assert assoc.send_c_echo().Status == 0x0124
+
+
+def test_strangers_may_be_turned_away_by_title(tmp_path: Path) -> None:
+    with running(tmp_path, access=Access(titles=("FRIEND",), strangers=())) as node:
+        assoc = associate(node, Verification)
+        assert isinstance(assoc.failure, AssociationRejected)
+        assert (assoc.failure.source, assoc.failure.diagnostic) == (1, 3)  # calling AE title
+        with associate(node, Verification, title="FRIEND") as assoc:
+            assert assoc.send_c_echo().Status == 0x0000
+
+
+def test_strangers_may_be_turned_away_by_network(tmp_path: Path) -> None:
+    with running(tmp_path, access=Access(networks=ELSEWHERE, strangers=())) as node:
+        assoc = associate(node, Verification)
+        assert assoc.is_aborted
+        assert not assoc.is_established
+
+
+def test_the_called_title_may_be_checked(tmp_path: Path) -> None:
+    with running(tmp_path, ae_title="ME", access=Access(called_title=True)) as node:
+        assoc = associate(node, Verification)
+        assert isinstance(assoc.failure, AssociationRejected)
+        assert (assoc.failure.source, assoc.failure.diagnostic) == (1, 7)  # called AE title
+        with associate(node, Verification, ae_title="ME") as assoc:
+            assert assoc.is_established
+
+
+def test_there_are_so_many_associations_and_no_more(tmp_path: Path) -> None:
+    with running(tmp_path, max_associations=1) as node, associate(node, Verification) as first:
+        second = associate(node, Verification)
+        assert isinstance(second.failure, AssociationRejected)
+        assert second.failure.diagnostic == 2  # local limit exceeded
+        assert first.send_c_echo().Status == 0x0000
+
+
+def test_a_database_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Iterator[Any]:
+        raise OperationalError("", {}, Exception("disk I/O error"))
+        yield
+
+    with running(tmp_path) as node:
+        assert store(node, make_object()) == [0x0000]
+        with monkeypatch.context() as patch:
+            patch.setattr(query, "find", fail)
+            patch.setattr(query, "instances", fail)
+            ((status, _),) = find(node, study_of())
+            assert (status.Status, status.ErrorComment) == (0xA700, "the index cannot be read")
+            ((status, _),) = get(node, Receiver(), study_of(), CT)
+            assert status.Status == 0xA701
+        assert len(find(node, study_of())) == 2
+
+
+# --- Negotiation ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "granted"),
+    [
+        (FIND, b"\1\1\1\1\1", b"\1\1\1\0\0"),
+        (FIND, b"\1", b"\1"),
+        (FIND, b"\0\0\1", b"\0\0\1"),
+        (GET, b"\1\1", b"\1\0"),
+    ],
+)
+def test_what_can_be_negotiated(tmp_path: Path, model: Any, asked: bytes, granted: bytes) -> None:
+    wanted = SOPClassExtendedNegotiation(model, asked)
+    with running(tmp_path) as node, associate(node, model, ext_neg=[wanted]) as assoc:
+        assert assoc.acceptor.sop_class_extended == {model: granted}
+
+
+def test_fuzzy_names_and_relational_queries_when_negotiated(tmp_path: Path) -> None:
+    series = Dataset()
+    series.QueryRetrieveLevel = "SERIES"
+    series.PatientName = "doe, jane"
+    series.SeriesInstanceUID = ""
+    wanted = SOPClassExtendedNegotiation(FIND, b"\1\0\1")
+    with running(tmp_path) as node:
+        assert store(node, make_object()) == [0x0000]
+        ((status, _),) = find(node, series)
+        assert status.Status == 0xA900
+        (_, match), (last, _) = find(node, series, ext_neg=[wanted])
+    assert (match.SeriesInstanceUID, last.Status) == (f"{STUDY}.1", 0x0000)
+
+
+# --- TLS --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> trustme.CA:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    ca.issue_cert(LOCALHOST).private_key_and_cert_chain_pem.write_to_path(tmp_path / "node.pem")
+    return ca
+
+
+def test_with_a_certificate_it_speaks_tls(tmp_path: Path, authority: trustme.CA) -> None:
+    tls = TLS(cert=str(tmp_path / "node.pem"))
+    trusting = client_context(ca=tmp_path / "ca.pem")
+    with running(tmp_path / "archive", tls=tls) as node:
+        with associate(node, Verification, tls_args=(trusting, LOCALHOST)) as assoc:
+            assert assoc.send_c_echo().Status == 0x0000
+        assert not associate(node, Verification).is_established
+
+
+def test_peers_may_need_a_certificate(tmp_path: Path, authority: trustme.CA) -> None:
+    tls = TLS(cert=str(tmp_path / "node.pem"), ca=str(tmp_path / "ca.pem"))
+    without = client_context(ca=tmp_path / "ca.pem")
+    with_one = client_context(ca=tmp_path / "ca.pem", certificate=tmp_path / "node.pem")
+    with running(tmp_path / "archive", tls=tls) as node:
+        assert not associate(node, Verification, tls_args=(without, LOCALHOST)).is_established
+        with associate(node, Verification, tls_args=(with_one, LOCALHOST)) as assoc:
+            assert assoc.send_c_echo().Status == 0x0000
+
+
+def test_it_sends_over_tls(tmp_path: Path, authority: trustme.CA) -> None:
+    receiver = Receiver()
+    ae = AE("THERE")
+    server = ae.start_server(
+        (LOCALHOST, 0),
+        block=False,
+        contexts=[CT],
+        ssl_context=server_context(tmp_path / "node.pem"),
+        evt_handlers=receiver.handlers,
+    )
+    assert server is not None
+    places = {"THERE": Destination(LOCALHOST, server.server_address[1], tls=True)}
+    with running(
+        tmp_path / "archive", destinations=places, tls=TLS(ca=str(tmp_path / "ca.pem"))
+    ) as node:
+        assert store(node, make_object()) == [0x0000]
+        *_, (status, _) = move(node, study_of(), "THERE")
+    ae.shutdown()
+    assert counts(status) == (0x0000, 1, 0)
+    assert len(receiver.objects) == 1
+
+
+def test_the_key_may_have_a_password(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("secret\n")
+    tls = TLS(cert=str(tmp_path / "gone.pem"), key_password_file=str(tmp_path / "password"))
+    with pytest.raises(TLSConfigurationError, match=r"gone\.pem"):
+        Node(Configuration(port=0, folder=tmp_path / "archive", tls=tls)).start()
+    tls = TLS(cert="cert.pem", key_password_file=str(tmp_path / "nothing"))
+    with pytest.raises(TLSConfigurationError, match=r"cannot read .*nothing"):
+        Node(Configuration(port=0, folder=tmp_path / "archive", tls=tls)).start()
+
+
+# --- Beginning and end ------------------------------------------------------------------------
+
+
+def test_one_node_for_a_folder(tmp_path: Path) -> None:
+    with running(tmp_path) as node:
+        with pytest.raises(FolderUnusable, match="another process uses"), running(tmp_path):
+            pass
+        assert find(node, study_of())
+    with running(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FolderUnusable, match="cannot be used: "), running(tmp_path / "file"):
+        pass
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "index.sqlite").write_bytes(b"something else" * 1000)
+    with pytest.raises(FolderUnusable, match="not a database"), running(tmp_path / "archive"):
+        pass
+
+
+def test_an_address_in_use_leaves_nothing_open(tmp_path: Path) -> None:
+    with socket.create_server((LOCALHOST, 0)) as taken:
+        configuration = Configuration(port=taken.getsockname()[1], folder=tmp_path)
+        with pytest.raises(OSError, match="in use"):
+            Node(configuration).start()
+    with running(tmp_path) as node:
+        assert find(node, study_of())
+
+
+def test_it_waits_for_associations_when_it_stops(tmp_path: Path) -> None:
+    node = Node(Configuration(port=0, folder=tmp_path, stop_timeout=20))
+    node.start()
+    assoc = associate(node, CT)
+    stopper = threading.Thread(target=node.stop)
+    stopper.start()
+    node.wait()  # until it takes no more associations
+    assert assoc.send_c_store(make_object()).Status == 0x0000
+    assoc.release()
+    stopper.join(20)
+    assert not stopper.is_alive()
+    assert len(files_in(tmp_path)) == 1
+
+
+def test_it_does_not_wait_for_ever(tmp_path: Path) -> None:
+    with running(tmp_path, stop_timeout=0.1) as node:
+        assoc = associate(node, CT)
+    assoc.join(20)
+    assert assoc.is_aborted
+
+
+def test_it_can_be_stopped_twice_and_without_a_start(tmp_path: Path) -> None:
+    node = Node(Configuration(port=0, folder=tmp_path))
+    node.stop()
+    node.start()
+    node.stop()
+    node.stop()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="lists files as Linux does")
+def test_no_file_of_the_folder_is_left_open(tmp_path: Path) -> None:
+    with running(tmp_path) as node:
+        store(node, make_object())
+        find(node, study_of())
+        get(node, Receiver(), study_of(), CT)
+    files = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    assert [file for file in files if file.startswith(str(tmp_path))] == []

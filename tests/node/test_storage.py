@@ -1,0 +1,177 @@
+"""Files of the node: spooled, sealed, placed; nothing half-written, nothing outside the folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+from io import BytesIO
+from pathlib import Path
+
+import pydicom
+import pytest
+from spooling import CT, EXPLICIT, encoded, spooled
+
+from dicomwire.datasets import FileFormatError, file_head
+from dicomwire.node import storage as storage_module
+from dicomwire.node.heads import HEAD_SIZE, Origin, digest_of, read_head
+from dicomwire.node.storage import KEPT_IN_MEMORY, Storage, StorageInUse
+from dicomwire.payloads import SinkFull
+
+SMALL = encoded("1.2.3.4.5", "small")
+LARGE = encoded("1.2.3.4.5", "large", pixels=KEPT_IN_MEMORY * 4)
+ORIGIN = Origin(CT, "1.2.3.4.5", EXPLICIT, "SENDER")
+
+
+@pytest.fixture
+def storage(tmp_path: Path):
+    with Storage(tmp_path / "node") as opened:
+        yield opened
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and path.name != "lock"]
+
+
+@pytest.mark.parametrize("data", [SMALL, LARGE, b""], ids=["small", "large", "empty"])
+def test_a_published_file_is_a_dicom_file_of_the_dataset(storage: Storage, data: bytes) -> None:
+    payload = spooled(storage, data)
+    assert payload.view().tobytes() == data
+    payload.seal(ORIGIN)
+    (name,) = storage.publish([payload])
+    file = storage.open_path(name).read_bytes()
+    assert file[:132] == bytes(128) + b"DICM"
+    assert file[HEAD_SIZE:] == data
+    meta = pydicom.filereader.read_file_meta_info(storage.open_path(name))
+    assert meta.MediaStorageSOPClassUID == CT
+    assert meta.MediaStorageSOPInstanceUID == "1.2.3.4.5"
+    assert meta.TransferSyntaxUID == EXPLICIT
+    assert meta.SourceApplicationEntityTitle == "SENDER"
+    assert files_in(storage.folder) == [storage.open_path(name)]
+
+
+def test_the_head_has_one_length_whatever_the_uids(storage: Storage) -> None:
+    payload = spooled(storage, SMALL)
+    payload.seal(Origin("1." + "2" * 62, "1." + "3" * 62, "1." + "4" * 62, "S" * 16))
+    (name,) = storage.publish([payload])
+    file = storage.open_path(name).read_bytes()
+    origin, offset, seal = read_head(file, len(file))
+    assert offset == HEAD_SIZE
+    assert seal is not None
+    assert seal.digest == digest_of(BytesIO(SMALL), 0, origin.transfer_syntax_uid)
+
+
+def test_a_file_knows_its_digest_and_its_length(storage: Storage) -> None:
+    payload = spooled(storage, LARGE)
+    payload.seal(ORIGIN)
+    (name,) = storage.publish([payload])
+    file = storage.open_path(name).read_bytes()
+    origin, _, seal = read_head(file, len(file))
+    assert (origin.sop_class_uid, origin.sop_instance_uid) == (CT, "1.2.3.4.5")
+    assert seal == (digest_of(BytesIO(LARGE), 0, EXPLICIT), len(LARGE), payload.received)
+    with pytest.raises(FileFormatError, match="length"):
+        read_head(file, len(file) - 1)
+
+
+def test_a_file_of_others_has_no_seal() -> None:
+    file = file_head(CT, "1.2.3.4.5", EXPLICIT) + SMALL
+    origin, offset, seal = read_head(file, len(file))
+    assert (origin, file[offset:], seal) == (ORIGIN._replace(source_ae=""), SMALL, None)
+
+
+def test_names_are_random_and_folders_fill_one_after_the_other(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage_module, "FILES_PER_FOLDER", 10)
+    names = []
+    for _ in range(4):
+        batch = [spooled(storage, SMALL) for _ in range(6)]
+        for payload in batch:
+            payload.seal(ORIGIN)
+        names += storage.publish(batch)
+    assert len(set(names)) == 24
+    folders = [name.rpartition("/")[0] for name in names]
+    assert [folders.count(folder) for folder in dict.fromkeys(folders)] == [10, 10, 4]
+    assert list(storage.files()) == sorted(names)
+
+
+def test_discarding_leaves_nothing(storage: Storage) -> None:
+    for data in (SMALL, LARGE):
+        spooled(storage, data).discard()
+        sealed = spooled(storage, data)
+        sealed.seal(ORIGIN)
+        sealed.discard()
+        sealed.discard()
+    half = storage.sink()
+    half.write([memoryview(LARGE)])
+    half.discard()
+    half.discard()
+    assert files_in(storage.folder) == []
+
+
+def test_discarding_what_was_published_keeps_it(storage: Storage) -> None:
+    payload = spooled(storage, LARGE)
+    payload.seal(ORIGIN)
+    (name,) = storage.publish([payload])
+    payload.discard()
+    assert storage.open_path(name).exists()
+
+
+def test_a_dataset_above_the_ceiling_is_refused(tmp_path: Path) -> None:
+    with Storage(tmp_path, ceiling=1000) as storage:
+        sink = storage.sink()
+        with pytest.raises(SinkFull):
+            sink.write([memoryview(bytes(1001))])
+
+
+def test_starting_cleans_the_spool(tmp_path: Path) -> None:
+    with Storage(tmp_path) as storage:
+        half = storage.sink()
+        half.write([memoryview(LARGE)])
+        payload = half.finish()
+        assert len(files_in(tmp_path)) == 1
+    with Storage(tmp_path):
+        assert files_in(tmp_path) == []
+    payload.discard()
+
+
+def test_a_folder_is_for_one_process(tmp_path: Path) -> None:
+    with Storage(tmp_path), pytest.raises(StorageInUse):
+        Storage(tmp_path)
+    Storage(tmp_path).close()
+
+
+def test_folders_that_somebody_removes_are_made_again(storage: Storage) -> None:
+    first = spooled(storage, SMALL)
+    first.seal(ORIGIN)
+    (name,) = storage.publish([first])
+    storage.open_path(name).unlink()
+    storage.open_path(name).parent.rmdir()
+    (storage.folder / "spool").rmdir()
+    second = spooled(storage, SMALL)
+    second.seal(ORIGIN)
+    (name,) = storage.publish([second])
+    assert storage.open_path(name).exists()
+
+
+@pytest.mark.parametrize("call", ["rename", "open", "fsync"])
+def test_when_one_of_a_batch_cannot_be_placed_none_is(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    batch = [spooled(storage, SMALL) for _ in range(3)]
+    for payload in batch:
+        payload.seal(ORIGIN)
+    real, calls = getattr(os, call), []
+
+    def fail_later(*args, **kwargs):
+        calls.append(args)
+        if len(calls) > (1 if call == "rename" else 0):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(os, call, fail_later)
+    with pytest.raises(OSError, match="Input/output error"):
+        storage.publish(batch)
+    monkeypatch.undo()
+    for payload in batch:
+        payload.discard()
+    assert files_in(storage.folder) == []
