@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,7 @@ class Server:
         """Return the exit code and what is logged until all processes have ended."""
         assert self.process.stderr is not None
         self.seen += self.process.stderr.read()  # workers have the other end, too
-        return self.process.wait(timeout=30), self.seen
+        return self.process.wait(timeout=60), self.seen
 
 
 @pytest.fixture
@@ -138,6 +140,40 @@ def test_files_of_all_workers_come_into_the_folder(
     assert sorted(os.listdir(folder)) == [f"CT.1.2.{number}" for number in range(4)]
     server.process.send_signal(signal.SIGTERM)
     assert server.end()[0] == -signal.SIGTERM
+
+
+def test_a_sender_with_a_ledger_loses_nothing_to_a_worker_that_is_killed(
+    start: Callable[..., Server], tmp_path: Path, write_file: Callable[..., Path]
+) -> None:
+    """The associations of the other worker go on; what was under way is sent again."""
+    folder = tmp_path / "received"
+    server = start("storescp", "-od", str(folder), "--window", "8")
+    for number in range(300):
+        write_file(f"many/{number:03}", f"1.2.{number}")
+    ledger = tmp_path / "ledger"
+    sender = subprocess.Popen(
+        [
+            *(*COMMAND, "storescu", "127.0.0.1", str(server.port), str(tmp_path / "many")),
+            *("--resume", str(ledger), "--parallel", "4", "--window", "8", "--strict", "--json"),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(40):
+        server.wait_for("Received Store Request")
+    os.kill(server.workers[0], signal.SIGKILL)
+    with ThreadPoolExecutor(1) as pool:  # so that nobody waits for the server's log to be read
+        ended = pool.submit(server.end)
+        shown, _ = sender.communicate(timeout=60)
+        server.process.send_signal(signal.SIGTERM)
+        assert ended.result()[0] == -signal.SIGTERM
+    assert sender.returncode == 0
+    result = json.loads(shown)
+    assert (result["sent"], result["failed"]) == (300, 0)
+    assert result["associations"] > 4
+    stored = [name for name in os.listdir(folder) if not name.startswith(".")]
+    assert sorted(stored) == sorted(f"CT.1.2.{number}" for number in range(300))
+    assert ledger.read_bytes().count(b'"status": 0') == 300
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "two"])
