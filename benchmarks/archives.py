@@ -50,7 +50,7 @@ HostTable END
 VendorTable BEGIN
 VendorTable END
 AETable BEGIN
-ANY-SCP {folder}/database RW (100000, 1024mb) ANY
+ANY-SCP {folder}/database RW (500, 1024mb) ANY
 AETable END
 """
 
@@ -141,7 +141,7 @@ def _store_cell(workload: Workload, count: int, associations: int) -> Cell:
 def archive_cells(*, quick: bool) -> list[Cell]:
     """Return the cells: storing over 1 and 8 associations, and a query."""
     part = 10 if quick else 1
-    studies = 2_000 // part
+    studies = 100 if quick else 500  # the most that dcmqrscp keeps
     return [
         *(_store_cell(SMALL, 4_000 // part, associations) for associations in (1, 8)),
         *(_store_cell(CT, 1_000 // part, associations) for associations in (1, 8)),

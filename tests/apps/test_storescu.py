@@ -446,6 +446,7 @@ def test_summary_as_json(peer: Any, write_file: WriteFile, capsys: Capture) -> N
         "warned": 0,
         "failed": 0,
         "skipped": 0,
+        "resumed": 0,
         "bytes": path.stat().st_size,
         "associations": 1,
         "failures": [],

@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
+import re
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,8 +22,9 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.filewriter import dcmwrite
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 
+from dicomwire import AE, build_context
 from dicomwire.sop_class import CTImageStorage, MRImageStorage
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -110,6 +116,15 @@ def test_storage(serve: Serve, archive: Path, tmp_path: Path) -> None:
     assert load("store_scu").send(files, port=port) == dict.fromkeys(files, "Success")
     for file in files:
         assert dcmread(tmp_path / "received" / file.name) == dcmread(file)
+
+
+def test_storage_of_many_objects(serve: Serve, archive: Path, tmp_path: Path) -> None:
+    _, port = serve("store_scp", folder=tmp_path / "received")
+    files = sorted(archive.iterdir())
+    example = load("store_many_scu")
+    assert example.send(files, tmp_path / "ledger", port=port) == {"stored": 3}
+    assert example.send(files, tmp_path / "ledger", port=port) == {"stored already": 3}
+    assert len(list((tmp_path / "received").iterdir())) == 3
 
 
 def test_storage_straight_into_files(
@@ -253,6 +268,32 @@ def test_inventory(serve: Serve) -> None:
     _, port = serve("inventory_scp")
     inventory = load("inventory_scu").take_inventory(port=port, wait=WAIT)
     assert inventory.InventoryCompletionStatus == "COMPLETE"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes to be forked")
+def test_several_processes(tmp_path: Path) -> None:
+    """In a process of its own, as the one of the tests has threads that a fork would not copy."""
+    port = free_port()
+    call = f"import workers_scp; workers_scp.serve({port}, {str(tmp_path / 'received')!r}, 2)"
+    command = [sys.executable, "-c", call]
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        associations = []
+        while len(associations) < 2:
+            association = AE().associate("127.0.0.1", port, [build_context(CTImageStorage)])
+            if association.is_established:
+                associations.append(association)
+            assert process.poll() is None
+        for association in associations:
+            image = make_object(CTImageStorage, "Doe^Jane", "1.2.3")
+            image.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+            assert association.send_c_store(image).Status == 0x0000
+            association.release()
+        process.terminate()
+        said, _ = process.communicate(timeout=WAIT)
+    assert process.returncode == -signal.SIGTERM
+    assert len(set(re.findall(r"worker (\d+) has received", said))) == 2
+    assert len(list((tmp_path / "received").iterdir())) == 2
 
 
 @pytest.mark.parametrize("example", sorted(path.stem for path in EXAMPLES.glob("*.py")))

@@ -23,6 +23,7 @@ INTENDED = {
     "dsutils:create_file_meta": OWN_IDENTITY,
     ":AE": "The default title is DICOMWIRE, and there are settings",
     "ae:ApplicationEntity": "The default title is DICOMWIRE, and there are settings",
+    "ae:ApplicationEntity.associate": MORE,
     "ae:ApplicationEntity.start_server": MORE,
     ":Association": MORE,
     "association:Association": MORE,

@@ -8,6 +8,16 @@ from __future__ import annotations
 from dicomwire.aio.ae import AE, ApplicationEntity
 from dicomwire.aio.association import Association
 from dicomwire.aio.responses import Responses, Sending
+from dicomwire.aio.sending import SendMany, send_many
 from dicomwire.aio.server import AssociationServer
 
-__all__ = ["AE", "ApplicationEntity", "Association", "AssociationServer", "Responses", "Sending"]
+__all__ = [
+    "AE",
+    "ApplicationEntity",
+    "Association",
+    "AssociationServer",
+    "Responses",
+    "SendMany",
+    "Sending",
+    "send_many",
+]

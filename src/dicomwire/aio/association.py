@@ -175,6 +175,11 @@ class Association(BaseAssociation):
             await asyncio.wait([task])
         await self._all_told()
 
+    def watch(self, serving: asyncio.Task[None]) -> None:
+        """Have the server wait for what serves a request, also when the association is over."""
+        if self.server is not None:
+            self.server.watch(serving)
+
     @property
     def peer_gone(self) -> bool:
         """Whether the association has ended."""

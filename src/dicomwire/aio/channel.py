@@ -12,7 +12,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from dicomwire.aio.secure import Secure
 from dicomwire.listening import peer_name
@@ -76,7 +76,7 @@ class Channel(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take over the transport."""
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # that of uvloop is one, but does not say so
         self._transport = transport
         self.local = transport.get_extra_info("sockname") or ""
         self.remote = transport.get_extra_info("peername") or ""

@@ -34,7 +34,7 @@ from dicomwire.services.streams import AsyncChunkSource
 from dicomwire.settings import Settings
 
 if TYPE_CHECKING:
-    from dicomwire.services.lifecycle import Lifecycle
+    from dicomwire.aio.association import Association
 
 _MOST_WAITING = 32
 """Requests, or responses that nobody has taken, with which no more is read for the time being."""
@@ -45,7 +45,9 @@ _MOST_BYTES = 4 * MIB
 class AioPort(Link):
     """What services see of an association of the asyncio face (`services.port.Port`)."""
 
-    def __init__(self, association: Lifecycle, role: Role, settings: Settings) -> None:
+    _association: Association
+
+    def __init__(self, association: Association, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
         self._serving: asyncio.Task[None] | None = None
         self._sending = asyncio.Lock()  # held from the begin of a message to its end
@@ -58,6 +60,7 @@ class AioPort(Link):
         super()._enqueue(incoming)
         if self._serving is None:
             self._serving = self.loop.create_task(self._serve())
+            self._association.watch(self._serving)
         self._balance()
 
     def take(self, event: Event) -> None:

@@ -79,7 +79,7 @@ class AssociationServer:
         self._newcomers: OrderedDict[Newcomer, None] = OrderedDict()
         self._of_address: dict[str, OrderedDict[Newcomer, None]] = {}
         self._pending_bytes = 0
-        self._tasks: set[asyncio.Task[Any]] = set()  # that take connections and answer requests
+        self._tasks: set[asyncio.Task[Any]] = set()  # that take connections, and answer
 
     def open(self) -> None:
         """Begin to accept connections."""
@@ -113,8 +113,8 @@ class AssociationServer:
     async def close(self, timeout: float = 10.0) -> None:
         """Stop listening, and end all associations.
 
-        What they are at may end within `timeout` seconds; then it is cancelled. Connections without
-        an association are closed at once.
+        What they are at may end within `timeout` seconds; then it is cancelled, and so are handlers
+        whose association is over already. Connections without an association are closed at once.
         """
         if self._is_closing:
             await self._closed.wait()
@@ -132,6 +132,7 @@ class AssociationServer:
             for task in ending:
                 task.cancel()
             await self._end_all()
+            await asyncio.wait(ending)
 
     async def _end_all(self) -> None:
         """Cancel what is still going on."""
@@ -230,7 +231,10 @@ class AssociationServer:
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` beside all else."""
-        task = self._loop.create_task(work)
+        self.watch(self._loop.create_task(work))
+
+    def watch(self, task: asyncio.Task[None]) -> None:
+        """Wait for `task` when the server is closed."""
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -101,9 +101,15 @@ class AsyncSink(Payload):
             self._payload = incoming.payload = await _result(self._sink.finish())
         except OSError as error:
             LOGGER.error("The dataset of %s cannot be kept: %s", incoming.message.name, error)
-            incoming.refusal = getattr(error, "status", OUT_OF_RESOURCES)
-            incoming.payload = None
-            self.discard()
+            self._refuse(incoming, getattr(error, "status", OUT_OF_RESOURCES))
+        except Exception:
+            LOGGER.exception("A sink failed")
+            self._refuse(incoming, OUT_OF_RESOURCES)
+
+    def _refuse(self, incoming: Incoming, status: int) -> None:
+        incoming.refusal = status
+        incoming.payload = None
+        self.discard()
 
     def view(self) -> memoryview:
         """Return nothing: the bytes are the sink's."""

@@ -11,17 +11,23 @@ import math
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
 
 from pydicom.dataset import Dataset
 
 from dicomwire import Association
-from dicomwire.apps.arguments import add_peer, add_requested_syntax, new_parser
+from dicomwire.apps.arguments import (
+    add_peer,
+    add_requested_syntax,
+    count,
+    new_parser,
+    window,
+)
 from dicomwire.apps.console import INTERRUPTED, Console, run
 from dicomwire.apps.files import short_name
 from dicomwire.apps.outgoing import Batch, ContextKey, Outgoing, Plan
 from dicomwire.apps.requesting import answered, associate, described, message_id
+from dicomwire.apps.storing_many import send_all
+from dicomwire.apps.tally import Tally
 from dicomwire.datasets import is_uncompressed
 from dicomwire.logs import escaped
 from dicomwire.presentation import PresentationContext
@@ -41,13 +47,16 @@ One presentation context is proposed for each SOP class and transfer syntax of t
 converted into each other, files that would need more than that fail. A peer that takes none but
 Implicit VR Little Endian needs -xi.
 
+With --window, --parallel or --resume several files are sent at a time, and tried again where the
+peer is out of resources, or an association is lost. Neither window nor parallel associations are
+of use on a quick network with few files; each hides the round trips of a slow one.
+
 exit codes: 0 if every association was established, or there was nothing to send; 1 if one was
 not; 2 for wrong arguments. With --strict also 1 if any file was not stored: it could not be read,
 the peer refused it, or the association ended before it. Files in folders that are no DICOM files,
 and DICOMDIRs, do not count."""
 
 _PROGRESS_EVERY = 0.1
-_MB = 1_000_000
 _TRANSFER_SYNTAXES_NOT_SUPPORTED = 4  # result of a presentation context (PS3.8 Table 9-18)
 
 
@@ -65,6 +74,26 @@ def _parser() -> ArgumentParser:
         "--required-contexts",
         action="store_true",
         help="propose only what the files need, which is always done",
+    )
+    group = parser.add_argument_group("how it is sent")
+    group.add_argument(
+        "--window",
+        metavar="N",
+        type=window,
+        default=1,
+        help="have up to n files outstanding, if the peer agrees (default: 1)",
+    )
+    group.add_argument(
+        "--parallel",
+        metavar="N",
+        type=count,
+        default=1,
+        help="use up to n associations at a time (default: 1)",
+    )
+    group.add_argument(
+        "--resume",
+        metavar="FILE",
+        help="note in a file what was stored, and send nothing that it says was",
     )
     group = parser.add_argument_group("outcome")
     group.add_argument(
@@ -88,67 +117,16 @@ def _store(options: Namespace, console: Console) -> int:
         tally.fail(path, reason)
     if not plan.batches:
         LOGGER.warning("No suitable DICOM files found")
-    sender = _Sender(options, console, tally, plan)
-    codes = [sender.send(batch) for batch in plan.batches]
+    if options.window > 1 or options.parallel > 1 or options.resume is not None:
+        codes = [send_all(options, console, tally, plan, LOGGER)]
+    else:
+        sender = _Sender(options, console, tally, plan)
+        codes = [sender.send(batch) for batch in plan.batches]
     if plan.batches:
         console.conclude(LOGGER, str(tally))
     if options.json:
         print(json.dumps(tally.as_dict()))
     return max(codes, default=0) or int(options.strict and tally.failed > 0)
-
-
-@dataclass(slots=True)
-class Tally:
-    """What became of the files.
-
-    Attributes
-    ----------
-    sent : int
-        Files that the peer stored; `warned` of them with a warning.
-    failed : int
-        Files that it did not store, each of which is in `failures`.
-    skipped : int
-        Files in folders that are not for sending.
-    """
-
-    sent: int = 0
-    warned: int = 0
-    failed: int = 0
-    skipped: int = 0
-    size: int = 0
-    seconds: float = 0.0
-    associations: int = 0
-    failures: list[dict[str, Any]] = field(default_factory=list)
-
-    def fail(self, path: str, reason: str, status: int | None = None) -> None:
-        """Note that a file was not stored."""
-        self.failed += 1
-        self.failures.append({"path": path, "reason": reason, "status": status})
-
-    @property
-    def rate(self) -> float:
-        """MB (of 1,000,000 bytes) that the peer stored in each second."""
-        return self.size / _MB / self.seconds if self.seconds else 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the summary for programs."""
-        return {
-            "sent": self.sent,
-            "warned": self.warned,
-            "failed": self.failed,
-            "skipped": self.skipped,
-            "bytes": self.size,
-            "seconds": round(self.seconds, 6),
-            "mb_per_second": round(self.rate, 3),
-            "associations": self.associations,
-            "failures": self.failures,
-        }
-
-    def __str__(self) -> str:
-        return (
-            f"{self.sent} sent ({self.warned} with a warning), {self.failed} failed, "
-            f"{self.size / _MB:.1f} MB in {self.seconds:.2f} s: {self.rate:.1f} MB/s"
-        )
 
 
 class _Sender:
@@ -272,10 +250,4 @@ class _Sender:
         self._tally.fail(file.path, reason, status)
 
     def _progress(self, now: float) -> str:
-        size, seconds = self._tally.size, now - self._began
-        share = size * 100 // self._size if self._size else 100
-        rate = size / _MB / seconds if seconds else 0.0
-        return (
-            f"{self._tried} of {self._count} files, {share} % "
-            f"of {self._size / _MB:.1f} MB, {rate:.1f} MB/s"
-        )
+        return self._tally.progress(self._tried, self._count, self._size, now - self._began)

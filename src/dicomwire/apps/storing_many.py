@@ -1,0 +1,132 @@
+"""How storescu sends with a window, over parallel associations, or with a ledger to resume by.
+
+Which files there are is found out in `outgoing`; what is tried again, in the library.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from argparse import Namespace
+
+from dicomwire import (
+    AssociationFailure,
+    LedgerError,
+    Sent,
+    evt,
+    send_many,
+)
+from dicomwire.apps.console import INTERRUPTED, Console, Stop
+from dicomwire.apps.outgoing import Outgoing, Plan
+from dicomwire.apps.requesting import answered, connection_options, described, entity, explain
+from dicomwire.apps.tally import Tally
+from dicomwire.logs import escaped
+from dicomwire.status import STATUS_WARNING, STORAGE_SERVICE_CLASS_STATUS, code_to_category
+
+_BEFORE_DATA = ("connect", "tls", "associate")
+
+
+def send_all(
+    options: Namespace, console: Console, tally: Tally, plan: Plan, logger: logging.Logger
+) -> int:
+    """Send the files of `plan`; return the exit code."""
+    sender = _ManySender(options, console, tally, plan, logger)
+    code = INTERRUPTED
+    try:
+        code = sender.send()
+    except KeyboardInterrupt:
+        sender.give_up("interrupted")
+    except (LedgerError, OSError) as error:
+        if options.resume is None:
+            raise
+        raise Stop(f"{options.resume}: {error}") from None
+    return code
+
+
+class _ManySender:
+    """Sends all files in one stream of results, and keeps the tally."""
+
+    def __init__(
+        self,
+        options: Namespace,
+        console: Console,
+        tally: Tally,
+        plan: Plan,
+        logger: logging.Logger,
+    ) -> None:
+        self._options = options
+        self._console = console
+        self._tally = tally
+        self._logger = logger
+        self._size = plan.size
+        self._count = plan.count
+        self._left = {file.path: file for batch in plan.batches for file in batch.files}
+        self._unreachable: AssociationFailure | None = None
+        self._began = time.monotonic()
+
+    def send(self) -> int:
+        """Send; return the exit code."""
+        if not self._left:
+            return 0
+        options = self._options
+        connection = connection_options(options)
+        with send_many(
+            entity(options),
+            (options.addr, options.port),
+            list(self._left),
+            associations=options.parallel,
+            window=options.window,
+            ledger=options.resume,
+            transfer_syntax=options.request_syntax,
+            evt_handlers=[(evt.EVT_ESTABLISHED, self._note_association)],
+            **connection,
+        ) as results:
+            for sent in results:
+                self._take(sent, self._left.pop(sent.item))
+                self._tally.seconds = time.monotonic() - self._began
+                self._console.follow(self._progress)
+        if self._unreachable is None:
+            return 0
+        explain(self._unreachable, self._logger, connection["tls_args"] is not None)
+        return 1
+
+    def give_up(self, reason: str) -> None:
+        """Count what has no result as failed."""
+        for path in self._left:
+            self._tally.fail(path, f"not sent: {reason}")
+        self._logger.error("%d of %d files were not sent: %s", len(self._left), self._count, reason)
+
+    def _note_association(self, event: evt.Event) -> None:
+        self._tally.associations += 1
+
+    def _progress(self) -> str:
+        done = self._count - len(self._left)
+        return self._tally.progress(done, self._count, self._size, self._tally.seconds)
+
+    def _take(self, sent: Sent, file: Outgoing) -> None:
+        """Count a result."""
+        code = sent.code
+        path = escaped(file.path)
+        if sent.is_resumed:
+            self._tally.resumed += 1
+            self._logger.info("Stored in an earlier run: %s", path)
+        elif code is None:
+            failure = sent.failure
+            if isinstance(failure, AssociationFailure) and failure.stage in _BEFORE_DATA:
+                self._unreachable = failure
+            self._fail(file, escaped(str(failure)), None)
+        elif not sent.is_stored:
+            self._fail(file, answered(sent.status, STORAGE_SERVICE_CLASS_STATUS), code)
+        else:
+            self._tally.sent += 1
+            self._tally.size += file.size
+            text = described(code, STORAGE_SERVICE_CLASS_STATUS)
+            self._logger.info("Received Store Response (Status: %s): %s", text, path)
+            if code and code_to_category(code) == STATUS_WARNING:
+                self._tally.warned += 1
+                text = answered(sent.status, STORAGE_SERVICE_CLASS_STATUS)
+                self._logger.warning("Stored with a warning: %s: %s", path, text)
+
+    def _fail(self, file: Outgoing, reason: str, code: int | None) -> None:
+        self._logger.error("Not stored: %s: %s", escaped(file.path), reason)
+        self._tally.fail(file.path, reason, code)
