@@ -6,14 +6,39 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from scenario import Threaded
+from aio_face import Asyncio
+from hostile import under_test
+from scenario import Face, Threaded
+
+
+def _with_uvloop() -> Face:
+    import uvloop
+
+    return Asyncio("uvloop", uvloop.new_event_loop)
+
+
+FACES = {"threaded": Threaded, "asyncio": Asyncio, "uvloop": _with_uvloop}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "threaded_only(reason): a scenario of the threaded face")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Put every scenario to every face that can play it."""
+    if "face" in metafunc.fixturenames:
+        threads_alone = metafunc.definition.get_closest_marker("threaded_only")
+        faces = ["threaded"] if threads_alone else list(FACES)
+        metafunc.parametrize("face", faces, indirect=True)
 
 
 @pytest.fixture
-def face() -> Iterator[Threaded]:
-    threaded = Threaded()
-    yield threaded
-    threaded.close()
+def face(request: pytest.FixtureRequest) -> Iterator[Face]:
+    face = FACES[request.param]()
+    under_test.append(face)
+    yield face
+    under_test.pop()
+    face.close()
 
 
 @pytest.fixture(autouse=True)

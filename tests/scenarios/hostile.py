@@ -23,10 +23,11 @@ from typing import Any, NamedTuple
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ImplicitVRLittleEndian
+from scenario import Face
 
 from dicomwire import AE, Association, Settings, evt
+from dicomwire.services.pool import give_buffer, take_buffer
 from dicomwire.sop_class import CTImageStorage, Verification
-from dicomwire.threaded.connection import give_buffer, take_buffer
 from dicomwire.threaded.lobby import lobby
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "protocol"))
@@ -56,6 +57,9 @@ DATASET = struct.pack("<HHI", 0x0010, 0x0010, 8) + b"DOE^JOHN"
 
 TLSArguments = tuple[ssl.SSLContext, str | None]
 
+under_test: list[Face] = []
+"""The face that servers under attack and clients of hostile ones are of."""
+
 QUICK = Settings(
     acse_timeout=2.0, tls_timeout=2.0, network_timeout=5.0, dimse_timeout=2.0, close_timeout=0.5
 )
@@ -80,6 +84,11 @@ ECHO = data_pdu(
         ),
     )
 )
+
+
+def an_ae(settings: Settings = QUICK) -> AE:
+    """Return an AE of the face under test."""
+    return under_test[-1].entity("DICOMWIRE", settings)
 
 
 def store_command(instance: bytes = b"1.2.3.4.5") -> bytes:
@@ -296,7 +305,7 @@ def besieged(
     **arguments: Any,
 ) -> Iterator[Victim]:
     """Run a server for Verification and CT storage; memory is traced meanwhile."""
-    ae = AE(settings=replace(settings, maximum_associations=4))
+    ae = an_ae(replace(settings, maximum_associations=4))
     ae.add_supported_context(Verification)
     ae.add_supported_context(CTImageStorage)
     stored: list[Any] = []
@@ -398,7 +407,7 @@ def unharmed_client(peak: int = 8 << 20, level: int = logging.INFO) -> Iterator[
 
 def requestor(port: int, settings: Settings = QUICK, **arguments: Any) -> Association:
     """Associate with `port`, proposing Verification and CT storage as contexts 1 and 3."""
-    ae = AE(settings=settings)
+    ae = an_ae(settings)
     ae.add_requested_context(Verification)
     ae.add_requested_context(CTImageStorage)
     return ae.associate(HOST, port, **arguments)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -43,7 +44,7 @@ def in_background(call: Callable[[], Any]) -> Iterator[Future[Any]]:
 
 
 @contextmanager
-def raw_acceptor(face: Threaded, *handlers: Any, **options: Any) -> Iterator[Any]:
+def raw_acceptor(face: Face, *handlers: Any, **options: Any) -> Iterator[Any]:
     """Give a requestor's association and the raw peer that accepted it."""
     with RawServer() as listener:
         with in_background(lambda: face.associate(listener.port, handlers, **options)) as begun:
@@ -54,7 +55,7 @@ def raw_acceptor(face: Threaded, *handlers: Any, **options: Any) -> Iterator[Any
 
 
 @contextmanager
-def raw_answer(face: Threaded, *handlers: Any, **options: Any) -> Iterator[Any]:
+def raw_answer(face: Face, *handlers: Any, **options: Any) -> Iterator[Any]:
     """Give the raw peer that has an association request to answer, and the request's future."""
     with (
         RawServer() as listener,
@@ -118,16 +119,27 @@ class Recorder:
             return self.of(event)[count - 1]
 
 
-class Threaded:
-    """The threaded face, with defaults that make a scenario short."""
+class Face(ABC):
+    """One way to use the library, with defaults that make a scenario short."""
+
+    name: str
 
     def __init__(self) -> None:
         self.entities: list[AE] = []
 
+    @abstractmethod
+    def _make_ae(self, title: str, settings: Settings) -> AE:
+        """Return an AE of this face, which can be used from any thread."""
+
     def ae(self, title: str = "SCU", *, supported: Iterable[str] = (), **settings: object) -> AE:
-        ae = AE(title, Settings(**settings))
+        ae = self.entity(title, Settings(**settings))
         for uid in supported:
             ae.add_supported_context(uid)
+        return ae
+
+    def entity(self, title: str, settings: Settings) -> AE:
+        """Return an AE, which is shut down in the end."""
+        ae = self._make_ae(title, settings)
         self.entities.append(ae)
         return ae
 
@@ -165,7 +177,7 @@ class Threaded:
         **options: object,
     ) -> Association:
         """Return an association with `server`; options are of `AE.associate` or of Settings."""
-        known = ("ae_title", "max_pdu", "ext_neg", "bind_address", "tls_args")
+        known = ("ae_title", "max_pdu", "ext_neg", "bind_address", "tls_args", "window")
         arguments = {name: options.pop(name) for name in known if name in options}
         ae = ae or self.ae(**options)
         return ae.associate(
@@ -175,6 +187,14 @@ class Threaded:
             evt_handlers=list(handlers),
             **arguments,
         )
+
+    @abstractmethod
+    def threads(self) -> list[threading.Thread]:
+        """Return the threads that associations are attended by."""
+
+    @abstractmethod
+    def leftovers(self, server: AssociationServer) -> list[object]:
+        """Return what of past associations is still there, once what is to end has ended."""
 
     def is_quiet(self, server: AssociationServer) -> bool:
         """Wait until no connection of the server is open, and return whether that came."""
@@ -187,3 +207,22 @@ class Threaded:
             for association in ae.active_associations:
                 association.join(WAIT)
             assert not ae.active_associations
+
+
+class Threaded(Face):
+    """The threaded face."""
+
+    name = "threaded"
+
+    def _make_ae(self, title: str, settings: Settings) -> AE:
+        return AE(title, settings)
+
+    def threads(self) -> list[threading.Thread]:
+        return [each for each in threading.enumerate() if each.name.startswith("dicomwire")]
+
+    def leftovers(self, server: AssociationServer) -> list[object]:
+        for thread in self.threads():
+            if "worker" in thread.name:
+                thread.join(WAIT)
+        threads = [each for each in self.threads() if each.name != "dicomwire-lobby"]
+        return [*threads, *server._newcomers, *server._waiting, *range(server._greeting)]

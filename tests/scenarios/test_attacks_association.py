@@ -23,6 +23,8 @@ from hostile import (
 
 from dicomwire import evt
 
+pytestmark = pytest.mark.usefixtures("face")
+
 HEAD = ASSOCIATE_RQ[6:99]  # up to the first presentation context
 APPLICATION_CONTEXT = item(0x10, b"1.2.840.10008.3.1.1.1")
 VERSION_AND_TITLES = ASSOCIATE_RQ[6:74]

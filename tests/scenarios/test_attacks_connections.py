@@ -31,11 +31,14 @@ from hostile import (
     pdu,
     requestor,
 )
+from scenario import Face
 
 from dicomwire import AE, evt
 from dicomwire.sop_class import Verification
 from dicomwire.threaded import server as server_module
 from dicomwire.threaded.lobby import Guest, lobby
+
+pytestmark = pytest.mark.usefixtures("face")
 
 ARTIM = 3
 MANY = 10_000
@@ -44,13 +47,14 @@ MANY = 10_000
 class Remote:
     """A server in a process of its own, and what it costs."""
 
-    def __init__(self, log: Path, files: int = 0, **settings: object) -> None:
+    def __init__(self, log: Path, face: str, files: int = 0, **settings: object) -> None:
         self._log = log
         with log.open("wb") as stderr:
             self._process = subprocess.Popen(
                 [
                     sys.executable,
                     str(Path(__file__).with_name("besieged_server.py")),
+                    face,
                     str(files),
                     repr(settings),
                 ],
@@ -103,9 +107,10 @@ class Remote:
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., Remote]]:
+def serve(tmp_path: Path, face: Face) -> Iterator[Callable[..., Remote]]:
+    log = tmp_path / "server.log"
     with contextlib.ExitStack() as stack:
-        yield lambda **options: stack.enter_context(Remote(tmp_path / "server.log", **options))
+        yield lambda **options: stack.enter_context(Remote(log, face.name, **options))
 
 
 @pytest.fixture
@@ -308,7 +313,8 @@ def test_the_connections_of_one_address_are_bounded() -> None:
 
 def test_the_memory_of_incomplete_requests_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The longest of them pays for it, not the next one to come."""
-    monkeypatch.setattr(server_module, "PENDING_BYTES", 4 << 20)
+    for module in ("dicomwire.threaded.server", "dicomwire.aio.server"):
+        monkeypatch.setattr(f"{module}.PENDING_BYTES", 4 << 20)
     part = pdu(1, ASSOCIATE_RQ[6:] + bytes(900_000), 1_000_000)
     with (
         besieged() as victim,
@@ -363,6 +369,7 @@ def test_a_silent_connection_gives_its_file_descriptor_to_another(
 # --- Threads ------------------------------------------------------------------------------------
 
 
+@pytest.mark.threaded_only("it breaks what is its own")
 def test_a_server_that_gets_no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those there are do all the work, one thing after the other."""
 
@@ -376,6 +383,7 @@ def test_a_server_that_gets_no_more_threads(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.undo()
 
 
+@pytest.mark.threaded_only("it breaks what is its own")
 @pytest.mark.parametrize("method", ["Newcomer._is_complete", "AssociationServer.accept"])
 def test_an_error_of_our_own_does_not_end_the_server(
     monkeypatch: pytest.MonkeyPatch, method: str
@@ -431,6 +439,7 @@ def lobby_busy() -> Iterator[None]:
             sock.close()
 
 
+@pytest.mark.threaded_only("it holds the lobby up")
 def test_a_crowd_that_is_accepted_at_once() -> None:
     with besieged() as victim, victim.attacked(lines=600), contextlib.ExitStack() as stack:
         with lobby_busy():
@@ -439,6 +448,7 @@ def test_a_crowd_that_is_accepted_at_once() -> None:
         victim.good_client()
 
 
+@pytest.mark.threaded_only("it holds the lobby up")
 def test_the_lobby_does_not_wait_for_itself() -> None:
     """However often its own thread has to tell it of a deadline or a call."""
     told = threading.Semaphore(0)
@@ -465,6 +475,7 @@ def test_the_lobby_does_not_wait_for_itself() -> None:
         sock.close()
 
 
+@pytest.mark.threaded_only("it holds the lobby up")
 @pytest.mark.parametrize("data", [b"", b"\x16\x03\x01", ASSOCIATE_RQ], ids=["", "tls", "request"])
 @pytest.mark.parametrize("kind", ["plain", "tls", "announced"])
 def test_a_connection_that_is_reset_before_it_is_accepted(

@@ -47,6 +47,8 @@ from dicomwire.sop_class import (
     StorageCommitmentPushModel,
 )
 
+pytestmark = pytest.mark.usefixtures("face")
+
 RELEASED = pdu(6, bytes(4))
 
 
@@ -286,6 +288,7 @@ def test_a_peer_that_never_reads_its_responses() -> None:
         assert "nothing could be sent" in victim.told()[0]
 
 
+@pytest.mark.threaded_only("the other reads no more instead")
 @pytest.mark.parametrize("size", [0, 1 << 20])
 def test_requests_that_come_while_a_handler_looks_for_a_cancel(size: int) -> None:
     """What is read ahead is bounded, in number and in bytes."""

@@ -28,6 +28,8 @@ from pydicom.dataset import Dataset
 
 from dicomwire import evt
 
+pytestmark = pytest.mark.usefixtures("face")
+
 RELEASED = pdu(6, bytes(4))
 
 

@@ -21,6 +21,7 @@ from hostile import (
     Attacker,
     HostileSCP,
     Log,
+    an_ae,
     command_set,
     ct_image,
     data_pdu,
@@ -34,10 +35,12 @@ from hostile import (
 )
 from pydicom.dataset import Dataset
 
-from dicomwire import AE, Association, Settings
+from dicomwire import Association, Settings
 from dicomwire.protocol.command import Command
 from dicomwire.protocol.limits import Limits
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelFind, Verification
+
+pytestmark = pytest.mark.usefixtures("face")
 
 HASTY = replace(QUICK, acse_timeout=0.4, dimse_timeout=0.4)
 HEAD = ACCEPT[6:99]
@@ -410,7 +413,7 @@ def test_a_flood_of_objects_to_a_requestor() -> None:
 
 
 def finder(port: int, settings: Settings = QUICK) -> Association:
-    ae = AE(settings=settings)
+    ae = an_ae(settings)
     ae.add_requested_context(PatientRootQueryRetrieveInformationModelFind)
     ae.add_requested_context(Verification)
     return ae.associate("127.0.0.1", port)

@@ -37,6 +37,8 @@ from hostile import (
 from dicomwire import AE, evt
 from dicomwire.sop_class import CTImageStorage, Verification
 
+pytestmark = pytest.mark.usefixtures("face")
+
 DATASET_SIZE = 3000
 STORE = store(dataset=bytes(DATASET_SIZE))
 COMMAND_END = len(data_pdu(pdv(3, COMMAND | LAST, store_command())))

@@ -263,7 +263,7 @@ def test_cancels_of_requests_that_wait_their_turn(face):
         peer.send_message(request(2), KEYS)
         peer.send_message(cancel(2))
         peer.send_message(cancel(1))
-        handler.go_on.release(4)
+        handler.go_on.release(200)
         received = []
         while len([each for each in received if each[1] == CANCEL]) < 2:
             message, _ = peer.receive_message()

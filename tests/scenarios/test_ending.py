@@ -228,6 +228,7 @@ def test_shutdown_aborts(face):
     assert not server.ae.active_associations
 
 
+@pytest.mark.threaded_only("the other drains them when it is closed")
 def test_a_server_that_is_shut_down_leaves_associations_alone(face):
     server = face.serve()
     port = server.server_address[1]
@@ -567,6 +568,7 @@ def test_an_interrupt_while_a_response_is_awaited(face, interrupts):
     assert state(assoc) == RELEASED
 
 
+@pytest.mark.threaded_only("an interrupt cancels the main task")
 def test_an_interrupt_while_an_object_is_sent(face, interrupts):
     with raw_acceptor(face) as (assoc, peer):
 
@@ -580,6 +582,7 @@ def test_an_interrupt_while_an_object_is_sent(face, interrupts):
     assert "interrupt" in str(assoc.failure).lower()
 
 
+@pytest.mark.threaded_only("an interrupt cancels the main task")
 def test_an_interrupt_while_an_association_is_requested(face, interrupts):
     ae = face.ae()
     with RawServer() as listener, pytest.raises(KeyboardInterrupt):

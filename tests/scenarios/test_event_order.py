@@ -404,6 +404,7 @@ def test_everything_is_dumped_at_debug_level_and_no_patient_above(face, caplog):
     assert not any("Doe" in each for each in above)
 
 
+@pytest.mark.threaded_only("plain handlers of notifications are on the loop")
 def test_nothing_is_sent_by_a_handler_of_what_passes(face):
     errors = []
 
@@ -421,6 +422,7 @@ def test_nothing_is_sent_by_a_handler_of_what_passes(face):
         assert "on the wire" in errors[0]
 
 
+@pytest.mark.threaded_only("plain handlers of notifications are on the loop")
 def test_an_established_association_can_be_used_by_the_handler_that_is_told(face):
     statuses = []
     used = threading.Event()

@@ -24,18 +24,6 @@ def open_files():
     return len(os.listdir(FDS)) - 1
 
 
-def our_threads():
-    return [each for each in threading.enumerate() if each.name.startswith("dicomwire")]
-
-
-def rest():
-    """Wait until no worker thread is left."""
-    for thread in our_threads():
-        if "worker" in thread.name:
-            thread.join(WAIT)
-            assert not thread.is_alive()
-
-
 @pytest.fixture(autouse=True)
 def _short_rest(monkeypatch):
     monkeypatch.setattr("dicomwire.threaded.workers.REST", 0.05)
@@ -47,7 +35,7 @@ def server(face):
     with face.associate(server) as assoc:  # so that all that stays for good is there
         assoc.send_c_echo()
     assert face.is_quiet(server)
-    rest()
+    assert face.leftovers(server) == []
     return server
 
 
@@ -128,12 +116,9 @@ def test_files_threads_and_slots(face, server, way):
         way(face, server)
     assert face.is_quiet(server)
     assert eventually(lambda: not server.ae.active_associations)
-    rest()
-    assert not server._newcomers
+    assert face.leftovers(server) == []
     assert not server._of_address
     assert server._pending_bytes == 0
-    assert server._greeting == 0
-    assert [thread.name for thread in our_threads()] == ["dicomwire-lobby"]
     assert eventually(lambda: open_files() == files), os.listdir(FDS)
 
 
@@ -153,8 +138,7 @@ def test_many_at_once(face, server):
         thread.join(3 * WAIT)
     assert face.is_quiet(server)
     assert eventually(lambda: not server.ae.active_associations)
-    rest()
-    assert [thread.name for thread in our_threads()] == ["dicomwire-lobby"]
+    assert face.leftovers(server) == []
     assert eventually(lambda: open_files() == files), os.listdir(FDS)
 
 
@@ -168,7 +152,7 @@ def test_associations_are_forgotten(face, server):
         references.append(weakref.ref(assoc))
         del assoc
     assert face.is_quiet(server)
-    rest()
+    assert face.leftovers(server) == []
     gc.collect()
     assert [each for each in references if each() is not None] == []
 
@@ -186,16 +170,15 @@ def test_a_server_is_forgotten(face, server):
         return weakref.ref(temporary)
 
     references = [serve_for_a_moment() for _ in range(10)]
-    rest()
     gc.collect()
     assert [each for each in references if each() is not None] == []
     assert open_files() == files
 
 
-def wake_ups():
-    """Return how often each thread but this one began to run after it had waited."""
+def wake_ups(face):
+    """Return how often each thread of the face began to run after it had waited."""
     counts = {}
-    for thread in our_threads():
+    for thread in face.threads():
         with open(f"/proc/self/task/{thread.native_id}/status") as status:
             (line,) = [each for each in status if each.startswith("voluntary_ctxt_switches")]
         counts[thread.name] = int(line.split()[1])
@@ -209,11 +192,11 @@ def test_idle_associations_wake_nobody(face, server):
         assert assoc.send_c_echo().Status == 0
     silent = [RawPeer.connect(server.server_address[1]) for _ in range(30)]
     assert eventually(lambda: server._connections == 60)
-    rest()
-    before = wake_ups()
+    assert face.leftovers(server) == list(server._newcomers)
+    before = wake_ups(face)
     threading.Event().wait(1)
-    assert wake_ups() == before
-    assert list(before) == ["dicomwire-lobby"]
+    assert wake_ups(face) == before
+    assert len(before) == 1
     for peer in silent:
         peer.close()
     for assoc in associations:
@@ -223,6 +206,6 @@ def test_idle_associations_wake_nobody(face, server):
 def test_nobody_attends_an_idle_association(face, server):
     with face.associate(server) as assoc:
         assert assoc.send_c_echo().Status == 0
-        rest()
-        assert [thread.name for thread in our_threads()] == ["dicomwire-lobby"]
+        face.leftovers(server)
+        assert len(face.threads()) == 1
         assert assoc.send_c_echo().Status == 0

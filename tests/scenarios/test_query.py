@@ -512,7 +512,8 @@ def test_a_handler_ends_the_association(face, end):
 
     server = serve(face, [(evt.EVT_C_FIND, handler)])
     assoc = ask(face, server)
-    assert told(assoc.send_c_find(QUERY, FIND)) == [(PENDING, "1"), (None, None)]
+    # What was yielded just before may have left, or not.
+    assert told(assoc.send_c_find(QUERY, FIND)) in ([(PENDING, "1"), (None, None)], [(None, None)])
     assert state(assoc) == (ABORTED if end == "abort" else RELEASED)
 
 

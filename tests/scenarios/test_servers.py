@@ -15,6 +15,7 @@ from dicomwire import AE, build_context, evt
 from dicomwire.threaded.server import AssociationServer
 
 
+@pytest.mark.threaded_only("make_server is its alone")
 def test_a_server_of_ones_own_class(face):
     class Server(AssociationServer):
         def __init__(self, *args, colour, **kwargs):
@@ -32,6 +33,7 @@ def test_a_server_of_ones_own_class(face):
         ae.make_server(("127.0.0.1", 0), colour="green")
 
 
+@pytest.mark.threaded_only("make_server is its alone")
 def test_make_server_takes_connections(face):
     ae = face.ae("SCP", supported=[VERIFICATION])
     server = ae.make_server(("127.0.0.1", 0), ae_title="OTHER", contexts=[build_context(CT)])
@@ -135,6 +137,7 @@ def blocking_server(ae, address=("127.0.0.1", 0)):
     return thread, servers[0]
 
 
+@pytest.mark.threaded_only("servers that block are its alone")
 def test_a_blocking_server_is_shut_down_by_another_thread(face):
     ae = face.ae("SCP", supported=[VERIFICATION])
     thread, server = blocking_server(ae)
@@ -150,6 +153,7 @@ def test_a_blocking_server_is_shut_down_by_another_thread(face):
     assert not thread.is_alive()
 
 
+@pytest.mark.threaded_only("servers that block are its alone")
 def test_a_blocking_server_is_shut_down_by_a_handler(face):
     ae = face.ae("SCP", supported=[VERIFICATION])
     thread, server = blocking_server(ae)
@@ -165,6 +169,7 @@ def test_a_blocking_server_is_shut_down_by_a_handler(face):
     assert not thread.is_alive()
 
 
+@pytest.mark.threaded_only("servers that block are its alone")
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals for a thread")
 def test_a_blocking_server_ends_with_an_interrupt(face):
     """KeyboardInterrupt in the thread that blocks ends the server, and is not passed on."""
