@@ -21,7 +21,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicomwire import AE, AllStoragePresentationContexts, build_context, evt, sop_class
+from dicomwire import AE, AllStoragePresentationContexts, aio, build_context, evt, sop_class
 from dicomwire.association import Association
 from dicomwire.logs import LOGGER
 from dicomwire.pdu_primitives import UserIdentityNegotiation
@@ -82,6 +82,12 @@ class Network:
             self.entities[ae] = None
             return associate(ae, host, self._ports.get(port, port), *args, **options)
 
+        associate_awaited = aio.AE.associate
+
+        def real_port_awaited(ae: aio.AE, host: str, port: int, *args: Any, **options: Any) -> Any:
+            return associate_awaited(ae, host, self._ports.get(port, port), *args, **options)
+
+        patch.setattr(aio.AE, "associate", real_port_awaited)
         patch.setattr(AE, "make_server", free_port)
         patch.setattr(AE, "start_server", not_blocking)
         patch.setattr(AE, "associate", real_port)
@@ -198,11 +204,15 @@ def test_the_code_on_a_page_runs(
 def test_the_server_and_the_client_of_the_readme(
     network: Network, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    client, server = blocks(README, "python")
+    client, server, awaited = blocks(README, "python")
     assert "start_server" in server.text
     run(README, server, {})
     run(README, client, {})
     assert capsys.readouterr().out.split("\n") == ["0", "MY_SCU 1.2.3", "0", ""]
+    (folder / "study").mkdir()
+    shutil.copy(folder / "ct.dcm", folder / "study")
+    run(README, awaited, {})
+    assert capsys.readouterr().out.split("\n") == ["MY_SCU 1.2.3", "study/ct.dcm 0", ""]
 
 
 def test_every_event_is_in_the_reference() -> None:
