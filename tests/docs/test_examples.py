@@ -5,6 +5,7 @@ What they do is asserted by its outcome; how they are written is for readers.
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import inspect
 import os
@@ -108,6 +109,19 @@ def test_verification(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
 def test_verification_of_nobody(capsys: pytest.CaptureFixture[str]) -> None:
     assert not load("echo_scu").echo(port=free_port())
     assert "No association: cannot connect" in capsys.readouterr().out
+
+
+def test_asyncio(archive: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "received"
+    folder.mkdir()
+    files = sorted(archive.iterdir())
+
+    async def both() -> tuple[list[str], list[int]]:
+        async with await load("asyncio_scp").start(folder, port=0) as server:
+            return await load("asyncio_scu").main(files, port=server.server_address[1])
+
+    assert asyncio.run(both()) == (["Ann", "Bob"], [0, 0, 0])
+    assert len(list(folder.iterdir())) == 3
 
 
 def test_storage(serve: Serve, archive: Path, tmp_path: Path) -> None:

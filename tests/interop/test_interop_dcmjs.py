@@ -15,6 +15,8 @@ from pydicom.uid import CTImageStorage, MRImageStorage
 from dicomwire import AE, build_context
 from dicomwire.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
+pytestmark = pytest.mark.usefixtures("our_face")
+
 FIND = StudyRootQueryRetrieveInformationModelFind
 
 

@@ -40,6 +40,8 @@ from dicomwire.sop_class import (
     Verification,
 )
 
+pytestmark = pytest.mark.usefixtures("our_face")
+
 # --- DCMTK's clients with our SCP -------------------------------------------------------------
 
 

@@ -98,6 +98,7 @@ def peer_client(peers: Peers) -> Iterator[Use]:
         yield stack.enter_context(Conversation(python, SCRIPT, port)).ask
 
 
+@pytest.mark.usefixtures("our_face")
 @pytest.mark.parametrize("service", EXPECTED)
 def test_we_use_pynetdicom(peer_server: int, service: str) -> None:
     client = services_of("dicomwire", peer_server)

@@ -22,6 +22,8 @@ from dicomwire.apps.identity import Users, user_line
 from dicomwire.sop_class import CTImageStorage, MRImageStorage, Verification
 from dicomwire.tls import Profile, client_context, server_context
 
+pytestmark = pytest.mark.usefixtures("our_face")
+
 CURRENT = [Profile.BCP195, Profile.MODIFIED_BCP195]
 OTHERS = {
     Profile.RETIRED_NON_DOWNGRADING_BCP195: "+py",

@@ -395,6 +395,22 @@ def test_a_small_dataset_is_packed_at_once() -> None:
     assert protocol.pack_small_data(3, memoryview(bytes(100))) is None
 
 
+def test_what_waits_survives_the_buffer_that_it_came_in() -> None:
+    """Events that have been returned can be put back, and bytes kept that none was made of."""
+    protocol = established(Role.ACCEPTOR)
+    buffer = bytearray(ECHO_RQ + ECHO_RQ + RELEASE_RQ)
+    protocol.receive_data(memoryview(buffer))
+    first = protocol.next_event()
+    assert isinstance(first, CommandReceived)
+    protocol.put_back(first)
+    protocol.keep_data()
+    buffer[:] = bytes(len(buffer))
+    assert protocol.next_event() is first
+    assert isinstance(protocol.next_event(), CommandReceived)
+    assert isinstance(protocol.next_event(), ReleaseRequested)
+    assert protocol.next_event() is None
+
+
 def test_both_ends_want_the_release() -> None:
     """PS3.8 Section 9.2: the acceptor waits for the requestor's answer before it gives its own."""
     pair = Pair()

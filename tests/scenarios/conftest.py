@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,12 +13,33 @@ from scenario import Face, Threaded
 
 
 def _with_uvloop() -> Face:
-    import uvloop
-
+    try:
+        import uvloop
+    except ImportError:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip("uvloop is not installed")
     return Asyncio("uvloop", uvloop.new_event_loop)
 
 
 FACES = {"threaded": Threaded, "asyncio": Asyncio, "uvloop": _with_uvloop}
+ON_UVLOOP = (
+    "test_attacks_connections",
+    "test_deadlines",
+    "test_nothing_left",
+    "test_pipelining",
+    "test_query",
+    "test_retrieve",
+    "test_storing",
+    "test_tls",
+    "test_tls_profiles",
+    "test_vanishing_peer",
+)
+"""Modules that have most of what depends on the loop; with --all-faces it is put to all."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-faces", action="store_true", help="all scenarios on uvloop, too")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,7 +50,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Put every scenario to every face that can play it."""
     if "face" in metafunc.fixturenames:
         threads_alone = metafunc.definition.get_closest_marker("threaded_only")
-        faces = ["threaded"] if threads_alone else list(FACES)
+        faces = ["threaded"] if threads_alone else ["threaded", "asyncio"]
+        on_uvloop = metafunc.module.__name__ in ON_UVLOOP
+        if not threads_alone and (on_uvloop or metafunc.config.getoption("--all-faces", False)):
+            faces.append("uvloop")
         metafunc.parametrize("face", faces, indirect=True)
 
 

@@ -28,7 +28,6 @@ from scenario import Face
 from dicomwire import AE, Association, Settings, evt
 from dicomwire.services.pool import give_buffer, take_buffer
 from dicomwire.sop_class import CTImageStorage, Verification
-from dicomwire.threaded.lobby import lobby
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "protocol"))
 
@@ -388,7 +387,7 @@ def unharmed_client(peak: int = 8 << 20, level: int = logging.INFO) -> Iterator[
 
     `peak` is how many bytes of memory it may have taken up meanwhile.
     """
-    lobby()  # what it takes is there from now on
+    requestor(1)  # what it takes is there from now on
     files = open_files()
     tracemalloc.start()
     try:

@@ -173,7 +173,10 @@ class Crowd:
 
 
 def test_ten_thousand_connections_that_are_silent_or_drip(
-    serve: Callable[..., Remote], many_files: int, capsys: pytest.CaptureFixture[str]
+    serve: Callable[..., Remote],
+    many_files: int,
+    face: Face,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """They cost a socket each until ARTIM, which no dripping puts off, and keep nobody out."""
     count = min(MANY, many_files - 500)
@@ -215,7 +218,7 @@ def test_ten_thousand_connections_that_are_silent_or_drip(
                 f"{(highest - memory) >> 20} MiB at most, {grown[-1] >> 20} MiB after; "
                 f"{len(times)} echoes meanwhile, {max(times):.3f} s at most"
             )
-    assert grown[1] - grown[0] < 5 << 20
+    assert grown[1] - grown[0] < (10 if face.name == "uvloop" else 5) << 20
     assert remote.threads <= threads + 1
     assert remote.log.count("is closed: ") == 2 * count
     # At the most there is room for as many as there are, so that a good client takes one's place.

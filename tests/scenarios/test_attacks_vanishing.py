@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import tempfile
 import threading
@@ -170,8 +171,8 @@ def test_an_acceptor_that_vanishes_in_the_middle_of_a_store(how: str, cut: int) 
     size = 50 * 10**6 if cut > 1000 else DATASET_SIZE
     with unharmed_client(peak=4 * size + (8 << 20)), HostileSCP(vanish) as scp:
         assoc = requestor(scp.port)
-        assert assoc.is_established, assoc.failure
-        assert not assoc.send_c_store(ct_image(size))
+        with contextlib.suppress(RuntimeError):  # where the end has been noticed before
+            assert not assoc.send_c_store(ct_image(size))
     assert assoc.is_aborted
     assert assoc.failure is not None
 

@@ -117,7 +117,7 @@ def test_files_threads_and_slots(face, server, way):
     assert face.is_quiet(server)
     assert eventually(lambda: not server.ae.active_associations)
     assert face.leftovers(server) == []
-    assert not server._of_address
+    assert eventually(lambda: not server._of_address)
     assert server._pending_bytes == 0
     assert eventually(lambda: open_files() == files), os.listdir(FDS)
 
@@ -193,6 +193,7 @@ def test_idle_associations_wake_nobody(face, server):
     silent = [RawPeer.connect(server.server_address[1]) for _ in range(30)]
     assert eventually(lambda: server._connections == 60)
     assert face.leftovers(server) == list(server._newcomers)
+    threading.Event().wait(0.1)  # for the last of them to be asleep
     before = wake_ups(face)
     threading.Event().wait(1)
     assert wake_ups(face) == before

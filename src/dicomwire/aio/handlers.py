@@ -6,6 +6,7 @@ Which handler is asked, and what its answer means, is not known here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import time
@@ -157,7 +158,12 @@ class PlainResults:
                 await asyncio.wait([fetching])
         except asyncio.CancelledError:
             if close is not None and fetching is not None:
-                fetching.add_done_callback(lambda _: in_thread(close))
+                fetching.add_done_callback(partial(_close_late, close))
             raise
         if close is not None:
             await in_thread(close)
+
+
+def _close_late(close: Callable[[], Any], _: object) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop's executor has been shut down
+        in_thread(close)

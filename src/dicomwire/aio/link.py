@@ -70,6 +70,7 @@ class Link(Engine):
         self._write_deadline: float | None = None
         self._unsent = 0  # when the write deadline was set
         self._is_full = False  # so much waits that no more is to be taken in
+        self._has_rest = False  # of what has been received, for that reason
         self._inner_waits = 0  # for responses, begun while a request is served
 
     # --- The connection ---
@@ -228,6 +229,7 @@ class Link(Engine):
         self._put_off_idleness()
 
     def _act_on(self, data: memoryview | bytes) -> None:
+        self._has_rest = False
         try:
             if data:
                 self.feed(data)
@@ -235,6 +237,7 @@ class Link(Engine):
                 self.take(event)
                 if self._is_full:
                     self.protocol.keep_data()
+                    self._has_rest = True
                     break
             self.flush_now()
         except AssociationFailure as failure:

@@ -53,6 +53,7 @@ class AioPort(Link):
         self._sending = asyncio.Lock()  # held from the begin of a message to its end
         self._is_sink_full = False
         self._is_release_put_off = False  # by a message that is being sent
+        self._is_reading_on = False  # as soon as the loop comes to it
         self._untaken = 0  # responses that have come and not been taken
         self._awaited = 0  # how many wait for a response
 
@@ -92,8 +93,10 @@ class AioPort(Link):
             return
         if self._is_full or self._is_sink_full:
             self._channel.pause_reading()
-        elif was_full:
-            self.loop.call_soon(self._read_on)
+        elif self._has_rest:
+            if not self._is_reading_on:
+                self._is_reading_on = True
+                self.loop.call_soon(self._read_on)
         else:
             self._channel.resume_reading()
 
@@ -110,6 +113,7 @@ class AioPort(Link):
 
     def _read_on(self) -> None:
         """Act on what had to wait, and on what comes."""
+        self._is_reading_on = False
         if self.ended.is_set() or self._is_full:
             return
         self._act_on(b"")
@@ -146,6 +150,13 @@ class AioPort(Link):
             if self._is_release_put_off:
                 self._balance()
             self._wake_all()
+
+    async def until_ended(self, timeout: float | None, stage: str) -> None:
+        """Wait until the association is over; what nobody has taken must not be in the way."""
+        if self.stage == "release":
+            for exchange in self._exchanges.values():
+                exchange.abandon()
+        await super().until_ended(timeout, stage)
 
     async def until_unused(self) -> None:
         """Wait until no other task sends or awaits a response, or a handler wants to go on."""

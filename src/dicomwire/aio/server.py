@@ -136,6 +136,7 @@ class AssociationServer:
 
     async def _end_all(self) -> None:
         """Cancel what is still going on."""
+        self._socket.close()  # where there was no time to begin to accept
         remaining = self.active_associations
         for association in remaining:
             association.abort()
@@ -186,7 +187,12 @@ class AssociationServer:
         is_somebody_there = False
         while True:
             try:
-                return await self._loop.sock_accept(self._socket)
+                # Not by the loop's `sock_accept`: cancelled, it may lose what it has accepted.
+                sock, address = self._socket.accept()
+                sock.setblocking(False)
+                return sock, address
+            except BlockingIOError:
+                await self._until_somebody_is_there()
             except OSError as error:
                 if error.errno not in _OUT_OF_FILES:
                     LOGGER.error("A connection cannot be accepted: %s", error.strerror)
@@ -289,21 +295,29 @@ class Newcomer(Channel):
         self._association: Association | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._stage = "associate"
+        self._was_made = False
         self._is_here = True  # neither gone, nor serving an association
 
     async def connect(self, sock: Socket) -> None:
         """Make the connection one of the event loop."""
+        loop = asyncio.get_running_loop()
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: self, sock)
-        except OSError as error:  # reset already
-            self.drop(error.strerror or str(error))
-            if self._transport is None:
+            await loop.connect_accepted_socket(lambda: self, sock)
+        except BaseException as error:  # reset already, or the server is closed
+            self.drop(str(error) or type(error).__name__)
+            if isinstance(loop, asyncio.BaseEventLoop):
                 sock.close()
+            else:
+                sock.detach()  # uvloop has closed what is behind it
+            if not self._was_made:
                 self._server.connection_closed()
+            if not isinstance(error, OSError):
+                raise
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for a request, for a limited time."""
         super().connection_made(transport)
+        self._was_made = True
         if not self._is_here:  # dropped meanwhile
             self.close_now()
             return

@@ -15,8 +15,8 @@ from dicomwire.protocol.pdu import PDUType
 _PDU_HEADER = struct.Struct(">BxI")
 _PDV_HEADER = struct.Struct(">IBB")
 _HEADER_SIZE = 6
-_TLS_RECORDS = (0x15, 0x16)  # an alert, and a handshake (RFC 8446 Section 5.1)
 """Of either; so a P-DATA-TF PDU is as long as this at least, and so is what is left of one."""
+_TLS_RECORDS = (0x15, 0x16)  # an alert, and a handshake (RFC 8446 Section 5.1)
 _PDV_OVERHEAD = 2
 """Context id and message control header, which the length of a PDV counts."""
 

@@ -18,11 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionLost
 from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Binding, EventType, Handlers
-from dicomwire.listening import BACKLOG, connection_ceiling, listen, peer_name
+from dicomwire.listening import (
+    BACKLOG,
+    PENDING_BYTES,
+    connection_ceiling,
+    is_answerable,
+    listen,
+    peer_name,
+)
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
-from dicomwire.protocol.limits import MIB
-from dicomwire.protocol.pdu import PDUType
 from dicomwire.services.acse import Policy
 from dicomwire.settings import Settings
 from dicomwire.threaded import workers
@@ -36,12 +41,7 @@ if TYPE_CHECKING:
 
 GREETERS = 32
 """Connections that are announced or answered at the same time, besides those being served."""
-PENDING_BYTES = 64 * MIB
-"""What association requests that are not complete may take in memory, all together."""
 _READ_SIZE = 64 * 1024
-_HEADER = 6
-_KINDS = frozenset(PDUType)
-_ASSOCIATE = (PDUType.ASSOCIATE_RQ, PDUType.ASSOCIATE_AC)
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 _PAUSE = 0.5
 """Seconds without accepting after there was no file descriptor for a connection."""
@@ -446,15 +446,5 @@ class Newcomer(Guest):
         return True
 
     def _is_complete(self) -> bool:
-        """Whether there is something to answer, so that no worker waits for more of it.
-
-        That is a whole PDU, or the header of one that is judged by that alone.
-        """
-        received, limits = self.received, self._settings.limits
-        if len(received) < _HEADER:
-            return False
-        kind, length = received[0], int.from_bytes(received[2:6], "big")
-        if kind == PDUType.P_DATA_TF or kind not in _KINDS:
-            return True
-        ceiling = limits.associate_pdu if kind in _ASSOCIATE else limits.control_pdu
-        return length > ceiling or len(received) >= _HEADER + length
+        """Whether there is something to answer, so that no worker waits for more of it."""
+        return is_answerable(self.received, self._settings.limits)
