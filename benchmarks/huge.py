@@ -7,6 +7,7 @@ sender holds an object in memory.
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -62,6 +63,7 @@ def _send(run: Run, size: int, *, of_server: bool) -> Sample:
 def huge_cells(*, quick: bool) -> list[Cell]:
     """Return the cells: the memory of a server that keeps the object, and that of its sender."""
     size = GIB // 4 if quick else 4 * GIB - 2
+    workload = replace(MULTI_FRAME, pixel_bytes=size)  # made of a small one, when it is sent
     title = f"one object of {size / GIB:.2g} GiB"
     return [
         Cell(
@@ -70,7 +72,7 @@ def huge_cells(*, quick: bool) -> list[Cell]:
             1,
             KEEPERS,
             lambda run: _send(run, size, of_server=True),
-            MULTI_FRAME,
+            workload,
         ),
         Cell(
             "scu-huge",
@@ -78,6 +80,6 @@ def huge_cells(*, quick: bool) -> list[Cell]:
             1,
             SENDERS,
             lambda run: _send(run, size, of_server=False),
-            MULTI_FRAME,
+            workload,
         ),
     ]

@@ -46,6 +46,8 @@ class Ledger:
         When it cannot be read and written.
     """
 
+    _file = -1
+
     def __init__(self, path: str | os.PathLike[str], peer: str) -> None:
         self._path = Path(path)
         self._stored: dict[str, int] = {}
@@ -55,6 +57,7 @@ class Ledger:
             self._begin(peer)
         except BaseException:
             os.close(self._file)
+            self._file = -1
             raise
 
     def __enter__(self) -> Self:
@@ -62,6 +65,12 @@ class Ledger:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        # Where nothing was sent after all, nobody closes it.
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
 
     def __len__(self) -> int:
         """Return how many objects have been stored."""

@@ -50,6 +50,7 @@ def test_every_key_is_an_option() -> None:
     assert told(
         *("--ae-title", "ARCHIVE", "--address", "", "--port", "0", "--folder", "/archive"),
         *("--duplicates", "replace", "--max-associations", "5", "--max-pdu", "0"),
+        *("--max-object", "1000000"),
         *("--acse-timeout", "1.5", "--dimse-timeout", "inf", "--access-called-title"),
         *("--access-titles", "CT1", "--access-titles", "MR1", "--access-networks", "10.0.0.0/8"),
         *("--access-strangers", "echo", "--destination", "WS1=ws1:104"),
@@ -62,6 +63,7 @@ def test_every_key_is_an_option() -> None:
         duplicates=Duplicates.REPLACE,
         max_associations=5,
         max_pdu=0,
+        max_object=1_000_000,
         acse_timeout=1.5,
         dimse_timeout=float("inf"),
         access=Access(
@@ -292,3 +294,9 @@ def test_a_port_in_use(start: Callable[..., Running], tmp_path: Path, capsys: Ca
 def test_no_index_to_check(tmp_path: Path, capsys: Capture) -> None:
     assert main(["check", "--folder", str(tmp_path)]) == 1
     assert "there is no index" in capsys.readouterr().err
+
+
+def test_an_index_that_cannot_be_read_is_one_line(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "index.sqlite").write_bytes(b"something else" * 1000)
+    assert main(["check", "--folder", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "E: The index cannot be used: file is not a database\n"

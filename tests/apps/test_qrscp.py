@@ -14,6 +14,7 @@ import pytest
 from pydicom import dcmread
 
 from dicomwire import AE, build_context
+from dicomwire.apps import qrscp
 from dicomwire.apps.console import Stop
 from dicomwire.apps.qrscp import _parser, configuration_of, main
 from dicomwire.node.configuration import Configuration, Destination, Right
@@ -164,6 +165,26 @@ def test_clean(
     assert main(["--clean", "--instance-location", str(folder)]) == 0
     assert len(list(folder.rglob("*.dcm"))) == left
     assert ("Nothing is removed" in capsys.readouterr().out) == bool(left)
+
+
+def test_clean_says_what_it_could_not_remove(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    folder = tmp_path / "objects" / "aa" / "bb"
+    folder.mkdir(parents=True)
+    (folder / "stays.dcm").mkdir()  # no file, so it cannot be unlinked
+    monkeypatch.setattr(sys, "stdin", io.StringIO("yes\n"))
+    assert main(["--clean", "--instance-location", str(tmp_path)]) == 1
+    assert "1 objects could not be removed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("address", "warned"), [("", True), ("127.0.0.1", False)])
+def test_it_warns_of_being_open_to_everybody(
+    address: str, warned: bool, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(qrscp, "serve", lambda *_: 0)
+    assert main(["-ll", "warn", "-ba", address]) == 0
+    assert ("listens on all interfaces" in capsys.readouterr().err) is warned
 
 
 def test_clean_without_an_answer(

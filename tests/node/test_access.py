@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from dicomwire.node.access import Guard
-from dicomwire.node.configuration import Access, Configuration, Destination, Right
+from dicomwire.errors import TLSConfigurationError
+from dicomwire.node.access import Guard, server_tls
+from dicomwire.node.configuration import TLS, Access, Configuration, Destination, Right
 
 
 def guard(**rules: Any) -> Guard:
@@ -69,3 +70,20 @@ def test_destinations_are_those_of_the_configuration() -> None:
     known = Guard(Configuration(destinations={"WS1": Destination("ws1", 104)}))
     assert known.destination("WS1") == known.destination(" WS1 ") == Destination("ws1", 104)
     assert known.destination("WS2") is known.destination(None) is known.destination("") is None
+
+
+# --- TLS --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "tls", [TLS(key="a"), TLS(key_password_file="a"), TLS(ca="a")], ids=["key", "password", "ca"]
+)
+def test_what_is_meant_to_be_tls_does_not_listen_without(tls: TLS) -> None:
+    with pytest.raises(TLSConfigurationError, match="has no cert"):
+        server_tls(Configuration(tls=tls))
+
+
+def test_authorities_alone_are_for_destinations() -> None:
+    places = {"WS1": Destination("ws1", 2762, tls=True)}
+    assert server_tls(Configuration(tls=TLS(ca="a"), destinations=places)) is None
+    assert server_tls(Configuration()) is None

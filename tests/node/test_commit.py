@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import struct
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -14,13 +16,14 @@ from spooling import EXPLICIT, OpenArchive, all_at_once, encoded, make, spooled
 from sqlalchemy.event import listens_for
 
 from dicomwire.datasets import encode_dataset
-from dicomwire.node import storage
-from dicomwire.node.commit import DUPLICATE, OUT_OF_RESOURCES, SUCCESS
+from dicomwire.node import commit, storage
+from dicomwire.node.commit import COERCED, DUPLICATE, OUT_OF_RESOURCES, SUCCESS
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.heads import Origin
+from dicomwire.node.index import Placed, Writer
 from dicomwire.node.ingest import CANNOT_UNDERSTAND, INVALID_INSTANCE, MISMATCH
 from dicomwire.node.maintenance import INDEX
-from dicomwire.node.storage import KEPT_IN_MEMORY
+from dicomwire.node.storage import KEPT_IN_MEMORY, Spooled
 from dicomwire.payloads import MemoryPayload
 
 UID = "1.2.3.4.5"
@@ -253,11 +256,13 @@ def test_a_batch_that_fails_fails_for_all_of_it_alone(
 ) -> None:
     gate = Gate(archive, 7, monkeypatch)
     publish = archive.storage.publish
-    monkeypatch.setattr(
-        archive.storage,
-        "publish",
-        lambda batch: publish(batch) if len(batch) == 1 else publish([*batch, None]),
-    )
+
+    def fail(batch: list[Spooled]) -> list[str]:
+        if len(batch) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return publish(batch)
+
+    monkeypatch.setattr(archive.storage, "publish", fail)
     statuses: list[int] = []
 
     def store(number: int) -> None:
@@ -270,6 +275,57 @@ def test_a_batch_that_fails_fails_for_all_of_it_alone(
     assert len(archive.objects()) == len(archive.notes()) == 1
     monkeypatch.undo()
     assert archive.store(encoded("1.3"), "1.3") == SUCCESS
+
+
+def test_one_that_fails_in_an_unforeseen_way_fails_alone(
+    archive: OpenArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(archive, 7, monkeypatch)
+    add = Writer.add
+
+    def trip(writer: Writer, objects: list[Placed]) -> list[Placed]:
+        if any(placed.entry.instance_uid == "1.2.0" for placed in objects):
+            raise ZeroDivisionError
+        return add(writer, objects)
+
+    monkeypatch.setattr(Writer, "add", trip)
+    statuses: dict[str, int] = {}
+
+    def store(uid: str) -> None:
+        statuses[uid] = archive.store(encoded(uid), uid)
+
+    all_at_once([lambda uid=f"1.2.{number}": store(uid) for number in range(8)])
+    assert gate.batches[:2] == [1, 7]
+    assert statuses.pop("1.2.0") == OUT_OF_RESOURCES
+    assert set(statuses.values()) == {SUCCESS}
+    assert len(archive.datasets()) == len(archive.objects()) == 7
+    assert archive.spool() == []
+
+
+def test_another_patient_id_than_the_study_has_is_a_warning(
+    archive: OpenArchive, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert archive.store(encoded("1.1"), "1.1") == SUCCESS
+    assert archive.store(encoded("1.2", PatientID="SECRET"), "1.2") == COERCED
+    assert archive.store(encoded("1.3"), "1.3") == SUCCESS
+    assert archive.counts() == (1, 1, 1, 3)
+    (message,) = caplog.messages
+    assert "another Patient ID" in message
+    assert "SECRET" not in message
+
+
+def test_a_file_that_cannot_be_looked_for_is_not_missing(
+    archive: OpenArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert archive.store(encoded(UID, "one"), UID) == SUCCESS
+
+    def fail(path: Path) -> bool:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commit, "is_missing", fail)
+        assert archive.store(encoded(UID, "two"), UID) == OUT_OF_RESOURCES
+    assert archive.notes() == {UID: ["one"]}
 
 
 @pytest.mark.parametrize("policy", Duplicates)
@@ -323,6 +379,19 @@ def test_keys_far_behind_the_begin_are_found(archive: OpenArchive) -> None:
     (archive.folder / INDEX).unlink()
     archive.committer.recover()
     assert archive.notes() == {UID: ["far"]}
+
+
+def test_a_key_behind_an_element_that_ends_with_what_is_in_memory_is_found(
+    archive: OpenArchive,
+) -> None:
+    for left in range(8):
+        uid = f"1.5.{left}"
+        data = encoded(uid, "behind")
+        at = data.index(struct.pack("<HH", 0x0010, 0x0010))
+        length = KEPT_IN_MEMORY - left - at - 12
+        padding = struct.pack("<HH2sxxL", 0x0009, 0x1010, b"OB", length) + bytes(length)
+        assert archive.store(data[:at] + padding + data[at:], uid) == SUCCESS
+    assert set(map(tuple, archive.notes().values())) == {("behind",)}
 
 
 def test_a_payload_is_read_in_pieces_of_any_size(archive: OpenArchive) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -10,10 +11,19 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from spooling import CT, EXPLICIT, encoded
 from sqlalchemy import select, text
+from sqlalchemy.exc import OperationalError
 
 from dicomwire.node import index as index_module
 from dicomwire.node.heads import Origin
-from dicomwire.node.index import Index, IndexFailure, Placed, iso, logs_of
+from dicomwire.node.index import (
+    Index,
+    IndexFailure,
+    IndexReader,
+    Placed,
+    WrongRevision,
+    iso,
+    logs_of,
+)
 from dicomwire.node.ingest import Entry
 from dicomwire.node.schema import instance, metadata, patient, series, study
 
@@ -125,12 +135,76 @@ def test_a_replacement_changes_what_is_above_it(index: Index) -> None:
 def test_what_is_known_keeps_what_is_above_it(index: Index) -> None:
     with index.writing() as writer:
         writer.add([placed("1.1")])
-    with index.writing() as writer:  # another patient is claimed for the study, or the series
-        writer.add([placed("1.2", PatientID="P2", SeriesInstanceUID="1.2.3.5")])
-        writer.add([placed("1.3", PatientID="P2", StudyInstanceUID="1.2.4")])
+    for uid, series_uid in (("1.2", "1.2.3.4"), ("1.3", "1.2.3.5")):
+        other = placed(uid, PatientID="P2", SeriesInstanceUID=series_uid)
+        with index.writing() as writer:  # whether the series is remembered or not
+            assert writer.add([other, placed(f"{uid}.1")]) == [other]
     assert rows(index, patient, "patient_id") == [("P1",)]
-    assert rows(index, study, "study_instance_uid") == [("1.2.3",)]
-    assert rows(index, instance, "series") == [(1,), (2,), (1,)]
+    assert rows(index, study, "study_instance_uid", "patient") == [("1.2.3", 1)]
+    assert rows(index, instance, "series") == [(1,), (1,), (1,), (2,), (1,)]
+
+
+def test_a_series_of_the_same_uid_in_another_study_is_another_one(index: Index) -> None:
+    of_two = [placed("1.1"), placed("1.2", PatientID="P2", StudyInstanceUID="1.2.4")]
+    with index.writing() as writer:
+        assert writer.add(of_two) == []
+    with index.writing() as writer:
+        assert writer.add([placed("1.3", PatientID="P2", StudyInstanceUID="1.2.4")]) == []
+    assert rows(index, study, "study_instance_uid", "patient") == [("1.2.3", 1), ("1.2.4", 2)]
+    assert rows(index, series, "study", "series_instance_uid") == [(1, "1.2.3.4"), (2, "1.2.3.4")]
+    assert rows(index, instance, "series") == [(1,), (2,), (2,)]
+
+
+def test_errors_do_not_show_values(index: Index) -> None:
+    with pytest.raises(IndexFailure) as error, index.writing() as writer:
+        writer.add([placed("1.1"), placed("1.1", PatientName="Secret^Name")])
+    assert "UNIQUE" in str(error.value)
+    assert "1.1" not in str(error.value)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such rights")
+def test_nobody_else_may_read_it(index: Index) -> None:
+    assert index.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_could_not_be_opened_again_is_lost_whatever_its_inode(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(index, "_migrate", fail_to_migrate)
+        with pytest.raises(IndexFailure):
+            index.reopen()
+    assert index.is_lost
+    index.reopen()
+    assert not index.is_lost
+
+
+def fail_to_migrate(_: object) -> None:
+    raise OperationalError("", {}, Exception("disk I/O error"))
+
+
+def set_revision(path: Path, revision: str) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", [revision])
+    connection.close()
+
+
+def test_a_reader_changes_nothing(index: Index) -> None:
+    with index.writing() as writer:
+        writer.add([placed("1.1")])
+    with IndexReader(index.path) as reader:
+        assert list(reader.find(["1.1"])) == ["1.1"]
+        with pytest.raises(IndexFailure, match="readonly"), reader.engine.begin() as connection:
+            connection.execute(text("DELETE FROM instance"))
+
+
+@pytest.mark.parametrize("opened", [Index, IndexReader])
+def test_an_index_of_a_later_version_is_refused(tmp_path: Path, opened: type[IndexReader]) -> None:
+    path = tmp_path / "index.sqlite"
+    Index(path).close()
+    set_revision(path, "9999")
+    with pytest.raises(WrongRevision, match="9999"):
+        opened(path)
 
 
 def test_an_empty_patient_id_is_nobodys(index: Index) -> None:

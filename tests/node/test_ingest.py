@@ -26,6 +26,7 @@ from dicomwire.node.ingest import (
     INVALID_INSTANCE,
     MISMATCH,
     Entry,
+    Truncated,
     Unacceptable,
     origin_uid,
 )
@@ -259,6 +260,24 @@ def test_deep_nesting_with_lengths_is_not_gone_into() -> None:
     at = head.index(struct.pack("<HH", 0x0010, 0x0010))
     taken = entry(head[:at] + data + head[at:])
     assert "00081032" not in taken.row(Level.STUDY).attributes
+
+
+def test_a_begin_that_ends_between_two_elements_goes_on() -> None:
+    data = encoded(UID)
+    at = data.index(struct.pack("<HH", 0x0010, 0x0010))
+    for left in range(8):
+        with pytest.raises(Truncated):
+            Entry(Origin(CT, UID, EXPLICIT), memoryview(data[: at + left]), is_whole=False)
+    begin = encoded(UID, pixels=1000)[:-900]
+    assert Entry(Origin(CT, UID, EXPLICIT), memoryview(begin), is_whole=False).study_uid == "1.2.3"
+
+
+def test_more_elements_are_passed_than_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest, "_MAX_INFLATED_ELEMENTS", 5)
+    data = encoded(UID)
+    deflated = encode_dataset(make(UID), DeflatedExplicitVRLittleEndian)
+    assert entry(data).instance_uid == UID
+    assert refused(deflated, syntax=DeflatedExplicitVRLittleEndian) == CANNOT_UNDERSTAND
 
 
 def test_a_deflate_bomb_is_inflated_in_part(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from dicomwire.datasets import file_head
 from dicomwire.node import maintenance
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.heads import HEAD_SIZE
-from dicomwire.node.index import Index
+from dicomwire.node.index import Index, WrongRevision
 from dicomwire.node.maintenance import INDEX, Finding, Problem, Reconciled, check, reindex
 from dicomwire.node.storage import Storage, StorageInUse
 
@@ -79,6 +80,21 @@ def test_a_file_that_was_moved_is_found_where_it_is(folder: Path) -> None:
     assert contents(folder) == before
 
 
+def test_where_no_file_is_there_nothing_is_dropped(folder: Path) -> None:
+    (folder / "objects").rename(folder / "elsewhere")
+    with pytest.raises(OSError, match="is their file system mounted"):
+        reconciled(folder)
+    (folder / "objects").rmdir()  # that of the storage
+    (folder / "elsewhere").rename(folder / "objects")
+    assert len(contents(folder)) == 10
+
+
+def test_reindex_takes_it_that_all_files_are_gone(folder: Path) -> None:
+    shutil.rmtree(folder / "objects")
+    assert reindex(folder) == Reconciled()
+    assert contents(folder) == {}
+
+
 def test_half_a_file_is_not_indexed_and_stays(folder: Path) -> None:
     whole = files(folder)[0].read_bytes()
     half = folder / "objects" / "half" / "files"
@@ -95,6 +111,45 @@ def test_a_second_file_of_the_same_bytes_is_removed(folder: Path) -> None:
     assert reconciled(folder) == Reconciled(removed=1)
     assert one.exists()
     assert len(files(folder)) == 10
+
+
+@pytest.mark.parametrize("duplicates", Duplicates)
+def test_a_second_file_takes_the_place_of_a_damaged_one(
+    folder: Path, duplicates: Duplicates
+) -> None:
+    one = files(folder)[0]
+    second = one.with_name("copy.dcm")
+    shutil.copyfile(one, second)
+    flip(one, -1)
+    assert reconciled(folder, duplicates) == Reconciled(indexed=1)
+    assert one.exists()
+    assert {problem for problem, _, _ in check(folder)} == {Problem.UNKNOWN}
+    assert reconciled(folder, duplicates) == Reconciled(removed=1)
+    assert not one.exists()
+    assert list(check(folder)) == []
+
+
+def test_an_older_version_does_not_take_the_place_of_a_damaged_one(tmp_path: Path) -> None:
+    folder = tmp_path / "node"
+    with OpenArchive(folder, BOTH) as archive:
+        archive.store(encoded("1.2", "old"), "1.2")
+        (old,) = files(folder)
+        kept = old.read_bytes()
+    with OpenArchive(folder, REPLACE) as archive:
+        archive.store(encoded("1.2", "new"), "1.2")
+    (new,) = files(folder)
+    flip(new, -1)
+    old.write_bytes(kept)
+    assert reconciled(folder, REPLACE) == Reconciled(unreadable=1)
+    assert files(folder) == sorted([old, new])
+
+
+def test_of_two_damaged_files_none_is_removed(folder: Path) -> None:
+    one = files(folder)[0]
+    flip(one, -1)
+    shutil.copyfile(one, one.with_name("copy.dcm"))
+    assert reconciled(folder) == Reconciled(unreadable=1)
+    assert len(files(folder)) == 11
 
 
 @pytest.mark.parametrize("crash", ["before the commit", "after the commit", "no index"])
@@ -227,6 +282,16 @@ def test_objects_that_come_and_go_meanwhile_are_no_finding(folder: Path) -> None
 def replace_one(archive: OpenArchive, number: int) -> None:
     uid = f"1.2.{number % 10}"
     assert archive.store(encoded(uid, f"replaced {number}"), uid) == 0
+
+
+def test_check_does_not_migrate(folder: Path) -> None:
+    with sqlite3.connect(folder / INDEX) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0000'")
+    connection.close()
+    before = (folder / INDEX).read_bytes()
+    with pytest.raises(WrongRevision, match=r"revision 0000, and not 0001: .* reindex"):
+        list(check(folder))
+    assert (folder / INDEX).read_bytes() == before
 
 
 def test_check_needs_an_index(tmp_path: Path) -> None:

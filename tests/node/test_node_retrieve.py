@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,7 @@ from running_node import (
 
 from dicomwire import build_context, build_role
 from dicomwire.datasets import decode_for, parse_file_meta
+from dicomwire.node import retrieve
 from dicomwire.node.configuration import Destination
 from dicomwire.node.query import Found
 from dicomwire.node.retrieve import MOST_CONTEXTS, contexts_for
@@ -161,6 +163,19 @@ def test_a_lost_file_fails_alone(node: Node, tmp_path: Path) -> None:
     assert counts(status) == (0xB000, 2, 1)
     assert str(failed.FailedSOPInstanceUIDList).startswith("1.2.3.")
     assert status.ErrorComment == "1 not sent: its file is gone"
+
+
+def test_an_object_whose_file_cannot_be_looked_for_is_a_failed_sub_operation(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> bool:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(retrieve, "is_missing", fail)
+    context = build_context(MRImageStorage, ExplicitVRLittleEndian)
+    *_, (status, _) = get(node, Receiver(), study_of(), context)
+    assert counts(status) == (0xA702, 0, 3)
+    assert status.ErrorComment == "3 not sent: its file cannot be read: Input/output error"
 
 
 def test_what_the_receiver_refuses_fails(node: Node) -> None:

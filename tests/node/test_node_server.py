@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -33,6 +34,7 @@ from sqlalchemy.exc import OperationalError
 from dicomwire import AE, AssociationRejected, build_context
 from dicomwire.errors import TLSConfigurationError
 from dicomwire.node import query
+from dicomwire.node.access import Guard
 from dicomwire.node.configuration import (
     TLS,
     Access,
@@ -115,15 +117,52 @@ def test_strangers_may_store_and_not_look(tmp_path: Path) -> None:
             assert status.get("ErrorComment", "").startswith("not allowed to ")
 
 
-def test_strangers_may_be_kept_from_storing(tmp_path: Path) -> None:
+def test_strangers_may_be_kept_from_storing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     access = Access(titles=("FRIEND",), strangers=(Right.QUERY,))
     with running(tmp_path, access=access) as node:
-        assert store(node, make_object()) == [0x0124]
+        with caplog.at_level(logging.WARNING, "dicomwire.node"):
+            assert store(node, make_object()) == [0x0124]
+        assert "Not allowed to store: 'TESTER' at 127.0.0.1" in caplog.messages
         assert files_in(tmp_path) == list((tmp_path / "spool").iterdir()) == []
         assert store(node, make_object(), title="FRIEND") == [0x0000]
         assert len(find(node, study_of())) == 2
         with associate(node, Verification) as assoc:
             assert assoc.send_c_echo().Status == 0x0124
+
+
+def test_where_it_cannot_be_told_nobody_may_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> bool:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Guard, "allows", fail)
+    with running(tmp_path) as node:
+        assert store(node, make_object()) == [0x0124]
+    assert files_in(tmp_path) == []
+
+
+def test_an_object_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    long = make_object(2, PatientComments="x" * 2000)
+    with running(tmp_path, max_object=1000) as node:
+        assert store(node, make_object(), long) == [0x0000, 0xA700]
+    with running(tmp_path, max_object=0) as node:
+        assert store(node, long) == [0x0000]
+
+
+def test_a_series_in_two_studies_is_found_in_each(tmp_path: Path) -> None:
+    other = make_object(2, study="1.9", SeriesInstanceUID=f"{STUDY}.1", PatientID="P2")
+    with running(tmp_path) as node:
+        assert store(node, make_object(), other) == [0x0000, 0x0000]
+        for uid, patient in ((STUDY, "P1"), ("1.9", "P2")):
+            (_, match), _ = find(
+                node, study_of(uid, PatientID="", NumberOfStudyRelatedInstances="")
+            )
+            assert (match.PatientID, match.NumberOfStudyRelatedInstances) == (patient, 1)
+            *_, (status, _) = get(node, Receiver(), study_of(uid), CT)
+            assert counts(status) == (0x0000, 1, 0)
 
 
 def test_strangers_may_be_turned_away_by_title(tmp_path: Path) -> None:
@@ -238,6 +277,15 @@ def test_peers_may_need_a_certificate(tmp_path: Path, authority: trustme.CA) -> 
             assert assoc.send_c_echo().Status == 0x0000
 
 
+def test_peers_need_a_certificate_whatever_is_not_checked_of_destinations(
+    tmp_path: Path, authority: trustme.CA
+) -> None:
+    tls = TLS(cert=str(tmp_path / "node.pem"), ca=str(tmp_path / "ca.pem"), no_verify=True)
+    without = client_context(ca=tmp_path / "ca.pem")
+    with running(tmp_path / "archive", tls=tls) as node:
+        assert not associate(node, Verification, tls_args=(without, LOCALHOST)).is_established
+
+
 def test_it_sends_over_tls(tmp_path: Path, authority: trustme.CA) -> None:
     receiver = Receiver()
     ae = AE("THERE")
@@ -290,6 +338,16 @@ def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "archive" / "index.sqlite").write_bytes(b"something else" * 1000)
     with pytest.raises(FolderUnusable, match="not a database"), running(tmp_path / "archive"):
         pass
+
+
+def test_a_folder_whose_files_are_all_gone(tmp_path: Path) -> None:
+    with running(tmp_path) as node:
+        assert store(node, make_object()) == [0x0000]
+    for file in files_in(tmp_path):
+        file.unlink()
+    with pytest.raises(FolderUnusable, match=r"cannot be used: .* mounted") as error:
+        Node(Configuration(port=0, folder=tmp_path)).start()
+    assert "\n" not in str(error.value)
 
 
 def test_an_address_in_use_leaves_nothing_open(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from spooling import CT, EXPLICIT, encoded, spooled
 from dicomwire.datasets import FileFormatError, file_head
 from dicomwire.node import storage as storage_module
 from dicomwire.node.heads import HEAD_SIZE, Origin, digest_of, read_head
-from dicomwire.node.storage import KEPT_IN_MEMORY, Storage, StorageInUse
+from dicomwire.node.storage import KEPT_IN_MEMORY, Storage, StorageInUse, is_missing
 from dicomwire.payloads import SinkFull
 
 SMALL = encoded("1.2.3.4.5", "small")
@@ -138,6 +138,48 @@ def test_a_folder_is_for_one_process(tmp_path: Path) -> None:
     with Storage(tmp_path), pytest.raises(StorageInUse):
         Storage(tmp_path)
     Storage(tmp_path).close()
+
+
+def test_a_folder_that_cannot_be_locked_is_not_one_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(OSError, match="locks") as error:
+        Storage(tmp_path)
+    assert not isinstance(error.value, StorageInUse)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such rights")
+def test_folder_and_files_are_the_owners_alone(storage: Storage) -> None:
+    payloads = [spooled(storage, data) for data in (SMALL, LARGE)]
+    for payload in payloads:
+        payload.seal(ORIGIN)
+    paths = [storage.open_path(name) for name in storage.publish(payloads)]
+    assert storage.folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in paths} == {0o600}
+
+
+def test_only_what_is_not_there_is_missing(storage: Storage) -> None:
+    (storage.folder / "file").touch()
+    assert not is_missing(storage.folder / "file")
+    assert is_missing(storage.folder / "nothing")
+    assert is_missing(storage.folder / "file" / "nothing")
+    with pytest.raises(OSError, match="too long"):
+        is_missing(storage.folder / ("x" * 10_000))
+
+
+def test_what_was_published_can_be_taken_back(storage: Storage) -> None:
+    batch = [spooled(storage, data) for data in (SMALL, LARGE)]
+    for payload in batch:
+        payload.seal(ORIGIN)
+    storage.take_back(batch, storage.publish(batch))
+    assert list(storage.files()) == []
+    assert len(storage.publish(batch)) == len(list(storage.files())) == 2
 
 
 def test_folders_that_somebody_removes_are_made_again(storage: Storage) -> None:

@@ -326,6 +326,42 @@ def eventually_more(count, than: int) -> bool:
     return False
 
 
+# --- Iterables that take their time ---
+
+
+def test_an_iterable_that_waits_for_an_earlier_result(face):
+    archive = Archive(face)
+    is_stored = threading.Event()
+
+    def items():
+        yield make_ct(instance="1.2.3.0")
+        assert is_stored.wait(WAIT)
+        yield make_ct(instance="1.2.3.1")
+
+    for each in send_many(AE(), archive.address, items(), associations=2):
+        assert each.is_stored
+        is_stored.set()
+    assert archive.stored == expected(2)
+
+
+def test_the_program_has_enough_while_the_iterable_is_slow(face):
+    archive = Archive(face)
+    go_on, is_over = threading.Event(), threading.Event()
+
+    def items():
+        yield make_ct()
+        go_on.wait(WAIT)
+        is_over.set()
+
+    results = send_many(AE(), archive.address, items(), associations=2)
+    assert next(results).is_stored
+    results.close(0.05)
+    assert not is_over.is_set()
+    go_on.set()
+    assert is_over.wait(WAIT)
+    assert eventually(lambda: not archive.server.active_associations)
+
+
 # --- The ledger ---
 
 

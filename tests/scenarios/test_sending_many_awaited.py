@@ -130,6 +130,40 @@ def test_an_iterable_that_fails(archive):
     asyncio.run(program())
 
 
+def test_an_iterable_that_waits_for_an_earlier_result(archive):
+    async def program():
+        is_stored = asyncio.Event()
+
+        async def items():
+            yield make_ct(instance="1.2.3.0")
+            await is_stored.wait()
+            yield make_ct(instance="1.2.3.1")
+
+        async with asyncio.timeout(WAIT):
+            async for each in send_many(AE(), archive.address, items(), associations=2):
+                assert each.is_stored
+                is_stored.set()
+
+    asyncio.run(program())
+    assert archive.stored == expected(2)
+
+
+def test_the_program_has_enough_while_the_iterable_is_slow(archive):
+    async def items():
+        yield make_ct()
+        await asyncio.Event().wait()
+
+    async def program():
+        results = send_many(AE(), archive.address, items(), associations=2)
+        assert (await anext(results)).is_stored
+        async with asyncio.timeout(WAIT):
+            await results.aclose(0.05)
+        assert len(asyncio.all_tasks()) == 1
+        assert await asyncio.to_thread(archive.is_quiet)
+
+    asyncio.run(program())
+
+
 def test_the_program_has_enough_and_resumes(archive, tmp_path):
     ledger = tmp_path / "ledger"
 

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from dicomwire.aio.ae import AE
     from dicomwire.aio.server import AssociationServer
 
+_LAST_WORDS = 1.0
+"""Seconds that handlers have to hear of the end, when it cannot be waited for what they are at."""
+
 
 class Association(BaseAssociation):
     """An association with a peer; made by `AE.associate`, or by a server for each that it accepts.
@@ -73,7 +76,8 @@ class Association(BaseAssociation):
         receive_to = server.receive_to if server is not None else None
         super().__init__(ae, mode, handlers=handlers, settings=settings, receive_to=receive_to)
         self.server = server
-        self._telling: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None  # the last of those
+        self._tellings: set[asyncio.Task[None]] = set()
 
     def _make_port(self, role: Role, settings: Settings) -> AioPort:
         return AioPort(self, role, settings)
@@ -132,11 +136,7 @@ class Association(BaseAssociation):
         AssociationFailure
             When it ended in another way, before or instead.
         """
-        try:
-            await self.end()
-        except asyncio.CancelledError:
-            self.abort()
-            raise
+        await self.end()
         await self._all_told()
         if self.failure is not None and not isinstance(self.failure, LocalAbort):
             raise self.failure
@@ -144,9 +144,13 @@ class Association(BaseAssociation):
     async def end(self) -> None:
         """Release the association, once what other tasks are doing with it is done."""
         if self.is_established:
-            with contextlib.suppress(AssociationFailure):
-                await self._port.until_unused()
-            await super().end()
+            try:
+                with contextlib.suppress(AssociationFailure):
+                    await self._port.until_unused()
+                await super().end()
+            except asyncio.CancelledError:
+                self.abort()
+                raise
 
     def release_soon(self) -> None:
         """Have the association released, without being awaited."""
@@ -168,12 +172,18 @@ class Association(BaseAssociation):
         await self.join()
 
     async def cancel(self) -> None:
-        """Abort the association, and cancel the handler that serves a request."""
+        """Abort the association, and cancel its handlers, but for a moment to hear of the end."""
         self.abort()
         task = self._port.stop_serving()
         if task is not None:
             await asyncio.wait([task])
-        await self._all_told()
+        try:
+            async with asyncio.timeout(_LAST_WORDS):
+                await self._all_told()
+        except TimeoutError:
+            for telling in self._tellings:
+                telling.cancel()
+            await self._all_told()
 
     def watch(self, serving: asyncio.Task[None]) -> None:
         """Have the server wait for what serves a request, also when the association is over."""
@@ -196,9 +206,15 @@ class Association(BaseAssociation):
 
     # --- Handlers that are coroutine functions ---
 
-    def tell(self, handler: Coroutine[Any, Any, None]) -> None:
+    def tell(
+        self, handler: Coroutine[Any, Any, Any], failed: Callable[[], None] | None = None
+    ) -> None:
         """Run what a notification handler began, after those that were told before."""
-        self._telling = self._port.loop.create_task(_after(self._telling, handler))
+        telling = self._port.loop.create_task(_after(self._telling, handler, failed))
+        telling.add_done_callback(lambda _: handler.close())  # where it was cancelled before
+        self._telling = telling
+        self._tellings.add(telling)
+        telling.add_done_callback(self._tellings.discard)
 
     async def _all_told(self) -> None:
         while self._telling is not None and not self._telling.done():
@@ -482,7 +498,16 @@ class Association(BaseAssociation):
         return status
 
 
-async def _after(before: asyncio.Task[None] | None, handler: Coroutine[Any, Any, None]) -> None:
+async def _after(
+    before: asyncio.Task[None] | None,
+    handler: Coroutine[Any, Any, Any],
+    failed: Callable[[], None] | None,
+) -> None:
     if before is not None and not before.done():
         await asyncio.wait([before])
-    await handler
+    try:
+        await handler
+    except Exception:
+        if failed is None:
+            raise
+        failed()

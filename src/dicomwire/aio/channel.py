@@ -136,7 +136,10 @@ class Channel(asyncio.BufferedProtocol):
             socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as sock,
         ):
             sock.setblocking(False)
-            while not self._is_over and (size := sock.recv_into(_buffer())):
+            while not (self._is_over or self._is_paused):
+                size = sock.recv_into(_buffer())
+                if not size:
+                    break
                 self.buffer_updated(size)
 
     def _end(self, error: OSError | None) -> None:
@@ -214,7 +217,8 @@ class Channel(asyncio.BufferedProtocol):
     @property
     def unsent(self) -> int:
         """How many bytes have been written and not left."""
-        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+        size = self._tls.unsent if self._tls is not None else 0
+        return size + (self._transport.get_write_buffer_size() if self._transport else 0)
 
     def pause_reading(self) -> None:
         """Let what comes wait in the system's buffers."""

@@ -11,7 +11,7 @@ import contextvars
 import inspect
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
@@ -50,16 +50,7 @@ class AsyncHandlers(Handlers):
                 log_failed_handler(event, handler)
             else:
                 if inspect.iscoroutine(answer):
-                    assoc.tell(_logged(answer, event, handler))
-
-
-async def _logged(
-    answer: Coroutine[Any, Any, Any], event: NotificationEvent, handler: Callable[..., Any]
-) -> None:
-    try:
-        await answer
-    except Exception:
-        log_failed_handler(event, handler)
+                    assoc.tell(answer, partial(log_failed_handler, event, handler))
 
 
 def in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
@@ -150,11 +141,16 @@ class PlainResults:
             self._arrival.set_result(None)
 
     async def close(self) -> None:
-        """End the handler, if it still runs: once it yields, since a thread cannot be ended."""
+        """End the handler, if it still runs: once it yields, since a thread cannot be ended.
+
+        A task that is being cancelled does not wait for that.
+        """
         close = getattr(self._results, "close", None)
-        fetching = self._fetching
+        fetching, task = self._fetching, asyncio.current_task()
         try:
             if fetching is not None:
+                if task is not None and task.cancelling():
+                    raise asyncio.CancelledError
                 await asyncio.wait([fetching])
         except asyncio.CancelledError:
             if close is not None and fetching is not None:

@@ -251,11 +251,7 @@ class Link(Engine):
     def _act_on_loss(self) -> None:
         if self.ended.is_set():
             return
-        if self._lost_by is not None:
-            self.fail(self._lost_by)
-        else:
-            self.protocol.connection_lost()
-            self._act_on(b"")
+        self.fail(self._lost_by or self.closed_by_peer(self.stage))
 
     async def until_ended(self, timeout: float | None, stage: str) -> None:
         """Wait until the association is over."""
@@ -318,13 +314,18 @@ class Link(Engine):
             return
         idle = settings.network_timeout
         if idle is not None and self._last_active + idle <= now:
-            if self._served is not None or deadline is not None:
-                self._last_active = now
-            else:
+            self._last_active = now
+            if not self._is_in_use:
                 text = f"{'next to ' if self._received else ''}nothing for {idle} s"
                 failure = AssociationTimeout(text, stage="idle", peer=self.peer)
                 self._association.on_network_timeout(failure)
         self._arm()
+
+    @property
+    def _is_in_use(self) -> bool:
+        """Whether the association is not idle, though nothing comes."""
+        is_releasing = self.stage == "release" and self.settings.acse_timeout is not None
+        return self._served is not None or is_releasing  # which has a deadline of its own
 
     @property
     def _response_is_due(self) -> bool:

@@ -30,8 +30,13 @@ async def open_channel(target: Target, settings: Settings) -> Channel:
         return channel
     context, name = target.tls
     shaken_hands: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
+
+    def done(error: OSError | None) -> None:
+        if not shaken_hands.done():  # cancelled, or out of time
+            shaken_hands.set_result(error)
+
     try:
-        channel.start_tls(context, shaken_hands.set_result, name or str(target.address[0]))
+        channel.start_tls(context, done, name or str(target.address[0]))
         async with asyncio.timeout(settings.tls_timeout):
             error = await shaken_hands
     except TimeoutError:

@@ -27,7 +27,7 @@ from dicomwire.protocol.events import Event, ReleaseRequested
 from dicomwire.protocol.limits import MIB
 from dicomwire.protocol.states import Role
 from dicomwire.services import scp
-from dicomwire.services.engine import Key, LocalAbort, Pending, may_ask
+from dicomwire.services.engine import BACKLOG, BACKLOG_BYTES, Key, LocalAbort, Pending, may_ask
 from dicomwire.services.pool import give_buffer, take_buffer
 from dicomwire.services.port import END, Incoming, Storer
 from dicomwire.services.streams import AsyncChunkSource
@@ -55,6 +55,7 @@ class AioPort(Link):
         self._is_release_put_off = False  # by a message that is being sent
         self._is_reading_on = False  # as soon as the loop comes to it
         self._untaken = 0  # responses that have come and not been taken
+        self._untaken_bytes = 0
         self._awaited = 0  # how many wait for a response
 
     def _enqueue(self, incoming: Incoming) -> None:
@@ -93,12 +94,21 @@ class AioPort(Link):
             return
         if self._is_full or self._is_sink_full:
             self._channel.pause_reading()
-        elif self._has_rest:
+            return
+        if was_full:
+            self._last_active = self.loop.time()  # the peer could do nothing before
+        if self._has_rest:
             if not self._is_reading_on:
                 self._is_reading_on = True
                 self.loop.call_soon(self._read_on)
         else:
             self._channel.resume_reading()
+
+    @property
+    def _is_in_use(self) -> bool:
+        """Whether the association is not idle, though nothing comes, or we do not read it."""
+        is_waited_for = self._awaited > 0 or self._sending.locked()
+        return is_waited_for or self._is_full or self._is_sink_full or super()._is_in_use
 
     def _has_too_many(self, divisor: int) -> bool:
         """Whether more waits than should; less than that by a divisor, once it did."""
@@ -339,13 +349,21 @@ class AioPort(Link):
             self._put_off_response()
             self._wake_all()
 
-    def count_untaken(self, number: int) -> None:
-        """Note that `number` more (or fewer) responses have come and not been taken."""
+    def count_untaken(self, number: int, size: int) -> None:
+        """Note that `number` more (or fewer) responses of `size` have come and not been taken."""
         self._untaken += number
+        self._untaken_bytes += size
         self._balance()
+
+    def check_untaken(self) -> None:
+        """Raise where more responses wait than should, which is so if others are awaited."""
+        if self._untaken > BACKLOG or (self._untaken > 1 and self._untaken_bytes > BACKLOG_BYTES):
+            raise self._unbearable("too many responses are waiting to be taken")
 
     def hold_back(self, is_full: bool) -> None:
         """Note whether a sink has been given as much as it should have at a time."""
+        if self._is_sink_full and not is_full:
+            self._last_active = self.loop.time()
         self._is_sink_full = is_full
         self._balance()
 
@@ -412,8 +430,11 @@ class Exchange(Pending):
         """Take a response that came in; return whether none can come after it."""
         before = len(self._responses)
         is_last = super().add(incoming)
-        self._port.count_untaken(len(self._responses) - before)
-        if self.waiter is not None and not self.waiter.done():
+        if len(self._responses) > before:
+            self._port.count_untaken(1, _size(incoming))
+        if self.waiter is None:
+            self._port.check_untaken()
+        elif not self.waiter.done():
             self.waiter.set_result(None)
         return is_last
 
@@ -425,11 +446,17 @@ class Exchange(Pending):
 
     def take(self) -> Incoming:
         """Return a response that has come."""
-        self._port.count_untaken(-1)
-        return super().take()
+        incoming = super().take()
+        self._port.count_untaken(-1, -_size(incoming))
+        return incoming
 
     def abandon(self) -> None:
         """Let all responses pass by that have not been taken."""
         waiting = len(self._responses)
+        size = sum(map(_size, self._responses))
         super().abandon()
-        self._port.count_untaken(-waiting)
+        self._port.count_untaken(-waiting, -size)
+
+
+def _size(incoming: Incoming) -> int:
+    return 0 if incoming.payload is None else incoming.payload.size

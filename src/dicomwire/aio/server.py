@@ -124,20 +124,21 @@ class AssociationServer:
         self._accepting.cancel()
         for newcomer in list(self._newcomers):
             newcomer.drop("the server is closed")
-        drains = [self._loop.create_task(each.drain()) for each in self.active_associations]
+        associations = self.active_associations
+        drains = [self._loop.create_task(each.drain()) for each in associations]
         ending = [self._accepting, *self._tasks, *drains]
         try:
             await asyncio.wait(ending, timeout=timeout)
         finally:
             for task in ending:
                 task.cancel()
-            await self._end_all()
+            await self._end_all(associations)
             await asyncio.wait(ending)
 
-    async def _end_all(self) -> None:
-        """Cancel what is still going on."""
+    async def _end_all(self, associations: list[Association]) -> None:
+        """Cancel what is still going on, also on what were `associations` not long ago."""
         self._socket.close()  # where there was no time to begin to accept
-        remaining = self.active_associations
+        remaining = {*associations, *self.active_associations}
         for association in remaining:
             association.abort()
         try:

@@ -93,9 +93,9 @@ class AsyncSink(Payload):
 
     async def settle(self, incoming: Incoming) -> None:
         """Wait until all is written; put the sink's payload, or the refusal, into `incoming`."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
         try:
+            if self._task is not None:
+                await asyncio.wait([self._task])
             if self._error is not None:
                 raise self._error
             self._payload = incoming.payload = await _result(self._sink.finish())
@@ -105,6 +105,9 @@ class AsyncSink(Payload):
         except Exception:
             LOGGER.exception("A sink failed")
             self._refuse(incoming, OUT_OF_RESOURCES)
+        except asyncio.CancelledError:
+            self.discard()
+            raise
 
     def _refuse(self, incoming: Incoming, status: int) -> None:
         incoming.refusal = status

@@ -87,8 +87,11 @@ def clean(configuration: Configuration, logger: logging.Logger) -> int:
     with Storage(folder) as storage:
         files = list(storage.files())
         storage.withdraw(files)
+        left = len(list(storage.files()))
     reindex(folder)
-    logger.info("Removed %d objects", len(files))
+    logger.info("Removed %d objects", len(files) - left)
+    if left:
+        raise Stop(f"{left} objects could not be removed: see who owns {folder}, and may write")
     return 0
 
 

@@ -10,7 +10,8 @@ import json
 import logging
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -159,11 +160,12 @@ def _reindex(configuration: Configuration, options: Namespace, console: Console)
     with needing_extra("node"):
         from dicomwire.node.maintenance import reindex
 
-    found = reindex(
-        configuration.folder,
-        lambda done: console.follow(lambda: f"{done} files"),
-        configuration.duplicates,
-    )
+    with _explaining_index():
+        found = reindex(
+            configuration.folder,
+            lambda done: console.follow(lambda: f"{done} files"),
+            configuration.duplicates,
+        )
     console.clear()
     if options.json:
         print(json.dumps(asdict(found)))
@@ -187,17 +189,29 @@ def _check(configuration: Configuration, options: Namespace, console: Console) -
         console.follow(lambda: f"{number} files")
 
     findings = []
-    for finding in check(configuration.folder, follow):
-        findings.append(finding._asdict())
-        if not options.json:
-            console.clear()
-            print(f"{finding.problem}: {finding.file}: {escaped(finding.text)}", flush=True)
+    with _explaining_index():
+        for finding in check(configuration.folder, follow):
+            findings.append(finding._asdict())
+            if not options.json:
+                console.clear()
+                print(f"{finding.problem}: {finding.file}: {escaped(finding.text)}", flush=True)
     console.clear()
     if options.json:
         print(json.dumps({"files": done, "findings": findings}))
     else:
         print(f"{done} files, {len(findings)} of them with something wrong")
     return 1 if findings else 0
+
+
+@contextmanager
+def _explaining_index() -> Iterator[None]:
+    """Say in a line why the index cannot be used, without the statement that failed."""
+    from dicomwire.node.index import IndexFailure
+
+    try:
+        yield
+    except IndexFailure as error:
+        raise Stop(f"The index cannot be used: {getattr(error, 'orig', None) or error}") from error
 
 
 def _write_template(name: str) -> None:

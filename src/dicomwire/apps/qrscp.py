@@ -108,6 +108,8 @@ def _serve(options: Namespace, console: Console) -> int:
     configuration = configuration_of(options)
     if options.clean:
         return clean(configuration, LOGGER)
+    if configuration.address in ("", "0.0.0.0", "::"):
+        LOGGER.warning("This listens on all interfaces, and whoever comes may do anything (-ba)")
     return serve(configuration, options, LOGGER, "-ba")
 
 

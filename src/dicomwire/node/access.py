@@ -59,9 +59,13 @@ class Guard:
         """Return whether the peer may do what it is about to; the log has what is refused."""
         if self.allows(association, right):
             return True
+        self.report(association, right)
+        return False
+
+    def report(self, association: Association, right: Right) -> None:
+        """Log what a peer is refused."""
         title = escaped(association.requestor.ae_title)
         LOGGER.warning("Not allowed to %s: '%s' at %s", right, title, _address_of(association))
-        return False
 
     def destination(self, title: str | None) -> Destination | None:
         """Return where the Move Destination `title` is; None if it is not configured."""
@@ -89,24 +93,27 @@ def _is_within(address: str, rules: Access) -> bool:
 # --- TLS --------------------------------------------------------------------------------------
 
 
-def server_tls(tls: TLS) -> ssl.SSLContext | None:
+def server_tls(configuration: Configuration) -> ssl.SSLContext | None:
     """Return what the node listens with; None if it has no certificate, and speaks no TLS.
 
     Raises
     ------
     TLSConfigurationError
-        When a file is missing or wrong.
+        When a file is missing or wrong, or TLS seems to be meant and there is no certificate.
     """
-    if not tls.cert:
-        return None
-    client_ca = None if tls.no_verify else tls.ca or None
-    return server_context(tls.cert, tls.key or None, _password(tls), client_ca, tls.profile)
+    tls = configuration.tls
+    if tls.cert:
+        password = _password(tls)
+        return server_context(tls.cert, tls.key or None, password, tls.ca or None, tls.profile)
+    if tls.key or tls.key_password_file or (tls.ca and not _sends_over_tls(configuration)):
+        raise TLSConfigurationError("[tls] has no cert: the node would not listen over TLS")
+    return None
 
 
 def client_tls(configuration: Configuration) -> ssl.SSLContext | None:
     """Return what the node sends to destinations over TLS with; None if there are none."""
     tls = configuration.tls
-    if not any(each.tls for each in configuration.destinations.values()):
+    if not _sends_over_tls(configuration):
         return None
     return client_context(
         tls.profile,
@@ -116,6 +123,10 @@ def client_tls(configuration: Configuration) -> ssl.SSLContext | None:
         _password(tls),
         verify=not tls.no_verify,
     )
+
+
+def _sends_over_tls(configuration: Configuration) -> bool:
+    return any(each.tls for each in configuration.destinations.values())
 
 
 def _password(tls: TLS) -> str | None:

@@ -10,17 +10,22 @@ import logging
 import threading
 from collections.abc import Sequence
 
+from sqlalchemy.exc import OperationalError
+
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.heads import Origin
 from dicomwire.node.index import Index, IndexFailure, Placed, Stored
-from dicomwire.node.ingest import CANNOT_UNDERSTAND, Entry, Unacceptable, origin_uid
+from dicomwire.node.ingest import CANNOT_UNDERSTAND, Entry, Truncated, Unacceptable, origin_uid
+from dicomwire.node.keys import Level
 from dicomwire.node.maintenance import reconcile
-from dicomwire.node.storage import Spooled, Storage
+from dicomwire.node.storage import Spooled, Storage, is_missing
 from dicomwire.payloads import Payload
 
 LOGGER = logging.getLogger("dicomwire")
 
 SUCCESS = 0x0000
+COERCED = 0xB000
+"""Warning: Coercion of Data Elements (PS3.4 Table B.2-1): it is found by another Patient ID."""
 OUT_OF_RESOURCES = 0xA700
 """Refused: Out of Resources (PS3.4 Table B.2-1): nothing was kept, and trying again may help."""
 DUPLICATE = 0x0111
@@ -28,6 +33,10 @@ DUPLICATE = 0x0111
 
 PS3.4 Section B.2.3 has no code of its own for this, and refers to PS3.7 for the general ones.
 """
+_REMARKS = {
+    COERCED: "An object has another Patient ID than its study: it is found by that of the study",
+    DUPLICATE: "An object is refused: another one of its UID is there",
+}
 
 
 class _Waiting:
@@ -69,11 +78,11 @@ class _Plan:
         """Return those whose file is there: nothing is like, or before, what has been lost."""
         present: list[Stored | _Waiting] = []
         for stored in copies:
-            if self._storage.open_path(stored.file).exists():
-                present.append(stored)
-            else:
+            if is_missing(self._storage.open_path(stored.file)):
                 LOGGER.error("The file %s is missing; its object is stored again", stored.file)
                 self.superseded.append(stored)
+            else:
+                present.append(stored)
         return present
 
     def add(self, waiting: _Waiting) -> None:
@@ -103,8 +112,8 @@ class _Plan:
 def _entry(origin: Origin, spooled: Spooled) -> Entry:
     """Return what there is to index, from the begin of the dataset where that will do."""
     if len(spooled.begin) < spooled.size:
-        with contextlib.suppress(Unacceptable):
-            return Entry(origin, spooled.begin)
+        with contextlib.suppress(Truncated):
+            return Entry(origin, spooled.begin, is_whole=False)
     return Entry(origin, spooled.view())
 
 
@@ -170,6 +179,9 @@ class Committer:
                 sop_instance_uid=origin_uid(origin.sop_instance_uid),
             )
             entry = _entry(origin, spooled)
+            # Here each thread does that for itself, and what it trips over is its own.
+            for level in [Level.IMAGE] if self._index.knows(entry) else Level:
+                entry.row(level)
             spooled.seal(origin)
         except Unacceptable as error:
             LOGGER.warning("An object is refused: %s", error)
@@ -206,7 +218,9 @@ class Committer:
 
     def _commit(self, batch: Sequence[_Waiting]) -> None:
         """Give every object of `batch` its status."""
-        succeeded = False
+        succeeded = is_unforeseen = False
+        for waiting in batch:
+            waiting.outcome = SUCCESS
         try:
             with self._committing:
                 if not self._is_closed:
@@ -216,13 +230,18 @@ class Committer:
         except (OSError, IndexFailure) as error:
             cause = getattr(error, "orig", None) or error
             LOGGER.error("%d objects cannot be stored: %s", len(batch), cause)
+            is_unforeseen = not isinstance(error, OSError | OperationalError)
         except Exception:
             LOGGER.exception("%d objects cannot be stored", len(batch))
+            is_unforeseen = True
         finally:
             for waiting in batch:
                 waiting.status = waiting.outcome if succeeded else OUT_OF_RESOURCES
-                if waiting.status == DUPLICATE:
-                    LOGGER.warning("An object is refused: another one of its UID is there")
+                if waiting.status in _REMARKS:
+                    LOGGER.warning(_REMARKS[waiting.status])
+        if is_unforeseen and len(batch) > 1:  # it is due to one of them
+            for waiting in batch:
+                self._commit([waiting])
 
     def _see_to_index(self) -> None:
         if self._index.is_lost:
@@ -235,6 +254,7 @@ class Committer:
 
     def _store_all(self, batch: Sequence[_Waiting]) -> None:
         """Put all files in place, then all into the index; both are durable when this returns."""
+        published: list[Spooled] = []
         names: list[str] = []
         try:
             with self._index.writing() as writer:
@@ -242,31 +262,30 @@ class Committer:
                 plan = _Plan(self._storage, self._duplicates, known)
                 for waiting in batch:
                     plan.add(waiting)
-                names = self._storage.publish([waiting.spooled for waiting in plan.accepted])
+                published = [waiting.spooled for waiting in plan.accepted]
+                names = self._storage.publish(published)
                 replaces = bool(plan.superseded)
                 if replaces:
                     writer.remove([stored.id for stored in plan.superseded])
                 replaced = {stored.sop_instance_uid for stored in plan.superseded}
-                writer.add(
-                    [
-                        Placed(
-                            waiting.entry,
-                            name,
-                            waiting.spooled.file_size,
-                            waiting.digest,
-                            waiting.spooled.received,
-                            number,
-                            waiting.uid in replaced,
-                        )
-                        for (waiting, number), name in zip(
-                            plan.accepted.items(), names, strict=True
-                        )
-                    ]
-                )
+                placed = {
+                    Placed(
+                        waiting.entry,
+                        name,
+                        waiting.spooled.file_size,
+                        waiting.digest,
+                        waiting.spooled.received,
+                        number,
+                        waiting.uid in replaced,
+                    ): waiting
+                    for (waiting, number), name in zip(plan.accepted.items(), names, strict=True)
+                }
+                for other in writer.add(list(placed)):
+                    placed[other].outcome = COERCED
                 if replaces:
                     writer.prune()
         except BaseException:
-            self._storage.withdraw(names)
+            self._storage.take_back(published, names)
             raise
         # Only now: until the new file is durable, the old one is what was acknowledged.
         self._storage.withdraw([stored.file for stored in plan.superseded])

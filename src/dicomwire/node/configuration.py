@@ -196,7 +196,9 @@ class TLS:
         Profile, _one_of(Profile), "The profile: which versions and ciphers are used."
     ] = Profile.BCP195
     no_verify: Annotated[
-        bool, _FLAG, "Check nobody's certificate: anybody may read and change what is sent."
+        bool,
+        _FLAG,
+        "Check no destination's certificate: anybody may read and change what is sent there.",
     ] = False
 
 
@@ -244,6 +246,11 @@ class Configuration:
         _whole(0, 2**32 - 1, "a length in bytes"),
         "The longest PDU that peers may send; 0 is unlimited.",
     ] = 131_072
+    max_object: Annotated[
+        int,
+        _whole(0, 2**63 - 1, "a length in bytes"),
+        "The longest object that is stored, others are answered with 0xA700; 0 is unlimited.",
+    ] = 16 * 2**30
     acse_timeout: Annotated[
         float, _SECONDS, "Seconds to wait for an association to be agreed on or released."
     ] = 30.0

@@ -11,10 +11,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import (
     Connection,
     Engine,
@@ -26,7 +29,6 @@ from sqlalchemy import (
     exists,
     func,
     insert,
-    null,
     select,
     update,
 )
@@ -44,6 +46,11 @@ _MOST_KNOWN = 50_000
 """How many series are remembered, so that a further instance of one costs a single statement."""
 _MOST_VARIABLES = 500
 """How many values one statement looks for; SQLite takes 32,766, older ones 999."""
+_PRAGMAS = (
+    "journal_mode = WAL",  # readers go on while the writer writes
+    "synchronous = FULL",  # what is committed is on the disk
+    "foreign_keys = ON",
+)
 _T = TypeVar("_T")
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -94,58 +101,66 @@ _REMOVE = delete(instance).where(instance.c.id.in_(bindparam("ids", expanding=Tr
 
 
 class _Parent(NamedTuple):
-    """A level above instances: its table, the columns that are its key, and the levels about."""
+    """A level above instances: its table, and the levels about."""
 
-    level: Level
     table: Table
-    key: tuple[str, ...]
     above: str | None
     below: Table
 
 
 _PARENTS = {
-    "series": _Parent(Level.SERIES, series, ("series_instance_uid",), "study", instance),
-    "study": _Parent(Level.STUDY, study, ("study_instance_uid",), "patient", series),
-    "patient": _Parent(Level.PATIENT, patient, ("patient_id", "issuer_of_patient_id"), None, study),
+    "series": _Parent(series, "study", instance),
+    "study": _Parent(study, "patient", series),
+    "patient": _Parent(patient, None, study),
 }
 
 
-class Index:
-    """The database of a node, made if it is not there, its schema brought up to date.
+class _Known(NamedTuple):
+    """A series in the index."""
+
+    id: int
+    patient_id: str
+    """The Patient ID that its study has."""
+
+
+_Series = dict[tuple[str, str], _Known]
+"""By Study and Series Instance UID: one of the same UID may be in several studies."""
+
+
+class WrongRevision(IndexFailure):
+    """The tables are not those of this version; the text says what to do."""
+
+
+class IndexReader:
+    """The database of a node, to be read only, in whatever state another process has it.
 
     Raises
     ------
     IndexFailure
-        When the database cannot be used.
+        When the database cannot be used; `WrongRevision` if it is of another version.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
-        self._lock = threading.Lock()
-        self._open()
-
-    def _open(self) -> None:
-        self._known: dict[str, int] = {}  # series by UID, only what is committed
-        self.engine = _engine(self.path, "BEGIN")
+        self.engine = _engine(self.path, "BEGIN", ["query_only = ON"])
         """For reading, from any thread."""
-        self._writing = _engine(self.path, "BEGIN IMMEDIATE")
         try:
-            self._connection = self._writing.connect()
-            self._migrate(self._connection)
-            self._identity = _identity(self.path)
+            self._check_revision()
         except BaseException:
             self.close()
             raise
 
-    def _migrate(self, connection: Connection) -> None:
-        config = Config()
-        # Alembic reads it as the text of an INI file, where % begins a reference.
-        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        connection.commit()
+    def _check_revision(self) -> None:
+        with self.reading() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+        needed = ScriptDirectory.from_config(_migrations()).get_current_head()
+        if found != needed:
+            raise WrongRevision(
+                f"the index has revision {found}, and not {needed}: serving from the folder brings "
+                "an older one up to date, and reindex makes a new one"
+            )
 
-    def __enter__(self) -> Index:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -153,24 +168,7 @@ class Index:
 
     def close(self) -> None:
         """Close all connections that are not in use."""
-        with contextlib.suppress(AttributeError):
-            self._connection.close()
-        self._writing.dispose()
         self.engine.dispose()
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the database was deleted or another put in its place, which SQLite ignores."""
-        return _identity(self.path) != self._identity
-
-    def reopen(self) -> None:
-        """Open what is at the path now, or make a new database there."""
-        self.close()
-        if self.is_lost:
-            # They are the old one's still, and would be applied to the new one.
-            for log in logs_of(self.path):
-                log.unlink(missing_ok=True)
-        self._open()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -194,6 +192,71 @@ class Index:
         """Return the copies there are of instances now, by SOP Instance UID."""
         with self.reading() as connection:
             return _find(connection, uids)
+
+
+class Index(IndexReader):
+    """The database of a node, made if it is not there, its schema brought up to date.
+
+    Raises
+    ------
+    IndexFailure, OSError
+        When the database cannot be used.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+        self._lock = threading.Lock()
+        self._identity: tuple[int, int] | None = None
+        self._open()
+
+    def _open(self) -> None:
+        # Until it is open there is none: a new file may get the inode of the one that is gone.
+        self._identity = None
+        self._known: _Series = {}  # only what is committed
+        self.engine = _engine(self.path, "BEGIN", _PRAGMAS)
+        self._writing = _engine(self.path, "BEGIN IMMEDIATE", _PRAGMAS)
+        try:
+            _create(self.path)
+            self._connection = self._writing.connect()
+            self._migrate(self._connection)
+            self._identity = _identity(self.path)
+        except BaseException:
+            self.close()
+            raise
+
+    def _migrate(self, connection: Connection) -> None:
+        config = _migrations()
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:  # of a later version
+            raise WrongRevision(f"the index cannot be brought up to date: {error}") from None
+        connection.commit()
+
+    def close(self) -> None:
+        """Close all connections that are not in use."""
+        with contextlib.suppress(AttributeError):
+            self._connection.close()
+        self._writing.dispose()
+        super().close()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the database was deleted or another put in its place, which SQLite ignores."""
+        return self._identity is None or _identity(self.path) != self._identity
+
+    def reopen(self) -> None:
+        """Open what is at the path now, or make a new database there."""
+        self.close()
+        if self._identity is not None and self.is_lost:
+            # They are the old one's still, and would be applied to the new one.
+            for log in logs_of(self.path):
+                log.unlink(missing_ok=True)
+        self._open()
+
+    def knows(self, entry: Entry) -> bool:
+        """Return whether the object's series is remembered: then nothing above it is looked at."""
+        return (entry.study_uid, entry.series_uid) in self._known
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Writer]:
@@ -221,29 +284,37 @@ class Index:
 class Writer:
     """Changes the index within one transaction."""
 
-    def __init__(self, connection: Connection, known: dict[str, int]) -> None:
+    def __init__(self, connection: Connection, known: _Series) -> None:
         self._connection = connection
         self._series = known
         self._emptied: dict[str, set[int]] = {name: set() for name in _PARENTS}
-        self.learned: dict[str, int] = {}
+        self.learned: _Series = {}
         self.removed = False
 
     def find(self, uids: Sequence[str]) -> dict[str, list[Stored]]:
         """Return the copies there are of instances, by SOP Instance UID."""
         return _find(self._connection, uids)
 
-    def add(self, objects: Sequence[Placed]) -> None:
+    def add(self, objects: Sequence[Placed]) -> list[Placed]:
         """Add instances, and what is not known yet of the levels above them.
 
-        Of a known series, study or patient the attributes stay as its first object had them.
+        Of a known series, study or patient the attributes stay as its first object had them, and
+        a known study stays its patient's. Returned are those that have another Patient ID.
         """
-        rows = [self._row(placed) for placed in objects]
+        rows, others = [], []
+        for placed in objects:
+            known = self._series_of(placed)
+            rows.append(_row(placed, known.id))
+            if placed.entry.patient_id != known.patient_id:
+                others.append(placed)
         if rows:
             self._connection.execute(_ADD_INSTANCE, rows)
+        return others
 
     def remove(self, ids: Sequence[int]) -> None:
         """Remove instances; what is left without any goes with `prune`."""
         self.removed = True
+        self._series = {}  # what replaces them may change it
         for some in _portions(ids):
             of_these = self._connection.execute(_SERIES_OF, {"ids": some}).scalars()
             self._emptied["series"].update(of_these)
@@ -260,78 +331,86 @@ class Writer:
                     self._emptied[parent.above].update(self._connection.execute(higher).scalars())
                 self._connection.execute(delete(table).where(table.c.id.in_(some), is_empty))
 
-    def _row(self, placed: Placed) -> dict[str, Any]:
+    def _series_of(self, placed: Placed) -> _Known:
         entry = placed.entry
-        columns, attributes = entry.row(Level.IMAGE)
-        columns["transfer_syntax_uid"] = entry.origin.transfer_syntax_uid
-        return {
-            **columns,
-            "series": self._series_of(placed),
-            "copy": placed.copy,
-            "file": placed.file,
-            "size": placed.size,
-            "digest": placed.digest,
-            "received": iso(placed.received),
-            "attributes": attributes,
-        }
-
-    def _series_of(self, placed: Placed) -> int:
-        entry = placed.entry
+        key = entry.study_uid, entry.series_uid
         known = None
-        if not placed.replaces:
-            known = self._series.get(entry.series_uid) or self.learned.get(entry.series_uid)
+        if placed.replaces:
+            self.learned.clear()  # the study may get another patient
+        else:
+            known = self._series.get(key) or self.learned.get(key)
         if known is None:
-            known = self._id_of("series", entry, placed.replaces, None)
-            self.learned[entry.series_uid] = known
+            known = self.learned[key] = self._place(entry, placed.replaces)
         return known
 
-    def _id_of(self, name: str, entry: Entry, replace: bool, current: int | None) -> int:
-        """Return the id of what the object belongs to; it is added, or, to `replace`, changed.
+    def _place(self, entry: Entry, replace: bool) -> _Known:
+        """Return the object's series; it is added, or, to `replace`, changed, with all above it."""
+        study_id, patient_id = self._study_of(entry, replace)
+        values = {**_values(entry, Level.SERIES), "study": study_id}
+        uid = values["series_instance_uid"]
+        query = select(series.c.id).where(
+            series.c.study == study_id, series.c.series_instance_uid == uid
+        )
+        found = self._connection.execute(query).scalar()
+        return _Known(self._put(series, found, values, replace), patient_id)
 
-        Parameters
-        ----------
-        name : str
-            Of the table.
-        current : int or None
-            What the object's study, for one, belongs to by now.
-        """
-        parent = _PARENTS[name]
-        table = parent.table
-        columns, attributes = entry.row(parent.level)
-        values: dict[str, Any] = {**columns, "attributes": attributes}
-        found, found_above = self._known_as(parent, columns, current)
+    def _study_of(self, entry: Entry, replace: bool) -> tuple[int, str]:
+        """Return the id of the object's study, and the Patient ID that this has."""
+        values = _values(entry, Level.STUDY)
+        uid = values["study_instance_uid"]
+        query = select(study.c.id, study.c.patient, patient.c.patient_id)
+        query = query.join_from(study, patient).where(study.c.study_instance_uid == uid)
+        found = self._connection.execute(query).first()
         if found is not None and not replace:
-            return found
-        if parent.above is None:
-            values["patient_name_key"] = fold_name(columns["patient_name"])
-        else:
-            above = self._id_of(parent.above, entry, replace, found_above)
-            values[parent.above] = above
-            if found_above not in (None, above):
-                self._emptied[parent.above].add(found_above)  # that may have been its last
+            return found.id, found.patient_id
+        current = found.patient if found is not None else None
+        values["patient"] = self._patient_of(entry, replace, current)
+        if current not in (None, values["patient"]):
+            self._emptied["patient"].add(current)  # that may have been its last
+        study_id = self._put(study, found.id if found is not None else None, values, replace)
+        return study_id, entry.patient_id
+
+    def _patient_of(self, entry: Entry, replace: bool, current: int | None) -> int:
+        """Return the id of the object's patient; `current` is the one that its study has by now.
+
+        An empty Patient ID is nobody's: a patient without one is that of one study.
+        """
+        values = _values(entry, Level.PATIENT)
+        values["patient_name_key"] = fold_name(values["patient_name"])
+        key = [patient.c[name] == values[name] for name in ("patient_id", "issuer_of_patient_id")]
+        if not values["patient_id"]:
+            key.append(patient.c.id == current)
+        found = self._connection.execute(select(patient.c.id).where(*key)).scalar()
+        return self._put(patient, found, values, replace)
+
+    def _put(self, table: Table, found: int | None, values: dict[str, Any], replace: bool) -> int:
+        """Return the id of a row: of a new one, or of the one found, changed to `replace` it."""
         if found is None:
             result = self._connection.execute(insert(table), values)
             assert result.inserted_primary_key is not None
             return int(result.inserted_primary_key[0])
-        self._connection.execute(update(table).where(table.c.id == found), values)
+        if replace:
+            self._connection.execute(update(table).where(table.c.id == found), values)
         return found
 
-    def _known_as(
-        self, parent: _Parent, columns: dict[str, str], current: int | None
-    ) -> tuple[int | None, int | None]:
-        """Return the id of what has the key that `columns` have, and of what that belongs to.
 
-        An empty Patient ID is nobody's: a patient without one is that of one study.
-        """
-        table = parent.table
-        key = [table.c[name] == columns[name] for name in parent.key]
-        if parent.above is None and not columns["patient_id"]:
-            if current is None:
-                return None, None
-            key.append(table.c.id == current)
-        above = table.c[parent.above] if parent.above is not None else null()
-        row = self._connection.execute(select(table.c.id, above).where(*key)).first()
-        return (row[0], row[1]) if row is not None else (None, None)
+def _values(entry: Entry, level: Level) -> dict[str, Any]:
+    columns, attributes = entry.row(level)
+    return {**columns, "attributes": attributes}
+
+
+def _row(placed: Placed, series_id: int) -> dict[str, Any]:
+    entry = placed.entry
+    return {
+        **_values(entry, Level.IMAGE),
+        "transfer_syntax_uid": entry.origin.transfer_syntax_uid,
+        "series": series_id,
+        "copy": placed.copy,
+        "file": placed.file,
+        "size": placed.size,
+        "digest": placed.digest,
+        "received": iso(placed.received),
+    }
 
 
 def _find(connection: Connection, uids: Sequence[str]) -> dict[str, list[Stored]]:
@@ -369,20 +448,30 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _engine(path: Path, begin: str) -> Engine:
+def _migrations() -> Config:
+    config = Config()
+    # Alembic reads it as the text of an INI file, where % begins a reference.
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def _create(path: Path) -> None:
+    """Make an empty database that nobody else may read, if there is none."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _engine(path: Path, begin: str, pragmas: Sequence[str]) -> Engine:
     """Return an engine whose transactions begin with `begin`, as SQLite's own driver's do not."""
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         connect_args={"timeout": BUSY_TIMEOUT, "isolation_level": None},
+        hide_parameters=True,  # in errors: they are patients' data
     )
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
-        for pragma in (
-            "journal_mode = WAL",  # readers go on while the writer writes
-            "synchronous = FULL",  # what is committed is on the disk
-            "foreign_keys = ON",
-        ):
+        for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}").close()
 
     @event.listens_for(engine, "begin")

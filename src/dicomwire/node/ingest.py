@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import struct
+import threading
 import zlib
 from collections.abc import Callable
 from functools import lru_cache
@@ -40,6 +41,10 @@ _MAX_HEAD = 64 * 1024 * 1024
 
 _MAX_ELEMENTS = 1_000_000
 """How many elements are passed at the most on the way to the last key: a second's work."""
+_MAX_INFLATED_ELEMENTS = 100_000
+"""The same for a deflated dataset, of which that many take but few bytes to send."""
+_INFLATING = threading.Lock()
+"""One dataset is inflated at a time, whatever the number of associations: memory is for all."""
 
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
@@ -76,6 +81,13 @@ class Unacceptable(ValueError):
         self.status = status
 
 
+class Truncated(Unacceptable):
+    """What there is ends before the last key: of the begin of a dataset, more is needed."""
+
+    def __init__(self) -> None:
+        super().__init__("the dataset is truncated", CANNOT_UNDERSTAND)
+
+
 class Row(NamedTuple):
     """The attributes of one level: text by column, and the DICOM JSON model of all (PS3.18 F)."""
 
@@ -89,6 +101,14 @@ _Raw = tuple[str, bytes]
 class Entry:
     """What there is to index of one object; values are decoded level by level, when asked for.
 
+    Parameters
+    ----------
+    origin : Origin
+    dataset : memoryview
+        Encoded; none of it is kept.
+    is_whole : bool
+        Whether that is all of it, and not its begin.
+
     Attributes
     ----------
     origin : Origin
@@ -100,6 +120,7 @@ class Entry:
         "_implicit",
         "_levels",
         "_little",
+        "_rows",
         "_terms",
         "instance_uid",
         "origin",
@@ -107,23 +128,30 @@ class Entry:
         "study_uid",
     )
 
-    def __init__(self, origin: Origin, dataset: memoryview) -> None:
+    def __init__(self, origin: Origin, dataset: memoryview, is_whole: bool = True) -> None:
         implicit, little, deflated = encoding_of(origin.transfer_syntax_uid)
         self.origin = origin
         self._little = little
         self._levels: tuple[dict[int, _Raw], ...] = ({}, {}, {}, {})
+        self._rows: dict[Level, Row] = {}
         if deflated:
-            dataset = memoryview(_inflated(dataset))
-        reader = _Reader(dataset, implicit, little)
-        self._implicit = reader.is_implicit
-        try:
-            self._terms = _known_terms(reader.read(self._levels))
-        except struct.error:
-            raise Unacceptable("the dataset is truncated", CANNOT_UNDERSTAND) from None
+            with _INFLATING:
+                inflated = memoryview(_inflated(dataset))
+                self._read(inflated, implicit, is_whole, _MAX_INFLATED_ELEMENTS)
+        else:
+            self._read(dataset, implicit, is_whole, _MAX_ELEMENTS)
         self.study_uid = self._uid(_STUDY_UID)
         self.series_uid = self._uid(_SERIES_UID)
         self.instance_uid = self._uid(_INSTANCE_UID)
         self._check()
+
+    def _read(self, dataset: memoryview, is_implicit: bool, is_whole: bool, most: int) -> None:
+        reader = _Reader(dataset, is_implicit, self._little, most)
+        self._implicit = reader.is_implicit
+        try:
+            self._terms = _known_terms(reader.read(self._levels, is_whole))
+        except struct.error:
+            raise Truncated from None
 
     def _check(self) -> None:
         if self.instance_uid != origin_uid(self.origin.sop_instance_uid):
@@ -144,8 +172,20 @@ class Entry:
             raise Unacceptable(f"the dataset {what} {name}", MISMATCH)
         return uid
 
+    @property
+    def patient_id(self) -> str:
+        """As the index has it, "" for none."""
+        vr, raw = self._levels[0].get(_PATIENT_ID, ("LO", b""))
+        return self._text(vr, raw)
+
     def row(self, level: Level) -> Row:
         """Return what the index keeps of `level`; values that make no sense are left out."""
+        row = self._rows.get(level)
+        if row is None:
+            row = self._rows[level] = self._made(level)
+        return row
+
+    def _made(self, level: Level) -> Row:
         columns = _COLUMNS[level].copy()
         attributes: dict[str, Any] = {}
         for tag, (vr, raw) in self._levels[_DEPTHS[level]].items():
@@ -244,14 +284,14 @@ class _Reader:
 
     __slots__ = ("_explicit", "_implicit_header", "_left", "_length", "_view", "is_implicit")
 
-    def __init__(self, view: memoryview, is_implicit: bool, is_little: bool) -> None:
+    def __init__(self, view: memoryview, is_implicit: bool, is_little: bool, most: int) -> None:
         self._view = view
-        self._left = _MAX_ELEMENTS
+        self._left = most  # elements
         self._explicit, self._implicit_header, self._length = _HEADERS[is_little]
         # Some send implicit VR where explicit was agreed on, or the reverse.
         self.is_implicit = not _has_vr(view) if len(view) >= 8 else is_implicit
 
-    def read(self, levels: tuple[dict[int, _Raw], ...]) -> bytes:
+    def read(self, levels: tuple[dict[int, _Raw], ...], is_whole: bool) -> bytes:
         """Fill `levels`, by tag; return the Specific Character Set."""
         view, end, position = self._view, len(self._view), 0
         character_set = b""
@@ -265,7 +305,7 @@ class _Reader:
             else:
                 stop = start + length
             if stop > end:
-                raise Unacceptable("the dataset is truncated", CANNOT_UNDERSTAND)
+                raise Truncated
             key = wanted(tag)
             if key is not None:
                 form = _form(vr, key[0])
@@ -279,6 +319,9 @@ class _Reader:
             elif tag == _CHARACTER_SET and length < 1024:
                 character_set = bytes(view[start:stop])
             position = stop
+        else:
+            if not is_whole:
+                raise Truncated  # there may be keys behind
         return character_set
 
     def _header(self, position: int, is_implicit: bool) -> tuple[int, bytes, int, int]:

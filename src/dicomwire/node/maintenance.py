@@ -5,6 +5,7 @@ What comes from the network never passes here.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -17,8 +18,8 @@ from typing import BinaryIO, NamedTuple
 from dicomwire.logs import escaped
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.heads import Origin, digest_of, read_head
-from dicomwire.node.index import Index, Placed, Stored, Writer, iso, logs_of
-from dicomwire.node.ingest import Entry, Unacceptable
+from dicomwire.node.index import Index, IndexReader, Placed, Stored, Writer, iso, logs_of
+from dicomwire.node.ingest import Entry, Truncated
 from dicomwire.node.storage import Files, Storage, sync_folder
 
 LOGGER = logging.getLogger("dicomwire")
@@ -28,6 +29,11 @@ INDEX = "index.sqlite"
 _BEGIN = 64 * 1024
 _PORTION = 1000
 """How many files are indexed in one transaction."""
+
+_NO_FILES = (
+    "the index has objects, and there is not one file: is their file system mounted? "
+    "If they are meant to be gone, make the index again (reindex)"
+)
 
 Progress = Callable[[int], None]
 """Is told how many files have been done so far."""
@@ -44,7 +50,7 @@ class Reconciled:
     removed: int = 0
     """Files of objects that are there in another file."""
     unreadable: int = 0
-    """Files that are no whole DICOM object: they stay where they are, and are not found."""
+    """Files that are no whole DICOM object, or damaged: they stay where they are, not found."""
 
 
 def _no_progress(done: int) -> None:
@@ -64,7 +70,14 @@ def reconcile(
     their place and not yet listed. They need not have been acknowledged, but they are whole, since
     they were synced before they were placed; their length is compared with what their head says,
     their bytes are not (see `check`). Nor is the content of files that the index knows.
+
+    Raises
+    ------
+    IndexFailure, OSError
+        When they cannot be; also where all files are gone, since they may come back.
     """
+    if next(storage.files(), None) is None and index.last_id():
+        raise OSError(errno.ENOENT, _NO_FILES)
     found = Reconciled()
     unknown = 0
     lost: list[Stored] = []
@@ -102,7 +115,7 @@ def _differences(files: Files, index: Index) -> Iterator[tuple[str | None, Store
     return (pair for pair in _side_by_side(files, index) if None in pair)
 
 
-def _side_by_side(files: Files, index: Index) -> Iterator[tuple[str | None, Stored | None]]:
+def _side_by_side(files: Files, index: IndexReader) -> Iterator[tuple[str | None, Stored | None]]:
     """Iterate over all files and instances in the order of names; None is for what is missing."""
     names, rows = files.files(), index.stored()
     file, stored = next(names, None), next(rows, None)
@@ -135,10 +148,11 @@ def _index_files(
             found.unreadable += 1
             LOGGER.error("%s cannot be indexed: %s", escaped(file), escaped(str(error)))
     with index.writing() as writer:
-        superfluous = _place(writer, objects, duplicates, last_id)
+        superfluous, left_out = _place(storage, writer, objects, duplicates, last_id)
     storage.withdraw(superfluous)
-    found.indexed += sum(placed.file not in superfluous for placed in objects)
+    found.indexed += sum(placed.file not in superfluous | left_out for placed in objects)
     found.removed += len(superfluous)
+    found.unreadable += len(left_out)
 
 
 def _read(storage: Storage, file: str) -> Placed:
@@ -158,25 +172,32 @@ def _entry(file: BinaryIO, offset: int, origin: Origin, size: int) -> Entry:
     length = _BEGIN
     while True:
         file.seek(offset)
+        is_whole = offset + length >= size
         try:
-            return Entry(origin, memoryview(file.read(length)))
-        except Unacceptable:
-            if offset + length >= size:
+            return Entry(origin, memoryview(file.read(length)), is_whole)
+        except Truncated:
+            if is_whole:
                 raise
         length *= 16
 
 
 def _place(
-    writer: Writer, objects: Sequence[Placed], duplicates: Duplicates, last_id: int
-) -> set[str]:
-    """Put objects into the index; return the files that are superfluous.
+    files: Files,
+    writer: Writer,
+    objects: Sequence[Placed],
+    duplicates: Duplicates,
+    last_id: int,
+) -> tuple[set[str], set[str]]:
+    """Put objects into the index; return the files that are superfluous, and those left out.
 
-    Those are second copies of the same bytes, and what a crash left of a replacement. What the
+    The former are second copies of the same bytes, and what a crash left of a replacement. What the
     index had before, up to `last_id`, is what was acknowledged last, and stays; of files that it
     did not know, as when it is made anew, the one received last does. No other file is
-    superfluous: where files differ and none is to replace the other, both stay.
+    superfluous: where files differ and none is to replace the other, both stay. Nothing is if what
+    is to stay instead is damaged, for which it is read.
     """
     superfluous: set[str] = set()
+    left_out: set[str] = set()
     fresh: dict[str, Placed] = {}
     known = writer.find([placed.entry.instance_uid for placed in objects])
     for placed in objects:
@@ -186,22 +207,48 @@ def _place(
             fresh.clear()
             known.update(writer.find([uid]))
         copies = known.get(uid, [])
-        if any(copy.digest == placed.digest for copy in copies):
-            superfluous.add(placed.file)
-        elif copies and duplicates is Duplicates.REPLACE:
-            newest = max(copy.received for copy in copies)
-            if copies[0].id <= last_id or newest >= iso(placed.received):
-                superfluous.add(placed.file)
-                continue
-            superfluous.update(copy.file for copy in copies)
-            writer.remove([copy.id for copy in copies])
-            del known[uid]
-            fresh[uid] = placed._replace(replaces=True)
-        else:
+        rivals = copies
+        if duplicates is not Duplicates.REPLACE:
+            rivals = [copy for copy in copies if copy.digest == placed.digest]
+        if not rivals:
             fresh[uid] = placed._replace(copy=1 + max((copy.copy for copy in copies), default=-1))
+            continue
+        is_newer = all(_is_replaced(copy, placed, last_id) for copy in rivals)
+        if not is_newer and all(_is_intact(files, copy) for copy in rivals):
+            superfluous.add(placed.file)
+            continue
+        is_same = all(copy.digest == placed.digest for copy in rivals)
+        if not (is_newer or is_same) or not _is_intact(files, placed):
+            LOGGER.error("%s is not indexed: of two files one is damaged", escaped(placed.file))
+            left_out.add(placed.file)
+            continue
+        if is_newer:
+            superfluous.update(copy.file for copy in rivals)
+        else:
+            LOGGER.error("%s takes the place of a damaged file", escaped(placed.file))
+        writer.remove([copy.id for copy in rivals])
+        known[uid] = [copy for copy in copies if copy not in rivals]
+        number = min(copy.copy for copy in rivals)
+        fresh[uid] = placed._replace(copy=number, replaces=True)
     writer.add(list(fresh.values()))
     writer.prune()
-    return superfluous
+    return superfluous, left_out
+
+
+def _is_replaced(copy: Stored, placed: Placed, last_id: int) -> bool:
+    is_later = copy.id > last_id and copy.received < iso(placed.received)
+    return is_later and copy.digest != placed.digest
+
+
+def _is_intact(files: Files, copy: Stored | Placed) -> bool:
+    """Return whether a file has the bytes that it should have, by reading them all."""
+    try:
+        with files.open_path(copy.file).open("rb") as opened:
+            size = os.fstat(opened.fileno()).st_size
+            origin, offset, _ = read_head(opened.read(_BEGIN), size)
+            return digest_of(opened, offset, origin.transfer_syntax_uid).hex() == copy.digest
+    except (OSError, ValueError):
+        return False
 
 
 def reindex(
@@ -263,11 +310,13 @@ def check(folder: str | os.PathLike[str], progress: Progress = _no_progress) -> 
     ------
     FileNotFoundError
         When there is no index.
+    IndexFailure
+        When it cannot be read, or is of another version.
     """
     path = Path(folder).absolute() / INDEX
     if not path.exists():
         raise FileNotFoundError(f"there is no index {path}")
-    with Index(path) as index:
+    with IndexReader(path) as index:
         files = Files(folder)
         for done, (file, stored) in enumerate(_side_by_side(files, index), 1):
             if stored is None:
@@ -280,7 +329,7 @@ def check(folder: str | os.PathLike[str], progress: Progress = _no_progress) -> 
             progress(done)
 
 
-def _unknown(files: Files, index: Index, file: str) -> Finding | None:
+def _unknown(files: Files, index: IndexReader, file: str) -> Finding | None:
     try:
         with files.open_path(file).open("rb") as opened:
             size = os.fstat(opened.fileno()).st_size
@@ -295,7 +344,7 @@ def _unknown(files: Files, index: Index, file: str) -> Finding | None:
     return Finding(Problem.UNKNOWN, file, "not in the index")
 
 
-def _verify(files: Files, index: Index, stored: Stored) -> Finding | None:
+def _verify(files: Files, index: IndexReader, stored: Stored) -> Finding | None:
     uid = stored.sop_instance_uid
     try:
         with files.open_path(stored.file).open("rb") as opened:

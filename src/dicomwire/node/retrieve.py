@@ -17,6 +17,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from dicomwire import Association, build_context, evt
 from dicomwire.logs import escaped
 from dicomwire.node.query import Found
+from dicomwire.node.storage import is_missing
 from dicomwire.node.transcode import CannotTranscode, choose, transcoded
 from dicomwire.presentation import PresentationContext
 
@@ -102,8 +103,11 @@ def sub_operations(found: list[Found], accepted: Callable[[], Syntaxes]) -> Iter
 
 def _sendable(found: Found, accepted: Syntaxes) -> Path | Dataset:
     """Return the file as it is stored, or its object in a transfer syntax that was accepted."""
-    if not found.path.exists():
-        raise CannotTranscode("its file is gone")
+    try:
+        if is_missing(found.path):
+            raise CannotTranscode("its file is gone")
+    except OSError as error:
+        raise CannotTranscode(f"its file cannot be read: {error.strerror}") from None
     stored = found.transfer_syntax_uid
     target = choose(stored, accepted.get(found.sop_class_uid, {}))
     if target is None:

@@ -83,7 +83,8 @@ series = Table(
     _text("body_part_examined"),
     _text("series_date"),
     _attributes(),
-    UniqueConstraint("series_instance_uid"),
+    # Leads with the UID, so it is the UID's index as well; some use one UID in two studies.
+    UniqueConstraint("series_instance_uid", "study"),
     Index(None, "modality"),
 )
 

@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from itertools import chain, islice, repeat
 from typing import Any
 
@@ -19,6 +20,7 @@ from dicomwire import (
     AE,
     ALL_TRANSFER_SYNTAXES,
     AllStoragePresentationContexts,
+    Association,
     Settings,
     StoragePresentationContexts,
     VerificationPresentationContexts,
@@ -130,7 +132,7 @@ class Node:
     def start(self) -> None:
         """Open the folder and serve."""
         configuration = self.configuration
-        ssl_context = server_tls(configuration.tls)
+        ssl_context = server_tls(configuration)
         self._tls = client_tls(configuration)
         with ExitStack() as opened:
             self._open_folder(opened)
@@ -142,14 +144,15 @@ class Node:
                 contexts=_contexts(),
                 ssl_context=ssl_context,
                 evt_handlers=self._handlers(),
-                receive_to=self._storage.sink,
+                receive_to=_refuse,  # unless `_accepted` allows it
             )
             self._open = opened.pop_all()
 
     def _open_folder(self, opened: ExitStack) -> None:
         configuration = self.configuration
         try:
-            self._storage = opened.enter_context(Storage(configuration.folder))
+            ceiling = configuration.max_object or None
+            self._storage = opened.enter_context(Storage(configuration.folder, ceiling))
             self._index = opened.enter_context(Index(self._storage.folder / INDEX))
             self._committer = Committer(self._storage, self._index, configuration.duplicates)
             opened.callback(self._committer.close)
@@ -209,8 +212,14 @@ class Node:
             event.assoc.abort()
 
     def _accepted(self, event: evt.Event) -> None:
-        if not self._guard.allows(event.assoc, Right.STORE):
-            event.assoc.receive_to = _refuse
+        if self._guard.allows(event.assoc, Right.STORE):
+            event.assoc.receive_to = self._storage.sink
+        else:
+            event.assoc.receive_to = partial(self._refuse_store, event.assoc)
+
+    def _refuse_store(self, association: Association, request: Any) -> Any:
+        self._guard.report(association, Right.STORE)
+        _refuse(request)
 
     def _echo(self, event: evt.Event) -> int:
         LOGGER.info("Received Echo Request (MsgID %d)", event.message_id)

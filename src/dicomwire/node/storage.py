@@ -121,6 +121,15 @@ class Spooled(Payload):
         os.rename(self._file, target)
         self._file = None
 
+    def move_back(self, placed: str) -> None:
+        """Undo `move`. It never raises: what stays is found at the next start."""
+        file = f"{self._directory}/{os.path.basename(placed)}"
+        try:
+            os.rename(placed, file)
+            self._file = file
+        except OSError:
+            remove(placed)
+
     def discard(self) -> None:
         """Remove the file if it is in the spool. It never raises."""
         super().discard()
@@ -226,7 +235,7 @@ class Storage(Files):
         self._ceiling = ceiling
         self._current = ""
         self._room = 0
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(0o700, parents=True, exist_ok=True)  # what is in it is patients' data
         self._lock = _lock(self._root + "lock")
         try:
             os.makedirs(self._spool, exist_ok=True)
@@ -275,9 +284,14 @@ class Storage(Files):
             for folder in {name.rpartition("/")[0] for name in names}:
                 sync_folder(self._root + folder)
         except BaseException:
-            self.withdraw(names)
+            self.take_back(objects, names)
             raise
         return names
+
+    def take_back(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
+        """Undo `publish`, as far as it got; the files are in the spool again."""
+        for spooled, name in zip(objects, names, strict=False):
+            spooled.move_back(self._root + name)
 
     def _place(self, spooled: Spooled) -> str:
         name = f"{self._folder()}/{os.urandom(16).hex()}.dcm"
@@ -321,6 +335,15 @@ def _names(folder: str, then: str) -> list[str]:
 # --- What the system does ---------------------------------------------------------------------
 
 
+def is_missing(path: Path) -> bool:
+    """Return whether there is no such file; OSError if that cannot be told."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    return False
+
+
 def remove(path: str) -> None:
     """Remove a file if there is one. It never raises."""
     with contextlib.suppress(OSError):
@@ -330,10 +353,10 @@ def remove(path: str) -> None:
 def _create(spool: str) -> tuple[str, int]:
     path = f"{spool}/{os.urandom(16).hex()}.part"
     try:
-        return path, os.open(path, _NEW_FILE, 0o666)
+        return path, os.open(path, _NEW_FILE, 0o600)
     except FileNotFoundError:
         os.makedirs(spool, exist_ok=True)  # somebody removed it
-        return path, os.open(path, _NEW_FILE, 0o666)
+        return path, os.open(path, _NEW_FILE, 0o600)
 
 
 def _write(descriptor: int, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
@@ -371,7 +394,7 @@ def sync_folder(folder: str) -> None:
 
 def _lock(path: str) -> int:
     """Return a file that is locked until it is closed, by the death of the process as well."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if os.name == "nt":
             import msvcrt
@@ -381,7 +404,9 @@ def _lock(path: str) -> int:
             import fcntl
 
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         os.close(descriptor)
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
         raise StorageInUse(f"another process uses {os.path.dirname(path)}") from None
     return descriptor

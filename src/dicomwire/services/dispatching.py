@@ -194,6 +194,7 @@ class Dispatcher:
         self._refused: dict[ContextKey, AssociationFailure] = {}
         self._results: deque[Sent] = deque()
         self._has_associated = False  # at least once
+        self._is_drawing = False  # by one lane at a time
         self._is_exhausted = False
         self._is_stopped = False
         self._error: BaseException | None = None
@@ -253,18 +254,22 @@ class Dispatcher:
 
     async def _has_work(self, lane: _Lane) -> bool:
         """Wait until there is something to send; false when there will be nothing any more."""
-        async with self._monitor as monitor:
-            while not self._is_stopped:
+        while True:
+            async with self._monitor as monitor:
+                if self._is_stopped:
+                    return False
                 self._ripen()
-                while len(self._waiting) < self._ahead and await self._draw():
-                    pass
-                if self._waiting:
+                is_enough = self._is_exhausted or len(self._waiting) >= self._ahead
+                if is_enough and self._waiting:
                     lane.keys = self._keys_to_propose()
                     return True
-                if self._is_exhausted and not self._later and not self._open:
-                    break
-                await monitor.wait(self._until_due())
-            return False
+                if is_enough and not self._later and not self._open:
+                    return False
+                if is_enough or self._is_drawing:
+                    await monitor.wait(self._until_due())
+                    continue
+                self._is_drawing = True
+            await self._draw()
 
     async def _send_some(self, lane: _Lane) -> None:
         """Have one association, and send over it what it is good for."""
@@ -306,68 +311,76 @@ class Dispatcher:
 
     async def _rest(self, lane: _Lane, failure: AssociationFailure | None) -> None:
         """Wait after an association that failed; give up when too many have in a row."""
-        async with self._monitor as monitor:
-            if lane.failures >= self._retry.attempts:
-                lane.has_given_up = True
+        if lane.failures >= self._retry.attempts:
+            lane.has_given_up = True
+            async with self._monitor:
                 self._hopeful -= 1
-                if not self._hopeful:
-                    await self._fail_all(failure)
-                return
-            delay = self._retry.wait(lane.failures)
-            LOGGER.warning("Associating again in %.1f s: %s", delay, failure)
-            until = self._outlet.now() + delay
+                is_hopeless = not self._hopeful
+            if is_hopeless:
+                await self._fail_all(failure)
+            return
+        delay = self._retry.wait(lane.failures)
+        LOGGER.warning("Associating again in %.1f s: %s", delay, failure)
+        until = self._outlet.now() + delay
+        async with self._monitor as monitor:
             while not self._is_stopped and (left := until - self._outlet.now()) > 0:
                 await monitor.wait(left)
 
     async def _fail_all(self, failure: AssociationFailure | None) -> None:
         """Say of all that is left why it is not sent."""
-        later = [task for _, _, task in sorted(self._later)]
-        self._later.clear()
-        while not self._is_stopped:
-            for task in (*self._waiting, *later):
-                await self._conclude(Sent(task.item, task.uid, failure=failure))
-            self._waiting.clear()
-            later = []
-            if not await self._draw():
-                return
+        while True:
+            async with self._monitor:
+                later = [task for _, _, task in sorted(self._later)]
+                self._later.clear()
+                if self._is_stopped:
+                    return
+                for task in (*self._waiting, *later):
+                    await self._conclude(Sent(task.item, task.uid, failure=failure))
+                self._waiting.clear()
+                if self._is_exhausted:
+                    return
+                self._is_drawing = True  # the other lanes have given up
+            await self._draw()
+
+    async def _draw(self) -> None:
+        """Have one more item wait, if there is one, for who has set `_is_drawing`.
+
+        The item may be long in coming, so that the monitor is not held meanwhile.
+        """
+        item = END
+        try:
+            item = await self._items.take()
+        except Exception as error:
+            self._error = error
+        finally:
+            async with self._monitor as monitor:
+                self._is_drawing = False
+                if item is END:
+                    self._is_exhausted = True
+                elif not self._is_stopped:
+                    await self._admit(item)
+                monitor.notify_all()
 
     # --- Tasks; all of this with the monitor ---
 
-    async def _draw(self) -> bool:
-        """Have one more task wait, if there is one."""
-        while not (self._is_exhausted or self._is_stopped):
-            try:
-                item = await self._items.take()
-            except Exception as error:
-                self._error = error
-                item = END
-            if item is END:
-                self._is_exhausted = True
-                break
-            if await self._admit(item):
-                return True
-        return False
-
-    async def _admit(self, item: Any) -> bool:
+    async def _admit(self, item: Any) -> None:
         """Have an item wait as a task, unless it needs not or cannot be sent."""
         try:
             uid, sop_class, syntax = _described(item)
         except Exception as error:  # whatever is wrong with it, there are others
             await self._conclude(Sent(item, failure=error))
-            return False
+            return
         status = self._record.status_of(uid) if self._record is not None else None
         if status is not None:
             response = Message(Command.C_STORE_RSP, AffectedSOPInstanceUID=UID(uid), Status=status)
             await self._deliver(Sent(item, uid, response, is_resumed=True))
-            return False
+            return
         key = (sop_class, self._syntax or syntax)
         if key in self._refused:
             await self._conclude(Sent(item, uid, failure=self._refused[key]))
-            return False
+            return
         self._known[key] = None
         self._waiting.append(_Task(item, uid, key))
-        self._monitor.notify_all()
-        return True
 
     def _keys_to_propose(self) -> frozenset[ContextKey]:
         """Return the contexts for what waits, and for what is like what came before."""
@@ -377,20 +390,23 @@ class Dispatcher:
 
     async def take(self, lane: _Lane) -> _Task | None:
         """Return the next task for a lane; None where there is none for now."""
-        async with self._monitor:
-            seen = 0
-            while not self._is_stopped:
+        while True:
+            async with self._monitor as monitor:
+                if self._is_stopped:
+                    return None
                 self._ripen()
-                for index in range(seen, len(self._waiting)):
-                    task = self._waiting[index]
+                for index, task in enumerate(self._waiting):
                     if task.key in lane.keys:
                         del self._waiting[index]
                         self._open += 1
                         return task
-                seen = len(self._waiting)
-                if seen >= LOOK_AHEAD or not await self._draw():
-                    break
-            return None
+                if self._is_exhausted or len(self._waiting) >= LOOK_AHEAD:
+                    return None
+                if self._is_drawing:
+                    await monitor.wait(self._until_due())
+                    continue
+                self._is_drawing = True
+            await self._draw()
 
     def _ripen(self) -> None:
         """Have what was put off wait to be sent, as far as it is due."""

@@ -156,17 +156,15 @@ class Pipeline:
 
     async def _fill(self) -> None:
         """Send as many objects as may be outstanding."""
-        try:
-            while not self._is_exhausted and self._has_room:
-                item = await self._draw()
-                if item is END:
-                    self._is_exhausted = True
-                elif await self._send(item) > _SMALL:
-                    self._collect()
-                    if self._results:  # before much more is sent
-                        break
-        finally:
-            await self._port.flushed()
+        while not self._is_exhausted and self._has_room:
+            item = await self._draw()
+            if item is END:
+                self._is_exhausted = True
+            elif await self._send(item) > _SMALL:
+                self._collect()
+                if self._results:  # before much more is sent
+                    break
+        await self._port.flushed()  # not after an error: that would take the place of it
 
     async def _draw(self) -> Any:
         try:

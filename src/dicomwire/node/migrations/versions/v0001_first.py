@@ -65,7 +65,9 @@ def upgrade() -> None:
         sa.Column("series_instance_uid", sa.String(), nullable=False),
         *map(_text, ("modality", "series_number", "series_description", "body_part_examined")),
         _text("series_date"),
-        sa.UniqueConstraint("series_instance_uid", name="uq_series_series_instance_uid"),
+        sa.UniqueConstraint(
+            "series_instance_uid", "study", name="uq_series_series_instance_uid_study"
+        ),
     )
     for column in ("study", "modality"):
         _index("series", column)
