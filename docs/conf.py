@@ -41,3 +41,5 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
+# Both faces have an Association and an AE: where a docstring means either, the link is to one.
+suppress_warnings = ["ref.python"]

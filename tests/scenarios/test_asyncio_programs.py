@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from on_a_loop import LOCAL, at_rest, on_a_loop, open_files, pair, until
 from pydicom.dataset import Dataset
-from raw_peer import CT, VERIFICATION, WAIT
+from raw_peer import CT, EXPLICIT, VERIFICATION, WAIT
 from scenario import make_ct
 
 from dicomwire import AssociationFailure, Settings, aio, build_role, evt
@@ -458,3 +458,28 @@ async def test_idle_associations_wake_nobody() -> None:
         await asyncio.sleep(0.3)
         assert time.monotonic() - began >= 0.3
         assert turns <= 3
+
+
+@on_a_loop
+async def test_an_object_that_is_ready_does_not_wait_for_the_next() -> None:
+    arrived = asyncio.Semaphore(0)
+
+    async def arrive(event: evt.Event) -> int:
+        arrived.release()
+        return 0x0000
+
+    async def one_after_the_other() -> AsyncIterator[Dataset]:
+        for number in range(3):
+            yield make_ct(instance=f"1.2.{number}")
+            await asyncio.wait_for(arrived.acquire(), WAIT)
+
+    scp = aio.AE(settings=Settings(operations_window=8))
+    scp.add_supported_context(CT, EXPLICIT)
+    scu = aio.AE()
+    scu.add_requested_context(CT, EXPLICIT)
+    async with scp.start_server(LOCAL, evt_handlers=[(evt.EVT_C_STORE, arrive)]) as server:
+        port = server.server_address[1]
+        async with scu.associate("127.0.0.1", port, window=8) as assoc:
+            assert assoc.operations_window == 8
+            sent = [each.is_stored async for each in assoc.send_c_stores(one_after_the_other())]
+    assert sent == [True] * 3

@@ -525,3 +525,23 @@ def test_message_ids_of_outstanding_requests_differ(face, monkeypatch):
             assert all(each.is_stored for each in sending.result(WAIT))
         assert ids == [1, 2, 3, 4, 5, 6, 2, 3, 4, 5, 6]
         assoc.abort()
+
+
+@pytest.mark.threaded_only("what an iterable that blocks would block elsewhere is the event loop")
+def test_an_object_that_is_ready_does_not_wait_for_the_next(face):
+    """Objects from what may wait leave one by one, not when the window is full."""
+    arrived = threading.Semaphore(0)
+
+    def arrive(event):
+        arrived.release()
+        return 0
+
+    def one_after_the_other():
+        for number in range(3):
+            yield make_ct(instance=f"1.2.{number}")
+            assert arrived.acquire(timeout=WAIT)
+
+    server = face.serve([(evt.EVT_C_STORE, arrive)], operations_window=8)
+    with face.associate(server, window=8) as assoc:
+        assert assoc.operations_window == 8
+        assert [sent.is_stored for sent in assoc.send_c_stores(one_after_the_other())] == [True] * 3

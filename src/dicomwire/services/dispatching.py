@@ -388,6 +388,11 @@ class Dispatcher:
         keys.update((key, None) for key in reversed(self._known) if key not in self._refused)
         return frozenset(list(keys)[:MOST_CONTEXTS])
 
+    @property
+    def may_wait(self) -> bool:
+        """Whether the next object may take its time."""
+        return self._items.may_wait
+
     async def take(self, lane: _Lane) -> _Task | None:
         """Return the next task for a lane; None where there is none for now."""
         while True:
@@ -460,6 +465,7 @@ class _Feed(AsyncIterator[_Task]):
     def __init__(self, dispatcher: Dispatcher, lane: _Lane) -> None:
         self._dispatcher = dispatcher
         self._lane = lane
+        self.may_wait = dispatcher.may_wait
 
     async def __anext__(self) -> _Task:
         task = await self._dispatcher.take(self._lane)

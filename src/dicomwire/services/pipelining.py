@@ -6,7 +6,7 @@ PS3.7 Annex D.3.3.3. How programs wait for the results is each face's own.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -157,6 +157,8 @@ class Pipeline:
     async def _fill(self) -> None:
         """Send as many objects as may be outstanding."""
         while not self._is_exhausted and self._has_room:
+            if self._items.may_wait:
+                await self._port.flushed()  # what is ready does not wait for what is not
             item = await self._draw()
             if item is END:
                 self._is_exhausted = True
@@ -238,9 +240,16 @@ class Pipeline:
 
 
 class Drawer:
-    """Takes things one by one from an iterable of either kind."""
+    """Takes things one by one from an iterable of either kind.
+
+    Attributes
+    ----------
+    may_wait : bool
+        Whether the next one may take its time, which it does not in a list or the like.
+    """
 
     def __init__(self, items: Items) -> None:
+        self.may_wait: bool = getattr(items, "may_wait", not isinstance(items, Collection))
         self._iterator: Iterator[Any] | AsyncIterator[Any] = (
             aiter(items) if isinstance(items, AsyncIterable) else iter(items)
         )
