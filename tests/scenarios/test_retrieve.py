@@ -681,7 +681,7 @@ def test_a_request_that_cannot_be(face):
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no way to count open files")
 def test_many_associations_at_once_leave_nothing_behind(face, tmp_path, monkeypatch):
-    """200 of them query, get objects and files, and move some to a third party."""
+    """100 of them query, get objects and files, and move some to a third party."""
     monkeypatch.setattr("dicomwire.threaded.workers.REST", 0.05)
     archive, moved = Archive(), Archive()
     destination = store(face, moved.binding, maximum_associations=200)
@@ -695,7 +695,7 @@ def test_many_associations_at_once_leave_nothing_behind(face, tmp_path, monkeypa
         maximum_associations=200,
     )
     ae = face.ae()
-    start = threading.Barrier(200)
+    start = threading.Barrier(100)
 
     def work(number):
         with ask(face, server, archive.binding, ae=ae) as assoc:
@@ -715,8 +715,8 @@ def test_many_associations_at_once_leave_nothing_behind(face, tmp_path, monkeypa
     assert work("first") == right
     assert eventually(at_rest)
     files = len(os.listdir("/proc/self/fd"))
-    with ThreadPoolExecutor(200) as pool:
-        assert list(pool.map(work, range(200))) == [right] * 200
-    assert (len(archive.requests), len(moved.requests)) == (603, 201)
+    with ThreadPoolExecutor(100) as pool:
+        assert list(pool.map(work, range(100))) == [right] * 100
+    assert (len(archive.requests), len(moved.requests)) == (303, 101)
     assert eventually(at_rest)
     assert eventually(lambda: len(os.listdir("/proc/self/fd")) == files)
