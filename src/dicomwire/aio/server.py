@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from dicomwire.aio.channel import Channel
 from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionLost
-from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Binding, EventType, Handlers
+from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Handlers
 from dicomwire.listening import PENDING_BYTES, connection_ceiling, is_answerable
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
-from dicomwire.services.acse import Policy
 from dicomwire.services.association import ReceiveTo
+from dicomwire.serving import BaseServer
 from dicomwire.tls import tls_failure
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _PAUSE = 0.5
 """Seconds without accepting after there was no file descriptor for a connection."""
 
 
-class AssociationServer:
+class AssociationServer(BaseServer["Association"]):
     """Listens on one address and accepts associations for an AE; see `AE.start_server`.
 
     As an asynchronous context manager it is closed at the end of the block.
@@ -52,6 +52,8 @@ class AssociationServer:
         Where objects received by C-STORE are filed as they come.
     """
 
+    ae: AE
+
     def __init__(
         self,
         ae: AE,
@@ -62,12 +64,7 @@ class AssociationServer:
         evt_handlers: Handlers | None = None,
         receive_to: ReceiveTo | None = None,
     ) -> None:
-        self.ae = ae
-        self.ae_title = ae_title
-        self.contexts = contexts
-        self.ssl_context = ssl_context
-        self.receive_to = receive_to
-        self.handlers = evt_handlers or Handlers()
+        super().__init__(ae, ae_title, contexts, ssl_context, evt_handlers, receive_to)
         self._socket = sock
         self._address: tuple[Any, ...] = sock.getsockname()
         self._loop = asyncio.get_running_loop()
@@ -85,6 +82,11 @@ class AssociationServer:
         """Begin to accept connections."""
         self._accepting = self._loop.create_task(self._accept())
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether no more associations are accepted."""
+        return self._is_closing
+
     # --- What programs use ---
 
     @property
@@ -96,11 +98,6 @@ class AssociationServer:
     def server_address(self) -> tuple[Any, ...]:
         """The address that is listened on: with port 0 asked for, the port that was given."""
         return self._address
-
-    @property
-    def active_associations(self) -> list[Association]:
-        """The associations that this server accepted and that are not over."""
-        return [each for each in self.ae.active_associations if each.server is self]
 
     async def serve_forever(self) -> None:
         """Wait until the server is closed; close it when that is cancelled."""
@@ -152,26 +149,6 @@ class AssociationServer:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-    def bind(self, event: EventType, handler: Any, args: Any = None) -> None:
-        """Bind `handler` to `event`, for the associations there are and those to come."""
-        self.handlers.bind(event, handler, args)
-        for association in self.active_associations:
-            association.bind(event, handler, args)
-
-    def unbind(self, event: EventType, handler: Any) -> None:
-        """Undo the binding of `handler` to `event`, everywhere."""
-        self.handlers.unbind(event, handler)
-        for association in self.active_associations:
-            association.unbind(event, handler)
-
-    def get_handlers(self, event: EventType) -> list[Binding] | Binding:
-        """Return what is bound to `event`."""
-        return self.handlers.get_handlers(event)
-
-    def get_events(self) -> list[EventType]:
-        """Return the events that have a handler, sorted by name."""
-        return self.handlers.get_events()
 
     # --- Connections ---
 
@@ -267,17 +244,6 @@ class AssociationServer:
     def connection_closed(self) -> None:
         """Note that a connection is closed."""
         self._connections -= 1
-
-    def policy(self, association: Association) -> Policy:
-        """Return whom the server takes, and how."""
-        ae = self.ae
-        return Policy(
-            called_ae_title=self.ae_title.strip() if ae.require_called_aet else None,
-            calling_ae_titles=tuple(title.strip() for title in ae.require_calling_aet),
-            unrestricted_storage=ae.settings.unrestricted_storage,
-            take_slot=lambda: not self._is_closing and ae.take_slot(association),
-            operations_window=ae.settings.operations_window,
-        )
 
 
 class Newcomer(Channel):

@@ -17,7 +17,7 @@ from socket import socket as Socket
 from typing import TYPE_CHECKING, Any
 
 from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionLost
-from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Binding, EventType, Handlers
+from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Handlers
 from dicomwire.listening import (
     BACKLOG,
     PENDING_BYTES,
@@ -28,7 +28,7 @@ from dicomwire.listening import (
 )
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
-from dicomwire.services.acse import Policy
+from dicomwire.serving import BaseServer
 from dicomwire.settings import Settings
 from dicomwire.threaded import workers
 from dicomwire.threaded.connection import Connection, deadline_after
@@ -47,7 +47,7 @@ _PAUSE = 0.5
 """Seconds without accepting after there was no file descriptor for a connection."""
 
 
-class AssociationServer:
+class AssociationServer(BaseServer["Association"]):
     """Listens on one address and accepts associations for an AE; see `AE.start_server`.
 
     Attributes
@@ -61,6 +61,8 @@ class AssociationServer:
         Where objects received by C-STORE are filed as they come.
     """
 
+    ae: ApplicationEntity
+
     def __init__(
         self,
         ae: ApplicationEntity,
@@ -71,12 +73,7 @@ class AssociationServer:
         evt_handlers: Handlers | None = None,
         receive_to: ReceiveTo | None = None,
     ) -> None:
-        self.ae = ae
-        self.ae_title = ae_title
-        self.contexts = contexts
-        self.ssl_context = ssl_context
-        self.receive_to = receive_to
-        self.handlers = evt_handlers or Handlers()
+        super().__init__(ae, ae_title, contexts, ssl_context, evt_handlers, receive_to)
         self._lock = threading.Lock()
         self._newcomers: OrderedDict[Newcomer, None] = OrderedDict()
         self._of_address: dict[str, OrderedDict[Newcomer, None]] = {}
@@ -87,6 +84,11 @@ class AssociationServer:
         self._stopped = threading.Event()
         self._ceiling = connection_ceiling(ae.settings)
         self.start_listening(address)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether no more associations are accepted."""
+        return self._stopped.is_set()
 
     # --- What programs use ---
 
@@ -100,11 +102,6 @@ class AssociationServer:
         """The address that is listened on: with port 0 asked for, the port that was given."""
         address: tuple[Any, ...] = self._socket.getsockname()
         return address
-
-    @property
-    def active_associations(self) -> list[Association]:
-        """The associations that this server accepted and that are not over."""
-        return [each for each in self.ae.active_associations if each.server is self]
 
     def serve_forever(self) -> None:
         """Wait until the server is shut down."""
@@ -145,26 +142,6 @@ class AssociationServer:
 
     def __exit__(self, *_: object) -> None:
         self.shutdown()
-
-    def bind(self, event: EventType, handler: Any, args: Any = None) -> None:
-        """Bind `handler` to `event`, for the associations there are and those to come."""
-        self.handlers.bind(event, handler, args)
-        for association in self.active_associations:
-            association.bind(event, handler, args)
-
-    def unbind(self, event: EventType, handler: Any) -> None:
-        """Undo the binding of `handler` to `event`, everywhere."""
-        self.handlers.unbind(event, handler)
-        for association in self.active_associations:
-            association.unbind(event, handler)
-
-    def get_handlers(self, event: EventType) -> list[Binding] | Binding:
-        """Return what is bound to `event`."""
-        return self.handlers.get_handlers(event)
-
-    def get_events(self) -> list[EventType]:
-        """Return the events that have a handler, sorted by name."""
-        return self.handlers.get_events()
 
     # --- Connections ---
 
@@ -299,17 +276,7 @@ class AssociationServer:
 
     def _answer(self, newcomer: Newcomer) -> None:
         association = newcomer.association or self.new_association(newcomer)
-        ae = self.ae
-        association.answer(
-            newcomer.received,
-            Policy(
-                called_ae_title=self.ae_title.strip() if ae.require_called_aet else None,
-                calling_ae_titles=tuple(title.strip() for title in ae.require_calling_aet),
-                unrestricted_storage=ae.settings.unrestricted_storage,
-                take_slot=lambda: not self._stopped.is_set() and ae.take_slot(association),
-                operations_window=ae.settings.operations_window,
-            ),
-        )
+        association.answer(newcomer.received, self.policy(association))
 
     def new_association(self, newcomer: Newcomer) -> Association:
         """Return the association for a connection, which tells that this is open."""
