@@ -264,11 +264,16 @@ def test_find_in_dcmqrscp(
 
 def test_cancelled_find_in_dcmqrscp(qrscp: int) -> None:
     with associate(qrscp, FIND) as assoc:
-        responses = assoc.send_c_find(query("PATIENT", PatientID=""), FIND, msg_id=7)
-        assoc.send_c_cancel(7, query_model=FIND)
-        *pending, last = responses
-        assert last[0].Status == 0xFE00
-        assert len(pending) < MANY - 10
+
+        def is_cancelled(message_id: int) -> bool:
+            responses = assoc.send_c_find(query("PATIENT", PatientID=""), FIND, msg_id=message_id)
+            assoc.send_c_cancel(message_id, query_model=FIND)
+            *pending, last = responses
+            assert last[0].Status in (0xFE00, 0x0000)
+            return last[0].Status == 0xFE00 and len(pending) < MANY - 10
+
+        # On a busy machine it can have answered in full before it is told to stop.
+        assert any(is_cancelled(message_id) for message_id in range(7, 30))
         assert len(list(assoc.send_c_find(query("PATIENT", PatientID="P1"), FIND))) == 2
 
 

@@ -22,7 +22,7 @@ from scenario import Face, eventually
 
 from dicomwire import Sent, Settings, aio, evt
 from dicomwire.aio.handlers import AsyncHandlers
-from dicomwire.errors import AssociationFailure
+from dicomwire.errors import AssociationFailure, LocalProtocolError
 
 THREADS = 300
 """As many plain handlers may wait at the same time in any scenario."""
@@ -218,6 +218,18 @@ class ServerProxy(Proxy):
         self.face.run(self.target.close())
 
 
+@contextlib.contextmanager
+def refusing(association: aio.Association) -> Iterator[None]:
+    """Say of an association that had ended before what the threaded face says of it."""
+    had_ended = not association.is_established
+    try:
+        yield
+    except AssociationFailure as failure:
+        if had_ended:
+            raise LocalProtocolError(f"the association is not established: {failure}") from None
+        raise
+
+
 class AssociationProxy(Proxy):
     def __enter__(self) -> AssociationProxy:
         return self
@@ -252,17 +264,18 @@ class AssociationProxy(Proxy):
 
     # What came of a request; empty where nothing did.
 
-    def _status(self, sending: Coroutine[Any, Any, Dataset]) -> Dataset:
+    def _result(self, sending: Coroutine[Any, Any, Any], nothing: Any) -> Any:
         try:
-            return self.face.run(sending)
+            with refusing(self.target):
+                return self.face.run(sending)
         except AssociationFailure:
-            return Dataset()
+            return nothing
+
+    def _status(self, sending: Coroutine[Any, Any, Dataset]) -> Dataset:
+        return self._result(sending, Dataset())
 
     def _pair(self, sending: Coroutine[Any, Any, Any]) -> tuple[Dataset, Dataset | None]:
-        try:
-            return self.face.run(sending)
-        except AssociationFailure:
-            return Dataset(), None
+        return self._result(sending, (Dataset(), None))
 
     def send_c_echo(self, *args: Any, **options: Any) -> Dataset:
         return self._status(self.target.send_c_echo(*args, **options))
@@ -299,24 +312,25 @@ class AssociationProxy(Proxy):
         return SendingProxy(self.face, self.face.call(begin))
 
     def send_c_find(self, *args: Any, **options: Any) -> ResponsesProxy:
-        return ResponsesProxy(self.face, self.target.send_c_find(*args, **options))
+        return ResponsesProxy(self, self.target.send_c_find(*args, **options))
 
     def send_c_get(self, *args: Any, **options: Any) -> ResponsesProxy:
-        return ResponsesProxy(self.face, self.target.send_c_get(*args, **options))
+        return ResponsesProxy(self, self.target.send_c_get(*args, **options))
 
     def send_c_move(self, *args: Any, **options: Any) -> ResponsesProxy:
-        return ResponsesProxy(self.face, self.target.send_c_move(*args, **options))
+        return ResponsesProxy(self, self.target.send_c_move(*args, **options))
 
 
 class ResponsesProxy(Iterator[tuple[Dataset, Dataset | None]]):
     """Takes responses one by one; the request is sent at once."""
 
-    def __init__(self, face: Asyncio, responses: aio.Responses) -> None:
-        self._face = face
+    def __init__(self, association: AssociationProxy, responses: aio.Responses) -> None:
+        self._face = association.face
         self._responses = responses
         self._has_failed = False
         try:
-            face.run(responses.begin())
+            with refusing(association.target):
+                self._face.run(responses.begin())
         except AssociationFailure:
             self._has_failed = True
 

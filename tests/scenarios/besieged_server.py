@@ -2,13 +2,15 @@
 
 Run as `python besieged_server.py FACE FILES SETTINGS`: the face, how many files it may open (0: as
 many as the system lets it), and a dict of settings. It prints its port, and takes commands by line:
-"hog" takes all file descriptors that are left, "free" gives them back, an empty line ends it.
+"hog" takes all file descriptors that are left, "free" gives them back, "blocks" tells how many
+blocks of memory Python holds, an empty line ends it.
 """
 
 from __future__ import annotations
 
 import ast
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -73,6 +75,10 @@ def obey(port: int) -> None:
         elif line == "free\n":
             while hogged:
                 os.close(hogged.pop())
+        elif line == "blocks\n":
+            gc.collect()
+            print(sys.getallocatedblocks(), flush=True)  # noqa: T201
+            continue
         else:
             break
         print("done", flush=True)  # noqa: T201

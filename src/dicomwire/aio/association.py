@@ -128,6 +128,20 @@ class Association(BaseAssociation):
 
     # --- Its end ---
 
+    def check_established(self) -> None:
+        """Raise why the association ended, whether that was noticed just now or long ago.
+
+        Raises
+        ------
+        AssociationFailure
+            When it ended in another way than by us.
+        LocalProtocolError
+            When it was released or aborted here.
+        """
+        if self.failure is not None and not isinstance(self.failure, LocalAbort):
+            raise self.failure
+        super().check_established()
+
     async def release(self) -> None:
         """Release the association (PS3.8 Section 7.2); nothing is done where it was aborted here.
 
