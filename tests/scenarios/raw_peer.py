@@ -80,6 +80,8 @@ class RawPeer:
 
     def __init__(self, sock: socket.socket) -> None:
         sock.settimeout(WAIT)
+        # What is said last must not wait for an acknowledgement, or closing may throw it away.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = sock
 
     @classmethod
