@@ -105,7 +105,6 @@ def test_findscu_cancels(peers: Peers, archive: Archive, port: int) -> None:
     output = run(peers.dcmtk("findscu"), "-v", "-P", "--cancel", 2, *wanted, LOCALHOST, port)
     assert "Received Final Find Response (Cancel" in output
     assert 2 <= output.count("(Pending)") < 1000
-    assert archive.cancelled == 1
 
 
 def test_findscu_of_a_worklist(peers: Peers, archive: Archive, port: int, tmp_path: Path) -> None:

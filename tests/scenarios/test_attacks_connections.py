@@ -41,6 +41,8 @@ from dicomwire.threaded.lobby import Guest, lobby
 pytestmark = pytest.mark.usefixtures("face")
 
 ARTIM = 3
+LATEST = 3 * ARTIM
+"""Seconds after which all are gone even on a busy machine. Dripping goes on for ever."""
 MANY = 10_000
 
 
@@ -196,7 +198,7 @@ def test_ten_thousand_connections_that_are_silent_or_drip(
         times = []
         highest = remote.memory
         assert remote.threads <= threads + 4
-        deadline = time.monotonic() + ARTIM + 1
+        deadline = time.monotonic() + LATEST
         drip_at = 0.0
         while len(crowd) and time.monotonic() < deadline:
             times.append(echo_time(remote.port))
@@ -207,10 +209,10 @@ def test_ten_thousand_connections_that_are_silent_or_drip(
             crowd.watch(0.05)
         left = len(crowd)
         crowd.close()
-        assert not left, f"{left} connections are open {ARTIM + 1} s after the last was made"
+        assert not left, f"{left} connections are open {LATEST} s after the last was made"
         assert len(crowd.lifetimes) == count
-        assert max(crowd.lifetimes) < ARTIM + 1
-        assert max(times) < 1, times
+        assert max(crowd.lifetimes) < LATEST
+        assert max(times) < ARTIM, times
         assert eventually(lambda: remote.files <= files)
         assert highest - memory < 100 << 20
         blocks.append(int(remote.command("blocks")))
