@@ -44,6 +44,8 @@ ARTIM = 3
 LATEST = 3 * ARTIM
 """Seconds after which all are gone even on a busy machine. Dripping goes on for ever."""
 MANY = 10_000
+SOON = 5
+"""Seconds that a good client may take on a busy machine, well before any deadline of the bad."""
 
 
 class Remote:
@@ -249,7 +251,7 @@ def test_many_connections_that_come_and_go(serve: Callable[..., Remote]) -> None
     files, memory = remote.files, remote.memory
     attack(2000)
     assert eventually(lambda: remote.log.count("is closed") == 3000)
-    assert echo_time(remote.port) < 1
+    assert echo_time(remote.port) < SOON
     assert eventually(lambda: remote.files <= files)
     # That is how many there were at the same time, not the 50 MB that went by.
     assert remote.memory - memory < 20 << 20
@@ -346,7 +348,7 @@ def test_connections_do_not_take_the_last_file_descriptors(serve: Callable[..., 
     with contextlib.ExitStack() as stack:
         for _ in range(300):
             stack.enter_context(Attacker(remote.port))
-        assert echo_time(remote.port) < 1
+        assert echo_time(remote.port) < SOON
         assert remote.files <= 256 - 100
     assert "No file descriptors" not in remote.log
 
@@ -613,7 +615,7 @@ def test_a_requestor_gives_a_silent_tls_server_up() -> None:
         began = time.monotonic()
         settings = replace(QUICK, tls_timeout=0.3)
         assoc = requestor(silent.getsockname()[1], settings, tls_args=trusting())
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < SOON
     assert assoc.is_aborted
     assert assoc.failure is not None
     assert assoc.failure.stage == "tls"
