@@ -61,6 +61,7 @@ _DEPTHS = {level: level.depth for level in Level}
 _WANTED = {int(key.tag): (key, _DEPTHS[key.level]) for keys in KEPT.values() for key in keys}
 # These two are known from elsewhere.
 del _WANTED[next(tag for tag, key in KEYS.items() if key.keyword == "AvailableTransferSyntaxUID")]
+_READ = {*_WANTED, _CHARACTER_SET}
 _LAST = max(_WANTED)
 _COLUMNS = {
     level: {key.column: "" for key in keys if key.column is not None}
@@ -296,7 +297,7 @@ class _Reader:
         view, end, position = self._view, len(self._view), 0
         character_set = b""
         wanted = _WANTED.get
-        while end - position >= 8:
+        while end - (position := self._next(position)) >= 8:
             tag, vr, length, start = self._header(position, self.is_implicit)
             if tag > _LAST:
                 break
@@ -323,6 +324,26 @@ class _Reader:
             if not is_whole:
                 raise Truncated  # there may be keys behind
         return character_set
+
+    def _next(self, position: int) -> int:
+        """Return where the next element is that is wanted, or not plain. Four of five are neither.
+
+        That is a loop of its own because there is nothing else that an object takes so long for.
+        """
+        if self.is_implicit:
+            return position
+        view, end, left = self._view, len(self._view), self._left
+        unpack = self._explicit
+        while end - position >= 8 and left:
+            group, element, vr, length = unpack(view, position)
+            tag = group << 16 | element
+            stop = position + 8 + length
+            if vr not in _SHORT_VRS or tag in _READ or tag > _LAST or stop > end:
+                break
+            position = stop
+            left -= 1
+        self._left = left
+        return position
 
     def _header(self, position: int, is_implicit: bool) -> tuple[int, bytes, int, int]:
         """Return tag, VR (empty if there is none), length, and where the value begins."""
