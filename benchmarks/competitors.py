@@ -142,6 +142,9 @@ STUDY_QUERIER: Command = (
 FEEDER: Command = (*SENDING["DCMTK dcmsend"], "-lc", str(HERE / "dcmsend.cfg"))
 ECHO_FEEDER: Command = ECHOING["DCMTK echoscu"]
 LINK: Command = (sys.executable, str(HERE / "programs" / "delay.py"))
+CROWD_FEEDER: Command = (
+    *(sys.executable, str(HERE / "programs" / "feed.py"), "{port}", "{pdu}", "{folder}"),
+)
 KNOCKER: Command = (sys.executable, str(HERE / "programs" / "knock.py"), "{port}", "{count}")
 RECEIVER: Command = DISCARDING["DCMTK storescp --ignore"]
 DISCARDING_ONCE: Command = (*DCMTK_SERVER, "--inetd", "--ignore")

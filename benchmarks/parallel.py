@@ -1,20 +1,20 @@
 """Many associations at the same time: what a server makes of all processors.
 
-The senders are as many dcmsend processes, which want processors too: on a small machine they, and
-the writing of the files, take most of the time, and all servers draw near to each other.
+The sender is one process of the harness that takes as little of them as can be (programs/feed.py).
+As many dcmsend processes take two to four times what the servers do, so that on a small machine all
+servers would look alike.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import competitors as who
-from benchmarks.cells import FEEDER_LOG, Cell, Run, Sample
-from benchmarks.measure import RunFailedError, free_port, serving, start, tail, watch
+from benchmarks.cells import Cell, Run, Sample, finish
+from benchmarks.measure import RunFailedError, free_port, serving
 from benchmarks.workload import CT, check_received
 
 ASSOCIATIONS = 50
@@ -60,37 +60,16 @@ def _memory(pid: int) -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
-def _shares(run: Run) -> list[Path]:
-    """Return a folder for each association, with its part of the objects."""
-    paths = sorted(run.sent.iterdir())
-    folders = []
-    for number in range(min(ASSOCIATIONS, run.count)):
-        folder = run.folder / f"sent-{number}"
-        folder.mkdir(exist_ok=True)
-        for path in paths[number::ASSOCIATIONS]:
-            os.link(path, folder / path.name)
-        folders.append(folder)
-    return folders
-
-
 def _store(run: Run, *, kept: bool) -> Sample:
-    port, received, shares = free_port(), run.received(), _shares(run)
-    logs = [run.log(share.name) for share in shares]
+    port, received, log = free_port(), run.received(), run.log("feeder")
     with (
         serving(run.fill(run.command, port, received), port, run.log("server")) as server,
         _watching_memory(server.pid) as most,
     ):
-        commands = [run.fill(who.FEEDER, port, share) for share in shares]
-        watch(*(start(command, log) for command, log in zip(commands, logs, strict=True)))
-    times = [FEEDER_LOG.search(log.read_text()) for log in logs]
-    stored = sum(int(found["count"]) for found in times if found)
-    if stored != run.count:
-        raise RunFailedError(f"{stored} of {run.count} were stored: {tail(run.log('server'))}")
+        finish([*run.fill(who.CROWD_FEEDER, port, run.sent), str(ASSOCIATIONS)], log)
     if kept and (fault := check_received(received, run.sent, run.count)):
         raise RunFailedError(fault)
-    first = min(float(found["first"]) for found in times if found)
-    last = max(float(found["last"]) for found in times if found)
-    return Sample(run.count, last - first, most[0])
+    return Sample(run.count, float(log.read_text()), most[0])
 
 
 def parallel_cells(*, quick: bool) -> list[Cell]:
