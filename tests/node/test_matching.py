@@ -220,6 +220,11 @@ def test_fuzzy_names(key: str, name: str) -> None:
     assert not matches("PN", f"{key} else", name, fuzzy=True)
 
 
+@pytest.mark.parametrize("key", ["*", "**", "*^**"])
+def test_nothing_but_asterisks_is_universal(key: str) -> None:
+    assert matcher_for("PN", [key]) is matcher_for("PN", [key], fuzzy=True) is None
+
+
 def test_fuzziness_is_for_names_alone() -> None:
     assert not matches("LO", "muller", "Müller", fuzzy=True)
 

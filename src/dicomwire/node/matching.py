@@ -193,7 +193,7 @@ def _name(value: str, vr: str) -> Matcher | None:
 
 
 def _fuzzy_name(value: str, vr: str) -> Matcher | None:
-    return FuzzyName(value) if words_of(value) - {"*"} else None
+    return FuzzyName(value) if any(word.strip("*") for word in words_of(value)) else None
 
 
 def _is_number(text: str) -> bool:
