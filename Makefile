@@ -28,9 +28,10 @@ serve: $(VENV)/.with-node ## run an archive on port 11112 (PORT=) that keeps its
 	@if [ -t 0 ]; then set -m; fi; $(BIN)/python -m dicomwire node --port $(PORT) --folder ./archive
 
 test: $(VENV)/.with-test $(PEER) ## run all tests; protocol/ must be covered to the last branch
-	@$(BIN)/python -m pytest -n $(JOBS) --cov=src/dicomwire/protocol --cov-report=
+	@$(BIN)/python -m pytest -n $(JOBS) tests/protocol --cov=src/dicomwire/protocol --cov-report=
 	@$(BIN)/coverage report --include='*/dicomwire/protocol/*' --skip-covered --show-missing \
 	  --fail-under=100 >$(VENV)/protocol-coverage || { cat $(VENV)/protocol-coverage; exit 1; }
+	@$(BIN)/python -m pytest -n $(JOBS) --ignore=tests/protocol
 
 lint: $(VENV)/.with-lint ## style, types, the direction of imports, the generated tables
 	$(BIN)/ruff check .

@@ -540,6 +540,21 @@ def test_several_messages_in_one_pdu() -> None:
     ]
 
 
+def test_what_has_begun_and_not_ended() -> None:
+    protocol = established(Role.ACCEPTOR)
+    dataset = data_pdu(pdv(3, LAST, b"data"))
+    assert not protocol.mid_message
+    for sent, is_within in [
+        (ECHO_RQ[:3], True),
+        (ECHO_RQ[3:], False),
+        (STORE_RQ, True),  # the dataset is to follow
+        (dataset[:-1], True),
+        (dataset[-1:], False),
+    ]:
+        take(protocol, sent)
+        assert protocol.mid_message is is_within
+
+
 def test_data_come_before_the_end_that_follows_them() -> None:
     protocol = established(Role.ACCEPTOR)
     take(protocol, STORE_RQ)
