@@ -226,3 +226,16 @@ class Threaded(Face):
                 thread.join(WAIT)
         threads = [each for each in self.threads() if each.name != "dicomwire-lobby"]
         return [*threads, *server._newcomers, *server._waiting, *range(server._greeting)]
+
+
+class Outstanding:
+    """How many requests of an association have not been answered, and the most there were."""
+
+    def __init__(self, assoc: Any) -> None:
+        self._now = self.most = 0
+        assoc.bind(evt.EVT_DIMSE_SENT, self._count, [1])
+        assoc.bind(evt.EVT_DIMSE_RECV, self._count, [-1])
+
+    def _count(self, event: evt.Event, change: int) -> None:
+        self._now += change
+        self.most = max(self.most, self._now)

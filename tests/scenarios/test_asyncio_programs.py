@@ -15,7 +15,7 @@ import pytest
 from on_a_loop import LOCAL, at_rest, on_a_loop, open_files, pair, until
 from pydicom.dataset import Dataset
 from raw_peer import CT, EXPLICIT, VERIFICATION, WAIT
-from scenario import make_ct
+from scenario import Outstanding, make_ct
 
 from dicomwire import AssociationFailure, Settings, aio, build_role, evt
 from dicomwire.payloads import MemoryPayload
@@ -143,6 +143,7 @@ async def test_plain_handlers_do_not_hold_the_loop_up() -> None:
 @on_a_loop
 async def test_tasks_share_an_association() -> None:
     async with pair([(evt.EVT_C_STORE, lambda event: 0)]) as (assoc, _):
+        outstanding = Outstanding(assoc)
 
         async def work(number: int) -> list[int]:
             return [
@@ -155,6 +156,7 @@ async def test_tasks_share_an_association() -> None:
             ]
 
         assert await asyncio.gather(*(work(number) for number in range(20))) == [[0, 0]] * 20
+        assert outstanding.most == 1  # no more were agreed on
         # A release waits for what others are doing.
         storing = asyncio.ensure_future(assoc.send_c_store(make_ct(8 << 20)))
         await asyncio.sleep(0)

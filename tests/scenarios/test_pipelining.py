@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from raw_peer import CT, EXPLICIT, VERIFICATION, WAIT, RawPeer, RawServer, context, message_pdu
-from scenario import ABORTED, RELEASED, Recorder, in_background, make_ct, state
+from scenario import ABORTED, RELEASED, Outstanding, Recorder, in_background, make_ct, state
 
 from dicomwire import (
     AssociationAborted,
@@ -545,3 +545,28 @@ def test_an_object_that_is_ready_does_not_wait_for_the_next(face):
     with face.associate(server, window=8) as assoc:
         assert assoc.operations_window == 8
         assert [sent.is_stored for sent in assoc.send_c_stores(one_after_the_other())] == [True] * 3
+
+
+# --- Others on the same association ---
+
+
+def test_two_pipelines_share_the_window(face):
+    server = face.serve([(evt.EVT_C_STORE, lambda event: 0)], operations_window=3)
+    with face.associate(server, contexts=CONTEXTS, window=3) as assoc:
+        outstanding = Outstanding(assoc)
+        first, second = (assoc.send_c_stores(objects(10)) for _ in range(2))
+        results = [each for pair in zip(first, second, strict=True) for each in pair]
+        assert len(results) == 20
+        assert all(each.is_stored for each in results)
+        assert outstanding.most == 3
+
+
+def test_an_echo_waits_for_room_in_the_window(face):
+    server = face.serve([(evt.EVT_C_STORE, lambda event: 0)], operations_window=2)
+    with face.associate(server, window=2) as assoc:
+        outstanding = Outstanding(assoc)
+        with assoc.send_c_stores(objects(10)) as sending:
+            for sent in sending:
+                assert sent.is_stored
+                assert assoc.send_c_echo(msg_id=4711).Status == 0
+        assert outstanding.most == 2

@@ -27,7 +27,7 @@ from dicomwire.protocol.events import Event, ReleaseRequested
 from dicomwire.protocol.limits import MIB
 from dicomwire.protocol.states import Role
 from dicomwire.services import scp
-from dicomwire.services.engine import BACKLOG, BACKLOG_BYTES, Key, LocalAbort, Pending, may_ask
+from dicomwire.services.engine import BACKLOG, BACKLOG_BYTES, LocalAbort, Pending, may_ask
 from dicomwire.services.pool import give_buffer, take_buffer
 from dicomwire.services.port import END, Incoming, Storer
 from dicomwire.services.streams import AsyncChunkSource
@@ -287,11 +287,11 @@ class AioPort(Link):
         join: Exchange | None = None,
         more: bool = False,
     ) -> Exchange:
-        """Send a request; where one alike is still being answered, once that is over."""
+        """Send a request, once none alike is being answered and there is room for one more."""
         key = (message.command | RESPONSE_BIT, message.MessageID)
-        if self._is_open(key):
+        if self.must_wait(key):
             with self._awaiting():
-                while self._is_open(key):
+                while self.must_wait(key):
                     self.check()
                     await self._sleep()
         exchange = Exchange(self, message) if join is None else join.join()
@@ -303,11 +303,6 @@ class AioPort(Link):
                 exchange.part()
             raise
         return exchange
-
-    def _is_open(self, key: Key) -> bool:
-        """Whether responses are still to come to a request that is told by `key`."""
-        other = self._exchanges.get(key)
-        return other is not None and not other.is_over
 
     async def await_response(self, exchange: Exchange) -> None:
         """Wait until there is a response to take."""

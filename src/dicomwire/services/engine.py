@@ -63,6 +63,7 @@ BACKLOG_BYTES = 64 * MIB
 
 Key = tuple[int, int | None]
 """Of an exchange: the command of its responses, and the message that they respond to."""
+_MANY_RESPONSES = {Command.C_FIND_RSP, Command.C_GET_RSP, Command.C_MOVE_RSP}
 
 
 class LocalAbort(AssociationAborted):
@@ -481,6 +482,25 @@ class Engine(Port):
             raise self._unbearable(f"unexpected {response.name}")
         if exchange.add(incoming):
             del self._exchanges[key]
+
+    def must_wait(self, key: Key) -> bool:
+        """Whether a request has to wait: one alike is being answered, or enough others are."""
+        other = self._exchanges.get(key)
+        return (other is not None and not other.is_over) or self._window_is_full
+
+    @property
+    def _window_is_full(self) -> bool:
+        """Whether as many requests are outstanding as were agreed on (PS3.7 Annex D.3.3.3).
+
+        What has many responses does not count: who takes them may ask for something between two,
+        and would wait for himself. Nor does a handler wait: the answers may be waiting for it.
+        """
+        if not self._exchanges or self._served is not None:
+            return False
+        association = self._association
+        window = association.operations_window if association.mode == "requestor" else 1
+        outstanding = sum(command not in _MANY_RESPONSES for command, _ in self._exchanges)
+        return bool(window) and outstanding >= window
 
     # --- What services ask, and both faces answer alike ---
 

@@ -158,10 +158,10 @@ class ThreadedPort(Link):
         join: Exchange | None = None,
         more: bool = False,
     ) -> Exchange:
-        """Send a request; where one alike is still being answered, once that is over."""
+        """Send a request, once none alike is being answered and there is room for one more."""
         key = (message.command | RESPONSE_BIT, message.MessageID)
         deadline = deadline_after(self.settings.dimse_timeout)
-        while (other := self._exchanges.get(key)) is not None and not other.is_over:
+        while self.must_wait(key):
             deadline = self._take_in(deadline)
         exchange = Exchange(self, message) if join is None else join.join()
         self._exchanges[key] = exchange
