@@ -1,6 +1,7 @@
 """A server whose associations are served by worker processes, as the program has it.
 
-What a worker does is its face's; who starts the processes is in `supervisor`.
+What a worker does is its face's, and so is how a program waits; who starts the processes is in
+`supervisor`.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ class _Entity(Protocol):
     def forget_parent(self) -> None: ...
 
 
-class SupervisedServer:
-    """Listens on one address, and has worker processes serve there; see `AE.start_server`.
+class Supervised:
+    """Listens on one address, and has worker processes serve there, on either face.
 
     Handlers run in the workers, on copies of what they refer to. What can be seen from here is in
-    `workers`. As a context manager it is shut down at the end of the block.
+    `workers`.
 
     Attributes
     ----------
@@ -85,6 +86,13 @@ class SupervisedServer:
     def restarts(self) -> int:
         """How often a worker that had died was replaced."""
         return self._crew.restarts
+
+
+class SupervisedServer(Supervised):
+    """A server with worker processes; see `Supervised`, and `AE.start_server`.
+
+    As a context manager it is shut down at the end of the block.
+    """
 
     def serve_forever(self) -> None:
         """Wait until the server is shut down.

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,7 +30,7 @@ from scenario import (
     state,
 )
 
-from dicomwire import AE, Settings
+from dicomwire import AE, Settings, evt
 from dicomwire.seat import Worker
 from dicomwire.supervised import SupervisedServer
 
@@ -109,11 +110,23 @@ class Program:
         assert "Traceback" not in self.log
 
 
+@pytest.fixture(params=["threaded", "asyncio"])
+def server_face(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+# Drained or shut down, a server of the threaded face lets associations go on, an asyncio one ends
+# them when they are at nothing.
+of_the_threaded_face = pytest.mark.parametrize("server_face", ["threaded"])
+of_the_asyncio_face = pytest.mark.parametrize("server_face", ["asyncio"])
+
+
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Any]:
+def start(tmp_path: Path, server_face: str) -> Iterator[Any]:
     programs: list[Program] = []
 
     def start(**options: Any) -> Program:
+        options["face"] = server_face
         programs.append(Program(tmp_path / f"log-{len(programs)}", **options))
         return programs[-1]
 
@@ -256,9 +269,8 @@ def test_a_connection_that_a_dying_worker_has_not_taken_is_served_by_another(sta
 def test_workers_that_die_at_once_are_restarted_ever_more_slowly(start):
     program = start(dies=True)
     assert program.says("ended with code 3; another is started in 0.4 s", 2)
-    assert re.findall(r"is started in (.*) s", program.log) == ["0.1"] * 2 + ["0.2"] * 2 + [
-        "0.4"
-    ] * (2)
+    delays = Counter(re.findall(r"is started in (.*) s", program.log))
+    assert all(delays[each] == 2 for each in ("0.1", "0.2", "0.4")), delays
     # The port is there all the time; what comes waits in the system's queue.
     socket.create_connection(("127.0.0.1", program.port)).close()
     assert program.command("drain 0") < WAIT
@@ -326,6 +338,7 @@ def test_workers_end_when_their_supervisor_is_killed(start, face):
         socket.create_connection(("127.0.0.1", program.port))
 
 
+@of_the_threaded_face
 def test_shutdown_lets_associations_go_on(start, face):
     program = start()
     assert program.all_serve()
@@ -341,6 +354,7 @@ def test_shutdown_lets_associations_go_on(start, face):
     program.command("shutdown")
 
 
+@of_the_threaded_face
 def test_draining_waits_for_associations(start, face):
     program = start()
     assert program.all_serve()
@@ -354,6 +368,7 @@ def test_draining_waits_for_associations(start, face):
     assert "aborted" not in program.log
 
 
+@of_the_threaded_face
 def test_draining_aborts_when_its_time_is_up(start, face):
     program = start()
     assert program.all_serve()
@@ -361,6 +376,35 @@ def test_draining_aborts_when_its_time_is_up(start, face):
     assert 0.2 <= program.command("drain 0.2") < WAIT
     assert eventually(lambda: {state(assoc) for assoc in associations} == {ABORTED})
     assert "Associations that have not ended are aborted: 2" in program.log
+
+
+@of_the_asyncio_face
+def test_closing_waits_for_what_is_going_on(start, face):
+    program = start(takes=0.3)
+    assert program.all_serve()
+    busy, idle = (face.associate(program.port) for _ in range(2))
+    with in_background(lambda: busy.send_c_store(make_ct())) as stored:
+        assert eventually(lambda: sum(each.associations for each in program.look().workers) == 2)
+        assert program.command(f"drain {WAIT}") < WAIT
+        assert stored.result().Status == 0
+    assert eventually(lambda: {state(busy), state(idle)} == {ABORTED})
+    assert not program.look().workers
+    assert "not ended" not in program.log
+
+
+@of_the_asyncio_face
+def test_closing_cancels_what_takes_too_long(start, face):
+    program = start(takes=3600)
+    assert program.all_serve()
+    assoc = face.associate(program.port)
+    sent = threading.Event()
+    assoc.bind(evt.EVT_DIMSE_SENT, lambda event: sent.set())
+    with in_background(lambda: assoc.send_c_store(make_ct())) as stored:
+        assert sent.wait(WAIT)
+        assert 0.2 <= program.command("drain 0.2") < WAIT
+        assert "Status" not in stored.result()
+    assert "Associations that have not ended are aborted: 1" in program.log
+    assert "does not end" not in program.log
 
 
 def test_a_worker_that_does_not_end_is_killed(start):
@@ -397,6 +441,12 @@ def blocking(port: int, **settings: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE, text=True
     )
+
+
+def handles(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal: of SIGTERM, once it blocks as a server."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return bool(int(status.partition("SigCgt:")[2].split()[0], 16) >> (number - 1) & 1)
 
 
 def group_is_gone(group: int) -> bool:
@@ -438,6 +488,7 @@ def test_signals_end_a_program_that_blocks(face, free_port, number, to_all, code
         return associations[-1].is_established
 
     assert eventually(associated)
+    assert eventually(lambda: handles(process.pid, signal.SIGTERM))
     assoc = associations[-1]
     if to_all:
         os.killpg(process.pid, number)

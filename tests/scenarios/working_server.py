@@ -1,7 +1,8 @@
 """A server with workers in a process of its own, so that it can be killed in all its parts.
 
-Run as `python working_server.py OPTIONS`, a dict: "workers", "folder" (to receive into),
-"settings", "beside" (also a server without workers), "dies" (its workers do, at once), "grace".
+Run as `python working_server.py OPTIONS`, a dict: "face", "workers", "folder" (to receive into),
+"settings", "beside" (also a server without workers), "dies" (its workers do, at once), "grace",
+"takes" (seconds that it takes to store an object).
 It prints a line of JSON, with its ports, and one for each command that it is given: "look",
 "drain SECONDS", "shutdown", "close beside"; an empty line ends it.
 """
@@ -9,6 +10,7 @@ It prints a line of JSON, with its ports, and one for each command that it is gi
 from __future__ import annotations
 
 import ast
+import asyncio
 import json
 import logging
 import os
@@ -17,8 +19,11 @@ import time
 from dataclasses import astuple
 from typing import Any
 
-from dicomwire import AE, Settings, evt, supervisor
+from dicomwire import AE, Settings, aio, evt, supervisor
+from dicomwire.entity import Entity
 from dicomwire.sop_class import CTImageStorage, Verification
+
+ADDRESS = ("127.0.0.1", 0)
 
 
 def die_in_workers() -> None:
@@ -39,23 +44,40 @@ def main() -> None:
     options = ast.literal_eval(sys.argv[1])
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
     supervisor.GRACE = options.get("grace", supervisor.GRACE)
-    ae = AE("SCP", Settings(**{"maximum_associations": 100, **options.get("settings", {})}))
+    if options.get("face", "threaded") == "threaded":
+        serve(options)
+    else:
+        asyncio.run(serve_on_a_loop(options))
+
+
+def prepare(ae: Entity[Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Return what a server with workers is started with."""
     ae.add_supported_context(Verification)
     ae.add_supported_context(CTImageStorage)
-    folder = options.get("folder")
-    handlers = [] if folder else [(evt.EVT_C_STORE, lambda event: 0x0000)]
-    beside = None
-    if options.get("beside"):
-        beside = ae.start_server(("127.0.0.1", 0), block=False)
     if options.get("dies"):
         die_in_workers()
-    server = ae.start_server(
-        ("127.0.0.1", 0),
-        block=False,
-        evt_handlers=handlers,
-        receive_to=folder,
-        workers=options.get("workers", 2),
-    )
+    folder = options.get("folder")
+    handlers = [] if folder else [(evt.EVT_C_STORE, lambda event: 0x0000)]
+    if "takes" in options:
+
+        async def store(event: evt.Event) -> int:
+            await asyncio.sleep(options["takes"])
+            return 0x0000
+
+        handlers = [(evt.EVT_C_STORE, store)]
+    workers = options.get("workers", 2)
+    return {"evt_handlers": handlers, "receive_to": folder, "workers": workers}
+
+
+def settings_of(options: dict[str, Any]) -> Settings:
+    return Settings(**{"maximum_associations": 100, **options.get("settings", {})})
+
+
+def serve(options: dict[str, Any]) -> None:
+    ae = AE("SCP", settings_of(options))
+    prepared = prepare(ae, options)
+    beside = ae.start_server(ADDRESS, block=False) if options.get("beside") else None
+    server = ae.start_server(ADDRESS, block=False, **prepared)
     assert server is not None
     port = beside.server_address[1] if beside is not None else None
     tell([server.server_address[1], port, server._crew.pid])
@@ -63,7 +85,7 @@ def main() -> None:
         began = time.monotonic()
         match line.split():
             case ["look"]:
-                tell([[astuple(worker) for worker in server.workers], server.restarts])
+                look(server)
                 continue
             case ["drain", seconds]:
                 server.drain(float(seconds))
@@ -76,6 +98,34 @@ def main() -> None:
                 break
         tell(time.monotonic() - began)
     ae.shutdown()
+
+
+async def serve_on_a_loop(options: dict[str, Any]) -> None:
+    ae = aio.AE("SCP", settings_of(options))
+    prepared = prepare(ae, options)
+    beside = await ae.start_server(ADDRESS) if options.get("beside") else None
+    server = await ae.start_server(ADDRESS, **prepared)
+    port = beside.server_address[1] if beside is not None else None
+    tell([server.server_address[1], port, server._crew.pid])
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        began = time.monotonic()
+        match line.split():
+            case ["look"]:
+                look(server)
+                continue
+            case ["drain", seconds]:
+                await server.close(float(seconds))
+            case ["close", "beside"]:
+                assert beside is not None
+                await beside.close()
+            case _:
+                break
+        tell(time.monotonic() - began)
+    await ae.shutdown()
+
+
+def look(server: Any) -> None:
+    tell([[astuple(worker) for worker in server.workers], server.restarts])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dicomwire.aio.ae import AE, ApplicationEntity
 from dicomwire.aio.association import Association
+from dicomwire.aio.processes import SupervisedServer
 from dicomwire.aio.responses import Responses, Sending
 from dicomwire.aio.sending import SendMany, send_many
 from dicomwire.aio.server import AssociationServer
@@ -19,5 +20,6 @@ __all__ = [
     "Responses",
     "SendMany",
     "Sending",
+    "SupervisedServer",
     "send_many",
 ]

@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from typing import Any, Generic, Protocol, Self, TypeVar
+from functools import partial
+from typing import Any, Generic, Protocol, Self, TypeVar, overload
 
 from dicomwire.aio.association import Association
 from dicomwire.aio.handlers import AsyncHandlers
+from dicomwire.aio.processes import SupervisedServer, start_workers
 from dicomwire.aio.server import AssociationServer
 from dicomwire.entity import DEFAULT_TITLE, DEFAULTS, Entity
 from dicomwire.events import EventHandlerType
@@ -75,7 +77,7 @@ class ApplicationEntity(Entity[Association]):
 
     def __init__(self, ae_title: str = DEFAULT_TITLE, settings: Settings = DEFAULTS) -> None:
         super().__init__(ae_title, settings)
-        self._servers: list[AssociationServer] = []
+        self._servers: list[AssociationServer | SupervisedServer] = []
 
     def associate(
         self,
@@ -145,6 +147,7 @@ class ApplicationEntity(Entity[Association]):
 
         return Opening(begin)
 
+    @overload
     def start_server(
         self,
         address: tuple[Any, ...],
@@ -153,7 +156,34 @@ class ApplicationEntity(Entity[Association]):
         ae_title: str | None = None,
         contexts: list[PresentationContext] | None = None,
         receive_to: ReceiveTo | None = None,
-    ) -> Opening[AssociationServer]:
+        *,
+        workers: None = None,
+    ) -> Opening[AssociationServer]: ...
+
+    @overload
+    def start_server(
+        self,
+        address: tuple[Any, ...],
+        ssl_context: ssl.SSLContext | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
+        ae_title: str | None = None,
+        contexts: list[PresentationContext] | None = None,
+        receive_to: ReceiveTo | None = None,
+        *,
+        workers: int,
+    ) -> Opening[SupervisedServer]: ...
+
+    def start_server(
+        self,
+        address: tuple[Any, ...],
+        ssl_context: ssl.SSLContext | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
+        ae_title: str | None = None,
+        contexts: list[PresentationContext] | None = None,
+        receive_to: ReceiveTo | None = None,
+        *,
+        workers: int | None = None,
+    ) -> Opening[AssociationServer] | Opening[SupervisedServer]:
         """Accept associations.
 
         Parameters
@@ -173,11 +203,16 @@ class ApplicationEntity(Entity[Association]):
             names are generated, or a function that returns the path for a C-STORE request, or a
             sink, whose `write` may be a coroutine function. A handler of evt.EVT_C_STORE is not
             needed then.
+        workers : int, optional
+            Serve in so many processes, which are forked when it is awaited and run event loops of
+            their own, instead of in this one. The handlers run there, on copies of what they refer
+            to.
 
         Returns
         -------
         Opening
-            To be awaited, or entered by ``async with``: the AssociationServer, which is listening.
+            To be awaited, or entered by ``async with``: the AssociationServer, or, with `workers`,
+            the SupervisedServer, which is listening.
 
         Raises
         ------
@@ -185,25 +220,29 @@ class ApplicationEntity(Entity[Association]):
             When nothing is supported, or only one of the roles of a context is given.
         OSError
             When awaited: the address cannot be listened on.
+        RuntimeError
+            When awaited: this platform cannot have workers.
         """
         supported = self._to_support(contexts)
         title = set_title(ae_title, "ae_title") if ae_title is not None else self._title
 
+        def arguments() -> tuple[Any, ...]:
+            return title, supported, ssl_context, self._handlers(evt_handlers), receive_to
+
         async def begin() -> AssociationServer:
-            server = AssociationServer(
-                self,
-                listen(address),
-                title,
-                supported,
-                ssl_context,
-                self._handlers(evt_handlers),
-                receive_to,
-            )
+            server = AssociationServer(self, listen(address), *arguments())
             server.open()
             self._servers.append(server)
             return server
 
-        return Opening(begin)
+        async def begin_workers(workers: int) -> SupervisedServer:
+            server = start_workers(workers, self, address, *arguments())
+            self._servers.append(server)
+            return server
+
+        if workers is None:
+            return Opening(begin)
+        return Opening(partial(begin_workers, workers))
 
     def new_acceptor(self, server: AssociationServer) -> Association:
         """Return an association for a connection that `server` took (for servers)."""
@@ -214,10 +253,18 @@ class ApplicationEntity(Entity[Association]):
         association.acceptor.supported_contexts = server.contexts
         return association
 
-    def forget_server(self, server: AssociationServer) -> None:
+    def forget_server(self, server: AssociationServer | SupervisedServer) -> None:
         """Note that a server is closed (for servers)."""
         if server in self._servers:
             self._servers.remove(server)
+
+    def forget_parent(self) -> None:
+        """Leave associations and servers to the process that has them (for its children)."""
+        for server in self._servers:
+            if isinstance(server, AssociationServer):
+                server.socket.close()
+        self._servers.clear()
+        super().forget_parent()
 
     async def shutdown(self) -> None:
         """Abort all associations and close all servers."""

@@ -57,7 +57,7 @@ class AssociationServer(BaseServer["Association"]):
     def __init__(
         self,
         ae: AE,
-        sock: Socket,
+        sock: Socket | None,
         ae_title: str,
         contexts: list[PresentationContext],
         ssl_context: ssl.SSLContext | None = None,
@@ -66,7 +66,7 @@ class AssociationServer(BaseServer["Association"]):
     ) -> None:
         super().__init__(ae, ae_title, contexts, ssl_context, evt_handlers, receive_to)
         self._socket = sock
-        self._address: tuple[Any, ...] = sock.getsockname()
+        self._address: tuple[Any, ...] = sock.getsockname() if sock is not None else ()
         self._loop = asyncio.get_running_loop()
         self._accepting: asyncio.Task[None] | None = None
         self._is_closing = False
@@ -92,6 +92,7 @@ class AssociationServer(BaseServer["Association"]):
     @property
     def socket(self) -> Socket:
         """The listening socket."""
+        assert self._socket is not None  # but in workers, of which programs have none
         return self._socket
 
     @property
@@ -107,11 +108,12 @@ class AssociationServer(BaseServer["Association"]):
             await self.close()
             raise
 
-    async def close(self, timeout: float = 10.0) -> None:
+    async def close(self, timeout: float | None = 10.0) -> None:
         """Stop listening, and end all associations.
 
-        What they are at may end within `timeout` seconds; then it is cancelled, and so are handlers
-        whose association is over already. Connections without an association are closed at once.
+        What they are at may end within `timeout` seconds (None: for as long as it takes); then it
+        is cancelled, and so are handlers whose association is over already. Connections without an
+        association are closed at once.
         """
         if self._is_closing:
             await self._closed.wait()
@@ -134,7 +136,7 @@ class AssociationServer(BaseServer["Association"]):
 
     async def _end_all(self, associations: list[Association]) -> None:
         """Cancel what is still going on, also on what were `associations` not long ago."""
-        self._socket.close()  # where there was no time to begin to accept
+        self._stop_listening()  # where there was no time to begin to accept
         remaining = {*associations, *self.active_associations}
         for association in remaining:
             association.abort()
@@ -159,6 +161,10 @@ class AssociationServer(BaseServer["Association"]):
                     self._welcome(*await self._next_connection())
                 await asyncio.sleep(0)
         finally:
+            self._stop_listening()
+
+    def _stop_listening(self) -> None:
+        if self._socket is not None:
             self._socket.close()
 
     async def _next_connection(self) -> tuple[Socket, Any]:
@@ -166,7 +172,7 @@ class AssociationServer(BaseServer["Association"]):
         while True:
             try:
                 # Not by the loop's `sock_accept`: cancelled, it may lose what it has accepted.
-                sock, address = self._socket.accept()
+                sock, address = self.socket.accept()
                 sock.setblocking(False)
                 return sock, address
             except BlockingIOError:
@@ -185,14 +191,17 @@ class AssociationServer(BaseServer["Association"]):
 
     async def _until_somebody_is_there(self) -> None:
         found = asyncio.Event()
-        self._loop.add_reader(self._socket, found.set)
+        self._loop.add_reader(self.socket, found.set)
         try:
             await found.wait()
         finally:
-            self._loop.remove_reader(self._socket)
+            self._loop.remove_reader(self.socket)
 
-    def _welcome(self, sock: Socket, address: Any) -> None:
-        """Let a new connection in; where there are too many, the one longest there has to go."""
+    def _welcome(self, sock: Socket, address: Any) -> bool:
+        """Let a new connection in; where there are too many, the one longest there has to go.
+
+        Return false where none can go, and the new one is closed.
+        """
         newcomer = Newcomer(self, address)
         own = self._of_address.get(newcomer.host)
         if own is not None and len(own) >= self.ae.settings.connections_per_address:
@@ -200,11 +209,12 @@ class AssociationServer(BaseServer["Association"]):
         if self._connections >= self._ceiling and not self._evict(self._newcomers):
             LOGGER.warning("A connection from %s is refused: too many are open", newcomer.peer)
             sock.close()
-            return
+            return False
         self._connections += 1
         self._newcomers[newcomer] = None
         self._of_address.setdefault(newcomer.host, OrderedDict())[newcomer] = None
         self.run(newcomer.connect(sock))
+        return True
 
     def _evict(self, newcomers: OrderedDict[Newcomer, None]) -> bool:
         oldest = next(iter(newcomers), None)
