@@ -81,9 +81,15 @@ def clean(configuration: Configuration, logger: logging.Logger) -> int:
         print("Nothing is removed")
         return 0
     with needing_extra(logger.name.rpartition(".")[2]):
-        from dicomwire.node.maintenance import clear
-    count, left = clear(folder)
-    logger.info("Removed %d objects", count - left)
+        from dicomwire.node.maintenance import reindex
+    from dicomwire.node.storage import Storage
+
+    with Storage(folder) as storage:
+        files = list(storage.files())
+        storage.withdraw(files)
+        left = len(list(storage.files()))
+    reindex(folder)
+    logger.info("Removed %d objects", len(files) - left)
     if left:
         raise Stop(f"{left} objects could not be removed: see who owns {folder}, and may write")
     return 0

@@ -18,7 +18,6 @@ from dicomwire.node.index import Index, IndexFailure, Placed, Stored
 from dicomwire.node.ingest import CANNOT_UNDERSTAND, Entry, Truncated, Unacceptable, origin_uid
 from dicomwire.node.keys import Level
 from dicomwire.node.maintenance import reconcile
-from dicomwire.node.settling import Settler
 from dicomwire.node.storage import Spooled, Storage, is_missing
 from dicomwire.payloads import Payload
 
@@ -148,7 +147,6 @@ class Committer:
         self._is_led = False
         self._lock = threading.Lock()  # for the two above
         self._committing = threading.Lock()
-        self._settler = Settler(storage, index, self._committing)
         self._is_reconciled = False
         self._is_closed = False
         self.recover()
@@ -162,7 +160,6 @@ class Committer:
         """Store nothing any more; what is being stored is when this returns."""
         with self._committing:
             self._is_closed = True
-        self._settler.close()
 
     def store(self, spooled: Payload | None, origin: Origin) -> int:
         """Store an object; return the status of it when it is durable and findable, or refused.
@@ -185,8 +182,7 @@ class Committer:
             # Here each thread does that for itself, and what it trips over is its own.
             for level in [Level.IMAGE] if self._index.knows(entry) else Level:
                 entry.row(level)
-            is_held = spooled.is_small and self._settler.has_room(spooled.file_size)
-            spooled.seal(origin, sync=not is_held)
+            spooled.seal(origin)
         except Unacceptable as error:
             LOGGER.warning("An object is refused: %s", error)
             return error.status
@@ -251,7 +247,6 @@ class Committer:
         if self._index.is_lost:
             LOGGER.error("The index was deleted or replaced: it is made anew from the files")
             self._is_reconciled = False
-            self._settler.forget()
             self._index.reopen()
         if not self._is_reconciled:
             reconcile(self._storage, self._index, self._duplicates)
@@ -289,17 +284,8 @@ class Committer:
                     placed[other].outcome = COERCED
                 if replaces:
                     writer.prune()
-                held = [
-                    (name, spooled.content)
-                    for name, spooled in zip(names, published, strict=True)
-                    if spooled.content is not None
-                ]
-                if held:
-                    writer.hold(held)
         except BaseException:
             self._storage.take_back(published, names)
             raise
-        if held:
-            self._settler.held(sum(len(content) for _, content in held))
         # Only now: until the new file is durable, the old one is what was acknowledged.
         self._storage.withdraw([stored.file for stored in plan.superseded])

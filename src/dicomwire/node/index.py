@@ -38,7 +38,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dicomwire.node.ingest import Entry
 from dicomwire.node.keys import Level
 from dicomwire.node.names import fold_name
-from dicomwire.node.schema import held, instance, patient, series, study
+from dicomwire.node.schema import instance, patient, series, study
 
 BUSY_TIMEOUT = 5.0
 """Seconds to wait for another program that has the database."""
@@ -50,8 +50,6 @@ _PRAGMAS = (
     "journal_mode = WAL",  # readers go on while the writer writes
     "synchronous = FULL",  # what is committed is on the disk
     "foreign_keys = ON",
-    # What is let go was held for a second. To overwrite it would double what is written.
-    "secure_delete = FAST",
 )
 _T = TypeVar("_T")
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -87,14 +85,6 @@ class Placed(NamedTuple):
     """Whether its patient, study and series are to be as it says, though they are known."""
 
 
-class Held(NamedTuple):
-    """A small file whose bytes are in the index until they are known to be on the disk."""
-
-    id: int
-    file: str
-    content: bytes
-
-
 _STORED = select(
     instance.c.id,
     instance.c.sop_instance_uid,
@@ -107,13 +97,6 @@ _BY_UID = _STORED.where(instance.c.sop_instance_uid == bindparam("uid"))
 _BY_UIDS = _STORED.where(instance.c.sop_instance_uid.in_(bindparam("uids", expanding=True)))
 _ADD_INSTANCE = insert(instance)
 _SERIES_OF = select(instance.c.series).where(instance.c.id.in_(bindparam("ids", expanding=True)))
-_HOLD = insert(held)
-_LET_GO = delete(held).where(held.c.id <= bindparam("last"))
-_LET_GO_OF = delete(held).where(
-    held.c.file.in_(
-        select(instance.c.file).where(instance.c.id.in_(bindparam("ids", expanding=True)))
-    )
-)
 _REMOVE = delete(instance).where(instance.c.id.in_(bindparam("ids", expanding=True)))
 
 
@@ -205,11 +188,6 @@ class IndexReader:
         with self.reading() as connection:
             return connection.execute(select(func.max(instance.c.id))).scalar() or 0
 
-    def count(self) -> int:
-        """Return how many instances there are now."""
-        with self.reading() as connection:
-            return connection.execute(select(func.count()).select_from(instance)).scalar() or 0
-
     def find(self, uids: Sequence[str]) -> dict[str, list[Stored]]:
         """Return the copies there are of instances now, by SOP Instance UID."""
         with self.reading() as connection:
@@ -276,19 +254,6 @@ class Index(IndexReader):
                 log.unlink(missing_ok=True)
         self._open()
 
-    def held(self) -> Iterator[Held]:
-        """Iterate over the files that are held now, in the order of ids."""
-        with self.reading() as connection:
-            query = select(held).order_by(held.c.id)
-            for row in connection.execution_options(yield_per=100).execute(query):
-                yield Held(*row)
-
-    def names_held(self) -> list[tuple[int, str]]:
-        """Return the ids and names of the files that are held now."""
-        with self.reading() as connection:
-            query = select(held.c.id, held.c.file).order_by(held.c.id)
-            return [(row.id, row.file) for row in connection.execute(query)]
-
     def knows(self, entry: Entry) -> bool:
         """Return whether the object's series is remembered: then nothing above it is looked at."""
         return (entry.study_uid, entry.series_uid) in self._known
@@ -353,17 +318,7 @@ class Writer:
         for some in _portions(ids):
             of_these = self._connection.execute(_SERIES_OF, {"ids": some}).scalars()
             self._emptied["series"].update(of_these)
-            self._connection.execute(_LET_GO_OF, {"ids": some})
             self._connection.execute(_REMOVE, {"ids": some})
-
-    def hold(self, files: Sequence[tuple[str, bytes]]) -> None:
-        """Hold files, by name: from now on it does not matter whether they are on the disk."""
-        values = [{"file": file, "content": content} for file, content in files]
-        self._connection.execute(_HOLD, values)
-
-    def let_go(self, last: int) -> None:
-        """Hold no longer what is held up to the id `last`."""
-        self._connection.execute(_LET_GO, {"last": last})
 
     def prune(self) -> None:
         """Remove the series, studies and patients of which something went, and nothing is left."""

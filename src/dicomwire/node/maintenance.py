@@ -18,18 +18,8 @@ from typing import BinaryIO, NamedTuple
 from dicomwire.logs import escaped
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.heads import Origin, digest_of, read_head
-from dicomwire.node.index import (
-    Index,
-    IndexFailure,
-    IndexReader,
-    Placed,
-    Stored,
-    Writer,
-    iso,
-    logs_of,
-)
+from dicomwire.node.index import Index, IndexReader, Placed, Stored, Writer, iso, logs_of
 from dicomwire.node.ingest import Entry, Truncated
-from dicomwire.node.settling import restore
 from dicomwire.node.storage import Files, Storage, sync_folder
 
 LOGGER = logging.getLogger("dicomwire")
@@ -73,7 +63,7 @@ def reconcile(
     duplicates: Duplicates = Duplicates.KEEP_FIRST,
     progress: Progress = _no_progress,
 ) -> Reconciled:
-    """Bring the index into step with the files, once those are back that it holds.
+    """Bring the index into step with the files.
 
     The names of all files are compared with those in the index, which takes a second for 100,000.
     Only files that the index does not know are looked into: after a crash the few that were given
@@ -86,9 +76,8 @@ def reconcile(
     IndexFailure, OSError
         When they cannot be; also where all files are gone, since they may come back.
     """
-    if next(storage.files(), None) is None and index.count() > len(index.names_held()):
+    if next(storage.files(), None) is None and index.last_id():
         raise OSError(errno.ENOENT, _NO_FILES)
-    restore(storage, index)
     found = Reconciled()
     unknown = 0
     lost: list[Stored] = []
@@ -280,8 +269,6 @@ def reindex(
     """
     with Storage(folder) as storage:
         path = storage.folder / INDEX
-        if path.exists():
-            _restore_of(path, storage)
         new = path.with_name(f"{INDEX}.new")
         for old in (new, *logs_of(new)):
             old.unlink(missing_ok=True)
@@ -293,40 +280,6 @@ def reindex(
         os.replace(new, path)
         sync_folder(str(storage.folder))
     return found
-
-
-def _restore_of(path: Path, storage: Storage) -> None:
-    """Write the files that an index holds which is to be replaced, if it can be read."""
-    try:
-        with Index(path) as index:
-            restore(storage, index)
-    except IndexFailure as error:
-        cause = getattr(error, "orig", None) or error
-        LOGGER.warning("The old index cannot be read, whatever it holds: %s", cause)
-
-
-def clear(folder: str | os.PathLike[str]) -> tuple[int, int]:
-    """Remove all objects of a node that is not running, and its index.
-
-    Returns
-    -------
-    tuple of int
-        How many files there were, and how many of them could not be removed.
-
-    Raises
-    ------
-    StorageInUse
-        When the node is running.
-    """
-    with Storage(folder) as storage:
-        path = storage.folder / INDEX
-        for old in (path, *logs_of(path)):  # first, since it may hold some
-            old.unlink(missing_ok=True)
-        files = list(storage.files())
-        storage.withdraw(files)
-        left = len(list(storage.files()))
-    reindex(folder)
-    return len(files), left
 
 
 class Problem(StrEnum):

@@ -1,4 +1,4 @@
-"""Tables of the node's index: four levels of the Query/Retrieve model (PS3.4 C.6.1.1), and more.
+"""Tables of the node's index, four levels of the Query/Retrieve model (PS3.4 C.6.1.1).
 Only tables live here: no engine, no query, no conversion of values."""
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     String,
     Table,
@@ -115,16 +114,3 @@ instance = Table(
     # one more page to write for each object.
     UniqueConstraint("sop_instance_uid", "copy"),
 )
-
-held = Table(
-    "held",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    # As in the instance.
-    Column("file", String, nullable=False),
-    # All of the file, which may not be on the disk yet.
-    Column("content", LargeBinary, nullable=False),
-    # No id is used again: what is let go is told by the last one.
-    sqlite_autoincrement=True,
-)
-"""Small files that are durable here, until they are in their places."""

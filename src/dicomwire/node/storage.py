@@ -6,13 +6,12 @@ What an object is and where it is listed is not known here; no name is made of a
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import hashlib
 import mmap
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,9 +31,6 @@ Objects that are committed together go to one folder, which costs one sync. (Fol
 name of each file cost one sync per object: with eight at a time that is twice the time.)
 """
 
-_FEW = 32
-"""Up to so many files are synced one by one, and not by syncing all of the file system."""
-
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _MOST_BUFFERS = 1024
 
@@ -46,7 +42,7 @@ class StorageInUse(OSError):
 class Spooled(Payload):
     """A received dataset that has no place yet: in memory, or in a file of the spool."""
 
-    __slots__ = ("_data", "_descriptor", "_file", "_hash", "content", "received")
+    __slots__ = ("_data", "_descriptor", "_file", "_hash", "received")
 
     offset = HEAD_SIZE
 
@@ -59,13 +55,6 @@ class Spooled(Payload):
         self._descriptor = descriptor
         self._hash = sha
         self.received = 0
-        self.content: bytes | None = None
-        """All of its file where that was sealed without being synced: it is to be held."""
-
-    @property
-    def is_small(self) -> bool:
-        """Whether all of it is in memory."""
-        return len(self._data) == self.size
 
     @property
     def path(self) -> Path | None:
@@ -84,7 +73,7 @@ class Spooled(Payload):
 
     def view(self) -> memoryview:
         """Return the bytes; those of a file are mapped, and stay so while the view is in use."""
-        if self.is_small or self._file is None:
+        if len(self._data) == self.size or self._file is None:
             return self.begin
         with open(self._file, "rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))[HEAD_SIZE:]
@@ -92,7 +81,7 @@ class Spooled(Payload):
     def open(self) -> BinaryIO:
         """Return a file that is positioned at the dataset."""
         path = self.path
-        if path is None or self.is_small:
+        if path is None or len(self._data) == self.size:
             return BytesIO(self._data)
         file = path.open("rb")
         file.seek(HEAD_SIZE)
@@ -105,12 +94,11 @@ class Spooled(Payload):
         digest: bytes = whole.digest()
         return digest
 
-    def seal(self, origin: Origin, sync: bool = True) -> None:
+    def seal(self, origin: Origin) -> None:
         """Make a DICOM file of it, and have it on the disk when this returns.
 
         Each association's thread does so for its own object, so that those of many overlap (the
-        file system gathers their syncs) and nobody waits for another's large one. A small one need
-        not be synced: what its file is to be is then in `content`.
+        file system gathers their syncs) and nobody waits for another's large one.
         """
         self.received = time.time_ns() // 1000
         head = sealed_head(
@@ -120,13 +108,10 @@ class Spooled(Payload):
             assert self._directory is not None
             self._file, self._descriptor = _create(self._directory)
             _write(self._descriptor, [head, self._data])
-            if not sync:
-                self.content = head + self._data
         else:
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             _write(self._descriptor, [head])
-        if self.content is None:
-            _sync_data(self._descriptor)
+        _sync_data(self._descriptor)
         descriptor, self._descriptor = self._descriptor, -1
         os.close(descriptor)
 
@@ -280,9 +265,7 @@ class Storage(Files):
         return SpoolSink(self._spool, self._ceiling)
 
     def publish(self, objects: Sequence[Spooled]) -> list[str]:
-        """Give sealed files their place; return their names as the index has them.
-
-        It is a durable one unless they are to be held, for whoever holds them has the names too.
+        """Give sealed files their place, durably; return their names as the index has them.
 
         One caller at a time. The cheapest safe order: each file was synced before its rename, so
         that what is in a folder is whole, also after a power failure; all go to one folder, which
@@ -298,11 +281,8 @@ class Storage(Files):
         try:
             for spooled in objects:
                 names.append(self._place(spooled))
-            self._sync_folders(
-                name
-                for name, spooled in zip(names, objects, strict=True)
-                if spooled.content is None
-            )
+            for folder in {name.rpartition("/")[0] for name in names}:
+                sync_folder(self._root + folder)
         except BaseException:
             self.take_back(objects, names)
             raise
@@ -337,37 +317,6 @@ class Storage(Files):
             sync_folder(self._root + OBJECTS)
             self._current, self._room = current, FILES_PER_FOLDER
         return self._current
-
-    def restore(self, name: str, content: bytes) -> None:
-        """Give a file its place again that may be there, or not, or in part; it is not synced."""
-        path = self._root + name
-        file, descriptor = _create(self._spool)
-        try:
-            try:
-                _write(descriptor, [content])
-            finally:
-                os.close(descriptor)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            os.rename(file, path)
-        except BaseException:
-            remove(file)
-            raise
-
-    def sync(self, names: Sequence[str]) -> None:
-        """Have files on the disk that are in their places; those that are gone do not matter."""
-        if len(names) > _FEW and _sync_file_system is not None:
-            _sync_file_system(self._root)
-            return
-        there = []
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                _sync_file(self._root + name)
-                there.append(name)
-        self._sync_folders(there)
-
-    def _sync_folders(self, names: Iterable[str]) -> None:
-        for folder in {name.rpartition("/")[0] for name in names}:
-            sync_folder(self._root + folder)
 
     def withdraw(self, names: Iterable[str]) -> None:
         """Remove published files. It never raises: what stays is found at the next start."""
@@ -441,36 +390,6 @@ def sync_folder(folder: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sync_file(path: str) -> None:
-    descriptor = os.open(path, os.O_RDWR)  # to which Windows limits syncing
-    try:
-        _sync_data(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _system_sync() -> Callable[[str], None] | None:
-    """Return what syncs the whole file system that a folder is in, where there is such a call."""
-    try:
-        call = ctypes.CDLL(None, use_errno=True).syncfs
-    except (AttributeError, OSError, TypeError):
-        return None
-
-    def sync(folder: str) -> None:
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            if call(descriptor):
-                error = ctypes.get_errno()
-                raise OSError(error, os.strerror(error))
-        finally:
-            os.close(descriptor)
-
-    return sync
-
-
-_sync_file_system = _system_sync()
 
 
 def _lock(path: str) -> int:
