@@ -182,6 +182,24 @@ def test_differing_files_of_one_uid_are_all_kept(tmp_path: Path, duplicates: Dup
     assert sorted(found["1.2"]) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("duplicates", Duplicates)
+def test_copies_of_several_objects_in_any_order(tmp_path: Path, duplicates: Duplicates) -> None:
+    with OpenArchive(tmp_path, BOTH) as archive:
+        for note in ("one", "two"):
+            for uid in ("1.2", "1.3"):
+                assert archive.store(encoded(uid, note), uid) == 0
+        stored = archive.datasets()
+        made = sorted(stored, key=lambda name: (b"two" in stored[name], b"1.3" in stored[name]))
+    elsewhere = tmp_path / "objects" / "00" / "00"
+    elsewhere.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(made):  # 1.2, 1.3, 1.2, 1.3
+        (tmp_path / name).rename(elsewhere / f"{number}.dcm")
+    (tmp_path / INDEX).unlink()
+    reconciled(tmp_path, duplicates)
+    expected = ["two"] if duplicates is REPLACE else ["one", "two"]
+    assert contents(tmp_path, duplicates) == {"1.2": expected, "1.3": expected}
+
+
 def test_files_of_others_are_taken_in(folder: Path) -> None:
     data = file_head(CT, "1.2.99", EXPLICIT) + encoded("1.2.99", "other")
     (files(folder)[0].with_name("other.dcm")).write_bytes(data)

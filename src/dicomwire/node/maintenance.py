@@ -204,8 +204,8 @@ def _place(
         uid = placed.entry.instance_uid
         if uid in fresh:
             writer.add(list(fresh.values()))
+            known.update(writer.find(list(fresh)))  # another of them may come again, too
             fresh.clear()
-            known.update(writer.find([uid]))
         copies = known.get(uid, [])
         rivals = copies
         if duplicates is not Duplicates.REPLACE:
