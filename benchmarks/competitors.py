@@ -26,6 +26,7 @@ PEER_SCRIPT = (PEER_PYTHON, str(HERE / "programs" / "scu.py"), "pynetdicom")
 PEER_SERVER = (PEER_PYTHON, str(HERE / "programs" / "scp.py"), "{port}", "0")  # 0: no limit
 OUR_SERVER = (*OURS, "storescp", "{port}", "-pdu", "{pdu}", "-xe")
 ASYNCIO_SERVER = (sys.executable, str(HERE / "programs" / "asyncio_scp.py"), "{port}", "{pdu}")
+ASYNCIO_WORKERS = (*ASYNCIO_SERVER[:2], "workers", *ASYNCIO_SERVER[2:])
 ASYNCIO_CLIENT = (sys.executable, str(HERE / "programs" / "asyncio_scu.py"), "{port}", "{pdu}")
 DCMTK_SERVER = ("storescp", "-dhl", "-pdu", "{pdu}")
 
@@ -65,7 +66,8 @@ _FORKING = (*DCMTK_SERVER, "--fork")
 STORING_FOR_MANY: Commands = {
     "dicomwire": (*_FOR_MANY, "--workers", "2", "-od", "{folder}"),
     "dicomwire in one process": (*_FOR_MANY, "-od", "{folder}"),
-    "dicomwire asyncio": (*ASYNCIO_SERVER, "{folder}"),
+    "dicomwire asyncio": (*ASYNCIO_WORKERS, "{folder}"),
+    "dicomwire asyncio in one process": (*ASYNCIO_SERVER, "{folder}"),
     "DCMTK storescp --fork +B": (*_FORKING, "+B", "-od", "{folder}", "{port}"),
     "pynetdicom": (*PEER_SERVER, "{folder}"),
 }
@@ -74,7 +76,8 @@ STORING_FOR_MANY: Commands = {
 DISCARDING_FOR_MANY: Commands = {
     "dicomwire": (*_FOR_MANY, "--workers", "2", "--ignore"),
     "dicomwire in one process": (*_FOR_MANY, "--ignore"),
-    "dicomwire asyncio": ASYNCIO_SERVER,
+    "dicomwire asyncio": ASYNCIO_WORKERS,
+    "dicomwire asyncio in one process": ASYNCIO_SERVER,
     "DCMTK storescp --fork --ignore": (*_FORKING, "--ignore", "{port}"),
     "pynetdicom": PEER_SERVER,
 }

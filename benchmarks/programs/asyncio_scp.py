@@ -1,6 +1,6 @@
 """A storage and echo server of the asyncio face: `asyncio_scp.py PORT PDU [FOLDER]`.
 
-With uvloop in its place, where the first word is "uvloop".
+On uvloop where the first word is "uvloop", with two workers where it is "workers".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dicomwire.protocol.command import Message
 from dicomwire.sop_class import Verification
 
 
-async def serve(port: int, pdu: int, folder: str | None) -> None:
+async def serve(port: int, pdu: int, folder: str | None, workers: int | None) -> None:
     settings = Settings(
         maximum_associations=20_000,
         maximum_connections=20_000,
@@ -34,19 +34,28 @@ async def serve(port: int, pdu: int, folder: str | None) -> None:
     def place(request: Message) -> str | Sink:
         return f"{folder}/X.{request.AffectedSOPInstanceUID}" if folder else DiscardSink()
 
-    async with ae.start_server(("127.0.0.1", port), receive_to=place) as server:
-        await server.serve_forever()
+    address = ("127.0.0.1", port)
+    if workers is None:
+        async with ae.start_server(address, receive_to=place) as server:
+            await server.serve_forever()
+    else:
+        async with ae.start_server(address, receive_to=place, workers=workers) as supervised:
+            await supervised.serve_forever()
 
 
 def main() -> None:
     words = sys.argv[1:]
     run = asyncio.run
+    workers = None
     if words[0] == "uvloop":
         import uvloop
 
         run = uvloop.run
         words = words[1:]
-    run(serve(int(words[0]), int(words[1]), words[2] if len(words) > 2 else None))
+    elif words[0] == "workers":
+        workers = 2
+        words = words[1:]
+    run(serve(int(words[0]), int(words[1]), words[2] if len(words) > 2 else None, workers))
 
 
 if __name__ == "__main__":
