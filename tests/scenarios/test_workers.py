@@ -422,10 +422,15 @@ def test_sigterm_to_the_supervisor_drains(start, face):
     assert program.all_serve()
     assoc = face.associate(program.port)
     processes = program.pids
+    for pid in processes:
+        os.kill(pid, signal.SIGTERM)  # which they leave to the supervisor
+    assert assoc.send_c_echo().Status == 0
     os.kill(program.supervisor, signal.SIGTERM)
     assert all_gone(processes)
-    assert state(assoc) == ABORTED
+    assert eventually(lambda: state(assoc) == ABORTED)
     assert "SIGTERM: draining" in program.log
+    assert eventually(lambda: program.look() == ([], 0))
+    assert "The program heard" not in program.log
 
 
 # --- Blocking, and what cannot be ---

@@ -14,6 +14,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from dataclasses import astuple
@@ -101,6 +102,8 @@ def serve(options: dict[str, Any]) -> None:
 
 
 async def serve_on_a_loop(options: dict[str, Any]) -> None:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, logging.error, "The program heard SIGTERM")
     ae = aio.AE("SCP", settings_of(options))
     prepared = prepare(ae, options)
     beside = await ae.start_server(ADDRESS) if options.get("beside") else None
