@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -172,7 +173,10 @@ def test_files_that_are_no_ledger(peer: Any, folder: Path, tmp_path: Path, capsy
 
 
 class Archive:
-    """A storescp in a process of its own, which files what it receives."""
+    """A storescp in a process of its own, which files what it receives.
+
+    Until it `may_run` it cannot get far ahead of who reads its log, for which there is little room.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -188,7 +192,9 @@ class Archive:
             ],
             stderr=subprocess.PIPE,
             text=True,
+            pipesize=4096,
         )
+        self._reading: threading.Thread | None = None
         self._wait_for(r"listens on .*port (\d+)")
 
     def _wait_for(self, pattern: str) -> None:
@@ -203,8 +209,16 @@ class Archive:
         for _ in range(count):
             self._wait_for("Received Store Request")
 
+    def may_run(self) -> None:
+        """Let it go on without anybody to wait for."""
+        assert self.process.stderr is not None
+        self._reading = threading.Thread(target=self.process.stderr.read)
+        self._reading.start()
+
     def kill(self) -> None:
         self.process.kill()
+        if self._reading is not None:
+            self._reading.join()
         self.process.communicate()
 
     def uids(self) -> list[str]:
@@ -254,6 +268,7 @@ def test_a_sender_that_is_killed_is_resumed(
     archive.wait_for_objects(after)
     killed.kill()
     killed.communicate()
+    archive.may_run()
     known = ledger.read_bytes().count(b'"status": 0')
     result = finish(sender(archive, many, ledger, "--window", "8", "--parallel", "2", "--strict"))
     assert result["resumed"] == known
@@ -270,9 +285,9 @@ def test_a_server_that_is_killed_and_comes_back(
     """The sender goes on where the response was lost; the files are named by the UIDs."""
     sending = sender(archive, many, tmp_path / "sent", "--window", "8", "--parallel", "2")
     archive.wait_for_objects(60)
-    archive.process.send_signal(signal.SIGKILL)
-    archive.process.communicate()
+    archive.kill()
     archive.start()
+    archive.may_run()
     result = finish(sending)
     assert (result["sent"], result["failed"]) == (400, 0)
     assert result["associations"] >= 3
@@ -284,6 +299,7 @@ def test_ctrl_c(archive: Archive, many: Path, tmp_path: Path) -> None:
     interrupted = sender(archive, many, ledger, "--window", "8")
     archive.wait_for_objects(20)
     interrupted.send_signal(signal.SIGINT)
+    archive.may_run()
     first = finish(interrupted, 130)
     assert first["sent"] + first["failed"] == 400
     second = finish(sender(archive, many, ledger, "--window", "8"))

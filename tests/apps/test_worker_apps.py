@@ -32,6 +32,7 @@ class Server:
             [*COMMAND, *args, "0", "-ba", "127.0.0.1", "-v", "--workers", "2"],
             stderr=subprocess.PIPE,
             text=True,
+            pipesize=4096,  # so that it cannot get far ahead of who reads its log
             start_new_session=True,
         )
         self.seen = ""

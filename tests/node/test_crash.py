@@ -26,7 +26,7 @@ from dicomwire.node.maintenance import check
 
 CRASHES = int(os.environ.get("DICOMWIRE_TEST_CRASHES", "5"))
 SENDERS = 8
-QUICKLY = 5.0
+QUICKLY = 15.0
 """Seconds that a start after a crash may take, most of which are imports."""
 
 pytestmark = pytest.mark.timeout(120 + 20 * CRASHES)

@@ -63,6 +63,11 @@ QUICK = Settings(
     acse_timeout=2.0, tls_timeout=2.0, network_timeout=5.0, dimse_timeout=2.0, close_timeout=0.5
 )
 
+PATIENT = replace(QUICK, acse_timeout=60.0, dimse_timeout=60.0, network_timeout=60.0)
+"""What does not come by itself within any of these deadlines does not come SOON either."""
+SOON = 10.0
+"""Seconds that what happens at once may take on a busy machine."""
+
 ACCEPT = pdu(
     2,
     ASSOCIATE_RQ[6:99]
@@ -110,7 +115,7 @@ def store(instance: bytes = b"1.2.3.4.5", dataset: bytes = DATASET) -> bytes:
     return command + data_pdu(pdv(3, LAST, dataset))
 
 
-def eventually(condition: Callable[[], object], seconds: float = 5.0) -> bool:
+def eventually(condition: Callable[[], object], seconds: float = 20.0) -> bool:
     """Wait until `condition` holds; false if it does not within so many seconds."""
     deadline = time.monotonic() + seconds
     pause = threading.Event()
@@ -241,13 +246,13 @@ class Victim:
     def good_client(self) -> None:
         """A client that behaves is served, at once."""
         began = time.monotonic()
-        ae = AE(settings=QUICK)
+        ae = AE(settings=PATIENT)
         ae.add_requested_context(Verification)
         with ae.associate(HOST, self.port, tls_args=self.tls_args) as assoc:
             assert assoc.is_established, assoc.failure
             assert assoc.send_c_echo().Status == 0
         assert assoc.is_released
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < SOON
 
     def told(self) -> list[str]:
         """What the log says has happened: warnings and errors, and dropped connections."""

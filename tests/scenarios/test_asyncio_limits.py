@@ -70,11 +70,12 @@ def answer(request: Message, status: int = 0, message_id: int | None = None) -> 
 @on_a_loop
 async def test_a_dataset_that_is_long_in_coming_is_not_idle() -> None:
     async def chunks() -> AsyncIterator[bytes]:
+        assoc.network_timeout = 0.2
         for _ in range(5):
             await asyncio.sleep(0.1)
             yield bytes.fromhex("10002000 4c4f0400 41424344")
 
-    async with raw_pair(network_timeout=0.2) as (assoc, peer):
+    async with raw_pair() as (assoc, peer):
         stream = Stream(CT, "1.2.3", EXPLICIT, chunks())
         sending = asyncio.create_task(assoc.send_c_store(stream))
         request, _ = await asyncio.to_thread(peer.receive_message)
@@ -84,9 +85,10 @@ async def test_a_dataset_that_is_long_in_coming_is_not_idle() -> None:
 
 @on_a_loop
 async def test_a_response_that_may_take_any_time_is_not_idleness() -> None:
-    async with raw_pair(network_timeout=0.1, dimse_timeout=None) as (assoc, peer):
+    async with raw_pair(dimse_timeout=None) as (assoc, peer):
         sending = asyncio.create_task(assoc.send_c_echo())
         request, _ = await asyncio.to_thread(peer.receive_message)
+        assoc.network_timeout = 0.1
         await asyncio.sleep(0.4)
         peer.send_message(answer(request))
         assert (await sending).Status == 0
@@ -97,13 +99,14 @@ async def test_a_response_that_may_take_any_time_is_not_idleness() -> None:
 @on_a_loop
 async def test_one_who_does_not_read_is_not_idle() -> None:
     """The peer has sent more than is taken, so that nothing is read any more."""
-    async with raw_pair(network_timeout=0.1) as (assoc, peer):
+    async with raw_pair() as (assoc, peer):
         responses = assoc.send_c_find(QUERY, FIND)
         taking = asyncio.create_task(anext(responses))
         request, _ = await asyncio.to_thread(peer.receive_message)
         pending = message_pdu(5, answer(request, 0xFF00))
         peer.send(pending * 100)
         await taking
+        assoc.network_timeout = 0.1
         await asyncio.sleep(0.4)
         peer.send(message_pdu(5, answer(request)))
         assert len([each async for each in responses]) == 100
@@ -112,8 +115,10 @@ async def test_one_who_does_not_read_is_not_idle() -> None:
 @on_a_loop
 async def test_a_release_that_is_not_answered(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        async with raw_pair(network_timeout=0.05, acse_timeout=0.3) as (assoc, peer):
+        async with raw_pair() as (assoc, peer):
             assoc.network_timeout_response = "A-RELEASE"
+            assoc.acse_timeout = 0.3
+            assoc.network_timeout = 0.05
             assert await asyncio.to_thread(peer.receive) == ReleaseRQ()
             assert await asyncio.to_thread(peer.receive) == Abort(0, 0)
             await assoc.join()
@@ -177,7 +182,7 @@ async def test_handlers_of_notifications_that_never_return(event: evt.Notificati
         await asyncio.Event().wait()
 
     handlers = [(event, hang), (evt.EVT_CONN_CLOSE, hang)]
-    async with pair(handlers) as (_, server), asyncio.timeout(5):
+    async with pair(handlers) as (_, server), asyncio.timeout(WAIT):
         await server.close(0.05)
 
 

@@ -59,7 +59,7 @@ def test_a_drip_does_not_put_a_deadline_off(face):
         over = threading.Event()
         sending.add_done_callback(lambda _: over.set())
         began = time.monotonic()
-        for byte in b"\x04\x00\x00\x00\xff\x00\x00\x00\xfe\xfc\x01\x03" + bytes(500):
+        for byte in b"\x04\x00\x00\x00\xff\x00\x00\x00\xfe\xfc\x01\x03" + bytes(2000):
             try:
                 peer.send(bytes([byte]))
             except OSError:
@@ -67,7 +67,7 @@ def test_a_drip_does_not_put_a_deadline_off(face):
             if over.wait(0.01):
                 break
         assert "Status" not in sending.result(WAIT)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
     assert request.MessageID == 1
     assert assoc.failure.stage == "response"
 
@@ -140,11 +140,11 @@ def test_a_network_timeout_may_release(face):
 
 def test_what_comes_puts_the_network_timeout_off(face):
     log = Recorder(evt.EVT_ABORTED)
-    server = face.serve(log.handlers, network_timeout=0.2)
+    server = face.serve(log.handlers, network_timeout=2)
     moment = threading.Event()
     with face.associate(server) as assoc:
-        for _ in range(8):
-            moment.wait(0.05)
+        for _ in range(6):
+            moment.wait(0.4)
             assert assoc.send_c_echo().Status == 0
     assert not log.events
 
@@ -153,7 +153,7 @@ def test_a_handler_that_takes_long_is_not_idle(face):
     """The network timeout begins anew when a request has been served."""
     moment = threading.Event()
     server = face.serve(
-        [(evt.EVT_C_ECHO, lambda event: (moment.wait(0.3) and 1) or 0)], network_timeout=0.2
+        [(evt.EVT_C_ECHO, lambda event: (moment.wait(2.5) and 1) or 0)], network_timeout=2
     )
     with face.associate(server) as assoc:
         assert assoc.send_c_echo().Status == 0
@@ -191,10 +191,10 @@ def test_a_timeout_of_the_ae_reaches_its_associations(face):
 
 def test_a_timeout_that_is_put_off_while_it_runs(face):
     server = face.serve()
-    assoc = face.associate(server, network_timeout=0.3)
+    assoc = face.associate(server, network_timeout=2)
     assoc.network_timeout = 60
     moment = threading.Event()
-    moment.wait(0.4)
+    moment.wait(2.5)
     assert state(assoc) == ESTABLISHED
     assoc.network_timeout = SHORT
     assoc.join(WAIT)
@@ -288,10 +288,11 @@ def test_a_response_without_status_aborts(face):
 
 def test_a_network_timeout_while_a_response_is_awaited_does_not_count(face):
     with (
-        raw_acceptor(face, network_timeout=SHORT) as (assoc, peer),
+        raw_acceptor(face) as (assoc, peer),
         in_background(assoc.send_c_echo) as sending,
     ):
         request, _ = peer.receive_message()
+        assoc.network_timeout = SHORT
         threading.Event().wait(2 * SHORT)
         peer.send_message(answer(request))
         assert sending.result(WAIT).Status == 0

@@ -393,7 +393,8 @@ def answer_to(command, status=SUCCESS, dataset=False):
 @pytest.mark.parametrize("what", ["MPPS begins", "MPPS ends", "printer", "print", "printer status"])
 def test_the_provider_does_not_answer(face, leave, what):
     contexts = [MPPS, BasicGrayscalePrintManagementMeta]
-    with raw_acceptor(face, contexts=contexts, dimse_timeout=0.2) as (assoc, peer):
+    timeout = 0.2 if leave == "stay" else WAIT
+    with raw_acceptor(face, contexts=contexts, dimse_timeout=timeout) as (assoc, peer):
         with in_background(lambda: REQUESTS[what](assoc)) as asking:
             peer.receive_message()
             if leave == "abort":

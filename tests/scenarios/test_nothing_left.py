@@ -193,11 +193,14 @@ def test_idle_associations_wake_nobody(face, server):
     silent = [RawPeer.connect(server.server_address[1]) for _ in range(30)]
     assert eventually(lambda: server._connections == 60)
     assert face.leftovers(server) == list(server._newcomers)
-    threading.Event().wait(0.1)  # for the last of them to be asleep
-    before = wake_ups(face)
-    threading.Event().wait(1)
-    assert wake_ups(face) == before
-    assert len(before) == 1
+
+    def sleeps_for_a_second():
+        before = wake_ups(face)
+        threading.Event().wait(1)
+        return wake_ups(face) == before
+
+    assert eventually(sleeps_for_a_second)  # once what came before is over
+    assert len(face.threads()) == 1
     for peer in silent:
         peer.close()
     for assoc in associations:

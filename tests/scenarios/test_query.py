@@ -351,12 +351,12 @@ def test_a_slow_query_does_not_time_out_what_waits_behind_it(face):
 
     server = serve(face, [(evt.EVT_C_FIND, handler)])
     log = Recorder(evt.EVT_DIMSE_RECV)
-    with ask(face, server, *log.handlers, dimse_timeout=0.6) as assoc:
+    with ask(face, server, *log.handlers, dimse_timeout=2) as assoc:
         responses = assoc.send_c_find(QUERY, FIND)
         with in_background(assoc.send_c_echo) as echo:
             for number in range(4):
                 # Each match begins the echo's deadline anew, though it is not the echo's.
-                assert not threading.Event().wait(0.2)
+                assert not threading.Event().wait(0.6)
                 go_on.release()
                 log.wait_for(evt.EVT_DIMSE_RECV, number + 1)
             assert echo.result(WAIT).Status == SUCCESS
@@ -561,12 +561,13 @@ def test_a_pending_response_without_identifier(face):
 
 @pytest.mark.parametrize("matches_before", [0, 2])
 def test_no_response_in_time(face, matches_before):
-    with raw_acceptor(face, contexts=[FIND], dimse_timeout=0.2) as (assoc, peer):
+    with raw_acceptor(face, contexts=[FIND]) as (assoc, peer):
         responses = assoc.send_c_find(QUERY, FIND)
         peer.receive_message()
         for _ in range(matches_before):
             peer.send_message(response(), ONE_MATCH)
             assert next(responses)[0].Status == PENDING
+        assoc.dimse_timeout = 0.2
         assert told(responses) == [(None, None)]
         assert assoc.failure.stage == "response"
     assert state(assoc) == ABORTED
@@ -606,7 +607,7 @@ def test_many_associations_at_once(face):
 
     def query(_):
         with ask(face, server, ae=ae) as assoc:
-            start.wait(WAIT)
+            start.wait(3 * WAIT)
             return len(told(assoc.send_c_find(QUERY, FIND)))
 
     with ThreadPoolExecutor(200) as pool:

@@ -402,7 +402,7 @@ def test_the_provider_does_not_finish(face, model, leave):
         NumberOfFailedSuboperations=0,
         NumberOfWarningSuboperations=0,
     )
-    with raw_acceptor(face, contexts=[model], dimse_timeout=0.3) as (assoc, peer):
+    with raw_acceptor(face, contexts=[model]) as (assoc, peer):
         if model is GET:
             responses = assoc.send_c_get(QUERY, GET)
         else:
@@ -412,7 +412,9 @@ def test_the_provider_does_not_finish(face, model, leave):
         assert counts(next(responses)[0]) == (PENDING, 1, 1, 0, 0)
         if leave == "abort":
             peer.send(b"\x07\0\0\0\0\4\0\0\0\0")
-        elif leave != "stay":
+        elif leave == "stay":
+            assoc.dimse_timeout = 0.3
+        else:
             getattr(peer, leave)()
         assert told(responses) == [LOST]
         assert assoc.failure.stage == ("response" if leave == "stay" else "data")
@@ -423,12 +425,12 @@ def test_objects_begin_the_deadline_of_a_get_anew(face):
     def handler(event):
         yield 6
         for each in images(6):
-            assert not threading.Event().wait(0.1)
+            assert not threading.Event().wait(0.5)
             yield each
 
     archive = Archive()
     server = provide(face, (evt.EVT_C_GET, handler))
-    with ask(face, server, archive.binding, dimse_timeout=0.4) as assoc:
+    with ask(face, server, archive.binding, dimse_timeout=2) as assoc:
         assert told(assoc.send_c_get(QUERY, GET))[-1] == (SUCCESS, None, 6, 0, 0)
 
 
@@ -700,7 +702,7 @@ def test_many_associations_at_once_leave_nothing_behind(face, tmp_path, monkeypa
     def work(number):
         with ask(face, server, archive.binding, ae=ae) as assoc:
             if number != "first":
-                start.wait(WAIT)
+                start.wait(3 * WAIT)
             found = told(assoc.send_c_find(QUERY, FIND))
             for _ in assoc.send_c_find(QUERY, FIND):
                 break

@@ -203,7 +203,7 @@ def test_a_plain_client_of_a_tls_server(face, serving, caplog):
 
 def test_a_silent_client_of_a_tls_server_delays_nobody(face, serving, calling):
     log = Recorder(evt.EVT_CONN_OPEN, evt.EVT_CONN_CLOSE)
-    server = face.serve(log.handlers, ssl_context=serving(), tls_timeout=0.3)
+    server = face.serve(log.handlers, ssl_context=serving(), tls_timeout=3)
     with RawPeer.connect(server.server_address[1]) as silent:
         log.wait_for(evt.EVT_CONN_OPEN)
         assoc = face.associate(server, tls_args=(calling(), None))

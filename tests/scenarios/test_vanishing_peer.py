@@ -86,6 +86,7 @@ def test_right_after_the_request(face, leave):
         peer = RawPeer.connect(server.server_address[1])
         peer.send(REQUEST)
         leave(peer)
+    face.associate(server).abort()  # it is taken in after them
     assert face.is_quiet(server)
     assert log.names.count("CONN_OPEN") == log.names.count("CONN_CLOSE")
     assert log.names.count("ESTABLISHED") == log.names.count("ABORTED")
