@@ -3,8 +3,9 @@
     feed.py PORT PDU FOLDER ASSOCIATIONS
 
 A server of many associations is to be measured, and not who sends: so there is one process, files
-go from the page cache to the socket by `sendfile`, and nothing of them is looked at. Like any
-C-STORE SCU it waits for each answer before it sends the next object on that association.
+go from the page cache to the socket by `sendfile`, and what has to be known of them is found out
+before. Like any C-STORE SCU it waits for each answer before it sends the next object on that
+association.
 
 Prints the seconds from the first object to the last answer; all associations were there before.
 Fails unless every answer was success.
@@ -18,6 +19,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -66,6 +68,33 @@ def receive_bytes(sock: socket.socket, size: int) -> bytes:
     return data
 
 
+@dataclass(frozen=True, slots=True)
+class Object:
+    """A file to send: the PDU that announces it, and where its dataset begins and ends."""
+
+    path: Path
+    command: bytes
+    offset: int
+    end: int
+
+    @classmethod
+    def of(cls, path: Path) -> Object:
+        with path.open("rb") as file:
+            head = parse_file_meta(file.read(4096))
+        command = encode_command(
+            Message(
+                Command.C_STORE_RQ,
+                MessageID=1,
+                AffectedSOPClassUID=head.sop_class_uid,
+                AffectedSOPInstanceUID=head.sop_instance_uid,
+                Priority=2,
+                has_dataset=True,
+            )
+        )
+        announced = _headers(len(command), COMMAND | LAST) + command
+        return cls(path, announced, head.offset, path.stat().st_size)
+
+
 class Association:
     """One association, and the steps of sending over it."""
 
@@ -95,40 +124,27 @@ class Association:
         self._piece = min(pdu, theirs or pdu) - OVERHEAD
         self.stored = 0
 
-    def send(self, files: list[Path]) -> Iterator[int]:
-        """Send files, and yield what to wait for whenever nothing can be done at once."""
+    def send(self, objects: list[Object]) -> Iterator[int]:
+        """Send objects, and yield what to wait for whenever nothing can be done at once."""
         self.socket.setblocking(False)
-        for number, path in enumerate(files, 1):
-            yield from self._send_file(path, number % 65536)
+        for each in objects:
+            file = os.open(each.path, os.O_RDONLY)
+            yield from self._write(each.command)
+            yield from self._send_data(file, each.offset, each.end)
+            os.close(file)
             yield from self._hear()
 
-    def _send_file(self, path: Path, message_id: int) -> Iterator[int]:
-        with path.open("rb", buffering=0) as file:
-            head = parse_file_meta(file.read(4096))
-            command = encode_command(
-                Message(
-                    Command.C_STORE_RQ,
-                    MessageID=message_id,
-                    AffectedSOPClassUID=head.sop_class_uid,
-                    AffectedSOPInstanceUID=head.sop_instance_uid,
-                    Priority=2,
-                    has_dataset=True,
-                )
-            )
-            yield from self._write(_headers(len(command), COMMAND | LAST) + command)
-            position, end = head.offset, os.fstat(file.fileno()).st_size
-            while position < end:
-                size = min(self._piece, end - position)
-                is_last = position + size == end
-                yield from self._write(_headers(size, LAST if is_last else 0))
-                until = position + size
-                while position < until:
-                    try:
-                        position += os.sendfile(
-                            self.socket.fileno(), file.fileno(), position, until - position
-                        )
-                    except BlockingIOError:
-                        yield WRITE
+    def _send_data(self, file: int, position: int, end: int) -> Iterator[int]:
+        socket = self.socket.fileno()
+        while position < end:
+            size = min(self._piece, end - position)
+            until = position + size
+            yield from self._write(_headers(size, LAST if until == end else 0))
+            while position < until:
+                try:
+                    position += os.sendfile(socket, file, position, until - position)
+                except BlockingIOError:
+                    yield WRITE
 
     def _write(self, data: bytes) -> Iterator[int]:
         while data:
@@ -171,11 +187,11 @@ def _length(pdu: bytes) -> int:
     return length
 
 
-def feed(associations: list[Association], files: list[Path]) -> None:
-    """Send every file over one of the associations."""
+def feed(associations: list[Association], objects: list[Object]) -> None:
+    """Send every object over one of the associations."""
     selector = selectors.DefaultSelector()
     for number, association in enumerate(associations):
-        sending = association.send(files[number :: len(associations)])
+        sending = association.send(objects[number :: len(associations)])
         waits_for = next(sending, None)
         if waits_for is not None:
             selector.register(association.socket, waits_for, sending)
@@ -190,14 +206,14 @@ def feed(associations: list[Association], files: list[Path]) -> None:
 
 if __name__ == "__main__":
     port, pdu, count = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[4])
-    files = sorted(Path(sys.argv[3]).iterdir())
+    objects = [Object.of(path) for path in sorted(Path(sys.argv[3]).iterdir())]
     associations = [Association(port, pdu) for _ in range(count)]
     began = perf_counter()
-    feed(associations, files)
+    feed(associations, objects)
     seconds = perf_counter() - began
     stored = sum(association.stored for association in associations)
-    if stored != len(files):
-        sys.exit(f"{stored} of {len(files)} were answered")
+    if stored != len(objects):
+        sys.exit(f"{stored} of {len(objects)} were answered")
     for association in associations:
         association.release()
     print(seconds)
