@@ -11,11 +11,15 @@ import os
 import socket
 import tempfile
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from socket import socket as Socket
 from typing import Any
+
+from dicomwire.listening import BACKLOG
+from dicomwire.logs import LOGGER
 
 try:
     import fcntl
@@ -78,7 +82,7 @@ class Board:
 class Seat:
     """What a worker process has of its server; made by the supervisor.
 
-    Who serves watches `fileno` for reading, calls `ready`, then `receive` whenever there is
+    Who serves watches `fileno` for reading, calls `ready`, then `take_in` whenever there is
     something, and tells of each end of a connection.
 
     Attributes
@@ -104,6 +108,43 @@ class Seat:
     def ready(self) -> None:
         """Tell that connections may come."""
         self._channel.send(READY)
+
+    def take_in(
+        self,
+        welcome: Callable[[Socket, Any], bool],
+        obey: Callable[[Order], None],
+        make_room: Callable[[], object],
+    ) -> None:
+        """Take in what has come, without blocking.
+
+        Parameters
+        ----------
+        welcome : callable
+            Lets a connection in, given the peer's address too; returns whether it did.
+        obey : callable
+            Does what is ordered; called once at the most.
+        make_room : callable
+            Gives file descriptors back, of which there are no more.
+        """
+        for _ in range(BACKLOG):
+            try:
+                received = self.receive()
+            except OSError:
+                LOGGER.error("No file descriptor is left for a connection, which is lost")
+                make_room()
+                return
+            if received is None:
+                return
+            if isinstance(received, Order):
+                obey(received)
+                return
+            try:
+                is_in = welcome(received, received.getpeername())
+            except OSError:  # reset already
+                is_in = False
+            if not is_in:
+                received.close()
+                self.connection_closed()
 
     def receive(self) -> Socket | Order | None:
         """Return a connection, or an order, or None if neither has come; never blocks.

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from dicomwire.aio.server import AssociationServer
 from dicomwire.events import Handlers
-from dicomwire.listening import BACKLOG
-from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.seat import Order, Seat
 from dicomwire.services.association import ReceiveTo
@@ -123,34 +121,17 @@ class WorkerServer(AssociationServer):
         """Nothing: the supervisor accepts, and what it hands over is heard of otherwise."""
 
     def _hear(self) -> None:
-        """Take what the supervisor hands over."""
-        for _ in range(BACKLOG):
-            try:
-                received = self._seat.receive()
-            except OSError:
-                LOGGER.error("No file descriptor is left for a connection, which is lost")
-                self._evict(self._newcomers)
-                return
-            if received is None:
-                return
-            if isinstance(received, Order):
-                self._has_to_stop.set()
-                if received is Order.QUIT:
-                    self._loop.remove_reader(self._seat.fileno())
-                    self._has_to_quit.set()
-                return
-            if not self._take(received):
-                received.close()
-                self._seat.connection_closed()
+        self._seat.take_in(self._let_in, self._obey, lambda: self._evict(self._newcomers))
 
-    def _take(self, sock: Socket) -> bool:
-        """Let a connection in, unless it came too late or is over."""
+    def _let_in(self, sock: Socket, address: Any) -> bool:
         sock.setblocking(False)
-        try:
-            address = sock.getpeername()
-        except OSError:  # reset already
-            return False
         return not self.is_closing and self._welcome(sock, address)
+
+    def _obey(self, order: Order) -> None:
+        self._has_to_stop.set()
+        if order is Order.QUIT:
+            self._loop.remove_reader(self._seat.fileno())
+            self._has_to_quit.set()
 
     def connection_closed(self) -> None:
         """Note that a connection is closed."""

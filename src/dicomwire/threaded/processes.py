@@ -10,8 +10,6 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from dicomwire.events import Handlers
-from dicomwire.listening import BACKLOG
-from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.seat import Order, Seat
 from dicomwire.supervised import SupervisedServer
@@ -89,25 +87,7 @@ class WorkerServer(AssociationServer):
 
     def accept(self) -> None:
         """Take what the supervisor hands over (on the lobby's thread)."""
-        for _ in range(BACKLOG):
-            try:
-                received = self._seat.receive()
-            except OSError:
-                LOGGER.error("No file descriptor is left for a connection, which is lost")
-                self._evict(self._newcomers)
-                return
-            if received is None:
-                return
-            if isinstance(received, Order):
-                self._obey(received)
-                return
-            try:
-                address = received.getpeername()
-            except OSError:  # reset already
-                address = None
-            if address is None or not self._welcome(received, address):
-                received.close()
-                self._seat.connection_closed()
+        self._seat.take_in(self._welcome, self._obey, lambda: self._evict(self._newcomers))
 
     def pause(self) -> None:
         """Nothing: there is nobody else to listen to."""
