@@ -378,6 +378,17 @@ def test_draining_aborts_when_its_time_is_up(start, face):
     assert "Associations that have not ended are aborted: 2" in program.log
 
 
+@pytest.mark.parametrize("server_face", ["uvloop"])
+def test_workers_on_uvloop(start, face):
+    program = start(takes=0)
+    assert program.all_serve()
+    for _ in range(4):
+        with face.associate(program.port) as assoc:
+            assert assoc.send_c_store(make_ct()).Status == 0
+    assert program.command("drain 0") < WAIT
+    assert not program.look().workers
+
+
 @of_the_asyncio_face
 def test_closing_waits_for_what_is_going_on(start, face):
     program = start(takes=0.3)

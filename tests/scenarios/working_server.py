@@ -47,8 +47,12 @@ def main() -> None:
     supervisor.GRACE = options.get("grace", supervisor.GRACE)
     if options.get("face", "threaded") == "threaded":
         serve(options)
-    else:
+    elif options["face"] == "asyncio":
         asyncio.run(serve_on_a_loop(options))
+    else:
+        import uvloop
+
+        uvloop.run(serve_on_a_loop(options))
 
 
 def prepare(ae: Entity[Any], options: dict[str, Any]) -> dict[str, Any]:
