@@ -146,7 +146,11 @@ FEEDER: Command = (*SENDING["DCMTK dcmsend"], "-lc", str(HERE / "dcmsend.cfg"))
 ECHO_FEEDER: Command = ECHOING["DCMTK echoscu"]
 LINK: Command = (sys.executable, str(HERE / "programs" / "delay.py"))
 CROWD_FEEDER: Command = (
-    *(sys.executable, str(HERE / "programs" / "feed.py"), "{port}", "{pdu}", "{folder}"),
+    sys.executable,
+    str(HERE / "programs" / "feed.py"),
+    "{port}",
+    "{pdu}",
+    "{folder}",
 )
 KNOCKER: Command = (sys.executable, str(HERE / "programs" / "knock.py"), "{port}", "{count}")
 RECEIVER: Command = DISCARDING["DCMTK storescp --ignore"]

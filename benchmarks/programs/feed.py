@@ -54,7 +54,7 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 def receive(sock: socket.socket) -> PDU:
     """Return the next PDU; the socket is blocking."""
-    kind, size = struct.unpack(">BxL", receive_bytes(sock, PDU_HEADER.size))
+    kind, size = PDU_HEADER.unpack(receive_bytes(sock, PDU_HEADER.size))
     return decode_pdu(kind, receive_bytes(sock, size))
 
 

@@ -65,8 +65,7 @@ class FakeMonitor:
 class FakeAssociation:
     """What a pipeline needs at its beginning."""
 
-    mode = "requestor"
-    operations_window = 1
+    own_window = 1
     _port = None
     failure = None
 

@@ -30,7 +30,7 @@ from dicomwire.events import (
 from dicomwire.logs import LOGGER
 from dicomwire.payloads import DiscardSink, Sink, SinkFull
 from dicomwire.protocol.association import AssociationProtocol
-from dicomwire.protocol.command import Command, Message
+from dicomwire.protocol.command import RESPONSE_BIT, Command, Message
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.events import (
     CommandReceived,
@@ -63,7 +63,7 @@ BACKLOG_BYTES = 64 * MIB
 
 Key = tuple[int, int | None]
 """Of an exchange: the command of its responses, and the message that they respond to."""
-_MANY_RESPONSES = {Command.C_FIND_RSP, Command.C_GET_RSP, Command.C_MOVE_RSP}
+_MANY_RESPONSES = {command | RESPONSE_BIT for command in scu.OF_MANY_RESPONSES}
 
 
 class LocalAbort(AssociationAborted):
@@ -497,8 +497,7 @@ class Engine(Port):
         """
         if not self._exchanges or self._served is not None:
             return False
-        association = self._association
-        window = association.operations_window if association.mode == "requestor" else 1
+        window = self._association.own_window
         outstanding = sum(command not in _MANY_RESPONSES for command, _ in self._exchanges)
         return bool(window) and outstanding >= window
 

@@ -134,6 +134,11 @@ class Lifecycle(ABC):
         granted, _ = self.acceptor.asynchronous_operations
         return min(asked, granted) if asked and granted else max(asked, granted)
 
+    @property
+    def own_window(self) -> int:
+        """How many operations we may have outstanding; 0 is any number. An acceptor has one."""
+        return self.operations_window if self._mode == MODE_REQUESTOR else 1
+
     # --- The requestor's beginning ---
 
     async def begin(self, called_ae_title: str) -> None:

@@ -98,8 +98,7 @@ class Pipeline:
         self._port = association._port
         self._items = Drawer(items)
         self._priority = priority
-        window = association.operations_window if association.mode == "requestor" else 1
-        self._window = window or LARGEST_WINDOW
+        self._window = association.own_window or LARGEST_WINDOW
         self._exchange: Exchange | None = None
         self._outstanding: dict[int, tuple[Any, str]] = {}  # by message id, in sending order
         self._results: deque[Sent] = deque()

@@ -43,7 +43,7 @@ _STATUS_KEYWORDS = (
 )
 _STATUS = BaseTag(0x00000900)
 _status_values = attrgetter(*_STATUS_KEYWORDS)
-_OF_MANY_RESPONSES = (Command.C_FIND_RQ, Command.C_GET_RQ, Command.C_MOVE_RQ)
+OF_MANY_RESPONSES = (Command.C_FIND_RQ, Command.C_GET_RQ, Command.C_MOVE_RQ)
 _REPOSITORY_PARTIAL = 0xB001
 """Warning of Repository Query that more matches follow, though not now (PS3.4 Section C.4.1)."""
 
@@ -170,7 +170,7 @@ def is_last(request: Message, response: Message) -> bool:
     They follow after pending ones of a C-FIND, C-GET or C-MOVE, and after the warning by which
     Repository Query says that there are more matches.
     """
-    if request.command not in _OF_MANY_RESPONSES:
+    if request.command not in OF_MANY_RESPONSES:
         return True
     status = response.Status or 0
     if code_to_category(status) == STATUS_PENDING:
