@@ -63,7 +63,7 @@ QUICK = Settings(
     acse_timeout=2.0, tls_timeout=2.0, network_timeout=5.0, dimse_timeout=2.0, close_timeout=0.5
 )
 
-PATIENT = replace(QUICK, acse_timeout=60.0, dimse_timeout=60.0, network_timeout=60.0)
+PATIENT = replace(QUICK, acse_timeout=60.0, tls_timeout=60.0, dimse_timeout=60.0, network_timeout=60.0)
 """What does not come by itself within any of these deadlines does not come SOON either."""
 SOON = 10.0
 """Seconds that what happens at once may take on a busy machine."""
@@ -90,7 +90,7 @@ ECHO = data_pdu(
 )
 
 
-def an_ae(settings: Settings = QUICK) -> AE:
+def an_ae(settings: Settings = PATIENT) -> AE:
     """Return an AE of the face under test."""
     return under_test[-1].entity("DICOMWIRE", settings)
 
@@ -303,7 +303,7 @@ class Victim:
 @contextlib.contextmanager
 def besieged(
     handlers: list[Any] | None = None,
-    settings: Settings = QUICK,
+    settings: Settings = PATIENT,
     level: int = logging.INFO,
     tls_args: TLSArguments | None = None,
     **arguments: Any,
@@ -409,7 +409,7 @@ def unharmed_client(peak: int = 8 << 20, level: int = logging.INFO) -> Iterator[
         assert "DOE" not in entry.text or entry.level == logging.DEBUG
 
 
-def requestor(port: int, settings: Settings = QUICK, **arguments: Any) -> Association:
+def requestor(port: int, settings: Settings = PATIENT, **arguments: Any) -> Association:
     """Associate with `port`, proposing Verification and CT storage as contexts 1 and 3."""
     ae = an_ae(settings)
     ae.add_requested_context(Verification)

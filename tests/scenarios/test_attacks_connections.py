@@ -21,6 +21,7 @@ import pytest
 from hostile import (
     ASSOCIATE_RQ,
     HOST,
+    PATIENT,
     QUICK,
     RELEASE_RQ,
     SOON,
@@ -277,7 +278,7 @@ def test_many_connections_that_begin_a_pdu_and_do_not_end_it(kind: int) -> None:
 
 def test_when_there_is_no_room_the_connection_longest_there_goes() -> None:
     with (
-        besieged(settings=replace(QUICK, maximum_connections=20)) as victim,
+        besieged(settings=replace(PATIENT, maximum_connections=20)) as victim,
         victim.attacked(lines=50),
         contextlib.ExitStack() as stack,
     ):
@@ -290,7 +291,7 @@ def test_when_there_is_no_room_the_connection_longest_there_goes() -> None:
 
 def test_when_all_room_is_taken_by_associations_others_are_refused() -> None:
     with (
-        besieged(settings=replace(QUICK, maximum_connections=3)) as victim,
+        besieged(settings=replace(PATIENT, maximum_connections=3)) as victim,
         victim.attacked(),
         contextlib.ExitStack() as stack,
     ):
@@ -309,7 +310,7 @@ def test_the_connections_of_one_address_are_bounded() -> None:
         return made
 
     with (
-        besieged(settings=replace(QUICK, connections_per_address=5)) as victim,
+        besieged(settings=replace(PATIENT, connections_per_address=5)) as victim,
         victim.attacked(lines=20),
         contextlib.ExitStack() as stack,
     ):
@@ -335,8 +336,8 @@ def test_the_memory_of_incomplete_requests_is_bounded(monkeypatch: pytest.Monkey
         for each in attackers:
             each.send(part)
             victim.good_client()
+        assert eventually(lambda: len(victim.told()) >= 15)  # the last of it may not be read yet
         assert "too much memory" in victim.told()[0]
-        assert len(victim.told()) >= 15
 
 
 # --- File descriptors ---------------------------------------------------------------------------
@@ -553,14 +554,20 @@ def tls_victim(certificate: ssl.SSLContext) -> Iterator[Victim]:
         yield victim
 
 
-def test_silent_tls_clients_do_not_delay_others(tls_victim: Victim) -> None:
-    with tls_victim.attacked(lines=60), contextlib.ExitStack() as stack:
-        silent = [stack.enter_context(tls_victim.attacker()) for _ in range(60)]
+@pytest.fixture
+def quick_tls_victim(certificate: ssl.SSLContext) -> Iterator[Victim]:
+    with besieged(settings=QUICK, ssl_context=certificate, tls_args=trusting()) as victim:
+        yield victim
+
+
+def test_silent_tls_clients_do_not_delay_others(quick_tls_victim: Victim) -> None:
+    with quick_tls_victim.attacked(lines=60), contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(quick_tls_victim.attacker()) for _ in range(60)]
         for number, each in enumerate(silent):
             each.send(b"\x16\x03\x01\x02\x00"[: number % 6])
         began = time.monotonic()
         for _ in range(5):
-            tls_victim.good_client()
+            quick_tls_victim.good_client()
         while time.monotonic() - began < QUICK.tls_timeout / 2:  # it is absolute
             for each in silent[1::6]:
                 each.send(b"\x16\x03\x01\x02\x00"[:1])
@@ -570,8 +577,8 @@ def test_silent_tls_clients_do_not_delay_others(tls_victim: Victim) -> None:
         assert time.monotonic() - began < QUICK.tls_timeout + 1
 
 
-def test_a_silent_client_after_the_handshake(tls_victim: Victim) -> None:
-    with tls_victim.attacked(), tls_victim.attacker() as attacker:
+def test_a_silent_client_after_the_handshake(quick_tls_victim: Victim) -> None:
+    with quick_tls_victim.attacked(), quick_tls_victim.attacker() as attacker:
         attacker.socket = trusting()[0].wrap_socket(attacker.socket)
         began = time.monotonic()
         attacker.send(ASSOCIATE_RQ[:20])
