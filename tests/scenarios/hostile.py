@@ -63,7 +63,9 @@ QUICK = Settings(
     acse_timeout=2.0, tls_timeout=2.0, network_timeout=5.0, dimse_timeout=2.0, close_timeout=0.5
 )
 
-PATIENT = replace(QUICK, acse_timeout=60.0, tls_timeout=60.0, dimse_timeout=60.0, network_timeout=60.0)
+PATIENT = replace(
+    QUICK, acse_timeout=60.0, tls_timeout=60.0, dimse_timeout=60.0, network_timeout=60.0
+)
 """What does not come by itself within any of these deadlines does not come SOON either."""
 SOON = 10.0
 """Seconds that what happens at once may take on a busy machine."""

@@ -6,6 +6,7 @@ that other faces can be put to the same tests.
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -89,6 +90,11 @@ def eventually(condition: Callable[[], object]) -> bool:
             return False
         moment.wait(0.002)
     return True
+
+
+def soon_full(server: Any) -> None:
+    """Have the system take little from the server of what its peers do not read."""
+    server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)  # inherited on accept
 
 
 class Recorder:

@@ -35,6 +35,7 @@ from hostile import (
     us,
 )
 from pydicom.dataset import Dataset
+from scenario import soon_full
 
 from dicomwire import Settings, build_context, evt
 from dicomwire.protocol.command import CARRIED, ELEMENTS, Command
@@ -284,9 +285,10 @@ def test_a_peer_that_never_reads_its_responses() -> None:
     with (
         besieged(settings=Settings(write_timeout=0.3, close_timeout=0.2)) as victim,
         victim.attacked(),
-        victim.attacker() as attacker,
     ):
-        assert pour(attacker.associate(), ECHO * 1000)
+        soon_full(victim.server)
+        with victim.attacker() as attacker:
+            assert pour(attacker.associate(), ECHO * 1000)
         assert "nothing could be sent" in victim.told()[0]
 
 

@@ -16,6 +16,7 @@ from scenario import (
     in_background,
     make_ct,
     raw_acceptor,
+    soon_full,
     state,
 )
 
@@ -214,6 +215,7 @@ def test_the_peer_takes_nothing_in_of_a_response(face):
     """A provider must not wait for ever for those who do not read what they asked for."""
     log = Recorder(evt.EVT_ABORTED)
     server = face.serve(log.handlers, write_timeout=SHORT)
+    soon_full(server)
     with RawPeer.connect(server.server_address[1]) as peer:
         peer.associate()
         echo = Message(Command.C_ECHO_RQ, MessageID=1, AffectedSOPClassUID=VERIFICATION)

@@ -111,6 +111,20 @@ def test_in_the_association(face, leave, sent):
     assert face.is_quiet(server)
 
 
+def test_after_more_requests_than_can_be_answered(face):
+    """That it is gone is what is told, not that its requests were too many."""
+    log = Recorder(evt.EVT_ABORTED)
+    gone = threading.Event()
+    server = face.serve([*log.handlers, (evt.EVT_C_ECHO, lambda event: gone.wait(WAIT) and 0)])
+    peer = RawPeer.connect(server.server_address[1])
+    peer.associate()
+    peer.send(message_pdu(1, ECHO) * 2000)
+    peer.reset()
+    gone.set()
+    acceptor = log.wait_for(evt.EVT_ABORTED).assoc
+    assert isinstance(acceptor.failure, ConnectionLost)
+
+
 def test_while_a_handler_runs(face, leave):
     """The handler may ask whether anybody still waits for its answer."""
     busy, gone = threading.Event(), []

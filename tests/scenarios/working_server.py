@@ -66,6 +66,7 @@ def prepare(ae: Entity[Any], options: dict[str, Any]) -> dict[str, Any]:
     if "takes" in options:
 
         async def store(event: evt.Event) -> int:
+            logging.info("An object is being stored")
             await asyncio.sleep(options["takes"])
             return 0x0000
 

@@ -363,6 +363,10 @@ class Engine(Port):
         if self._incoming is not None:
             self._incoming = None
             self._sink.discard()
+        self.drop_requests()
+
+    def drop_requests(self) -> None:
+        """Give up the requests that wait to be served."""
         while self._requests:
             payload = self._requests.popleft().payload
             if payload is not None:

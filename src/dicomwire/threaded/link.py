@@ -344,16 +344,15 @@ class Link(Engine, Guest):
 
     def _look_for_abort(self) -> None:
         """Read on after sending failed: the peer may have said why it is gone."""
-        self.take_put_back()
-        if self.ended.is_set():
-            raise self._ended_failure()
-        while not self.protocol.is_over:
+        self._put_back = False
+        while True:
             event = self.protocol.next_event()
             if event is not None:
                 self.take(event)
+                self.drop_requests()  # they cannot be answered, and may be many
                 if self.ended.is_set():
                     raise self._ended_failure()
-            elif not self._read():
+            elif self.protocol.is_over or not self._read():
                 return
 
     def _read(self) -> bool:
