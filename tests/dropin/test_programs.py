@@ -139,8 +139,8 @@ def test_storage_commitment(serve, client):
         client("commitment_scu.py", server.port, reports)
         == """\
 N-ACTION: 0x0000
-event 2: ['1.2.3.1'] ['0x112']
 True
+event 2: ['1.2.3.1'] ['0x112']
 """
     )
     assert server.stop()[0] == "N-EVENT-REPORT: 0x0000\n"

@@ -218,6 +218,7 @@ def test_the_peer_takes_nothing_in_of_a_response(face):
     soon_full(server)
     with RawPeer.connect(server.server_address[1]) as peer:
         peer.associate()
+        peer.socket.settimeout(60)  # for all of it, as long as the server takes it in
         echo = Message(Command.C_ECHO_RQ, MessageID=1, AffectedSOPClassUID=VERIFICATION)
         requests = message_pdu(1, echo) * 1_000_000
         with suppress(OSError):

@@ -10,6 +10,7 @@ from pynetdicom.sop_class import (
     StorageCommitmentPushModelInstance,
 )
 
+reports = []
 reported = threading.Event()
 transaction_uid = generate_uid()
 
@@ -17,13 +18,14 @@ transaction_uid = generate_uid()
 def handle_event_report(event):
     ds = event.event_information
     assert ds.TransactionUID == transaction_uid
-    print(
-        f"event {event.event_type}:",
-        [item.ReferencedSOPInstanceUID for item in ds.ReferencedSOPSequence],
-        [hex(item.FailureReason) for item in ds.get("FailedSOPSequence", [])],
-    )
-    reported.set()
+    succeeded = [item.ReferencedSOPInstanceUID for item in ds.ReferencedSOPSequence]
+    failed = [hex(item.FailureReason) for item in ds.get("FailedSOPSequence", [])]
+    reports.append(f"event {event.event_type}: {succeeded} {failed}")
     return 0x0000, None
+
+
+def handle_released(event):
+    reported.set()
 
 
 ae = AE(ae_title="MODALITY")
@@ -31,7 +33,10 @@ ae.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=Tr
 server = ae.start_server(
     ("127.0.0.1", int(sys.argv[2])),
     block=False,
-    evt_handlers=[(evt.EVT_N_EVENT_REPORT, handle_event_report)],
+    evt_handlers=[
+        (evt.EVT_N_EVENT_REPORT, handle_event_report),
+        (evt.EVT_RELEASED, handle_released),
+    ],
 )
 ae.add_requested_context(StorageCommitmentPushModel)
 assoc = ae.associate("127.0.0.1", int(sys.argv[1]))
@@ -49,4 +54,5 @@ status, _ = assoc.send_n_action(
 print(f"N-ACTION: 0x{status.Status:04X}")
 assoc.release()
 print(reported.wait(10))
+print(*reports)
 server.shutdown()
