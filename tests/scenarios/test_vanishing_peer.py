@@ -118,8 +118,8 @@ def test_after_more_requests_than_can_be_answered(face):
     server = face.serve([*log.handlers, (evt.EVT_C_ECHO, lambda event: gone.wait(WAIT) and 0)])
     peer = RawPeer.connect(server.server_address[1])
     peer.associate()
-    peer.send(message_pdu(1, ECHO) * 2000)
-    peer.reset()
+    peer.send(message_pdu(1, ECHO) * 4000)
+    peer.close()
     gone.set()
     acceptor = log.wait_for(evt.EVT_ABORTED).assoc
     assert isinstance(acceptor.failure, ConnectionLost)
