@@ -24,6 +24,16 @@ def open_files():
     return len(os.listdir(FDS)) - 1
 
 
+def are_forgotten(references):
+    """Return whether nothing refers to them any more, soon: a thread may be on its way out."""
+
+    def are_gone():
+        gc.collect()
+        return all(each() is None for each in references)
+
+    return eventually(are_gone)
+
+
 @pytest.fixture(autouse=True)
 def _short_rest(monkeypatch):
     monkeypatch.setattr("dicomwire.threaded.workers.REST", 0.05)
@@ -153,8 +163,7 @@ def test_associations_are_forgotten(face, server):
         del assoc
     assert face.is_quiet(server)
     assert face.leftovers(server) == []
-    gc.collect()
-    assert [each for each in references if each() is not None] == []
+    assert are_forgotten(references)
 
 
 def test_a_server_is_forgotten(face, server):
@@ -170,9 +179,8 @@ def test_a_server_is_forgotten(face, server):
         return weakref.ref(temporary)
 
     references = [serve_for_a_moment() for _ in range(10)]
-    gc.collect()
-    assert [each for each in references if each() is not None] == []
-    assert open_files() == files
+    assert are_forgotten(references)
+    assert eventually(lambda: open_files() == files), os.listdir(FDS)
 
 
 def wake_ups(face):
