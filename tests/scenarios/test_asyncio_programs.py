@@ -438,8 +438,8 @@ async def test_soak(caplog: pytest.LogCaptureFixture) -> None:
             assert tracemalloc.get_traced_memory()[0] - before < 200_000
         finally:
             tracemalloc.stop()
-        assert open_files() == files
-        assert len(asyncio.all_tasks()) == tasks
+        assert open_files() <= files
+        assert len(asyncio.all_tasks()) <= tasks
 
 
 @on_a_loop

@@ -40,7 +40,7 @@ def descriptors() -> int:
 def _nothing_left_open() -> Iterator[None]:
     before = descriptors()
     yield
-    assert descriptors() == before
+    assert descriptors() <= before  # an earlier test may have left some, which are closed by now
 
 
 @pytest.fixture
