@@ -95,6 +95,10 @@ class Peer:
     bytes_received: list[bytes] = field(default_factory=list)
     ended: Queue[str] = field(default_factory=Queue)
 
+    def how_it_ended(self) -> str:
+        """Wait for the end of the next association to end: "released" or "aborted"."""
+        return self.ended.get(timeout=20)
+
     @property
     def address(self) -> list[str]:
         return ["127.0.0.1", str(self.port)]

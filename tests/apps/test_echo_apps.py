@@ -27,7 +27,7 @@ def test_echoscu_is_silent_when_all_is_well(peer: Any, capsys: Capture) -> None:
     assert echoscu.main(peer.address) == 0
     assert capsys.readouterr() == ("", "")
     assert [request.MessageID for request in peer.received] == [1]
-    assert peer.ended.get(timeout=20) == "released"
+    assert peer.how_it_ended() == "released"
 
 
 def test_echoscu_verbose(peer: Any, capsys: Capture) -> None:
@@ -111,7 +111,7 @@ def test_echoscu_repeats(peer: Any) -> None:
 
 def test_echoscu_aborts(peer: Any, capsys: Capture) -> None:
     assert echoscu.main([*peer.address, "--abort", "-v"]) == 0
-    assert peer.ended.get(timeout=20) == "aborted"
+    assert peer.how_it_ended() == "aborted"
     assert "Aborting Association" in capsys.readouterr().err
 
 

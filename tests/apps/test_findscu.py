@@ -78,7 +78,7 @@ def test_the_identifier_travels(peer: Any, answers: Answers) -> None:
     assert findscu.main([*peer.address, *QUERY, "-k", "PatientID=7"]) == 0
     (identifier,) = answers.identifiers
     assert identifier == match("", "7")
-    assert peer.ended.get(timeout=20) == "released"
+    assert peer.how_it_ended() == "released"
     assert peer.requestors[0].ae_title == "FINDSCU"
     assert [uid for uid, _ in peer.syntaxes] == [each.abstract_syntax for each in CONTEXTS]
 
@@ -277,7 +277,7 @@ def test_whoever_reads_the_matches_has_enough(
         monkeypatch.setattr(sys, "stdout", pipe)
         assert findscu.main([*peer.address, *QUERY, "-ll", "error"]) == 0
     assert capsys.readouterr().err == ""
-    assert peer.ended.get(timeout=20) == "aborted"
+    assert peer.how_it_ended() == "aborted"
 
 
 # --- Files ------------------------------------------------------------------------------------
@@ -382,7 +382,7 @@ def test_the_model_is_not_taken(start_peer: Callable[..., Any], capsys: Capture)
         "E: The peer does not take Patient Root Query/Retrieve Information Model - FIND: "
         "try another model\n"
     )
-    assert peer.ended.get(timeout=20) == "released"
+    assert peer.how_it_ended() == "released"
 
 
 def test_nobody_listens(closed_port: int, capsys: Capture) -> None:

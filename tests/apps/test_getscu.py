@@ -87,7 +87,7 @@ def test_what_is_proposed(peer: Any, objects: Objects, tmp_path: Path) -> None:
     ]
     assert roles == [(uid, False, True) for uid in classes]
     assert peer.requestors[0].ae_title == "GETSCU"
-    assert peer.ended.get(timeout=20) == "released"
+    assert peer.how_it_ended() == "released"
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_a_file_is_sent_as_it_is(peer: Any, wheel: Path, capsys: Capture) -> Non
     assert peer.bytes_received == [padded(path.read_bytes()[head.offset :])]
     (request,) = peer.received
     assert request.AffectedSOPInstanceUID == head.sop_instance_uid
-    assert peer.ended.get(timeout=20) == "released"
+    assert peer.how_it_ended() == "released"
     assert capsys.readouterr() == ("", "")
 
 
@@ -391,7 +391,7 @@ def test_interrupted(
     result = json.loads(shown.out)
     assert (result["sent"], result["failed"]) == (1, 2)
     assert "E: 1 of 3 files were not sent: interrupted" in shown.err
-    assert peer.ended.get(timeout=20) == "aborted"
+    assert peer.how_it_ended() == "aborted"
 
 
 # --- What is shown ----------------------------------------------------------------------------

@@ -18,9 +18,11 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import scenario
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ImplicitVRLittleEndian
 from scenario import Face
@@ -70,6 +72,9 @@ PATIENT = replace(
 SOON = 10.0
 """Seconds that what happens at once may take on a busy machine."""
 
+eventually = partial(scenario.eventually, seconds=20.0)
+"""Memory is traced meanwhile, by which all takes longer than in other scenarios."""
+
 ACCEPT = pdu(
     2,
     ASSOCIATE_RQ[6:99]
@@ -115,17 +120,6 @@ def store(instance: bytes = b"1.2.3.4.5", dataset: bytes = DATASET) -> bytes:
     """A whole C-STORE-RQ, in one PDU for the command and one for the dataset."""
     command = data_pdu(pdv(3, COMMAND | LAST, store_command(instance)))
     return command + data_pdu(pdv(3, LAST, dataset))
-
-
-def eventually(condition: Callable[[], object], seconds: float = 20.0) -> bool:
-    """Wait until `condition` holds; false if it does not within so many seconds."""
-    deadline = time.monotonic() + seconds
-    pause = threading.Event()
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        pause.wait(0.002)
-    return True
 
 
 def left_since(before: int) -> int:

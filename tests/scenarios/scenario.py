@@ -81,10 +81,10 @@ def make_ct(size: int = 64, instance: str = "1.2.3.4", syntax: str = EXPLICIT) -
     return ds
 
 
-def eventually(condition: Callable[[], object]) -> bool:
+def eventually(condition: Callable[[], object], seconds: float = WAIT) -> bool:
     """Wait for what nobody can be waited for about; true when it has come."""
     moment = threading.Event()
-    deadline = time.monotonic() + WAIT
+    deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False

@@ -131,7 +131,7 @@ def many_files() -> Iterator[int]:
 def echo_time(port: int) -> float:
     """How long a client takes that associates, echoes and releases."""
     began = time.monotonic()
-    ae = AE(settings=QUICK)
+    ae = AE(settings=PATIENT)
     ae.add_requested_context(Verification)
     with ae.associate(HOST, port) as assoc:
         assert assoc.is_established, assoc.failure

@@ -17,7 +17,7 @@ from hostile import (
     ECHO,
     LAST,
     LENGTHS,
-    QUICK,
+    PATIENT,
     RELEASE_RQ,
     SOON,
     VERIFICATION,
@@ -344,7 +344,7 @@ def test_a_message_that_is_never_finished(tmp_path: Path, sent: str, drips: bool
         else:
             pytest.fail("the association is not ended")
         assert is_abort(answer)
-        victim.ae.network_timeout = QUICK.network_timeout  # good clients are spared
+        victim.ae.network_timeout = PATIENT.network_timeout  # good clients are spared
     assert not list(tmp_path.iterdir())
 
 

@@ -133,7 +133,7 @@ def test_an_answer_that_is_no_acceptance(unharmed: Log, data: bytes) -> None:
     """The association is over at once, and says why."""
     began = time.monotonic()
     with HostileSCP(answering(data)) as scp:
-        assoc = requestor(scp.port, PATIENT)
+        assoc = requestor(scp.port)
         assert not assoc.is_established
         assert assoc.is_aborted
         assert assoc.failure is not None
@@ -261,7 +261,7 @@ def test_what_is_no_response(unharmed: Log, data: bytes) -> None:
     """An empty status, an association that has ended, and a reason."""
     began = time.monotonic()
     with HostileSCP(accepting(data)) as scp:
-        assoc = requestor(scp.port, PATIENT)
+        assoc = requestor(scp.port)
         assert not assoc.send_c_echo()
         assert assoc.is_aborted or assoc.is_released
         assert assoc.failure is not None or assoc.is_released
@@ -495,7 +495,7 @@ def test_an_association_that_is_dropped_in_mid_find(unharmed: Log) -> None:
 )
 def test_a_release_that_is_not_answered(unharmed: Log, data: bytes) -> None:
     with HostileSCP(accepting(data)) as scp:
-        assoc = requestor(scp.port, PATIENT)
+        assoc = requestor(scp.port)
         assoc.acse_timeout = 0.4
         began = time.monotonic()
         assoc.release()
