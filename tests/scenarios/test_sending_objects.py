@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import threading
 from pathlib import Path
 
@@ -10,12 +11,24 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, WAIT, RawPeer, context, message_pdu
+from raw_peer import (
+    CT,
+    EXPLICIT,
+    IMPLICIT,
+    VERIFICATION,
+    WAIT,
+    RawPeer,
+    RawServer,
+    context,
+    message_pdu,
+)
 from scenario import ABORTED, RELEASED, Recorder, in_background, make_ct, raw_acceptor, state
 
-from dicomwire import build_context, evt
+from dicomwire import build_context, build_role, evt
 from dicomwire.protocol.command import Command, Message, decode_command
-from dicomwire.protocol.items import MaximumLengthNotification
+from dicomwire.protocol.items import MaximumLengthNotification, SCP_SCU_RoleSelectionNegotiation
+from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelFind as FIND
+from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelGet as GET
 
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -394,6 +407,52 @@ def test_the_peer_that_answers_before_it_has_read_all(face):
             assert assoc.send_c_store(make_ct(1 << 20)).Status == 0xA700
             serving.result(WAIT)
         assert go_on.is_set()
+        assoc.abort()
+
+
+def test_responses_are_taken_during_sending_also_after_a_request_had_to_wait(face):
+    """The peer reads nothing until it has sent all; once before, a C-CANCEL came while we sent."""
+    log = Recorder(evt.EVT_DATA_RECV)
+    match = Dataset()
+    match.TextValue = "x" * (32 << 20)  # more than fits between the ends
+    bound = [*log.handlers, (evt.EVT_C_FIND, lambda event: iter([(0xFF00, match)]))]
+    roles = [build_role(FIND, True, True)]
+    options = {"contexts": [FIND, GET, CT], "ext_neg": roles, "write_timeout": WAIT}
+    with RawServer() as listener:
+        with in_background(lambda: face.associate(listener.port, bound, **options)) as begun:
+            peer = listener.take()
+            peer.accept(user_information=[SCP_SCU_RoleSelectionNegotiation(FIND, True, True)])
+        assoc = begun.result()
+    with peer:
+        assoc.send_c_get(Dataset(), GET, msg_id=9).close()
+        peer.receive_message()
+        find = Message(
+            Command.C_FIND_RQ, MessageID=7, AffectedSOPClassUID=FIND, Priority=2, has_dataset=True
+        )
+        peer.send_message(find, b"")
+        peer.socket.recv(1, socket.MSG_PEEK)
+        came = len(log.events)
+        peer.send_message(Message(Command.C_CANCEL_RQ, MessageIDBeingRespondedTo=7))
+        log.wait_for(evt.EVT_DATA_RECV, came + 1)
+        assert [peer.receive_message()[0].Status for _ in range(2)] == [0xFF00, 0x0000]
+
+        pending = Message(
+            Command.C_GET_RSP, MessageIDBeingRespondedTo=9, AffectedSOPClassUID=GET, Status=0xFF00
+        )
+        with in_background(lambda: assoc.send_c_store(make_ct(32 << 20))) as storing:
+            peer.socket.recv(1, socket.MSG_PEEK)
+            peer.send(message_pdu(3, pending) * 100_000)
+            request, _ = peer.receive_message()
+            peer.send_message(
+                Message(
+                    Command.C_STORE_RSP,
+                    MessageIDBeingRespondedTo=request.MessageID,
+                    AffectedSOPClassUID=CT,
+                    Status=0,
+                ),
+                on=5,
+            )
+            assert storing.result(WAIT).Status == 0
         assoc.abort()
 
 

@@ -248,6 +248,11 @@ class AssociationProtocol:
         """Have `next_event` return, once more, the event that it has just returned."""
         self._events.appendleft(event)
 
+    @property
+    def has_events(self) -> bool:
+        """Whether events wait that `next_event` returns before it looks at more bytes."""
+        return bool(self._events)
+
     def data_to_send(self) -> bytes:
         """Return, once, the bytes to send; empty where there are none."""
         if not self._out:

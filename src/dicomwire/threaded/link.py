@@ -71,7 +71,6 @@ class Link(Engine, Guest):
         self._held = 0  # programs that take responses one by one
         self._writing = threading.RLock()
         self._mid_write = False
-        self._put_back = False  # an event came while something was sent, and waits for the end
         self._abort_sent = False
         self._buffer: bytearray | None = None
         self._last_active = time.monotonic()
@@ -290,7 +289,7 @@ class Link(Engine, Guest):
         connection = self._connection
         if connection is None or self._abort_wanted:
             raise self._ended_failure()
-        meanwhile = self._take_meanwhile if self._exchanges and not self._put_back else None
+        meanwhile = self._take_meanwhile if self._exchanges else None
         try:
             with self._writing:
                 self._mid_write = True
@@ -312,11 +311,12 @@ class Link(Engine, Guest):
 
         All else has to wait until what is being sent has been. Returns whether nothing has to.
         """
+        if self.protocol.has_events:
+            return False  # so that no more is read than one event that waits
         self._read()
         while (event := self.protocol.next_event()) is not None:
             if not _is_response(event):
                 self.protocol.put_back(event)
-                self._put_back = True
                 return False
             self.take(event)
             if self.ended.is_set():
@@ -325,7 +325,6 @@ class Link(Engine, Guest):
 
     def take_put_back(self) -> None:
         """Take what had to wait until something was sent."""
-        self._put_back = False
         while not self.ended.is_set() and (event := self.protocol.next_event()) is not None:
             self.take(event)
 
@@ -344,7 +343,6 @@ class Link(Engine, Guest):
 
     def _look_for_abort(self) -> None:
         """Read on after sending failed: the peer may have said why it is gone."""
-        self._put_back = False
         while True:
             event = self.protocol.next_event()
             if event is not None:

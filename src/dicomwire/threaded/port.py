@@ -171,7 +171,7 @@ class ThreadedPort(Link):
             if self._exchanges.pop(key, None) is not None:
                 exchange.part()
             raise
-        if self._put_back:
+        if self.protocol.has_events:
             self.take_put_back()
             self.check()
         return exchange
