@@ -246,8 +246,10 @@ class ApplicationEntity(Entity[Association]):
 
     def new_acceptor(self, server: AssociationServer) -> Association:
         """Return an association for a connection that `server` took (for servers)."""
-        association = self.association_class(
-            self, MODE_ACCEPTOR, handlers=server.handlers.copy(), server=server
+        association = server.enrolled(
+            lambda handlers: self.association_class(
+                self, MODE_ACCEPTOR, handlers=handlers, server=server
+            )
         )
         self._introduce(association.acceptor, server.ae_title)
         association.acceptor.supported_contexts = server.contexts

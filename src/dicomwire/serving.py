@@ -6,8 +6,11 @@ How connections are taken is each face's own.
 from __future__ import annotations
 
 import ssl
+import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic
+from weakref import WeakSet
 
 from dicomwire.entity import A
 from dicomwire.events import Binding, EventType, Handlers
@@ -37,6 +40,9 @@ class BaseServer(ABC, Generic[A]):
         self.ssl_context = ssl_context
         self.receive_to = receive_to
         self.handlers = evt_handlers or Handlers()
+        self._made: WeakSet[A] = WeakSet()  # also those that are being negotiated
+        # Guards `_made` together with `handlers`, so that no association misses a binding.
+        self._binding = threading.Lock()
 
     @property
     @abstractmethod
@@ -50,15 +56,24 @@ class BaseServer(ABC, Generic[A]):
 
     def bind(self, event: EventType, handler: Any, args: Any = None) -> None:
         """Bind `handler` to `event`, for the associations there are and those to come."""
-        self.handlers.bind(event, handler, args)
-        for association in self.active_associations:
-            association.bind(event, handler, args)
+        with self._binding:
+            self.handlers.bind(event, handler, args)
+            for association in self._made:
+                association.bind(event, handler, args)
 
     def unbind(self, event: EventType, handler: Any) -> None:
         """Undo the binding of `handler` to `event`, everywhere."""
-        self.handlers.unbind(event, handler)
-        for association in self.active_associations:
-            association.unbind(event, handler)
+        with self._binding:
+            self.handlers.unbind(event, handler)
+            for association in self._made:
+                association.unbind(event, handler)
+
+    def enrolled(self, make: Callable[[Handlers], A]) -> A:
+        """Return the association that `make` returns, given a copy of the server's handlers."""
+        with self._binding:
+            association = make(self.handlers.copy())
+            self._made.add(association)
+        return association
 
     def get_handlers(self, event: EventType) -> list[Binding] | Binding:
         """Return what is bound to `event`."""

@@ -7,11 +7,12 @@ import threading
 
 import pytest
 from raw_peer import CT, VERIFICATION, WAIT, RawPeer
-from scenario import Recorder, make_ct, raw_acceptor, raw_answer
+from scenario import Recorder, in_background, make_ct, raw_acceptor, raw_answer
 
 from dicomwire import build_role, evt
 from dicomwire.events import get_default_handler
 from dicomwire.protocol.command import Command
+from dicomwire.protocol.items import UserIdentityNegotiation
 from dicomwire.protocol.pdu import (
     Abort,
     AssociateAC,
@@ -319,6 +320,28 @@ def test_binding_to_a_server_reaches_its_associations(face):
     with face.associate(server) as assoc:
         assert assoc.send_c_echo().Status == 0
     assert len(log.events) == count
+
+
+def test_binding_to_a_server_reaches_an_association_that_is_being_negotiated(face):
+    verifying, go_on = threading.Event(), threading.Event()
+    log = Recorder(evt.EVT_ESTABLISHED)
+
+    def verify(event):
+        verifying.set()
+        assert go_on.wait(WAIT)
+        return True, None
+
+    server = face.serve([(evt.EVT_USER_ID, verify), (evt.EVT_ACCEPTED, log)])
+    identity = UserIdentityNegotiation(1, False, b"somebody", b"")
+    with in_background(lambda: face.associate(server, ext_neg=[identity])) as associating:
+        assert verifying.wait(WAIT)
+        server.bind(evt.EVT_C_ECHO, lambda event: 0xB000)
+        server.bind(evt.EVT_ESTABLISHED, log)
+        server.unbind(evt.EVT_ACCEPTED, log)
+        go_on.set()
+        with associating.result(WAIT) as assoc:
+            assert assoc.send_c_echo().Status == 0xB000
+    assert log.names == ["ESTABLISHED"]
 
 
 def test_binding_to_one_association(face):

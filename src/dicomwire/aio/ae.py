@@ -246,8 +246,8 @@ class ApplicationEntity(Entity[Association]):
 
     def new_acceptor(self, server: AssociationServer) -> Association:
         """Return an association for a connection that `server` took (for servers)."""
-        association = Association(
-            self, MODE_ACCEPTOR, handlers=server.handlers.copy(), server=server
+        association = server.enrolled(
+            lambda handlers: Association(self, MODE_ACCEPTOR, handlers=handlers, server=server)
         )
         self._introduce(association.acceptor, server.ae_title)
         association.acceptor.supported_contexts = server.contexts
