@@ -12,7 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
-from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, WAIT, RawServer
+from raw_peer import (
+    CT,
+    EXPLICIT,
+    IMPLICIT,
+    VERIFICATION,
+    WAIT,
+    RawPeer,
+    RawServer,
+    context,
+    request_pdu,
+)
 from scenario import (
     ABORTED,
     RELEASED,
@@ -474,6 +484,30 @@ def test_a_move_sends_objects_elsewhere(face):
     assert (association.requestor.ae_title, association.acceptor.ae_title) == ("SCP", "STORE")
     association.join(WAIT)
     assert state(association) == RELEASED
+
+
+@pytest.mark.parametrize("title", ["ÄRZTE".encode("latin-1"), "外科".encode(), b"A\\B", b"A\tB"])
+def test_a_move_for_a_title_that_no_element_can_hold_names_no_originator(face, title):
+    archive = Archive()
+    address = ("127.0.0.1", store(face, archive.binding).server_address[1])
+    server = provide(face, (evt.EVT_C_MOVE, yields(address, 1, *images(1))))
+    request = request_pdu(context(1, MOVE), calling_ae_title="TITLE").encode()
+    query = Message(
+        Command.C_MOVE_RQ,
+        MessageID=7,
+        AffectedSOPClassUID=MOVE,
+        Priority=0,
+        MoveDestination="STORE",
+        has_dataset=True,
+    )
+    with RawPeer.connect(server.server_address[1]) as peer:
+        peer.send(request.replace(b"TITLE".ljust(16), title.ljust(16)))
+        peer.receive()
+        peer.send_message(query, encode_dataset(QUERY, IMPLICIT))
+        while (answer := peer.receive_message()[0]).Status == PENDING:
+            pass
+    assert (answer.Status, answer.NumberOfCompletedSuboperations) == (SUCCESS, 1)
+    assert archive.requests[0].MoveOriginatorApplicationEntityTitle is None
 
 
 @pytest.mark.parametrize("model", [HangingProtocolInformationModelMove, MOVE])

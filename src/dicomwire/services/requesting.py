@@ -28,6 +28,7 @@ from dicomwire.services.port import Exchange, Incoming, Storer
 from dicomwire.services.streams import OpenFileSource, Stream
 from dicomwire.sop_class import Verification, uid_to_service_class
 from dicomwire.uids import Service, SOPClass
+from dicomwire.utils import set_ae
 
 Storable: TypeAlias = str | Path | Dataset | Stream | bytes | bytearray | memoryview | BinaryIO
 """What can be sent by C-STORE: a DICOM file by its path, in memory or open; a dataset; a stream."""
@@ -316,11 +317,11 @@ class OtherStorer:
 
     def __init__(self, association: Requesting, originator: str) -> None:
         self._association = association
-        self._originator = originator
+        self._originator = _sayable(originator)
 
     async def store(self, value: Any, message_id: int, request: Message) -> tuple[str, int | None]:
         """Send an object; see `services.port.Storer`."""
-        originator = (self._originator or None, request.MessageID)
+        originator = (self._originator, request.MessageID)
         try:
             uid, response = await self._association.store_object(
                 value, message_id, originator=originator
@@ -332,6 +333,18 @@ class OtherStorer:
     async def close(self) -> None:
         """Release the association."""
         await self._association.end()
+
+
+def _sayable(title: str) -> str | None:
+    """Return a peer's title if an element of VR AE can hold it; None if it cannot.
+
+    Peers call themselves what they like, also beyond ASCII. The Move Originator is optional: no
+    object fails for it (PS3.7 Section 9.1.1.1.9).
+    """
+    try:
+        return set_ae(title, "title") or None
+    except ValueError:
+        return None
 
 
 def _not_stored(value: Any, error: Exception) -> tuple[str, None]:
