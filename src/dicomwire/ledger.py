@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import json
 import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from dicomwire.errors import DicomwireError
 from dicomwire.services.pipelining import Sent, stored_with
 
 _VERSION = 1
 _SYNC_EVERY = 1000
+_LONGEST_LINE = 1 << 20
+"""In bytes: the longest path of any system, with each character escaped, is a fifth of that."""
+_HIGHEST_STATUS = 0xFFFF
 _NEW_LEDGER = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
 
 
@@ -29,7 +34,8 @@ class Ledger:
     UID and the status, or the reason why there was none. A line is written, in one piece, before
     its result is given to the program, so that it survives the end of the process. It is not
     waited for until it is on the disk (fsync), but for every thousandth line and at the end: what
-    a failure of the system takes with it is sent again. A torn line is passed over.
+    a failure of the system takes with it is sent again. A torn line is passed over, and so is
+    one of more than 1 MiB.
 
     Parameters
     ----------
@@ -115,17 +121,20 @@ class Ledger:
             line = line[os.write(self._file, line) :]
 
     def _begin(self, peer: str) -> None:
-        with open(self._file, "rb", closefd=False) as lines:
-            first = lines.readline()
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            raise self._foreign()  # a device or a pipe may have no end
+        with open(self._file, "rb", closefd=False) as file:
+            first = file.readline(_LONGEST_LINE)
             is_new = not first.endswith(b"\n")
             if not is_new:
                 self._check(first, peer)
             ends_well = True
-            for line in lines:
+            for line in _lines(file):
                 ends_well = line.endswith(b"\n")
                 self._remember(line)
         if is_new:
-            if first and not b'{"ledger":'.startswith(first[:10]):
+            is_torn = b'{"ledger":'.startswith(first[:10]) and len(first) < _LONGEST_LINE
+            if first and not is_torn:
                 raise self._foreign()
             os.ftruncate(self._file, 0)
             self._write({"ledger": _VERSION, "peer": peer})
@@ -134,25 +143,37 @@ class Ledger:
 
     def _check(self, line: bytes, peer: str) -> None:
         head = _parsed(line)
-        if head.get("ledger") != _VERSION:
+        owner = head.get("peer")
+        if head.get("ledger") != _VERSION or not isinstance(owner, str):
             raise self._foreign()
-        if head.get("peer") != peer:
-            raise LedgerError(f"{self._path} is the ledger of {head.get('peer')!r}, not {peer!r}")
+        if owner != peer:
+            raise LedgerError(f"{self._path} is the ledger of {owner!r}, not {peer!r}")
 
     def _foreign(self) -> LedgerError:
         return LedgerError(f"{self._path} is no ledger of what was sent")
 
     def _remember(self, line: bytes) -> None:
         entry = _parsed(line)
-        uid, status = entry.get("uid"), entry.get("status")
-        if isinstance(uid, str) and isinstance(status, int) and stored_with(status):
+        uid: Any = entry.get("uid")
+        status: Any = entry.get("status")
+        is_entry = isinstance(uid, str) and type(status) is int
+        if is_entry and 0 <= status <= _HIGHEST_STATUS and stored_with(status):
             self._stored[uid] = status
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Iterate over the rest of a file; of a line that is too long only its end is given."""
+    is_whole = True
+    while line := file.readline(_LONGEST_LINE):
+        ends = line.endswith(b"\n")
+        yield line if is_whole and (ends or len(line) < _LONGEST_LINE) else line[-1:]
+        is_whole = ends
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
     """Return the object that a line holds; an empty one if it holds none."""
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return entry if isinstance(entry, dict) else {}

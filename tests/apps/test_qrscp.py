@@ -108,6 +108,10 @@ def test_mistakes_in_a_file(tmp_path: Path, text: str, said: str) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path, capsys: Capture) -> None:
     assert main(["-c", str(tmp_path / "gone.ini")]) == 1
     assert "gone.ini: No such file" in capsys.readouterr().err
+    endless = tmp_path / "endless.ini"
+    endless.write_bytes(b"#" * 2_000_000)
+    assert main(["-c", str(endless)]) == 1
+    assert "endless.ini: this has more than" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -199,6 +199,40 @@ def test_mistakes_are_named(file: Path, text: str, said: str) -> None:
     assert problem(file, text) == said
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "acse_timeout = " + "1" * 400,
+            "acse_timeout is a number of seconds above 0, or inf, not 1",
+        ),
+        ("port = 0x" + "f" * 5000, "port is a port number, 0 to 65535, not this int"),
+        ("port = " + "1" * 5000, "Exceeds the limit"),
+        ('folder = "~nobody-is-called-so/x"', 'folder is a path, not "~nobody'),
+        (
+            '[tls]\ncert = "~nobody-is-called-so"',
+            'tls.cert is a path, or "" for none, not "~nobody',
+        ),
+        ('[tls]\nca = "~nobody-is-called-so"', 'tls.ca is a path, or "" for none, not "~nobody'),
+        ("x = " + "[" * 3000 + "]" * 3000, "lists or tables are nested too deep"),
+        ("port = " + "[" * 300 + "]" * 300, "port is a port number, 0 to 65535, not [[["),
+        ("port = [{a = 1979-05-27}]", "port is a port number, 0 to 65535, not [{"),
+        ("#" * 2_000_000, "this has more than 1048576 bytes"),
+    ],
+    ids=range(10),
+)
+def test_whatever_a_file_has_the_error_is_of_the_configuration(
+    file: Path, text: str, said: str
+) -> None:
+    assert problem(file, text).startswith(said)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no file without an end")
+def test_a_file_without_an_end_is_not_read_to_its_end() -> None:
+    with pytest.raises(ConfigurationError, match=r"/dev/zero: this has more than"):
+        load(Path("/dev/zero"))
+
+
 def test_what_is_no_toml(file: Path) -> None:
     assert "line 1" in problem(file, "port: 104")
     file.write_bytes(b"\xff\xfe")

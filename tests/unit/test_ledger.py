@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,64 @@ def test_lines_that_are_damaged(path: Path) -> None:
     assert stored(path) == {"1.1": 0, "1.2": 0xB000, "1.5": 0}
 
 
-@pytest.mark.parametrize("content", [b"DICM", b"text\n", b'{"uid": "1.1"}\n', b"\n", b"{}"])
+NESTED = b"[" * 100_000
+LONG = b'{"uid": "1.6", "status": 0, "path": "' + b"x" * 5_000_000 + b'"}'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        NESTED,
+        LONG,
+        b'{"uid": "1.6", "status": -5}',
+        b'{"uid": "1.6", "status": 1e400}',
+        b'{"uid": "1.6", "status": true}',
+        b'{"uid": "1.6", "status": ' + b"9" * 5000 + b"}",
+    ],
+    ids=["nested", "long", "negative", "infinite", "no number", "huge number"],
+)
+def test_a_line_that_is_none_of_ours_is_passed_over(path: Path, line: bytes) -> None:
+    fill(path)
+    with path.open("ab") as file:
+        file.write(line + b'\n{"uid": "1.3", "status": 0}\n' + line)
+    with Ledger(path, PEER) as ledger:
+        ledger.note(sent("1.4"))
+    assert stored(path) == {"1.1": 0, "1.2": 0xB000, "1.3": 0, "1.4": 0, "1.5": 0}
+
+
+def test_a_ledger_is_read_in_bounded_memory(path: Path) -> None:
+    fill(path)
+    with path.open("ab") as file:
+        for _ in range(64):
+            file.write(b"x" * (1 << 20))
+    tracemalloc.start()
+    Ledger(path, PEER).close()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_a_pipe_is_no_ledger(path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(LedgerError, match="no ledger"):
+        Ledger(path, PEER)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"DICM",
+        b"text\n",
+        b'{"uid": "1.1"}\n',
+        b"\n",
+        b"{}",
+        NESTED + b"\n",
+        b'{"ledger": 1, "peer": ' + b"[" * 300 + b"]" * 300 + b"}\n",
+        b'{"ledger": 1, "peer": "' + b"x" * 5_000_000,
+    ],
+    ids=lambda content: content[:16].decode(),
+)
 def test_other_files_are_left_alone(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(LedgerError, match="no ledger"):

@@ -16,7 +16,7 @@ from typing import Any
 from dicomwire.apps.archive import clean, serve
 from dicomwire.apps.arguments import ae_title, listening_port, new_parser, pdu_length, seconds
 from dicomwire.apps.console import Console, Stop, run
-from dicomwire.node.configuration import Configuration, ConfigurationError, Right, merged
+from dicomwire.node.configuration import Configuration, ConfigurationError, Right, merged, read
 
 LOGGER = logging.getLogger("dicomwire.qrscp")
 
@@ -147,11 +147,10 @@ def _read(file: Path) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
     # [DEFAULT] is read as a section like the others, whose keys it would be the defaults of.
     parser = ConfigParser(interpolation=None, default_section="\0")
     try:
-        with file.open(encoding="utf-8") as lines:
-            parser.read_file(lines)
-    except OSError as error:
-        raise Stop(f"{file}: {error.strerror}") from None
-    except (Error, UnicodeError) as error:
+        parser.read_string(read(file), str(file))
+    except ConfigurationError as error:
+        raise Stop(str(error)) from None
+    except Error as error:
         raise Stop(f"{file}: {error}") from None
     sections = {name: dict(parser.items(name)) for name in parser.sections()}
     own = sections.pop("DEFAULT", {})

@@ -6,6 +6,7 @@ that the dataclasses are. What a key brings about is not here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import tomllib
@@ -22,6 +23,8 @@ from dicomwire.utils import set_title
 
 Network = IPv4Network | IPv6Network
 _LONGEST_GRACE = 3600
+_LONGEST_FILE = 1 << 20
+"""In bytes; thousands of peers and destinations need less."""
 
 
 class ConfigurationError(ValueError):
@@ -100,7 +103,10 @@ def _whole(least: int, most: int, what: str) -> Kind:
 def _wait(value: Any) -> float:
     if type(value) not in (int, float) or not value > 0:
         raise ValueError
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError from None
 
 
 def _grace(value: Any) -> float:
@@ -123,7 +129,14 @@ def _filled(value: Any) -> str:
 
 
 def _folder(value: Any) -> Path:
-    return Path(_filled(value)).expanduser()
+    try:
+        return Path(_filled(value)).expanduser()
+    except RuntimeError:  # nobody has such a home folder
+        raise ValueError from None
+
+
+def _file(value: Any) -> str:
+    return str(_folder(value)) if _string(value) else ""
 
 
 def _one_of(values: type[Enum]) -> Kind:
@@ -144,7 +157,7 @@ _FLAG = Kind("true or false", _exactly(bool), is_flag=True)
 _GRACE = Kind(f"a number of seconds, 0 to {_LONGEST_GRACE}", _grace, float)
 _SECONDS = Kind("a number of seconds above 0, or inf", _wait, float)
 _HOST = Kind("a host name or an address", _filled)
-_FILE = Kind('a path, or "" for none', _text)
+_FILE = Kind('a path, or "" for none', _file)
 _ADDRESS = Kind('an address of this machine, or "" for all', _text)
 _NETWORK = Kind("a network", lambda value: ip_network(_string(value)))
 
@@ -302,13 +315,28 @@ DESTINATION_KEYS = {key.name: key for key in _keys_of("destinations", Destinatio
 # --- Reading ----------------------------------------------------------------------------------
 
 
-def load(path: Path) -> Configuration:
-    """Return what a file says; ConfigurationError if it cannot be read or says what is wrong."""
+def read(path: Path) -> str:
+    """Return the text of a configuration file; ConfigurationError if it cannot be read."""
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        with path.open("rb") as file:
+            data = file.read(_LONGEST_FILE + 1)
+        if len(data) > _LONGEST_FILE:
+            raise ValueError(f"this has more than {_LONGEST_FILE} bytes")
+        return data.decode()
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from None
-    except ValueError as error:  # no TOML, or no UTF-8
+    except ValueError as error:  # no UTF-8, or too long
+        raise ConfigurationError(f"{path}: {error}") from None
+
+
+def load(path: Path) -> Configuration:
+    """Return what a file says; ConfigurationError if it cannot be read or says what is wrong."""
+    text = read(path)
+    try:
+        values = tomllib.loads(text)
+    except RecursionError:
+        raise ConfigurationError(f"{path}: lists or tables are nested too deep") from None
+    except ValueError as error:
         raise ConfigurationError(f"{path}: {error}") from None
     return _beside(path.parent, merged(Configuration(), values, f"{path}: "))
 
@@ -317,7 +345,7 @@ def _beside(folder: Path, configuration: Configuration) -> Configuration:
     """Return `configuration` with its relative paths counting from `folder`."""
 
     def found(path: str) -> str:
-        return str(folder / Path(path).expanduser()) if path else ""
+        return str(folder / path) if path else ""
 
     tls = configuration.tls
     return replace(
@@ -372,10 +400,11 @@ def _taken(kind: Kind, value: Any, name: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    try:
-        return toml(value)
-    except TypeError:  # a date, or a table in a list
-        return str(value)
+    for show in (toml, str):  # which is for a date, or a table in a list
+        # Numbers may have too many digits, and lists be nested too deep.
+        with contextlib.suppress(TypeError, ValueError, RecursionError):
+            return show(value)
+    return f"this {type(value).__name__}"
 
 
 def _unknown(name: str, table: str, known: list[str], where: str) -> ConfigurationError:
