@@ -91,12 +91,21 @@ class Scanner:
     left raw, for pydicom to parse when they are asked for.
     """
 
-    __slots__ = ("_explicit", "_implicit", "_is_implicit", "_is_little", "_length", "_view")
+    __slots__ = (
+        "_explicit",
+        "_implicit",
+        "_is_implicit",
+        "_is_little",
+        "_length",
+        "_to_decode",
+        "_view",
+    )
 
     def __init__(self, view: memoryview, is_implicit: bool, is_little: bool) -> None:
         self._view = view
         self._explicit, self._implicit, self._length = _FIELDS[is_little]
         self._is_little = is_little
+        self._to_decode: list[BaseTag] = []
         self._is_implicit = self._look_for_implicit(0) if len(view) >= 8 else is_implicit
         if self._is_implicit != is_implicit:
             names = ("explicit", "implicit")
@@ -107,7 +116,11 @@ class Scanner:
             )
 
     def dataset(self) -> Dataset:
-        """Return the whole as a dataset of raw elements."""
+        """Return the whole as a dataset of raw elements.
+
+        Sequences in implicit VR within explicit VR are decoded at once: pydicom writes raw
+        elements as they are, and would put these items under the header of an explicit SQ.
+        """
         elements = self._elements()
         encoding: str | list[str] = default_encoding
         character_set = elements.get(_SPECIFIC_CHARACTER_SET)
@@ -115,6 +128,8 @@ class Scanner:
             encoding = convert_encodings(convert_raw_data_element(character_set).value)
         dataset = new_dataset(elements)
         dataset.set_original_encoding(self._is_implicit, self._is_little, encoding)
+        for tag in self._to_decode:
+            dataset[tag]
         return dataset
 
     def _elements(self) -> _Elements:
@@ -124,7 +139,10 @@ class Scanner:
         while position < end:
             if end - position < 8 and not view[position:].tobytes().strip(b"\0"):
                 break  # some writers pad the whole
-            number, vr, length, start = self._header(position, end, is_implicit)
+            number, declared, length, start = self._header(position, end, is_implicit)
+            vr = declared
+            if vr is None and not is_implicit:
+                vr = _assumed_vr(number)
             value: bytes | None
             if length == 0:
                 position = start
@@ -144,6 +162,8 @@ class Scanner:
             if number == _ITEM_END:
                 raise DatasetError(f"byte {start - 8}: the end of an item without its begin")
             tag = BaseTag(number)
+            if vr == "SQ" and declared != "SQ" and not is_implicit:
+                self._to_decode.append(tag)
             elements[tag] = RawDataElement(tag, vr, length, value, start, is_implicit, is_little)
         return elements
 
@@ -281,6 +301,15 @@ class Scanner:
         if not is_implicit and start + 8 <= limit:
             is_implicit = self._look_for_implicit(start)
         return start, (end, length == _UNDEFINED, is_implicit)
+
+
+def _assumed_vr(number: int) -> str:
+    """Return the VR to give to an element that has none, within a dataset in explicit VR."""
+    try:
+        vr = dictionary_VR(number)
+    except KeyError:
+        return "UN"
+    return _VRS.get(vr[:2].encode(), "UN")  # the first one of "US or SS"
 
 
 def _truncated(position: int) -> DatasetError:

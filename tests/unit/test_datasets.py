@@ -189,6 +189,17 @@ def test_un_of_undefined_length_is_a_sequence_in_implicit_vr() -> None:
         assert found.ReferencedStudySequence[0].Rows == 1
 
 
+def test_un_of_undefined_length_is_written_as_a_sequence_in_explicit_vr() -> None:
+    """pydicom, which programs save datasets with, writes it as it is decoded here."""
+    inner = element(0x00091002, b"ab") + element(0x00100020, b"cd")
+    un = explicit(0x00091001, b"UN", ITEM + inner + ITEM_END + SEQUENCE_END, UNDEFINED)
+    ds = datasets.decode(un, False, True)
+    patient_id = struct.pack("<HH2sH", 0x0010, 0x0020, b"LO", 2) + b"cd"
+    inner = explicit(0x00091002, b"UN", b"ab") + patient_id
+    sq = explicit(0x00091001, b"SQ", ITEM + inner + ITEM_END + SEQUENCE_END, UNDEFINED)
+    assert datasets.encode_dataset(ds, EXPLICIT) == sq
+
+
 def test_un_of_a_known_sequence() -> None:
     data = explicit(0x00081110, b"UN", item(element(0x00100020, b"ab")))
     assert datasets.decode(data, False, True).ReferencedStudySequence[0].PatientID == "ab"
@@ -228,8 +239,15 @@ def test_dataset_in_the_other_vr(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_implicit_vr_from_the_middle_on() -> None:
     data = struct.pack("<HH2sH", 0x0008, 0x0060, b"CS", 2) + b"CT" + element(0x00100020, b"ab")
+    data += element(0x00280010, b"\1\0") + element(0x00281101, b"\1\0\0\0\1\0")  # US or SS
+    data += element(0x00400275, item(element(0x00100020, b"cd")))
     ds = datasets.decode(data, False, True)
     assert (ds.Modality, ds.PatientID) == ("CT", "ab")
+    again = datasets.decode(datasets.encode_dataset(ds, EXPLICIT), False, True)
+    assert again == ds
+    assert (again.PatientID, again.Rows) == ("ab", 1)
+    assert again.RedPaletteColorLookupTableDescriptor == [1, 0, 1]
+    assert again.RequestAttributesSequence[0].PatientID == "cd"
 
 
 def test_the_repeating_sequence() -> None:
