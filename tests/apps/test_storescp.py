@@ -22,6 +22,7 @@ from pydicom.uid import (
 from dicomwire import ALL_TRANSFER_SYNTAXES, build_context, evt
 from dicomwire.apps import storescp
 from dicomwire.datasets import parse_file_meta
+from dicomwire.payloads import FileSink
 from dicomwire.protocol.command import Command, Message, encode_command
 from dicomwire.protocol.items import MaximumLengthNotification
 from dicomwire.protocol.pdu import AssociateRQ, PDataTF, PDUType
@@ -362,6 +363,19 @@ def test_half_an_object_leaves_nothing_behind(serve: Serve, tmp_path: Path) -> N
     assert app.stop() == 0
     client.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_at_the_next_start(
+    serve: Serve, tmp_path: Path
+) -> None:
+    sinks = [FileSink(tmp_path) for _ in range(2)]
+    abandoned, busy = tmp_path.iterdir()
+    os.utime(abandoned, (0, 0))
+    (tmp_path / ".notes.part").touch()
+    serve(storescp.main, "-od", str(tmp_path))
+    assert set(tmp_path.iterdir()) == {busy, tmp_path / ".notes.part"}
+    for sink in sinks:
+        sink.discard()
 
 
 def padded(dataset: bytes) -> bytes:

@@ -134,6 +134,39 @@ def test_starting_cleans_the_spool(tmp_path: Path) -> None:
     payload.discard()
 
 
+def test_starting_leaves_in_the_spool_what_is_not_its_own(tmp_path: Path) -> None:
+    Storage(tmp_path).close()
+    spool = tmp_path / "spool"
+    (spool / "lost+found").mkdir()
+    (spool / "thesis.txt").touch()
+    (spool / "0.part").touch()
+    with Storage(tmp_path):
+        assert sorted(os.listdir(spool)) == ["0.part", "lost+found", "thesis.txt"]
+
+
+def test_starting_cleans_up_what_was_taken_back_or_made_for_a_program(tmp_path: Path) -> None:
+    with Storage(tmp_path) as storage:
+        payloads = [spooled(storage, SMALL) for _ in range(2)]
+        payloads[0].dicom_file(b"")
+        payloads[1].seal(ORIGIN)
+        storage.take_back(payloads[1:], storage.publish(payloads[1:]))
+        assert len(os.listdir(tmp_path / "spool")) == 2
+    with Storage(tmp_path):
+        assert files_in(tmp_path) == []
+
+
+def test_behind_a_link_others_may_be_writing(tmp_path: Path) -> None:
+    other, archive = tmp_path / "other", tmp_path / "archive"
+    with Storage(other) as storage:
+        half = storage.sink()
+        half.write([memoryview(LARGE)])
+        archive.mkdir()
+        (archive / "spool").symlink_to(other / "spool")
+        with Storage(archive):
+            assert len(os.listdir(other / "spool")) == 1
+        half.discard()
+
+
 def test_a_folder_is_for_one_process(tmp_path: Path) -> None:
     with Storage(tmp_path), pytest.raises(StorageInUse):
         Storage(tmp_path)

@@ -16,13 +16,16 @@ from dicomwire import evt
 from dicomwire.apps.console import Stop
 from dicomwire.apps.files import file_name
 from dicomwire.association import ReceiveTo
+from dicomwire.leftovers import remove_leftovers
 from dicomwire.logs import escaped
 from dicomwire.payloads import DiscardSink
 
 NAMES = """\
 A file is called <prefix>.<SOP Instance UID>, in which prefix is CT, MR, US and the like, or UN,
 and what cannot be in a UID is an underscore. It holds the dataset byte for byte as it was sent.
-A file of that name that is there already is replaced."""
+A file of that name that is there already is replaced.
+While it comes, it is called .<32 hex digits>.part. Such a file of a process that was killed is
+removed by the next one that starts, when it is an hour old."""
 """What people should know of the files."""
 
 _MB = 1_000_000
@@ -78,6 +81,7 @@ class Receiver:
         self.receive_to: ReceiveTo = _discard
         if self._is_kept:
             folder = writable_folder(options)
+            remove_leftovers(folder)
             logger.info("Files go to %s", escaped(folder))
             self.receive_to = _Namer(folder, logger)
         self.handlers: list[evt.EventHandlerType] = [(evt.EVT_C_STORE, self._stored)]

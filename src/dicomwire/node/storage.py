@@ -10,12 +10,14 @@ import errno
 import hashlib
 import mmap
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from dicomwire.leftovers import ABANDONED_AFTER, remove_leftovers
 from dicomwire.node.heads import HEAD_SIZE, Seal, sealed_head
 from dicomwire.node.heads import Origin as Origin
 from dicomwire.payloads import Payload, SinkFull
@@ -33,6 +35,9 @@ name of each file cost one sync per object: with eight at a time that is twice t
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _MOST_BUFFERS = 1024
+_is_spooled = re.compile(r"[0-9a-f]{32}\.(part|dcm)|dicomwire-[0-9a-f]{32}\.dcm").fullmatch
+"""Whether a name is that of a file in the spool: being received, taken back from its place, or made
+for a program that asked for a file."""
 
 
 class StorageInUse(OSError):
@@ -217,7 +222,7 @@ class Storage(Files):
     Parameters
     ----------
     folder : Path
-        Made if it is not there. What an earlier process left in the spool is removed.
+        Made if it is not there. Files that an earlier process left in the spool are removed.
     ceiling : int or None
         The most bytes of a dataset; a larger one is answered with 0xA700.
 
@@ -242,8 +247,9 @@ class Storage(Files):
             os.makedirs(self._root + OBJECTS, exist_ok=True)
             sync_folder(self._root)
             sync_folder(os.path.dirname(self.folder))
-            for name in os.listdir(self._spool):
-                os.unlink(f"{self._spool}/{name}")
+            # Behind a link may be a folder that others write to; this one nobody else has.
+            age = ABANDONED_AFTER if os.path.islink(self._spool) else 0.0
+            remove_leftovers(self._spool, _is_spooled, age)
         except BaseException:
             self.close()
             raise
