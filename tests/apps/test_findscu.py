@@ -24,7 +24,7 @@ from dicomwire import (
     evt,
     sop_class,
 )
-from dicomwire.apps import findscu
+from dicomwire.apps import findscu, getscu, movescu
 from dicomwire.pdu_primitives import SOPClassExtendedNegotiation
 
 Capture = pytest.CaptureFixture[str]
@@ -409,6 +409,14 @@ def test_an_identifier_that_cannot_be_sent(peer: Any, capsys: Capture) -> None:
     assert findscu.main([*peer.address, "-k", "Rows=70000", "-ll", "error"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("E: cannot encode the dataset: ")
+
+
+@pytest.mark.parametrize("app", [findscu, getscu, movescu])
+def test_a_key_that_its_character_set_cannot_hold(app: Any, peer: Any, capsys: Capture) -> None:
+    keys = ["-k", "SpecificCharacterSet=ISO_IR 100", "-k", "PatientName=山田"]
+    assert app.main([*peer.address, *keys]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("E: PatientName has characters that ")
 
 
 @pytest.mark.parametrize(

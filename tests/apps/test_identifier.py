@@ -192,3 +192,8 @@ def test_text_beyond_ascii_has_a_character_set() -> None:
     assert "SpecificCharacterSet" not in build("-k", "PatientName=Mueller*")
     ds = build("-k", "SpecificCharacterSet=ISO_IR 100", "-k", "PatientName=Müller*")
     assert "Müller*".encode("latin-1") in encode_dataset(ds, "1.2.840.10008.1.2")
+
+
+def test_text_that_the_character_set_cannot_hold() -> None:
+    with pytest.raises(Stop, match="^PatientName has characters that its Specific Character Set"):
+        build("-k", "SpecificCharacterSet=ISO_IR 100", "-k", "PatientName=山田")

@@ -230,6 +230,24 @@ def test_a_query_that_cannot_be_encoded(face):
         assert told(assoc.send_c_find(QUERY, FIND))[-1] == (SUCCESS, None)
 
 
+@pytest.mark.parametrize("operation", ["send_c_find", "send_c_get", "send_c_move"])
+def test_a_key_that_its_character_set_cannot_hold(face, operation):
+    """It would go out as "?", which matches every character."""
+    key = keys(SpecificCharacterSet="ISO_IR 100", PatientName="山田")
+    item = keys(ScheduledPerformingPhysicianName="山田")
+    arguments = ["ANYWHERE", MODELS[0]] if operation == "send_c_move" else [MODELS[0]]
+    log = Recorder(evt.EVT_C_FIND)
+    server = serve(face, [(evt.EVT_C_FIND, lambda event: log(event) or ())])
+    with ask(face, server) as assoc:
+        for wrong in (key, keys(ScheduledProcedureStepSequence=[item])):
+            with pytest.raises(ValueError, match=r"Name has characters that its Specific"):
+                list(getattr(assoc, operation)(wrong, *arguments))
+        key.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
+        assert told(assoc.send_c_find(key, FIND)) == [(SUCCESS, None)]
+    (event,) = log.events
+    assert event.identifier.PatientName == "山田"
+
+
 @pytest.mark.parametrize("wrong", [{"msg_id": 65536}, {"msg_id": -1}, {"priority": 3}])
 def test_a_request_that_cannot_be(face, wrong):
     with ask(face, serve(face, matches(1))) as assoc:

@@ -22,6 +22,8 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import AMBIGUOUS_VR, VR
 
 from dicomwire.apps.console import Stop
+from dicomwire.characters import check_keys
+from dicomwire.datasets import DatasetError
 
 PATHS = """\
 KEY is path=value, or path alone for an empty value. A path is the keyword of an element or its
@@ -76,6 +78,10 @@ def build_identifier(options: Namespace) -> Dataset:
             raise Stop(str(error)) from None
     if "SpecificCharacterSet" not in identifier and not all(map(str.isascii, options.keyword)):
         identifier.SpecificCharacterSet = _UTF_8
+    try:
+        check_keys(identifier)
+    except DatasetError as error:
+        raise Stop(str(error)) from None
     return identifier
 
 

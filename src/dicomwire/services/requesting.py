@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from dicomwire import datasets
+from dicomwire.characters import check_keys
 from dicomwire.errors import AssociationFailure, LocalProtocolError
 from dicomwire.logs import LOGGER, News, log_identifier
 from dicomwire.payloads import BytesSource, FileSource, Source
@@ -181,6 +182,7 @@ class Requesting(Lifecycle):
         assert request.AffectedSOPClassUID is not None
         context = self._context_for(request.AffectedSOPClassUID)
         assert context.context_id is not None
+        check_keys(identifier)
         data = datasets.encode_dataset(identifier, context.transfer_syntax[0])
         log_identifier(f"{request.name} Identifier", identifier)
         try:
