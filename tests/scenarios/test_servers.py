@@ -12,6 +12,7 @@ from raw_peer import CT, VERIFICATION, WAIT, RawPeer
 from scenario import ABORTED, ESTABLISHED, REJECTED, RELEASED, Recorder, eventually, make_ct, state
 
 from dicomwire import AE, build_context, evt
+from dicomwire.threaded import workers
 from dicomwire.threaded.server import AssociationServer
 
 
@@ -204,6 +205,23 @@ def test_a_blocking_server_ends_with_an_interrupt(face):
     client.join(WAIT)
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", ports[0])):
         pass
+
+
+@pytest.mark.threaded_only("an event loop needs no threads")
+def test_who_asks_while_the_system_has_no_thread_is_answered_when_it_has(face, monkeypatch, caplog):
+    server = face.serve()
+    monkeypatch.setattr(workers, "_workers", workers.Workers())
+    start, failures = threading.Thread.start, iter(range(2))
+
+    def start_or_fail(thread):
+        if thread.name.startswith("dicomwire-worker") and next(failures, None) is not None:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_or_fail)
+    with face.associate(server) as assoc:
+        assert assoc.send_c_echo().Status == 0
+    assert caplog.text.count("No thread can be started") == 2
 
 
 # --- How many ---

@@ -25,6 +25,8 @@ _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _CHANGES_SEEN_WHILE_WAITING = {"EpollSelector", "KqueueSelector"}
 """Selectors to which a registration from another thread takes effect at once."""
 
+_RELIEF = 0.5
+"""Seconds until a thread is asked for again that the system did not have."""
 _LONGEST_SLEEP = 86_400.0
 """Seconds; the system could not reckon with all that programs may ask for."""
 
@@ -75,6 +77,7 @@ class Lobby:
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
         self._selector.register(self._wake_in, _READ)
+        workers.call_when_short(self._wake)
         threading.Thread(target=self._run, name="dicomwire-lobby", daemon=True).start()
 
     def enter(self, guest: Guest, deadline: float | None, *, write: bool = False) -> None:
@@ -159,9 +162,8 @@ class Lobby:
                 while self._heap and self._heap[0][2]() is None:
                     heapq.heappop(self._heap)  # nobody is there to be woken for
                 self._sleeps_until = self._heap[0][0] if self._heap else float("inf")
-            timeout = None
-            if self._sleeps_until != float("inf"):
-                timeout = min(max(self._sleeps_until - time.monotonic(), 0), _LONGEST_SLEEP)
+            longest = _RELIEF if workers.relieve() else _LONGEST_SLEEP
+            timeout = min(max(self._sleeps_until - time.monotonic(), 0), longest)
             for key, _ in self._selector.select(timeout):
                 if key.data is None:
                     self._woken()
