@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -58,6 +59,7 @@ class Ledger:
         self._path = Path(path)
         self._stored: dict[str, int] = {}
         self._unsynced = 0
+        self._lock = threading.Lock()  # so that no file is closed while another thread writes it
         self._file = os.open(self._path, _NEW_LEDGER, 0o666)
         try:
             self._begin(peer)
@@ -86,6 +88,11 @@ class Ledger:
         """Return the status that an object was stored with; None if it was not."""
         return self._stored.get(sop_instance_uid)
 
+    @property
+    def waits_next(self) -> bool:
+        """Whether the next call of `note` waits for the disk."""
+        return self._unsynced + 1 >= _SYNC_EVERY
+
     def note(self, sent: Sent) -> None:
         """Write what became of an object."""
         entry: dict[str, Any] = {"uid": sent.sop_instance_uid}
@@ -97,15 +104,18 @@ class Ledger:
             entry["path"] = os.fspath(sent.item)
         if sent.is_stored and sent.code is not None:
             self._stored[sent.sop_instance_uid] = sent.code
-        self._write(entry)
-        self._unsynced += 1
-        if self._unsynced >= _SYNC_EVERY:
-            self._sync()
+        with self._lock:
+            self._write(entry)
+            self._unsynced += 1
+            if self._unsynced >= _SYNC_EVERY:
+                self._sync()
 
     def close(self) -> None:
         """Have all be on the disk, and close the file."""
-        if self._file >= 0:
+        with self._lock:
             file, self._file = self._file, -1
+            if file < 0:
+                return
             try:
                 os.fsync(file)
             finally:

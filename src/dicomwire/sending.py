@@ -19,7 +19,7 @@ from dicomwire.errors import AssociationFailure, ConnectionLost
 from dicomwire.ledger import Ledger
 from dicomwire.logs import LOGGER
 from dicomwire.presentation import build_context
-from dicomwire.services.dispatching import ContextKey, Dispatcher, Retry
+from dicomwire.services.dispatching import ContextKey, Dispatcher, Record, Retry
 from dicomwire.services.pipelining import Sent
 from dicomwire.services.port import run_blocking
 from dicomwire.services.requesting import Requesting, Storable
@@ -154,7 +154,7 @@ class SendMany(Iterator[Sent]):
     def __del__(self) -> None:
         # This may run on any thread and in the midst of anything, so it must not wait for a lock.
         if not self._is_closed:
-            lobby().call(partial(workers.submit, self.close))
+            lobby().call(self.close)
 
 
 def _run(dispatcher: Dispatcher) -> None:
@@ -220,6 +220,9 @@ class _Outlet:
     async def release(self, association: Any) -> None:
         association.release()
         self._associations.pop(association, None)
+
+    async def note(self, record: Record, sent: Sent) -> None:
+        record.note(sent)
 
     def abort(self) -> None:
         self._is_aborted = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections import Counter
 
@@ -23,6 +24,7 @@ from dicomwire import (
     evt,
     send_many,
 )
+from dicomwire.threaded import workers
 
 SOON = Retry(delay=0.01, longest_delay=0.05)
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -282,6 +284,17 @@ def test_the_program_has_enough(face, how):
     assert set(archive.stored.values()) == {1}
     left = len(list(drawn))
     assert len(archive.stored) <= 500 - left
+
+
+def test_results_that_nobody_wants_cost_one_task(tmp_path, monkeypatch):
+    submitted, closed = [], threading.Event()
+    submit = workers.submit
+    monkeypatch.setattr(workers, "submit", lambda task: submitted.append(task) or submit(task))
+    monkeypatch.setattr(os, "fsync", lambda file: closed.set())
+    send_many(AE(), ("127.0.0.1", 1), [], ledger=tmp_path / "ledger")
+    gc.collect()
+    assert closed.wait(WAIT)
+    assert len(submitted) == 1
 
 
 def test_the_program_has_enough_of_a_peer_that_hangs(face):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -162,6 +163,20 @@ def test_the_program_has_enough_while_the_iterable_is_slow(archive):
         assert await asyncio.to_thread(archive.is_quiet)
 
     asyncio.run(program())
+
+
+def test_no_loop_waits_for_the_disk_that_the_ledger_is_on(archive, tmp_path, monkeypatch):
+    synced_by = []
+    monkeypatch.setattr("dicomwire.ledger._SYNC_EVERY", 3)
+    monkeypatch.setattr(os, "fsync", lambda file: synced_by.append(threading.current_thread()))
+
+    async def program():
+        options = {"window": 4, "ledger": tmp_path / "ledger"}
+        assert len(await sent_by(send_many(AE(), archive.address, objects(10), **options))) == 10
+
+    asyncio.run(program())
+    assert len(synced_by) == 4  # after every third, and at the end
+    assert threading.current_thread() not in synced_by
 
 
 def test_the_program_has_enough_and_resumes(archive, tmp_path):

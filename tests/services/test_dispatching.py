@@ -112,6 +112,9 @@ class FakeOutlet:
     async def release(self, association: Any) -> None:
         pass
 
+    async def note(self, record: Any, sent: Sent) -> None:
+        record.note(sent)
+
 
 class FakeResults:
     def __init__(self, outlet: FakeOutlet, items: Any) -> None:

@@ -16,7 +16,7 @@ from dicomwire.aio.association import Association
 from dicomwire.aio.responses import Sending
 from dicomwire.ledger import Ledger
 from dicomwire.presentation import build_context
-from dicomwire.services.dispatching import ContextKey, Dispatcher, Retry
+from dicomwire.services.dispatching import ContextKey, Dispatcher, Record, Retry
 from dicomwire.services.pipelining import Items, Sent
 
 
@@ -101,7 +101,7 @@ class SendMany(AsyncIterator[Sent]):
                 task.cancel()  # which aborts its association
             await asyncio.gather(*self._tasks, return_exceptions=True)
             if self._ledger is not None:
-                self._ledger.close()
+                await asyncio.to_thread(self._ledger.close)  # which waits for the disk
 
 
 class _Monitor:
@@ -158,3 +158,9 @@ class _Outlet:
 
     async def release(self, association: Any) -> None:
         await association.end()
+
+    async def note(self, record: Record, sent: Sent) -> None:
+        if record.waits_next:
+            await asyncio.to_thread(record.note, sent)
+        else:
+            record.note(sent)

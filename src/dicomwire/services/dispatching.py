@@ -80,6 +80,10 @@ class Record(Protocol):
     def status_of(self, sop_instance_uid: str) -> int | None:
         """Return the status that an object was stored with; None if it was not."""
 
+    @property
+    def waits_next(self) -> bool:
+        """Whether the next call of `note` waits for the disk."""
+
     def note(self, sent: Sent) -> None:
         """Remember what became of an object."""
 
@@ -130,6 +134,9 @@ class Outlet(Protocol):
 
     async def release(self, association: Requesting) -> None:
         """Release an association, if it still is one."""
+
+    async def note(self, record: Record, sent: Sent) -> None:
+        """Have `record` remember what became of an object."""
 
 
 @dataclass(slots=True)
@@ -448,7 +455,7 @@ class Dispatcher:
 
     async def _conclude(self, sent: Sent) -> None:
         if self._record is not None:
-            self._record.note(sent)
+            await self._outlet.note(self._record, sent)
         await self._deliver(sent)
 
     async def _deliver(self, sent: Sent) -> None:
