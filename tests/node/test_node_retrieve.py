@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -154,6 +155,26 @@ def test_a_damaged_object_fails_alone(node: Node, tmp_path: Path) -> None:
     *_, (status, failed) = get(node, Receiver(), study_of(), context)
     assert counts(status) == (0xB000, 2, 1)
     assert failed.FailedSOPInstanceUIDList == "1.2.3.2"
+
+
+def test_a_frame_that_states_any_size_fails_alone_with_its_reason(
+    node: Node, tmp_path: Path
+) -> None:
+    size = struct.pack(">2L", 64, 64)
+    (bomb,) = (path for path in tmp_path.rglob("*.dcm") if size in path.read_bytes())
+    bomb.write_bytes(bomb.read_bytes().replace(size, struct.pack(">2L", 2**31, 2**31), 1))
+    context = build_context(MRImageStorage, ExplicitVRLittleEndian)
+    *_, (status, failed) = get(node, Receiver(), study_of(), context)
+    assert counts(status) == (0xB000, 2, 1)
+    assert failed.FailedSOPInstanceUIDList == "1.2.3.3"
+    assert status.ErrorComment == "1 not sent: a frame is of another size than its dataset states"
+
+
+def test_what_was_converted_leaves_no_file(node: Node, tmp_path: Path) -> None:
+    context = build_context(MRImageStorage, ExplicitVRLittleEndian)
+    *_, (status, _) = get(node, Receiver(), study_of(), context)
+    assert counts(status) == (0x0000, 3, 0)
+    assert list((tmp_path / "spool").iterdir()) == []
 
 
 def test_a_lost_file_fails_alone(node: Node, tmp_path: Path) -> None:

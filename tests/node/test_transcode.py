@@ -24,6 +24,7 @@ from pydicom.uid import (
 )
 
 from dicomwire.datasets import decode_for, encode_dataset
+from dicomwire.node import transcode
 from dicomwire.node.transcode import CannotTranscode, choose, transcoded
 
 WHEEL = Path(pydicom.data.__file__).parent / "test_files"
@@ -123,6 +124,56 @@ def test_no_memory_for_what_an_object_says_of_itself(tmp_path: Path) -> None:
     ds.save_as(tmp_path / "bomb.dcm")
     with pytest.raises(CannotTranscode, match="more than"):
         transcoded(tmp_path / "bomb.dcm", ExplicitVRLittleEndian)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("JPGExtended.dcm", b"\x04\x00\x01\x00"),  # rows and columns
+        ("MR_small_jpeg_ls_lossless.dcm", b"\x00\x40\x00\x40"),
+        ("MR_small_jp2klossless.dcm", b"\x00\x00\x00\x40\x00\x00\x00\x40"),
+    ],
+)
+def test_a_frame_that_states_another_size_than_its_dataset_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, size: bytes
+) -> None:
+    ds = dcmread(WHEEL / name)
+    assert size in ds.PixelData
+    ds.PixelData = ds.PixelData.replace(size, size[:-1] + b"\x77", 1)
+    ds.save_as(tmp_path / "bomb.dcm")
+    monkeypatch.setattr(Dataset, "decompress", None)
+    with pytest.raises(CannotTranscode, match="of another size than its dataset states"):
+        transcoded(tmp_path / "bomb.dcm", ExplicitVRLittleEndian)
+
+
+@pytest.mark.parametrize(("keyword", "value"), [("SamplesPerPixel", 3), ("BitsAllocated", 8)])
+def test_a_frame_of_other_samples_than_its_dataset_states_is_not_decoded(
+    tmp_path: Path, keyword: str, value: int
+) -> None:
+    ds = dcmread(WHEEL / "MR_small_jp2klossless.dcm")
+    setattr(ds, keyword, value)
+    ds.save_as(tmp_path / "bomb.dcm")
+    with pytest.raises(CannotTranscode, match="of another size than its dataset states"):
+        transcoded(tmp_path / "bomb.dcm", ExplicitVRLittleEndian)
+
+
+def test_frames_that_the_dataset_does_not_tell_of_take_memory_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = dcmread(WHEEL / "SC_rgb_rle_2frame.dcm")
+    ds.NumberOfFrames = 1
+    ds.save_as(tmp_path / "bomb.dcm")
+    monkeypatch.setattr(transcode, "LARGEST", 100 * 100 * 3)
+    with pytest.raises(CannotTranscode, match="more than"):
+        transcoded(tmp_path / "bomb.dcm", ExplicitVRLittleEndian)
+
+
+def test_a_frame_of_another_kind_than_its_syntax(tmp_path: Path) -> None:
+    ds = dcmread(WHEEL / "MR_small_jp2klossless.dcm")
+    ds.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    ds.save_as(tmp_path / "other.dcm")
+    with pytest.raises(CannotTranscode, match="a frame is no JPEG image"):
+        transcoded(tmp_path / "other.dcm", ExplicitVRLittleEndian)
 
 
 def test_a_syntax_that_nobody_knows(tmp_path: Path) -> None:

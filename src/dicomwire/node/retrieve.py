@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicomwire import Association, build_context, evt
+from dicomwire.datasets import is_uncompressed
 from dicomwire.logs import escaped
+from dicomwire.node.converters import Converters
 from dicomwire.node.query import Found
 from dicomwire.node.storage import is_missing
 from dicomwire.node.transcode import CannotTranscode, choose, transcoded
@@ -82,7 +85,9 @@ class Destined:
         self.accepted = accepted_by(event.assoc)
 
 
-def sub_operations(found: list[Found], accepted: Callable[[], Syntaxes]) -> Iterator[Any]:
+def sub_operations(
+    found: list[Found], accepted: Callable[[], Syntaxes], converters: Converters
+) -> Iterator[Any]:
     """Yield what the handler of C-GET or C-MOVE is to yield from the count on.
 
     For what cannot be sent, a dataset is yielded that cannot be sent either: the library counts it
@@ -91,18 +96,24 @@ def sub_operations(found: list[Found], accepted: Callable[[], Syntaxes]) -> Iter
     yield len(found)
     reasons: Counter[str] = Counter()
     for each in found:
-        try:
-            value = _sendable(each, accepted())
-        except CannotTranscode as error:
-            LOGGER.warning("%s cannot be sent: %s", escaped(each.sop_instance_uid), error)
-            reasons[str(error)] += 1
-            value = _named(each)
-        yield _PENDING, value
+        with ExitStack() as until_sent:
+            try:
+                value = _sendable(each, accepted(), converters, until_sent)
+            except CannotTranscode as error:
+                LOGGER.warning("%s cannot be sent: %s", escaped(each.sop_instance_uid), error)
+                reasons[str(error)] += 1
+                value = _named(each)
+            yield _PENDING, value
     yield _conclusion(reasons), None
 
 
-def _sendable(found: Found, accepted: Syntaxes) -> Path | Dataset:
-    """Return the file as it is stored, or its object in a transfer syntax that was accepted."""
+def _sendable(
+    found: Found, accepted: Syntaxes, converters: Converters, until_sent: ExitStack
+) -> Path | Dataset:
+    """Return the file as it is stored, or its object in a transfer syntax that was accepted.
+
+    A converted object may be in a file that goes with `until_sent`.
+    """
     try:
         if is_missing(found.path):
             raise CannotTranscode("its file is gone")
@@ -112,9 +123,11 @@ def _sendable(found: Found, accepted: Syntaxes) -> Path | Dataset:
     target = choose(stored, accepted.get(found.sop_class_uid, {}))
     if target is None:
         raise CannotTranscode(f"no context for {UID(found.sop_class_uid).name}")
-    if target != stored:
-        return transcoded(found.path, target)
-    return found.path
+    if target == stored:
+        return found.path
+    if is_uncompressed(stored) and is_uncompressed(target):
+        return transcoded(found.path, target)  # for which no codec is called
+    return until_sent.enter_context(converters.converted(found.path, target))
 
 
 def _named(found: Found) -> Dataset:

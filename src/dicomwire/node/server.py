@@ -33,6 +33,7 @@ from dicomwire.node import query
 from dicomwire.node.access import NOT_AUTHORIZED, Guard, client_tls, server_tls
 from dicomwire.node.commit import Committer
 from dicomwire.node.configuration import Configuration, Destination, Right
+from dicomwire.node.converters import Converters
 from dicomwire.node.identifier import InvalidIdentifier
 from dicomwire.node.index import Index, IndexFailure
 from dicomwire.node.maintenance import INDEX
@@ -153,6 +154,8 @@ class Node:
         try:
             ceiling = configuration.max_object or None
             self._storage = opened.enter_context(Storage(configuration.folder, ceiling))
+            self._converters = Converters(self._storage.make_file)
+            opened.callback(self._converters.close)
             self._index = opened.enter_context(Index(self._storage.folder / INDEX))
             self._committer = Committer(self._storage, self._index, configuration.duplicates)
             opened.callback(self._committer.close)
@@ -268,7 +271,7 @@ class Node:
             return
         LOGGER.info("Received Get Request (MsgID %d): %d objects", event.message_id, len(found))
         accepted = accepted_by(event.assoc)
-        yield from sub_operations(found, lambda: accepted)
+        yield from sub_operations(found, lambda: accepted, self._converters)
 
     def _move(self, event: evt.Event) -> Iterator[Any]:
         try:
@@ -291,7 +294,7 @@ class Node:
             "tls_args": (self._tls, None) if place.tls else None,
         }
         yield place.host, place.port, options
-        yield from sub_operations(found, lambda: destined.accepted)
+        yield from sub_operations(found, lambda: destined.accepted, self._converters)
 
     # --- What they share ---
 

@@ -270,6 +270,12 @@ class Storage(Files):
         """Return where the dataset of a C-STORE request is to go; for `receive_to`."""
         return SpoolSink(self._spool, self._ceiling)
 
+    def make_file(self) -> Path:
+        """Return a new, empty file of the spool, which the caller removes."""
+        path, descriptor = _create(self._spool)
+        os.close(descriptor)
+        return Path(path)
+
     def publish(self, objects: Sequence[Spooled]) -> list[str]:
         """Give sealed files their place, durably; return their names as the index has them.
 

@@ -6,12 +6,14 @@ Nothing is lost here: compression is lossless, and the SOP Instance UID stays (P
 from __future__ import annotations
 
 import array
+import hashlib
 import logging
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.encoders.base import get_encoder
 from pydicom.uid import (
@@ -25,7 +27,15 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicomwire.datasets import decode_for, encoding_of, is_uncompressed, split_dataset
+from dicomwire.datasets import (
+    decode_for,
+    encode_dataset,
+    encoding_of,
+    file_head,
+    is_uncompressed,
+    split_dataset,
+)
+from dicomwire.node.codestreams import Shape, UnknownFrame, shape_of
 
 LOGGER = logging.getLogger("dicomwire.node")
 
@@ -88,6 +98,48 @@ def transcoded(path: Path, target: str) -> Dataset:
     return ds
 
 
+def pixel_digest(path: Path) -> str:
+    """Return a digest of the decoded samples of a DICOM file, the same in every encoding.
+
+    Colours are taken by pixel, in RGB where they are stored in another space that has it.
+
+    Raises
+    ------
+    CannotTranscode
+        When they cannot be decoded.
+    """
+    ds = transcoded(path, ExplicitVRLittleEndian)
+    digest = hashlib.sha256()
+    try:
+        for samples, described in get_decoder(ExplicitVRLittleEndian).iter_array(ds):
+            digest.update(samples.tobytes())
+            digest.update(str(described["photometric_interpretation"]).encode())
+    except Exception as error:  # as above
+        raise CannotTranscode(f"cannot be decoded ({type(error).__name__})") from None
+    return digest.hexdigest()
+
+
+def write_transcoded(path: Path, target: str, output: Path) -> None:
+    """Write the object of a DICOM file, in the transfer syntax `target`, to another file.
+
+    Raises
+    ------
+    CannotTranscode
+        When it cannot be had in that, or not be written.
+    """
+    ds = transcoded(path, target)
+    try:
+        data = encode_dataset(ds, target)
+        with output.open("wb") as file:
+            file.write(file_head(ds.SOPClassUID, ds.SOPInstanceUID, target))
+            file.write(data)
+    except OSError as error:
+        raise CannotTranscode(f"cannot be written: {error.strerror}") from None
+    except Exception as error:
+        text = f"cannot be encoded as {UID(target).name} ({type(error).__name__})"
+        raise CannotTranscode(text) from None
+
+
 def _read(path: Path) -> Dataset:
     meta, offset = split_dataset(path)
     with path.open("rb") as file:
@@ -101,7 +153,7 @@ def _decompress(ds: Dataset) -> None:
     if "PixelData" not in ds:
         return  # what else there is, is encoded as Explicit VR Little Endian has it
     _check_codec(get_decoder, ds.file_meta.TransferSyntaxUID)
-    _check_size(ds)
+    _check_size(ds, _check_frames(ds))
     ds.decompress(generate_instance_uid=False)
 
 
@@ -111,7 +163,7 @@ def _compress(ds: Dataset, target: UID) -> None:
     if "PixelData" not in ds:
         raise CannotTranscode("it has no pixel data to be compressed")
     _check_codec(get_encoder, target)
-    _check_size(ds)
+    _check_size(ds, int(ds.get("NumberOfFrames") or 1))
     ds.compress(target, generate_instance_uid=False)
 
 
@@ -124,12 +176,42 @@ def _check_codec(get: Callable[[str], Any], syntax: UID) -> None:
         raise CannotTranscode(f"no codec for {syntax.name} (pip install 'dicomwire[codecs]')")
 
 
-def _check_size(ds: Dataset) -> None:
-    """Refuse what says of itself that it would take too much memory."""
-    frames = int(ds.get("NumberOfFrames") or 1)
+def _check_size(ds: Dataset, frames: int) -> None:
+    """Refuse what would take too much memory by what the dataset states."""
     samples = ds.get("SamplesPerPixel", 1) * ds.get("BitsAllocated", 8) // 8
     if frames * ds.get("Rows", 0) * ds.get("Columns", 0) * max(samples, 1) > LARGEST:
         raise CannotTranscode(f"its pixel data has more than {LARGEST} bytes")
+
+
+def _check_frames(ds: Dataset) -> int:
+    """Refuse frames of another size than the dataset states; return how many there are.
+
+    Decoders go by the header of a frame, which may state any size in a few bytes.
+    """
+    offsets, lengths = ds.get("ExtendedOffsetTable"), ds.get("ExtendedOffsetTableLengths")
+    frames = generate_frames(
+        ds.PixelData,
+        number_of_frames=int(ds.get("NumberOfFrames") or 1),
+        extended_offsets=(offsets, lengths) if offsets and lengths else None,
+    )
+    number = 0
+    for frame in frames:
+        number += 1
+        try:
+            shape = shape_of(frame, ds.file_meta.TransferSyntaxUID)
+        except UnknownFrame as error:
+            raise CannotTranscode(str(error)) from None
+        if not _fits(shape, ds):
+            raise CannotTranscode("a frame is of another size than its dataset states")
+    return number
+
+
+def _fits(shape: Shape, ds: Dataset) -> bool:
+    """Return whether a frame header agrees with the dataset, as far as it states something."""
+    if shape.bits is not None and shape.bits > ds.BitsAllocated:
+        return False
+    pairs = zip(shape[:3], (ds.Rows, ds.Columns, ds.SamplesPerPixel), strict=True)
+    return all(found is None or found == wanted for found, wanted in pairs)
 
 
 def _swap(ds: Dataset) -> None:
