@@ -219,14 +219,31 @@ def test_queries_find_something(node: Address) -> None:
     assert nothing == {"nobody", "injection"}
 
 
-def test_dcmqrscp_refuses_it_too(node: Address, dcmqrscp: Address) -> None:
+@pytest.mark.parametrize(
+    ("level", "keys"),
+    [
+        ("STUDY", {"StudyInstanceUID": ""}),
+        ("SERIES", {"PatientID": "P1", "SeriesInstanceUID": ""}),
+        ("SERIES", {"StudyInstanceUID": "1.2.3.1.1", "SeriesInstanceUID": "", "PatientID": "*"}),
+        ("IMAGE", {"SeriesInstanceUID": "1.2.3.1.1.1", "SOPInstanceUID": ""}),
+    ],
+)
+def test_what_is_missing_above_is_universal_as_for_orthanc(
+    node: Address, orthanc: Address, level: str, keys: dict[str, str]
+) -> None:
+    asked = PATIENT_ROOT, query(level, **keys)
+    assert found(node, *asked) == found(orthanc, *asked) != []
+
+
+def test_dcmqrscp_refuses_what_a_strict_node_refuses(dcmqrscp: Address, tmp_path: Path) -> None:
     """A query without a unique key of the levels above."""
     contexts = [build_context(PATIENT_ROOT)]
     identifier = query("SERIES", PatientID="P1", SeriesInstanceUID="")
     statuses = []
-    for port, title in (node, dcmqrscp):
-        with AE("TESTER").associate(LOCALHOST, port, contexts, ae_title=title) as assoc:
-            [(status, match)] = assoc.send_c_find(identifier, PATIENT_ROOT)
-        assert match is None
-        statuses.append(status.Status)
+    with Node(Configuration(port=0, folder=tmp_path, strict_queries=True)) as strict:
+        for port, title in ((strict.address[1], "DICOMWIRE"), dcmqrscp):
+            with AE("TESTER").associate(LOCALHOST, port, contexts, ae_title=title) as assoc:
+                [(status, match)] = assoc.send_c_find(identifier, PATIENT_ROOT)
+            assert match is None
+            statuses.append(status.Status)
     assert statuses == [0xA900, 0xC000]

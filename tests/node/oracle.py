@@ -98,7 +98,7 @@ def _related(entity: Entity, of: str, what: str) -> Iterator[Entity]:
 
 
 def _matches(vr: str, key: Any, values: list[Any], fuzzy: bool) -> bool:
-    if key in ("", b"", {}):
+    if key in ("", b"", {}, "*"):
         return True
     if isinstance(key, int):
         return key in values

@@ -11,6 +11,7 @@ from typing import Any
 
 import pydicom.data
 import pytest
+from asking import identifier
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -302,18 +303,53 @@ def test_a_retrieval_ends_when_nobody_wants_it_any_more(tmp_path: Path) -> None:
     assert begun < 50
 
 
-def test_relational_retrieval(tmp_path: Path) -> None:
+def series_of(uid: str) -> Dataset:
     ds = Dataset()
     ds.QueryRetrieveLevel = "SERIES"
-    ds.SeriesInstanceUID = f"{STUDY}.1"
+    ds.SeriesInstanceUID = uid
+    return ds
+
+
+def test_strict_retrievals_have_all_unique_keys_above_unless_relational(tmp_path: Path) -> None:
+    ds = series_of(f"{STUDY}.1")
     relational = SOPClassExtendedNegotiation(GET, b"\1\1")
     context = build_context(CTImageStorage, ExplicitVRLittleEndian)
-    with running(tmp_path) as node:
+    with running(tmp_path, strict_queries=True) as node:
         assert store(node, make_object()) == [0x0000]
         ((status, _),) = get(node, Receiver(), ds, context)
         assert status.Status == 0xA900
         *_, (status, _) = get(node, Receiver(), ds, context, ext_neg=[relational])
         assert counts(status) == (0x0000, 1, 0)
+
+
+def test_a_unique_key_above_may_be_missing_in_a_retrieval(tmp_path: Path) -> None:
+    receiver = Receiver()
+    ds = series_of(f"{STUDY}.1")
+    with sending_to(receiver, tmp_path, CTImageStorage) as node:
+        assert store(node, make_object(), make_object(study="1.2.4")) == [0x0000] * 2
+        context = build_context(CTImageStorage, ExplicitVRLittleEndian)
+        *_, (status, _) = get(node, receiver, ds, context)
+        assert counts(status) == (0x0000, 1, 0)
+        *_, (status, _) = move(node, ds, "HERE")
+        assert counts(status) == (0x0000, 1, 0)
+    assert {uid for uid, _, _ in receiver.objects} == {f"{STUDY}.1.1"}
+
+
+@pytest.mark.parametrize("level", ["STUDY", "SERIES", "IMAGE"])
+@pytest.mark.parametrize("value", [None, "", "*", "**", "*\\1.2.3", '""'])
+def test_no_retrieval_is_for_the_whole_archive(
+    tmp_path: Path, level: str, value: str | None
+) -> None:
+    """Without a value for the unique key of its own level nothing is sent."""
+    keyword = {"STUDY": "Study", "SERIES": "Series", "IMAGE": "SOP"}[level] + "InstanceUID"
+    receiver = Receiver()
+    ds = identifier(level, PatientID="P1", **({} if value is None else {keyword: value}))
+    with sending_to(receiver, tmp_path, CTImageStorage) as node:
+        assert store(node, make_object()) == [0x0000]
+        context = build_context(CTImageStorage, ExplicitVRLittleEndian)
+        for *_, (status, _) in (get(node, receiver, ds, context), move(node, ds, "HERE")):
+            assert status.Status == (0xA900 if value != '""' else 0x0000)
+    assert receiver.objects == []
 
 
 # --- What is proposed to destinations ---------------------------------------------------------

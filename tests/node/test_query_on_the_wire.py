@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from archive_of import Archive
-from asking import identifier
+from asking import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT, identifier
 from pydicom.dataset import Dataset
 from running_node import FIND, associate, find, make_object, running, store
 
@@ -52,10 +52,36 @@ def test_combined_dates_and_times_where_negotiated(node: Node) -> None:
     assert len(found(node, asked, COMBINED)) == 2
 
 
-def test_relational_queries_where_negotiated(node: Node) -> None:
+@pytest.mark.parametrize("keyword", ["StudyDate", "StudyTime", "StudyInstanceUID", "StudyID"])
+def test_an_asterisk_matches_all(node: Node, keyword: str) -> None:
+    assert len(found(node, identifier("STUDY", **{keyword: "*"}))) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "level", "keys", "count"),
+    [
+        (PATIENT_ROOT, "STUDY", {}, 2),
+        (PATIENT_ROOT, "STUDY", {"PatientID": "P*"}, 2),
+        (PATIENT_ROOT, "SERIES", {"StudyInstanceUID": "1.2.4"}, 1),
+        (PATIENT_ROOT, "IMAGE", {"SeriesInstanceUID": "1.2.4.1\\1.2.3.1"}, 2),
+        (STUDY_ROOT, "SERIES", {"Modality": "CT"}, 2),
+        (PATIENT_STUDY_ONLY, "STUDY", {"PatientID": ""}, 2),
+    ],
+)
+def test_a_unique_key_above_that_is_missing_is_universal(
+    node: Node, model: str, level: str, keys: dict[str, str], count: int
+) -> None:
+    with associate(node, model) as assoc:
+        *matches, (last, _) = assoc.send_c_find(identifier(level, **keys), model)
+    assert (last.Status, len(matches)) == (0x0000, count)
+
+
+def test_strict_queries_have_all_unique_keys_above_unless_relational(tmp_path: Path) -> None:
     asked = identifier("SERIES", Modality="CT", SeriesInstanceUID="")
-    assert len(found(node, asked, RELATIONAL)) == 2
-    [(status, match)] = find(node, asked)
+    with running(tmp_path, strict_queries=True) as node:
+        assert store(node, make_object(1)) == [0]
+        assert len(found(node, asked, RELATIONAL)) == 1
+        [(status, match)] = find(node, asked)
     assert match is None
     assert status.Status == 0xA900
     assert status.OffendingElement == 0x0020000D

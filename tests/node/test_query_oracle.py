@@ -99,6 +99,9 @@ KINDS: list[tuple[str, Level, Keys]] = [
     ("all", S, {}),
     ("all with names", P, {"PatientName": "", "PatientID": ""}),
     ("asterisk alone", S, {"StudyDescription": "*", "PatientName": "*"}),
+    ("asterisk for a date and a time", S, {"StudyDate": "*", "StudyTime": "*"}),
+    ("asterisk for a moment", I, {"AcquisitionDateTime": "*", "SOPClassUID": "*"}),
+    ("asterisk for what is counted", S, {"NumberOfStudyRelatedSeries": "*"}),
     # Wildcards (C.2.2.2.4)
     ("begin", S, {"StudyDescription": "CT*"}),
     ("begin with the sign of LIKE", S, {"StudyDescription": "CT_*"}),

@@ -251,6 +251,11 @@ class Configuration:
         _one_of(Duplicates),
         "What becomes of an object whose UID is there already, with other contents.",
     ] = Duplicates.KEEP_FIRST
+    strict_queries: Annotated[
+        bool,
+        _FLAG,
+        "Refuse what lacks a unique key of a level above, unless relational is negotiated.",
+    ] = False
     max_associations: Annotated[
         int, _whole(1, 100_000, "a number"), "How many associations are served at a time."
     ] = 64

@@ -147,6 +147,8 @@ class Items:
 def matcher_for(vr: str, values: Sequence[str], fuzzy: bool = False) -> Matcher | None:
     """Return what matches a key with these values; None if it is universal (C.2.2.2.3).
 
+    A key without a value is universal, and so is "*", also as one of several values.
+
     Parameters
     ----------
     fuzzy : bool, optional
@@ -158,12 +160,14 @@ def matcher_for(vr: str, values: Sequence[str], fuzzy: bool = False) -> Matcher 
         When a value is none that a key of this VR may have; the text says what it should be.
     """
     wanted = list(dict.fromkeys(filter(None, (value.strip(" \0") for value in values))))
-    if not wanted:
+    is_long = len(wanted) > _MOST_VALUES or any(len(value) > VALUE_LIMIT for value in wanted)
+    if is_long and vr != "UI":
+        raise ValueError("too long")
+    # The standard has an asterisk match all for text alone; people send it for every attribute.
+    if not wanted or not all(value.strip("*") for value in wanted):
         return None
     if vr == "UI":
         return _uids(wanted)
-    if len(wanted) > _MOST_VALUES or any(len(value) > VALUE_LIMIT for value in wanted):
-        raise ValueError("too long")
     make = _fuzzy_name if fuzzy and vr == "PN" else _MAKERS.get(vr, _text)
     matchers: list[Matcher] = []
     for value in wanted:
@@ -182,10 +186,8 @@ def _uids(values: list[str]) -> Matcher:
     return UIDs(frozenset(values))
 
 
-def _text(value: str, vr: str) -> Matcher | None:
-    if vr not in WILDCARD_VRS or not WILDCARDS.search(value):
-        return Equal(value)
-    return Wildcard(value) if value.strip("*") else None
+def _text(value: str, vr: str) -> Matcher:
+    return Wildcard(value) if vr in WILDCARD_VRS and WILDCARDS.search(value) else Equal(value)
 
 
 def _name(value: str, vr: str) -> Matcher | None:

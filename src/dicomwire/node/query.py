@@ -59,7 +59,9 @@ def find(
         The SOP class: Patient Root, Study Root or Patient/Study Only - FIND.
     ae_title : str
         To retrieve from.
-    relational, fuzzy, combined_datetime : bool, optional
+    relational : bool, optional
+        Whether unique keys of the levels above may be missing, or have more than one value.
+    fuzzy, combined_datetime : bool, optional
         What was negotiated (PS3.4 C.5.1.1).
     cancelled : callable, optional
         Is asked whether the peer wants no more, before each match.
@@ -101,8 +103,13 @@ def instances(
     """Return an iterator over what a C-GET or C-MOVE is to send (PS3.4 C.4.2 and C.4.3).
 
     Unique keys decide it, and the issuer of the Patient ID; other keys are as if they were not
-    there. Without relational retrieval those of the levels above have one value each, and that
-    of the level itself has one, or a list of UIDs.
+    there. That of the level itself has one value, or a list of UIDs: without it nothing is sent,
+    so that no retrieval is for all of the archive.
+
+    Parameters
+    ----------
+    relational : bool, optional
+        Whether unique keys of the levels above may be missing, or have more than one value.
 
     Raises
     ------

@@ -255,7 +255,7 @@ class Node:
                 model,
                 identifier,
                 ae_title=self.configuration.ae_title,
-                relational=relational,
+                relational=relational or not self.configuration.strict_queries,
                 combined_datetime=combined,
                 fuzzy=fuzzy,
                 cancelled=lambda: event.is_cancelled,
@@ -311,7 +311,7 @@ class Node:
         """Return what a request is to send; _Refused where it fails."""
         identifier = self._asked(event, Right.RETRIEVE)
         model = event.context.abstract_syntax
-        relational = next(_granted(event))
+        relational = next(_granted(event)) or not self.configuration.strict_queries
         try:
             found = query.instances(self._index, model, identifier, relational=relational)
         except InvalidIdentifier as error:
