@@ -227,8 +227,14 @@ class AssociationProtocol:
             return self._events.popleft()
         if self._deaf or self.state is State.IDLE:
             return None
+        framer = self._framer
+        if framer.is_between_pdus and not framer.announce_data:
+            taken = self._assembler.take_whole(framer.view, framer.at, self.accepted_ids)
+            if taken is not None:
+                framer.at = taken[1]
+                return taken[0]
         try:
-            while (part := self._framer.next()) is not None:
+            while (part := framer.next()) is not None:
                 if isinstance(part, Fragment):
                     event = self._take_fragment(part)
                     if event is not None:

@@ -13,6 +13,7 @@ from dicomwire.protocol.events import CommandReceived, DataReceived
 from dicomwire.protocol.framing import Fragment
 from dicomwire.protocol.limits import Limits
 from dicomwire.protocol.pdu import PDataTF
+from dicomwire.protocol.usual import decode_usual, encode_usual
 
 COMMAND = 0x01
 """Message control header bit: the fragment is of a command set, not of a dataset."""
@@ -27,6 +28,8 @@ _IN_PDU = 6
 _P_DATA = 0x04
 UNLIMITED_LENGTH = 128 * 1024
 """The PDU length we use where the peer sets no maximum (it sent 0)."""
+_USUAL_SIZE = 256
+"""Bytes that a usual command set has at most: some 80, and two UIDs of up to 64."""
 _SMALLEST = _IN_PDU + 2
 """The least maximum length under which an even number of bytes of data can be sent."""
 
@@ -46,10 +49,11 @@ def fragment_size(maximum_length: int) -> int:
 class Assembler:
     """Puts the fragments of one association together into commands and streams of data."""
 
-    __slots__ = ("_chunks", "_command", "_context_id", "_limits", "_message")
+    __slots__ = ("_chunks", "_command", "_context_id", "_limits", "_message", "_usual_size")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._usual_size = min(_USUAL_SIZE, limits.command_set)
         self._command = bytearray()
         self._context_id = 0  # of the message that has begun and not ended; 0 is no context
         self._message: Message | None = None  # whose dataset has not ended
@@ -84,6 +88,39 @@ class Assembler:
         self._message = None
         self._context_id = 0
         return DataReceived(self._take_chunks(), complete=True)
+
+    def take_whole(
+        self, view: memoryview, at: int, accepted_ids: frozenset[int]
+    ) -> tuple[CommandReceived | DataReceived, int] | None:
+        """Return what the PDU at `at` completes, and where it ends, if it is a usual one.
+
+        A usual P-DATA-TF PDU has one presentation data value, and is in `view` whole: a command
+        set of a usual shape, or all of a dataset that fits one PDU. None for any other, which is
+        left to `add` and to the framing: this is a short cut for most small messages.
+        """
+        if len(view) - at < OVERHEAD:
+            return None
+        pdu_type, length, size, context_id, control = _HEADERS.unpack_from(view, at)
+        end = at + _IN_PDU + length
+        if pdu_type != _P_DATA or size + 4 != length or end > len(view):
+            return None
+        if self._message is not None:
+            if control != LAST or context_id != self._context_id or self._chunks or size == 2:
+                return None
+            self._message = None
+            self._context_id = 0
+            return DataReceived([view[at + OVERHEAD : end]], True), end
+        if control != COMMAND | LAST or context_id not in accepted_ids or self._context_id:
+            return None
+        message = (
+            decode_usual(bytes(view[at + OVERHEAD : end])) if size <= self._usual_size else None
+        )
+        if message is None:
+            return None
+        if message.has_dataset:
+            self._message = message
+            self._context_id = context_id
+        return CommandReceived(context_id, message), end
 
     def data_so_far(self) -> DataReceived | None:
         """Return what has come of a dataset since it was last returned, if anything has."""
@@ -123,7 +160,7 @@ class Assembler:
 
 def pack_command(context_id: int, message: Message, maximum_length: int) -> bytes:
     """Return the P-DATA-TF PDUs that carry the command set of `message`."""
-    command = encode_command(message)
+    command = encode_usual(message) or encode_command(message)
     size = fragment_size(maximum_length)
     if len(command) <= size:
         return _headers(context_id, COMMAND | LAST, len(command)) + command

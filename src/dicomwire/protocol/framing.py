@@ -55,10 +55,13 @@ class Framer:
     announce_data : bool
         Whether `next` returns a `Frame` for the header of each P-DATA-TF PDU, before its fragments.
         The association sets it whenever data are not simply welcome.
+    view : memoryview
+        The received bytes.
+    at : int
+        Where in `view` the next byte is that has not been consumed.
     """
 
     __slots__ = (
-        "_at",
         "_body",
         "_context_id",
         "_control",
@@ -68,14 +71,15 @@ class Framer:
         "_pdu_left",
         "_pdu_type",
         "_pdv_left",
-        "_view",
         "announce_data",
+        "at",
+        "view",
     )
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._view = _NOTHING
-        self._at = 0
+        self.view = _NOTHING
+        self.at = 0
         self._head = bytearray()  # a header of which only a part has come
         self._pdu_type: PDUType | None = None  # of the PDU that we are inside of
         self._pdu_left = 0  # bytes of it after the current PDV
@@ -88,18 +92,23 @@ class Framer:
 
     def feed(self, data: memoryview | bytes) -> None:
         """Take the next received bytes; all before them must have been consumed by `next`."""
-        self._view = memoryview(data)
-        self._at = 0
+        self.view = memoryview(data)
+        self.at = 0
 
     def keep(self) -> None:
         """Copy what has not been consumed, before the memory that it is in is used again."""
-        self._view = memoryview(bytes(self._view[self._at :]))
-        self._at = 0
+        self.view = memoryview(bytes(self.view[self.at :]))
+        self.at = 0
+
+    @property
+    def is_between_pdus(self) -> bool:
+        """Whether the byte at `at` is the first of a PDU."""
+        return self._pdu_type is None and not self._head
 
     @property
     def mid_pdu(self) -> bool:
         """Whether what was returned last does not end a PDU."""
-        return self._pdu_type is not None or bool(self._head)
+        return not self.is_between_pdus
 
     def next(self) -> Frame | Fragment | None:
         """Return what comes next in the stream, or None when more bytes are needed.
@@ -127,13 +136,13 @@ class Framer:
 
     def _header(self, layout: struct.Struct) -> tuple[int, ...] | None:
         """Return the fields of the next header, of whichever kind, once all of it is here."""
-        at = self._at
+        at = self.at
         end = at + _HEADER_SIZE
-        if end <= len(self._view) and not self._head:
-            self._at = end
-            return layout.unpack_from(self._view, at)
-        piece = self._view[at : end - len(self._head)]
-        self._at = at + len(piece)
+        if end <= len(self.view) and not self._head:
+            self.at = end
+            return layout.unpack_from(self.view, at)
+        piece = self.view[at : end - len(self._head)]
+        self.at = at + len(piece)
         self._head += piece
         if len(self._head) < _HEADER_SIZE:
             return None
@@ -180,8 +189,8 @@ class Framer:
 
     def _next_piece(self) -> Fragment | None:
         """Return what is here of the PDV that we are inside of."""
-        at = self._at
-        data = self._view[at : at + self._pdv_left]
+        at = self.at
+        data = self.view[at : at + self._pdv_left]
         size = len(data)
         left = self._pdv_left - size
         if left:
@@ -191,15 +200,15 @@ class Framer:
             self._in_pdv = False
             if not self._pdu_left:
                 self._pdu_type = None
-        self._at = at + size
+        self.at = at + size
         self._pdv_left = left
         return Fragment(self._context_id, self._control, data, not left)
 
     def _next_frame(self, pdu_type: PDUType) -> Frame | None:
         """Return the PDU that we are inside of, once all of it is here."""
-        at = self._at
-        piece = self._view[at : at + self._pdu_left]
-        self._at = at + len(piece)
+        at = self.at
+        piece = self.view[at : at + self._pdu_left]
+        self.at = at + len(piece)
         self._pdu_left -= len(piece)
         if self._pdu_left:
             self._body += piece
