@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.archives import archive_cells
+from benchmarks.both_ends import both_ends_cells
 from benchmarks.cells import Cell, Run, cells
 from benchmarks.competitors import HERE, PROBES, SHARE, family, unavailable
 from benchmarks.crowds import crowd_cell
@@ -29,6 +30,8 @@ from benchmarks.parallel import parallel_cells
 from benchmarks.report import HEADER, Result
 from benchmarks.secured import tls_cells
 
+TABLE = HERE / "RESULTS.md"
+"""The latest results that were worth keeping, which a clone shows."""
 TMPFS = Path("/dev/shm")
 MAXIMUM_PDU = 131072
 """The largest that DCMTK speaks; every competitor and every other end is given the same."""
@@ -55,6 +58,8 @@ def main() -> int:
         print(result.rows(), flush=True)
         results.append(result)
     print(f"\nwritten to {_write(results, arguments)}")
+    if arguments.save:
+        TABLE.write_text(_table_of(results, arguments))
     return 1 if any(result.missing.keys() - absent.keys() for result in results) else 0
 
 
@@ -64,6 +69,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a tenth of the objects")
     parser.add_argument("--cells", nargs="+", metavar="NAME", help="cells whose names hold this")
     parser.add_argument("--without", nargs="+", default=[], metavar="WHO", help="leave these out")
+    parser.add_argument("--save", action="store_true", help=f"write the table to {TABLE.name} too")
     parser.add_argument("--pdu", type=int, default=MAXIMUM_PDU, help="maximum PDU of all")
     parser.add_argument(
         "--work",
@@ -80,6 +86,7 @@ def _table(*, quick: bool) -> list[Cell]:
     """Return all cells."""
     return [
         *cells(quick=quick),
+        *both_ends_cells(quick=quick),
         *parallel_cells(quick=quick),
         *tls_cells(quick=quick),
         *huge_cells(quick=quick),
@@ -124,6 +131,24 @@ def _turn(result: Result, name: str, arguments: argparse.Namespace) -> Iterator[
             yield Run(name, cell.competitors[name], count, Path(folder), arguments.pdu, objects)
         except RunFailedError as error:
             result.missing[name] = str(error)
+
+
+def _table_of(results: list[Result], arguments: argparse.Namespace) -> str:
+    """Return the results as a page, with the machine that they were measured on."""
+    return "\n".join(
+        (
+            "# Results",
+            "",
+            f"Made {datetime.now(UTC):%Y-%m-%d} by `make bench`: "
+            f"Python {platform.python_version()}, {os.cpu_count()} processors, "
+            f"{arguments.rounds} rounds, maximum PDU {arguments.pdu}. "
+            "Only the ratios mean something on another machine; the README says how to read them.",
+            "",
+            HEADER,
+            *(result.rows() for result in results),
+            "",
+        )
+    )
 
 
 def _write(results: list[Result], arguments: argparse.Namespace) -> Path:

@@ -29,6 +29,7 @@ ASYNCIO_SERVER = (sys.executable, str(HERE / "programs" / "asyncio_scp.py"), "{p
 ASYNCIO_WORKERS = (*ASYNCIO_SERVER[:2], "workers", *ASYNCIO_SERVER[2:])
 ASYNCIO_CLIENT = (sys.executable, str(HERE / "programs" / "asyncio_scu.py"), "{port}", "{pdu}")
 DCMTK_SERVER = ("storescp", "-dhl", "-pdu", "{pdu}")
+FLOOR = (sys.executable, str(HERE / "programs" / "floor.py"))
 
 Command: TypeAlias = tuple[str, ...]
 Commands: TypeAlias = dict[str, Command]
@@ -38,6 +39,7 @@ PROBES: Commands = {
     "DCMTK": ("storescp", "--version"),
     "pynetdicom": (PEER_PYTHON, "-c", "import pynetdicom"),
     "Orthanc": ("Orthanc", "--version"),
+    "floor": (sys.executable, "--version"),
 }
 """What succeeds where the competitor is installed."""
 
@@ -91,6 +93,37 @@ SENDING: Commands = {
     "pynetdicom": (*PEER_SCRIPT, "store", "{port}", "{pdu}", "{folder}"),
 }
 """Clients that send the files of a folder, and fail if one of them is refused."""
+
+STORING_FROM_OWN: Commands = {
+    "dicomwire": (*STORING["dicomwire"], "--window", "64"),
+    "DCMTK": STORING["DCMTK storescp +B"],
+    "floor": (*FLOOR, "scp", "{port}", "{pdu}", "{folder}"),
+}
+"""Servers that write what they receive, from a client of the same family."""
+
+SENDING_TO_OWN: Commands = {
+    "dicomwire": SENDING["dicomwire"],
+    "DCMTK": SENDING["DCMTK dcmsend"],
+    "floor": (*FLOOR, "scu", "{port}", "{pdu}", "{folder}"),
+}
+"""The clients of those."""
+
+
+def sending_with_window(window: int) -> Commands:
+    """Return the clients with so many operations outstanding; DCMTK has one at a time."""
+    return {
+        **SENDING_TO_OWN,
+        "dicomwire": (*SENDING["dicomwire"], "--window", str(window)),
+        "floor": (*SENDING_TO_OWN["floor"], str(window)),
+    }
+
+
+STARTING: Commands = {
+    "dicomwire": (*OURS, "echoscu", HOST, "{port}"),
+    "DCMTK": ("echoscu", HOST, "{port}"),
+    "floor": (sys.executable, "-c", "import socket, struct"),
+}
+"""Commands that do next to nothing, so that what takes time is their start."""
 
 ECHOING: Commands = {
     "dicomwire": (*OUR_SCRIPT, "echo", "{port}", "{pdu}", "{count}"),
