@@ -195,5 +195,5 @@ def test_text_beyond_ascii_has_a_character_set() -> None:
 
 
 def test_text_that_the_character_set_cannot_hold() -> None:
-    with pytest.raises(Stop, match="^PatientName has characters that its Specific Character Set"):
+    with pytest.raises(Stop, match=r"^PatientName has characters that its Specific Character Set"):
         build("-k", "SpecificCharacterSet=ISO_IR 100", "-k", "PatientName=山田")
