@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from archive import LOCALHOST, make_image, query
-from peers import Peers, free_port, serving
+from peers import Peers, free_port, run, serving
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage, MRImageStorage
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
 from dicomwire import AE, build_context
+from dicomwire.datasets import file_head
 from dicomwire.node.configuration import Configuration
 from dicomwire.node.server import Node
 from dicomwire.sop_class import (
@@ -21,6 +23,7 @@ from dicomwire.sop_class import (
 from dicomwire.sop_class import (
     StudyRootQueryRetrieveInformationModelFind as STUDY_ROOT,
 )
+from odd_objects import OddObjects
 
 Address = tuple[int, str]
 """The port of an archive, and its AE title."""
@@ -37,6 +40,7 @@ AETable BEGIN
 QRSCP {folder} RW (1000, 1024mb) ANY
 AETable END
 """
+ODD_OBJECTS = 60
 NAMES = ["Doe^John", "Doe^Jane", "Doering^Johanna", "Smith^Anna^Q"]
 UNIQUE = {
     "PATIENT": "PatientID",
@@ -247,3 +251,43 @@ def test_dcmqrscp_refuses_what_a_strict_node_refuses(dcmqrscp: Address, tmp_path
             assert match is None
             statuses.append(status.Status)
     assert statuses == [0xA900, 0xC000]
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    """A node with objects whose sequences have what they should not have."""
+    folder = tmp_path_factory.mktemp("odd")
+    objects = OddObjects(1)
+    context = build_context(CTImageStorage, ExplicitVRLittleEndian)
+    with Node(Configuration(port=0, folder=folder / "archive")) as node:
+        with AE("TESTER").associate(*node.address, [context]) as assoc:
+            for number in range(ODD_OBJECTS):
+                head = file_head(CTImageStorage, f"1.9.{number}.1.1", ExplicitVRLittleEndian)
+                status = assoc.send_c_store(head + objects.make(number)).Status
+                assert status == 0x0000
+        yield node.address
+
+
+@pytest.mark.parametrize("syntax", ["-xi", "-xe", "-xb", "-xd"])
+@pytest.mark.parametrize(
+    "codes",
+    [
+        ["ProcedureCodeSequence"],
+        [
+            "ProcedureCodeSequence[0].CodeValue",
+            "ProcedureCodeSequence[0].(0008,0121)[0].CodeMeaning",
+            "ProcedureCodeSequence[0].(0008,0124)[0].CodeValue",
+        ],
+    ],
+    ids=["all", "some"],
+)
+def test_odd_objects_spoil_nobodys_answers(
+    peers: Peers, odd: Address, syntax: str, codes: list[str]
+) -> None:
+    keys = ["QueryRetrieveLevel=STUDY", "StudyInstanceUID", "PatientID", *codes]
+    asked = [each for key in keys for each in ("-k", key)]
+    printed = run(peers.dcmtk("findscu"), "-S", syntax, *odd, *asked)
+    assert sorted(re.findall(r"\(0010,0020\) LO \[P(\d+) ?\]", printed), key=int) == [
+        str(number) for number in range(ODD_OBJECTS)
+    ]
+    assert not re.search("^[EFW]:", printed, re.MULTILINE), printed

@@ -6,9 +6,11 @@ What is found is not decided here, nor what is asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from pydicom.charset import python_encoding
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
@@ -16,10 +18,13 @@ from pydicom.tag import BaseTag
 from pydicom.valuerep import PersonName
 
 from dicomwire.node.identifier import ASCII_VRS, WITH_CHARACTER_SET, Nested
+from dicomwire.node.keys import VALUE_LIMIT
 from dicomwire.node.values import text_of
 
 UTF_8 = "ISO_IR 192"
 _CHARACTER_SET = BaseTag(0x00080005)
+_FIRST_GROUP = 0x0008
+"""Of a dataset; what is below belongs to commands, files and directories (PS3.5 7.1)."""
 
 _Elements = dict[BaseTag, DataElement | RawDataElement]
 
@@ -75,19 +80,33 @@ def _element(
     if vr == "SQ":
         value = Items(_item(item, nested, said) for item in values if isinstance(item, dict))
     elif vr in _BINARY:
-        numbers = [each for each in values if _BINARY[vr](each)]
+        numbers = [each for each in values if _BINARY[vr](each)][:_MOST_NUMBERS]
         value = numbers[0] if len(numbers) == 1 else numbers or None
-    elif vr == "PN":
-        names = [PersonName(text_of(each)) for each in values]
-        said.extend(map(str, names))
-        value = names[0] if len(names) == 1 else names or ""
     else:
-        value = "\\".join(map(text_of, values))
-        if vr in WITH_CHARACTER_SET:
+        texts = [text_of(each) for each in values]
+        value = "\\".join(texts)
+        if len(value) > VALUE_LIMIT:
+            texts = _fitting(texts)
+            value = "\\".join(texts)
+        if vr == "PN":
+            names = [PersonName(text) for text in texts]
+            said.extend(map(str, names))
+            value = names[0] if len(names) == 1 else names or ""
+        elif vr in WITH_CHARACTER_SET:
             said.append(value)
         elif not value.isascii():
             value = value.encode("ascii", "replace").decode()
     return DataElement(tag, vr, value, already_converted=True)
+
+
+def _fitting(texts: list[str]) -> list[str]:
+    """Return the texts that fit together into an element with a length of 16 bits."""
+    fitting, room = [], VALUE_LIMIT
+    for text in texts:
+        if len(text) <= room:
+            fitting.append(text)
+            room -= len(text) + 1
+    return fitting
 
 
 def _whole(least: int, most: int) -> Callable[[Any], bool]:
@@ -109,22 +128,53 @@ _BINARY = {
     "UV": _whole(0, (1 << 64) - 1),
 }
 """VRs of binary numbers, and what they can hold."""
-_KNOWN = ASCII_VRS | WITH_CHARACTER_SET | _BINARY.keys() | {"SQ"}
+_MOST_NUMBERS = 0xFFFF // 8
+"""Of FD, SV and UV, which have 8 bytes each, an element with a length of 16 bits has no more."""
+_TEXT = ASCII_VRS | WITH_CHARACTER_SET
+_KIND = {**dict.fromkeys(_TEXT, "text"), **dict.fromkeys(_BINARY, "number"), "SQ": "items"}
+"""What values in the DICOM JSON model are, by VR; other VRs are not answered."""
+
+
+@lru_cache(maxsize=1024)
+def _vr_of(name: str) -> str | None:
+    """Return the dictionary's VR of an element in an item; None for what is not answered.
+
+    Group lengths, the character set of an item and private elements are not: the one would be
+    wrong, the other is that of the answer, and of the last an asker in implicit VR knows nothing.
+    """
+    tag = BaseTag(int(name, 16))
+    if tag == _CHARACTER_SET or tag.group < _FIRST_GROUP or not tag.element or tag.is_private:
+        return None
+    try:
+        vr = dictionary_VR(tag)
+    except KeyError:
+        return None
+    return vr if vr in _KIND else None
 
 
 def _item(item: dict[str, Any], nested: Nested | None, said: list[str]) -> Dataset:
-    """Return an item in the DICOM JSON model (PS3.18 F.2) as a dataset, with what is wanted."""
+    """Return an item in the DICOM JSON model (PS3.18 F.2) as a dataset, with what is wanted.
+
+    The VRs are those of the dictionary, whatever the object had: an asker in implicit VR takes
+    elements for what they are there.
+    """
     elements: _Elements = {}
     if nested is not None and nested.keys:
         for name, (tag, vr, inner) in nested.keys.items():
-            values = item.get(name, {}).get("Value", ())
-            elements[tag] = _element(tag, vr, values, inner, said)
+            elements[tag] = _element(tag, vr, _values(item.get(name, {}), vr), inner, said)
     else:
         for name, found in item.items():
-            tag, vr = BaseTag(int(name, 16)), found["vr"]
-            if vr in _KNOWN and tag != _CHARACTER_SET:
-                elements[tag] = _element(tag, vr, found.get("Value", ()), None, said)
+            own = _vr_of(name)
+            if own is not None and _KIND.get(found["vr"]) == _KIND[own]:
+                tag = BaseTag(int(name, 16))
+                elements[tag] = _element(tag, own, found.get("Value", ()), None, said)
     return Dataset(elements)
+
+
+def _values(found: dict[str, Any], vr: str) -> Sequence[Any]:
+    """Return the values of an element; none where they are of another kind than the VR's."""
+    values: Sequence[Any] = found.get("Value", ())
+    return values if _KIND.get(found.get("vr", "")) == _KIND[vr] else ()
 
 
 def _checker(character_sets: list[str]) -> Callable[[str], bool]:
