@@ -30,7 +30,7 @@ class Settings:
     write_timeout: float | None = 60.0
     """Deadline "write": no byte of a message could be sent for so long."""
     network_timeout: float | None = 60.0
-    """Deadline "idle": nothing was received for so long."""
+    """Deadline "idle": for so long the peer asked for nothing, and nothing was done or awaited."""
     close_timeout: float = 2.0
     """How long a connection that we have ended may wait for the peer to close it."""
 

@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 
 import pytest
+from pydicom.dataset import Dataset
 from raw_peer import CT, VERIFICATION, WAIT, RawPeer, message_pdu
 from scenario import (
     ABORTED,
@@ -23,6 +24,7 @@ from scenario import (
 from dicomwire import AssociationAborted, AssociationTimeout, evt
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.pdu import Abort, AssociateAC, ReleaseRP, ReleaseRQ
+from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelFind as FIND
 
 SHORT = 0.05
 
@@ -299,3 +301,44 @@ def test_a_network_timeout_while_a_response_is_awaited_does_not_count(face):
         threading.Event().wait(2 * SHORT)
         peer.send_message(answer(request))
         assert sending.result(WAIT).Status == 0
+
+
+@pytest.mark.parametrize("way", ["find", "stores"])
+def test_a_program_that_works_on_results_is_not_idle(face, way):
+    """The network timeout begins anew when it is done with them."""
+    match = Dataset()
+    match.PatientID = "1"
+    handlers = [
+        (evt.EVT_C_FIND, lambda event: iter([(0xFF00, match)] * 3)),
+        (evt.EVT_C_STORE, lambda event: 0),
+    ]
+    server = face.serve(handlers, supported=[VERIFICATION, CT, FIND])
+    assoc = face.associate(server, contexts=[VERIFICATION, CT, FIND], network_timeout=0.8)
+    moment = threading.Event()
+    if way == "find":
+        results = assoc.send_c_find(match, FIND)
+    else:
+        results = assoc.send_c_stores([make_ct(instance=f"1.2.{each}") for each in range(4)])
+    assert len([moment.wait(0.3) for _ in results]) == 4
+    moment.wait(0.3)
+    assert state(assoc) == ESTABLISHED
+    assert assoc.send_c_echo().Status == 0
+    assoc.join(WAIT)
+    assert assoc.failure.stage == "idle"
+
+
+@pytest.mark.parametrize("what", ["cancel", "no role"])
+def test_a_message_that_asks_for_nothing_does_not_put_the_network_timeout_off(face, what):
+    """A C-CANCEL of nothing, or a request that the peer has no role to make."""
+    log = Recorder(evt.EVT_ABORTED)
+    with raw_acceptor(face, *log.handlers, network_timeout=1) as (assoc, peer):
+        message = Message(Command.C_CANCEL_RQ, MessageIDBeingRespondedTo=7)
+        if what == "no role":
+            message = Message(Command.C_ECHO_RQ, MessageID=7, AffectedSOPClassUID=VERIFICATION)
+        over = threading.Event()
+        assoc.bind(evt.EVT_ABORTED, lambda event: over.set())
+        began = time.monotonic()
+        with suppress(OSError):
+            while not over.wait(0.02) and time.monotonic() < began + WAIT:
+                peer.send_message(message)
+    assert log.wait_for(evt.EVT_ABORTED).assoc.failure.stage == "idle"

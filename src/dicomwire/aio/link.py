@@ -23,9 +23,6 @@ from dicomwire.tls import tls_failure
 if TYPE_CHECKING:
     from dicomwire.services.lifecycle import Lifecycle
 
-LEAST_PROGRESS = 1024
-"""Bytes that put the network timeout off where they do not end a message."""
-
 
 class Ending:
     """Is set when an association is over, and calls who waits for that."""
@@ -64,7 +61,6 @@ class Link(Engine):
         self._waiters: set[asyncio.Future[None]] = set()
         self._batch = Batch()
         self._last_active = self.loop.time()
-        self._received = 0  # bytes since then
         self._timer: asyncio.TimerHandle | None = None
         self._response_deadline: float | None = None
         self._write_deadline: float | None = None
@@ -244,8 +240,7 @@ class Link(Engine):
             self.fail(failure)
         except Exception as error:
             self.crash(error)
-        if self._received >= LEAST_PROGRESS or (self._received and not self.protocol.mid_message):
-            self._received = 0
+        if self._has_progressed():
             self._last_active = self.loop.time()
 
     def _act_on_loss(self) -> None:
@@ -325,7 +320,17 @@ class Link(Engine):
     def _is_in_use(self) -> bool:
         """Whether the association is not idle, though nothing comes."""
         is_releasing = self.stage == "release" and self.settings.acse_timeout is not None
-        return self._served is not None or is_releasing  # which has a deadline of its own
+        # A release has a deadline of its own.
+        return self._served is not None or is_releasing or self._held > 0
+
+    def hold(self) -> None:
+        """Take the association for in use: its program takes results one by one."""
+        self._held += 1
+
+    def unhold(self) -> None:
+        """Undo one `hold`: the program is done with the results, and idleness begins."""
+        self._held -= 1
+        self._last_active = self.loop.time()
 
     @property
     def _response_is_due(self) -> bool:

@@ -152,7 +152,8 @@ class AioPort(Link):
         finally:
             self._served = None
             self._cancelled.discard(incoming.message.MessageID)
-            self._last_active = self.loop.time()
+            if may_ask(incoming):
+                self._last_active = self.loop.time()
             if self._response_deadline is not None:
                 if may_ask(incoming):
                     self._put_off_response()

@@ -46,6 +46,7 @@ class Responses(AsyncIterator[tuple[Dataset, Dataset | None]]):
             self._association.abort()
             raise
         self._exchange = cast(Exchange, exchange)
+        self._association._port.hold()
         self._done = False
 
     async def __anext__(self) -> tuple[Dataset, Dataset | None]:
@@ -71,14 +72,17 @@ class Responses(AsyncIterator[tuple[Dataset, Dataset | None]]):
     async def aclose(self) -> None:
         """Give up the responses that are still to come; the operation itself goes on."""
         self._done = True
+        self._give_up()
+
+    def _give_up(self) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.abandon()
+            self._association._port.unhold()
 
     def __del__(self) -> None:
-        exchange = self._exchange
-        if exchange is not None and not self._association.peer_gone:
-            self._association.call_soon(exchange.abandon)
+        if self._exchange is not None and not self._association.peer_gone:
+            self._association.call_soon(self._give_up)
 
 
 class Sending(AsyncIterator[Sent]):
@@ -90,11 +94,15 @@ class Sending(AsyncIterator[Sent]):
     def __init__(self, association: Association, pipeline: Pipeline) -> None:
         self._association = association
         self._pipeline: Pipeline | None = pipeline
+        self._has_begun = False
 
     async def __anext__(self) -> Sent:
         pipeline = self._pipeline
         if pipeline is None:
             raise StopAsyncIteration
+        if not self._has_begun:
+            self._association._port.hold()
+            self._has_begun = True
         try:
             sent = pipeline.at_hand() or await pipeline.next()
         except asyncio.CancelledError:
@@ -117,11 +125,15 @@ class Sending(AsyncIterator[Sent]):
 
     async def aclose(self) -> None:
         """Send no more objects; the peer may yet store those that have left."""
+        self._give_up()
+
+    def _give_up(self) -> None:
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None:
             pipeline.close()
+            if self._has_begun:
+                self._association._port.unhold()
 
     def __del__(self) -> None:
-        pipeline = self._pipeline
-        if pipeline is not None and not self._association.peer_gone:
-            self._association.call_soon(pipeline.close)
+        if self._pipeline is not None and not self._association.peer_gone:
+            self._association.call_soon(self._give_up)

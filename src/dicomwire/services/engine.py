@@ -61,6 +61,9 @@ BACKLOG = 1024
 BACKLOG_BYTES = 64 * MIB
 """What the datasets of those may take, in memory or on disk, unless there is but one."""
 
+_LEAST_PROGRESS = 1024
+"""Bytes of a dataset that put the idle deadline off, before the dataset is complete."""
+
 Key = tuple[int, int | None]
 """Of an exchange: the command of its responses, and the message that they respond to."""
 _MANY_RESPONSES = {command | RESPONSE_BIT for command in scu.OF_MANY_RESPONSES}
@@ -169,6 +172,8 @@ class Engine(Port):
         The peer as "host:port".
     target : Target or None
         Where a requestor connects to.
+    is_active : bool
+        Whether something came or happened that puts the idle deadline off.
     ended : Flag
         Set once the association is over.
     """
@@ -193,6 +198,9 @@ class Engine(Port):
         self._exchanges: dict[Key, Pending] = {}
         self._cancelled: set[int | None] = set()
         self._heard = False  # a message that puts off the deadline of what is waited for
+        self._held = 0  # programs that take results one by one
+        self._received = 0  # bytes since the idle deadline was put off
+        self.is_active = False  # something has come or happened that puts it off
         self._reporting = 0  # handlers that are told of what passes
         self._sent_pdus: list[PDU] = []
 
@@ -353,6 +361,22 @@ class Engine(Port):
             self._report(EVT_DATA_RECV, {"data": bytes(data)})
         self.protocol.receive_data(data)
 
+    def _has_progressed(self) -> bool:
+        """Return, once, whether what came puts the idle deadline off.
+
+        That is a message that asks for something or answers what we asked for, or a good part of
+        its dataset. A C-CANCEL, a request that the peer has no role to make, or a byte now and
+        then would hold an association for ever.
+        """
+        incoming = self._incoming
+        if incoming is not None and self._received >= _LEAST_PROGRESS:
+            self.is_active |= _counts(incoming)
+        if not self.is_active:
+            return False
+        self.is_active = False
+        self._received = 0
+        return True
+
     @property
     def has_requests(self) -> bool:
         """Whether there are requests that wait to be served."""
@@ -411,6 +435,7 @@ class Engine(Port):
             self._dispatch(incoming)
             return
         self._incoming = incoming
+        self._received = 0  # what is counted from here on is its dataset
         try:
             self._sink = self._association.open_sink(incoming)
         except OSError as error:
@@ -445,7 +470,8 @@ class Engine(Port):
 
     def _dispatch(self, incoming: Incoming) -> None:
         message = incoming.message
-        self._heard = message.is_response or may_ask(incoming)
+        self._heard = _counts(incoming)
+        self.is_active |= self._heard
         if self.handlers.bound(EVT_DIMSE_RECV):
             self._notify_message(EVT_DIMSE_RECV, incoming.context.context_id, message)
         if message.command is Command.C_CANCEL_RQ:
@@ -519,6 +545,14 @@ class Engine(Port):
     def service_of(self, sop_class: SOPClass) -> Service:
         """Return the service that serves `sop_class` on this association."""
         return self._association.service_of(sop_class)
+
+
+def _counts(incoming: Incoming) -> bool:
+    """Return whether a message puts deadlines off: it asks for something, or is an answer."""
+    message = incoming.message
+    if message.is_response:
+        return True
+    return message.command is not Command.C_CANCEL_RQ and may_ask(incoming)
 
 
 def may_ask(incoming: Incoming) -> bool:

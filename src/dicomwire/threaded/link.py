@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 LINGER = 0.05
 """Seconds that a worker waits for the next message before the association goes to the lobby."""
-LEAST_PROGRESS = 1024
-"""Bytes that put the network timeout off where they do not end a message."""
 _PATIENCE = 0.1
 """Seconds that an abort waits for another thread to be through with sending a PDU."""
 
@@ -68,13 +66,11 @@ class Link(Engine, Guest):
         self._depth = 0
         self._owner: int | None = None
         self._attended = False  # a worker looks after the socket
-        self._held = 0  # programs that take responses one by one
         self._writing = threading.RLock()
         self._mid_write = False
         self._abort_sent = False
         self._buffer: bytearray | None = None
         self._last_active = time.monotonic()
-        self._received = 0  # bytes since then
 
     @abstractmethod
     def serve(self) -> None:
@@ -136,7 +132,8 @@ class Link(Engine, Guest):
         except AssociationFailure as failure:
             self.fail(failure)
         self._drop_buffer()
-        self._note_progress()
+        if self._has_progressed():
+            self._last_active = time.monotonic()
         if self.ended.is_set() or self._attended or self._held:
             return
         if self.protocol.state is not State.ESTABLISHED:
@@ -167,8 +164,9 @@ class Link(Engine, Guest):
         self._held += 1
 
     def unhold(self) -> None:
-        """Undo one `hold`."""
+        """Undo one `hold`: the program is done with the results, and idleness begins."""
         self._held -= 1
+        self._last_active = time.monotonic()
 
     def attend(self) -> None:
         """Have a worker look after the association from now on."""
@@ -182,8 +180,8 @@ class Link(Engine, Guest):
             with self:
                 self.serve()
                 connection = self._connection
-                if connection is not None and self.protocol.mid_message:
-                    self._end_if_idle()
+                if connection is not None and not self.is_active:
+                    self._end_if_idle()  # the lobby, which looks for that, does not have it
                 if self.ended.is_set() or connection is None:
                     self._attended = False
                     return
@@ -196,15 +194,6 @@ class Link(Engine, Guest):
                     self._attended = False
                 return
 
-    def _note_progress(self) -> None:
-        """Put the network timeout off for what was received since it last was.
-
-        Within a message it has to be something: who drips a byte now and then is idle.
-        """
-        if self._received >= LEAST_PROGRESS or (self._received and not self.protocol.mid_message):
-            self._received = 0
-            self._last_active = time.monotonic()
-
     def deadline_changed(self) -> None:
         """Count the network timeout anew if the association is waiting in the lobby."""
         if lobby().leave(self):
@@ -213,8 +202,10 @@ class Link(Engine, Guest):
 
     def _end_if_idle(self) -> None:
         with self:
-            if self.ended.is_set():
+            if self.ended.is_set() or self._held:
                 return
+            if self._has_progressed():
+                self._last_active = time.monotonic()
             timeout = self.settings.network_timeout
             if timeout is None or self._last_active + timeout > time.monotonic():
                 return  # something came just now, or the program put the deadline off

@@ -71,6 +71,7 @@ class ThreadedPort(Link):
             run_blocking(scp.serve(self, incoming))
         finally:
             self._served = None
+            self.is_active |= may_ask(incoming)  # the idle deadline begins when it has been served
             self._cancelled.discard(incoming.message.MessageID)
 
     # --- services.port.Port ---
