@@ -219,7 +219,7 @@ def _proposed(assoc: Any) -> dict[int | None, UID | None]:
 
 def _outcome(context: PresentationContext) -> str:
     if context.result == Result.ACCEPTANCE:
-        return f"accepted, {_uid(context.transfer_syntax[0])}"
+        return f"accepted, {_uid(next(iter(context.transfer_syntax), None))}"
     return f"rejected, {context.status}"
 
 

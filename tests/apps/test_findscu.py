@@ -347,12 +347,12 @@ def test_a_failure(status: int, strict: bool, peer: Any, answers: Answers, capsy
 def test_what_the_peer_has_to_say(peer: Any, answers: Answers, capsys: Capture) -> None:
     status = Dataset()
     status.Status = 0xA900
-    status.ErrorComment = "no such\x07 level"
+    status.ErrorComment = "no such level"
     answers.responses = [(status, None)]
     assert findscu.main([*peer.address, *QUERY, "-ll", "error"]) == 0
     assert capsys.readouterr().err == (
         "E: Find SCP Result: 0xA900 - Failure: Identifier does not match the SOP class "
-        "(no such\\x07 level)\n"
+        "(no such level)\n"
     )
 
 

@@ -15,12 +15,14 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from dicomwire import (
+    Association,
     StoragePresentationContexts,
     build_context,
     evt,
     sop_class,
 )
 from dicomwire.apps import getscu
+from dicomwire.apps.receiving import Receiver
 from dicomwire.datasets import file_head, parse_file_meta
 from dicomwire.pdu_primitives import SCP_SCU_RoleSelectionNegotiation, SOPClassExtendedNegotiation
 
@@ -242,6 +244,41 @@ def test_a_failure(strict: bool, peer: Any, objects: Objects, capsys: Capture) -
     options = ["--strict"] if strict else []
     assert getscu.main([*peer.address, *QUERY, "--ignore", *options]) == int(strict)
     assert "E: Get SCP Result: 0xA702 - Failure" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("counts", "code"),
+    [
+        ({}, 1),
+        ({"NumberOfFailedSuboperations": 0, "NumberOfWarningSuboperations": 0}, 1),
+        ({"NumberOfCompletedSuboperations": 2, "NumberOfWarningSuboperations": 1}, 1),
+        ({"NumberOfFailedSuboperations": 1, "NumberOfWarningSuboperations": 1}, 1),
+    ],
+)
+def test_a_warning_is_no_success_where_nothing_came(
+    counts: dict[str, int], code: int, peer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0xB000 says that some failed, or had a warning; the counts that tell which are optional."""
+
+    def answered(*_: Any) -> Iterator[Any]:
+        status = Dataset()
+        status.Status = 0xB000
+        for keyword, value in counts.items():
+            setattr(status, keyword, value)
+        yield status, Dataset()
+
+    monkeypatch.setattr(Association, "send_c_get", answered)
+    assert getscu.main([*peer.address, *QUERY, "--ignore"]) == 0
+    assert getscu.main([*peer.address, *QUERY, "--ignore", "--strict"]) == code
+
+
+def test_objects_that_came_with_a_warning_are_a_success(
+    peer: Any, objects: Objects, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = Receiver._stored
+    monkeypatch.setattr(Receiver, "_stored", lambda self, event: stored(self, event) or 0xB007)
+    objects.found = [wheel / "CT_small.dcm"]
+    assert getscu.main([*peer.address, *QUERY, "--ignore", "--strict"]) == 0
 
 
 def test_the_association_is_lost(peer: Any, objects: Objects, wheel: Path, capsys: Capture) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from itertools import chain, combinations, permutations, product
+from typing import Any
 
 import pytest
 from pydicom.uid import (
@@ -373,6 +375,31 @@ def test_rejections_are_passed_on(result: int) -> None:
     )
     assert cx.result == result
     assert roles_of(cx) == (F, F)
+
+
+@pytest.mark.parametrize("answered", [False, True])
+@pytest.mark.parametrize("proposed", [(F, T), (T, T), (T, F), (None, None)])
+def test_the_requestor_knows_where_its_proposal_to_be_scp_was_not_answered(
+    proposed: Roles, answered: bool
+) -> None:
+    requested = [context(1, CT, IMPLICIT, roles=proposed), context(3, MR, IMPLICIT, roles=(F, T))]
+    accepted = [context(each.context_id, None, IMPLICIT, result=0) for each in requested]
+    replies: dict[UID, Roles] = {MR: (F, T)} if answered else {}
+    first, second = negotiate_as_requestor(requested, accepted, replies)
+    assert (first.as_scu, first.as_scp) == (True, False)
+    assert first.scp_unanswered is (proposed[1] is True and not answered)
+    assert (second.as_scp, second.scp_unanswered) == (answered, not answered)
+    copied = deepcopy(first)
+    assert copied.scp_unanswered is first.scp_unanswered
+    first.become_scp()
+    assert (first.as_scu, first.as_scp, first.scp_unanswered) == (True, True, False)
+
+
+@pytest.mark.parametrize("negotiate", [negotiate_as_acceptor, negotiate_unrestricted])
+def test_what_nobody_could_accept_is_rejected_as_it_came(negotiate: Any) -> None:
+    requested = [context(2, CT, IMPLICIT, result=2), context(1, None, IMPLICIT, result=3)]
+    results, _ = negotiate(requested, [context(None, CT, IMPLICIT)])
+    assert [(each.context_id, each.result) for each in results] == [(1, 3), (2, 2)]
 
 
 def test_a_context_without_abstract_syntax_has_the_default_role() -> None:

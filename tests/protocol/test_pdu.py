@@ -366,14 +366,10 @@ class TestRequest:
             APPLICATION_ITEM,
             item(0x10, b"1.2.3"),
             proposal(1),
-            proposal(1, item(0x30, b"1.2.3"), TRANSFER),
             item(0x50),
             USER,
         )
         assert pdu.application_context_name == APPLICATION_CONTEXT_NAME
-        assert [context.abstract_syntax for context in pdu.presentation_contexts] == [
-            "1.2.840.10008.1.1"
-        ]
         assert pdu.user_information == []
 
     def test_answered_contexts_have_no_place_in_a_request(self):
@@ -401,28 +397,35 @@ class TestRequest:
         (context,) = request(proposal(1, ABSTRACT)).presentation_contexts
         assert context.transfer_syntax == []
 
-    @pytest.mark.parametrize("sub_items", [(TRANSFER,), (item(0x30), TRANSFER)])
-    def test_context_without_abstract_syntax(self, sub_items):
-        with pytest.raises(RemoteProtocolError, match="context 1 has no abstract syntax"):
-            request(proposal(1, *sub_items))
+    @pytest.mark.parametrize(
+        "abstract", [b"", item(0x30), item(0x30, b"1" * 65), item(0x30, b"1.2.\xe4")]
+    )
+    def test_context_without_a_readable_abstract_syntax_is_rejected(self, abstract):
+        bad, good = request(
+            proposal(1, abstract, TRANSFER), proposal(3, ABSTRACT, TRANSFER)
+        ).presentation_contexts
+        assert (bad.context_id, bad.abstract_syntax, bad.result) == (1, None, 3)
+        assert good.result is None
 
     @pytest.mark.parametrize("context_id", [0, 2, 254])
-    def test_even_context_id(self, context_id):
-        with pytest.raises(RemoteProtocolError, match="not odd"):
-            request(proposal(context_id))
+    def test_context_with_an_even_id_is_rejected(self, context_id):
+        bad, good = request(proposal(context_id, ABSTRACT), proposal(1)).presentation_contexts
+        assert (bad.context_id, bad.result) == (context_id, 2)
+        assert good.result is None
 
-    @pytest.mark.parametrize(
-        "items",
-        [
-            [item(0x10, b"1" * 65)],
-            [item(0x10, b"1.\xff")],
-            [proposal(1, item(0x30, b"1" * 65), TRANSFER)],
-            [proposal(1, ABSTRACT, item(0x40, b"1" * 65))],
-        ],
-    )
-    def test_impossible_uids(self, items):
-        with pytest.raises(RemoteProtocolError, match="not a UID"):
-            request(*items)
+    def test_contexts_with_the_same_id_are_rejected_in_one(self):
+        bad, good = request(proposal(1), proposal(3), proposal(1)).presentation_contexts
+        assert (bad.context_id, bad.result) == (1, 2)
+        assert good.result is None
+
+    @pytest.mark.parametrize("uid", [b"1" * 65, b"1.\xff"])
+    def test_a_transfer_syntax_that_cannot_be_read_is_passed_over(self, uid):
+        (context,) = request(proposal(1, ABSTRACT, item(0x40, uid), TRANSFER)).presentation_contexts
+        assert (context.transfer_syntax, context.result) == (["1.2.840.10008.1.2"], None)
+
+    @pytest.mark.parametrize("uid", [b"1" * 65, b"1.\xff"])
+    def test_an_application_context_that_cannot_be_read_is_none(self, uid):
+        assert request(item(0x10, uid)).application_context_name == ""
 
     def test_unknown_and_odd_uids_pass_in_silence(self, caplog):
         pdu = request(proposal(1, item(0x30, b"1.02.x"), item(0x40, VERIFICATION)))
@@ -489,14 +492,18 @@ class TestAnswer:
         assert (context.result, context.abstract_syntax) == (0, None)
         assert context.transfer_syntax == ["1.2.840.10008.1.2"]
 
-    @pytest.mark.parametrize("sub_items", [(), (item(0x40),), (ABSTRACT,)])
+    @pytest.mark.parametrize("sub_items", [(), (item(0x40),), (ABSTRACT,), (item(0x40, b"\xe4"),)])
     def test_accepted_in_no_transfer_syntax(self, sub_items):
-        with pytest.raises(RemoteProtocolError, match="names no transfer syntax"):
-            accept(answer(1, 0, *sub_items))
+        (context,) = accept(answer(1, 0, *sub_items)).presentation_contexts
+        assert (context.result, context.transfer_syntax) == (0, [])
 
-    def test_even_context_id(self):
-        with pytest.raises(RemoteProtocolError, match="not odd"):
-            accept(answer(2, 3))
+    def test_the_first_of_several_answers_counts(self):
+        (context,) = accept(answer(1, 0, TRANSFER), answer(1, 3)).presentation_contexts
+        assert context.result == 0
+
+    def test_an_answer_with_an_even_id_is_read(self):
+        (context,) = accept(answer(2, 3)).presentation_contexts
+        assert (context.context_id, context.result) == (2, 3)
 
     def test_a_rejected_context_may_name_a_transfer_syntax(self):
         context = PresentationContext.from_wire(1, None, [quick_uid("1.2")], 4)

@@ -20,6 +20,7 @@ from raw_peer import (
     WAIT,
     RawPeer,
     RawServer,
+    accept_pdu,
     context,
     request_pdu,
 )
@@ -30,12 +31,14 @@ from scenario import (
     in_background,
     make_ct,
     raw_acceptor,
+    raw_answer,
     state,
 )
 
 from dicomwire import build_context, build_role, evt
 from dicomwire.datasets import create_file_meta, encode_dataset
 from dicomwire.protocol.command import Command, Message
+from dicomwire.protocol.items import MaximumLengthNotification
 from dicomwire.sop_class import (
     CompositeInstanceRetrieveWithoutBulkDataGet,
     HangingProtocolInformationModelGet,
@@ -287,6 +290,44 @@ def test_an_object_that_comes_without_the_role_is_refused(face):
         with in_background(lambda: told(responses)) as getting:
             refusal, _ = peer.receive_message()
             assert (refusal.Status, refusal.AffectedSOPInstanceUID) == (0x0122, "1.2.3.4")
+            peer.send_message(get_response(0xA702))
+            assert getting.result(WAIT) == [(0xA702, *NOTHING_COUNTED)]
+    assert archive.requests == []
+
+
+def test_objects_are_taken_from_a_provider_that_answers_no_proposal_of_roles(face, caplog):
+    """It may go by what was proposed; the log says so once."""
+    archive = Archive()
+    roles = [build_role(CT, scp_role=True)]
+    with raw_acceptor(face, archive.binding, contexts=[GET, CT], ext_neg=roles) as (assoc, peer):
+        assert not assoc.accepted_contexts[1].as_scp
+        responses = assoc.send_c_get(QUERY, GET)
+        peer.receive_message()
+        with in_background(lambda: told(responses)) as getting:
+            for number in (2, 3):
+                peer.send_message(store_request(number), IMAGE, on=3)
+                assert peer.receive_message()[0].Status == SUCCESS
+            peer.send_message(get_response(SUCCESS))
+            assert getting.result(WAIT) == [(SUCCESS, *NOTHING_COUNTED)]
+        assert assoc.accepted_contexts[1].as_scp
+    assert len(archive.requests) == 2
+    assert [each.message for each in caplog.records if "did not answer" in each.message] == [
+        f"C-STORE-RQ is served for {CT}, though the peer did not answer whether we may serve it"
+    ]
+
+
+def test_an_object_is_refused_where_a_provider_answers_other_proposals_of_roles(face):
+    archive = Archive()
+    contexts = [GET, CT, HangingProtocolStorage]
+    roles = [build_role(each, scp_role=True) for each in contexts[1:]]
+    with raw_answer(face, archive.binding, contexts=contexts, ext_neg=roles) as (begun, peer):
+        request = request_pdu(*(context(2 * n + 1, each) for n, each in enumerate(contexts)))
+        peer.send(accept_pdu(request, user_information=[MaximumLengthNotification(), roles[1]]))
+        responses = begun.result().send_c_get(QUERY, GET)
+        peer.receive_message()
+        peer.send_message(store_request(), IMAGE, on=3)
+        with in_background(lambda: told(responses)) as getting:
+            assert peer.receive_message()[0].Status == 0x0122
             peer.send_message(get_response(0xA702))
             assert getting.result(WAIT) == [(0xA702, *NOTHING_COUNTED)]
     assert archive.requests == []

@@ -27,7 +27,8 @@ from dicomwire.protocol.events import Event, ReleaseRequested
 from dicomwire.protocol.limits import MIB
 from dicomwire.protocol.states import Role
 from dicomwire.services import scp
-from dicomwire.services.engine import BACKLOG, BACKLOG_BYTES, LocalAbort, Pending, may_ask
+from dicomwire.services.answers import may_ask
+from dicomwire.services.engine import BACKLOG, BACKLOG_BYTES, LocalAbort, Pending
 from dicomwire.services.pool import give_buffer, take_buffer
 from dicomwire.services.port import END, Incoming, Storer
 from dicomwire.services.streams import AsyncChunkSource

@@ -170,6 +170,11 @@ class Operation:
         self._logger.log(level or logging.INFO, "%s SCP Result: %s", self._name, text)
 
     @property
+    def is_warned(self) -> bool:
+        """Whether the peer ended the operation with a warning."""
+        return self._category(self.status) == STATUS_WARNING
+
+    @property
     def succeeded(self) -> bool:
         """Whether the peer has done what it was asked for, be that to stop."""
         category = self._category(self.status)

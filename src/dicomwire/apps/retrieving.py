@@ -123,7 +123,20 @@ def retrieve(
     console.conclude(logger, f"{tally}{received}")
     if options.json:
         print(json.dumps(_summary(operation, tally, receiver)))
-    return int(options.strict and not (operation.succeeded and not tally.failed))
+    return int(options.strict and not _is_complete(operation, tally, receiver))
+
+
+def _is_complete(operation: Operation, tally: Tally, receiver: Receiver | None) -> bool:
+    """Return whether all that was asked for was sent.
+
+    The warning of a retrieval tells of failures, of warnings or of both, and a peer may leave out
+    the counts that say which (PS3.4 Table C.4-2).
+    """
+    if not operation.succeeded or tally.failed or tally.failed_instances:
+        return False
+    if not operation.is_warned:
+        return True
+    return tally.warning > 0 and (receiver is None or receiver.count > 0)
 
 
 def _failed_instances(reply: Dataset | None) -> list[str]:

@@ -5,6 +5,8 @@ What a message means, and the dataset that may follow it, are no business of thi
 
 from __future__ import annotations
 
+import logging
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from pydicom.uid import UID
 
 from dicomwire.errors import AbortReason, AbortSource, RemoteProtocolError
 from dicomwire.protocol.context import UID_LENGTH, quick_uid
+
+LOGGER = logging.getLogger(__name__)
 
 
 class Command(IntEnum):
@@ -62,6 +66,9 @@ class Message:
         Command Field: which of the DIMSE messages this is.
     has_dataset : bool
         Whether a dataset follows; on the wire this is Command Data Set Type.
+    unusable : tuple of str
+        Of a received message the elements that it needs and lacks, or that have a value which
+        cannot be read. These attributes are None.
     """
 
     command: Command
@@ -87,6 +94,7 @@ class Message:
     EventTypeID: int | None = None
     ActionTypeID: int | None = None
     has_dataset: bool = False
+    unusable: tuple[str, ...] = ()
 
     @property
     def is_response(self) -> bool:
@@ -101,7 +109,7 @@ class Message:
     @property
     def name(self) -> str:
         """The message as the standard writes it, such as "C-STORE-RQ"."""
-        return self.command.name.replace("_", "-")
+        return _name(self.command)
 
 
 # --- The rules, as data ---------------------------------------------------------------------
@@ -278,9 +286,14 @@ def _encode_ae(keyword: str, value: str) -> bytes:
     return _element(keyword, title.encode("ascii"), b" ")
 
 
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
+
+
 def _encode_lo(keyword: str, value: str) -> bytes:
-    # A comment is for people: cut or escaped it still helps, and a refusal would not.
-    return _element(keyword, value.encode("ascii", "backslashreplace")[:_LO_LENGTH], b" ")
+    # A comment is for people: cut or with gaps it still helps, and a refusal would not. A
+    # backslash would make two values of it (PS3.5 Section 6.2).
+    plain = _CONTROLS.sub(" ", value).replace("\\", "?").encode("ascii", "replace")
+    return _element(keyword, plain[:_LO_LENGTH], b" ")
 
 
 def _encode_at(keyword: str, tags: list[BaseTag]) -> bytes:
@@ -345,6 +358,7 @@ _ENCODING = {command: _encoding(carried) for command, carried in CARRIED.items()
 #
 # * Command Group Length is wrong, of another length, or missing: it is not looked at.
 # * Elements come in another order or repeatedly: the last value given counts.
+# * Elements are of another group than 0000: they are skipped, with a warning.
 # * Elements of group 0000 that are retired, unknown or not this command's: the ones that
 #   `Message` has an attribute for are kept, the others skipped.
 # * A value has an odd length, or the other padding: NUL and space pad UI, AE and LO alike.
@@ -352,8 +366,16 @@ _ENCODING = {command: _encoding(carried) for command, carried in CARRIED.items()
 # * Priority is absent or has no meaning: medium.
 # * AE and LO hold bytes that are not ASCII: these are shown as backslash escapes.
 # * LO is too long, or holds a backslash: it is text for people.
+# * The title of a Move Originator is too long, or holds a backslash: it is cut.
 # * A UID breaks the rules for its components: peers name instances as they please, and only
-#   what could not be sent on again is refused.
+#   what could not be sent on again is unusable.
+# * Another value cannot be read: it counts as absent, with a warning.
+# * A request lacks an element that says what is asked for: it is `unusable`, with a warning.
+#
+# What is left is refused: without the command, the message that a response is about, or whether
+# a dataset follows, nobody could say what the next bytes are.
+
+_INDISPENSABLE = ("MessageID", "MessageIDBeingRespondedTo", "Status")
 
 
 def decode_command(view: bytes | memoryview) -> Message:
@@ -362,12 +384,14 @@ def decode_command(view: bytes | memoryview) -> Message:
     Raises
     ------
     RemoteProtocolError
-        If it cannot be read, or lacks an element that its command requires.
+        If it cannot be read, or does not say which message it is or belongs to.
     """
     data = bytes(view)
     end = len(data)
     position = 0
     values: dict[str, Any] = {}
+    faults: dict[str, str] = {}
+    foreign = None
     while position < end:
         try:
             key, length = _HEADER.unpack_from(data, position)
@@ -380,30 +404,55 @@ def decode_command(view: bytes | memoryview) -> Message:
         if known := _DECODER_OF.get(key):
             if length:
                 keyword, decode = known
-                values[keyword] = decode(keyword, data[start:position])
+                try:
+                    values[keyword] = decode(data[start:position])
+                except ValueError as error:
+                    values.pop(keyword, None)
+                    faults[keyword] = f"{keyword} {error}"
         elif key & _GROUP_MASK:
-            raise _fault(f"{_describe(key)} is not in group 0000")
-    return _message(values)
+            foreign = key
+    message = _message(values, faults)
+    if foreign is not None:
+        LOGGER.warning(
+            "%s: elements outside group 0000 are skipped, such as (%04X,%04X)",
+            message.name,
+            foreign & _GROUP_MASK,
+            foreign >> 16,
+        )
+    return message
 
 
-def _message(values: dict[str, Any]) -> Message:
-    """Return the message that `values` make, having seen that none is missing."""
+def _message(values: dict[str, Any], faults: dict[str, str]) -> Message:
+    """Return the message that `values` make; `faults` says what could not be read, and why."""
     field = values.pop("CommandField", None)
     if field is None:
-        raise _fault("Command set without CommandField")
+        raise _fault(faults.get("CommandField", "Command set without CommandField"))
     decoding = _DECODING.get(field)
     if decoding is None:
         raise _fault(f"CommandField {field:04X}H is no DIMSE message")
     dataset_type = values.pop("CommandDataSetType", None)
     if dataset_type is None:
-        raise _fault("Command set without CommandDataSetType")
-    command, required = decoding
+        raise _fault(faults.get("CommandDataSetType", "Command set without CommandDataSetType"))
+    command, required, carried = decoding
     for keyword in required:
         if values.get(keyword) is None:
-            if keyword != "Priority":
-                raise _fault(f"{command.name.replace('_', '-')} without {keyword}")
-            values[keyword] = _PRIORITY_MEDIUM
-    return Message(command, has_dataset=dataset_type != _NO_DATASET, **values)
+            if keyword == "Priority":
+                values[keyword] = _PRIORITY_MEDIUM
+                continue
+            fault = faults.setdefault(keyword, f"{_name(command)} without {keyword}")
+            if keyword in _INDISPENSABLE:
+                raise _fault(fault)
+    message = Message(command, has_dataset=dataset_type != _NO_DATASET, **values)
+    if faults:
+        message.unusable = tuple(
+            keyword for keyword in faults if keyword in carried and values.get(keyword) is None
+        )
+        LOGGER.warning("%s: %s", message.name, "; ".join(faults.values()))
+    return message
+
+
+def _name(command: Command) -> str:
+    return command.name.replace("_", "-")
 
 
 def _fault(text: str) -> RemoteProtocolError:
@@ -414,59 +463,69 @@ def _describe(key: int) -> str:
     return f"Command element ({key & _GROUP_MASK:04X},{key >> 16:04X})"
 
 
-def _decode_us(keyword: str, raw: bytes) -> int:
+def _decode_us(raw: bytes) -> int:
     if len(raw) != 2:
-        raise _fault(f"{keyword} is {len(raw)} bytes long, and should be 2")
+        raise ValueError(f"is {len(raw)} bytes long, and should be 2")
     return raw[0] | raw[1] << 8
 
 
-def _decode_priority(keyword: str, raw: bytes) -> int:
-    value = _decode_us(keyword, raw)
+def _decode_priority(raw: bytes) -> int:
+    value = _decode_us(raw)
     return value if value in _PRIORITIES else _PRIORITY_MEDIUM
 
 
-def _decode_ui(keyword: str, raw: bytes) -> UID | None:
+def _decode_ui(raw: bytes) -> UID | None:
     # The length with its padding, so that what is cached by these bytes is small.
     text = raw.strip(b"\0 ").decode("ascii", "backslashreplace")
     if len(raw) > UID_LENGTH or not _is_plain(text):
-        raise _fault(f"{keyword} is not one UID of at most {UID_LENGTH} characters")
+        raise ValueError(f"is not one UID of at most {UID_LENGTH} characters")
     return quick_uid(text) if text else None
 
 
-def _decode_ae(keyword: str, raw: bytes) -> str | None:
+def _decode_ae(raw: bytes) -> str | None:
     title = raw.strip(b"\0 ")
     if len(title) > _AE_LENGTH or b"\\" in title:
-        raise _fault(f"{keyword} is not one AE title of at most {_AE_LENGTH} characters")
+        raise ValueError(f"is not one AE title of at most {_AE_LENGTH} characters")
     return title.decode("ascii", "backslashreplace") or None
 
 
-def _decode_lo(keyword: str, raw: bytes) -> str | None:
+def _decode_originator(raw: bytes) -> str | None:
+    # Nothing depends on it: a part of a title is better than no object.
+    return _decode_ae(raw.strip(b"\0 ").partition(b"\\")[0][:_AE_LENGTH])
+
+
+def _decode_lo(raw: bytes) -> str | None:
     return raw.strip(b"\0 ").decode("ascii", "backslashreplace") or None
 
 
-def _decode_at(keyword: str, raw: bytes) -> list[BaseTag]:
+def _decode_at(raw: bytes) -> list[BaseTag]:
     if len(raw) % 4:
-        raise _fault(f"{keyword} is {len(raw)} bytes long, and should be a multiple of 4")
+        raise ValueError(f"is {len(raw)} bytes long, and should be a multiple of 4")
     return [BaseTag(group << 16 | element) for group, element in _AT.iter_unpack(raw)]
 
 
-_DECODERS: dict[str, Callable[[str, bytes], Any]] = {
+_DECODERS: dict[str, Callable[[bytes], Any]] = {
     "US": _decode_us,
     "UI": _decode_ui,
     "AE": _decode_ae,
     "LO": _decode_lo,
     "AT": _decode_at,
 }
+_OWN_DECODERS: dict[str, Callable[[bytes], Any]] = {
+    "Priority": _decode_priority,
+    "MoveOriginatorApplicationEntityTitle": _decode_originator,
+}
 
 
-def _decoder(keyword: str) -> Callable[[str, bytes], Any]:
-    """Return what turns bytes of `keyword` into its value."""
-    if keyword == "Priority":
-        return _decode_priority
-    decode = _DECODERS[ELEMENTS[keyword].vr]
+def _decoder(keyword: str) -> Callable[[bytes], Any]:
+    """Return what turns bytes of `keyword` into its value, or raises ValueError."""
+    decode = _OWN_DECODERS.get(keyword) or _DECODERS[ELEMENTS[keyword].vr]
     return lru_cache(256)(decode) if keyword.endswith("SOPClassUID") else decode
 
 
 _DECODER_OF = {_key(keyword): (keyword, _decoder(keyword)) for keyword in ELEMENTS}
 # By the plain number, so that one look-up both tells a command and rejects what is none.
-_DECODING = {int(command): (command, carried.required) for command, carried in CARRIED.items()}
+_DECODING = {
+    int(command): (command, carried.required, frozenset(carried.required + carried.optional))
+    for command, carried in CARRIED.items()
+}

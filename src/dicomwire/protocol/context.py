@@ -103,6 +103,7 @@ class PresentationContext:
         "_as_scu",
         "_context_id",
         "_scp_role",
+        "_scp_unanswered",
         "_scu_role",
         "_transfer_syntax",
         "result",
@@ -117,6 +118,7 @@ class PresentationContext:
         self._scp_role: bool | None = None
         self._as_scu: bool | None = None
         self._as_scp: bool | None = None
+        self._scp_unanswered = False
 
     @classmethod
     def from_wire(
@@ -224,6 +226,19 @@ class PresentationContext:
         return self._as_scp
 
     @property
+    def scp_unanswered(self) -> bool:
+        """Whether this end proposed to be SCP, and the acceptor answered none of its proposals.
+
+        Without an answer the roles are the default ones (PS3.7 Annex D.3.3.4), and yet there are
+        acceptors that then go by what was proposed.
+        """
+        return self._scp_unanswered
+
+    def become_scp(self) -> None:
+        """Act as SCP, since the peer takes for granted what it has not answered."""
+        self._as_scp, self._scp_unanswered = True, False
+
+    @property
     def as_tuple(self) -> PresentationContextTuple:
         """The accepted context in the form that handlers get."""
         # An accepted context has all three; the type cannot say so.
@@ -265,6 +280,7 @@ class PresentationContext:
         )
         other._scu_role, other._scp_role = self._scu_role, self._scp_role
         other._as_scu, other._as_scp = self._as_scu, self._as_scp
+        other._scp_unanswered = self._scp_unanswered
         return other
 
     def __repr__(self) -> str:

@@ -61,15 +61,16 @@ def encode_uid(value: str | bytes | UID | None, name: str) -> bytes:
     return as_uid(value, name).encode("ascii")
 
 
-def decode_uid(view: memoryview, what: str) -> UID:
+def decode_uid(view: memoryview) -> UID:
     """Return the UID in `view` without any padding; it may be empty, or otherwise non-conformant.
 
     Peers have sent every kind of UID, and one that nobody knows does no harm: only what could
-    do some, its length and its alphabet, is checked.
+    do some, its length and its alphabet, is checked. One that fails is returned as empty: it
+    names nothing, and what it was to name is not negotiated.
     """
     raw = bytes(view).strip(b" \0")
     if len(raw) > UID_LENGTH or not raw.isascii():
-        raise RemoteProtocolError(f"{what}: not a UID of up to {UID_LENGTH} ASCII characters")
+        return quick_uid("")
     return quick_uid(raw.decode("ascii"))
 
 
@@ -114,8 +115,8 @@ def _counted(value: bytes, name: str) -> bytes:
     return _U16.pack(len(value)) + value
 
 
-def _counted_uid(cursor: Cursor, what: str) -> UID:
-    return decode_uid(cursor.take(cursor.u16()), what)
+def _counted_uid(cursor: Cursor) -> UID:
+    return decode_uid(cursor.take(cursor.u16()))
 
 
 # -- the items ----------------------------------------------------------------------------------
@@ -154,7 +155,7 @@ class ImplementationClassUIDNotification:
     @classmethod
     def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> ImplementationClassUIDNotification:
         """Read the value of the item."""
-        return cls(decode_uid(cursor.rest(), "implementation class UID"))
+        return cls(decode_uid(cursor.rest()))
 
 
 @dataclass(slots=True)
@@ -216,7 +217,7 @@ class SCP_SCU_RoleSelectionNegotiation:
     @classmethod
     def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> SCP_SCU_RoleSelectionNegotiation:
         """Read the value of the item."""
-        uid = _counted_uid(cursor, "role selection")
+        uid = _counted_uid(cursor)
         return cls(uid, cursor.u8() == 1, cursor.u8() == 1)
 
 
@@ -237,7 +238,7 @@ class SOPClassExtendedNegotiation:
     @classmethod
     def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> SOPClassExtendedNegotiation:
         """Read the value of the item."""
-        return cls(_counted_uid(cursor, "SOP class extended"), bytes(cursor.rest()))
+        return cls(_counted_uid(cursor), bytes(cursor.rest()))
 
 
 @dataclass(slots=True)
@@ -270,11 +271,10 @@ class SOPClassCommonExtendedNegotiation:
     @classmethod
     def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> SOPClassCommonExtendedNegotiation:
         """Read the value of the item, but for fields of a later version that may follow."""
-        what = "SOP class common extended"
-        item = cls(_counted_uid(cursor, what), _counted_uid(cursor, what))
-        related = cursor.sub(cursor.u16(), what)
+        item = cls(_counted_uid(cursor), _counted_uid(cursor))
+        related = cursor.sub(cursor.u16(), "SOP class common extended")
         while related.remaining:
-            item.related_general_sop_class_identification.append(_counted_uid(related, what))
+            item.related_general_sop_class_identification.append(_counted_uid(related))
         cursor.rest()  # "reserved for additional fields", Table D.3-12
         return item
 

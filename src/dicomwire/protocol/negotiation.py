@@ -181,6 +181,8 @@ def _answer_one(
     requested: PresentationContext, offer: _Offer | None, proposed: Roles | None
 ) -> PresentationContext:
     """Return the result of one requested context."""
+    if requested.result is not None:  # nobody could accept it
+        return _rejected(requested, requested.result)
     if offer is None:
         return _rejected(requested, Result.ABSTRACT_SYNTAX_NOT_SUPPORTED)
     among = set(requested.transfer_syntax)
@@ -246,14 +248,14 @@ def negotiate_as_requestor(
             uid = requested.abstract_syntax
             granted: Roles = replies.get(uid, (None, None)) if uid is not None else (None, None)
             outcome = _outcome((requested.scu_role, requested.scp_role), granted)
-            results.append(
-                _accepted(
-                    requested,
-                    answer.transfer_syntax[0],
-                    outcome.requestor_as_scu,
-                    outcome.requestor_as_scp,
-                )
+            context = _accepted(
+                requested,
+                answer.transfer_syntax[0],
+                outcome.requestor_as_scu,
+                outcome.requestor_as_scp,
             )
+            context._scp_unanswered = bool(requested.scp_role) and not replies
+            results.append(context)
     return results
 
 

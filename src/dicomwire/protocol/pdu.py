@@ -72,38 +72,37 @@ def _encode_pdu(pdu_type: PDUType, body: bytes) -> bytes:
 # -- presentation contexts ----------------------------------------------------------------------
 
 
-def _decode_context_id(cursor: Cursor) -> int:
-    context_id = cursor.u8()
-    if context_id % 2 == 0:
-        raise RemoteProtocolError(f"presentation context id {context_id} is not odd")
-    return context_id
-
-
 def _decode_proposed(cursor: Cursor, limits: Limits) -> PresentationContext:
-    """Read an item 20H (PS3.8 Section 9.3.2.2); its transfer syntaxes may be missing."""
-    context_id = _decode_context_id(cursor)
+    """Read an item 20H (PS3.8 Section 9.3.2.2); its transfer syntaxes may be missing.
+
+    A context that nobody could accept has its result already.
+    """
+    context_id = cursor.u8()
     cursor.skip(3)
     what = f"presentation context {context_id}"
     abstract_syntax: UID | None = None
     transfer_syntaxes: dict[UID, None] = {}  # each once, in order
     for item_type, value in decode_items(cursor, limits.transfer_syntaxes + 1, what):
         if item_type == _TRANSFER_SYNTAX:
-            transfer_syntaxes[decode_uid(value, what)] = None
+            transfer_syntaxes[decode_uid(value)] = None
         elif item_type == _ABSTRACT_SYNTAX and abstract_syntax is None:
-            abstract_syntax = decode_uid(value, what)
-    if not abstract_syntax:
-        raise RemoteProtocolError(f"{what} has no abstract syntax")
+            abstract_syntax = decode_uid(value)
     proposed = [uid for uid in transfer_syntaxes if uid]
-    return PresentationContext.from_wire(context_id, abstract_syntax, proposed)
+    result = None
+    if context_id % 2 == 0:
+        result = Result.PROVIDER_REJECTION
+    elif not abstract_syntax:
+        result = Result.ABSTRACT_SYNTAX_NOT_SUPPORTED
+    return PresentationContext.from_wire(context_id, abstract_syntax or None, proposed, result)
 
 
 def _decode_answered(cursor: Cursor, limits: Limits) -> PresentationContext:
     """Read an item 21H (PS3.8 Section 9.3.3.2).
 
     The transfer syntax is "not significant when the Result/Reason is not acceptance", and
-    peers have put anything there: then it is not read.
+    peers have put anything there: then it is not read. It may be missing from an acceptance.
     """
-    context_id = _decode_context_id(cursor)
+    context_id = cursor.u8()
     cursor.skip(1)
     result = cursor.u8()
     cursor.skip(1)
@@ -112,10 +111,10 @@ def _decode_answered(cursor: Cursor, limits: Limits) -> PresentationContext:
     what = f"answer to presentation context {context_id}"
     for item_type, value in decode_items(cursor, limits.transfer_syntaxes, what):
         if item_type == _TRANSFER_SYNTAX:
-            uid = decode_uid(value, what)
+            uid = decode_uid(value)
             if uid:
                 return PresentationContext.from_wire(context_id, None, [uid], result)
-    raise RemoteProtocolError(f"{what} names no transfer syntax")
+    return PresentationContext.from_wire(context_id, None, [], result)
 
 
 def _context_id(context: PresentationContext) -> int:
@@ -210,7 +209,8 @@ class _Associate:
         """Return the PDU whose body (all after its header) is `view`.
 
         Lenient where that is safe: items may come in any order, and unknown ones are passed
-        over; of an item that should occur once, and of contexts with one id, the first counts.
+        over; of an item that should occur once, and of answers to one context, the first counts.
+        Of proposed contexts with one id none can be accepted: data on it could be of either.
         Without an application context its name is empty; user information may be missing.
 
         Raises
@@ -245,9 +245,11 @@ class _Associate:
                 if count > limits.contexts:
                     raise RemoteProtocolError(f"{what}: more than {limits.contexts} contexts")
                 context = decode_context(Cursor(value, "presentation context"), limits)
-                contexts.setdefault(context.context_id, context)
+                first = contexts.setdefault(context.context_id, context)
+                if first is not context and self.pdu_type is PDUType.ASSOCIATE_RQ:
+                    first.result = Result.PROVIDER_REJECTION
             elif item_type == _APPLICATION_CONTEXT and not name:
-                name = decode_uid(value, "application context name")
+                name = decode_uid(value)
             elif item_type == USER_INFORMATION and user_information is None:
                 body = Cursor(value, "user information")
                 user_information = decode_user_information(body, limits, codecs)

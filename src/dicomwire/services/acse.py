@@ -90,6 +90,9 @@ async def answer_request(
     if not policy.take_slot():
         return AssociateRJ.because(Rejection.LOCAL_LIMIT_EXCEEDED)
     await _extend(port, request, acceptor, policy.operations_window)
+    malformed = [each.context_id for each in request.presentation_contexts if each.result]
+    if malformed:
+        LOGGER.warning("Presentation contexts %s are malformed, and rejected", malformed)
     negotiate = negotiate_unrestricted if policy.unrestricted_storage else negotiate_as_acceptor
     contexts, roles = negotiate(
         request.presentation_contexts, acceptor.supported_contexts, _roles(request)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
 
 from dicomwire.datasets import DatasetError
@@ -40,6 +41,28 @@ def answer(request: Message, status: int) -> Message:
         AffectedSOPInstanceUID=request.AffectedSOPInstanceUID or request.RequestedSOPInstanceUID,
         Status=status,
     )
+
+
+_INVALID_INSTANCE = 0x0117
+_UNUSABLE = {
+    "AffectedSOPClassUID": _INVALID_INSTANCE,
+    "RequestedSOPClassUID": _INVALID_INSTANCE,
+    "AffectedSOPInstanceUID": _INVALID_INSTANCE,
+    "RequestedSOPInstanceUID": _INVALID_INSTANCE,
+    "MoveDestination": 0xA801,  # unknown
+    "EventTypeID": 0x0113,  # no such event type
+    "ActionTypeID": 0x0123,  # no such action type
+    "AttributeIdentifierList": 0x0110,  # processing failure
+}
+"""The status of a request in which an element is missing or cannot be read (PS3.7 Annex C)."""
+
+
+def refusal_of(request: Message) -> int | None:
+    """Return the status to refuse `request` with, if it lacks what it takes to serve it."""
+    for keyword in request.unusable:
+        if keyword in _UNUSABLE:
+            return _UNUSABLE[keyword]
+    return None
 
 
 def set_status(response: Message, status: Any, sop_class: SOPClass) -> bool:
@@ -91,6 +114,8 @@ def _take_elements(response: Message, status: Dataset) -> None:
 
 
 def _comment(value: Any) -> str | None:
+    if isinstance(value, MultiValue):  # what pydicom makes of a text with a backslash
+        value = "\\".join(map(str, value))
     return str(value) or None if value is not None else None
 
 
@@ -112,6 +137,19 @@ _ADDED: dict[str, Callable[[Any], Any]] = {
 }
 """What a handler's status dataset may add to the response (PS3.7 Annex C), and how it is read:
 None is what cannot be sent."""
+
+
+def may_ask(incoming: Incoming) -> bool:
+    """Return whether the peer has the role to make a request; SCPs make event reports alone.
+
+    It may believe to have it, where it answered none of the roles that we proposed.
+    """
+    context = incoming.context
+    return (
+        bool(context.as_scp)
+        or context.scp_unanswered
+        or incoming.message.command is Command.N_EVENT_REPORT_RQ
+    )
 
 
 def log_failure(handler: str, error: Exception) -> None:

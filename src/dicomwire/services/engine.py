@@ -46,6 +46,7 @@ from dicomwire.protocol.limits import MIB
 from dicomwire.protocol.pdu import PDU
 from dicomwire.protocol.states import Action, Role, State, Trigger
 from dicomwire.services import scu
+from dicomwire.services.answers import may_ask, refusal_of
 from dicomwire.services.port import Incoming, Port
 from dicomwire.settings import Settings
 from dicomwire.status import STATUS_WARNING, code_to_category
@@ -436,6 +437,10 @@ class Engine(Port):
             return
         self._incoming = incoming
         self._received = 0  # what is counted from here on is its dataset
+        refusal = refusal_of(message)
+        if refusal is not None:
+            self._refuse(incoming, "is not wanted: the request is refused", refusal)
+            return
         try:
             self._sink = self._association.open_sink(incoming)
         except OSError as error:
@@ -553,8 +558,3 @@ def _counts(incoming: Incoming) -> bool:
     if message.is_response:
         return True
     return message.command is not Command.C_CANCEL_RQ and may_ask(incoming)
-
-
-def may_ask(incoming: Incoming) -> bool:
-    """Return whether the peer has the role to make a request; SCPs make event reports alone."""
-    return bool(incoming.context.as_scp) or incoming.message.command is Command.N_EVENT_REPORT_RQ

@@ -16,6 +16,8 @@ from dicomwire.services.answers import (
     answer,
     ask,
     log_failure,
+    may_ask,
+    refusal_of,
     respond,
     set_status,
 )
@@ -35,13 +37,23 @@ STORE_HANDLER_FAILED = 0xC211
 async def serve(port: Port, incoming: Incoming) -> None:
     """Serve one request, from its arrival to its response."""
     try:
+        refusal = refusal_of(incoming.message)
+        if refusal is not None:
+            await respond(port, incoming, answer(incoming.message, refusal))
+            return
         context = incoming.context
         sop_class = uid_to_sop_class(str(context.abstract_syntax))
         service = port.service_of(sop_class)
-        # Event reports alone go from the SCP to the SCU.
-        if not context.as_scp and incoming.message.command is not Command.N_EVENT_REPORT_RQ:
+        if not may_ask(incoming):
             await _refuse(port, incoming, SOP_CLASS_NOT_SUPPORTED)
             return
+        if context.scp_unanswered:
+            LOGGER.warning(
+                "%s is served for %s, though the peer did not answer whether we may serve it",
+                incoming.message.name,
+                escaped(str(context.abstract_syntax)),
+            )
+            context.become_scp()  # so that this is said once
         server = _SERVERS.get((service, incoming.message.command))
         if server is None:
             await _refuse(port, incoming, UNRECOGNIZED_OPERATION)

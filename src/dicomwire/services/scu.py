@@ -42,6 +42,7 @@ _STATUS_KEYWORDS = (
     "NumberOfWarningSuboperations",
 )
 _STATUS = BaseTag(0x00000900)
+_COMMENT = BaseTag(0x00000902)
 _status_values = attrgetter(*_STATUS_KEYWORDS)
 OF_MANY_RESPONSES = (Command.C_FIND_RQ, Command.C_GET_RQ, Command.C_MOVE_RQ)
 _REPOSITORY_PARTIAL = 0xB001
@@ -183,7 +184,10 @@ def status_dataset(response: Message) -> Dataset:
     element = DataElement(_STATUS, "US", response.Status, already_converted=True)
     status = new_dataset({_STATUS: element})
     for keyword, value in zip(_STATUS_KEYWORDS, _status_values(response), strict=True):
-        if value is not None:
+        if keyword == "ErrorComment" and value is not None:
+            # As it came: pydicom would take text with a backslash for several values.
+            status[_COMMENT] = DataElement(_COMMENT, "LO", value, already_converted=True)
+        elif value is not None:
             setattr(status, keyword, value)
     return status
 

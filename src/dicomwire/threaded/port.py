@@ -18,8 +18,9 @@ from dicomwire.payloads import BytesSource, Source
 from dicomwire.protocol.command import RESPONSE_BIT, Command, Message
 from dicomwire.protocol.states import Role
 from dicomwire.services import scp
+from dicomwire.services.answers import may_ask
 from dicomwire.services.batch import Batch
-from dicomwire.services.engine import LocalAbort, Pending, may_ask
+from dicomwire.services.engine import LocalAbort, Pending
 from dicomwire.services.pool import give_buffer, take_buffer
 from dicomwire.services.port import END, Incoming, Storer, run_blocking
 from dicomwire.settings import Settings
