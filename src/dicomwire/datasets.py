@@ -23,12 +23,13 @@ from pydicom.uid import UID
 from dicomwire.encoder import encode_plain
 from dicomwire.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicomwire.protocol.context import quick_uid
-from dicomwire.protocol.limits import KIB, MIB
-from dicomwire.scanner import LONG_VRS, Scanner
+from dicomwire.protocol.limits import KIB, MIB, Limits
+from dicomwire.scanner import LONG_VRS, Counts, Elements, Scanner
 from dicomwire.scanner import DatasetError as DatasetError
 
 LOGGER = logging.getLogger("dicomwire")
 
+_DEFAULT_LIMITS = Limits()
 INFLATE_CEILING = 1024 * MIB
 """The most bytes that a deflated dataset may inflate to, unless the caller says otherwise."""
 
@@ -36,6 +37,17 @@ _DEFLATED_PIECE = 16 * KIB
 _RATIO_CEILING = 200
 _RATIO_FREE = 128 * MIB
 """Small outputs may have any ratio: a blank segmentation is rightly deflated 1,000 : 1."""
+_MESSAGE_RATIO_FREE = MIB
+"""The same for identifiers and the like, which have no pixels."""
+
+_BYTES_PER_ITEM = 24
+_BYTES_PER_ELEMENT = 12
+"""The densest functional groups have a little more for each: an item has elements, an element a
+value besides its header of 8 bytes. pydicom makes about 700 bytes of an item, and 450 of an
+element."""
+_FREE_ITEMS = 10_000
+_FREE_ELEMENTS = 20_000
+"""A message may have as many, however small it is: what little is deflated inflates to that."""
 
 
 class FileFormatError(DatasetError, InvalidDicomError):
@@ -149,10 +161,13 @@ def _deflate(data: bytes) -> bytes:
 
 
 def decode_for(
-    data: Encoded, transfer_syntax: str, inflate_ceiling: int = INFLATE_CEILING
+    data: Encoded,
+    transfer_syntax: str,
+    inflate_ceiling: int = INFLATE_CEILING,
+    limits: Limits = _DEFAULT_LIMITS,
 ) -> Dataset:
     """Return the dataset in `data`, which is encoded for `transfer_syntax` (see `decode`)."""
-    return decode(data, *encoding_of(transfer_syntax), inflate_ceiling)
+    return decode(data, *encoding_of(transfer_syntax), inflate_ceiling, limits)
 
 
 def decode(
@@ -161,21 +176,63 @@ def decode(
     is_little_endian: bool,
     deflated: bool = False,
     inflate_ceiling: int = INFLATE_CEILING,
+    limits: Limits = _DEFAULT_LIMITS,
 ) -> Dataset:
     """Return the dataset in `bytestring`; values are decoded when they are asked for.
 
-    All time and memory it takes is in proportion to the size of `bytestring`.
+    All time and memory it takes is in proportion to the size of `bytestring`, and that of a small
+    one is bounded.
 
     Raises
     ------
     DatasetError
-        When the data is truncated or no dataset, has sequences more than 64 deep, or inflates to
-        more than `inflate_ceiling` bytes (or 128 MiB at a ratio above 200).
+        When the data is truncated or no dataset, has sequences more than 64 deep, has more items
+        or elements than `limits` says, or inflates to more than `inflate_ceiling` bytes (or 128
+        MiB at a ratio above 200).
     """
     view = _view(bytestring)
+    size = len(view)
     if deflated:
-        view = memoryview(_inflate(view, inflate_ceiling))
-    scanner = Scanner(view, is_implicit_vr, is_little_endian)
+        ceiling = min(inflate_ceiling, max(_RATIO_FREE, _RATIO_CEILING * size))
+        view = memoryview(_inflate(view, ceiling))
+    most = Counts(
+        max(limits.dataset_items, size // _BYTES_PER_ITEM),
+        max(limits.dataset_elements, size // _BYTES_PER_ELEMENT),
+    )
+    return _dataset(Scanner(view, is_implicit_vr, is_little_endian, most))
+
+
+def decode_message(data: Encoded, transfer_syntax: str, limits: Limits) -> Dataset:
+    """Return the dataset of any message but C-STORE: an identifier, what an N-service is about.
+
+    Raises
+    ------
+    DatasetError
+        As for `decode`. The ceilings are lower, since there are no pixels in it.
+    """
+    return _dataset(_message_scanner(data, transfer_syntax, limits))
+
+
+def message_elements(data: Encoded, transfer_syntax: str, limits: Limits) -> Elements:
+    """Return the elements that `decode_message` makes a dataset of, raw; see `scanner.items_of`."""
+    return _message_scanner(data, transfer_syntax, limits).elements()
+
+
+def _message_scanner(data: Encoded, transfer_syntax: str, limits: Limits) -> Scanner:
+    is_implicit, is_little, is_deflated = encoding_of(transfer_syntax)
+    view = _view(data)
+    size = len(view)
+    if is_deflated:
+        ceiling = min(limits.identifier, max(_MESSAGE_RATIO_FREE, _RATIO_CEILING * size))
+        view = memoryview(_inflate(view, ceiling))
+    most = Counts(
+        min(limits.dataset_items, max(_FREE_ITEMS, size // _BYTES_PER_ITEM)),
+        min(limits.dataset_elements, max(_FREE_ELEMENTS, size // _BYTES_PER_ELEMENT)),
+    )
+    return Scanner(view, is_implicit, is_little, most)
+
+
+def _dataset(scanner: Scanner) -> Dataset:
     try:
         return scanner.dataset()
     except DatasetError:
@@ -197,7 +254,6 @@ def _inflate(view: memoryview, ceiling: int) -> bytearray:
 
     It goes by pieces: zlib needs twice the memory for one that it inflates at once.
     """
-    ceiling = min(ceiling, max(_RATIO_FREE, _RATIO_CEILING * len(view)))
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     data = bytearray()
     try:

@@ -20,6 +20,7 @@ from pydicom.uid import UID
 from dicomwire import datasets
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import PresentationContextTuple
+from dicomwire.settings import Settings
 
 if TYPE_CHECKING:
     from dicomwire.payloads import Payload
@@ -99,6 +100,7 @@ EVT_SOP_EXTENDED = InterventionEvent(
 )
 EVT_USER_ID = InterventionEvent("EVT_USER_ID", "The identity of a user is to be verified")
 
+_DEFAULTS = Settings()
 _QUERIES = (Command.C_FIND_RQ, Command.C_GET_RQ, Command.C_MOVE_RQ)
 
 
@@ -195,9 +197,14 @@ class Event:
             if payload is None or not payload.size:
                 self._dataset = Dataset()
             else:
-                settings = getattr(self.assoc, "settings", None)  # tests of handlers have no assoc
-                ceiling = settings.inflate_ceiling if settings else datasets.INFLATE_CEILING
-                self._dataset = datasets.decode_for(payload, self.context.transfer_syntax, ceiling)
+                # Tests of handlers have no association.
+                settings = getattr(self.assoc, "settings", None) or _DEFAULTS
+                syntax, limits = self.context.transfer_syntax, settings.limits
+                if self.request.command is Command.C_STORE_RQ:
+                    ceiling = settings.inflate_ceiling
+                    self._dataset = datasets.decode_for(payload, syntax, ceiling, limits)
+                else:
+                    self._dataset = datasets.decode_message(payload, syntax, limits)
         return self._dataset
 
     def _stored(self) -> tuple[UID, UID]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import struct
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from pydicom.charset import convert_encodings, default_encoding
 from pydicom.datadict import DicomDictionary, dictionary_VR  # type: ignore[attr-defined]
@@ -59,13 +61,14 @@ class DatasetError(DicomwireError, ValueError):
     """
 
 
-_Elements = dict[BaseTag, DataElement | RawDataElement]
+Elements = dict[BaseTag, DataElement | RawDataElement]
+"""Of a dataset or an item, in the order in which they came."""
 
 _FRESH = vars(Dataset())
 _FRESH_DICTS = [name for name, value in _FRESH.items() if isinstance(value, dict)]
 
 
-def new_dataset(elements: _Elements) -> Dataset:
+def new_dataset(elements: Elements) -> Dataset:
     """Return ``Dataset(elements)``, of which pydicom's `__init__` takes ten times as long."""
     dataset = Dataset.__new__(Dataset)
     state = vars(dataset)
@@ -74,6 +77,13 @@ def new_dataset(elements: _Elements) -> Dataset:
         state[name] = _FRESH[name].copy()
     state["_dict"] = elements
     return dataset
+
+
+class Counts(NamedTuple):
+    """How many items of sequences and how many elements a dataset may have, on all levels."""
+
+    items: int
+    elements: int
 
 
 _Frame = tuple[int, bool, bool]
@@ -89,31 +99,36 @@ class Scanner:
     quadratic. Here everything that pydicom is going to parse is walked through once before it
     may: all lengths fit, all delimiters are there, and sequences are not too deep. Sequences are
     left raw, for pydicom to parse when they are asked for.
+
+    Parameters
+    ----------
+    view : memoryview
+        The dataset, not deflated.
+    is_implicit, is_little : bool
+        What was agreed on. Where the dataset has no VRs, or has them, that is seen.
+    most : Counts
+        DatasetError is raised for more; fragments of pixel data are counted as items.
     """
 
     __slots__ = (
+        "_elements_left",
         "_explicit",
         "_implicit",
         "_is_implicit",
         "_is_little",
+        "_items_left",
         "_length",
         "_to_decode",
         "_view",
     )
 
-    def __init__(self, view: memoryview, is_implicit: bool, is_little: bool) -> None:
+    def __init__(self, view: memoryview, is_implicit: bool, is_little: bool, most: Counts) -> None:
         self._view = view
+        self._items_left, self._elements_left = most
         self._explicit, self._implicit, self._length = _FIELDS[is_little]
         self._is_little = is_little
         self._to_decode: list[BaseTag] = []
-        self._is_implicit = self._look_for_implicit(0) if len(view) >= 8 else is_implicit
-        if self._is_implicit != is_implicit:
-            names = ("explicit", "implicit")
-            LOGGER.warning(
-                "A dataset is in %s VR, though %s VR was agreed on",
-                names[self._is_implicit],
-                names[is_implicit],
-            )
+        self._is_implicit = is_implicit
 
     def dataset(self) -> Dataset:
         """Return the whole as a dataset of raw elements.
@@ -121,7 +136,7 @@ class Scanner:
         Sequences in implicit VR within explicit VR are decoded at once: pydicom writes raw
         elements as they are, and would put these items under the header of an explicit SQ.
         """
-        elements = self._elements()
+        elements = self.elements()
         encoding: str | list[str] = default_encoding
         character_set = elements.get(_SPECIFIC_CHARACTER_SET)
         if isinstance(character_set, RawDataElement):
@@ -132,10 +147,43 @@ class Scanner:
             dataset[tag]
         return dataset
 
-    def _elements(self) -> _Elements:
-        view, is_implicit, is_little = self._view, self._is_implicit, self._is_little
-        elements: _Elements = {}
-        position, end = 0, len(view)
+    def elements(self) -> Elements:
+        """Return the elements of the whole, raw."""
+        if len(self._view) >= 8 and self._look_for_implicit(0) != self._is_implicit:
+            names = ("explicit", "implicit")
+            agreed, found = names[self._is_implicit], names[not self._is_implicit]
+            LOGGER.warning("A dataset is in %s VR, though %s VR was agreed on", found, agreed)
+            self._is_implicit = not self._is_implicit
+        return self._cut(0, len(self._view), self._is_implicit)
+
+    def items(self) -> Iterator[Elements]:
+        """Iterate over the items of the sequence that the whole is the value of.
+
+        It was gone through as part of its dataset: all delimiters are there.
+        """
+        end = len(self._view)
+        position = 0
+        while position < end:
+            start, item = self._step_in_sequence((end, False, self._is_implicit), position)
+            if item is None:
+                return
+            position, inside = self._skip_item(item, start)
+            yield self._cut(start, inside, item[2])
+
+    def _skip_item(self, item: _Frame, position: int) -> tuple[int, int]:
+        """Return the position after an item, and that after its last element."""
+        limit, is_undefined, _ = item
+        if not is_undefined:
+            return limit, limit
+        while True:
+            after, inner = self._step_in_item(item, position)
+            if inner is None:
+                return after, position
+            position = after if inner is item else self._skip_sequence(inner, after)
+
+    def _cut(self, position: int, end: int, is_implicit: bool) -> Elements:
+        view, is_little = self._view, self._is_little
+        elements: Elements = {}
         while position < end:
             if end - position < 8 and not view[position:].tobytes().strip(b"\0"):
                 break  # some writers pad the whole
@@ -161,6 +209,7 @@ class Scanner:
                 value = view[start : position - 8].tobytes()
             if number == _ITEM_END:
                 raise DatasetError(f"byte {start - 8}: the end of an item without its begin")
+            self._count_element()
             tag = BaseTag(number)
             if vr == "SQ" and declared != "SQ" and not is_implicit:
                 self._to_decode.append(tag)
@@ -196,6 +245,16 @@ class Scanner:
             raise _truncated(position)
         group, element, length = self._implicit(self._view, position)
         return group << 16 | element, length, position + 8
+
+    def _count_element(self) -> None:
+        self._elements_left -= 1
+        if self._elements_left < 0:
+            raise DatasetError("the dataset has too many elements")
+
+    def _count_item(self) -> None:
+        self._items_left -= 1
+        if self._items_left < 0:
+            raise DatasetError("the dataset has too many items")
 
     def _end(self, start: int, length: int, limit: int) -> int:
         end = start + length
@@ -244,6 +303,7 @@ class Scanner:
                 return start
             if number != _ITEM:
                 raise DatasetError(f"byte {position}: neither a fragment nor the end of them")
+            self._count_item()
             position = self._end(start, length, limit)
 
     def _skip_sequence(self, frame: _Frame, position: int) -> int:
@@ -279,6 +339,7 @@ class Scanner:
             if not is_undefined and start != limit:
                 raise DatasetError(f"byte {position}: the end of an item in its middle")
             return start, None
+        self._count_element()
         if length == _UNDEFINED:
             if self._is_sequence(number, vr) or self._has_items(number, vr, start):
                 return start, (limit, True, is_implicit)
@@ -296,11 +357,26 @@ class Scanner:
             return start if is_undefined else limit, None
         if number != _ITEM:
             raise DatasetError(f"byte {position}: neither an item nor the end of the sequence")
+        self._count_item()
         end = limit if length == _UNDEFINED else self._end(start, length, limit)
         # Implicit VR may begin with any item, and lasts as long as the item does.
         if not is_implicit and start + 8 <= limit:
             is_implicit = self._look_for_implicit(start)
         return start, (end, length == _UNDEFINED, is_implicit)
+
+
+def items_of(element: RawDataElement) -> Iterator[Elements]:
+    """Iterate over the items of a sequence, which `Scanner.elements` returned, as raw elements.
+
+    Raises
+    ------
+    DatasetError
+        When the value is no sequence.
+    """
+    view = memoryview(element.value or b"")
+    most = Counts(len(view), len(view))  # the whole has been counted
+    scanner = Scanner(view, element.is_implicit_VR, element.is_little_endian, most)
+    return scanner.items()
 
 
 def _assumed_vr(number: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -310,6 +311,21 @@ def test_a_query_for_ten_thousand_keys(node: Node) -> None:
         ds.add_new(0x00110000 + ((number // 200) << 17) + 0x1000 + number % 200, "LO", "x")
     *_, (last, _) = find(node, ds)
     assert last.Status == 0x0000
+
+
+@pytest.mark.parametrize(
+    ("count", "status"), [(MANY, 0xA900), (LARGE // 8, 0xC000)], ids=["many", "too many"]
+)
+def test_a_query_for_many_items(node: Node, count: int, status: int) -> None:
+    """Of each item pydicom would make some 700 bytes."""
+    identifier = with_raw(0x00081110, element(0xFFFEE000, b"") * count, "1.9")
+    tracemalloc.start()
+    try:
+        ((answer, _),) = find(node, identifier)
+        assert answer.Status == status
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(identifier.data) + (2 << 20)
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_query_for_ten_thousand_uids(node: Node) -> None:

@@ -17,6 +17,7 @@ from dicomwire.protocol.command import Command, Message, decode_command, encode_
 from dicomwire.protocol.context import PresentationContext, Result
 from dicomwire.services import scp
 from dicomwire.services.port import END, Incoming, run_blocking
+from dicomwire.settings import Settings
 from dicomwire.sop_class import uid_to_sop_class
 from dicomwire.uids import Service, SOPClass
 
@@ -104,7 +105,7 @@ class FakePort:
         self.reduce: Callable[[Dataset], Dataset] | None = None
         self.responses: list[Incoming] = []
         self.association = SimpleNamespace(
-            settings=SimpleNamespace(inflate_ceiling=1 << 20),
+            settings=Settings(inflate_ceiling=1 << 20),
             is_cancelled=self.is_cancelled,
             peer_gone=False,
         )

@@ -67,7 +67,7 @@ class Responses(AsyncIterator[tuple[Dataset, Dataset | None]]):
             raise
         if scu.is_last(self._request, incoming.message):
             await self.aclose()
-        return scu.query_result(self._request, incoming)
+        return scu.query_result(self._request, incoming, association.settings.limits)
 
     async def aclose(self) -> None:
         """Give up the responses that are still to come; the operation itself goes on."""

@@ -1,12 +1,14 @@
 """What an identifier asks for: its level, its keys and what they match (PS3.4 C.4.1.1.3).
 
-It is read without pydicom's conversions, which warn of values; the database is not known here.
+It is read without pydicom's conversions, which warn of values and make a thousand bytes of eight;
+the database is not known here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NoReturn
 
 from pydicom.charset import decode_bytes, default_encoding, python_encoding
@@ -20,12 +22,15 @@ from pydicom.valuerep import PersonName
 from dicomwire.node import matching
 from dicomwire.node.keys import KEYS, UNIQUE, Key, Level
 from dicomwire.node.values import Matcher
+from dicomwire.scanner import DatasetError, Elements, items_of
 
 DOES_NOT_MATCH = 0xA900
 """Identifier does not match SOP class (PS3.4 Table C.4-1)."""
 
-_LEVEL = 0x00080052
-_CHARACTER_SET = 0x00080005
+Element = DataElement | RawDataElement
+
+_LEVEL = BaseTag(0x00080052)
+_CHARACTER_SET = BaseTag(0x00080005)
 _TIMEZONE = 0x00080201
 _NO_KEYS = frozenset({_CHARACTER_SET, _LEVEL, 0x00080053, 0x00080054, 0x00080056, _TIMEZONE})
 """They say something of the query, or are answered with what is no attribute of an entity:
@@ -87,8 +92,8 @@ class Identifier:
 
     Parameters
     ----------
-    dataset : Dataset
-        As it was decoded, or made by a program.
+    identifier : Elements or Dataset
+        The elements as they came, or what a program made.
     model : str
         The SOP class: C-FIND, C-MOVE or C-GET of a Query/Retrieve information model.
 
@@ -106,14 +111,14 @@ class Identifier:
         When it has no level, or none of the model.
     """
 
-    def __init__(self, dataset: Dataset, model: str) -> None:
-        self._dataset = dataset
-        self._codecs = _codecs_of(dataset)
+    def __init__(self, identifier: Elements | Dataset, model: str) -> None:
+        self._elements = _elements_of(identifier)
+        self._codecs = _codecs_of(self._elements)
         self._levels = _MODELS[model.rpartition(".")[0]]
         self.level = self._find_level()
         self.keys: list[Key] = []
         self.is_complete = True
-        for tag in list(dataset.keys()):
+        for tag in self._elements:
             key = KEYS.get(int(tag))
             if key is not None and key.level.depth <= self.level.depth:
                 self.keys.append(key)
@@ -121,7 +126,7 @@ class Identifier:
                 self.is_complete = False
 
     def _find_level(self) -> Level:
-        values = self._texts(_LEVEL, "CS") if _LEVEL in self._dataset else []
+        values = self._texts(_LEVEL, "CS") if _LEVEL in self._elements else []
         names = {level.value: level for level in self._levels}
         if len(values) != 1 or values[0] not in names:
             raise InvalidIdentifier(f"QueryRetrieveLevel is not one of {' '.join(names)}", _LEVEL)
@@ -130,11 +135,11 @@ class Identifier:
     @property
     def character_sets(self) -> list[str]:
         """The Specific Character Set that it is in; empty for the default or an unknown one."""
-        return _character_sets(self._dataset)
+        return _character_sets(self._elements)
 
     def has(self, tag: int) -> bool:
         """Return whether an element is there."""
-        return tag in self._dataset
+        return tag in self._elements
 
     def values(self, key: Key) -> list[str]:
         """Return the values of a key that is no sequence, without those that are empty."""
@@ -142,7 +147,7 @@ class Identifier:
 
     def matcher(self, key: Key, fuzzy: bool = False) -> Matcher | None:
         """Return what matches a key; None if it is universal, or absent."""
-        if key.tag not in self._dataset or int(key.tag) in _NO_KEYS:
+        if key.tag not in self._elements or int(key.tag) in _NO_KEYS:
             return None
         if key.vr == "SQ":
             return self.nested(key, fuzzy).matcher
@@ -150,7 +155,7 @@ class Identifier:
 
     def nested(self, key: Key, fuzzy: bool = False) -> Nested:
         """Return what is asked for of a sequence."""
-        return self._nested(self._dataset, key.tag, fuzzy, 0)
+        return self._nested(self._elements[key.tag], fuzzy, 0)
 
     def one_value(self, key: Key) -> str:
         """Return the value of a unique key that is to have just one, and no wildcards."""
@@ -176,7 +181,7 @@ class Identifier:
     # --- Elements ---
 
     def _texts(self, tag: int, vr: str) -> list[str]:
-        return self._element_texts(self._dataset.get_item(tag), BaseTag(tag), vr)
+        return self._element_texts(self._elements[BaseTag(tag)], BaseTag(tag), vr)
 
     def _element_texts(self, element: Any, tag: BaseTag, vr: str) -> list[str]:
         """Return the values of an element as text."""
@@ -196,24 +201,25 @@ class Identifier:
             return [text] if vr in _SINGLE_VRS else [each.strip() for each in text.split("\\")]
         return _program_made(element)
 
-    def _nested(self, dataset: Dataset, tag: BaseTag, fuzzy: bool, depth: int) -> Nested:
-        items = _items(dataset, tag)
+    def _nested(self, element: Element, fuzzy: bool, depth: int) -> Nested:
+        items = list(islice(_items(element), 2))
         if len(items) > 1 or depth > _DEEPEST:
-            raise InvalidIdentifier("a sequence has more than one item, or is too deep", tag)
+            text = "a sequence has more than one item, or is too deep"
+            raise InvalidIdentifier(text, element.tag)
         keys: dict[str, tuple[BaseTag, str, Nested | None]] = {}
         matchers: list[tuple[str, Matcher]] = []
         for item in items:
-            for inner in list(item.keys()):
+            for inner, value in item.items():
                 vr = _vr_of(inner)
                 if vr is None:
                     continue
                 name = f"{int(inner):08X}"
                 nested, matcher = None, None
                 if vr == "SQ":
-                    nested = self._nested(item, inner, fuzzy, depth + 1)
+                    nested = self._nested(value, fuzzy, depth + 1)
                     matcher = nested.matcher
                 else:
-                    texts = self._element_texts(item.get_item(inner), inner, vr)
+                    texts = self._element_texts(value, inner, vr)
                     matcher = _matcher(vr, texts, fuzzy, inner)
                 keys[name] = inner, vr, nested
                 if matcher is not None:
@@ -243,16 +249,28 @@ def _vr_of(tag: BaseTag) -> str | None:
     return vr if known or vr in ASCII_VRS else None
 
 
-def _items(dataset: Dataset, tag: BaseTag) -> list[Dataset]:
-    try:
-        value = dataset[tag].value
-    except Exception:  # whatever pydicom makes of a peer's bytes
-        _refuse("no sequence", tag)
-    if value is None or value in ("", b""):
-        return []
-    if not isinstance(value, Items):
-        _refuse("no sequence", tag)
-    return list(value)
+def _elements_of(dataset: Elements | Dataset) -> Elements:
+    if isinstance(dataset, Dataset):
+        return {tag: dataset.get_item(tag) for tag in dataset.keys()}  # noqa: SIM118
+    return dataset
+
+
+def _items(element: Element) -> Iterator[Elements]:
+    """Iterate over the items of a sequence, as far as they are asked for."""
+    value = element.value
+    if not value:
+        return
+    if isinstance(element, RawDataElement):
+        if element.VR not in (None, "SQ", "UN"):
+            _refuse("no sequence", element.tag)
+        try:
+            yield from items_of(element)
+        except DatasetError:
+            _refuse("no sequence", element.tag)
+    elif isinstance(value, Items):
+        yield from map(_elements_of, value)
+    else:
+        _refuse("no sequence", element.tag)
 
 
 def _decoded(raw: bytes, codecs: list[str], tag: int) -> str:
@@ -281,10 +299,10 @@ def _program_made(element: DataElement) -> list[str]:
     return [str(each) for each in value if each is not None]
 
 
-def _character_sets(dataset: Dataset) -> list[str]:
-    if _CHARACTER_SET not in dataset:
+def _character_sets(elements: Elements) -> list[str]:
+    element = elements.get(_CHARACTER_SET)
+    if element is None:
         return []
-    element: Any = dataset.get_item(_CHARACTER_SET)
     if isinstance(element, RawDataElement):
         terms = (element.value or b"").decode("latin-1").rstrip("\0 ").split("\\")
     else:
@@ -293,6 +311,6 @@ def _character_sets(dataset: Dataset) -> list[str]:
     return terms if any(terms) and all(term in python_encoding for term in terms) else []
 
 
-def _codecs_of(dataset: Dataset) -> list[str]:
+def _codecs_of(elements: Elements) -> list[str]:
     """Return Python's names of the character sets of a dataset (PS3.3 C.12.1.1.2)."""
-    return [python_encoding[term] for term in _character_sets(dataset)] or [default_encoding]
+    return [python_encoding[term] for term in _character_sets(elements)] or [default_encoding]

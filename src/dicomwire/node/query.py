@@ -16,6 +16,7 @@ from dicomwire.node.identifier import Identifier, InvalidIdentifier
 from dicomwire.node.keys import KEYS, UNIQUE, Level
 from dicomwire.node.schema import instance
 from dicomwire.node.search import Search, Searched
+from dicomwire.scanner import Elements
 
 __all__ = ["Found", "InvalidIdentifier", "find", "instances"]
 
@@ -39,7 +40,7 @@ class Found(NamedTuple):
 def find(
     index: Searched,
     model: str,
-    identifier: Dataset,
+    identifier: Elements | Dataset,
     *,
     ae_title: str,
     relational: bool = False,
@@ -98,7 +99,7 @@ def find(
 
 
 def instances(
-    index: Searched, model: str, identifier: Dataset, *, relational: bool = False
+    index: Searched, model: str, identifier: Elements | Dataset, *, relational: bool = False
 ) -> Iterator[Found]:
     """Return an iterator over what a C-GET or C-MOVE is to send (PS3.4 C.4.2 and C.4.3).
 

@@ -27,7 +27,7 @@ from dicomwire import (
     build_context,
     evt,
 )
-from dicomwire.datasets import DatasetError
+from dicomwire.datasets import DatasetError, message_elements
 from dicomwire.logs import escaped
 from dicomwire.node import query
 from dicomwire.node.access import NOT_AUTHORIZED, Guard, client_tls, server_tls
@@ -47,6 +47,7 @@ from dicomwire.node.retrieve import (
 from dicomwire.node.storage import Origin, Storage, StorageInUse
 from dicomwire.payloads import SinkRefused
 from dicomwire.presentation import PresentationContext
+from dicomwire.scanner import Elements
 from dicomwire.sop_class import (
     PatientRootQueryRetrieveInformationModelFind,
     PatientRootQueryRetrieveInformationModelGet,
@@ -298,12 +299,15 @@ class Node:
 
     # --- What they share ---
 
-    def _asked(self, event: evt.Event, right: Right) -> Dataset:
+    def _asked(self, event: evt.Event, right: Right) -> Elements:
         """Return the identifier of a request; _Refused if the peer may not ask."""
         if not self._guard.may(event.assoc, right):
             raise _Refused(NOT_AUTHORIZED, f"not allowed to {right}")
+        if event.payload is None:
+            return {}
+        limits = event.assoc.settings.limits
         try:
-            return event.identifier
+            return message_elements(event.payload, event.context.transfer_syntax, limits)
         except DatasetError as error:
             raise _Refused(UNABLE_TO_PROCESS, str(error)) from None
 

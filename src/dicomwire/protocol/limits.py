@@ -22,7 +22,14 @@ class Limits:
     command_set: int = 256 * KIB
     """A command set, over all of its fragments."""
     identifier: int = 64 * MIB
-    """A dataset that is held in memory: identifiers, N-service datasets."""
+    """A dataset that is held in memory: identifiers, N-service datasets; inflated, if it comes
+    deflated."""
+    dataset_items: int = 100_000
+    """Items of sequences in one dataset, on all levels (count). Objects of C-STORE may have more:
+    one for each 24 bytes received."""
+    dataset_elements: int = 200_000
+    """Elements in one dataset, on all levels (count). Objects of C-STORE may have more: one for
+    each 12 bytes received."""
     contexts: int = 128
     """Presentation contexts in one request (their ids are the odd numbers below 256)."""
     transfer_syntaxes: int = 256

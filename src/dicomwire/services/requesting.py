@@ -174,7 +174,8 @@ class Requesting(Lifecycle):
         if dataset is not None:
             request.has_dataset = True
             source = BytesSource(datasets.encode_dataset(dataset, context.transfer_syntax[0]))
-        return scu.normalized_result(request, await self.perform(context, request, source))
+        incoming = await self.perform(context, request, source)
+        return scu.normalized_result(request, incoming, self._port.settings.limits)
 
     async def query(self, request: Message, identifier: Dataset) -> Exchange:
         """Send a C-FIND, C-GET or C-MOVE request; return what its responses come by."""

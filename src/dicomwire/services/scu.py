@@ -13,11 +13,12 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
-from dicomwire.datasets import DatasetError, decode_for
+from dicomwire.datasets import DatasetError, decode_message
 from dicomwire.logs import LOGGER, log_identifier
 from dicomwire.payloads import Source
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import PresentationContext, quick_uid
+from dicomwire.protocol.limits import Limits
 from dicomwire.scanner import new_dataset
 from dicomwire.services.port import Incoming, Port
 from dicomwire.sop_class import RepositoryQuery, Verification
@@ -31,6 +32,7 @@ from dicomwire.status import (
 
 PROCESSING_FAILURE = 0x0110
 
+_DEFAULT_LIMITS = Limits()
 _STATUS_KEYWORDS = (
     "ErrorComment",
     "OffendingElement",
@@ -192,13 +194,15 @@ def status_dataset(response: Message) -> Dataset:
     return status
 
 
-def query_result(request: Message, incoming: Incoming) -> tuple[Dataset, Dataset | None]:
+def query_result(
+    request: Message, incoming: Incoming, limits: Limits = _DEFAULT_LIMITS
+) -> tuple[Dataset, Dataset | None]:
     """Return the status and Identifier of a response to C-FIND, C-GET or C-MOVE."""
     response = incoming.message
     category = code_to_category(response.Status or 0)
     identifier: Dataset | None = None
     try:
-        identifier = _decoded(incoming)
+        identifier = _decoded(incoming, limits)
     except DatasetError as error:
         LOGGER.error("The Identifier of a %s cannot be decoded: %s", response.name, error)
     if identifier is not None:
@@ -208,7 +212,9 @@ def query_result(request: Message, incoming: Incoming) -> tuple[Dataset, Dataset
     return status_dataset(response), identifier
 
 
-def normalized_result(request: Message, incoming: Incoming) -> tuple[Dataset, Dataset | None]:
+def normalized_result(
+    request: Message, incoming: Incoming, limits: Limits = _DEFAULT_LIMITS
+) -> tuple[Dataset, Dataset | None]:
     """Return the status of an N-response, and its dataset: for success and warnings always one.
 
     The status tells the instance that was created where N-CREATE left its UID to the peer.
@@ -223,7 +229,7 @@ def normalized_result(request: Message, incoming: Incoming) -> tuple[Dataset, Da
         status.AffectedSOPInstanceUID = created
     category = code_to_category(response.Status or 0)
     try:
-        reply = _decoded(incoming)
+        reply = _decoded(incoming, limits)
     except DatasetError as error:
         LOGGER.error("The dataset of %s cannot be decoded: %s", response.name, error)
         status.Status = PROCESSING_FAILURE
@@ -233,11 +239,11 @@ def normalized_result(request: Message, incoming: Incoming) -> tuple[Dataset, Da
     return status, Dataset() if reply is None else reply
 
 
-def _decoded(incoming: Incoming) -> Dataset | None:
+def _decoded(incoming: Incoming, limits: Limits) -> Dataset | None:
     payload: Any = incoming.payload
     if payload is None:
         return None
     try:
-        return decode_for(payload, incoming.context.transfer_syntax[0])
+        return decode_message(payload, incoming.context.transfer_syntax[0], limits)
     finally:
         payload.discard()

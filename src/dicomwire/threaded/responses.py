@@ -52,7 +52,7 @@ class Responses(Iterator[tuple[Dataset, Dataset | None]]):
             return Dataset(), None
         if scu.is_last(self._request, incoming.message):
             self.close()
-        return scu.query_result(self._request, incoming)
+        return scu.query_result(self._request, incoming, self._association.settings.limits)
 
     def _wait(self, exchange: Exchange) -> Incoming | None:
         """Return the next response; None if the association ends instead."""
