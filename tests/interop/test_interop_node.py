@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
-from archive import assert_same, files_in, make_images
+from archive import WHEEL, assert_same, files_in, make_images
 from peers import DEADLINE, Peers, free_port, run, serving
 from pydicom.filewriter import dcmwrite
 
@@ -33,6 +34,7 @@ class Node:
 
     def __init__(self, folder: Path) -> None:
         self.receiver = free_port()
+        self._folder = folder
         command = [*OURS, "node", "--json", "--port", "0", "--folder", str(folder)]
         self._process = subprocess.Popen(
             [*command, "--destination", f"HERE=127.0.0.1:{self.receiver}"],
@@ -42,6 +44,10 @@ class Node:
         assert self._process.stdout is not None
         facts = json.loads(self._process.stdout.readline())
         self.address = [facts["address"], str(facts["port"])]
+
+    def objects(self) -> list[Path]:
+        """Return the files that it has."""
+        return list((self._folder / "objects").rglob("*.dcm"))
 
     def stop(self) -> None:
         """Stop it by Ctrl-C."""
@@ -131,16 +137,16 @@ def test_send_find_fetch(
     is_whole_study(fetched)
 
 
-def test_orthanc(peers: Peers, node: Node, images: Path, tmp_path: Path) -> None:
-    """Orthanc asks the node for a study, and has it sent to itself."""
+@contextmanager
+def orthanc(peers: Peers, node: Node, folder: Path) -> Iterator[int]:
+    """Run an Orthanc that knows the node, and is HERE to it; give its HTTP port."""
     program = peers.program("Orthanc", "orthanc")
-    run(*OURS, "storescu", *node.address, images, "--strict")
     host, port = node.address
-    config = tmp_path / "orthanc.json"
+    config = folder / "orthanc.json"
 
     def command(http: int) -> list[object]:
         settings = {
-            "StorageDirectory": str(tmp_path / "orthanc"),
+            "StorageDirectory": str(folder / "orthanc"),
             "HttpPort": http,
             "AuthenticationEnabled": False,
             "DicomAet": "HERE",
@@ -150,12 +156,77 @@ def test_orthanc(peers: Peers, node: Node, images: Path, tmp_path: Path) -> None
         config.write_text(json.dumps(settings))
         return [program, config]
 
-    with serving(tmp_path, command) as http:
+    with serving(folder, command) as http:
+        yield http
+
+
+def test_orthanc(peers: Peers, node: Node, images: Path, tmp_path: Path) -> None:
+    """Orthanc asks the node for a study, and has it sent to itself."""
+    run(*OURS, "storescu", *node.address, images, "--strict")
+    with orthanc(peers, node, tmp_path) as http:
         wanted = {"Level": "Study", "Query": {"StudyInstanceUID": "1.2.3.1.1"}}
         path = rest(http, "/modalities/node/query", wanted)["Path"]
         assert len(rest(http, f"{path}/answers")) == 1
         rest(http, f"{path}/retrieve", {"TargetAet": "HERE", "Synchronous": True})
         assert len(rest(http, "/instances")) == 4
+
+
+SENT_TWICE = [
+    WHEEL / f"{name}.dcm"
+    for name in (
+        "CT_small",
+        "ExplVR_BigEnd",
+        "JPEG2000",
+        "MR_small_implicit",
+        "SC_rgb_rle_2frame",
+        "examples_ybr_color",
+        "image_dfl",
+        "liver_1frame",
+        "reportsi",
+    )
+]
+
+
+def test_what_comes_back_from_orthanc_is_there_already(
+    peers: Peers, node: Node, tmp_path: Path
+) -> None:
+    """Orthanc writes what it receives anew, and sends it in a transfer syntax of its choice."""
+    with orthanc(peers, node, tmp_path) as http:
+        run(*OURS, "storescu", *node.address, *SENT_TWICE, "--strict")
+        run(*OURS, "storescu", "127.0.0.1", node.receiver, *SENT_TWICE, "--strict")
+        everything = {"Resources": rest(http, "/instances"), "Synchronous": True}
+        answer = rest(http, "/modalities/node/store", everything)
+    counts = answer["InstancesCount"], answer["FailedInstancesCount"]
+    assert counts == (len(SENT_TWICE), 0)
+    assert len(node.objects()) == len(SENT_TWICE)
+
+
+ENCODINGS = [
+    ["dcmconv", "+te", "+e"],  # lengths of sequences
+    ["dcmconv", "+te", "-e"],  # or delimiters
+    ["dcmconv", "+te", "+g"],  # group lengths
+    ["dcmconv", "+te", "-g"],
+    ["dcmconv", "+te", "+p", "512", "64"],  # padding, in items too
+    ["dcmconv", "+ti"],
+    ["dcmconv", "+ti", "-e"],
+    ["dcmconv", "+tb"],
+    ["dcmconv", "+td"],
+    ["dcmcrle"],
+    ["dcmcjpls"],
+]
+
+
+@pytest.mark.parametrize("name", ["CT_small", "MR_small_implicit", "examples_rgb_color"])
+def test_what_dcmtk_encodes_anew_is_there_already(
+    peers: Peers, node: Node, tmp_path: Path, name: str
+) -> None:
+    path = WHEEL / f"{name}.dcm"
+    files = []
+    for number, (program, *options) in enumerate(ENCODINGS):
+        files.append(tmp_path / f"{number}.dcm")
+        run(peers.dcmtk(program), *options, path, files[-1])
+    run(*OURS, "storescu", *node.address, path, *files, "--strict")
+    assert len(node.objects()) == 1
 
 
 def rest(port: int, path: str, body: object = None) -> Any:

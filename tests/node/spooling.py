@@ -15,6 +15,7 @@ from sqlalchemy import select
 from dicomwire.datasets import encode_dataset, parse_file_meta
 from dicomwire.node.commit import Committer
 from dicomwire.node.configuration import Duplicates
+from dicomwire.node.converters import Converters
 from dicomwire.node.heads import Origin
 from dicomwire.node.index import Index
 from dicomwire.node.maintenance import INDEX
@@ -79,7 +80,9 @@ class OpenArchive:
         with ExitStack() as opened:
             self.storage = opened.enter_context(Storage(folder))
             self.index = opened.enter_context(Index(folder / INDEX))
-            self.committer = Committer(self.storage, self.index, duplicates)
+            converters = Converters(self.storage.make_file)
+            opened.callback(converters.close)
+            self.committer = Committer(self.storage, self.index, converters, duplicates)
             self._open = opened.pop_all()
 
     def __enter__(self) -> OpenArchive:

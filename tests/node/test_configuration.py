@@ -149,7 +149,7 @@ def test_files_of_tls_are_beside_the_configuration(file: Path) -> None:
         ('folder = "a\\u0000b"', 'folder is a path, not "a\\u0000b"'),
         (
             'duplicates = "keep"',
-            'duplicates is "keep-first" or "replace" or "keep-both", not "keep"',
+            'duplicates is "keep-first" or "replace" or "keep-both" or "ignore", not "keep"',
         ),
         ("acse_timeout = 0", "acse_timeout is a number of seconds above 0, or inf, not 0"),
         ("stop_timeout = inf", "stop_timeout is a number of seconds, 0 to 3600, not inf"),

@@ -18,7 +18,7 @@ from dicomwire.node.index import Index, WrongRevision
 from dicomwire.node.maintenance import INDEX, Finding, Problem, Reconciled, check, reindex
 from dicomwire.node.storage import Storage, StorageInUse
 
-FIRST, REPLACE, BOTH = Duplicates
+FIRST, REPLACE, BOTH, IGNORE = Duplicates
 
 
 @pytest.fixture

@@ -9,16 +9,23 @@ import contextlib
 import logging
 import threading
 from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 from sqlalchemy.exc import OperationalError
 
+from dicomwire.datasets import DatasetError, parse_file_meta
+from dicomwire.logs import escaped
 from dicomwire.node.configuration import Duplicates
+from dicomwire.node.content import Comparison, Unreadable, compare
+from dicomwire.node.converters import Converters
 from dicomwire.node.heads import Origin
 from dicomwire.node.index import Index, IndexFailure, Placed, Stored
 from dicomwire.node.ingest import CANNOT_UNDERSTAND, Entry, Truncated, Unacceptable, origin_uid
 from dicomwire.node.keys import Level
 from dicomwire.node.maintenance import reconcile
 from dicomwire.node.storage import Spooled, Storage, is_missing
+from dicomwire.node.transcode import CannotTranscode
 from dicomwire.payloads import Payload
 
 LOGGER = logging.getLogger("dicomwire")
@@ -33,25 +40,60 @@ DUPLICATE = 0x0111
 
 PS3.4 Section B.2.3 has no code of its own for this, and refers to PS3.7 for the general ones.
 """
-_REMARKS = {
-    COERCED: "An object has another Patient ID than its study: it is found by that of the study",
-    DUPLICATE: "An object is refused: another one of its UID is there",
-}
+
+
+class _Outcome(NamedTuple):
+    """What becomes of an object."""
+
+    status: int | None
+    """What to answer; None if that is not decided."""
+    remark: str = ""
+    """For the log, with places for the UID of the object and the title of its sender."""
+
+
+_STORED = _Outcome(SUCCESS)
+_COERCED = _Outcome(
+    COERCED,
+    "%s from %s has another Patient ID than its study: it is found by that of the study",
+)
+_REFUSED = _Outcome(DUPLICATE, "%s from %s is refused: another object of this UID is there")
+_IGNORED = _Outcome(SUCCESS, "%s from %s is ignored: another object of this UID is there")
+_FAILED = _Outcome(OUT_OF_RESOURCES)
+_UNDECIDED = _Outcome(None)
+_OF_KEPT_FIRST = {Duplicates.KEEP_FIRST: _REFUSED, Duplicates.IGNORE: _IGNORED}
+"""What becomes of other content by the policies that keep what is there alone."""
 
 
 class _Waiting:
     """An object on the disk that waits for its place, with the thread that brought it."""
 
-    __slots__ = ("baton", "digest", "entry", "outcome", "spooled", "status", "uid")
+    __slots__ = (
+        "baton",
+        "digest",
+        "entry",
+        "equals",
+        "is_done",
+        "others",
+        "outcome",
+        "rivals",
+        "spooled",
+        "uid",
+    )
 
     def __init__(self, spooled: Spooled, entry: Entry) -> None:
         self.spooled = spooled
         self.entry = entry
         self.uid = entry.instance_uid
         self.digest = spooled.digest(entry.origin.transfer_syntax_uid).hex()
-        self.outcome = SUCCESS
-        """What the status will be if the batch succeeds."""
-        self.status: int | None = None
+        self.outcome = _STORED
+        """What becomes of it if the batch succeeds; once it is done, what became of it."""
+        self.is_done = False
+        self.equals = {self.digest}
+        """The digests of datasets that are known to have its content, however they are encoded."""
+        self.others: set[str] = set()
+        """The digests of those that are known to have other content."""
+        self.rivals: list[Stored] = []
+        """What it has to be compared with before its outcome can be decided."""
         self.baton = threading.Lock()
         self.baton.acquire()
 
@@ -88,11 +130,17 @@ class _Plan:
     def add(self, waiting: _Waiting) -> None:
         """Decide what becomes of an object, also in the light of those before it in the batch."""
         copies = self._copies.setdefault(waiting.uid, [])
-        if any(copy.digest == waiting.digest for copy in copies):
-            return  # the same bytes: it is there
+        if any(copy.digest in waiting.equals for copy in copies):
+            return  # it is there
+        unknown = [copy for copy in copies if copy.digest not in waiting.others]
+        if unknown:
+            # Those of this batch are in the index when it comes again.
+            waiting.rivals = [copy for copy in unknown if isinstance(copy, Stored)]
+            waiting.outcome = _UNDECIDED
+            return
         number = 0
-        if copies and self._duplicates is Duplicates.KEEP_FIRST:
-            waiting.outcome = DUPLICATE
+        if copies and self._duplicates in _OF_KEPT_FIRST:
+            waiting.outcome = _OF_KEPT_FIRST[self._duplicates]
             return
         if self._duplicates is Duplicates.REPLACE:
             for copy in copies:
@@ -117,6 +165,19 @@ def _entry(origin: Origin, spooled: Spooled) -> Entry:
     return Entry(origin, spooled.view())
 
 
+def _dataset_in(file: BinaryIO) -> tuple[BinaryIO, str]:
+    """Return a DICOM file, positioned at its dataset, and its transfer syntax."""
+    file.seek(0)
+    head = parse_file_meta(file)
+    file.seek(head.offset)
+    return file, head.transfer_syntax_uid
+
+
+def _named(waiting: _Waiting) -> tuple[str, str]:
+    """Return what the log says of an object: its UID, and who sent it."""
+    return waiting.uid, escaped(waiting.entry.origin.source_ae)
+
+
 class Committer:
     """Stores what the handlers of all associations bring, in batches.
 
@@ -128,6 +189,8 @@ class Committer:
     ----------
     storage, index
         Of one folder; they are reconciled at once.
+    converters : Converters
+        To compare pixels in different transfer syntaxes.
     duplicates : Duplicates
         What becomes of an object whose UID is there already, with other contents.
 
@@ -138,10 +201,15 @@ class Committer:
     """
 
     def __init__(
-        self, storage: Storage, index: Index, duplicates: Duplicates = Duplicates.KEEP_FIRST
+        self,
+        storage: Storage,
+        index: Index,
+        converters: Converters,
+        duplicates: Duplicates = Duplicates.KEEP_FIRST,
     ) -> None:
         self._storage = storage
         self._index = index
+        self._converters = converters
         self._duplicates = duplicates
         self._queue: list[_Waiting] = []
         self._is_led = False
@@ -191,8 +259,45 @@ class Committer:
             return OUT_OF_RESOURCES
         waiting = _Waiting(spooled, entry)
         self._wait_or_lead(waiting)
-        assert waiting.status is not None
-        return waiting.status
+        while waiting.outcome.status is None:
+            # Here, and not while the batch is committed, for which others wait.
+            try:
+                self._compare(waiting)
+            except OSError as error:
+                LOGGER.error("An object cannot be compared: %s", error.strerror or error)
+                return OUT_OF_RESOURCES
+            self._wait_or_lead(waiting)
+        return waiting.outcome.status
+
+    def _compare(self, waiting: _Waiting) -> None:
+        """Find out which of its rivals have the content of an object."""
+        path = waiting.spooled.path
+        assert path is not None
+        with path.open("rb") as received:
+            for rival in waiting.rivals:
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    # A file that is gone was replaced meanwhile, or is missing in the next batch.
+                    with self._storage.open_path(rival.file).open("rb") as stored:
+                        is_same = self._is_same(waiting, received, stored)
+                    (waiting.equals if is_same else waiting.others).add(rival.digest)
+        waiting.rivals = []
+        waiting.is_done = False
+
+    def _is_same(self, waiting: _Waiting, received: BinaryIO, stored: BinaryIO) -> bool:
+        """Return whether two files have objects of the same content.
+
+        What cannot be compared has not.
+        """
+        try:
+            found = compare(*_dataset_in(received), *_dataset_in(stored))
+            if found is Comparison.BY_PIXELS:
+                digest = self._converters.pixel_digest
+                return digest(Path(received.name)) == digest(Path(stored.name))
+        except (DatasetError, Unreadable, CannotTranscode) as error:
+            text = "%s from %s cannot be compared with another object of this UID: %s"
+            LOGGER.warning(text, *_named(waiting), error)
+            return False
+        return found is Comparison.SAME
 
     def _wait_or_lead(self, mine: _Waiting) -> None:
         with self._lock:
@@ -200,7 +305,7 @@ class Committer:
             follows, self._is_led = self._is_led, True
         if follows:
             mine.baton.acquire()  # to be had when it is done, or when this thread is to lead
-            if mine.status is not None:
+            if mine.is_done:
                 return
         with self._lock:
             batch, self._queue = self._queue, []
@@ -217,10 +322,10 @@ class Committer:
                     waiting.baton.release()
 
     def _commit(self, batch: Sequence[_Waiting]) -> None:
-        """Give every object of `batch` its status."""
+        """Give every object of `batch` its outcome."""
         succeeded = is_unforeseen = False
         for waiting in batch:
-            waiting.outcome = SUCCESS
+            waiting.outcome = _STORED
         try:
             with self._committing:
                 if not self._is_closed:
@@ -236,9 +341,11 @@ class Committer:
             is_unforeseen = True
         finally:
             for waiting in batch:
-                waiting.status = waiting.outcome if succeeded else OUT_OF_RESOURCES
-                if waiting.status in _REMARKS:
-                    LOGGER.warning(_REMARKS[waiting.status])
+                if not succeeded:
+                    waiting.outcome = _FAILED
+                waiting.is_done = True
+                if waiting.outcome.remark:
+                    LOGGER.warning(waiting.outcome.remark, *_named(waiting))
         if is_unforeseen and len(batch) > 1:  # it is due to one of them
             for waiting in batch:
                 self._commit([waiting])
@@ -281,7 +388,7 @@ class Committer:
                     for (waiting, number), name in zip(plan.accepted.items(), names, strict=True)
                 }
                 for other in writer.add(list(placed)):
-                    placed[other].outcome = COERCED
+                    placed[other].outcome = _COERCED
                 if replaces:
                     writer.prune()
         except BaseException:

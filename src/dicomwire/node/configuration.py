@@ -46,6 +46,7 @@ class Duplicates(StrEnum):
     KEEP_FIRST = "keep-first"
     REPLACE = "replace"
     KEEP_BOTH = "keep-both"
+    IGNORE = "ignore"
 
 
 # --- What values may be -----------------------------------------------------------------------

@@ -158,7 +158,9 @@ class Node:
             self._converters = Converters(self._storage.make_file)
             opened.callback(self._converters.close)
             self._index = opened.enter_context(Index(self._storage.folder / INDEX))
-            self._committer = Committer(self._storage, self._index, configuration.duplicates)
+            self._committer = Committer(
+                self._storage, self._index, self._converters, configuration.duplicates
+            )
             opened.callback(self._committer.close)
         except StorageInUse as error:
             raise FolderUnusable(str(error)) from None
