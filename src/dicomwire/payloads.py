@@ -358,12 +358,18 @@ class Sink(Protocol):
 
 
 class DiscardSink:
-    """Keeps nothing."""
+    """Keeps nothing of a dataset of up to `ceiling` bytes (None: of any size)."""
 
-    __slots__ = ()
+    __slots__ = ("_ceiling", "_size")
+
+    def __init__(self, ceiling: int | None = None) -> None:
+        self._ceiling = ceiling
+        self._size = 0
 
     def write(self, chunks: list[memoryview]) -> None:
-        """Do nothing."""
+        """Count `chunks`, if there is a ceiling."""
+        if self._ceiling is not None:
+            self._size = _grown(self._size, chunks, self._ceiling)
 
     def finish(self) -> Payload:
         """Return a payload without bytes."""

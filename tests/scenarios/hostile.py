@@ -314,7 +314,7 @@ def besieged(
         stored.append(event.request.AffectedSOPInstanceUID)
         return 0x0000
 
-    if handlers is None and "receive_to" not in arguments:
+    if handlers is None and arguments.get("receive_to") is None:
         handlers = [(evt.EVT_C_STORE, on_store)]
     server = ae.start_server((HOST, 0), block=False, evt_handlers=handlers, **arguments)
     log = Log(level)

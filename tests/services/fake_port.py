@@ -177,6 +177,8 @@ class FakePort:
 
     def serve(self, incoming: Incoming) -> list[Sent]:
         """Serve a request, and return all that was sent."""
+        if incoming.refusal is None:
+            scp.admit(self, incoming)  # type: ignore[arg-type]
         run_blocking(scp.serve(self, incoming))  # type: ignore[arg-type]
         return self.sent
 

@@ -215,14 +215,6 @@ def test_a_request_that_cannot_be_decoded():
     assert sent.status == 0x0110
 
 
-@pytest.mark.parametrize("command", [SET, ACTION, CREATE, EVENT_REPORT])
-def test_a_request_whose_dataset_could_not_be_kept(command):
-    called = []
-    sent = serve(command, called.append, dataset=keys(PatientID="1"), refusal=0xA700)
-    assert sent.status == 0x0213
-    assert not called
-
-
 # --- The instance that N-CREATE creates ---
 
 

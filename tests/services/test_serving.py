@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fake_port import LOST, FakePort, image, keys, received
+from fake_port import LOST, FakePort, context, image, keys, received
 from pydicom.tag import Tag
 
 from dicomwire import evt
@@ -11,13 +11,18 @@ from dicomwire.errors import ConnectionLost
 from dicomwire.payloads import FilePayload, MemoryPayload
 from dicomwire.protocol.command import Command
 from dicomwire.sop_class import (
+    BasicFilmSession,
+    BasicGrayscalePrintManagementMeta,
     CTImageStorage,
     HangingProtocolStorage,
     ModalityPerformedProcedureStep,
     PatientRootQueryRetrieveInformationModelFind,
     StorageCommitmentPushModel,
+    UnifiedProcedureStepPull,
+    UnifiedProcedureStepPush,
     Verification,
 )
+from dicomwire.sop_class import StudyRootQueryRetrieveInformationModelFind as STUDY_ROOT_FIND
 from dicomwire.uids import Service
 
 ECHO = received(Command.C_ECHO_RQ, Verification)
@@ -72,6 +77,42 @@ def test_a_request_in_a_context_where_we_are_not_the_provider():
     (sent,) = FakePort((evt.EVT_C_STORE, lambda event: 0)).serve(request)
     assert sent.status == 0x0122
     assert sent.message.AffectedSOPInstanceUID == "1.2.3"
+
+
+@pytest.mark.parametrize(
+    ("command", "abstract_syntax", "asked"),
+    [
+        (Command.C_ECHO_RQ, Verification, CTImageStorage),
+        (Command.C_STORE_RQ, CTImageStorage, "1.2.840.10008.5.1.4.1.1.4"),
+        (Command.C_STORE_RQ, CTImageStorage, "1.2.3.4.5"),
+        (Command.C_FIND_RQ, PatientRootQueryRetrieveInformationModelFind, STUDY_ROOT_FIND),
+        (Command.N_SET_RQ, ModalityPerformedProcedureStep, StorageCommitmentPushModel),
+        (Command.N_SET_RQ, BasicGrayscalePrintManagementMeta, ModalityPerformedProcedureStep),
+    ],
+)
+def test_a_request_for_another_sop_class_than_that_of_its_context(command, abstract_syntax, asked):
+    (sent,) = FakePort().serve(requested(command, abstract_syntax, asked))
+    assert sent.status == 0x0122
+
+
+@pytest.mark.parametrize(
+    ("abstract_syntax", "asked"),
+    [
+        (BasicGrayscalePrintManagementMeta, BasicFilmSession),
+        (UnifiedProcedureStepPull, UnifiedProcedureStepPush),
+    ],
+)
+def test_a_context_for_several_sop_classes(abstract_syntax, asked):
+    port = FakePort((evt.EVT_N_SET, lambda event: (0, None)))
+    (sent,) = port.serve(requested(Command.N_SET_RQ, abstract_syntax, asked))
+    assert sent.status == 0x0000
+
+
+def requested(command, abstract_syntax, asked):
+    """Return a request for the SOP class `asked` on a context for `abstract_syntax`."""
+    request = received(command, asked, keys(PatientID="1"))
+    request.context = context(abstract_syntax)
+    return request
 
 
 def test_event_reports_go_to_the_user():

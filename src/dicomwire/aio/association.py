@@ -240,7 +240,7 @@ class Association(BaseAssociation):
 
     def open_sink(self, incoming: Incoming) -> Sink:
         """Return where the dataset of `incoming` is to go."""
-        return fed(super().open_sink(incoming), self._port.hold_back)
+        return fed(super().open_sink(incoming), self._port.hold_back, self._port.peer)
 
     async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
         """Return what sends retrieved objects to another AE (C-MOVE)."""

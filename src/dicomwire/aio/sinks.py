@@ -12,7 +12,7 @@ from typing import Any
 
 from dicomwire.logs import LOGGER
 from dicomwire.payloads import MemoryPayload, Payload, Sink
-from dicomwire.services.engine import OUT_OF_RESOURCES
+from dicomwire.services.engine import refusal_by
 from dicomwire.services.port import Incoming
 
 
@@ -25,19 +25,22 @@ class AsyncSink(Payload):
         With coroutine functions `write` and, it may be, `finish` and `discard`.
     hold_back : callable
         Called with whether so much waits that no more should be read.
+    peer : str
+        Where the dataset comes from, for the log.
     """
 
-    __slots__ = ("_error", "_gone", "_hold_back", "_payload", "_sink", "_task", "_waiting")
+    __slots__ = ("_error", "_gone", "_hold_back", "_payload", "_peer", "_sink", "_task", "_waiting")
 
     path = None
 
-    def __init__(self, sink: Any, hold_back: Callable[[bool], None]) -> None:
+    def __init__(self, sink: Any, hold_back: Callable[[bool], None], peer: str) -> None:
         super().__init__(0, None)
         self._sink = sink
         self._hold_back = hold_back
+        self._peer = peer
         self._waiting: list[bytes] = []
         self._task: asyncio.Task[None] | None = None
-        self._error: OSError | None = None
+        self._error: Exception | None = None
         self._payload: Payload | None = None
         self._gone = False
 
@@ -58,12 +61,8 @@ class AsyncSink(Payload):
             while self._waiting and not self._gone:
                 chunks, self._waiting = self._waiting, []
                 await self._sink.write([memoryview(chunk) for chunk in chunks])
-        except OSError as error:
-            self._error = error
-            self._waiting.clear()
         except Exception as error:
-            LOGGER.exception("A sink failed")
-            self._error = OSError(f"{type(error).__name__}: {error}")
+            self._error = error
             self._waiting.clear()
         finally:
             self._hold_back(False)
@@ -82,12 +81,14 @@ class AsyncSink(Payload):
             self._task = asyncio.get_running_loop().create_task(self._let_go(task))
 
     async def _let_go(self, writing: asyncio.Task[None] | None) -> None:
-        if writing is not None:
-            await asyncio.wait([writing])
         try:
-            await _result(self._sink.discard())
-        except Exception:
-            LOGGER.exception("A sink failed")
+            if writing is not None:
+                await asyncio.wait([writing])
+        finally:  # also when the loop is about to end, and cancels this
+            try:
+                await _result(self._sink.discard())
+            except Exception:
+                LOGGER.exception("A sink cannot be discarded")
 
     # Payload
 
@@ -99,20 +100,13 @@ class AsyncSink(Payload):
             if self._error is not None:
                 raise self._error
             self._payload = incoming.payload = await _result(self._sink.finish())
-        except OSError as error:
-            LOGGER.error("The dataset of %s cannot be kept: %s", incoming.message.name, error)
-            self._refuse(incoming, getattr(error, "status", OUT_OF_RESOURCES))
-        except Exception:
-            LOGGER.exception("A sink failed")
-            self._refuse(incoming, OUT_OF_RESOURCES)
+        except Exception as error:
+            incoming.refusal = refusal_by(error, self._peer)
+            incoming.payload = None
+            self.discard()
         except asyncio.CancelledError:
             self.discard()
             raise
-
-    def _refuse(self, incoming: Incoming, status: int) -> None:
-        incoming.refusal = status
-        incoming.payload = None
-        self.discard()
 
     def view(self) -> memoryview:
         """Return nothing: the bytes are the sink's."""
@@ -127,8 +121,8 @@ async def _result(answer: Any) -> Any:
     return await answer if inspect.isawaitable(answer) else answer
 
 
-def fed(sink: Sink, hold_back: Callable[[bool], None]) -> Sink:
+def fed(sink: Sink, hold_back: Callable[[bool], None], peer: str) -> Sink:
     """Return `sink`, or what feeds it where its `write` is to be awaited."""
     if inspect.iscoroutinefunction(getattr(sink, "write", None)):
-        return AsyncSink(sink, hold_back)
+        return AsyncSink(sink, hold_back, peer)
     return sink

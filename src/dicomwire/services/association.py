@@ -13,12 +13,10 @@ from typing import Any
 
 from dicomwire import datasets
 from dicomwire.events import Binding, EventType, Handlers
-from dicomwire.logs import LOGGER
-from dicomwire.payloads import FileSink, MemorySink, Sink, SinkRefused, SpoolSink
+from dicomwire.payloads import FileSink, MemorySink, Sink, SpoolSink
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import quick_uid
 from dicomwire.service_user import MODE_ACCEPTOR, MODE_REQUESTOR, ServiceUser
-from dicomwire.services import scp
 from dicomwire.services.port import Incoming
 from dicomwire.services.requesting import Requesting
 from dicomwire.settings import Settings
@@ -176,18 +174,12 @@ class BaseAssociation(Requesting):
             return FileSink(self.receive_to, None, head, settings.store_ceiling)
         if not all(map(_is_uid, uids)):
             request = _with_harmless_uids(request)
-        try:
-            place = self.receive_to(request)
-            if not isinstance(place, (str, Path)):
-                return place
-            path = Path(place)
-            head = datasets.file_head(*uids, syntax)
-            return FileSink(path.parent, path.name, head, settings.store_ceiling)
-        except OSError:
-            raise
-        except Exception as error:
-            LOGGER.exception("The function that says where to file an object failed")
-            raise SinkRefused(type(error).__name__, scp.STORE_HANDLER_FAILED) from None
+        place = self.receive_to(request)
+        if not isinstance(place, (str, Path)):
+            return place
+        path = Path(place)
+        head = datasets.file_head(*uids, syntax)
+        return FileSink(path.parent, path.name, head, settings.store_ceiling)
 
 
 def _with_harmless_uids(request: Message) -> Message:

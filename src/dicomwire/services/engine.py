@@ -45,8 +45,8 @@ from dicomwire.protocol.events import (
 from dicomwire.protocol.limits import MIB
 from dicomwire.protocol.pdu import PDU
 from dicomwire.protocol.states import Action, Role, State, Trigger
-from dicomwire.services import scu
-from dicomwire.services.answers import may_ask, refusal_of
+from dicomwire.services import scp, scu
+from dicomwire.services.answers import may_ask
 from dicomwire.services.port import Incoming, Port
 from dicomwire.settings import Settings
 from dicomwire.status import STATUS_WARNING, code_to_category
@@ -67,6 +67,8 @@ _LEAST_PROGRESS = 1024
 
 Key = tuple[int, int | None]
 """Of an exchange: the command of its responses, and the message that they respond to."""
+_NOWHERE = DiscardSink()
+"""Where the dataset of a refused C-STORE goes, of any size."""
 _MANY_RESPONSES = {command | RESPONSE_BIT for command in scu.OF_MANY_RESPONSES}
 
 
@@ -193,7 +195,7 @@ class Engine(Port):
         self.peer = ""
         self._abort_wanted = False
         self._incoming: Incoming | None = None  # whose dataset is coming in
-        self._sink: Sink = DiscardSink()
+        self._sink: Sink = _NOWHERE
         self._requests: deque[Incoming] = deque()
         self._served: Message | None = None  # the request whose handler runs
         self._exchanges: dict[Key, Pending] = {}
@@ -387,15 +389,13 @@ class Engine(Port):
         """Give up what was received in part, and what nobody is going to serve."""
         if self._incoming is not None:
             self._incoming = None
-            self._sink.discard()
+            discard(self._sink)
         self.drop_requests()
 
     def drop_requests(self) -> None:
         """Give up the requests that wait to be served."""
         while self._requests:
-            payload = self._requests.popleft().payload
-            if payload is not None:
-                payload.discard()
+            self._requests.popleft().discard()
 
     def take(self, event: Event) -> None:
         """Act on an event of the protocol, unless a handler ended the association over it."""
@@ -432,61 +432,76 @@ class Engine(Port):
     def _take_command(self, event: CommandReceived) -> None:
         message = event.message
         incoming = Incoming(self.contexts[event.context_id], message)
+        if message.is_request and message.command is not Command.C_CANCEL_RQ:
+            scp.admit(self, incoming)
         if not message.has_dataset:
             self._dispatch(incoming)
             return
         self._incoming = incoming
         self._received = 0  # what is counted from here on is its dataset
-        refusal = refusal_of(message)
-        if refusal is not None:
-            self._refuse(incoming, "is not wanted: the request is refused", refusal)
+        self._sink = _NOWHERE
+        if incoming.refusal is not None:
+            if message.command is not Command.C_STORE_RQ:
+                self._sink = DiscardSink(self.settings.limits.identifier)
             return
         try:
-            self._sink = self._association.open_sink(incoming)
-        except OSError as error:
-            status = getattr(error, "status", OUT_OF_RESOURCES)
-            self._refuse(incoming, f"cannot be kept: {error}", status)
+            sink = self._association.open_sink(incoming)
+        except Exception as error:
+            self._refuse(incoming, error)
+            return
+        self._sink = sink
+        if self._incoming is None:  # the program ended the association when asked for the sink
+            discard(sink)
+
+    def _is_late(self, message: Message) -> bool:
+        """Whether it is a request that came after our release request: nothing answers it."""
+        return self.protocol.state is not State.ESTABLISHED and message.is_request
 
     def _take_data(self, event: DataReceived) -> None:
         incoming = self._incoming
         assert incoming is not None
         try:
             self._sink.write(event.chunks)
+            if self._incoming is None:  # the sink ended the association
+                return
             if event.complete:
-                incoming.payload = self._sink.finish()
-        except SinkFull as error:
-            if incoming.message.command is not Command.C_STORE_RQ:
-                raise self._unbearable(f"{incoming.message.name}: {error}") from None
-            self._refuse(incoming, str(error))
-        except OSError as error:
-            self._refuse(incoming, f"cannot be kept: {error}")
+                if self._is_late(incoming.message):
+                    discard(self._sink)
+                elif incoming.refusal is None:
+                    incoming.payload = self._sink.finish()
+        except Exception as error:
+            self._refuse(incoming, error)
         if event.complete:
             self._incoming = None
-            if incoming.refusal is not None:
-                incoming.payload = None
             self._dispatch(incoming)
 
-    def _refuse(self, incoming: Incoming, reason: str, status: int = OUT_OF_RESOURCES) -> None:
-        """Let the dataset of `incoming` pass by, to answer it with a failure."""
-        LOGGER.error("The dataset of %s from %s %s", incoming.message.name, self.peer, reason)
-        incoming.refusal = status
-        self._sink.discard()
-        self._sink = DiscardSink()
+    def _refuse(self, incoming: Incoming, error: Exception) -> None:
+        """Let the dataset of `incoming` pass by, since keeping it raised `error`."""
+        message = incoming.message
+        if message.command is not Command.C_STORE_RQ:
+            if isinstance(error, SinkFull):
+                raise self._unbearable(f"{message.name}: {error}") from None
+            raise error
+        incoming.refusal = refusal_by(error, self.peer)
+        discard(self._sink)
+        self._sink = _NOWHERE
 
     def _dispatch(self, incoming: Incoming) -> None:
         message = incoming.message
         self._heard = _counts(incoming)
         self.is_active |= self._heard
-        if self.handlers.bound(EVT_DIMSE_RECV):
-            self._notify_message(EVT_DIMSE_RECV, incoming.context.context_id, message)
-        if message.command is Command.C_CANCEL_RQ:
-            self._cancel(message.MessageIDBeingRespondedTo)
-        elif message.is_request:
-            if self.protocol.state is not State.ESTABLISHED:
+        is_cancel = message.command is Command.C_CANCEL_RQ
+        if message.is_request and not is_cancel:
+            # Whatever a handler does when it is told, the request is let go of with all others.
+            if self._is_late(message):
                 LOGGER.warning("%s received after the release was requested", message.name)
             else:
                 self._enqueue(incoming)
-        else:
+        if self.handlers.bound(EVT_DIMSE_RECV):
+            self._notify_message(EVT_DIMSE_RECV, incoming.context.context_id, message)
+        if is_cancel:
+            self._cancel(message.MessageIDBeingRespondedTo)
+        elif message.is_response:
             self._dispatch_response(incoming)
 
     def _enqueue(self, incoming: Incoming) -> None:
@@ -558,3 +573,25 @@ def _counts(incoming: Incoming) -> bool:
     if message.is_response:
         return True
     return message.command is not Command.C_CANCEL_RQ and may_ask(incoming)
+
+
+def refusal_by(error: Exception, peer: str) -> int:
+    """Return the status for a C-STORE from `peer` whose dataset could not be kept, and log why.
+
+    What the system or a sink says by an OSError is no fault of the program. All else is.
+    """
+    if isinstance(error, OSError):
+        LOGGER.error("The dataset of C-STORE-RQ from %s cannot be kept: %s", peer, error)
+        return getattr(error, "status", OUT_OF_RESOURCES)
+    LOGGER.error(
+        "The program failed to take the dataset of C-STORE-RQ from %s", peer, exc_info=error
+    )
+    return scp.STORE_HANDLER_FAILED
+
+
+def discard(sink: Sink) -> None:
+    """Have `sink` let go of what was written. What one of the program's own raises is logged."""
+    try:
+        sink.discard()
+    except Exception:
+        LOGGER.exception("A sink cannot be discarded")

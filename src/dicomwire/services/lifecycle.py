@@ -72,7 +72,7 @@ class Lifecycle(ABC):
 
     @abstractmethod
     def open_sink(self, incoming: Incoming) -> Sink:
-        """Return where the dataset of `incoming` is to go; an OSError refuses the request."""
+        """Return where the dataset of `incoming` goes; what this raises refuses a C-STORE."""
 
     @abstractmethod
     def service_of(self, sop_class: SOPClass) -> Service:

@@ -37,7 +37,6 @@ from dicomwire.status import STATUS_SUCCESS, STATUS_WARNING, code_to_category
 from dicomwire.uids import Service, SOPClass
 
 PROCESSING_FAILURE = 0x0110
-RESOURCE_LIMITATION = 0x0213
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +66,13 @@ async def serve(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
     response = answer(request, SUCCESS)
     _echo_types(request, response)
     reply: bytes | None = None
-    if incoming.refusal is not None:
-        response.Status = RESOURCE_LIMITATION
-    else:
-        try:
-            reply = await _handle(port, incoming, response, sop_class)
-        except AssociationFailure:
-            raise
-        except Exception as error:
-            log_failure(request.name, error)
-            response.Status = PROCESSING_FAILURE
+    try:
+        reply = await _handle(port, incoming, response, sop_class)
+    except AssociationFailure:
+        raise
+    except Exception as error:
+        log_failure(request.name, error)
+        response.Status = PROCESSING_FAILURE
     await respond(port, incoming, response, reply)
 
 

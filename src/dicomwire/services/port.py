@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pydicom.dataset import Dataset
 
 from dicomwire.events import EventType, InterventionEvent
+from dicomwire.logs import LOGGER
 from dicomwire.payloads import Payload, Source
 from dicomwire.protocol.command import Message
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.uids import Service, SOPClass
+
+if TYPE_CHECKING:
+    from dicomwire.services.answers import Server
 
 T = TypeVar("T")
 
@@ -34,16 +38,27 @@ class Incoming:
         The accepted context that it came on.
     message : Message
     payload : Payload or None
-        Its dataset; None where it has none, or the dataset could not be kept.
+        Its dataset; None where it has none, or the dataset was not kept.
     refusal : int or None
-        The status to answer with, where the dataset could not be kept (disk full, above a
-        ceiling).
+        The status that a request is refused with: because of what it asks for, or because its
+        dataset could not be kept (disk full, above a ceiling).
+    service : (Server, SOPClass) or None
+        What serves a request that is not refused, and the SOP class of its context.
     """
 
     context: PresentationContext
     message: Message
     payload: Payload | None = None
     refusal: int | None = None
+    service: tuple[Server, SOPClass] | None = None
+
+    def discard(self) -> None:
+        """Remove temporary files. What a payload of the program's own raises is only logged."""
+        if self.payload is not None:
+            try:
+                self.payload.discard()
+            except Exception:
+                LOGGER.exception("A payload cannot be discarded")
 
 
 class Exchange(Protocol):

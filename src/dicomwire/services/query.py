@@ -59,10 +59,6 @@ async def find_one(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
 
 async def _find(port: Port, incoming: Incoming, sop_class: SOPClass, only_one: bool) -> None:
     response = answer(incoming.message, PENDING)
-    if incoming.refusal is not None:
-        response.Status = incoming.refusal
-        await respond(port, incoming, response)
-        return
     results: Any = None
     try:
         results = port.iterate(await ask(port, EVT_C_FIND, incoming))

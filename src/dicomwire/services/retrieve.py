@@ -174,10 +174,6 @@ class _Retrieval:
 
     async def run(self) -> None:
         port, response = self._port, self._response
-        if self._incoming.refusal is not None:
-            response.Status = self._incoming.refusal
-            await respond(port, self._incoming, response)
-            return
         try:
             await self._retrieve()
         except AssociationFailure:

@@ -9,7 +9,7 @@ from dicomwire.errors import AssociationFailure
 from dicomwire.events import EVT_C_ECHO, EVT_C_STORE
 from dicomwire.logs import LOGGER, escaped
 from dicomwire.payloads import FilePayload
-from dicomwire.protocol.command import Command
+from dicomwire.protocol.command import Command, Message
 from dicomwire.services.answers import (
     SUCCESS,
     Server,
@@ -34,40 +34,61 @@ UNRECOGNIZED_OPERATION = 0x0211
 STORE_HANDLER_FAILED = 0xC211
 
 
-async def serve(port: Port, incoming: Incoming) -> None:
-    """Serve one request, from its arrival to its response."""
-    try:
-        refusal = refusal_of(incoming.message)
-        if refusal is not None:
-            await respond(port, incoming, answer(incoming.message, refusal))
-            return
-        context = incoming.context
-        sop_class = uid_to_sop_class(str(context.abstract_syntax))
-        service = port.service_of(sop_class)
-        if not may_ask(incoming):
-            await _refuse(port, incoming, SOP_CLASS_NOT_SUPPORTED)
-            return
+def admit(port: Port, incoming: Incoming) -> None:
+    """Put into a request what serves it, or the status that refuses it.
+
+    This is decided when the command has come, so that no dataset is kept of what is refused.
+    """
+    context, request = incoming.context, incoming.message
+    sop_class = uid_to_sop_class(str(context.abstract_syntax))
+    service = port.service_of(sop_class)
+    server = _SERVERS.get((service, request.command))
+    unusable = refusal_of(request)
+    if unusable is not None:
+        _refuse(incoming, unusable, "an element is missing or cannot be read")
+    elif not may_ask(incoming):
+        _refuse(incoming, SOP_CLASS_NOT_SUPPORTED, "the peer does not have the role for it")
+    elif server is None:
+        _refuse(incoming, UNRECOGNIZED_OPERATION, "there is no such operation")
+    elif not _is_of(request, sop_class, service):
+        _refuse(incoming, SOP_CLASS_NOT_SUPPORTED, "the request is for another SOP class")
+    elif server is _store and not (port.keeps_stored or port.bound(EVT_C_STORE)):
+        _refuse(incoming, STORE_HANDLER_FAILED, "no handler is bound to evt.EVT_C_STORE")
+    else:
+        incoming.service = server, sop_class
         if context.scp_unanswered:
             LOGGER.warning(
                 "%s is served for %s, though the peer did not answer whether we may serve it",
-                incoming.message.name,
+                request.name,
                 escaped(str(context.abstract_syntax)),
             )
             context.become_scp()  # so that this is said once
-        server = _SERVERS.get((service, incoming.message.command))
-        if server is None:
-            await _refuse(port, incoming, UNRECOGNIZED_OPERATION)
-        else:
+
+
+def _is_of(request: Message, sop_class: SOPClass, service: Service) -> bool:
+    """Return whether a request is for the SOP class of its context."""
+    uid = str(request.AffectedSOPClassUID or request.RequestedSOPClassUID)
+    if uid == sop_class:
+        return True
+    return service in _SHARED_CONTEXTS and uid_to_sop_class(uid).service_class is service
+
+
+def _refuse(incoming: Incoming, status: int, reason: str) -> None:
+    abstract_syntax = escaped(str(incoming.context.abstract_syntax))
+    LOGGER.error("%s is refused for %s: %s", incoming.message.name, abstract_syntax, reason)
+    incoming.refusal = status
+
+
+async def serve(port: Port, incoming: Incoming) -> None:
+    """Serve one request, or refuse it, and respond."""
+    try:
+        if incoming.refusal is not None:
+            await respond(port, incoming, answer(incoming.message, incoming.refusal))
+        elif incoming.service is not None:
+            server, sop_class = incoming.service
             await server(port, incoming, sop_class)
     finally:
-        if incoming.payload is not None:
-            incoming.payload.discard()
-
-
-async def _refuse(port: Port, incoming: Incoming, status: int) -> None:
-    request, context = incoming.message, incoming.context
-    LOGGER.error("%s is not served for %s", request.name, escaped(str(context.abstract_syntax)))
-    await respond(port, incoming, answer(request, status))
+        incoming.discard()
 
 
 async def _echo(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
@@ -86,9 +107,7 @@ async def _echo(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
 async def _store(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
     """C-STORE (PS3.7 Section 9.1.1, PS3.4 Annex B)."""
     response = answer(incoming.message, SUCCESS)
-    if incoming.refusal is not None:
-        response.Status = incoming.refusal
-    elif port.bound(EVT_C_STORE) or not port.keeps_stored:
+    if port.bound(EVT_C_STORE) or not port.keeps_stored:
         try:
             set_status(response, await ask(port, EVT_C_STORE, incoming), sop_class)
         except AssociationFailure:
@@ -117,6 +136,9 @@ _QUERY_ONLY = (
     Service.SUBSTANCE_ADMINISTRATION,
     Service.UNIFIED_PROCEDURE_STEP,
 )
+
+_SHARED_CONTEXTS = (Service.PRINT_MANAGEMENT, Service.UNIFIED_PROCEDURE_STEP)
+"""A context of these is for several SOP classes (PS3.4 Sections H.3.1 and CC.3.1)."""
 
 _SERVERS: dict[tuple[Service, Command], Server] = {
     (Service.VERIFICATION, Command.C_ECHO_RQ): _echo,
