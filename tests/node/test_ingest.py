@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from collections.abc import Iterator
@@ -30,9 +31,10 @@ from dicomwire.node.ingest import (
     Unacceptable,
     origin_uid,
 )
-from dicomwire.node.keys import KEPT, KEYS, Level
+from dicomwire.node.keys import KEPT, KEYS, Level, Use
 
 UID = "1.2.3.4.5"
+IMPLICIT = ImplicitVRLittleEndian
 SYNTAXES = [
     ImplicitVRLittleEndian,
     ExplicitVRLittleEndian,
@@ -321,3 +323,48 @@ def test_what_is_known_of_the_file_is_not_taken_from_the_dataset() -> None:
     tag = next(tag for tag, key in KEYS.items() if key.keyword == "AvailableTransferSyntaxUID")
     taken = entry(encoded(UID, AvailableTransferSyntaxUID="1.2.3"))
     assert f"{tag:08X}" not in taken.row(Level.IMAGE).attributes
+
+
+# --- What an object may cost --------------------------------------------------------------------
+
+KEPT_KEYS = [key for keys in KEPT.values() for key in keys]
+EMPTY_ITEM = struct.pack("<HHL", 0xFFFE, 0xE000, 0)
+
+
+def with_all(vrs: str, value: bytes) -> bytes:
+    """Return an object in implicit VR that has a value in every key of some VRs but unique ones."""
+    ds = make(UID)
+    elements = {int(each.tag): encode_dataset(Dataset({each.tag: each}), IMPLICIT) for each in ds}
+    for key in KEPT_KEYS:
+        if key.vr in vrs.split() and key.use is not Use.UNIQUE:
+            tag = int(key.tag)
+            head = struct.pack("<HHL", tag >> 16, tag & 0xFFFF, len(value))
+            elements[tag] = head + value
+    return b"".join(elements[tag] for tag in sorted(elements))
+
+
+@pytest.mark.parametrize(
+    ("vrs", "value"),
+    [
+        ("SQ", EMPTY_ITEM * 4000),
+        ("LO SH ST LT PN UT UC", b"\x01" * 20_000),
+        ("LO SH ST LT PN UT UC", b"\\" * 20_000),
+        ("US UL IS DS", b"7\\" * 2000),
+    ],
+    ids=["sequences", "controls", "backslashes", "numbers"],
+)
+def test_an_object_has_a_budget_of_bytes_in_the_index(vrs: str, value: bytes) -> None:
+    taken = entry(with_all(vrs, value), IMPLICIT)
+    assert taken.size <= 130 * 1024
+    written = sum(len(json.dumps(taken.row(level).attributes)) for level in Level)
+    assert written < 700_000
+    assert (taken.study_uid, taken.series_uid, taken.patient_id) == ("1.2.3", "1.2.3.4", "P1")
+
+
+def test_what_comes_first_is_kept() -> None:
+    taken = entry(with_all("SQ", EMPTY_ITEM * 1000), IMPLICIT)
+    rows = [taken.row(level).attributes for level in Level]
+    kept = [name for row in rows for name, each in row.items() if each["vr"] == "SQ"]
+    first = sorted(f"{int(key.tag):08X}" for key in KEPT_KEYS if key.vr == "SQ")[: len(kept)]
+    assert sorted(kept) == first
+    assert len(kept) == 8

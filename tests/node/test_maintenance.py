@@ -56,6 +56,16 @@ def test_nothing_is_done_where_all_is_in_step(folder: Path) -> None:
     assert list(check(folder)) == []
 
 
+def test_a_transaction_is_for_a_bounded_number_of_bytes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "_PORTION_BYTES", 0)
+    before, done = contents(folder), list[int]()
+    assert reindex(folder, done.append).indexed == 10
+    assert done == [*range(1, 11)]
+    assert contents(folder) == before
+
+
 def test_files_that_the_index_does_not_know_are_indexed(folder: Path) -> None:
     before = contents(folder)
     (folder / INDEX).unlink()

@@ -154,6 +154,8 @@ def test_malformed_keys_are_refused(vr: str, key: str) -> None:
 def test_too_many_values_are_refused() -> None:
     with pytest.raises(ValueError, match="too long"):
         matcher_for("LO", [str(number) for number in range(1000)])
+    with pytest.raises(ValueError, match="too long"):
+        matcher_for("LO", [f"{number}".ljust(1000, "x") for number in range(50)])
     assert matcher_for("UI", [f"1.{number}" for number in range(100_000)]) is not None
 
 
@@ -224,6 +226,20 @@ def test_folded_names(name: str, folded: str) -> None:
 def test_fuzzy_names(key: str, name: str) -> None:
     assert matches("PN", key, name, fuzzy=True)
     assert not matches("PN", f"{key} else", name, fuzzy=True)
+
+
+def test_a_fuzzy_key_has_as_many_words_as_a_name_may() -> None:
+    words = [f"w{number}" for number in range(101)]
+    assert matches("PN", " ".join(words[:100]), " ".join(words[:50]), fuzzy=True) is False
+    with pytest.raises(ValueError, match="too long"):
+        matcher_for("PN", [" ".join(words)], fuzzy=True)
+
+
+def test_no_more_of_a_name_is_looked_at_than_a_name_may_have() -> None:
+    long = " ".join(["x"] * 128) + " jane"
+    assert not matches("PN", "jane", long, fuzzy=True)
+    assert matches("PN", "c", "a=b=c")
+    assert not matches("PN", "e", "a=b=c=d=e")
 
 
 @pytest.mark.parametrize("key", ["*", "**", "*^**"])

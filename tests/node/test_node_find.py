@@ -451,6 +451,41 @@ def test_cancel_is_honoured_before_the_next_match(large: Index) -> None:
     assert list(answers) == [(0xFE00, None)]
 
 
+def test_cancel_is_honoured_before_the_next_row_that_does_not_match(large: Index) -> None:
+    asked = identifier("STUDY", StudyTime="000000.1-000000.2")
+    looks = iter([False] * 10)
+    answers = find(large, STUDY_ROOT, asked, ae_title="NODE", cancelled=lambda: next(looks, True))
+    assert list(answers) == [(0xFE00, None)]
+    assert next(looks, None) is None
+
+
+def test_large_rows_make_small_pages(opened: Opened) -> None:
+    patient = entity(Level.PATIENT, None, 1)
+    for number in range(200):
+        history = [f"{number}".ljust(9000, "x")] * 20
+        entity(Level.STUDY, patient, number, AdditionalPatientHistory=history)
+    watched = Watched(opened(patient))
+    asked = identifier("STUDY", StudyInstanceUID="", AdditionalPatientHistory="")
+    tracemalloc.start()
+    answers = find(watched, STUDY_ROOT, asked, ae_title="NODE")
+    uids = [match.StudyInstanceUID for _, match in answers if match is not None]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert uids == [f"1.2.{number}" for number in range(200)]
+    assert watched.reads >= 200 * 180_000 / 2**22
+    assert peak < 12_000_000
+
+
+def test_collected_values_are_cut_to_what_they_may_have(opened: Opened) -> None:
+    study = entity(Level.STUDY, entity(Level.PATIENT, None, 1), 1)
+    for number in range(20):
+        entity(Level.SERIES, study, number, Modality=f"{number}".ljust(10_000, "x"))
+    index = opened(study.above)
+    [match] = matches(index, STUDY_ROOT, identifier("STUDY", ModalitiesInStudy="7*"))
+    assert len(match.ModalitiesInStudy.split("\\")) == 20
+    assert len(match.ModalitiesInStudy) == 20 * 65 - 1
+
+
 def test_cancel_is_honoured_where_nothing_matches(large: Index) -> None:
     asked = identifier("STUDY", ReferringPhysicianName="no^one")
     answers = list(find(large, STUDY_ROOT, asked, ae_title="NODE", cancelled=lambda: True))

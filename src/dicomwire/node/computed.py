@@ -9,10 +9,13 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, FromClause, exists, func, select
+from sqlalchemy import ColumnElement, FromClause, String, exists, func, select
 
 from dicomwire.node.schema import instance, patient, series, study
 from dicomwire.node.values import Condition, Matcher
+
+_LONGEST = 64
+"""Characters of a collected value: UIDs have no more (PS3.5 6.2), and there may be thousands."""
 
 
 class Computed(NamedTuple):
@@ -39,8 +42,9 @@ def _count(above: FromClause, below: FromClause, related: Condition) -> Computed
 
 
 def _collection(
-    above: FromClause, below: FromClause, related: Condition, collected: ColumnElement[str]
+    above: FromClause, below: FromClause, related: Condition, attribute: ColumnElement[str]
 ) -> Computed:
+    collected = func.substr(attribute, 1, _LONGEST, type_=String)
     values = func.json_group_array(collected.distinct())
     column = select(values).select_from(below).where(related).correlate(above)
 

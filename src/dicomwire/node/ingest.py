@@ -34,8 +34,13 @@ _CHARACTER_SET = 0x00080005
 _MAX_DEPTH = 64
 _MAX_VALUE = 4 * VALUE_LIMIT
 """How many bytes that many characters take at the most, in UTF-8."""
-_MAX_SEQUENCE = 64 * 1024
-"""A sequence of more bytes is left out of the index."""
+_MAX_SEQUENCES = 64 * 1024
+"""How many bytes of sequences are kept of an object; pydicom takes a tenth of a second for them."""
+_MAX_VALUES = 64 * 1024
+"""How many bytes of other values are kept of an object, but for the unique keys, which are short.
+
+So the rows of an object have some hundred thousand bytes at the most, as JSON escapes them.
+"""
 _MAX_HEAD = 64 * 1024 * 1024
 """How much of a deflated dataset is inflated at the most; nothing is wanted beyond."""
 
@@ -71,6 +76,7 @@ _STUDY_UID, _SERIES_UID, _INSTANCE_UID = (
     int(UNIQUE[level].tag) for level in (Level.STUDY, Level.SERIES, Level.IMAGE)
 )
 _PATIENT_ID = int(UNIQUE[Level.PATIENT].tag)
+_UNIQUE = {_PATIENT_ID, _STUDY_UID, _SERIES_UID, _INSTANCE_UID}
 _CLASS_UID = 0x00080016
 
 
@@ -172,6 +178,11 @@ class Entry:
             what = "has no" if not uid else "has an invalid"
             raise Unacceptable(f"the dataset {what} {name}", MISMATCH)
         return uid
+
+    @property
+    def size(self) -> int:
+        """How many bytes of the dataset it keeps."""
+        return sum(len(raw) for level in self._levels for _, raw in level.values())
 
     @property
     def patient_id(self) -> str:
@@ -296,6 +307,7 @@ class _Reader:
         """Fill `levels`, by tag; return the Specific Character Set."""
         view, end, position = self._view, len(self._view), 0
         character_set = b""
+        sequences, values = _MAX_SEQUENCES, _MAX_VALUES  # how many bytes may yet be kept
         wanted = _WANTED.get
         while end - (position := self._next(position)) >= 8:
             tag, vr, length, start = self._header(position, self.is_implicit)
@@ -311,12 +323,17 @@ class _Reader:
             if key is not None:
                 form = _form(vr, key[0])
                 if form == "SQ":
-                    if stop - position <= _MAX_SEQUENCE:
+                    if stop - position <= sequences:
+                        sequences -= stop - position
                         levels[key[1]][tag] = form, bytes(view[position:stop])
                 elif form and length != _UNDEFINED:
-                    # Of what is too long it is enough to see that it is.
-                    stop_at = min(stop, start + _MAX_VALUE + 2)
-                    levels[key[1]][tag] = form, bytes(view[start:stop_at])
+                    if tag in _UNIQUE:
+                        # Of what is too long it is enough to see that it is.
+                        stop_at = min(stop, start + _MAX_VALUE + 2)
+                        levels[key[1]][tag] = form, bytes(view[start:stop_at])
+                    elif stop - start <= values:
+                        values -= stop - start
+                        levels[key[1]][tag] = form, bytes(view[start:stop])
             elif tag == _CHARACTER_SET and length < 1024:
                 character_set = bytes(view[start:stop])
             position = stop

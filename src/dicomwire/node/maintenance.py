@@ -29,6 +29,8 @@ INDEX = "index.sqlite"
 _BEGIN = 64 * 1024
 _PORTION = 1000
 """How many files are indexed in one transaction."""
+_PORTION_BYTES = 8 * 1024 * 1024
+"""So many bytes of their datasets are kept until then; usual objects have a thousand each."""
 
 _NO_FILES = (
     "the index has objects, and there is not one file: is their file system mounted? "
@@ -96,9 +98,9 @@ def reconcile(
         last_id = index.last_id()
         files = (file for file, _ in _differences(storage, index) if file is not None)
         done = 0
-        while portion := list(islice(files, _PORTION)):
-            _index_files(storage, index, duplicates, portion, last_id, found)
-            done += len(portion)
+        while (portion := _read_some(storage, files, found)).files:
+            _index_portion(storage, index, duplicates, portion.objects, last_id, found)
+            done += portion.files
             progress(done)
         LOGGER.warning(
             "%d files were not in the index: %d are now, %d were superfluous, %d are unreadable",
@@ -131,22 +133,41 @@ def _side_by_side(files: Files, index: IndexReader) -> Iterator[tuple[str | None
             file, stored = next(names, None), next(rows, None)
 
 
-def _index_files(
-    storage: Storage,
-    index: Index,
-    duplicates: Duplicates,
-    files: Sequence[str],
-    last_id: int,
-    found: Reconciled,
-) -> None:
-    """Put files into the index in one transaction; remove those that are there already."""
+class _Portion(NamedTuple):
+    """What is indexed in one transaction."""
+
+    files: int
+    """How many files were read for it."""
+    objects: list[Placed]
+
+
+def _read_some(storage: Storage, files: Iterator[str], found: Reconciled) -> _Portion:
+    """Return the objects of the next files, as many as one transaction is for."""
     objects: list[Placed] = []
-    for file in files:
+    done, room = 0, _PORTION_BYTES
+    for file in islice(files, _PORTION):
+        done += 1
         try:
             objects.append(_read(storage, file))
         except (OSError, ValueError) as error:
             found.unreadable += 1
             LOGGER.error("%s cannot be indexed: %s", escaped(file), escaped(str(error)))
+            continue
+        room -= objects[-1].entry.size
+        if room < 0:
+            break
+    return _Portion(done, objects)
+
+
+def _index_portion(
+    storage: Storage,
+    index: Index,
+    duplicates: Duplicates,
+    objects: Sequence[Placed],
+    last_id: int,
+    found: Reconciled,
+) -> None:
+    """Put objects into the index in one transaction; remove files of those that are there."""
     with index.writing() as writer:
         superfluous, left_out = _place(storage, writer, objects, duplicates, last_id)
     storage.withdraw(superfluous)

@@ -160,7 +160,7 @@ def matcher_for(vr: str, values: Sequence[str], fuzzy: bool = False) -> Matcher 
         When a value is none that a key of this VR may have; the text says what it should be.
     """
     wanted = list(dict.fromkeys(filter(None, (value.strip(" \0") for value in values))))
-    is_long = len(wanted) > _MOST_VALUES or any(len(value) > VALUE_LIMIT for value in wanted)
+    is_long = len(wanted) > _MOST_VALUES or sum(map(len, wanted)) > VALUE_LIMIT
     if is_long and vr != "UI":
         raise ValueError("too long")
     # The standard has an asterisk match all for text alone; people send it for every attribute.

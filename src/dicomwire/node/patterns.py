@@ -16,7 +16,12 @@ from dicomwire.node.values import ByText, Column, Condition
 
 WILDCARDS = re.compile(r"[*?]")
 _COMPONENTS = 5
+_GROUPS = 3
 _MOST_LOOKED_FOR = 10
+_MOST_WORDS = 100
+"""Of a key; a name of three groups of 64 characters has no more (PS3.5 6.2)."""
+_LONGEST_NAME = 256
+"""In characters. What is behind them is not compared word by word: such a name is none."""
 
 
 def _compile(pattern: str) -> Callable[[str], object]:
@@ -92,7 +97,7 @@ class Name(ByText):
         self._groups = [_NameGroup(group) for group in plain_name(key).split("=")]
 
     def accepts(self, text: str) -> bool:
-        groups = plain_name(text).split("=")
+        groups = plain_name(text).split("=", _GROUPS)
         if len(self._groups) == 1:
             return any(map(self._groups[0].matches, groups))
         groups += [""] * (len(self._groups) - len(groups))
@@ -110,15 +115,24 @@ class FuzzyName(ByText):
 
     Each word of the key is a word of the name, in whatever component and order, and without
     regard to case and accents. Words may have wildcards.
+
+    Raises
+    ------
+    ValueError
+        When the key has too many words.
     """
 
     def __init__(self, key: str) -> None:
         self._words = sorted(words_of(key))
-        self._matches = [_compile(word) for word in self._words]
+        if len(self._words) > _MOST_WORDS:
+            raise ValueError("too long")
+        patterns = {word for word in self._words if WILDCARDS.search(word)}
+        self._plain = {*self._words} - patterns
+        self._matches = [_compile(pattern) for pattern in patterns]
 
     def accepts(self, text: str) -> bool:
-        words = words_of(text)
-        return all(any(map(matches, words)) for matches in self._matches)
+        words = words_of(text[:_LONGEST_NAME])
+        return self._plain <= words and all(any(map(each, words)) for each in self._matches)
 
     def prefilter(self, column: Column) -> Condition | None:
         pieces = map(_longest_piece, self._words[:_MOST_LOOKED_FOR])

@@ -6,6 +6,7 @@ Rows that the database selects are candidates; what matches is decided by the ru
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,7 +66,7 @@ def find(
     fuzzy, combined_datetime : bool, optional
         What was negotiated (PS3.4 C.5.1.1).
     cancelled : callable, optional
-        Is asked whether the peer wants no more, before each match.
+        Is asked whether the peer wants no more, before each row that is looked at.
     """
     try:
         asked = Identifier(identifier, model)
@@ -84,16 +85,11 @@ def find(
         (key.tag, key.vr, search.value_of(key), asked.nested(key) if key.vr == "SQ" else None)
         for key in asked.keys
     ]
-    for page in search.pages(index):
+    for row in chain.from_iterable(search.pages(index)):
         if cancelled():
             yield CANCELLED, None
             return
-        for row in page:
-            if not search.accepts(row):
-                continue
-            if cancelled():
-                yield CANCELLED, None
-                return
+        if search.accepts(row):
             values = [(tag, vr, value(row), nested) for tag, vr, value, nested in wanted]
             yield status, answers.make(values)
 
@@ -144,8 +140,7 @@ def instances(
 
 def _instances(index: Searched, search: Search, columns: list[int]) -> Iterator[Found]:
     folder = index.path.parent
-    for page in search.pages(index):
-        for row in page:
-            if search.accepts(row):
-                sop_class, uid, syntax, file = (row[at] for at in columns)
-                yield Found(sop_class, uid, syntax, folder / file)
+    for row in chain.from_iterable(search.pages(index)):
+        if search.accepts(row):
+            sop_class, uid, syntax, file = (row[at] for at in columns)
+            yield Found(sop_class, uid, syntax, folder / file)

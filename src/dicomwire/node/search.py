@@ -47,6 +47,8 @@ _JOINED = {
 }
 _FIRST_PAGE = 50
 _LARGEST_PAGE = 1000
+_PAGE_BYTES = 4 * 1024 * 1024
+"""A page ends with the row that makes it larger; usual rows have a thousand bytes."""
 _PATIENT_NAME = next(tag for tag, key in KEYS.items() if key.keyword == "PatientName")
 _DATES_AND_TIMES = [
     (key, other)
@@ -182,12 +184,27 @@ def _pages(index: Searched, statement: Select[Any]) -> Iterator[Sequence[Row[Any
     last, most = 0, _FIRST_PAGE
     while True:
         with index.reading() as connection:
-            rows = connection.execute(statement, {"last": last, "most": most}).fetchall()
+            result = connection.execute(statement, {"last": last, "most": most})
+            rows, is_cut = _page_of(result)
         if rows:
             yield rows
-        if len(rows) < most:
+        if len(rows) < most and not is_cut:
             return
-        last, most = rows[-1][0], min(most * 4, _LARGEST_PAGE)
+        last = rows[-1][0]
+        if not is_cut:
+            most = min(most * 4, _LARGEST_PAGE)
+
+
+def _page_of(result: Iterable[Row[Any]]) -> tuple[list[Row[Any]], bool]:
+    """Return rows up to `_PAGE_BYTES` of text, and whether there may be more."""
+    rows: list[Row[Any]] = []
+    room = _PAGE_BYTES
+    for row in result:
+        rows.append(row)
+        room -= sum([len(value) for value in row if type(value) is str])
+        if room < 0:
+            return rows, True
+    return rows, False
 
 
 def _prefilter_column(key: Key) -> ColumnElement[str] | None:
