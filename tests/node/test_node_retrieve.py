@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -175,6 +177,25 @@ def test_what_was_converted_leaves_no_file(node: Node, tmp_path: Path) -> None:
     context = build_context(MRImageStorage, ExplicitVRLittleEndian)
     *_, (status, _) = get(node, Receiver(), study_of(), context)
     assert counts(status) == (0x0000, 3, 0)
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_a_node_that_is_stopped_waits_for_no_conversion(tmp_path: Path) -> None:
+    ds = dcmread(WHEEL / "MR_small_RLE.dcm")
+    context = build_context(MRImageStorage, ExplicitVRLittleEndian)
+    role = build_role(MRImageStorage, scp_role=True)
+    with running(tmp_path, stop_timeout=0.1) as node:
+        assert store(node, ds) == [0x0000]
+        (stored,) = (tmp_path / "objects").rglob("*.dcm")
+        stored.unlink()
+        os.mkfifo(stored)  # whose reader waits for a writer, and then for its words
+        with associate(node, GET, context, ext_neg=[role]) as assoc:
+            responses = assoc.send_c_get(study_of(ds.StudyInstanceUID), GET)
+            thread = threading.Thread(target=lambda: list(responses))
+            thread.start()
+            with stored.open("wb"):
+                node.stop()
+            thread.join()
     assert list((tmp_path / "spool").iterdir()) == []
 
 

@@ -140,6 +140,7 @@ class Node:
             self._open_folder(opened)
             self._ae = self._entity()
             opened.callback(self._ae.shutdown)
+            opened.callback(self._converters.close)  # first: handlers may wait for a conversion
             self._server = self._ae.start_server(
                 (configuration.address, configuration.port),
                 block=False,
@@ -156,7 +157,6 @@ class Node:
             ceiling = configuration.max_object or None
             self._storage = opened.enter_context(Storage(configuration.folder, ceiling))
             self._converters = Converters(self._storage.make_file)
-            opened.callback(self._converters.close)
             self._index = opened.enter_context(Index(self._storage.folder / INDEX))
             self._committer = Committer(
                 self._storage, self._index, self._converters, configuration.duplicates
