@@ -239,7 +239,7 @@ def test_fuzzy_names_and_relational_queries_when_negotiated(tmp_path: Path) -> N
     series.PatientName = "doe, jane"
     series.SeriesInstanceUID = ""
     wanted = SOPClassExtendedNegotiation(FIND, b"\1\0\1")
-    with running(tmp_path) as node:
+    with running(tmp_path, strict_queries=True) as node:
         assert store(node, make_object()) == [0x0000]
         ((status, _),) = find(node, series)
         assert status.Status == 0xA900
