@@ -25,10 +25,11 @@ from dicomwire.services import acse, scu
 from dicomwire.services.association import BaseAssociation, ReceiveTo
 from dicomwire.services.pipelining import Pipeline
 from dicomwire.services.port import Incoming, Storer, run_blocking
-from dicomwire.services.requesting import OtherStorer, Storable
+from dicomwire.services.requesting import OtherStorer
 from dicomwire.services.streams import Stream
 from dicomwire.settings import Settings
 from dicomwire.sop_class import Verification
+from dicomwire.storable import Storable
 from dicomwire.target import Target
 from dicomwire.threaded.connection import Connection
 from dicomwire.threaded.port import Exchange, ThreadedPort
@@ -295,6 +296,8 @@ class Association(BaseAssociation):
         ValueError
             When no accepted presentation context fits (the text lists those there are), or the
             dataset cannot be encoded.
+        TypeError
+            When it is nothing that can be sent, such as a number.
         AttributeError
             When the dataset lacks a UID that is needed.
         OSError

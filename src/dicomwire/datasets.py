@@ -24,7 +24,7 @@ from dicomwire.encoder import encode_plain
 from dicomwire.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicomwire.protocol.context import quick_uid
 from dicomwire.protocol.limits import KIB, MIB, Limits
-from dicomwire.scanner import LONG_VRS, Counts, Elements, Scanner
+from dicomwire.scanner import LONG_VRS, SHORT_VRS, Counts, Elements, Scanner
 from dicomwire.scanner import DatasetError as DatasetError
 
 LOGGER = logging.getLogger("dicomwire")
@@ -278,6 +278,7 @@ _META_VERSION = b"\2\0\1\0OB\0\0\2\0\0\0\0\1"
 _READ_AT_ONCE = 4 * KIB
 _MAX_META = MIB
 _LONG_VRS = frozenset(vr.encode() for vr in LONG_VRS)
+_SHORT_VRS = frozenset(vr.encode() for vr in SHORT_VRS)
 
 
 class FileHead(NamedTuple):
@@ -401,31 +402,42 @@ def parse_file_meta(source: bytes | bytearray | memoryview | BinaryIO) -> FileHe
 
 
 def _parse_head(data: bytes, whole: bool, name: str) -> FileHead | None:
-    """Return what parse_file_meta returns, or None where `data`, not the `whole`, has too little.
-
-    What the group length claims is not relied on: there are files where it is wrong.
-    """
+    """Return what parse_file_meta returns; None where more than `data` is needed of the whole."""
     position, end = len(_PREAMBLE), len(data)
     if not data.startswith(b"DICM", 128):
         if end < position and not whole:
             return None
         raise FileFormatError(f"{name}no DICOM file, 'DICM' is missing at byte 128")
+    values, offset = file_meta_values(data, position)
+    if offset + 8 > end and not whole:
+        return None
+    if offset > end:
+        raise FileFormatError(f"{name}ends within its file meta information")
+    return _head(values, offset, name)
+
+
+def file_meta_values(data: bytes, position: int) -> tuple[dict[int, bytes], int]:
+    """Return the values of group 0002, which begins at `position`, and where it ends.
+
+    Where `data` has less than 8 bytes from there on, more of the group may follow. What the group
+    length claims is not relied on, nor that the group is in explicit VR: there are files where it
+    is wrong, or is not. Of elements that are there twice the first one counts.
+    """
+    end = len(data)
     values: dict[int, bytes] = {}
     while position + 8 <= end:
         group, element, vr, length = _META_ELEMENT.unpack_from(data, position)
         if group != 2:
-            return _head(values, position, name)
+            break
         position += 8
         if vr in _LONG_VRS:
             length = int.from_bytes(data[position : position + 4], "little")
             position += 4
-        values[element] = data[position : position + length]
+        elif vr not in _SHORT_VRS:
+            length = int.from_bytes(data[position - 4 : position], "little")
+        values.setdefault(element, data[position : position + length])
         position += length
-    if not whole:
-        return None
-    if position > end:
-        raise FileFormatError(f"{name}ends within its file meta information")
-    return _head(values, position, name)
+    return values, position
 
 
 def _head(values: dict[int, bytes], offset: int, name: str) -> FileHead:

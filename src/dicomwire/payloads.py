@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from dicomwire.datasets import FileHead, parse_file_meta
 from dicomwire.errors import DicomwireError
 
 Buffer = bytes | bytearray | memoryview
@@ -136,25 +135,11 @@ class FileSource:
         self._begin(io.FileIO(path), offset)
 
     @classmethod
-    def of_dicom_file(cls, path: str | os.PathLike[str]) -> tuple[FileHead, FileSource]:
-        """Return what the file meta information at `path` says, and a source of the dataset.
-
-        Raises
-        ------
-        OSError
-            When it cannot be read.
-        FileFormatError
-            When it is no DICOM file.
-        """
-        file = io.FileIO(path)
-        try:
-            head = parse_file_meta(file)
-            source = cls.__new__(cls)
-            source._begin(file, head.offset)
-        except BaseException:
-            file.close()
-            raise
-        return head, source
+    def of(cls, file: io.FileIO, offset: int) -> FileSource:
+        """Return a source of a file that is open already, which `close` closes."""
+        source = cls.__new__(cls)
+        source._begin(file, offset)
+        return source
 
     def _begin(self, file: io.FileIO, offset: int) -> None:
         self._file = file

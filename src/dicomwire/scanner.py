@@ -38,6 +38,8 @@ _SPECIFIC_CHARACTER_SET = BaseTag(0x00080005)
 _VRS = {vr.value.encode(): vr.value for vr in VR}
 LONG_VRS = frozenset(vr.value for vr in EXPLICIT_VR_LENGTH_32)
 """The VRs whose explicit form has a length of four bytes (PS3.5 Table 7.1-1)."""
+SHORT_VRS = frozenset(_VRS.values()) - LONG_VRS
+"""Those whose explicit form has one of two."""
 
 
 _CURVE_SEQUENCE = 0x50002600

@@ -22,7 +22,8 @@ from dicomwire.presentation import build_context
 from dicomwire.services.dispatching import ContextKey, Dispatcher, Record, Retry
 from dicomwire.services.pipelining import Sent
 from dicomwire.services.port import run_blocking
-from dicomwire.services.requesting import Requesting, Storable
+from dicomwire.services.requesting import Requesting
+from dicomwire.storable import Storable
 from dicomwire.threaded import workers
 from dicomwire.threaded.lobby import lobby
 from dicomwire.threaded.responses import Sending

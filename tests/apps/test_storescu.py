@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 from dicomwire import Association, StoragePresentationContexts, build_context
 from dicomwire.apps import storescu
-from dicomwire.datasets import file_head, parse_file_meta
+from dicomwire.datasets import encode_dataset, file_head, parse_file_meta
 
 Capture = pytest.CaptureFixture[str]
 WriteFile = Callable[..., Path]
@@ -120,6 +120,16 @@ def test_what_is_no_dicom_file_is_skipped(
     assert "E: Cannot read input file " in shown.err
     result = json.loads(shown.out)
     assert (result["sent"], result["failed"], result["skipped"]) == (1, 0, 2)
+
+
+@pytest.mark.parametrize("cut", [128, 132], ids=["no preamble", "no prefix"])
+def test_files_of_sloppy_writers_are_sent(
+    cut: int, peer: Any, write_file: WriteFile, tmp_path: Path
+) -> None:
+    path = write_file("folder/a")
+    path.write_bytes(path.read_bytes()[cut:])
+    assert storescu.main([*peer.address, str(path.parent), "--strict"]) == 0
+    assert len(peer.received) == 1
 
 
 def test_a_dicomdir_is_sent_only_if_named(
@@ -232,12 +242,14 @@ def test_compressed_files_are_not_converted(
 def test_more_than_128_contexts_take_several_associations(
     peer: Any, write_file: WriteFile, tmp_path: Path, capsys: Capture
 ) -> None:
+    instance = Dataset()
+    instance.SOPInstanceUID = "1.2.3.4"
     number = 0
     for context in StoragePresentationContexts[:55]:
         for syntax in SYNTAXES:
             number += 1
             uid = f"1.2.{number}"
-            dataset = b"\x08\x00\x18\x00\x08\x00\x00\x00" + b"1.2.3.4\x00"
+            dataset = encode_dataset(instance, syntax)
             head = file_head(str(context.abstract_syntax), uid, syntax)
             (tmp_path / f"{number:04}").write_bytes(head + dataset)
     assert storescu.main([*peer.address, str(tmp_path), "--json", "--strict"]) == 0

@@ -60,6 +60,15 @@ def head_of(path: Path) -> FileHead:
         return parse_file_meta(file)
 
 
+def identity_of(sample: Sample) -> tuple[str, str]:
+    """Return the UIDs to send a file under: those of its dataset, which some files' heads deny."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ds = pydicom.dcmread(sample.path, stop_before_pixels=True)
+    said = sample.head.sop_class_uid, sample.head.sop_instance_uid
+    return ds.get("SOPClassUID", said[0]), ds.get("SOPInstanceUID", said[1])
+
+
 def dataset_of(path: Path) -> bytes:
     """Return what follows the file meta information."""
     return path.read_bytes()[head_of(path).offset :]
@@ -300,7 +309,6 @@ def test_every_file_arrives(deliveries: Deliveries, route: Route, sample: Sample
     if route.as_is:
         # What is sent is of even length (PS3.5 Annex A.5), which not all of the files are.
         assert dataset_of(received) == sent + b"\0" * (len(sent) % 2)
-        assert head.sop_class_uid == sample.head.sop_class_uid
-        assert head.sop_instance_uid == sample.head.sop_instance_uid
+        assert head[:2] == identity_of(sample)
     elif dataset_of(received) != sent:
         assert not differences(received, sample.path)

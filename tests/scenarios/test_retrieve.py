@@ -238,6 +238,25 @@ def test_what_cannot_be_sent_is_told_by_its_uid(face, tmp_path):
     assert archive.instances == ["1.2.1"]
 
 
+JUNK = [1, True, [], {"SOPInstanceUID": "1.2"}, object()]
+
+
+@pytest.mark.parametrize("model", [GET, MOVE])
+def test_what_is_no_object_counts_as_failed(face, model):
+    """A number is none either, though it may be that of an open file."""
+    archive = Archive()
+    results = (len(JUNK) + 1, *((PENDING, junk) for junk in JUNK), *images(1))
+    outcome = (0xB000, None, 1, len(JUNK), 0)
+    if model is MOVE:
+        responses = move(face, *results, destination=store(face, archive.binding))
+        assert told(responses)[-1] == outcome
+    else:
+        server = provide(face, (evt.EVT_C_GET, yields(*results)))
+        with ask(face, server, archive.binding) as assoc:
+            assert told(assoc.send_c_get(QUERY, GET))[-1] == outcome
+    assert archive.instances == ["1.2.1"]
+
+
 @pytest.mark.parametrize(
     ("statuses", "outcome", "failed"),
     [

@@ -214,18 +214,6 @@ def test_the_status_follows_from_the_counts(command, answers, counts, status, fa
 
 
 @BOTH
-@pytest.mark.parametrize("junk", [1, [], {"SOPInstanceUID": "1.2"}, object()])
-def test_what_is_no_object_counts_as_failed(command, junk):
-    sent = retrieve(command, 2, (PENDING, junk), *images(1))
-    assert told(sent) == [
-        (PENDING, 1, 0, 1, 0),
-        (PENDING, 0, 1, 1, 0),
-        (SOME_FAILED, None, 1, 1, 0),
-    ]
-    assert sent[-1].failures == []  # one element without value: nothing is known of it
-
-
-@BOTH
 def test_fewer_objects_than_announced_have_failed(command):
     sent = retrieve(command, 3, *images(1))
     assert told(sent) == [(PENDING, 2, 1, 0, 0), (SOME_FAILED, None, 1, 2, 0)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import tempfile
 import tracemalloc
@@ -164,21 +165,15 @@ def test_file_source_that_cannot_be(tmp_path: Path) -> None:
         FileSource(path, len(DATA) + 1)
 
 
-def test_source_of_a_dicom_file(tmp_path: Path) -> None:
+def test_source_of_a_file_that_is_open(tmp_path: Path) -> None:
     path = tmp_path / "source"
     path.write_bytes(HEAD + DATA)
-    head, source = FileSource.of_dicom_file(path)
-    assert head == datasets.parse_file_meta(HEAD)
+    file = io.FileIO(path)
+    source = FileSource.of(file, len(HEAD))
     assert source.length == len(DATA)
     assert read_all(source, [999]) == DATA
     source.close()
-
-
-def test_source_of_no_dicom_file(tmp_path: Path) -> None:
-    path = tmp_path / "source"
-    path.write_bytes(DATA)
-    with pytest.raises(datasets.FileFormatError, match="source"):
-        FileSource.of_dicom_file(path)
+    assert file.closed
 
 
 # --- Sinks that keep a dataset ----------------------------------------------------------------

@@ -29,8 +29,9 @@ from dicomwire.services.association import BaseAssociation
 from dicomwire.services.engine import LocalAbort
 from dicomwire.services.pipelining import Items, Pipeline
 from dicomwire.services.port import Incoming, Storer
-from dicomwire.services.requesting import OtherStorer, Storable
+from dicomwire.services.requesting import OtherStorer
 from dicomwire.settings import Settings
+from dicomwire.storable import Storable
 from dicomwire.target import Target
 
 if TYPE_CHECKING:
@@ -304,6 +305,8 @@ class Association(BaseAssociation):
         ValueError
             When no accepted presentation context fits (the text lists those there are), or the
             dataset cannot be encoded.
+        TypeError
+            When it is nothing that can be sent, such as a number.
         AttributeError
             When the dataset lacks a UID that is needed.
         OSError

@@ -5,18 +5,19 @@ Nothing is sent here.
 
 from __future__ import annotations
 
-import io
 import logging
 import os
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dicomwire import build_context
 from dicomwire.apps.files import expand
-from dicomwire.datasets import FileFormatError, parse_file_meta
+from dicomwire.datasets import FileFormatError
 from dicomwire.logs import escaped
 from dicomwire.presentation import PresentationContext
 from dicomwire.sop_class import MediaStorageDirectoryStorage
+from dicomwire.storable import open_storable
 
 MOST_CONTEXTS = 128
 """What one association can have (PS3.8 Section 9.3.2.2)."""
@@ -90,14 +91,14 @@ class Plan:
 
     def _add(self, path: str, is_named: bool) -> None:
         try:
-            with io.FileIO(path) as file:
-                head = parse_file_meta(file)
-                size = os.fstat(file.fileno()).st_size
-            if head.sop_class_uid == MediaStorageDirectoryStorage and not is_named:
+            with closing(open_storable(path)) as opened:
+                sop_class, syntax = opened.sop_class_uid, opened.transfer_syntax_uid
+            size = os.path.getsize(path)
+            if sop_class == MediaStorageDirectoryStorage and not is_named:
                 self._logger.info("A DICOMDIR is not sent: %s", escaped(path))
                 self.skipped += 1
                 return
-            key = (head.sop_class_uid, self._syntax or head.transfer_syntax_uid)
+            key = (sop_class, self._syntax or syntax)
             batch = self._batch_of.get(key) or self._batch_for(key)
         except (OSError, ValueError, FileFormatError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)

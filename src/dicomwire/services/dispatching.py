@@ -9,13 +9,12 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import AsyncIterator, Container, Sized
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self, TypeAlias
 
-from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from dicomwire.datasets import parse_file_meta
 from dicomwire.errors import (
     AbortSource,
     AssociationAborted,
@@ -25,12 +24,11 @@ from dicomwire.errors import (
     TLSFault,
 )
 from dicomwire.logs import LOGGER
-from dicomwire.payloads import FileSource
 from dicomwire.protocol.command import Command, Message
 from dicomwire.services.pipelining import Drawer, Items, Pipeline, Sent
 from dicomwire.services.port import END
-from dicomwire.services.requesting import Requesting, syntax_of
-from dicomwire.services.streams import Stream
+from dicomwire.services.requesting import Requesting
+from dicomwire.storable import open_storable
 
 ContextKey: TypeAlias = tuple[str, str]
 """SOP class and transfer syntax."""
@@ -166,7 +164,7 @@ class Dispatcher:
     Parameters
     ----------
     items : iterable or async iterable
-        What `Requesting.open_object` takes. Items are taken as they are needed, and some ahead.
+        What `storable.open_storable` takes. Items are taken as they are needed, and some ahead.
     lanes : int
         How many associations there may be at a time: call `run` so often.
     transfer_syntax : str, optional
@@ -373,7 +371,9 @@ class Dispatcher:
     async def _admit(self, item: Any) -> None:
         """Have an item wait as a task, unless it needs not or cannot be sent."""
         try:
-            uid, sop_class, syntax = _described(item)
+            with closing(open_storable(item)) as opened:
+                uid = str(opened.sop_instance_uid)
+                key = (str(opened.sop_class_uid), self._syntax or str(opened.transfer_syntax_uid))
         except Exception as error:  # whatever is wrong with it, there are others
             await self._conclude(Sent(item, failure=error))
             return
@@ -382,7 +382,6 @@ class Dispatcher:
             response = Message(Command.C_STORE_RSP, AffectedSOPInstanceUID=UID(uid), Status=status)
             await self._deliver(Sent(item, uid, response, is_resumed=True))
             return
-        key = (sop_class, self._syntax or syntax)
         if key in self._refused:
             await self._conclude(Sent(item, uid, failure=self._refused[key]))
             return
@@ -486,23 +485,6 @@ class _TaskPipeline(Pipeline):
 
     def _open(self, item: Any) -> Any:
         return super()._open(item.item)
-
-
-def _described(item: Any) -> tuple[str, str, str]:
-    """Return the SOP Instance UID, the SOP class and the transfer syntax of an object."""
-    if isinstance(item, Dataset):
-        return str(item.SOPInstanceUID), str(item.SOPClassUID), str(syntax_of(item))
-    if isinstance(item, Stream):
-        return item.sop_instance_uid, item.sop_class_uid, item.transfer_syntax_uid
-    if isinstance(item, bytes | bytearray | memoryview):
-        head = parse_file_meta(item)
-    elif hasattr(item, "read"):
-        item.seek(0)
-        head = parse_file_meta(item)
-    else:
-        head, source = FileSource.of_dicom_file(item)
-        source.close()
-    return head.sop_instance_uid, head.sop_class_uid, head.transfer_syntax_uid
 
 
 def _accepts_nothing(failure: AssociationFailure) -> bool:

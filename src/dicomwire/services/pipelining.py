@@ -19,6 +19,7 @@ from dicomwire.services import scu
 from dicomwire.services.port import END, Exchange, Incoming
 from dicomwire.services.requesting import Requesting
 from dicomwire.status import STATUS_SUCCESS, STATUS_WARNING, code_to_category
+from dicomwire.storable import instance_uid_of
 
 Items: TypeAlias = Iterable[Any] | AsyncIterable[Any]
 
@@ -183,8 +184,7 @@ class Pipeline:
         try:
             opened = self._open(item)
         except Exception as error:  # whatever is wrong with it, there are others
-            uid = item.get("SOPInstanceUID", "") if isinstance(item, Dataset) else ""
-            self._results.append(Sent(item, str(uid), failure=error))
+            self._results.append(Sent(item, instance_uid_of(item), failure=error))
             return 0
         sop_class, uid, context, source = opened
         assert context.context_id is not None

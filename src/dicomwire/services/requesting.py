@@ -6,19 +6,16 @@ What requests say is in `scu`; how programs call for them and wait is each face'
 from __future__ import annotations
 
 from collections.abc import Callable
-from io import BytesIO
-from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, cast
+from contextlib import closing
+from typing import Any
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from dicomwire import datasets
 from dicomwire.characters import check_keys
 from dicomwire.errors import AssociationFailure, LocalProtocolError
-from dicomwire.logs import LOGGER, News, log_identifier
-from dicomwire.payloads import BytesSource, FileSource, Source
+from dicomwire.logs import LOGGER, News, escaped, log_identifier
+from dicomwire.payloads import BytesSource, Source
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import PresentationContext, quick_uid
 from dicomwire.protocol.negotiation import choose_context
@@ -26,13 +23,10 @@ from dicomwire.service_user import MODE_ACCEPTOR
 from dicomwire.services import scu
 from dicomwire.services.lifecycle import Lifecycle
 from dicomwire.services.port import Exchange, Incoming, Storer
-from dicomwire.services.streams import OpenFileSource, Stream
 from dicomwire.sop_class import Verification, uid_to_service_class
+from dicomwire.storable import Storable, instance_uid_of, open_storable
 from dicomwire.uids import Service, SOPClass
 from dicomwire.utils import set_ae
-
-Storable: TypeAlias = str | Path | Dataset | Stream | bytes | bytearray | memoryview | BinaryIO
-"""What can be sent by C-STORE: a DICOM file by its path, in memory or open; a dataset; a stream."""
 
 _STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
 
@@ -229,61 +223,24 @@ class Requesting(Lifecycle):
 
     def open_object(self, value: Storable) -> tuple[str, str, PresentationContext, Any]:
         """Return an object's SOP Class and Instance UIDs, the context for it, and its dataset."""
-        if isinstance(value, Dataset):
-            return self._dataset_source(value)
-        if isinstance(value, Stream):
-            return self._stream_source(value)
-        if isinstance(value, bytes | bytearray | memoryview):
-            head = datasets.parse_file_meta(value)
-            data = BytesSource(memoryview(value)[head.offset :])
-            return self._as_it_is(head, data) or self._dataset_source(dcmread(BytesIO(value)))
-        if not isinstance(value, str | Path) and hasattr(value, "read"):
-            return self._open_file_source(value)
-        return self._file_source(cast(str, value))
-
-    def _open_file_source(self, file: BinaryIO) -> tuple[str, str, PresentationContext, Source]:
-        file.seek(0)
-        head = datasets.parse_file_meta(file)
-        found = self._as_it_is(head, OpenFileSource(file, head.offset))
-        if found is None:
-            file.seek(0)
-            return self._dataset_source(dcmread(file))
-        return found
-
-    def _stream_source(self, stream: Stream) -> tuple[str, str, PresentationContext, Any]:
-        syntax = stream.transfer_syntax_uid
-        context = self._choose(stream.sop_class_uid, syntax)
-        if context.transfer_syntax[0] != syntax:
-            raise ValueError(self._no_context(stream.sop_class_uid, syntax))
-        return stream.sop_class_uid, stream.sop_instance_uid, context, stream.open()
-
-    def _as_it_is(
-        self, head: datasets.FileHead, source: Source
-    ) -> tuple[str, str, PresentationContext, Source] | None:
-        """Return what is to be sent of a file as it is; None if its syntax was not accepted."""
-        context = self._choose(head.sop_class_uid, head.transfer_syntax_uid)
-        if context.transfer_syntax[0] != head.transfer_syntax_uid:
-            return None
-        return head.sop_class_uid, head.sop_instance_uid, context, source
-
-    def _file_source(self, path: str | Path) -> tuple[str, str, PresentationContext, Source]:
-        """Return what is to be sent of a file: as it is, if its syntax was accepted."""
-        head, source = FileSource.of_dicom_file(path)
-        found = None
+        opened = open_storable(value)
         try:
-            found = self._as_it_is(head, source)
-        finally:
-            if found is None:
-                source.close()
-        return found or self._dataset_source(dcmread(path))
-
-    def _dataset_source(self, ds: Dataset) -> tuple[str, str, PresentationContext, Source]:
-        for keyword in ("SOPClassUID", "SOPInstanceUID"):
-            if keyword not in ds:
-                raise AttributeError(f"the dataset has no {keyword}")
-        context = self._choose(ds.SOPClassUID, syntax_of(ds))
-        data = datasets.encode_dataset(ds, context.transfer_syntax[0])
-        return ds.SOPClassUID, ds.SOPInstanceUID, context, BytesSource(data)
+            sop_class, own_syntax = opened.sop_class_uid, opened.transfer_syntax_uid
+            context = self._choose(sop_class, own_syntax)
+            syntax = context.transfer_syntax[0]
+            if syntax != own_syntax and not opened.is_convertible:
+                raise ValueError(self._no_context(sop_class, own_syntax))
+            source = opened.encoded_in(syntax)
+        except BaseException:
+            opened.close()
+            raise
+        if opened.differing:
+            LOGGER.warning(
+                "%s is sent as its dataset has it: the file meta information has another %s",
+                escaped(opened.sop_instance_uid),
+                " and ".join(opened.differing),
+            )
+        return sop_class, opened.sop_instance_uid, context, source
 
     def own_storer(self, reduce: Callable[[Dataset], Dataset] | None = None) -> Storer:
         """Return what sends retrieved objects on this association (C-GET)."""
@@ -303,7 +260,8 @@ class _OwnStorer:
         """Send an object; see `services.port.Storer`."""
         try:
             if self._reduce is not None:
-                value = self._reduce(value if isinstance(value, Dataset) else dcmread(value))
+                with closing(open_storable(value)) as opened:
+                    value = self._reduce(opened.decoded())
             uid, response = await self._association.store_object(value, message_id)
         except AssociationFailure:
             raise
@@ -354,44 +312,6 @@ def _not_stored(value: Any, error: Exception) -> tuple[str, None]:
     """Say in the log why an object was not sent; return its SOP Instance UID, if it tells that."""
     LOGGER.error("A sub-operation failed: %s", error)
     return instance_uid_of(value), None
-
-
-def instance_uid_of(value: Any) -> str:
-    """Return the SOP Instance UID of an object that is to be sent; empty if it does not tell."""
-    if isinstance(value, Dataset):
-        return str(value.get("SOPInstanceUID", ""))
-    if isinstance(value, Stream):
-        return value.sop_instance_uid
-    try:
-        if isinstance(value, bytes | bytearray | memoryview):
-            return datasets.parse_file_meta(value).sop_instance_uid
-        if hasattr(value, "read"):
-            value.seek(0)
-            return datasets.parse_file_meta(value).sop_instance_uid
-        head, source = FileSource.of_dicom_file(value)
-    except (OSError, ValueError):
-        return ""
-    source.close()
-    return head.sop_instance_uid
-
-
-def syntax_of(ds: Dataset) -> UID:
-    """Return the transfer syntax that `ds` is in; that of its `file_meta`, if they agree."""
-    try:
-        syntax: UID = ds.file_meta.TransferSyntaxUID
-    except AttributeError:
-        raise AttributeError("the dataset has no file_meta.TransferSyntaxUID") from None
-    encoding = ds.original_encoding
-    implicit, little, _ = datasets.encoding_of(syntax)
-    if None in encoding or encoding == (implicit, little):
-        return syntax
-    actual = {(True, True): ImplicitVRLittleEndian, (False, False): ExplicitVRBigEndian}.get(
-        encoding  # type: ignore[arg-type]
-    )
-    if actual is None:
-        raise AttributeError(f"the dataset is not encoded as its file_meta says ({_named(syntax)})")
-    LOGGER.warning("The dataset is not encoded as its file_meta says, but in %s", actual.name)
-    return actual
 
 
 def _named(uid: str) -> str:

@@ -6,7 +6,6 @@ Both count their sub-operations with one tally; they differ in where the objects
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -29,7 +28,6 @@ from dicomwire.services.answers import (
     set_status,
 )
 from dicomwire.services.port import END, Incoming, Port, Storer
-from dicomwire.services.streams import Stream
 from dicomwire.sop_class import CompositeInstanceRetrieveWithoutBulkDataGet
 from dicomwire.status import (
     STATUS_CANCEL,
@@ -76,8 +74,6 @@ _REPEATING_BULK_DATA = (
     0x5000200C,  # Audio Sample Data
     0x60003000,  # Overlay Data
 )
-_OBJECTS = (Dataset, str, Path, Stream, bytes, bytearray, memoryview)
-"""What a handler may give to be sent, besides open files (`requesting.Storable`)."""
 _ANY_REPETITION = 0xFF00FFFF
 _WAVEFORMS = 0x54000100  # Waveform Sequence
 
@@ -322,14 +318,9 @@ class _Retrieval:
 
     async def _send_one(self, storer: Storer, tally: Tally, value: Any) -> None:
         """Make one sub-operation, and tell the peer how many there have been."""
-        uid, category = "", STATUS_FAILURE
-        if isinstance(value, _OBJECTS) or hasattr(value, "read"):
-            number = (self._message_id + tally.attempted) % _MOST_SUB_OPERATIONS + 1
-            uid, status = await storer.store(value, number, self._incoming.message)
-            if status is not None:
-                category = code_to_category(status)
-        else:
-            LOGGER.error("The handler gave a %s instead of a dataset", type(value).__name__)
+        number = (self._message_id + tally.attempted) % _MOST_SUB_OPERATIONS + 1
+        uid, status = await storer.store(value, number, self._incoming.message)
+        category = STATUS_FAILURE if status is None else code_to_category(status)
         tally.count(category, uid)
         tally.tell(self._response, remaining=True)
         await respond(self._port, self._incoming, self._response)
