@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from pydicom.uid import UID
 
+from dicomwire.budgets import Budget
 from dicomwire.context_lists import (
     bare_copy,
     check_contexts,
@@ -80,6 +81,8 @@ class Entity(Generic[A]):
         self._lock = threading.Lock()  # for what follows, which any thread may change
         self._associations: dict[A, None] = {}  # in the order of their beginning
         self._seat: Seat | None = None  # in a worker process
+        self.memory = Budget(settings.memory_budget)
+        self.spool = Budget(settings.spool_budget)
 
     # -- who it is ------------------------------------------------------------------------------
 
@@ -128,6 +131,8 @@ class Entity(Generic[A]):
         if not isinstance(value, Settings):
             raise TypeError(f"settings is a Settings, not {type(value).__name__}")
         self._settings = value
+        self.memory.ceiling = value.memory_budget
+        self.spool.ceiling = value.spool_budget
 
     def _set_timeout(self, name: str, value: float | None, zero: bool = True) -> None:
         """Set a timeout here and in all associations; what cannot be one resets it, with a log."""
@@ -390,6 +395,8 @@ class Entity(Generic[A]):
         """Leave associations and servers to the process that has them (for its children)."""
         self._lock = threading.Lock()
         self._associations.clear()
+        self.memory = Budget(self._settings.memory_budget)
+        self.spool = Budget(self._settings.spool_budget)
 
     def take_seat(self, seat: Seat) -> None:
         """Share `maximum_associations` with other processes (for worker processes)."""

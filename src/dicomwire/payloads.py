@@ -6,25 +6,19 @@ program, never by a peer.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import mmap
 import os
 import re
-import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from dicomwire.budgets import BudgetSpent, Share, give, take
 from dicomwire.errors import DicomwireError
-
-Buffer = bytes | bytearray | memoryview
-
-_MOST_BUFFERS = 1024
-"""How many buffers one readv or writev takes: IOV_MAX of Linux, macOS and the BSDs."""
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+from dicomwire.newfiles import Buffer, NewFile, new_token, spool_file, transfer, unlink
 
 
 class SinkRefused(DicomwireError, OSError):
@@ -43,34 +37,6 @@ class SinkFull(DicomwireError, OSError):
 
     def __init__(self, ceiling: int) -> None:
         super().__init__(errno.EFBIG, f"the dataset has more than {ceiling} bytes")
-
-
-def _transfer(operation: Callable[[Sequence[Buffer]], int], buffers: Sequence[Buffer]) -> int:
-    """Hand all of `buffers` to a readv or a writev, which may do less than asked, or nothing.
-
-    Returns the number of bytes done, which are all unless `operation` returned 0.
-    """
-    done = 0
-    for start in range(0, len(buffers), _MOST_BUFFERS):
-        rest = _after(buffers[start : start + _MOST_BUFFERS], 0)
-        while rest:
-            count = operation(rest)
-            if not count:
-                return done
-            done += count
-            rest = _after(rest, count)
-    return done
-
-
-def _after(buffers: Sequence[Buffer], count: int) -> Sequence[Buffer]:
-    """Return what is left of `buffers` after their first `count` bytes; it begins with a byte."""
-    for index, buffer in enumerate(buffers):
-        if count < len(buffer):
-            if not count:
-                return buffers[index:] if index else buffers
-            return [memoryview(buffer)[count:], *buffers[index + 1 :]]
-        count -= len(buffer)
-    return ()
 
 
 # --- Sources ----------------------------------------------------------------------------------
@@ -155,7 +121,7 @@ class FileSource:
         if asked > self._remaining:
             asked = self._remaining
             buffers = _first(buffers, asked)
-        done = _transfer(self._read, buffers)
+        done = transfer(self._read, buffers)
         self._remaining -= done
         if done < asked:
             raise EOFError(f"{self._file.name!r} became shorter while it was read")
@@ -235,7 +201,7 @@ class Payload(ABC):
         if self.offset and path is not None:
             return path
         if self._dicom_file is None:
-            file = _spool_file(self._directory)
+            file = spool_file(self._directory)
             try:
                 file.write([head, self.view()])
             except BaseException:
@@ -248,20 +214,23 @@ class Payload(ABC):
     def discard(self) -> None:
         """Remove temporary files. It never raises, and what is in memory stays."""
         if self._dicom_file is not None:
-            _unlink(self._dicom_file)
+            unlink(self._dicom_file)
             self._dicom_file = None
 
 
 class MemoryPayload(Payload):
-    """A dataset in memory."""
+    """A dataset in memory; `share` has it until it is discarded."""
 
-    __slots__ = ("_data",)
+    __slots__ = ("_data", "_share")
 
     path = None
 
-    def __init__(self, data: bytearray, directory: str | None = None) -> None:
+    def __init__(
+        self, data: bytearray, directory: str | None = None, share: Share | None = None
+    ) -> None:
         super().__init__(len(data), directory)
         self._data = data
+        self._share = share
 
     def view(self) -> memoryview:
         """Return the bytes."""
@@ -271,11 +240,20 @@ class MemoryPayload(Payload):
         """Return the bytes as a file."""
         return io.BytesIO(self._data)
 
+    def discard(self) -> None:
+        """Remove temporary files. What is in memory stays for who keeps it."""
+        super().discard()
+        give(self._share, self.size)
+        self._share = None
+
 
 class FilePayload(Payload):
-    """A dataset in a file, which goes with `discard` if it is temporary."""
+    """A dataset in a file, which goes with `discard` if it is temporary.
 
-    __slots__ = ("_is_temporary", "_path", "_view", "offset")
+    `share` has it until then.
+    """
+
+    __slots__ = ("_is_temporary", "_path", "_share", "_view", "offset")
 
     def __init__(
         self,
@@ -284,8 +262,10 @@ class FilePayload(Payload):
         size: int,
         is_temporary: bool = False,
         directory: str | None = None,
+        share: Share | None = None,
     ) -> None:
         super().__init__(size, directory)
+        self._share = share
         self.offset = offset
         self._path = path
         self._is_temporary = is_temporary
@@ -317,7 +297,9 @@ class FilePayload(Payload):
         super().discard()
         self._view = None
         if self._is_temporary:
-            _unlink(self._path)
+            unlink(self._path)
+        give(self._share, self.size)
+        self._share = None
 
 
 # --- Sinks ------------------------------------------------------------------------------------
@@ -365,32 +347,44 @@ class DiscardSink:
 
 
 class MemorySink:
-    """Keeps a dataset of up to `ceiling` bytes in memory (None: of any size)."""
+    """Keeps a dataset of up to `ceiling` bytes in memory (None: of any size).
 
-    __slots__ = ("_ceiling", "_data")
+    `write` raises BudgetSpent where `share` has no room for it.
+    """
 
-    def __init__(self, ceiling: int | None) -> None:
+    __slots__ = ("_ceiling", "_data", "_share")
+
+    def __init__(self, ceiling: int | None, share: Share | None = None) -> None:
         self._ceiling = ceiling
+        self._share = share
         # One array, since pieces kept as they come may be of one byte each.
         self._data = bytearray()
 
     def write(self, chunks: list[memoryview]) -> None:
         """Copy `chunks`."""
-        _grown(len(self._data), chunks, self._ceiling)
+        size = len(self._data)
+        if not take(self._share, _grown(size, chunks, self._ceiling) - size):
+            raise BudgetSpent
         for chunk in chunks:
             self._data += chunk
 
     def finish(self) -> Payload:
         """Return the dataset."""
-        return MemoryPayload(self._data)
+        share, self._share = self._share, None  # from now on it is the payload's
+        return MemoryPayload(self._data, None, share)
 
     def discard(self) -> None:
         """Let go of the memory."""
+        give(self._share, len(self._data))
+        self._share = None
         self._data = bytearray()
 
 
 class SpoolSink:
     """Keeps a dataset in memory up to `threshold` bytes, a larger one in a temporary file.
+
+    What `memory` has no room for goes to a file, too. `write` raises BudgetSpent where `files` has
+    none either.
 
     Parameters
     ----------
@@ -400,9 +394,21 @@ class SpoolSink:
         For the temporary file; None for the system's.
     head : bytes
         What the file is to begin with, so that it is a DICOM file.
+    memory, files : Share or None
+        For what is in memory and in the file.
     """
 
-    __slots__ = ("_ceiling", "_data", "_directory", "_file", "_head", "_size", "_threshold")
+    __slots__ = (
+        "_ceiling",
+        "_data",
+        "_directory",
+        "_file",
+        "_files",
+        "_head",
+        "_share",
+        "_size",
+        "_threshold",
+    )
 
     def __init__(
         self,
@@ -410,41 +416,58 @@ class SpoolSink:
         ceiling: int | None = None,
         directory: str | os.PathLike[str] | None = None,
         head: bytes = b"",
+        memory: Share | None = None,
+        files: Share | None = None,
     ) -> None:
         self._threshold = threshold
         self._ceiling = ceiling
+        self._share = memory  # that has what there is
+        self._files = files
         self._directory = None if directory is None else os.fspath(directory)
         self._head = head
         self._data = bytearray()  # as in MemorySink
         self._size = 0
-        self._file: _NewFile | None = None
+        self._file: NewFile | None = None
 
     def write(self, chunks: list[memoryview]) -> None:
         """Copy `chunks` or write them to the file."""
-        self._size = _grown(self._size, chunks, self._ceiling)
+        size = _grown(self._size, chunks, self._ceiling)
+        added = size - self._size
         if self._file is None:
-            if self._size <= self._threshold:
+            if size <= self._threshold and take(self._share, added):
+                self._size = size
                 for chunk in chunks:
                     self._data += chunk
                 return
-            self._file = _spool_file(self._directory)
+            if not take(self._files, self._size):
+                raise BudgetSpent
+            give(self._share, self._size)
+            self._share = self._files
+            self._file = spool_file(self._directory)
             self._file.write([self._head, self._data])
             self._data = bytearray()
+        if not take(self._share, added):
+            raise BudgetSpent
+        self._size = size
         self._file.write(chunks)
 
     def finish(self) -> Payload:
         """Return the dataset."""
-        if self._file is None:
-            return MemoryPayload(self._data, self._directory)
-        self._file.close()
-        file, self._file = self._file, None  # from now on it is the payload's
-        return FilePayload(file.path, len(self._head), self._size, True, self._directory)
+        if self._file is not None:
+            self._file.close()
+        file, self._file = self._file, None  # from now on all is the payload's
+        share, self._share = self._share, None
+        if file is None:
+            return MemoryPayload(self._data, self._directory, share)
+        return FilePayload(file.path, len(self._head), self._size, True, self._directory, share)
 
     def discard(self) -> None:
         """Remove the file."""
         self._data = bytearray()
         if self._file is not None:
             self._file.remove()
+        give(self._share, self._size)
+        self._share = None
 
 
 class FileSink:
@@ -483,14 +506,14 @@ class FileSink:
         *,
         exclusive: bool = False,
     ) -> None:
-        token = _new_token()
+        token = new_token()
         folder = os.path.join(directory, "")
         self._target = folder + (f"{token}.dcm" if name is None else plain_name(name))
         self._ceiling = ceiling
         self._exclusive = exclusive
         self._head = self._pending = head
         self._size = 0
-        self._file = _NewFile(f"{folder}.{token}.part", 0o666)
+        self._file = NewFile(f"{folder}.{token}.part", 0o666)
 
     def write(self, chunks: list[memoryview]) -> None:
         """Write `chunks` to the file."""
@@ -534,76 +557,3 @@ def _grown(size: int, chunks: list[memoryview], ceiling: int | None) -> int:
     if ceiling is not None and size > ceiling:
         raise SinkFull(ceiling)
     return size
-
-
-class _NewFile:
-    """A file that was not there before, open for writing."""
-
-    __slots__ = ("_descriptor", "_is_published", "path")
-
-    def __init__(self, path: str, mode: int) -> None:
-        self._descriptor = os.open(path, _NEW_FILE, mode)
-        self._is_published = False
-        self.path = path
-
-    def write(self, buffers: Sequence[Buffer]) -> None:
-        """Write all of `buffers`."""
-        _transfer(self._write, buffers)
-
-    def _write(self, buffers: Sequence[Buffer]) -> int:
-        if hasattr(os, "writev"):
-            count = os.writev(self._descriptor, buffers)
-        else:
-            count = os.write(self._descriptor, buffers[0])
-        if not count:
-            raise OSError(errno.EIO, "nothing could be written", self.path)
-        return count
-
-    def close(self) -> None:
-        """Close the file; what the system could not write comes up here at the latest."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-
-    def publish(self, target: str, exclusive: bool) -> None:
-        """Close the file and rename it, over a file of that name unless `exclusive`."""
-        self.close()
-        if not exclusive:
-            os.replace(self.path, target)
-        else:
-            _rename_exclusively(self.path, target)
-        self._is_published = True
-
-    def remove(self) -> None:
-        """Close and remove the file, unless it was published. Never raises."""
-        with contextlib.suppress(OSError):
-            self.close()
-        if not self._is_published:
-            _unlink(self.path)
-
-
-def _rename_exclusively(path: str, target: str) -> None:
-    try:
-        os.link(path, target)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links: take the name first
-        os.close(os.open(target, _NEW_FILE, 0o666))
-        os.replace(path, target)
-    else:
-        os.unlink(path)
-
-
-def _new_token() -> str:
-    """Return what no other file is called by: digits nobody can guess."""
-    return os.urandom(16).hex()
-
-
-def _spool_file(directory: str | None) -> _NewFile:
-    folder = tempfile.gettempdir() if directory is None else directory
-    return _NewFile(os.path.join(folder, f"dicomwire-{_new_token()}.dcm"), 0o600)
-
-
-def _unlink(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(path)

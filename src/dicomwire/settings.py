@@ -50,6 +50,12 @@ class Settings:
     """Ceilings for what a peer may make us hold."""
     spool_threshold: int = 16 * MIB
     """A received C-STORE dataset larger than this (bytes) goes to a temporary file."""
+    memory_budget: int = 512 * MIB
+    """What the datasets of all associations of an AE may take in memory together until they have
+    been handled (bytes); then C-STORE uses temporary files, and others are answered with 0xA700."""
+    spool_budget: int | None = 40 * 1024 * MIB
+    """The same for temporary files (bytes); what is more is answered with 0xA700. None for no
+    ceiling."""
     store_ceiling: int | None = None
     """A C-STORE dataset larger than this (bytes) is answered with 0xA700; None for no ceiling."""
     inflate_ceiling: int = 1024 * MIB

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from running_node import (
 )
 from sqlalchemy.exc import OperationalError
 
-from dicomwire import AE, AssociationRejected, build_context
+from dicomwire import AE, AssociationRejected, budgets, build_context
 from dicomwire.errors import TLSConfigurationError
 from dicomwire.node import query
 from dicomwire.node.access import Guard
@@ -117,6 +118,17 @@ def test_strangers_may_store_and_not_look(tmp_path: Path) -> None:
             assert status.get("ErrorComment", "").startswith("not allowed to ")
 
 
+def test_rights_are_looked_at_before_an_identifier_is_taken_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budgets, "UNCOUNTED", 0)
+    for access, expected in ((Access(networks=ELSEWHERE), 0x0124), (Access(), 0xA700)):
+        with running(tmp_path, access=access) as node:
+            node._ae.settings = replace(node._ae.settings, memory_budget=0)
+            ((status, _),) = find(node, study_of())
+            assert status.Status == expected
+
+
 def test_strangers_may_be_kept_from_storing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -132,7 +144,7 @@ def test_strangers_may_be_kept_from_storing(
             assert assoc.send_c_echo().Status == 0x0124
 
 
-def test_where_it_cannot_be_told_nobody_may_store(
+def test_where_it_cannot_be_told_nobody_may_do_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> bool:
@@ -140,7 +152,9 @@ def test_where_it_cannot_be_told_nobody_may_store(
 
     monkeypatch.setattr(Guard, "allows", fail)
     with running(tmp_path) as node:
-        assert store(node, make_object()) == [0x0124]
+        assert store(node, make_object()) == [0x0110]
+        ((status, identifier),) = find(node, study_of())
+        assert (status.Status, identifier) == (0x0110, None)
     assert files_in(tmp_path) == []
 
 

@@ -28,6 +28,7 @@ from dicomwire import (
     evt,
 )
 from dicomwire.datasets import DatasetError, message_elements
+from dicomwire.dimse_primitives import Command, Message
 from dicomwire.logs import escaped
 from dicomwire.node import query
 from dicomwire.node.access import NOT_AUTHORIZED, Guard, client_tls, server_tls
@@ -89,6 +90,13 @@ _EXTENSIONS = {
 """What can be negotiated: relational queries, combined date and time, fuzzy names, but neither time
 zones nor conversion of images (PS3.4 C.5.1.1); relational retrieval, but no conversion (C.5.2.1).
 """
+_RIGHTS = {
+    Command.C_ECHO_RQ: Right.ECHO,
+    Command.C_STORE_RQ: Right.STORE,
+    Command.C_FIND_RQ: Right.QUERY,
+    Command.C_GET_RQ: Right.RETRIEVE,
+    Command.C_MOVE_RQ: Right.RETRIEVE,
+}
 _MOST_SUB_OPERATIONS = 65535
 _PREFERRED = [ExplicitVRLittleEndian, *ALL_TRANSFER_SYNTAXES]
 
@@ -147,7 +155,7 @@ class Node:
                 contexts=_contexts(),
                 ssl_context=ssl_context,
                 evt_handlers=self._handlers(),
-                receive_to=_refuse,  # unless `_accepted` allows it
+                receive_to=_refuse,  # until `_accepted` sees to what is refused
             )
             self._open = opened.pop_all()
 
@@ -218,18 +226,19 @@ class Node:
             event.assoc.abort()
 
     def _accepted(self, event: evt.Event) -> None:
-        if self._guard.allows(event.assoc, Right.STORE):
-            event.assoc.receive_to = self._storage.sink
-        else:
-            event.assoc.receive_to = partial(self._refuse_store, event.assoc)
+        event.assoc.refuse = partial(self._refusal_of, event.assoc)
+        event.assoc.receive_to = self._storage.sink
 
-    def _refuse_store(self, association: Association, request: Any) -> Any:
-        self._guard.report(association, Right.STORE)
-        _refuse(request)
+    def _refusal_of(self, association: Association, request: Message) -> Dataset | None:
+        """Return what a peer is answered that does not have the right to what it asks for."""
+        right = _RIGHTS.get(request.command)
+        if right is None or self._guard.may(association, right):
+            return None
+        return _failure(NOT_AUTHORIZED, f"not allowed to {right}")
 
     def _echo(self, event: evt.Event) -> int:
         LOGGER.info("Received Echo Request (MsgID %d)", event.message_id)
-        return SUCCESS if self._guard.may(event.assoc, Right.ECHO) else NOT_AUTHORIZED
+        return SUCCESS
 
     def _store(self, event: evt.Event) -> int:
         request = event.request
@@ -245,7 +254,7 @@ class Node:
 
     def _find(self, event: evt.Event) -> Iterator[Any]:
         try:
-            identifier = self._asked(event, Right.QUERY)
+            identifier = _identifier_of(event)
         except _Refused as refusal:
             yield refusal.status, None
             return
@@ -301,21 +310,9 @@ class Node:
 
     # --- What they share ---
 
-    def _asked(self, event: evt.Event, right: Right) -> Elements:
-        """Return the identifier of a request; _Refused if the peer may not ask."""
-        if not self._guard.may(event.assoc, right):
-            raise _Refused(NOT_AUTHORIZED, f"not allowed to {right}")
-        if event.payload is None:
-            return {}
-        limits = event.assoc.settings.limits
-        try:
-            return message_elements(event.payload, event.context.transfer_syntax, limits)
-        except DatasetError as error:
-            raise _Refused(UNABLE_TO_PROCESS, str(error)) from None
-
     def _found(self, event: evt.Event) -> list[query.Found]:
         """Return what a request is to send; _Refused where it fails."""
-        identifier = self._asked(event, Right.RETRIEVE)
+        identifier = _identifier_of(event)
         model = event.context.abstract_syntax
         relational = next(_granted(event)) or not self.configuration.strict_queries
         try:
@@ -349,11 +346,25 @@ class _Refused(Exception):
     def __init__(self, code: int, reason: str, status: Dataset | None = None) -> None:
         super().__init__(reason)
         LOGGER.warning("A request is answered with 0x%04X: %s", code, escaped(reason))
-        if status is None:
-            status = Dataset()
-            status.Status = code
-            status.ErrorComment = escaped(reason)[:LONGEST_COMMENT]
-        self.status = status
+        self.status = _failure(code, reason) if status is None else status
+
+
+def _failure(code: int, reason: str) -> Dataset:
+    status = Dataset()
+    status.Status = code
+    status.ErrorComment = escaped(reason)[:LONGEST_COMMENT]
+    return status
+
+
+def _identifier_of(event: evt.Event) -> Elements:
+    """Return the identifier of a request; _Refused if it cannot be decoded."""
+    if event.payload is None:
+        return {}
+    limits = event.assoc.settings.limits
+    try:
+        return message_elements(event.payload, event.context.transfer_syntax, limits)
+    except DatasetError as error:
+        raise _Refused(UNABLE_TO_PROCESS, str(error)) from None
 
 
 def _index_failed(code: int, error: IndexFailure) -> _Refused:

@@ -13,7 +13,7 @@ from typing import Any
 
 from dicomwire import datasets
 from dicomwire.events import Binding, EventType, Handlers
-from dicomwire.payloads import FileSink, MemorySink, Sink, SpoolSink
+from dicomwire.payloads import DiscardSink, FileSink, MemorySink, Sink, SpoolSink
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import quick_uid
 from dicomwire.service_user import MODE_ACCEPTOR, MODE_REQUESTOR, ServiceUser
@@ -23,6 +23,9 @@ from dicomwire.settings import Settings
 
 ReceiveTo = str | Path | Callable[[Message], str | Path | Sink]
 """Where received objects go: a folder, or a function from the C-STORE-RQ to a path or a `Sink`."""
+
+_WITHOUT_DATASET = (Command.C_STORE_RSP, Command.C_ECHO_RSP, Command.N_DELETE_RSP)
+"""Nobody takes a dataset that comes with one of these all the same."""
 
 _is_uid = re.compile(r"[0-9]+(\.[0-9]+)*").fullmatch
 
@@ -40,6 +43,11 @@ class BaseAssociation(Requesting):
         What ends an association on which nothing came for too long: "A-ABORT" or "A-RELEASE".
     receive_to : ReceiveTo or None
         Where objects received by C-STORE are filed as they come.
+    refuse : callable or None
+        Is given the command set of each request (a `Message`), before its dataset is taken in.
+        The failure that it returns, an int or a Dataset with Status, is the answer, and nothing
+        of the dataset is kept; None serves the request. It must not block. What it raises is
+        logged, and answered with 0x0110.
     """
 
     def __init__(
@@ -164,9 +172,16 @@ class BaseAssociation(Requesting):
         """Return where the dataset of `incoming` is to go."""
         settings, request = self._port.settings, incoming.message
         if request.command is not Command.C_STORE_RQ:
-            return MemorySink(settings.limits.identifier)
+            if request.command in _WITHOUT_DATASET:
+                return DiscardSink(settings.limits.identifier)
+            return MemorySink(settings.limits.identifier, self._memory)
         if self.receive_to is None:
-            return SpoolSink(settings.spool_threshold, settings.store_ceiling)
+            return SpoolSink(
+                settings.spool_threshold,
+                settings.store_ceiling,
+                memory=self._memory,
+                files=self._spool,
+            )
         uids = str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
         syntax = str(incoming.context.transfer_syntax[0])
         if not callable(self.receive_to):

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from pydicom.dataset import Dataset
+
+from dicomwire.budgets import BudgetSpent
 from dicomwire.errors import (
     AbortReason,
     AbortSource,
@@ -47,6 +51,7 @@ from dicomwire.protocol.pdu import PDU
 from dicomwire.protocol.states import Action, Role, State, Trigger
 from dicomwire.services import scp, scu
 from dicomwire.services.answers import may_ask
+from dicomwire.services.normalized import PROCESSING_FAILURE
 from dicomwire.services.port import Incoming, Port
 from dicomwire.settings import Settings
 from dicomwire.status import STATUS_WARNING, code_to_category
@@ -57,6 +62,8 @@ if TYPE_CHECKING:
     from dicomwire.target import Target
 
 OUT_OF_RESOURCES = 0xA700
+_RESOURCE_LIMITATION = 0x0213
+"""What N-services have instead (PS3.7 Annex C.5.20)."""
 BACKLOG = 1024
 """Requests that may wait to be served while a program's own call has the association."""
 BACKLOG_BYTES = 64 * MIB
@@ -70,6 +77,10 @@ Key = tuple[int, int | None]
 _NOWHERE = DiscardSink()
 """Where the dataset of a refused C-STORE goes, of any size."""
 _MANY_RESPONSES = {command | RESPONSE_BIT for command in scu.OF_MANY_RESPONSES}
+
+
+Refuse = Callable[[Message], int | Dataset | None]
+"""Says of the command set of a request with which status it is refused; None to serve it."""
 
 
 class LocalAbort(AssociationAborted):
@@ -133,10 +144,13 @@ class Pending:
         is_last = scu.is_last(self._request, response)
         if self.is_over:
             LOGGER.warning("%s after the last one is ignored", response.name)
+            incoming.discard()
         else:
             self._open -= is_last
             if self._wanted:
                 self._responses.append(incoming)
+            else:
+                incoming.discard()
         return is_last and not (
             response.command is Command.C_FIND_RSP
             and code_to_category(response.Status or 0) == STATUS_WARNING
@@ -154,7 +168,8 @@ class Pending:
     def abandon(self) -> None:
         """Let all responses pass by that have not been taken."""
         self._wanted = False
-        self._responses.clear()
+        while self._responses:
+            self._responses.popleft().discard()
 
 
 class Engine(Port):
@@ -434,6 +449,8 @@ class Engine(Port):
         incoming = Incoming(self.contexts[event.context_id], message)
         if message.is_request and message.command is not Command.C_CANCEL_RQ:
             scp.admit(self, incoming)
+            if incoming.refusal is None and self._association.refuse is not None:
+                incoming.refusal = refusal_of_program(self._association.refuse, message)
         if not message.has_dataset:
             self._dispatch(incoming)
             return
@@ -478,11 +495,16 @@ class Engine(Port):
     def _refuse(self, incoming: Incoming, error: Exception) -> None:
         """Let the dataset of `incoming` pass by, since keeping it raised `error`."""
         message = incoming.message
-        if message.command is not Command.C_STORE_RQ:
-            if isinstance(error, SinkFull):
-                raise self._unbearable(f"{message.name}: {error}") from None
+        if message.command is Command.C_STORE_RQ:
+            incoming.refusal = refusal_by(error, self.peer)
+        elif message.is_request and isinstance(error, BudgetSpent):
+            LOGGER.error("%s from %s cannot be kept: %s", message.name, self.peer, error)
+            is_normalized = message.command >= Command.N_EVENT_REPORT_RQ
+            incoming.refusal = _RESOURCE_LIMITATION if is_normalized else error.status
+        elif isinstance(error, BudgetSpent | SinkFull):
+            raise self._unbearable(f"{message.name}: {error}") from None
+        else:
             raise error
-        incoming.refusal = refusal_by(error, self.peer)
         discard(self._sink)
         self._sink = _NOWHERE
 
@@ -587,6 +609,15 @@ def refusal_by(error: Exception, peer: str) -> int:
         "The program failed to take the dataset of C-STORE-RQ from %s", peer, exc_info=error
     )
     return scp.STORE_HANDLER_FAILED
+
+
+def refusal_of_program(refuse: Refuse, request: Message) -> int | Dataset | None:
+    """Return what a function of the program refuses `request` with, also where it fails."""
+    try:
+        return refuse(request)
+    except Exception:
+        LOGGER.exception("The function that says which requests are refused failed")
+        return PROCESSING_FAILURE
 
 
 def discard(sink: Sink) -> None:

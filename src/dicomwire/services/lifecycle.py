@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydicom.dataset import Dataset
 
+from dicomwire.budgets import Share
 from dicomwire.errors import (
     AbortReason,
     AbortSource,
@@ -55,7 +56,7 @@ from dicomwire.service_user import (
     ServiceUser,
 )
 from dicomwire.services import acse
-from dicomwire.services.engine import Engine, LocalAbort
+from dicomwire.services.engine import Engine, LocalAbort, Refuse
 from dicomwire.services.port import Incoming, Storer
 from dicomwire.settings import Settings
 from dicomwire.uids import Service, SOPClass
@@ -69,6 +70,8 @@ class Lifecycle(ABC):
 
     files_stored: bool
     """Whether objects received by C-STORE are filed without a handler's help."""
+    refuse: Refuse | None = None
+    """Is given the command set of each request before its dataset is taken in."""
 
     @abstractmethod
     def open_sink(self, incoming: Incoming) -> Sink:
@@ -98,6 +101,8 @@ class Lifecycle(ABC):
         self._ae = ae
         self._mode = mode
         self.handlers = handlers
+        self._memory = Share(ae.memory)
+        self._spool = Share(ae.spool)
         self.requestor = ServiceUser(self, MODE_REQUESTOR)
         self.acceptor = ServiceUser(self, MODE_ACCEPTOR)
         self.is_established = False
@@ -368,6 +373,8 @@ class Lifecycle(ABC):
             try:
                 self._disconnect()
             finally:
+                self._memory.close()
+                self._spool.close()
                 self._port.ended.set()
                 self._ae.forget(self)
 

@@ -39,7 +39,7 @@ class Incoming:
     message : Message
     payload : Payload or None
         Its dataset; None where it has none, or the dataset was not kept.
-    refusal : int or None
+    refusal : int, Dataset or None
         The status that a request is refused with: because of what it asks for, or because its
         dataset could not be kept (disk full, above a ceiling).
     service : (Server, SOPClass) or None
@@ -49,7 +49,7 @@ class Incoming:
     context: PresentationContext
     message: Message
     payload: Payload | None = None
-    refusal: int | None = None
+    refusal: int | Dataset | None = None
     service: tuple[Server, SOPClass] | None = None
 
     def discard(self) -> None:

@@ -5,6 +5,8 @@ C-ECHO and C-STORE are here; queries, retrieval and the N-services have modules 
 
 from __future__ import annotations
 
+from pydicom.dataset import Dataset
+
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import EVT_C_ECHO, EVT_C_STORE
 from dicomwire.logs import LOGGER, escaped
@@ -21,7 +23,7 @@ from dicomwire.services.answers import (
     respond,
     set_status,
 )
-from dicomwire.services.normalized import NORMALIZED
+from dicomwire.services.normalized import NORMALIZED, PROCESSING_FAILURE
 from dicomwire.services.port import Incoming, Port
 from dicomwire.services.query import find, find_one
 from dicomwire.services.retrieve import get, move
@@ -79,11 +81,20 @@ def _refuse(incoming: Incoming, status: int, reason: str) -> None:
     incoming.refusal = status
 
 
+def _failure(incoming: Incoming, refusal: int | Dataset) -> Message:
+    """Return the response that refuses a request; a Dataset may say more than its Status."""
+    if isinstance(refusal, int):
+        return answer(incoming.message, refusal)
+    response = answer(incoming.message, PROCESSING_FAILURE)
+    set_status(response, refusal, uid_to_sop_class(str(incoming.context.abstract_syntax)))
+    return response
+
+
 async def serve(port: Port, incoming: Incoming) -> None:
     """Serve one request, or refuse it, and respond."""
     try:
         if incoming.refusal is not None:
-            await respond(port, incoming, answer(incoming.message, incoming.refusal))
+            await respond(port, incoming, _failure(incoming, incoming.refusal))
         elif incoming.service is not None:
             server, sop_class = incoming.service
             await server(port, incoming, sop_class)
