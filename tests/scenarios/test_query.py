@@ -163,6 +163,34 @@ def test_what_a_status_dataset_tells(face):
     assert identifier is None
 
 
+def test_a_handler_that_returns_none_has_no_matches(face):
+    server = serve(face, [(evt.EVT_C_FIND, lambda event: None)])
+    with ask(face, server) as assoc:
+        assert told(assoc.send_c_find(QUERY, FIND)) == [(SUCCESS, None)]
+
+
+def test_a_warning_is_one_last_response(face):
+    """A second one would be taken for the answer to what is asked next, or for no message."""
+    server = serve(face, [(evt.EVT_C_FIND, lambda event: [match(1), (0xB001, None)])])
+    with RawPeer.connect(server.server_address[1]) as peer:
+        peer.associate(context(1, FIND), context(3, VERIFICATION))
+        request = Message(
+            Command.C_FIND_RQ,
+            MessageID=1,
+            AffectedSOPClassUID=FIND,
+            Priority=2,
+            has_dataset=True,
+        )
+        peer.send_message(request, encode_dataset(QUERY, IMPLICIT))
+        statuses = [peer.receive_message()[0].Status for _ in range(2)]
+        echo = Message(Command.C_ECHO_RQ, MessageID=2, AffectedSOPClassUID=VERIFICATION)
+        peer.send_message(echo, on=3)
+        assert (statuses, peer.receive_message()[0].command) == (
+            [PENDING, 0xB001],
+            Command.C_ECHO_RSP,
+        )
+
+
 def test_the_limit_of_a_repository_query(face):
     results = [match(1), (0xB001, None), match(2)]
     server = serve(face, [(evt.EVT_C_FIND, lambda event: results)])
@@ -192,7 +220,7 @@ def test_handlers_that_go_wrong_cost_no_association(face):
 
     outcomes = {
         fails: [(PENDING, "1"), (0xC311, None)],
-        (lambda event: None): [(0xC311, None)],
+        (lambda event: 5): [(0xC311, None)],
         (lambda event: [PENDING]): [(0xC311, None)],
         (lambda event: [match(1), (PENDING, "2")]): [(PENDING, "1"), (0xC312, None)],
         (lambda event: [match(1), ("FF00", None)]): [(PENDING, "1"), (0xC002, None)],

@@ -131,6 +131,30 @@ def test_a_warning_is_sent_and_matches_go_on(model):
     ]
 
 
+def test_a_warning_with_nothing_after_it_is_the_last_response():
+    assert find((PENDING, A), (0xB001, None)) == [(PENDING, "A"), (0xB001, None)]
+    assert find((0xB001, None)) == [(0xB001, None)]
+    status = keys(Status=0xB001, ErrorComment="more")
+    (sent,) = FakePort((evt.EVT_C_FIND, yielding((status, None)))).serve(request())
+    assert sent.message.ErrorComment == "more"
+
+
+def test_a_warning_that_the_service_does_not_have_ends_the_operation():
+    assert find((PENDING, A), (0xB000, None), (PENDING, B)) == [(PENDING, "A"), (0xB000, None)]
+
+
+def test_the_users_of_repository_query_await_success_after_the_warning():
+    assert find((PENDING, A), (0xB001, None), model=RepositoryQuery) == [
+        (PENDING, "A"),
+        (0xB001, None),
+        (SUCCESS, None),
+    ]
+
+
+def test_a_handler_that_fails_after_a_warning_has_one_last_response():
+    assert find((0xB001, None), ValueError("on purpose")) == [(0xC311, None)]
+
+
 # --- Handlers that go wrong ---
 
 
@@ -149,7 +173,13 @@ def test_a_handler_that_fails(results):
     assert find((PENDING, A), *results, (PENDING, B)) == [(PENDING, "A"), (0xC311, None)]
 
 
-@pytest.mark.parametrize("answer", [None, 5, PENDING])
+@pytest.mark.parametrize("model", SERVICES)
+def test_a_handler_that_returns_none_has_no_matches(model):
+    port = FakePort((evt.EVT_C_FIND, lambda event: None))
+    assert told(port.serve(request(model))) == [(SUCCESS, None)]
+
+
+@pytest.mark.parametrize("answer", [5, PENDING])
 def test_a_handler_that_yields_nothing_at_all(answer):
     port = FakePort((evt.EVT_C_FIND, lambda event: answer))
     assert told(port.serve(request())) == [(0xC311, None)]

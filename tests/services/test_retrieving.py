@@ -266,6 +266,44 @@ def test_the_handler_may_give_its_own_list_of_failures(command):
 
 
 @BOTH
+@pytest.mark.parametrize(
+    "last",
+    [
+        (SUCCESS, None),
+        (CANCEL, keys(FailedSOPInstanceUIDList=["1.9.1"])),
+        (0xB000, None),
+        (0xA702, keys(FailedSOPInstanceUIDList=["1.9.1"])),
+        (0x1234, None),
+        (keys(Status=0xC000, ErrorComment="no"), None),
+        ("no status", None),
+        5,
+        ValueError("on purpose"),
+    ],
+    ids=repr,
+)
+def test_what_the_handler_says_after_the_last_sub_operation_changes_nothing(command, last):
+    sent = retrieve(command, 2, *images(2), last)
+    assert told(sent)[-1] == (SUCCESS, None, 2, 0, 0)
+    assert (sent[-1].data, sent[-1].message.ErrorComment) == (None, None)
+    sent = retrieve(command, 2, *images(2), last, answers=[0xA700])
+    assert told(sent)[-1] == (SOME_FAILED, None, 1, 1, 0)
+    assert sent[-1].failures == ["1.2.1"]
+
+
+@BOTH
+def test_the_handler_goes_on_after_the_last_sub_operation(command):
+    ended = []
+
+    def handler(event):
+        yield from [*first_yields(command, 1), *images(1)]
+        ended.append("here")
+
+    event = evt.EVT_C_GET if command is GET else evt.EVT_C_MOVE
+    assert told(FakePort((event, handler)).serve(request(command)))[-1] == (SUCCESS, None, 1, 0, 0)
+    assert ended == ["here"]
+
+
+@BOTH
 def test_a_list_that_cannot_be_encoded_is_left_out(command):
     own = unencodable()
     own.FailedSOPInstanceUIDList = ["1.9.1"]
@@ -278,6 +316,10 @@ def test_cancel_of_the_handler_tells_what_remains(command):
     sent = retrieve(command, 3, *images(1), (CANCEL, None), answers=[0xA700])
     assert told(sent)[-1] == (CANCEL, 2, 0, 1, 0)
     assert sent[-1].failures == ["1.2.1"]
+    own = keys(FailedSOPInstanceUIDList=["1.9.1", "1.9.2"])
+    sent = retrieve(command, 3, *images(1), (CANCEL, own))
+    assert told(sent)[-1] == (CANCEL, 2, 1, 0, 0)
+    assert sent[-1].failures == ["1.9.1", "1.9.2"]
 
 
 @BOTH
@@ -300,11 +342,20 @@ def test_a_handler_that_fails(command):
     assert told(sent) == [(PENDING, 2, 1, 0, 0), (failed, None, 1, 2, 0)]
     assert sent[-1].failures == []
     assert port.storer.closed
+
+
+@BOTH
+def test_the_status_tells_what_a_handler_failed_before(command, caplog):
     # Before there is anything to count there is nothing but the status.
-    for number in range(len(results)):
+    results = first_yields(command, 3)
+    for number, failed in enumerate([0xC413] if command is GET else [0xC514, 0xC513]):
+        caplog.clear()
         (sent,) = make_port(command, *results[:number], ValueError()).serve(request(command))
         assert told([sent]) == [(failed, None, None, None, None)]
         assert sent.data is None
+        assert len(caplog.records) == 1
+    sent = retrieve(command, 3, ValueError())
+    assert told(sent) == [(0xC411 if command is GET else 0xC511, None, 0, 3, 0)]
 
 
 @BOTH

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fake_port import LOST, FakePort, context, image, keys, received
+from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from dicomwire import evt
@@ -202,6 +203,30 @@ def test_a_status_that_the_service_does_not_define_is_warned_of(caplog):
 def test_what_is_no_status(answer, status):
     assert store(lambda event: answer).status == status
     assert echo(lambda event: answer).status == 0x0000  # we are here, whatever the handler says
+
+
+def test_a_status_dataset_may_name_another_class_and_instance():
+    status = keys(Status=0, AffectedSOPClassUID="1.2.3.4", AffectedSOPInstanceUID="1.2.3.5")
+    sent = store(lambda event: status)
+    assert sent.message.AffectedSOPClassUID == "1.2.3.4"
+    assert sent.message.AffectedSOPInstanceUID == "1.2.3.5"
+    assert echo(lambda event: status).message.AffectedSOPClassUID == "1.2.3.4"
+
+
+def test_a_status_dataset_with_a_uid_that_no_element_can_hold(caplog):
+    status = Dataset()
+    status.Status = 0
+    for keyword in ("AffectedSOPClassUID", "AffectedSOPInstanceUID"):
+        setattr(status, keyword, "")
+    sent = store(lambda event: status)
+    assert sent.message.AffectedSOPClassUID == CTImageStorage
+    assert sent.message.AffectedSOPInstanceUID == "1.2.3"
+    assert len(caplog.records) == 2
+
+
+def test_a_comment_that_pydicom_takes_for_several_values_is_one():
+    status = keys(Status=0xA700, ErrorComment="No room in D:\\images")
+    assert store(lambda event: status).message.ErrorComment == "No room in D:?images"
 
 
 def test_what_a_status_dataset_adds():

@@ -273,8 +273,13 @@ def _element(keyword: str, value: bytes, padding: bytes) -> bytes:
     return _HEADER.pack(_key(keyword), len(value)) + value
 
 
+def is_sendable_uid(value: str) -> bool:
+    """Return whether an element of VR UI can hold `value`, conformant or not."""
+    return 0 < len(value) <= UID_LENGTH and _is_plain(value)
+
+
 def _encode_ui(keyword: str, value: str) -> bytes:
-    if not (0 < len(value) <= UID_LENGTH and _is_plain(value)):
+    if not is_sendable_uid(value):
         raise ValueError(f"{keyword} must be 1 to {UID_LENGTH} ASCII characters, not {value!r}")
     return _element(keyword, value.encode("ascii"), b"\0")
 

@@ -11,12 +11,21 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
+from pydicom.uid import UID
 
 from dicomwire.datasets import DatasetError
 from dicomwire.events import InterventionEvent, NoHandler
 from dicomwire.logs import LOGGER
 from dicomwire.payloads import BytesSource
-from dicomwire.protocol.command import CARRIED, RESPONSE_BIT, Command, Message
+from dicomwire.protocol.command import (
+    CARRIED,
+    ELEMENTS,
+    RESPONSE_BIT,
+    Command,
+    Message,
+    is_sendable_uid,
+)
+from dicomwire.protocol.context import quick_uid
 from dicomwire.services.port import Incoming, Port
 from dicomwire.uids import SOPClass
 
@@ -119,6 +128,10 @@ def _comment(value: Any) -> str | None:
     return str(value) or None if value is not None else None
 
 
+def _uid(value: Any) -> UID | None:
+    return quick_uid(value) if isinstance(value, str) and is_sendable_uid(value) else None
+
+
 def _number(value: Any) -> int | None:
     return value if isinstance(value, int) and 0 <= value <= _HIGHEST else None
 
@@ -129,11 +142,17 @@ def _tags(value: Any) -> list[BaseTag] | None:
     return [Tag(each) for each in ([value] if isinstance(value, int) else value)] or None
 
 
-_ADDED: dict[str, Callable[[Any], Any]] = {
-    "ErrorComment": _comment,
-    "ErrorID": _number,
-    "OffendingElement": _tags,
-    "AttributeIdentifierList": _tags,
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "LO": _comment,
+    "US": _number,
+    "AT": _tags,
+    "UI": _uid,
+}
+_ADDED = {
+    keyword: _READERS[ELEMENTS[keyword].vr]
+    for command, carried in CARRIED.items()
+    if command & RESPONSE_BIT
+    for keyword in carried.optional
 }
 """What a handler's status dataset may add to the response (PS3.7 Annex C), and how it is read:
 None is what cannot be sent."""

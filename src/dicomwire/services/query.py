@@ -27,6 +27,7 @@ from dicomwire.services.answers import (
     set_status,
 )
 from dicomwire.services.port import END, Incoming, Port
+from dicomwire.sop_class import RepositoryQuery
 from dicomwire.status import (
     STATUS_FAILURE,
     STATUS_PENDING,
@@ -42,12 +43,12 @@ ENCODING_FAILED = 0xC312
 async def find(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
     """Serve a C-FIND whose handler yields (status, identifier) pairs.
 
-    A pending result goes out with its identifier, a warning without one; any other ends the
-    operation, and Success does when the handler has no more. A handler that does not look at
+    A pending result goes out with its identifier; any other ends the operation, and Success does
+    when the handler has no more, or returns None. A handler that does not look at
     `event.is_cancelled` is ended by us when the peer cancels, and any when the peer is gone.
 
-    Only Repository Query has a warning, 0xB001, after which there may be more (PS3.4 Section
-    C.6.4); other warnings are sent in the same way, since handlers may rely on going on.
+    The warning 0xB001 is the last response if the handler has no more after it. With Repository
+    Query Success follows all the same: its users wait for that (PS3.4 Section C.6.4).
     """
     await _find(port, incoming, sop_class, only_one=False)
 
@@ -61,7 +62,8 @@ async def _find(port: Port, incoming: Incoming, sop_class: SOPClass, only_one: b
     response = answer(incoming.message, PENDING)
     results: Any = None
     try:
-        results = port.iterate(await ask(port, EVT_C_FIND, incoming))
+        answered = await ask(port, EVT_C_FIND, incoming)
+        results = port.iterate(() if answered is None else answered)
         await _send_all(port, incoming, response, results, sop_class, only_one)
     except AssociationFailure:
         raise
@@ -87,24 +89,32 @@ async def _send_all(
     """
     message_id = incoming.message.MessageID
     assert message_id is not None
+    warned = False  # by the response, which is sent once it is known whether it is the last
     while True:
         cancelled = port.cancel_waits(message_id)
         if port.is_over:
             return
         result = await port.next_result(results)
         if result is END:
-            conclude(response, SUCCESS)
+            if not warned:
+                conclude(response, SUCCESS)
             return
         if cancelled and port.cancel_waits(message_id):
             conclude(response, CANCELLED)
             return
+        if warned:
+            await respond(port, incoming, response)
+            warned = False
         category = await _send_match(port, incoming, response, result, sop_class)
         if only_one:
             if category == STATUS_PENDING:
                 conclude(response, SUCCESS)
             return
-        if category == STATUS_WARNING:
-            await respond(port, incoming, response)
+        if category == STATUS_WARNING and response.Status in sop_class.statuses:
+            if sop_class == RepositoryQuery:
+                await respond(port, incoming, response)
+            else:
+                warned = True
         elif category != STATUS_PENDING:
             return
 

@@ -87,7 +87,7 @@ class _Fault(Exception):
 
 
 class _Ended(Exception):
-    """The handler ended the operation before it began; the response has its status."""
+    """The operation ended before it began; the response has its status."""
 
 
 @dataclass(slots=True)
@@ -220,7 +220,7 @@ class _Retrieval:
 
     async def _destination(self) -> _Address | None:
         """Return what the handler says is the Move Destination; None if it does not know it."""
-        address = await self._port.next_result(self._results)
+        address = await self._begun(self._codes.nothing)
         if address is END:
             raise _Fault("the handler named no destination", self._codes.nothing)
         self._check_whether_ended(address)
@@ -235,7 +235,7 @@ class _Retrieval:
         return host, number, options
 
     async def _count(self) -> int:
-        count = await self._port.next_result(self._results)
+        count = await self._begun(self._codes.bad_count)
         if count is END:
             raise _Fault("the handler gave no number of sub-operations", self._codes.bad_count)
         self._check_whether_ended(count)
@@ -247,6 +247,17 @@ class _Retrieval:
         if number > _MOST_SUB_OPERATIONS:
             raise _Fault(f"{number} sub-operations are too many", self._codes.too_many)
         return number
+
+    async def _begun(self, code: int) -> Any:
+        """Return the next of what an operation begins with; `code` tells that there it failed."""
+        try:
+            return await self._port.next_result(self._results)
+        except AssociationFailure:
+            raise
+        except Exception as error:
+            log_failure(self._incoming.message.name, error)
+            conclude(self._response, code)
+            raise _Ended from None
 
     def _check_whether_ended(self, value: Any) -> None:
         """Take (status, None) in the place of what an operation begins with for its end."""
@@ -272,17 +283,16 @@ class _Retrieval:
             raise _Fault(f"not to be associated with: {error}", _BAD_DESTINATION) from error
 
     async def _send_all(self, storer: Storer, tally: Tally) -> None:
-        """Send what the handler yields, until it has no more or the operation is ended."""
+        """Send what the handler yields, until all are sent or the operation is ended."""
         port = self._port
-        while True:
+        while tally.remaining:
             cancelled = port.cancel_waits(self._message_id)
             if port.is_over:
                 return
             result = await port.next_result(self._results)
             if result is END:
-                if tally.remaining:
-                    LOGGER.warning("The handler gave %d objects too few", tally.remaining)
-                    tally.give_up()
+                LOGGER.warning("The handler gave %d objects too few", tally.remaining)
+                tally.give_up()
                 conclude(self._response, tally.outcome)
                 return
             if cancelled and port.cancel_waits(self._message_id):
@@ -290,6 +300,24 @@ class _Retrieval:
                 return
             if not await self._take_result(storer, tally, result):
                 return
+        if not port.is_over:
+            await self._let_handler_finish()
+            conclude(self._response, tally.outcome)
+
+    async def _let_handler_finish(self) -> None:
+        """Have the handler go on after the last sub-operation; what it says changes no count."""
+        try:
+            result = await self._port.next_result(self._results)
+        except AssociationFailure:
+            raise
+        except Exception as error:
+            log_failure(self._incoming.message.name, error)
+            return
+        match result:
+            case (0x0000, _):
+                pass
+            case _ if result is not END:
+                LOGGER.warning("The handler gives more objects than it said, or its own outcome")
 
     async def _take_result(self, storer: Storer, tally: Tally, result: Any) -> bool:
         """Act on one pair of the handler; false, with the status set, when it is the last."""
@@ -300,17 +328,12 @@ class _Retrieval:
             return False
         category = code_to_category(response.Status or 0)
         if category == STATUS_PENDING:
-            if value is None:
-                return True
-            if not tally.remaining:
-                LOGGER.warning("The handler gives more objects than it said; it is ended")
-                conclude(response, tally.outcome)
-                return False
-            await self._send_one(storer, tally, value)
+            if value is not None:
+                await self._send_one(storer, tally, value)
             return True
+        self._identifier = value if isinstance(value, Dataset) else None
         if category == STATUS_CANCEL:
             return False
-        self._identifier = value if isinstance(value, Dataset) else None
         tally.give_up()
         if category == STATUS_SUCCESS:
             response.Status = tally.outcome
