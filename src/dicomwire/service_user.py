@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from pydicom.uid import UID
 
@@ -75,6 +75,24 @@ class AddressInformation:
     port: int
     flowinfo: int = 0
     scope_id: int = 0
+
+    @classmethod
+    def from_tuple(cls, address_info: tuple[Any, ...]) -> Self:
+        """Return what a socket's address says: (host, port), or the four values of IPv6."""
+        return cls(*address_info)
+
+    @classmethod
+    def from_addr_port(cls, addr: str | tuple[str, int, int], port: int) -> Self:
+        """Return the address that `AE.associate` is given: `addr` may be (host, flow, scope)."""
+        if isinstance(addr, str):
+            return cls(addr, port)
+        host, flowinfo, scope_id = addr
+        return cls(host, port, flowinfo, scope_id)
+
+    @property
+    def is_ipv4(self) -> bool:
+        """Whether the address is an IPv4 one."""
+        return not self.is_ipv6
 
     @property
     def is_ipv6(self) -> bool:

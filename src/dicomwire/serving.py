@@ -15,6 +15,7 @@ from weakref import WeakSet
 from dicomwire.entity import A
 from dicomwire.events import Binding, EventType, Handlers
 from dicomwire.protocol.context import PresentationContext
+from dicomwire.service_user import AddressInformation
 from dicomwire.services.acse import Policy
 from dicomwire.services.association import ReceiveTo
 
@@ -48,6 +49,16 @@ class BaseServer(ABC, Generic[A]):
     @abstractmethod
     def is_closing(self) -> bool:
         """Whether no more associations are accepted."""
+
+    @property
+    @abstractmethod
+    def server_address(self) -> tuple[Any, ...]:
+        """The address that is listened on."""
+
+    @property
+    def address_info(self) -> AddressInformation:
+        """The address that is listened on, with names for its parts."""
+        return AddressInformation.from_tuple(self.server_address)
 
     @property
     def active_associations(self) -> list[A]:

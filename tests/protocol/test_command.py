@@ -125,6 +125,27 @@ def test_kind_and_name(command: Command) -> None:
     assert message.name == command.name.replace("_", "-")
 
 
+@every_command
+@pytest.mark.parametrize("has_dataset", [True, False])
+def test_the_command_set_as_a_dataset_is_what_pydicom_reads(
+    command: Command, has_dataset: bool
+) -> None:
+    message = full_message(command, has_dataset)
+    read = read_dataset(BytesIO(encode_command(message)), True, True)
+    del read.CommandGroupLength
+    assert message.command_set == read
+
+
+def test_a_command_set_as_a_dataset_of_what_lacks_something() -> None:
+    message = Message(Command.C_ECHO_RSP, ErrorComment="a\\b")
+    assert [each.keyword for each in message.command_set] == [
+        "CommandField",
+        "CommandDataSetType",
+        "ErrorComment",
+    ]
+    assert message.command_set.ErrorComment == "a\\b"
+
+
 def test_attributes_default_to_none() -> None:
     message = Message(Command.C_ECHO_RQ)
     assert all(

@@ -75,6 +75,15 @@ def test_a_free_port(face):
         assert state(face.associate(server)) == ESTABLISHED
 
 
+@pytest.mark.parametrize("address", [("127.0.0.1", 0), ("::1", 0, 0, 0)], ids=["IPv4", "IPv6"])
+def test_the_address_of_a_server_has_names_for_its_parts(face, address):
+    server = face.serve(address=address)
+    info = server.address_info
+    assert (info.address, info.port) == server.server_address[:2]
+    assert info.as_tuple == server.server_address
+    assert (info.is_ipv4, info.is_ipv6) == (len(address) == 2, len(address) == 4)
+
+
 def test_an_address_that_is_taken(face):
     server = face.serve()
     with pytest.raises(OSError, match="in use"):

@@ -152,7 +152,13 @@ def test_address_as_sockets_have_it():
     four = AddressInformation("127.0.0.1", 104)
     assert not four.is_ipv6
     assert four.as_tuple == ("127.0.0.1", 104)
+    assert (four.is_ipv4, four.is_ipv6) == (True, False)
+    assert AddressInformation.from_tuple(("127.0.0.1", 104)) == four
+    assert AddressInformation.from_addr_port("127.0.0.1", 104) == four
     six = AddressInformation("::1", 104, 2, 3)
+    assert (six.is_ipv4, six.is_ipv6) == (False, True)
+    assert AddressInformation.from_tuple(("::1", 104, 2, 3)) == six
+    assert AddressInformation.from_addr_port(("::1", 2, 3), 104) == six
     assert six.is_ipv6
     assert six.as_tuple == ("::1", 104, 2, 3)
 

@@ -15,6 +15,8 @@ from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
@@ -105,6 +107,23 @@ class Message:
     def is_request(self) -> bool:
         """Whether this asks for something; C-CANCEL-RQ does, though nothing answers it."""
         return not self.command & RESPONSE_BIT
+
+    @property
+    def command_set(self) -> Dataset:
+        """The elements of the message but its group length, as a Dataset that is made anew.
+
+        Changing it changes nothing in the message.
+        """
+        dataset = Dataset()
+        for keyword, (number, vr) in ELEMENTS.items():
+            value: Any = getattr(self, _ATTRIBUTES.get(keyword, keyword))
+            if keyword == "CommandField":
+                value = int(value)
+            elif keyword == "CommandDataSetType":
+                value = _WITH_DATASET if value else _NO_DATASET
+            if value is not None:
+                dataset[number] = DataElement(number, vr, value, already_converted=True)
+        return dataset
 
     @property
     def name(self) -> str:
