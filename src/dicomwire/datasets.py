@@ -277,6 +277,7 @@ _META_ELEMENT = struct.Struct("<HH2sH")
 _META_VERSION = b"\2\0\1\0OB\0\0\2\0\0\0\0\1"
 _READ_AT_ONCE = 4 * KIB
 _MAX_META = MIB
+_OUR_UID = IMPLEMENTATION_CLASS_UID.encode("ascii")
 _LONG_VRS = frozenset(vr.encode() for vr in LONG_VRS)
 _SHORT_VRS = frozenset(vr.encode() for vr in SHORT_VRS)
 
@@ -421,11 +422,13 @@ def file_meta_values(data: bytes, position: int) -> tuple[dict[int, bytes], int]
 
     Where `data` has less than 8 bytes from there on, more of the group may follow. What the group
     length claims is not relied on, nor that the group is in explicit VR: there are files where it
-    is wrong, or is not. Of elements that are there twice the first one counts.
+    is wrong, or is not. Only in files of ours it is right, whatever the dataset begins with. Of
+    elements that are there twice the first one counts.
     """
     end = len(data)
     values: dict[int, bytes] = {}
-    while position + 8 <= end:
+    claimed_end = own_end = -1
+    while position + 8 <= end and position != own_end:
         group, element, vr, length = _META_ELEMENT.unpack_from(data, position)
         if group != 2:
             break
@@ -435,8 +438,12 @@ def file_meta_values(data: bytes, position: int) -> tuple[dict[int, bytes], int]
             position += 4
         elif vr not in _SHORT_VRS:
             length = int.from_bytes(data[position - 4 : position], "little")
-        values.setdefault(element, data[position : position + length])
+        value = values.setdefault(element, data[position : position + length])
         position += length
+        if element == 0x0000:
+            claimed_end = position + int.from_bytes(value, "little")
+        elif element == 0x0012 and value.rstrip(b"\0") == _OUR_UID:
+            own_end = claimed_end
     return values, position
 
 

@@ -41,8 +41,8 @@ from running_node import (
     study_of,
 )
 
-from dicomwire import build_context, build_role
-from dicomwire.datasets import decode_for, parse_file_meta
+from dicomwire import Stream, build_context, build_role
+from dicomwire.datasets import decode_for, encode_dataset, parse_file_meta
 from dicomwire.node import retrieve
 from dicomwire.node.configuration import Destination
 from dicomwire.node.query import Found
@@ -81,6 +81,22 @@ def test_get_sends_the_bytes_that_were_stored(tmp_path: Path) -> None:
     assert counts(status) == (0x0000, 1, 0)
     data = stored.read_bytes()
     assert receiver.objects[0][2] == data[parse_file_meta(data).offset :]
+
+
+def test_get_sends_what_was_stored_without_the_file_meta_in_front_of_it(tmp_path: Path) -> None:
+    receiver = Receiver()
+    ds = make_object()
+    syntax = ds.file_meta.TransferSyntaxUID
+    dataset = encode_dataset(ds, syntax)
+    leading = struct.pack("<HH2sH", 2, 0x0010, b"UI", 18) + b"1.2.840.10008.1.2\0"
+    stream = Stream(ds.SOPClassUID, ds.SOPInstanceUID, syntax, [leading, dataset])
+    context = build_context(ds.SOPClassUID, syntax)
+    with running(tmp_path) as node:
+        with associate(node, context) as assoc:
+            assert assoc.send_c_store(stream).Status == 0x0000
+        *_, (status, _) = get(node, receiver, study_of(), context)
+    assert counts(status) == (0x0000, 1, 0)
+    assert receiver.objects[0][2] == dataset
 
 
 @pytest.mark.parametrize("operation", ["get", "move"])

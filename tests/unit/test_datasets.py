@@ -605,8 +605,15 @@ def test_parse_file_meta_passes_long_elements_and_wrong_group_lengths() -> None:
     assert datasets.parse_file_meta(data).transfer_syntax_uid == EXPLICIT
 
 
+def test_parse_file_meta_of_a_file_of_ours_whose_dataset_begins_with_the_same_group() -> None:
+    dataset = explicit(0x00020010, b"UI", b"1.2.840.10008.1.2\0") + bytes(100)
+    found = datasets.parse_file_meta(HEAD + dataset)
+    assert found == (CT, "1.2.3.4", EXPLICIT, len(HEAD))
+
+
 def test_parse_file_meta_has_a_limit() -> None:
-    endless = Reader(HEAD + explicit(0x00020102, b"OB", bytes(64), 0xFFFFFFF0) + bytes(1 << 23))
+    head = HEAD.replace(b"2.25.", b"2.26.")  # not ours, whose group length says where it ends
+    endless = Reader(head + explicit(0x00020102, b"OB", bytes(64), 0xFFFFFFF0) + bytes(1 << 23))
     with pytest.raises(FileFormatError, match="more than 1"):
         datasets.parse_file_meta(endless)
     assert endless.tell() < 1 << 22

@@ -12,7 +12,7 @@ from typing import Any
 
 from dicomwire.logs import LOGGER
 from dicomwire.payloads import MemoryPayload, Payload, Sink
-from dicomwire.services.engine import refusal_by
+from dicomwire.services.keeping import refusal_by
 from dicomwire.services.port import Incoming
 
 

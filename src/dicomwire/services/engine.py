@@ -51,6 +51,7 @@ from dicomwire.protocol.pdu import PDU
 from dicomwire.protocol.states import Action, Role, State, Trigger
 from dicomwire.services import scp, scu
 from dicomwire.services.answers import may_ask
+from dicomwire.services.keeping import MAY_BE_META, discard, refusal_by, without_meta
 from dicomwire.services.normalized import PROCESSING_FAILURE
 from dicomwire.services.port import Incoming, Port
 from dicomwire.settings import Settings
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
     from dicomwire.services.lifecycle import Lifecycle
     from dicomwire.target import Target
 
-OUT_OF_RESOURCES = 0xA700
 _RESOURCE_LIMITATION = 0x0213
 """What N-services have instead (PS3.7 Annex C.5.20)."""
 BACKLOG = 1024
@@ -211,6 +211,7 @@ class Engine(Port):
         self._abort_wanted = False
         self._incoming: Incoming | None = None  # whose dataset is coming in
         self._sink: Sink = _NOWHERE
+        self._begins = False  # a dataset of a C-STORE, of which nothing has come
         self._requests: deque[Incoming] = deque()
         self._served: Message | None = None  # the request whose handler runs
         self._exchanges: dict[Key, Pending] = {}
@@ -457,6 +458,7 @@ class Engine(Port):
         self._incoming = incoming
         self._received = 0  # what is counted from here on is its dataset
         self._sink = _NOWHERE
+        self._begins = False
         if incoming.refusal is not None:
             if message.command is not Command.C_STORE_RQ:
                 self._sink = DiscardSink(self.settings.limits.identifier)
@@ -467,6 +469,7 @@ class Engine(Port):
             self._refuse(incoming, error)
             return
         self._sink = sink
+        self._begins = message.command is Command.C_STORE_RQ
         if self._incoming is None:  # the program ended the association when asked for the sink
             discard(sink)
 
@@ -478,6 +481,10 @@ class Engine(Port):
         incoming = self._incoming
         assert incoming is not None
         try:
+            if self._begins and event.chunks:
+                self._begins = False
+                if event.chunks[0][:1] in MAY_BE_META:
+                    self._sink = without_meta(self._sink, incoming)
             self._sink.write(event.chunks)
             if self._incoming is None:  # the sink ended the association
                 return
@@ -597,20 +604,6 @@ def _counts(incoming: Incoming) -> bool:
     return message.command is not Command.C_CANCEL_RQ and may_ask(incoming)
 
 
-def refusal_by(error: Exception, peer: str) -> int:
-    """Return the status for a C-STORE from `peer` whose dataset could not be kept, and log why.
-
-    What the system or a sink says by an OSError is no fault of the program. All else is.
-    """
-    if isinstance(error, OSError):
-        LOGGER.error("The dataset of C-STORE-RQ from %s cannot be kept: %s", peer, error)
-        return getattr(error, "status", OUT_OF_RESOURCES)
-    LOGGER.error(
-        "The program failed to take the dataset of C-STORE-RQ from %s", peer, exc_info=error
-    )
-    return scp.STORE_HANDLER_FAILED
-
-
 def refusal_of_program(refuse: Refuse, request: Message) -> int | Dataset | None:
     """Return what a function of the program refuses `request` with, also where it fails."""
     try:
@@ -618,11 +611,3 @@ def refusal_of_program(refuse: Refuse, request: Message) -> int | Dataset | None
     except Exception:
         LOGGER.exception("The function that says which requests are refused failed")
         return PROCESSING_FAILURE
-
-
-def discard(sink: Sink) -> None:
-    """Have `sink` let go of what was written. What one of the program's own raises is logged."""
-    try:
-        sink.discard()
-    except Exception:
-        LOGGER.exception("A sink cannot be discarded")
