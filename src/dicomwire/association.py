@@ -111,7 +111,7 @@ class Association(BaseAssociation):
 
     def start_serving(self, connection: Connection, on_closed: Callable[[], None]) -> None:
         """Take over an accepted connection, before anything is known of the peer."""
-        with self._port as port, contextlib.suppress(AssociationFailure):
+        with self._port as port, port.ending_on_error():
             port.open(connection, on_closed)
             self.take_over(connection.local, connection.remote)
 
@@ -122,7 +122,7 @@ class Association(BaseAssociation):
 
     def answer(self, received: bytes | bytearray, policy: acse.Policy) -> None:
         """Answer the request that has been `received`, and serve what follows."""
-        with self._port as port:
+        with self._port as port, port.ending_on_error():
             port.feed(bytes(received))
             run_blocking(self.answer_request(policy))
 

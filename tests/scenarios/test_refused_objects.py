@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import asyncio
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import pytest
 from pydicom.dataset import Dataset
 from raw_peer import CT, IMPLICIT, VERIFICATION, WAIT, RawPeer, RawServer, context, message_pdu
-from scenario import RELEASED, eventually, in_background, make_ct, raw_acceptor, state
+from scenario import (
+    NOTIFICATIONS,
+    RELEASED,
+    eventually,
+    in_background,
+    make_ct,
+    raw_acceptor,
+    state,
+)
 
-from dicomwire import build_role, evt
+from dicomwire import Settings, aio, build_role, evt
 from dicomwire.datasets import encode_dataset
 from dicomwire.payloads import MemoryPayload
 from dicomwire.protocol.command import Command, Message
@@ -21,6 +30,7 @@ from dicomwire.protocol.items import (
 )
 from dicomwire.protocol.pdu import Abort, ReleaseRP, ReleaseRQ
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelGet as GET
+from dicomwire.threaded.server import GREETERS
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 IMAGE = encode_dataset(make_ct(), IMPLICIT)
@@ -158,6 +168,50 @@ def test_what_came_is_let_go_of_when_a_handler_that_is_told_of_it_aborts(
         assert isinstance(peer.receive(), Abort)
     assert face.is_quiet(server)
     assert not list(tmp_path.iterdir())
+
+
+def leave(event):
+    raise SystemExit
+
+
+@pytest.mark.threaded_only("on an event loop it ends the loop")
+@pytest.mark.parametrize("event", NOTIFICATIONS, ids=lambda event: event.name)
+def test_a_handler_that_exits_ends_its_association_and_leaves_nothing(
+    face, tmp_path, monkeypatch, caplog, event
+):
+    monkeypatch.setattr("dicomwire.threaded.workers.REST", 0.05)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    handlers = [(evt.EVT_C_STORE, lambda event: 0), (event, leave)]
+    server = face.serve(handlers, spool_threshold=0)
+    for _ in range(GREETERS + 1):
+        with RawPeer.connect(server.server_address[1]) as peer, suppress(EOFError, OSError):
+            peer.associate(context(1, CT))
+            peer.send(message_pdu(1, store_request(), IMAGE), ReleaseRQ())
+            peer.receive_bytes(1 << 20)  # all there is, until it ends
+    assert face.is_quiet(server)
+    assert face.leftovers(server) == []
+    assert not list(tmp_path.iterdir())
+    server.unbind(event, leave)
+    assert status_of_store(server, CT, CT) == 0x0000
+    caplog.clear()
+
+
+def test_a_handler_that_exits_ends_the_loop_and_leaves_nothing(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    handlers = [(evt.EVT_C_STORE, lambda event: 0), (evt.EVT_DIMSE_RECV, leave)]
+
+    async def serve_and_store():
+        ae = aio.AE("SCP", Settings(spool_threshold=0))
+        ae.add_supported_context(CT)
+        ae.add_requested_context(CT)
+        server = await ae.start_server(("127.0.0.1", 0), evt_handlers=handlers)
+        assoc = await ae.associate("127.0.0.1", server.server_address[1])
+        await assoc.send_c_store(make_ct())
+
+    with pytest.raises(SystemExit):
+        asyncio.run(serve_and_store())
+    assert not list(tmp_path.iterdir())
+    caplog.clear()
 
 
 def test_a_file_is_let_go_of_when_who_chooses_it_aborts(face, tmp_path):

@@ -238,8 +238,10 @@ class Link(Engine):
             self.flush_now()
         except AssociationFailure as failure:
             self.fail(failure)
-        except Exception as error:
+        except BaseException as error:
             self.crash(error)
+            if not isinstance(error, Exception):
+                raise  # a handler called sys.exit, which is for the whole loop
         if self._has_progressed():
             self._last_active = self.loop.time()
 

@@ -5,9 +5,10 @@ Sockets, waiting and taking turns are the faces'; what a message means is decide
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from pydicom.dataset import Dataset
@@ -295,6 +296,16 @@ class Engine(Port):
         """End the association because of an error that is ours, in an `except` block for it."""
         LOGGER.exception("An association is aborted after an internal error")
         self.fail(LocalAbort(f"internal error: {type(error).__name__}", self.peer))
+
+    @contextlib.contextmanager
+    def ending_on_error(self) -> Iterator[None]:
+        """End the association because of what the block raises, on a thread that is ours."""
+        try:
+            yield
+        except AssociationFailure as failure:
+            self.fail(failure)
+        except BaseException as error:  # also when a handler calls sys.exit
+            self.crash(error)
 
     def _ended_failure(self) -> AssociationFailure:
         if self.failure is not None:

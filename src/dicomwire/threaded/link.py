@@ -131,6 +131,9 @@ class Link(Engine, Guest):
                 self._association.release_soon()
         except AssociationFailure as failure:
             self.fail(failure)
+        except BaseException as error:  # a handler called sys.exit: nobody would look after it
+            self.crash(error)
+            raise
         self._drop_buffer()
         if self._has_progressed():
             self._last_active = time.monotonic()

@@ -267,7 +267,7 @@ class AssociationServer(BaseServer["Association"]):
         while task is not None:
             try:
                 task()
-            except Exception:
+            except BaseException:  # whatever it is, others wait for this thread to go on
                 LOGGER.exception("A connection is dropped after an internal error")
             with self._lock:
                 task = self._waiting.popleft() if self._waiting else None
