@@ -1,4 +1,4 @@
-"""Answers C-ECHO and C-FIND, and takes objects into a folder, in one asyncio program."""
+"""Answers C-ECHO and C-FIND, and stores received objects in a folder, with asyncio."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ PATIENTS = {"1": "Ann", "2": "Bob"}
 
 
 async def handle_find(event: evt.Event) -> AsyncIterator[tuple[int, Dataset | None]]:
-    """Yield the patients; a database would be awaited here."""
+    """Yield the patients; a real program would await a database here."""
     for number, name in PATIENTS.items():
         await asyncio.sleep(0)
         if event.is_cancelled:

@@ -1,4 +1,4 @@
-"""Asks for patients and sends files, both at the same time, in one asyncio program."""
+"""Queries patients and sends files at the same time, with asyncio."""
 
 import asyncio
 import sys

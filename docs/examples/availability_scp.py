@@ -1,4 +1,4 @@
-"""Is told which objects there are, and how soon they can be had (Instance Availability)."""
+"""Receives notifications about the availability of objects (Instance Availability)."""
 
 from pydicom import Dataset
 
@@ -9,7 +9,7 @@ AVAILABLE: dict[str, str] = {}  # ONLINE, NEARLINE, OFFLINE or UNAVAILABLE, by U
 
 
 def handle_create(event: evt.Event) -> tuple[int, Dataset | None]:
-    """Take note."""
+    """Store the availability of each object."""
     for series in event.attribute_list.ReferencedSeriesSequence:
         for instance in series.ReferencedSOPSequence:
             AVAILABLE[instance.ReferencedSOPInstanceUID] = instance.InstanceAvailability

@@ -1,4 +1,4 @@
-"""Tells that objects can be had (Instance Availability Notification)."""
+"""Reports that objects are available (Instance Availability Notification)."""
 
 from pydicom import Dataset
 from pydicom.uid import generate_uid
@@ -8,7 +8,7 @@ from dicomwire.sop_class import CTImageStorage, InstanceAvailabilityNotification
 
 
 def notify(uids: list[str], host: str = "127.0.0.1", port: int = 11112) -> int | None:
-    """Tell of CT images; return the status of the answer."""
+    """Report that CT images are available; return the status of the response."""
     series = Dataset()
     series.SeriesInstanceUID = generate_uid()
     series.ReferencedSOPSequence = []

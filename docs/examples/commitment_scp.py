@@ -1,4 +1,4 @@
-"""Takes responsibility for objects that it keeps (Storage Commitment Push Model)."""
+"""Commits to keep the objects that it has (Storage Commitment Push Model)."""
 
 import threading
 from pathlib import Path
@@ -8,11 +8,11 @@ from pydicom import Dataset
 from dicomwire import AE, Association, build_role, evt
 from dicomwire.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
-REQUESTORS = {"COMMITSCU": ("127.0.0.1", 11113)}  # whom to call back, by AE title
+REQUESTORS = {"COMMITSCU": ("127.0.0.1", 11113)}  # where to report, by AE title
 
 
 def result_of(request: Dataset, folder: Path) -> tuple[int, Dataset]:
-    """Return the event type, 1 for all kept and 2 if some are not, and its information."""
+    """Return the event type (1: all objects are kept, 2: some are not) and its information."""
     result = Dataset()
     result.TransactionUID = request.TransactionUID
     result.ReferencedSOPSequence = []
@@ -31,7 +31,7 @@ def result_of(request: Dataset, folder: Path) -> tuple[int, Dataset]:
 
 
 def report(assoc: Association, event_type: int, result: Dataset) -> None:
-    """Send the result on the association that asked, or on one of our own if that is over."""
+    """Send the result on the requesting association or, if that is over, on a new one."""
     requestor = assoc.requestor.ae_title
     known_as = (StorageCommitmentPushModel, StorageCommitmentPushModelInstance)
     if assoc.is_established:
@@ -41,15 +41,15 @@ def report(assoc: Association, event_type: int, result: Dataset) -> None:
     host, port = REQUESTORS[requestor]
     ae = AE("COMMITSCP")
     ae.add_requested_context(StorageCommitmentPushModel)
-    role = build_role(StorageCommitmentPushModel, scp_role=True)  # we stay the provider
+    role = build_role(StorageCommitmentPushModel, scp_role=True)  # we stay the SCP
     with ae.associate(host, port, ae_title=requestor, ext_neg=[role]) as assoc:
         if assoc.is_established:
             assoc.send_n_event_report(result, event_type, *known_as)
-        # A server that is relied on tries again later.
+        # A real server retries later.
 
 
 def handle_action(event: evt.Event, folder: Path) -> tuple[int, Dataset | None]:
-    """Accept the request; the result follows when this has been answered."""
+    """Accept the request; the result follows after the response."""
     if event.request.AffectedSOPInstanceUID or event.action_type != 1:
         return 0x0123, None  # No such action type
     event_type, result = result_of(event.action_information, folder)

@@ -1,4 +1,4 @@
-"""Asks an archive to commit to keeping objects, and waits for its word."""
+"""Asks an archive to commit to keep objects, and waits for the result."""
 
 import queue
 
@@ -33,7 +33,7 @@ def commit(
     wait: float = 30,
     hang_up: bool = False,
 ) -> list[str]:
-    """Return which of the objects the archive has committed to keep."""
+    """Return the UIDs of the objects that the archive commits to keep."""
     results: queue.Queue[Dataset] = queue.Queue()
 
     def handle_report(event: evt.Event) -> tuple[int, Dataset | None]:
@@ -43,7 +43,7 @@ def commit(
     handlers = [(evt.EVT_N_EVENT_REPORT, handle_report)]
     ae = AE("COMMITSCU")
     ae.add_requested_context(StorageCommitmentPushModel)
-    # The result may come on another association, which the archive asks for as the SCP.
+    # The result may come on another association, which the archive requests as SCP.
     ae.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
     server = ae.start_server(("127.0.0.1", own_port), block=False, evt_handlers=handlers)
     request = request_for(uids)

@@ -1,4 +1,4 @@
-"""Tells about the displays of a workstation (Display System Management)."""
+"""Reports the displays of a workstation (Display System Management)."""
 
 from pydicom import Dataset
 
@@ -7,7 +7,7 @@ from dicomwire.sop_class import DisplaySystem, DisplaySystemInstance
 
 
 def display_system() -> Dataset:
-    """Return the workstation's displays; yours will ask the hardware."""
+    """Return the workstation's displays; a real program asks the hardware."""
     display = Dataset()
     display.DisplaySubsystemID = 1
     display.DisplaySubsystemName = "Left"
@@ -23,7 +23,7 @@ def display_system() -> Dataset:
 
 
 def handle_get(event: evt.Event) -> tuple[int, Dataset | None]:
-    """Return the attributes that are asked for; all, if none is named."""
+    """Return the requested attributes, or all if the request names none."""
     if event.request.RequestedSOPInstanceUID != DisplaySystemInstance:
         return 0x0112, None  # No such SOP instance
     system = display_system()

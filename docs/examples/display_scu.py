@@ -1,4 +1,4 @@
-"""Asks a workstation about its displays (Display System Management)."""
+"""Queries the displays of a workstation (Display System Management)."""
 
 from pydicom import Dataset
 from pydicom.tag import Tag
@@ -8,7 +8,7 @@ from dicomwire.sop_class import DisplaySystem, DisplaySystemInstance
 
 
 def ask(*keywords: str, host: str = "127.0.0.1", port: int = 11112) -> Dataset:
-    """Return attributes of the display system; all, if none is named."""
+    """Return attributes of the display system, or all if no keyword is given."""
     ae = AE("DISPLAYSCU")
     ae.add_requested_context(DisplaySystem)
     with ae.associate(host, port) as assoc:

@@ -5,7 +5,7 @@ from dicomwire.sop_class import Verification
 
 
 def handle_echo(event: evt.Event) -> int:
-    """Return the status that the sender gets; 0x0000 is success."""
+    """Return the status of the response; 0x0000 is success."""
     print("C-ECHO from", event.assoc.requestor.ae_title)
     return 0x0000
 

@@ -1,4 +1,4 @@
-"""Asks a peer whether it answers."""
+"""Tests whether a peer answers."""
 
 from dicomwire import AE
 from dicomwire.sop_class import Verification

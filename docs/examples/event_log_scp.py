@@ -1,15 +1,15 @@
-"""Keeps the log of what happens during procedures (Application Event Logging)."""
+"""Keeps a log of the events of procedures (Application Event Logging)."""
 
 from pydicom import Dataset
 
 from dicomwire import AE, evt
 from dicomwire.sop_class import ProceduralEventLogging, SubstanceAdministrationLogging
 
-LOG: list[tuple[str, Dataset]] = []  # who told, and what
+LOG: list[tuple[str, Dataset]] = []  # AE title and entry
 
 
 def handle_action(event: evt.Event) -> tuple[int, Dataset | None]:
-    """Write an entry; there is one action type, 1, for each of the SOP classes."""
+    """Write an entry; both SOP classes have only the action type 1."""
     if event.action_type != 1:
         return 0x0123, None  # No such action type
     entry = event.action_information

@@ -1,4 +1,4 @@
-"""Tells what happens during a procedure (Application Event Logging)."""
+"""Reports an event of a procedure (Application Event Logging)."""
 
 from pydicom import Dataset
 
@@ -15,7 +15,7 @@ def code(value: str, scheme: str, meaning: str) -> Dataset:
 
 
 def log_event(patient_id: str, host: str = "127.0.0.1", port: int = 11112) -> int | None:
-    """Log that an image was taken; return the status of the answer."""
+    """Report that an image was taken; return the status of the response."""
     action = Dataset()
     action.RelationshipType = "CONTAINS"
     action.ValueType = "CODE"

@@ -33,7 +33,7 @@ def matches(ds: Dataset, identifier: Dataset) -> bool:
 
 
 def answer(ds: Dataset, identifier: Dataset) -> Dataset:
-    """Return what the query asks for: the attributes of its identifier, known or empty."""
+    """Return the attributes that the query requests; unknown ones are empty."""
     found = Dataset()
     for key in identifier:
         found.add(ds[key.tag] if key.tag in ds else DataElement(key.tag, key.VR, None))
@@ -43,7 +43,7 @@ def answer(ds: Dataset, identifier: Dataset) -> Dataset:
 
 
 def handle_find(event: evt.Event, folder: Path) -> Iterator[tuple[int, Dataset | None]]:
-    """Yield a pending status with each match; success is answered when there are no more."""
+    """Yield a pending status with each match; the library sends success at the end."""
     identifier = event.identifier
     unique_key = UNIQUE_KEYS.get(identifier.get("QueryRetrieveLevel"))
     if unique_key is None:

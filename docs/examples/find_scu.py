@@ -1,4 +1,4 @@
-"""Asks an archive for the studies of patients."""
+"""Queries the studies of patients."""
 
 from pydicom import Dataset
 
@@ -11,8 +11,8 @@ def find_studies(name: str, host: str = "127.0.0.1", port: int = 11112) -> list[
     """Return the studies of patients whose name matches, such as "Doe^*"."""
     identifier = Dataset()
     identifier.QueryRetrieveLevel = "STUDY"
-    identifier.PatientName = name  # to be matched
-    identifier.PatientID = ""  # the rest is empty: to be returned
+    identifier.PatientName = name  # the value to match
+    identifier.PatientID = ""  # empty: the archive returns these attributes
     identifier.StudyDate = ""
     identifier.StudyDescription = ""
     identifier.StudyInstanceUID = ""
@@ -29,7 +29,7 @@ def find_studies(name: str, host: str = "127.0.0.1", port: int = 11112) -> list[
                 raise SystemExit(f"No response: {assoc.failure}")
             if match is not None:
                 studies.append(match)
-        # The last response has no match, but says how it ended.
+        # The last response has no match; its status says how the query ended.
         if code_to_category(status.Status) != "Success":
             print(f"The query ended with status 0x{status.Status:04X}")
     return studies

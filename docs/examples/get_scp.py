@@ -1,4 +1,4 @@
-"""Lets others fetch the DICOM files in a folder (C-GET)."""
+"""Sends the DICOM files in a folder to requestors (C-GET)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ def is_wanted(ds: Dataset, identifier: Dataset) -> bool:
 
 
 def handle_get(event: evt.Event, folder: Path) -> Iterator[Any]:
-    """Yield how many objects there are, then each with a pending status."""
+    """Yield the number of objects, then each object with a pending status."""
     paths = [
         path
         for path in folder.rglob("*.dcm")
@@ -33,14 +33,14 @@ def handle_get(event: evt.Event, folder: Path) -> Iterator[Any]:
         if event.is_cancelled:
             yield 0xFE00, None
             return
-        yield 0xFF00, path  # a file is sent as it is; a Dataset would do as well
+        yield 0xFF00, path  # a file is sent as it is; a Dataset works too
 
 
 def serve(port: int = 11112, folder: str = "received", block: bool = True):
     ae = AE("GETSCP")
     ae.add_supported_context(StudyRootQueryRetrieveInformationModelGet)
     for context in StoragePresentationContexts:
-        # We send the objects: the peer, which asks for the association, is their SCP.
+        # We send the objects, so the requestor of the association is their SCP.
         ae.add_supported_context(context.abstract_syntax, scu_role=False, scp_role=True)
     handlers = [(evt.EVT_C_GET, handle_get, [Path(folder)])]
     return ae.start_server(("127.0.0.1", port), block=block, evt_handlers=handlers)

@@ -1,4 +1,4 @@
-"""Fetches a study over the association that asks for it (C-GET)."""
+"""Retrieves a study over the requesting association (C-GET)."""
 
 import sys
 
@@ -11,7 +11,7 @@ from dicomwire.sop_class import (
     StudyRootQueryRetrieveInformationModelGet,
 )
 
-EXPECTED = [CTImageStorage, MRImageStorage]  # there is room for 128 contexts
+EXPECTED = [CTImageStorage, MRImageStorage]  # an association has up to 128 contexts
 
 
 def fetch(study_uid: str, host: str = "127.0.0.1", port: int = 11112) -> list[Dataset]:
@@ -38,7 +38,7 @@ def fetch(study_uid: str, host: str = "127.0.0.1", port: int = 11112) -> list[Da
         if not assoc.is_established:
             raise SystemExit(f"No association: {assoc.failure}")
         model = StudyRootQueryRetrieveInformationModelGet
-        # The objects come while the responses are taken; the last of those sums up.
+        # The objects arrive during this iteration; the last response has the counts.
         *_, (status, reply) = assoc.send_c_get(identifier, model)
         if "Status" not in status:
             raise SystemExit(f"No response: {assoc.failure}")

@@ -1,4 +1,4 @@
-"""Keeps hanging protocols: takes them, finds them and gives them back."""
+"""Stores hanging protocols, finds them and sends them back."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +16,7 @@ PROTOCOLS: dict[str, Dataset] = {}
 
 
 def handle_store(event: evt.Event) -> int:
-    """Keep a protocol (Non-Patient Object Storage)."""
+    """Store a protocol (Non-Patient Object Storage)."""
     protocol = event.dataset
     protocol.file_meta = event.file_meta
     PROTOCOLS[protocol.SOPInstanceUID] = protocol
@@ -36,7 +36,7 @@ def handle_find(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
 
 
 def handle_get(event: evt.Event) -> Iterator[Any]:
-    """Give protocols by UID."""
+    """Send protocols by UID."""
     wanted = event.identifier.SOPInstanceUID
     found = [uid for uid in ([wanted] if isinstance(wanted, str) else wanted) if uid in PROTOCOLS]
     yield len(found)

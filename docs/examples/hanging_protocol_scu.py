@@ -1,4 +1,4 @@
-"""Stores a hanging protocol, finds it by its name, and fetches it."""
+"""Stores a hanging protocol, finds it by its name, and retrieves it."""
 
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
@@ -24,7 +24,7 @@ def new_protocol(name: str) -> Dataset:
 
 
 def demonstrate(host: str = "127.0.0.1", port: int = 11112) -> list[Dataset]:
-    """Return the protocols that were fetched."""
+    """Return the retrieved protocols."""
     received = []
 
     def handle_store(event: evt.Event) -> int:
@@ -35,7 +35,7 @@ def demonstrate(host: str = "127.0.0.1", port: int = 11112) -> list[Dataset]:
     ae.add_requested_context(HangingProtocolInformationModelFind)
     ae.add_requested_context(HangingProtocolInformationModelGet)
     ae.add_requested_context(HangingProtocolStorage)
-    # We send protocols, and are sent them by C-GET: both roles.
+    # We send protocols by C-STORE, and receive them by C-GET: both roles.
     role = build_role(HangingProtocolStorage, scu_role=True, scp_role=True)
     handlers = [(evt.EVT_C_STORE, handle_store)]
     with ae.associate(host, port, ext_neg=[role], evt_handlers=handlers) as assoc:

@@ -1,4 +1,4 @@
-"""Makes inventories of an archive, and gives them out (Inventory Creation and Q/R)."""
+"""Makes inventories of an archive, and sends them (Inventory Creation and Q/R)."""
 
 import threading
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ INVENTORIES: dict[str, Dataset] = {}
 
 
 def new_inventory(level: str) -> Dataset:
-    """Return an inventory; yours will have a record for each study."""
+    """Return an inventory; a real one has a record for each study."""
     inventory = Dataset()
     inventory.SOPClassUID = InventoryStorage
     inventory.SOPInstanceUID = generate_uid()
@@ -37,7 +37,7 @@ def new_inventory(level: str) -> Dataset:
 
 
 def produce(assoc: Association, request: Dataset) -> None:
-    """Make the inventory, and tell when it is there."""
+    """Make the inventory, and report that it is ready."""
     inventory = new_inventory(request.InventoryLevel)
     INVENTORIES[inventory.SOPInstanceUID] = inventory
     done = Dataset()
@@ -53,7 +53,7 @@ def produce(assoc: Association, request: Dataset) -> None:
 
 
 def handle_action(event: evt.Event) -> tuple[int, Dataset | None]:
-    """Begin an inventory; the types 12 to 15 (status, cancel, pause, resume) are left to you."""
+    """Start an inventory; types 12 to 15 (status, cancel, pause, resume) are left out."""
     if event.action_type != INITIATE:
         return 0x0123, None  # No such action type
     threading.Thread(target=produce, args=(event.assoc, event.action_information)).start()

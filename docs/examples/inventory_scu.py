@@ -1,4 +1,4 @@
-"""Has an archive make an inventory of itself, and fetches it."""
+"""Asks an archive for an inventory of its contents, and retrieves it."""
 
 import queue
 

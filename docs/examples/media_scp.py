@@ -1,4 +1,4 @@
-"""Writes discs for others (Media Creation Management)."""
+"""Writes discs for SCUs (Media Creation Management)."""
 
 from pydicom import Dataset
 from pydicom.uid import generate_uid
@@ -11,7 +11,7 @@ REQUESTS: dict[str, Dataset] = {}
 
 
 def handle_create(event: evt.Event) -> tuple[int, Dataset | None]:
-    """Note what is to be on the disc."""
+    """Store the list of objects to write."""
     uid = event.request.AffectedSOPInstanceUID or generate_uid()
     if uid in REQUESTS:
         return 0x0111, None  # SOP instance exists already
@@ -24,7 +24,7 @@ def handle_create(event: evt.Event) -> tuple[int, Dataset | None]:
 
 
 def handle_action(event: evt.Event) -> tuple[int, Dataset | None]:
-    """Begin to write, or stop."""
+    """Start to write, or cancel."""
     request = REQUESTS.get(event.request.RequestedSOPInstanceUID)
     if request is None:
         return 0x0112, None  # No such SOP instance
@@ -32,7 +32,7 @@ def handle_action(event: evt.Event) -> tuple[int, Dataset | None]:
         if request.ExecutionStatus != "IDLE":
             return 0xA510, None  # Media creation was initiated before
         copies = int(event.action_information.get("NumberOfCopies", 1))
-        request.ExecutionStatus = "DONE"  # a real one is PENDING, CREATING and then DONE
+        request.ExecutionStatus = "DONE"  # a real disc is PENDING, CREATING and then DONE
         request.TotalNumberOfPiecesOfMediaCreated = copies
         return 0x0000, None
     if event.action_type == CANCEL:
@@ -41,7 +41,7 @@ def handle_action(event: evt.Event) -> tuple[int, Dataset | None]:
 
 
 def handle_get(event: evt.Event) -> tuple[int, Dataset | None]:
-    """Say how far it is."""
+    """Return the progress."""
     request = REQUESTS.get(event.request.RequestedSOPInstanceUID)
     return (0x0112, None) if request is None else (0x0000, request)
 

@@ -1,4 +1,4 @@
-"""Has a disc written (Media Creation Management)."""
+"""Requests a disc (Media Creation Management)."""
 
 from pydicom import Dataset
 from pydicom.uid import generate_uid
@@ -10,7 +10,7 @@ INITIATE = 1
 
 
 def write_disc(uids: list[str], host: str = "127.0.0.1", port: int = 11112) -> Dataset:
-    """Have objects, which the peer has been sent before, written; return how that stands."""
+    """Request a disc with objects that the peer already has; return the progress."""
     request = Dataset()
     request.StorageMediaFileSetID = "DISC1"
     request.LabelText = "Second opinion"

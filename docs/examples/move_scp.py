@@ -1,4 +1,4 @@
-"""Sends the DICOM files in a folder to where it is told (C-MOVE)."""
+"""Sends the DICOM files in a folder to the requested destination (C-MOVE)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from pydicom.filereader import read_file_meta_info
 from dicomwire import AE, build_context, evt
 from dicomwire.sop_class import StudyRootQueryRetrieveInformationModelMove
 
-DESTINATIONS = {"MOVESCU": ("127.0.0.1", 11113)}  # whom we send to, by AE title
+DESTINATIONS = {"MOVESCU": ("127.0.0.1", 11113)}  # addresses by AE title
 
 
 def contexts_for(paths: list[Path]):
@@ -21,7 +21,7 @@ def contexts_for(paths: list[Path]):
 
 
 def handle_move(event: evt.Event, folder: Path) -> Iterator[Any]:
-    """Yield the destination, how many objects there are, then each with a pending status."""
+    """Yield the destination, the number of objects, then each with a pending status."""
     address = DESTINATIONS.get(event.move_destination)
     if address is None:
         yield None, None  # answered with 0xA801, Move destination unknown

@@ -1,4 +1,4 @@
-"""Has an archive send a study to us (C-MOVE)."""
+"""Asks an archive to send us a study (C-MOVE)."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ def fetch(
     port: int = 11112,
     own_port: int = 11113,
 ) -> Dataset:
-    """Have a study sent to `folder`; the archive must know our title, address and port."""
+    """Retrieve a study into `folder`; the archive must know our title, address and port."""
     identifier = Dataset()
     identifier.QueryRetrieveLevel = "STUDY"
     identifier.StudyInstanceUID = study_uid

@@ -1,4 +1,4 @@
-"""Keeps track of what modalities say they are doing (MPPS)."""
+"""Tracks the procedure steps that modalities report (MPPS)."""
 
 from pydicom import Dataset
 
@@ -9,7 +9,7 @@ STEPS: dict[str, Dataset] = {}  # by SOP Instance UID
 
 
 def handle_create(event: evt.Event) -> tuple[int, Dataset | None]:
-    """A modality has begun; the instance's UID is its choice."""
+    """A modality has started a step; it has chosen the UID of the instance."""
     uid = event.request.AffectedSOPInstanceUID
     step = event.attribute_list
     if uid is None or step.get("PerformedProcedureStepStatus") != "IN PROGRESS":
@@ -21,12 +21,12 @@ def handle_create(event: evt.Event) -> tuple[int, Dataset | None]:
 
 
 def handle_set(event: evt.Event) -> tuple[int | Dataset, Dataset | None]:
-    """There is news, or the modality has ended."""
+    """A modality reports progress, or the end of the step."""
     step = STEPS.get(event.request.RequestedSOPInstanceUID)
     if step is None:
         return 0x0112, None  # No such SOP instance
     if step.PerformedProcedureStepStatus != "IN PROGRESS":
-        status = Dataset()  # more than a code can be said about a failure
+        status = Dataset()  # a failure can have more than a code
         status.Status = 0x0110
         status.ErrorID = 0xA710
         status.ErrorComment = "Performed Procedure Step may no longer be updated"

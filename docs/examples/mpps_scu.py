@@ -1,4 +1,4 @@
-"""Says that an examination has begun, and then that it is done (MPPS)."""
+"""Reports the start and the end of an examination (MPPS)."""
 
 from pydicom import Dataset
 from pydicom.uid import generate_uid
@@ -8,7 +8,7 @@ from dicomwire.sop_class import CTImageStorage, ModalityPerformedProcedureStep
 
 
 def beginning() -> Dataset:
-    """Return what is known when the examination begins."""
+    """Return the attributes to report at the start."""
     scheduled = Dataset()
     scheduled.StudyInstanceUID = "1.2.826.0.1.3680043.10.999.1001"
     scheduled.AccessionNumber = "ACC-1001"
@@ -28,7 +28,7 @@ def beginning() -> Dataset:
 
 
 def ending(images: list[str]) -> Dataset:
-    """Return what there is to say when it is done."""
+    """Return the attributes to report at the end."""
     series = Dataset()
     series.SeriesInstanceUID = generate_uid()
     series.ReferencedImageSequence = []

@@ -1,4 +1,4 @@
-"""Takes films to print (Basic Grayscale Print Management)."""
+"""Receives films to print (Basic Grayscale Print Management)."""
 
 from pydicom import Dataset
 from pydicom.uid import generate_uid
@@ -23,7 +23,7 @@ def reference(sop_class: str, uid: str) -> Dataset:
 
 
 def handle_get(event: evt.Event) -> tuple[int, Dataset | None]:
-    """Say how the printer is."""
+    """Return the state of the printer."""
     if event.request.RequestedSOPInstanceUID != PrinterInstance:
         return 0x0112, None  # No such SOP instance
     printer = Dataset()
@@ -45,12 +45,12 @@ def handle_create(event: evt.Event) -> tuple[int, Dataset | None]:
     answer = Dataset()
     answer.update(made)
     if event.request.AffectedSOPInstanceUID is None:
-        answer.AffectedSOPInstanceUID = uid  # the UID was left to us
+        answer.AffectedSOPInstanceUID = uid  # the SCU left the UID to us
     return 0x0000, answer
 
 
 def handle_set(event: evt.Event) -> tuple[int, Dataset | None]:
-    """Put an image into its box, or change another object."""
+    """Put an image into its image box, or change another object."""
     known = OBJECTS.get(event.request.RequestedSOPInstanceUID)
     if known is None:
         return 0x0112, None  # No such SOP instance
@@ -72,7 +72,7 @@ def handle_action(event: evt.Event) -> tuple[int, Dataset | None]:
 
 
 def handle_delete(event: evt.Event) -> int:
-    """Forget an object."""
+    """Delete an object."""
     known = OBJECTS.pop(event.request.RequestedSOPInstanceUID, None)
     return 0x0112 if known is None else 0x0000
 

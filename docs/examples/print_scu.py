@@ -15,7 +15,7 @@ from dicomwire.sop_class import (
 
 
 def image(columns: int, rows: int, pixels: bytes) -> Dataset:
-    """Return an 8 bit grayscale image as an image box takes it."""
+    """Return an 8 bit grayscale image in the form that an image box needs."""
     ds = Dataset()
     ds.SamplesPerPixel = 1
     ds.PhotometricInterpretation = "MONOCHROME2"
@@ -42,7 +42,7 @@ def print_image(picture: Dataset, host: str = "127.0.0.1", port: int = 11112) ->
         if not assoc.is_established:
             raise SystemExit(f"No association: {assoc.failure}")
 
-        # All of the SOP classes travel in the one context of their Meta SOP class.
+        # All these SOP classes use the one context of their Meta SOP class.
         status, printer = assoc.send_n_get([], Printer, PrinterInstance, meta_uid=meta)
         check("Asking for the printer", status)
         if printer.PrinterStatus == "FAILURE":

@@ -1,4 +1,4 @@
-"""Tells what is relevant about a patient (Relevant Patient Information Query)."""
+"""Returns relevant information about a patient (Relevant Patient Information Query)."""
 
 from collections.abc import Iterator
 
@@ -34,7 +34,7 @@ def information_about(patient_id: str) -> Dataset:
 
 
 def handle_find(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
-    """Yield the one match, if there is one: more would not be sent."""
+    """Yield the match, if any; the library sends only the first."""
     if event.identifier.ContentTemplateSequence[0].TemplateIdentifier != "9007":
         yield 0xC200, None  # Requested template is not supported
     elif event.identifier.PatientID == "1001":

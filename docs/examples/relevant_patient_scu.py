@@ -1,4 +1,4 @@
-"""Asks what is relevant about a patient (Relevant Patient Information Query)."""
+"""Queries relevant information about a patient (Relevant Patient Information Query)."""
 
 from pydicom import Dataset
 
@@ -7,7 +7,7 @@ from dicomwire.sop_class import GeneralRelevantPatientInformationQuery
 
 
 def ask(patient_id: str, host: str = "127.0.0.1", port: int = 11112) -> Dataset | None:
-    """Return what is known about the patient; None if nothing is."""
+    """Return the information about the patient, or None."""
     template = Dataset()
     template.MappingResource = "DCMR"
     template.TemplateIdentifier = "9007"

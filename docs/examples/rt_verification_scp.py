@@ -1,4 +1,4 @@
-"""Verifies how a treatment machine is set up (RT Conventional Machine Verification)."""
+"""Verifies the setup of a treatment machine (RT Conventional Machine Verification)."""
 
 import threading
 
@@ -24,7 +24,7 @@ def handle_create(event: evt.Event) -> tuple[int, Dataset | None]:
 
 
 def handle_set(event: evt.Event) -> tuple[int, Dataset | None]:
-    """Take the parameters of a beam as the machine has them."""
+    """Store the machine's parameters of a beam."""
     instance = INSTANCES.get(event.request.RequestedSOPInstanceUID)
     if instance is None:
         return 0xC112, None  # No machine verification instance that applies
@@ -33,7 +33,7 @@ def handle_set(event: evt.Event) -> tuple[int, Dataset | None]:
 
 
 def verify(assoc: Association, uid: str) -> None:
-    """Compare the machine with the plan, and tell when that is done."""
+    """Compare the machine with the plan, and report the result."""
     verified = INSTANCES[uid]
     verified.TreatmentVerificationStatus = "VERIFIED"
     result = Dataset()
@@ -42,7 +42,7 @@ def verify(assoc: Association, uid: str) -> None:
 
 
 def handle_action(event: evt.Event) -> tuple[int, Dataset | None]:
-    """Begin to verify; the result is reported later."""
+    """Start to verify; the result is reported later."""
     uid = event.request.RequestedSOPInstanceUID
     if uid not in INSTANCES:
         return 0xC112, None  # No machine verification instance that applies
@@ -53,13 +53,13 @@ def handle_action(event: evt.Event) -> tuple[int, Dataset | None]:
 
 
 def handle_get(event: evt.Event) -> tuple[int, Dataset | None]:
-    """Give the result in full."""
+    """Return the full result."""
     instance = INSTANCES.get(event.request.RequestedSOPInstanceUID)
     return (0xC112, None) if instance is None else (0x0000, instance)
 
 
 def handle_delete(event: evt.Event) -> int:
-    """The verification is over."""
+    """Close the verification."""
     known = INSTANCES.pop(event.request.RequestedSOPInstanceUID, None)
     return 0xC112 if known is None else 0x0000
 

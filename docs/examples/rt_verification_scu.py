@@ -1,4 +1,4 @@
-"""Has a beam verified before it is delivered (RT Conventional Machine Verification)."""
+"""Requests verification of a beam before its delivery (RT Conventional Machine Verification)."""
 
 import queue
 

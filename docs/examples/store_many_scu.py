@@ -1,4 +1,4 @@
-"""Sends any number of DICOM files: in parallel, again where that helps, and resumable."""
+"""Sends any number of DICOM files: in parallel, with retries, and resumable."""
 
 import sys
 from collections import Counter
@@ -11,7 +11,7 @@ from dicomwire import AE, Retry, send_many
 def send(
     paths: Iterable[Path], ledger: Path, host: str = "127.0.0.1", port: int = 11112
 ) -> Counter[str]:
-    """Return how many files were stored, stored already, and not stored."""
+    """Return the numbers of files stored, stored before, and not stored."""
     outcome: Counter[str] = Counter()
     with send_many(
         AE("STORESCU"),

@@ -6,9 +6,9 @@ from dicomwire import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts,
 
 
 def handle_store(event: evt.Event, folder: Path) -> int:
-    """Write the object as it was sent; its name is its UID, if it is one."""
+    """Write the object as received to a file named after its UID, if that is valid."""
     uid = event.request.AffectedSOPInstanceUID
-    if not uid.is_valid:  # the peer chose it, and it is to be a file name
+    if not uid.is_valid:  # the peer chose it, and we use it as a file name
         return 0x0117  # Invalid SOP instance UID
     try:
         (folder / f"{uid}.dcm").write_bytes(event.encoded_dataset())

@@ -17,7 +17,7 @@ def contexts_for(paths: list[Path]):
 
 
 def send(paths: list[Path], host: str = "127.0.0.1", port: int = 11112) -> dict[Path, str]:
-    """Return what became of each file: "Success", "Warning", "Failure" or the error."""
+    """Return the result for each file: "Success", "Warning", "Failure" or the error."""
     ae = AE("STORESCU")
     outcome = {}
     with ae.associate(host, port, contexts_for(paths)) as assoc:
@@ -26,7 +26,7 @@ def send(paths: list[Path], host: str = "127.0.0.1", port: int = 11112) -> dict[
         for path in paths:
             try:
                 status = assoc.send_c_store(path)
-            except ValueError as error:  # the peer takes no such objects, say
+            except ValueError as error:  # for example: no context for this object
                 outcome[path] = str(error)
                 continue
             if "Status" not in status:  # the association has ended

@@ -1,4 +1,4 @@
-"""Receives objects straight into files, whatever their size, and looks at each."""
+"""Receives objects of any size straight into files, and looks at each."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from dicomwire import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts,
 
 
 def handle_store(event: evt.Event) -> int:
-    """The file is complete and has its name; success has not been answered yet."""
+    """The file is complete and has its final name; the C-STORE is not answered yet."""
     print(event.dataset_path, event.payload.size, "bytes")
     return 0x0000
 

@@ -1,4 +1,4 @@
-"""Knows contrast agents and drugs (Substance Administration Query)."""
+"""Answers queries about contrast agents and drugs (Substance Administration Query)."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ def code(value: str, scheme: str, meaning: str) -> Dataset:
 
 
 def product(identifier: str) -> Dataset:
-    """Return what is known of a product by the code on its package."""
+    """Return the characteristics of a product by the code on its package."""
     found = Dataset()
     found.ProductPackageIdentifier = identifier
     found.ProductName = "Contrast 300"
@@ -26,7 +26,7 @@ def product(identifier: str) -> Dataset:
 
 
 def approval(query: Dataset) -> Dataset:
-    """Return whether a patient may be given a product."""
+    """Return whether a patient may have a product."""
     found = Dataset()
     found.update(query)
     found.SubstanceAdministrationApproval = "APPROVED"
@@ -36,7 +36,7 @@ def approval(query: Dataset) -> Dataset:
 def handle_find(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
     """Answer both kinds of query."""
     if event.identifier.get("ProductPackageIdentifier") != "5012345678900":
-        return  # no match: success without one
+        return  # no match: the library sends success only
     if event.context.abstract_syntax == SubstanceApprovalQuery:
         yield 0xFF00, approval(event.identifier)
     else:

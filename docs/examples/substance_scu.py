@@ -1,4 +1,4 @@
-"""Asks about a contrast agent before it is given (Substance Administration Query)."""
+"""Queries a contrast agent before its administration (Substance Administration Query)."""
 
 from pydicom import Dataset
 

@@ -1,4 +1,4 @@
-"""Manages work for others to do: Unified Procedure Steps."""
+"""Manages Unified Procedure Steps: work items for other systems."""
 
 import threading
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from dicomwire.sop_class import (
 
 CHANGE_STATE, REQUEST_CANCEL, SUBSCRIBE, UNSUBSCRIBE = 1, 2, 3, 4
 STEPS: dict[str, Dataset] = {}
-OWNERS: dict[str, str] = {}  # the transaction UID of who is doing a step
+OWNERS: dict[str, str] = {}  # by step: the transaction UID of the system that performs it
 WATCHERS: set[Association] = set()
-LOCK = threading.Lock()  # associations are served at the same time
+LOCK = threading.Lock()  # guards STEPS and OWNERS: handlers of several associations run at once
 
 
 def tell(uid: str, event_type: int, information: Dataset) -> None:
-    """Send an event report to whoever watches."""
+    """Send an event report to all watchers."""
     for assoc in list(WATCHERS):
         if assoc.is_established:
             assoc.send_n_event_report(information, event_type, UnifiedProcedureStepPush, uid)
@@ -32,12 +32,12 @@ def tell_state(uid: str) -> None:
     state = Dataset()
     state.ProcedureStepState = STEPS[uid].ProcedureStepState
     state.InputReadinessState = STEPS[uid].InputReadinessState
-    # Not from a handler: the watcher may be the one whose request we are about to answer.
+    # Not in the handler: the watcher may be the peer whose request is not answered yet.
     threading.Thread(target=tell, args=(uid, 1, state)).start()
 
 
 def handle_create(event: evt.Event) -> tuple[int, Dataset | None]:
-    """Take on a new step (UPS Push)."""
+    """Store a new step (UPS Push)."""
     step = event.attribute_list
     if step.get("ProcedureStepState") != "SCHEDULED":
         return 0xC309, None  # A new UPS must be SCHEDULED
@@ -67,7 +67,7 @@ def handle_find(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
 
 
 def handle_get(event: evt.Event) -> tuple[int, Dataset | None]:
-    """Return what is asked for of a step, or all of it."""
+    """Return the requested attributes of a step, or all."""
     step = STEPS.get(event.request.RequestedSOPInstanceUID)
     if step is None:
         return 0xC307, None  # No such UPS here
@@ -80,7 +80,7 @@ def handle_get(event: evt.Event) -> tuple[int, Dataset | None]:
 
 
 def handle_set(event: evt.Event) -> tuple[int, Dataset | None]:
-    """Note the progress of a step, for who is doing it."""
+    """Store the progress of a step, if the transaction UID is right."""
     uid = event.request.RequestedSOPInstanceUID
     changes = event.modification_list
     with LOCK:
@@ -90,13 +90,13 @@ def handle_set(event: evt.Event) -> tuple[int, Dataset | None]:
             return 0xC310, None  # The UPS is not IN PROGRESS yet
         if changes.get("TransactionUID") != OWNERS[uid]:
             return 0xC301, None  # Transaction UID missing or wrong
-        del changes.TransactionUID  # nobody else is to see it
+        del changes.TransactionUID  # other systems must not see it
         STEPS[uid].update(changes)
     return 0x0000, None
 
 
 def handle_action(event: evt.Event) -> tuple[int, Dataset | None]:
-    """Change the state of a step, or begin and end a subscription."""
+    """Change the state of a step, subscribe or unsubscribe."""
     uid = event.request.RequestedSOPInstanceUID
     if event.action_type == SUBSCRIBE and uid == UPSGlobalSubscriptionInstance:
         WATCHERS.add(event.assoc)

@@ -1,4 +1,4 @@
-"""Pushes a step of work, watches it, and does it: Unified Procedure Steps."""
+"""Pushes a step, watches it, and performs it: Unified Procedure Steps."""
 
 import queue
 from contextlib import ExitStack
@@ -43,7 +43,7 @@ def push(assoc: Association, label: str) -> None:
 
 
 def work(assoc: Association) -> str | None:
-    """Take a scheduled step, do it, and return its label; None if there is nothing to do."""
+    """Claim a scheduled step, perform it, and return its label; None if there is none."""
     identifier = Dataset()
     identifier.ProcedureStepState = "SCHEDULED"
     identifier.ProcedureStepLabel = ""
@@ -54,7 +54,7 @@ def work(assoc: Association) -> str | None:
         return None
     uid = found[0].SOPInstanceUID
 
-    # The messages name the Push class, whichever UPS context they travel in.
+    # The messages name the Push class in any UPS context.
     claim = Dataset()
     claim.ProcedureStepState = "IN PROGRESS"
     claim.TransactionUID = generate_uid()  # it is ours from now on
@@ -76,7 +76,7 @@ def work(assoc: Association) -> str | None:
 
 
 def watch(assoc: Association) -> None:
-    """Subscribe to what happens to all steps."""
+    """Subscribe to the events of all steps."""
     subscription = Dataset()
     subscription.ReceivingAE = "WATCHER"
     subscription.DeletionLock = "FALSE"
@@ -87,7 +87,7 @@ def watch(assoc: Association) -> None:
 
 
 def demonstrate(host: str = "127.0.0.1", port: int = 11112) -> tuple[str | None, list[str]]:
-    """Be all three; return what was done, and the states that the watcher was told of."""
+    """Run all three; return the performed label, and the states that the watcher received."""
     states: queue.Queue[str] = queue.Queue()
 
     def handle_report(event: evt.Event) -> tuple[int, None]:
@@ -100,7 +100,7 @@ def demonstrate(host: str = "127.0.0.1", port: int = 11112) -> tuple[str | None,
         orderer = associate("ORDERER", UnifiedProcedureStepPush, host, port)
         performer = associate("PERFORMER", UnifiedProcedureStepPull, host, port)
         for assoc in (watcher, orderer, performer):
-            stack.enter_context(assoc)  # released in the end
+            stack.enter_context(assoc)  # released at the end
         watch(watcher)
         push(orderer, "Segment the liver")
         told = [states.get(timeout=30)]

@@ -1,4 +1,4 @@
-"""Receives objects into a folder with several processes, so that all processors serve."""
+"""Receives objects into a folder with several processes, to use all processors."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from dicomwire import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts,
 
 
 def handle_store(event: evt.Event) -> int:
-    """This runs in a worker: what it needs is there since the fork, or opened by the worker."""
+    """Run in a worker: use objects that existed at the fork, or that the worker opens."""
     print(f"worker {os.getpid()} has received {event.dataset_path}")
     return 0x0000
 

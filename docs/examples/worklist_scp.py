@@ -1,4 +1,4 @@
-"""Tells modalities what is scheduled for them (Modality Worklist)."""
+"""Returns the scheduled procedures of modalities (Modality Worklist)."""
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -10,7 +10,7 @@ from dicomwire.sop_class import ModalityWorklistInformationModelFind
 
 
 def scheduled(patient_id: str, name: str, modality: str, station: str, date: str) -> Dataset:
-    """Return an entry of the worklist; yours will come from a database."""
+    """Return an entry of the worklist; a real program reads a database."""
     step = Dataset()
     step.Modality = modality
     step.ScheduledStationAETitle = station

@@ -1,4 +1,4 @@
-"""Asks what is scheduled for a modality (Modality Worklist)."""
+"""Queries the scheduled procedures of a modality (Modality Worklist)."""
 
 from pydicom import Dataset
 
