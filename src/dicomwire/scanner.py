@@ -8,10 +8,15 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 from pydicom.charset import convert_encodings, default_encoding
-from pydicom.datadict import DicomDictionary, dictionary_VR  # type: ignore[attr-defined]
+from pydicom.datadict import (  # type: ignore[attr-defined]
+    DicomDictionary,
+    dictionary_VR,
+    private_dictionaries,
+)
 from pydicom.dataelem import (
     DataElement,
     RawDataElement,
@@ -44,6 +49,18 @@ SHORT_VRS = frozenset(_VRS.values()) - LONG_VRS
 
 _CURVE_SEQUENCE = 0x50002600
 """(50xx,2600), the one sequence among the repeating groups of the dictionary."""
+
+
+@cache
+def _private_sequences() -> frozenset[int]:
+    """Return the private sequences that pydicom knows, with 0 for digits that may be any."""
+    return frozenset(
+        int(tag.replace("x", "0"), 16)
+        for dictionary in private_dictionaries.values()
+        for tag, (vr, *_) in dictionary.items()
+        if vr == "SQ"
+    )
+
 
 _FIELDS = {
     order == "<": (
@@ -199,11 +216,11 @@ class Scanner:
                 value = empty_value_for_VR(vr, raw=True)  # type: ignore[assignment]
             elif length != _UNDEFINED:
                 position = self._end(start, length, end)
-                if self._is_sequence(number, vr):
+                if self._is_sequence(number, vr, start):
                     self._skip_sequence((position, False, is_implicit), start)
                 value = view[start:position].tobytes()
             else:
-                if self._is_sequence(number, vr) or self._has_items(number, vr, start):
+                if self._is_sequence(number, vr, start) or self._has_items(number, vr, start):
                     vr = "SQ"
                     position = self._skip_sequence((end, True, is_implicit), start)
                 else:
@@ -271,18 +288,26 @@ class Scanner:
         first, second = self._view[position + 4 : position + 6]
         return not (0x40 < first < 0x5B and 0x40 < second < 0x5B)
 
-    def _is_sequence(self, number: int, vr: str | None) -> bool:
-        """Return whether pydicom takes the value for a sequence whatever its length.
-
-        A private element of unknown VR is left to pydicom, whose dictionary may know it.
-        """
+    def _is_sequence(self, number: int, vr: str | None, start: int) -> bool:
+        """Return whether pydicom takes the value at `start` for a sequence whatever its length."""
         if vr is not None and vr != "UN":
             return vr == "SQ"
         entry = DicomDictionary.get(number)
         if entry is None:
-            return number & 0xFF00FFFF == _CURVE_SEQUENCE
+            is_curve = number & 0xFF00FFFF == _CURVE_SEQUENCE
+            return is_curve or self._is_private_sequence(number, start)
         known: str = entry[0]
         return known == "SQ"
+
+    def _is_private_sequence(self, number: int, start: int) -> bool:
+        """Return whether a value of unknown VR is one that pydicom may know for a sequence.
+
+        Who reserved the block of private elements is not looked at: it begins like a sequence.
+        """
+        known = _private_sequences()
+        if number & 0xFFFF00FF not in known and number & 0xFF0000FF not in known:
+            return False
+        return start + 8 <= len(self._view) and self._item(start, start + 8)[0] == _ITEM
 
     def _has_items(self, number: int, vr: str | None, start: int) -> bool:
         """Return whether a value of undefined length is a sequence, if its tag is unknown.
@@ -343,11 +368,11 @@ class Scanner:
             return start, None
         self._count_element()
         if length == _UNDEFINED:
-            if self._is_sequence(number, vr) or self._has_items(number, vr, start):
+            if self._is_sequence(number, vr, start) or self._has_items(number, vr, start):
                 return start, (limit, True, is_implicit)
             return self._skip_fragments(start, limit), frame
         end = self._end(start, length, limit)
-        if length and self._is_sequence(number, vr):
+        if length and self._is_sequence(number, vr, start):
             return start, (end, False, is_implicit)
         return end, frame
 

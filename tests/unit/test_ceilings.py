@@ -64,10 +64,16 @@ def deflate(data: bytes) -> bytes:
     return deflater.compress(data) + deflater.flush()
 
 
+def private(value: bytes) -> bytes:
+    """Return a private element which pydicom knows to be a sequence, though it has no VR."""
+    return element(0x00710010, b"AGFA-AG_HPState ") + element(0x00711018, value)
+
+
 DENSE = {
     "items": lambda count: sequence(*[item()] * count),
     "items of undefined length": lambda count: undefined_sequence(*[undefined_item()] * count),
     "items in items": lambda count: sequence(item(sequence(*[item()] * (count - 1)))),
+    "items of a private sequence": lambda count: private(item() * count),
     "fragments": lambda count: element(
         PIXELS, item() * count + element(0xFFFEE0DD, b""), UNDEFINED
     ),
@@ -150,6 +156,19 @@ def test_what_an_identifier_inflates_to_is_bounded_like_one_that_is_not_deflated
         decode_message(deflated, DEFLATED, Limits())
     with pytest.raises(DatasetError, match="inflates to more than 1000 bytes"):
         decode_message(deflated, DEFLATED, Limits(identifier=1000))
+
+
+def test_private_sequences_are_followed_as_deep_as_others() -> None:
+    nested = b""
+    for _ in range(65):
+        nested = item(private(nested))
+    with pytest.raises(DatasetError, match="deep"):
+        decode_message(private(nested), IMPLICIT, Limits())
+
+
+def test_a_private_value_that_is_no_sequence_is_left_alone() -> None:
+    ds = decode_message(private(b"\xfe\xff\0\0not items"), IMPLICIT, Limits())
+    assert ds.get_item(0x00711018).value == b"\xfe\xff\0\0not items"
 
 
 # --- Items without pydicom ---
