@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from pydicom.uid import UID
 
+from dicomwire.admission import Ceilings, Census, Party
 from dicomwire.budgets import Budget
 from dicomwire.context_lists import (
     bare_copy,
@@ -80,7 +81,7 @@ class Entity(Generic[A]):
         self._supported: list[PresentationContext] = []
         self._lock = threading.Lock()  # for what follows, which any thread may change
         self._associations: dict[A, None] = {}  # in the order of their beginning
-        self._seat: Seat | None = None  # in a worker process
+        self._census: Census | Seat = self._own_census()
         self.memory = Budget(settings.memory_budget)
         self.spool = Budget(settings.spool_budget)
 
@@ -372,35 +373,36 @@ class Entity(Generic[A]):
         with self._lock:
             return list(self._associations)
 
-    def take_slot(self, association: A) -> bool:
-        """Count an accepted association, unless `maximum_associations` are active (for servers)."""
+    def admit(self, association: A) -> str | None:
+        """Count an association that is to be accepted, or return why it cannot (for servers)."""
+        requestor = association.requestor
+        host = requestor.address_info.address if requestor.address_info is not None else ""
         with self._lock:
-            active = sum(each.is_acceptor for each in self._associations)
-            if active >= self._settings.maximum_associations:
-                return False
-            if self._seat is not None and not self._seat.take_slot():
-                return False
-            self._associations[association] = None
-            return True
+            objection = self._census.admit(association, Party.of(host, requestor.ae_title))
+            if objection is None:
+                self._associations[association] = None
+            return objection
 
     def forget(self, association: A) -> None:
         """Note that an association is over (for associations)."""
         with self._lock:
-            known = association in self._associations
             self._associations.pop(association, None)
-        if self._seat is not None and known and association.is_acceptor:
-            self._seat.give_slot()
+            self._census.dismiss(association)
 
     def forget_parent(self) -> None:
         """Leave associations and servers to the process that has them (for its children)."""
         self._lock = threading.Lock()
         self._associations.clear()
+        self._census = self._own_census()
         self.memory = Budget(self._settings.memory_budget)
         self.spool = Budget(self._settings.spool_budget)
 
+    def _own_census(self) -> Census:
+        return Census(lambda: Ceilings.of(self._settings))
+
     def take_seat(self, seat: Seat) -> None:
-        """Share `maximum_associations` with other processes (for worker processes)."""
-        self._seat = seat
+        """Count associations together with other processes (for worker processes)."""
+        self._census = seat
 
     def _introduce(self, end: ServiceUser, title: str) -> None:
         """Let our end of an association say who we are."""

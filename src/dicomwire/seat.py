@@ -15,9 +15,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from hashlib import blake2b
 from socket import socket as Socket
 from typing import Any
 
+from dicomwire.admission import Ceilings, Party
 from dicomwire.listening import BACKLOG
 from dicomwire.logs import LOGGER
 
@@ -54,17 +56,22 @@ class Board:
     """Numbers in memory that all processes of a server see; each is written by one process.
 
     The file below it is what they lock, to count associations exactly: the system releases the
-    lock of a process that dies.
+    lock of a process that dies. An association takes a slot, which says what place has it, and for
+    which address and title, as numbers that hardly ever are the same for two of them.
     """
 
     PID, CONNECTIONS, ASSOCIATIONS, RESTARTS = range(4)
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, slots: int) -> None:
         self.file = tempfile.TemporaryFile(prefix="dicomwire-")  # noqa: SIM115
-        self._places = places
-        size = places * 4 * 8
+        size = (places * 4 + slots * 3) * 8
         self.file.truncate(size)
-        self._numbers = memoryview(mmap.mmap(self.file.fileno(), size)).cast("q")
+        numbers = memoryview(mmap.mmap(self.file.fileno(), size)).cast("q")
+        self._numbers = numbers[: places * 4]
+        columns = numbers[places * 4 :]
+        self._owners = columns[:slots]  # the number of the place, from 1; 0 where a slot is free
+        self._addresses = columns[slots : 2 * slots]
+        self._titles = columns[2 * slots :]
 
     def get(self, place: int, column: int) -> int:
         return int(self._numbers[place * 4 + column])
@@ -77,6 +84,30 @@ class Board:
 
     def total(self, column: int) -> int:
         return sum(self._numbers[column::4])
+
+    def counts(self, address: int, title: int) -> tuple[int, int, int]:
+        """Return how many slots are taken: in all, for an address, and for a title."""
+        owners = self._owners.tolist()
+        taken = len(owners) - owners.count(0)
+        return taken, self._addresses.tolist().count(address), self._titles.tolist().count(title)
+
+    def take_slot(self, place: int, address: int, title: int) -> int:
+        """Take a free slot, of which there has to be one, and return its number."""
+        slot = self._owners.tolist().index(0)
+        self._owners[slot] = place + 1  # first, so that it is freed if the process dies here
+        self._addresses[slot], self._titles[slot] = address, title
+        return slot
+
+    def free_slot(self, slot: int) -> None:
+        """Give a slot back."""
+        self._addresses[slot] = self._titles[slot] = 0
+        self._owners[slot] = 0  # last, since another process may take it now
+
+    def free_slots(self, place: int) -> None:
+        """Give all slots of a place back."""
+        for slot, owner in enumerate(self._owners.tolist()):
+            if owner == place + 1:
+                self.free_slot(slot)
 
 
 class Seat:
@@ -92,13 +123,19 @@ class Seat:
     """
 
     def __init__(
-        self, channel: Socket, board: Board, place: int, slots: int, address: tuple[Any, ...]
+        self,
+        channel: Socket,
+        board: Board,
+        place: int,
+        ceilings: Ceilings,
+        address: tuple[Any, ...],
     ) -> None:
         self.address = address
         self._channel = channel
         self._board = board
         self._place = place
-        self._slots = slots
+        self._ceilings = ceilings
+        self._slots: dict[object, int] = {}  # of our associations
         self._lock = threading.Lock()
 
     def fileno(self) -> int:
@@ -176,22 +213,35 @@ class Seat:
         """Note that a connection is closed."""
         self._count(Board.CONNECTIONS, -1)
 
-    def take_slot(self) -> bool:
-        """Count an association, unless there are as many as the whole server may have."""
+    def admit(self, association: object, party: Party) -> str | None:
+        """Count `association`, or return why the whole server may have no more of its party."""
+        board = self._board
+        address, title = _number(party.address), _number(party.title)
         with self._lock:  # locks of files are not between the threads of a process
-            fcntl.lockf(self._board.file, fcntl.LOCK_EX)
+            fcntl.lockf(board.file, fcntl.LOCK_EX)
             try:
-                if self._board.total(Board.ASSOCIATIONS) >= self._slots:
-                    return False
-                self._board.add(self._place, Board.ASSOCIATIONS, 1)
-                return True
+                objection = self._ceilings.objection(party, *board.counts(address, title))
+                if objection is None:
+                    self._slots[association] = board.take_slot(self._place, address, title)
+                    board.add(self._place, Board.ASSOCIATIONS, 1)
+                return objection
             finally:
-                fcntl.lockf(self._board.file, fcntl.LOCK_UN)
+                fcntl.lockf(board.file, fcntl.LOCK_UN)
 
-    def give_slot(self) -> None:
-        """Note that an association is over."""
-        self._count(Board.ASSOCIATIONS, -1)
+    def dismiss(self, association: object) -> None:
+        """Note that `association` is over, if it was counted."""
+        with self._lock:
+            slot = self._slots.pop(association, None)
+            if slot is not None:
+                self._board.free_slot(slot)
+                self._board.add(self._place, Board.ASSOCIATIONS, -1)
 
     def _count(self, column: int, change: int) -> None:
         with self._lock:
             self._board.add(self._place, column, change)
+
+
+def _number(text: str) -> int:
+    """Return a number for an address or a title, which is not 0."""
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True) or 1

@@ -101,6 +101,6 @@ class BaseServer(ABC, Generic[A]):
             called_ae_title=self.ae_title.strip() if ae.require_called_aet else None,
             calling_ae_titles=tuple(title.strip() for title in ae.require_calling_aet),
             unrestricted_storage=ae.settings.unrestricted_storage,
-            take_slot=lambda: not self.is_closing and ae.take_slot(association),
+            admit=lambda: "the server closes" if self.is_closing else ae.admit(association),
             operations_window=ae.settings.operations_window,
         )

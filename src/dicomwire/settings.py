@@ -39,6 +39,11 @@ class Settings:
 
     maximum_associations: int = 10
     """How many associations an AE accepts at a time; the next request is rejected."""
+    associations_per_address: int | None = None
+    """How many of them one address may have, or one site with IPv6 (the first 64 bits); None is
+    three quarters. Raise it where many peers come through one gateway, and are known."""
+    associations_per_title: int | None = None
+    """How many of them one calling AE title may have; None is three quarters."""
     maximum_connections: int = 10_000
     """Open connections of a server; where there are more, one without an association gives way."""
     connections_per_address: int = 10_000

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from dicomwire.admission import Ceilings
 from dicomwire.listening import listen
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.seat import Worker
@@ -73,7 +74,7 @@ class Supervised:
         self._crew = Crew(
             *(listener, serve, forget, lambda: ae.forget_server(self)),
             count=workers,
-            slots=settings.maximum_associations,
+            ceilings=Ceilings.of(settings),
             drain_timeout=settings.drain_timeout,
         )
 

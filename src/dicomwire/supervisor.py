@@ -22,6 +22,7 @@ from functools import partial
 from math import inf
 from socket import socket as Socket
 
+from dicomwire.admission import Ceilings
 from dicomwire.errors import LocalProtocolError
 from dicomwire.logs import LOGGER
 from dicomwire.seat import CONNECTION, READY, Board, Order, Seat, Worker
@@ -65,7 +66,7 @@ class Crew:
         Called here when all processes have ended, on a thread of its own.
     count : int
         How many workers.
-    slots : int
+    ceilings : Ceilings
         How many associations they may have, all together.
     drain_timeout : float
         Seconds for running associations to end after SIGTERM came to the supervisor.
@@ -79,16 +80,16 @@ class Crew:
         on_end: Callable[[], None],
         *,
         count: int,
-        slots: int,
+        ceilings: Ceilings,
         drain_timeout: float,
     ) -> None:
-        self._board = Board(count)
+        self._board = Board(count, ceilings.total)
         self._count = count
         self._on_end = on_end
         self._control, control = socket.socketpair()
         self._stopped, self._ended = threading.Event(), threading.Event()
         self._is_lost = False
-        supervisor = _Supervisor(listener, control, self._board, serve, slots, drain_timeout)
+        supervisor = _Supervisor(listener, control, self._board, serve, ceilings, drain_timeout)
 
         def supervise() -> None:
             self._control.close()
@@ -205,7 +206,7 @@ class _Supervisor:
         control: Socket,
         board: Board,
         serve: Serve,
-        slots: int,
+        ceilings: Ceilings,
         drain_timeout: float,
     ) -> None:
         self._listener = listener
@@ -213,7 +214,7 @@ class _Supervisor:
         self._control = control
         self._board = board
         self._serve = serve
-        self._slots = slots
+        self._ceilings = ceilings
         self._drain_timeout = drain_timeout
         self._places: list[_Place] = []
         self._waiting: deque[Socket] = deque()  # accepted, for the next worker that is open
@@ -363,7 +364,7 @@ class _Supervisor:
         for each in (*ours, *channels, *pending, *self._waiting):
             each.close()
         channel.setblocking(False)
-        self._serve(Seat(channel, self._board, place.number, self._slots, self._address))
+        self._serve(Seat(channel, self._board, place.number, self._ceilings, self._address))
 
     def _reap(self, place: _Place) -> None:
         if not place.pid:
@@ -383,6 +384,7 @@ class _Supervisor:
         place.pid = 0
         for column in (Board.PID, Board.CONNECTIONS, Board.ASSOCIATIONS):
             self._board.set(place.number, column, 0)
+        self._board.free_slots(place.number)
         if self._is_stopping:
             self._drop_waiting()
             return

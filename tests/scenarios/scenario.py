@@ -231,7 +231,8 @@ class Threaded(Face):
             if "worker" in thread.name:
                 thread.join(WAIT)
         threads = [each for each in self.threads() if each.name != "dicomwire-lobby"]
-        return [*threads, *server._newcomers, *server._waiting, *range(server._greeting)]
+        waiting = range(len(server._waiting) + server._greeting)
+        return [*threads, *server._newcomers, *waiting]
 
 
 class Outstanding:

@@ -378,7 +378,7 @@ async def test_serving_forever_until_it_is_cancelled() -> None:
 
 @on_a_loop
 async def test_a_thousand_associations_at_once() -> None:
-    ae = aio.AE("SCP", Settings(maximum_associations=1000, network_timeout=None))
+    ae = aio.AE("SCP", Settings(maximum_associations=2000, network_timeout=None))
     ae.add_supported_context(VERIFICATION)
     client = aio.AE(settings=Settings(acse_timeout=60, dimse_timeout=60, network_timeout=None))
     client.add_requested_context(VERIFICATION)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,7 @@ from hostile import (
     pdu,
     requestor,
 )
-from scenario import Face
+from scenario import Face, in_background
 
 from dicomwire import AE, evt
 from dicomwire.sop_class import Verification
@@ -176,6 +177,48 @@ class Crowd:
         for sock, _ in self._open.values():
             sock.close()
         self._poll.close()
+
+
+@contextlib.contextmanager
+def flooded(port: int) -> Iterator[None]:
+    """Ask for a thousand associations a second from another address, and keep them all."""
+    over = threading.Event()
+
+    def flood() -> None:
+        asking: deque[socket.socket] = deque()
+        began, count = time.monotonic(), 0
+        while not over.wait(0.001):
+            while count < 1000 * (time.monotonic() - began):
+                count += 1
+                sock = socket.socket()
+                asking.append(sock)
+                sock.setblocking(False)
+                with contextlib.suppress(OSError):
+                    sock.bind(("127.0.0.2", 0))
+                    sock.connect_ex((HOST, port))
+                with contextlib.suppress(OSError):
+                    asking[-min(len(asking), 20)].send(ASSOCIATE_RQ)  # which is connected by now
+                if len(asking) > 500:
+                    asking.popleft().close()
+        for sock in asking:
+            sock.close()
+
+    with in_background(flood) as flooding:
+        try:
+            yield
+        finally:
+            over.set()
+        flooding.result()
+
+
+def test_a_thousand_requests_a_second_from_one_address_keep_no_other_out(
+    serve: Callable[..., Remote],
+) -> None:
+    remote = serve()
+    with flooded(remote.port):
+        assert eventually(lambda: "for one address" in remote.log)
+        for _ in range(20):
+            echo_time(remote.port)
 
 
 def test_ten_thousand_connections_that_are_silent_or_drip(

@@ -194,7 +194,7 @@ def wake_ups(face):
 
 
 def test_idle_associations_wake_nobody(face, server):
-    server.ae.maximum_associations = 30
+    server.ae.maximum_associations = 40
     associations = [face.associate(server) for _ in range(30)]
     for assoc in associations:
         assert assoc.send_c_echo().Status == 0

@@ -647,7 +647,7 @@ def test_a_query_waits_for_the_rest_of_one_that_was_left(face):
 
 def test_many_associations_at_once(face):
     handlers = matches(30)
-    server = serve(face, handlers, maximum_associations=200)
+    server = serve(face, handlers, maximum_associations=400)
     ae = face.ae()
     start = threading.Barrier(200)
 

@@ -780,7 +780,7 @@ def test_many_associations_at_once_leave_nothing_behind(face, tmp_path, monkeypa
     """100 of them query, get objects and files, and move some to a third party."""
     monkeypatch.setattr("dicomwire.threaded.workers.REST", 0.05)
     archive, moved = Archive(), Archive()
-    destination = store(face, moved.binding, maximum_associations=200)
+    destination = store(face, moved.binding, maximum_associations=400)
     address = ("127.0.0.1", destination.server_address[1])
     objects = [*images(2), (PENDING, make_file(tmp_path))]
     server = provide(
@@ -788,7 +788,7 @@ def test_many_associations_at_once_leave_nothing_behind(face, tmp_path, monkeypa
         (evt.EVT_C_FIND, lambda event: [(PENDING, QUERY)] * 20),
         (evt.EVT_C_GET, lambda event: iter((3, *objects))),
         (evt.EVT_C_MOVE, lambda event: iter((address, 1, objects[0]))),
-        maximum_associations=200,
+        maximum_associations=400,
     )
     ae = face.ae()
     start = threading.Barrier(100)

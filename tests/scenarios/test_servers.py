@@ -247,6 +247,37 @@ def test_slots_are_used_again(face):
     assert not server.active_associations
 
 
+@pytest.mark.parametrize("same", ["address", "title"])
+def test_nobody_alone_keeps_others_out(face, caplog, same):
+    """One address, or one AE title, has three quarters of the slots at most."""
+    server = face.serve(maximum_associations=4)
+
+    def associate(number):
+        address = "127.0.0.2" if same == "address" else f"127.0.0.{number + 3}"
+        title = "SCU" if same == "title" else f"SCU{number}"
+        return face.associate(server, ae=face.ae(title), bind_address=(address, 0))
+
+    assert [state(associate(number)) for number in range(3)] == [ESTABLISHED] * 3
+    refused = associate(3)
+    assert state(refused) == REJECTED
+    failure = refused.failure
+    assert (failure.result, failure.source, failure.diagnostic) == (2, 3, 2)
+    assert "has 3 of the 3 for one" in caplog.text
+    other = face.associate(server, ae=face.ae("OTHER"))
+    assert other.send_c_echo().Status == 0
+    other.release()
+
+
+def test_shares_that_were_set(face):
+    server = face.serve(
+        maximum_associations=4, associations_per_address=4, associations_per_title=1
+    )
+    associations = [face.associate(server, ae=face.ae(f"SCU{number}")) for number in range(4)]
+    assert [state(assoc) for assoc in associations] == [ESTABLISHED] * 4
+    associations[0].release()
+    assert state(face.associate(server, ae=face.ae("SCU1"))) == REJECTED
+
+
 def test_connections_that_ask_for_nothing_take_no_slot(face):
     server = face.serve(maximum_associations=1)
     silent = [RawPeer.connect(server.server_address[1]) for _ in range(20)]
@@ -273,7 +304,7 @@ def test_requestors_take_no_slot(face):
 
 def test_two_hundred_associations_at_once(face):
     count = 200
-    server = face.serve([(evt.EVT_C_STORE, lambda event: 0)], maximum_associations=count)
+    server = face.serve([(evt.EVT_C_STORE, lambda event: 0)], maximum_associations=2 * count)
     ae = face.ae()
     outcomes = []
     everybody = threading.Barrier(count)

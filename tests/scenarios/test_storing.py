@@ -484,7 +484,7 @@ def test_associations_side_by_side(face):
             received.append(event.request.AffectedSOPInstanceUID)
         return 0
 
-    server = face.serve([(evt.EVT_C_STORE, handle)], maximum_associations=count)
+    server = face.serve([(evt.EVT_C_STORE, handle)], maximum_associations=2 * count)
     together = threading.Barrier(count)
     failures = []
 

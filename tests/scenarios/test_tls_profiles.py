@@ -207,7 +207,7 @@ def test_a_hundred_associations(face, certificates, calling):
     server = face.serve(
         [(evt.EVT_C_STORE, lambda event: 0), *log.handlers],
         ssl_context=server_tls,
-        maximum_associations=100,
+        maximum_associations=200,
     )
     client_tls = calling(certificates.client)
 

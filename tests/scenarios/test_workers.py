@@ -187,6 +187,16 @@ def test_the_maximum_is_for_all_workers_together(start, face):
             assoc.release()
 
 
+def test_nobody_alone_keeps_others_out_of_all_workers(start, face):
+    program = start(settings={"maximum_associations": 8})
+    assert program.all_serve()
+    associations = [face.associate(program.port) for _ in range(8)]
+    assert [state(assoc) for assoc in associations] == [ESTABLISHED] * 6 + [REJECTED] * 2
+    assert [worker.associations for worker in program.look().workers] == [3, 3]
+    other = face.associate(program.port, ae=face.ae("OTHER"), bind_address=("127.0.0.2", 0))
+    assert other.send_c_echo().Status == 0
+
+
 def test_the_slots_of_a_worker_that_died_are_free(start, face):
     program = start(settings={"maximum_associations": 2})
     assert program.all_serve()

@@ -15,6 +15,7 @@ from collections.abc import Coroutine
 from socket import socket as Socket
 from typing import TYPE_CHECKING, Any, Self
 
+from dicomwire.admission import Rounds
 from dicomwire.aio.channel import Channel
 from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionLost
 from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Handlers
@@ -30,8 +31,12 @@ if TYPE_CHECKING:
     from dicomwire.aio.association import Association
 
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
-_AT_ONCE = 16
-"""Connections that are accepted before others have their turn."""
+_AT_ONCE = 64
+"""Connections that are accepted before others have their turn: more than are answered meanwhile,
+so that those who wait do so here, where each address has its turn, and not in the system's queue.
+"""
+_GREETED_AT_ONCE = 8
+"""Requests that are begun to be answered before others have their turn."""
 _PAUSE = 0.5
 """Seconds without accepting after there was no file descriptor for a connection."""
 
@@ -76,6 +81,8 @@ class AssociationServer(BaseServer["Association"]):
         self._newcomers: OrderedDict[Newcomer, None] = OrderedDict()
         self._of_address: dict[str, OrderedDict[Newcomer, None]] = {}
         self._pending_bytes = 0
+        self._waiting: Rounds[Newcomer] = Rounds()  # for an answer
+        self._greeting: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()  # that take connections, and answer
 
     def open(self) -> None:
@@ -123,6 +130,7 @@ class AssociationServer(BaseServer["Association"]):
         self._accepting.cancel()
         for newcomer in list(self._newcomers):
             newcomer.drop("the server is closed")
+        self._greet_some(len(self._waiting))
         associations = self.active_associations
         drains = [self._loop.create_task(each.drain()) for each in associations]
         ending = [self._accepting, *self._tasks, *drains]
@@ -206,8 +214,10 @@ class AssociationServer(BaseServer["Association"]):
         own = self._of_address.get(newcomer.host)
         if own is not None and len(own) >= self.ae.settings.connections_per_address:
             self._evict(own)
-        if self._connections >= self._ceiling and not self._evict(self._newcomers):
-            LOGGER.warning("A connection from %s is refused: too many are open", newcomer.peer)
+        is_crowded = self._waiting.is_crowded(newcomer.host)
+        if is_crowded or (self._connections >= self._ceiling and not self._evict(self._newcomers)):
+            reason = "too many of its address wait" if is_crowded else "too many are open"
+            LOGGER.warning("A connection from %s is refused: %s", newcomer.peer, reason)
             sock.close()
             return False
         self._connections += 1
@@ -222,6 +232,27 @@ class AssociationServer(BaseServer["Association"]):
             return False
         oldest.drop("to make room for others")
         return True
+
+    def greet(self, newcomer: Newcomer) -> None:
+        """Have the request of `newcomer` answered, when its address has its turn."""
+        self._waiting.put(newcomer.host, newcomer)
+        if self._greeting is None:
+            self._greeting = self._loop.create_task(self._greet_all())
+            self.watch(self._greeting)
+
+    async def _greet_all(self) -> None:
+        try:
+            while len(self._waiting):
+                self._greet_some(_GREETED_AT_ONCE)
+                await asyncio.sleep(0)
+        finally:
+            self._greeting = None
+
+    def _greet_some(self, count: int) -> None:
+        for _ in range(count):
+            newcomer = self._waiting.take()
+            if newcomer is not None:
+                self.run(newcomer.greet())
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` beside all else."""
@@ -339,9 +370,10 @@ class Newcomer(Channel):
         self._server.hold(len(data))
         if is_answerable(self.held, self._server.ae.settings.limits) and self._depart():
             self.pause_reading()
-            self._server.run(self._greet())
+            self._server.greet(self)
 
-    async def _greet(self) -> None:
+    async def greet(self) -> None:
+        """Answer the request, and serve what follows."""
         association = self._association or self._new_association()
         held, self.held = memoryview(self.held), bytearray()
         if not association.peer_gone:

@@ -260,6 +260,16 @@ class Configuration:
     max_associations: Annotated[
         int, _whole(1, 100_000, "a number"), "How many associations are served at a time."
     ] = 64
+    max_per_address: Annotated[
+        int,
+        _whole(0, 100_000, "a number"),
+        "How many of them one address may have; 0 is three quarters. Raise it for a gateway.",
+    ] = 0
+    max_per_title: Annotated[
+        int,
+        _whole(0, 100_000, "a number"),
+        "How many of them one calling AE title may have; 0 is three quarters.",
+    ] = 0
     max_pdu: Annotated[
         int,
         _whole(0, 2**32 - 1, "a length in bytes"),

@@ -197,6 +197,8 @@ class Node:
                 dimse_timeout=_seconds(configuration.dimse_timeout),
                 network_timeout=_seconds(configuration.network_timeout),
                 maximum_associations=configuration.max_associations,
+                associations_per_address=configuration.max_per_address or None,
+                associations_per_title=configuration.max_per_title or None,
             ),
         )
         ae.maximum_pdu_size = configuration.max_pdu

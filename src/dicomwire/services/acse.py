@@ -60,8 +60,8 @@ class Policy:
         The titles of which a request must come from one; empty for any.
     unrestricted_storage : bool
         Accept storage of anything, known SOP class or not.
-    take_slot : callable
-        Returns whether there is room for one more association, and takes the room.
+    admit : callable
+        Counts one more association; returns why there is no room for it, or None.
     operations_window : int
         How many operations a requestor may have outstanding, if it asks for several.
     """
@@ -69,7 +69,7 @@ class Policy:
     called_ae_title: str | None
     calling_ae_titles: tuple[str, ...]
     unrestricted_storage: bool
-    take_slot: Callable[[], bool]
+    admit: Callable[[], str | None]
     operations_window: int = 1
 
 
@@ -87,7 +87,9 @@ async def answer_request(
             return AssociateRJ.because(Rejection.NO_REASON_GIVEN)
         if reply is not None:
             acceptor.add_negotiation_item(reply)
-    if not policy.take_slot():
+    objection = policy.admit()
+    if objection is not None:
+        LOGGER.warning("There is no room for an association: %s", objection)
         return AssociateRJ.because(Rejection.LOCAL_LIMIT_EXCEEDED)
     await _extend(port, request, acceptor, policy.operations_window)
     malformed = [each.context_id for each in request.presentation_contexts if each.result]

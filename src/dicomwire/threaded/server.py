@@ -10,12 +10,13 @@ import logging
 import ssl
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from socket import socket as Socket
 from typing import TYPE_CHECKING, Any
 
+from dicomwire.admission import Rounds
 from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionLost
 from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Handlers
 from dicomwire.listening import (
@@ -80,7 +81,7 @@ class AssociationServer(BaseServer["Association"]):
         self._pending_bytes = 0
         self._connections = 0
         self._greeting = 0
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: Rounds[Callable[[], None]] = Rounds()
         self._stopped = threading.Event()
         self._ceiling = connection_ceiling(ae.settings)
         self.start_listening(address)
@@ -192,8 +193,11 @@ class AssociationServer(BaseServer["Association"]):
         own = self._of_address.get(newcomer.host)
         if own is not None and len(own) >= settings.connections_per_address:
             self._evict(own)
-        if self._connections >= self._ceiling and not self._evict(self._newcomers):
-            LOGGER.warning("A connection from %s is refused: too many are open", newcomer.peer)
+        with self._lock:
+            is_crowded = self._waiting.is_crowded(newcomer.host)
+        if is_crowded or (self._connections >= self._ceiling and not self._evict(self._newcomers)):
+            reason = "too many of its address wait" if is_crowded else "too many are open"
+            LOGGER.warning("A connection from %s is refused: %s", newcomer.peer, reason)
             newcomer.socket.close()
             return False
         with self._lock:
@@ -201,7 +205,7 @@ class AssociationServer(BaseServer["Association"]):
         self.handlers.arm()
         if self.handlers.bound(EVT_CONN_OPEN) or self.handlers.bound(EVT_CONN_CLOSE):
             # The handler is told at once, and not when the peer has something to say.
-            self.submit(newcomer.announce)
+            self.submit(newcomer.host, newcomer.announce)
         else:
             newcomer.begin()
         return True
@@ -252,13 +256,13 @@ class AssociationServer(BaseServer["Association"]):
 
     def greet(self, newcomer: Newcomer) -> None:
         """Have the request of `newcomer` answered, now or when others have been."""
-        self.submit(partial(self._answer, newcomer))
+        self.submit(newcomer.host, partial(self._answer, newcomer))
 
-    def submit(self, task: Callable[[], None]) -> None:
-        """Have a worker run `task`, when not too many of them are at such things."""
+    def submit(self, host: str, task: Callable[[], None]) -> None:
+        """Have a worker run `task` for a peer, when not too many of them are at such things."""
         with self._lock:
             if self._greeting >= GREETERS:
-                self._waiting.append(task)
+                self._waiting.put(host, task)
                 return
             self._greeting += 1
         workers.submit(partial(self._greet, task))
@@ -270,7 +274,7 @@ class AssociationServer(BaseServer["Association"]):
             except BaseException:  # whatever it is, others wait for this thread to go on
                 LOGGER.exception("A connection is dropped after an internal error")
             with self._lock:
-                task = self._waiting.popleft() if self._waiting else None
+                task = self._waiting.take()
                 if task is None:
                     self._greeting -= 1
 
@@ -392,7 +396,7 @@ class Newcomer(Guest):
         lobby().leave(self)
         association = self.association
         if association is not None:
-            self._server.submit(partial(association.abandon, failure))
+            self._server.submit(self.host, partial(association.abandon, failure))
             return
         self.socket.close()
         self._server.connection_closed()

@@ -1,0 +1,70 @@
+"""How many associations there may be: in all, for an address, and for a calling AE title."""
+
+from __future__ import annotations
+
+import pytest
+
+from dicomwire import Settings
+from dicomwire.admission import Ceilings, Census, Party
+from dicomwire.seat import Board
+
+
+@pytest.mark.parametrize(
+    ("total", "share"), [(1, 1), (2, 2), (3, 3), (4, 3), (5, 4), (10, 8), (64, 48)]
+)
+def test_nobody_has_more_than_three_quarters_unless_there_are_few(total: int, share: int) -> None:
+    ceilings = Ceilings.of(Settings(maximum_associations=total))
+    assert ceilings == Ceilings(total, share, share)
+
+
+def test_the_shares_can_be_set() -> None:
+    settings = Settings(associations_per_address=10, associations_per_title=2)
+    assert Ceilings.of(settings) == Ceilings(10, 10, 2)
+
+
+def test_a_census_says_why_there_is_no_room() -> None:
+    census = Census(lambda: Ceilings(total=4, per_address=2, per_title=3))
+    for number in range(2):
+        assert census.admit(number, Party.of("10.0.0.1", "CT")) is None
+    assert census.admit(2, Party.of("10.0.0.1", "MR")) == "10.0.0.1 has 2 of the 2 for one address"
+    assert census.admit(2, Party.of("10.0.0.2", "CT")) is None
+    assert census.admit(3, Party.of("10.0.0.3", "CT")) == "'CT' has 3 of the 3 for one AE title"
+    assert census.admit(3, Party.of("10.0.0.3", "MR")) is None
+    assert census.admit(4, Party.of("10.0.0.4", "US")) == "there are 4 associations, of 4 in all"
+    census.dismiss(0)
+    census.dismiss(0)
+    assert census.admit(4, Party.of("10.0.0.1", "US")) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("10.0.0.1", "10.0.0.2", False),
+        ("::ffff:10.0.0.1", "10.0.0.1", True),
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::2%eth0", False),
+        ("no address", "no address", True),
+    ],
+)
+def test_what_is_one_address(one: str, other: str, is_same: bool) -> None:
+    assert (Party.of(one, "CT") == Party.of(other, "CT")) is is_same
+
+
+def test_who_has_no_address_is_counted_by_title() -> None:
+    census = Census(lambda: Ceilings(total=9, per_address=1, per_title=2))
+    assert [census.admit(number, Party.of("", "CT")) is None for number in range(3)] == [
+        *(True, True, False)
+    ]
+
+
+def test_the_slots_of_a_process_that_died_are_free() -> None:
+    board = Board(places=2, slots=3)
+    with board.file:
+        for place in (0, 1, 0):
+            board.take_slot(place, address=7, title=8 + place)
+        assert board.counts(7, 8) == (3, 3, 2)
+        board.free_slots(0)
+        assert board.counts(7, 8) == (1, 1, 0)
+        board.free_slot(board.take_slot(0, 5, 6))
+        assert board.counts(7, 9) == (1, 1, 1)
