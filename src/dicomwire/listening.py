@@ -5,6 +5,7 @@ Accepting is each face's own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from socket import AF_INET, AF_INET6, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET
 from socket import socket as Socket
 from typing import Any
@@ -28,11 +29,30 @@ _KINDS = frozenset(PDUType)
 _ASSOCIATE = (PDUType.ASSOCIATE_RQ, PDUType.ASSOCIATE_AC)
 
 
-def listen(address: tuple[Any, ...]) -> Socket:
+class ListeningSocket(Socket):
+    """A listening socket that is no longer watched when it is closed, be it by the program.
+
+    Attributes
+    ----------
+    before_close : callable or None
+        Has whoever watches the socket leave that.
+    """
+
+    before_close: Callable[[], object] | None = None
+
+    def close(self) -> None:
+        """Close the socket."""
+        leave, self.before_close = self.before_close, None
+        if leave is not None:
+            leave()
+        super().close()
+
+
+def listen(address: tuple[Any, ...]) -> ListeningSocket:
     """Return a socket that listens on `address`: (host, port), or four values for IPv6."""
     host = str(address[0])
     family = AF_INET6 if len(address) == 4 or ":" in host else AF_INET
-    sock = Socket(family, SOCK_STREAM)
+    sock = ListeningSocket(family, SOCK_STREAM)
     try:
         sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
         sock.setblocking(False)

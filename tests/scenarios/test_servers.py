@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from functools import partial
+from pathlib import Path
 
 import pytest
 from raw_peer import CT, VERIFICATION, WAIT, RawPeer
@@ -124,6 +127,29 @@ def test_a_name_for_an_address(face):
     with face.associate(face.serve(), host="localhost") as assoc:
         assert assoc.send_c_echo().Status == 0
         assert assoc.acceptor.address == "127.0.0.1"
+
+
+def test_the_program_closes_the_listening_socket_itself(face):
+    server = face.serve()
+    with face.associate(server) as assoc:
+        server.socket.close()
+        for _ in range(3):
+            with face.associate(face.serve()) as other:
+                assert other.send_c_echo().Status == 0
+        assert state(face.associate(server)) == ABORTED
+        assert assoc.send_c_echo().Status == 0
+    server.shutdown()
+
+
+@pytest.mark.threaded_only("the event loop's descriptors are not ours to watch")
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="descriptors are listed on Linux")
+def test_whichever_descriptor_a_program_closes_others_are_served(face):
+    program = Path(__file__).with_name("closed_descriptors.py")
+    ran = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=300)
+    lines = ran.stdout.splitlines()
+    assert {line.partition(" ")[0] for line in lines} == {"listener", "selector", "connection"}
+    assert [line for line in lines if not line.endswith("[0, 0, 0]")] == []
+    assert "Traceback" not in ran.stderr
 
 
 # --- Blocking ---

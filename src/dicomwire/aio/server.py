@@ -19,7 +19,7 @@ from dicomwire.admission import Rounds
 from dicomwire.aio.channel import Channel
 from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionLost
 from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Handlers
-from dicomwire.listening import PENDING_BYTES, connection_ceiling, is_answerable
+from dicomwire.listening import PENDING_BYTES, ListeningSocket, connection_ceiling, is_answerable
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.services.association import ReceiveTo
@@ -62,7 +62,7 @@ class AssociationServer(BaseServer["Association"]):
     def __init__(
         self,
         ae: AE,
-        sock: Socket | None,
+        sock: ListeningSocket | None,
         ae_title: str,
         contexts: list[PresentationContext],
         ssl_context: ssl.SSLContext | None = None,
@@ -88,6 +88,14 @@ class AssociationServer(BaseServer["Association"]):
     def open(self) -> None:
         """Begin to accept connections."""
         self._accepting = self._loop.create_task(self._accept())
+        if self._socket is not None:
+            self._socket.before_close = self._leave_socket
+
+    def _leave_socket(self) -> None:
+        """Accept no more; the event loop would take the next descriptor of this number for it."""
+        assert self._accepting is not None
+        self._loop.remove_reader(self.socket)
+        self._loop.call_soon_threadsafe(self._accepting.cancel)
 
     @property
     def is_closing(self) -> bool:
@@ -203,7 +211,8 @@ class AssociationServer(BaseServer["Association"]):
         try:
             await found.wait()
         finally:
-            self._loop.remove_reader(self.socket)
+            if self.socket.fileno() >= 0:  # else the reader was removed before
+                self._loop.remove_reader(self.socket)
 
     def _welcome(self, sock: Socket, address: Any) -> bool:
         """Let a new connection in; where there are too many, the one longest there has to go.

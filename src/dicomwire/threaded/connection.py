@@ -17,6 +17,7 @@ from typing import Any
 from dicomwire.errors import AssociationTimeout, ConnectionLost
 from dicomwire.listening import peer_name
 from dicomwire.services.pool import give_buffer, take_buffer
+from dicomwire.threaded import workers
 from dicomwire.threaded.lobby import Guest, lobby
 from dicomwire.tls import tls_failure
 
@@ -30,6 +31,12 @@ _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 def deadline_after(seconds: float | None) -> float | None:
     """Return the moment, by `time.monotonic`, that is `seconds` from now; None for never."""
     return None if seconds is None or seconds > _FOREVER else time.monotonic() + seconds
+
+
+def close_socket(sock: socket.socket) -> None:
+    """Close `sock`, also where the program closed its descriptor before."""
+    with contextlib.suppress(OSError):
+        sock.close()
 
 
 def wait_for(
@@ -180,7 +187,11 @@ class Connection:
 
     def close(self) -> None:
         """Close the socket at once."""
-        self._socket.close()
+        close_socket(self._socket)
+
+    def disown(self) -> None:
+        """Note that the program closed the socket, and something else may have its number."""
+        self._socket.detach()
 
     def close_after_peer(self, timeout: float, closed: Callable[[], None]) -> None:
         """Close once the peer has, or after `timeout` seconds; `closed` is called then (Sta13).
@@ -218,8 +229,12 @@ class _Draining(Guest):
 
     def on_deadline(self) -> None:
         lobby().leave(self)
-        self._socket.close()
+        close_socket(self._socket)
         self._closed()
+
+    def on_gone(self) -> None:
+        self._socket.detach()
+        workers.submit(self._closed)
 
 
 def _address(name: Callable[[], Any]) -> Any:

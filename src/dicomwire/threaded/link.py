@@ -162,6 +162,16 @@ class Link(Engine, Guest):
         if lobby().leave(self):
             workers.submit(self._end_if_idle)
 
+    def on_gone(self) -> None:
+        """Have the association ended by a worker, since the program closed its socket."""
+        if self._connection is not None:
+            self._connection.disown()
+        workers.submit(self._end_as_gone)
+
+    def _end_as_gone(self) -> None:
+        with self:
+            self.fail(ConnectionLost("its socket was closed", stage=self.stage, peer=self.peer))
+
     def hold(self) -> None:
         """Keep the association out of the lobby: its program is reading responses."""
         self._held += 1

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import ssl
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dicomwire.events import Handlers
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.seat import Order, Seat
 from dicomwire.supervised import SupervisedServer
+from dicomwire.threaded import workers
 from dicomwire.threaded.lobby import Guest, abandoning, lobby
 from dicomwire.threaded.server import AssociationServer
 
@@ -116,6 +118,10 @@ class _Channel(Guest):
 
     def on_deadline(self) -> None:
         """Nothing: there is none."""
+
+    def on_gone(self) -> None:
+        """Quit: nobody can be heard any more."""
+        workers.submit(partial(self._server._obey, Order.QUIT))
 
     def on_failure(self) -> None:
         """Nothing: the next one may be taken."""

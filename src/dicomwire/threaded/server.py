@@ -32,7 +32,7 @@ from dicomwire.protocol.context import PresentationContext
 from dicomwire.serving import BaseServer
 from dicomwire.settings import Settings
 from dicomwire.threaded import workers
-from dicomwire.threaded.connection import Connection, deadline_after
+from dicomwire.threaded.connection import Connection, close_socket, deadline_after
 from dicomwire.threaded.lobby import Guest, lobby
 from dicomwire.tls import tls_failure
 
@@ -101,8 +101,7 @@ class AssociationServer(BaseServer["Association"]):
     @property
     def server_address(self) -> tuple[Any, ...]:
         """The address that is listened on: with port 0 asked for, the port that was given."""
-        address: tuple[Any, ...] = self._socket.getsockname()
-        return address
+        return self._address
 
     def serve_forever(self) -> None:
         """Wait until the server is shut down."""
@@ -149,13 +148,14 @@ class AssociationServer(BaseServer["Association"]):
     def start_listening(self, address: tuple[Any, ...]) -> None:
         """Have the lobby call `accept` when there are connections."""
         self._socket = listen(address)
+        self._address: tuple[Any, ...] = self._socket.getsockname()
         self._listener = _Listener(self, self._socket)
+        self._socket.before_close = partial(lobby().leave, self._listener)
         lobby().enter(self._listener, None)
 
     def stop_listening(self) -> None:
         """Undo `start_listening`."""
-        lobby().leave(self._listener)
-        self._socket.close()
+        close_socket(self._socket)
 
     def accept(self) -> None:
         """Take the connections that are waiting (on the lobby's thread)."""
@@ -307,6 +307,10 @@ class _Listener(Guest):
     def on_deadline(self) -> None:
         lobby().change(self, None)
 
+    def on_gone(self) -> None:
+        self._socket.detach()
+        LOGGER.error("The listening socket of a server was closed: it takes no more connections")
+
     def on_failure(self) -> None:
         self._server.pause()
 
@@ -398,8 +402,12 @@ class Newcomer(Guest):
         if association is not None:
             self._server.submit(self.host, partial(association.abandon, failure))
             return
-        self.socket.close()
+        close_socket(self.socket)
         self._server.connection_closed()
+
+    def on_gone(self) -> None:
+        self.socket.detach()
+        workers.submit(partial(self.drop, "its socket was closed"))
 
     def _shake_hands(self) -> bool:
         """Go on with the TLS handshake; true when it is done."""
