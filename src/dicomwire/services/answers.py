@@ -161,14 +161,13 @@ None is what cannot be sent."""
 def may_ask(incoming: Incoming) -> bool:
     """Return whether the peer has the role to make a request; SCPs make event reports alone.
 
-    It may believe to have it, where it answered none of the roles that we proposed.
+    It may believe to have it, where it answered none of the roles that we proposed. A C-CANCEL is
+    no request of its own.
     """
-    context = incoming.context
-    return (
-        bool(context.as_scp)
-        or context.scp_unanswered
-        or incoming.message.command is Command.N_EVENT_REPORT_RQ
-    )
+    context, command = incoming.context, incoming.message.command
+    if command is Command.C_CANCEL_RQ:
+        return False
+    return bool(context.as_scp) or context.scp_unanswered or command is Command.N_EVENT_REPORT_RQ
 
 
 def log_failure(handler: str, error: Exception) -> None:

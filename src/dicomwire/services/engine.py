@@ -400,7 +400,7 @@ class Engine(Port):
         """
         incoming = self._incoming
         if incoming is not None and self._received >= _LEAST_PROGRESS:
-            self.is_active |= _counts(incoming)
+            self.is_active |= incoming.message.is_response or may_ask(incoming)
         if not self.is_active:
             return False
         self.is_active = False
@@ -528,7 +528,7 @@ class Engine(Port):
 
     def _dispatch(self, incoming: Incoming) -> None:
         message = incoming.message
-        self._heard = _counts(incoming)
+        self._heard = message.is_response or may_ask(incoming)
         self.is_active |= self._heard
         is_cancel = message.command is Command.C_CANCEL_RQ
         if message.is_request and not is_cancel:
@@ -605,14 +605,6 @@ class Engine(Port):
     def service_of(self, sop_class: SOPClass) -> Service:
         """Return the service that serves `sop_class` on this association."""
         return self._association.service_of(sop_class)
-
-
-def _counts(incoming: Incoming) -> bool:
-    """Return whether a message puts deadlines off: it asks for something, or is an answer."""
-    message = incoming.message
-    if message.is_response:
-        return True
-    return message.command is not Command.C_CANCEL_RQ and may_ask(incoming)
 
 
 def refusal_of_program(refuse: Refuse, request: Message) -> int | Dataset | None:
