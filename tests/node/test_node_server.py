@@ -212,6 +212,15 @@ def test_there_are_so_many_associations_and_no_more(tmp_path: Path) -> None:
         assert first.send_c_echo().Status == 0x0000
 
 
+@pytest.mark.parametrize("share", ["max_per_address", "max_per_title"])
+def test_one_peer_has_its_share_of_associations_and_no_more(tmp_path: Path, share: str) -> None:
+    with running(tmp_path, **{share: 1}) as node, associate(node, Verification) as first:
+        second = associate(node, Verification)
+        assert isinstance(second.failure, AssociationRejected)
+        assert second.failure.diagnostic == 2  # local limit exceeded
+        assert first.send_c_echo().Status == 0x0000
+
+
 def test_a_database_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> Iterator[Any]:
         raise OperationalError("", {}, Exception("disk I/O error"))
