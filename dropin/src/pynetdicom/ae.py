@@ -18,6 +18,7 @@ from pynetdicom._globals import (
 from pynetdicom.association import Association
 from pynetdicom.events import BoundHandlers
 from pynetdicom.presentation import ListCXType as ListCXType, PresentationContext
+from pynetdicom.transport import AssociationServer
 
 
 class ApplicationEntity(_ApplicationEntity):
@@ -82,7 +83,13 @@ class ApplicationEntity(_ApplicationEntity):
         _config.check("AE", ae_title or self.ae_title, "ae_title")
         _config.check_contexts(self.supported_contexts if contexts is None else contexts)
         return super().make_server(
-            address, ae_title, contexts, ssl_context, evt_handlers, server_class, **kwargs
+            address,
+            ae_title,
+            contexts,
+            ssl_context,
+            evt_handlers,
+            server_class or AssociationServer,
+            **kwargs,
         )
 
 

@@ -1,8 +1,98 @@
-"""Servers, of which dicomwire has one kind."""
+"""Servers, of which dicomwire has one kind, and what makes associations for their connections."""
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
+from dicomwire.association import Association
+from dicomwire.errors import ConnectionLost
 from dicomwire.service_user import AddressInformation as AddressInformation
-from dicomwire.threaded.server import AssociationServer as AssociationServer
+from dicomwire.threaded.connection import Connection
+from dicomwire.threaded.server import AssociationServer as _AssociationServer, Newcomer
+
+_LOGGER = logging.getLogger("pynetdicom")
+
+
+class RequestHandler:
+    """Makes the association for one connection; `make_server(request_handler=…)` takes a subclass.
+
+    `setup`, `handle` and `finish` are called when the connection is announced, or asks for an
+    association. A connection whose `handle` makes no association is closed.
+
+    Attributes
+    ----------
+    request : socket.socket
+    client_address : tuple
+        That of the peer, as sockets have it.
+    server : AssociationServer
+    """
+
+    def __init__(self, request: Any, client_address: Any, server: AssociationServer) -> None:
+        self.request = request
+        self.client_address = client_address
+        self.server = server
+        self._made: Association | None = None
+
+    @property
+    def ae(self) -> Any:
+        """The AE of the server."""
+        return self.server.ae
+
+    @property
+    def local(self) -> AddressInformation:
+        """Our address."""
+        return AddressInformation.from_tuple(self.request.getsockname())
+
+    @property
+    def remote(self) -> AddressInformation:
+        """The address of the peer."""
+        return AddressInformation.from_tuple(self.client_address)
+
+    def setup(self) -> None:
+        """Do nothing, before `handle`."""
+
+    def handle(self) -> None:
+        """Have the connection served by an association."""
+        self._create_association()
+
+    def finish(self) -> None:
+        """Do nothing, after `handle`."""
+
+    def _create_association(self) -> Association:
+        """Return the association that is going to serve the connection."""
+        self._made = self.ae.new_acceptor(self.server)
+        return self._made
+
+
+class AssociationServer(_AssociationServer):
+    """Accepts associations for an AE; see `dicomwire.threaded.server.AssociationServer`."""
+
+    def __init__(
+        self, *args: Any, request_handler: type[RequestHandler] | None = None, **kwargs: Any
+    ) -> None:
+        self.RequestHandlerClass = request_handler or RequestHandler
+        super().__init__(*args, **kwargs)
+
+    def new_association(self, newcomer: Newcomer) -> Association:
+        """Return the association that the request handler makes for a connection."""
+        handler = self.RequestHandlerClass(newcomer.socket, newcomer.address, self)
+        try:
+            handler.setup()
+            try:
+                handler.handle()
+            finally:
+                handler.finish()
+            association = handler._made
+        except Exception:
+            _LOGGER.exception("The request handler for %s failed", newcomer.peer)
+            association = None
+        serving = association or self.ae.new_acceptor(self)
+        serving.start_serving(Connection(newcomer.socket, newcomer.address), self.connection_closed)
+        if association is None:
+            text = "no association was made by the request handler"
+            serving.abandon(ConnectionLost(text, stage="associate", peer=newcomer.peer))
+        return serving
+
 
 ThreadedAssociationServer = AssociationServer
