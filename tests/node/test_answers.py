@@ -133,6 +133,27 @@ def test_what_does_not_fit_the_dictionary_is_left_out(tag: str, element: dict[st
 
 
 @pytest.mark.parametrize(
+    ("keyword", "values", "said"),
+    [
+        ("SeriesNumber", ["1e400"], ""),
+        ("SeriesNumber", ["one"], ""),
+        ("SeriesNumber", ["1.5"], ""),
+        ("SeriesNumber", ["9" * 400], ""),
+        ("SeriesNumber", [7], "7"),
+        ("SeriesNumber", ["+07"], "+07"),
+        ("SeriesNumber", ["7.0"], "7.0"),
+        ("SliceLocation", ["x", "-1.50e3"], "-1.50e3"),
+        ("SliceLocation", ["NaN"], ""),
+        ("SliceLocation", [1.5, None, ".5"], "1.5\\.5"),
+    ],
+)
+def test_numbers_that_are_text_are_numbers(keyword: str, values: list[Any], said: str) -> None:
+    tag, vr = Tag(keyword), "IS" if keyword == "SeriesNumber" else "DS"
+    made = Answers([], []).make([(tag, vr, values, None)])
+    assert made[tag].value == said
+
+
+@pytest.mark.parametrize(
     ("tag", "vr", "values"),
     [
         ("00080104", "UT", ["é" * 60_000]),

@@ -5,6 +5,7 @@ What is found is not decided here, nor what is asked for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -84,6 +85,8 @@ def _element(
         value = numbers[0] if len(numbers) == 1 else numbers or None
     else:
         texts = [text_of(each) for each in values]
+        if vr in _NUMBER_TEXT:
+            texts = list(filter(_NUMBER_TEXT[vr], texts))
         value = "\\".join(texts)
         if len(value) > VALUE_LIMIT:
             texts = _fitting(texts)
@@ -128,6 +131,11 @@ _BINARY = {
     "UV": _whole(0, (1 << 64) - 1),
 }
 """VRs of binary numbers, and what they can hold."""
+_NUMBER_TEXT = {
+    "DS": re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII).fullmatch,
+    "IS": re.compile(r"[+-]?\d{1,32}(?:\.0*)?", re.ASCII).fullmatch,
+}
+"""VRs of numbers as text, and what these are like: decoders raise for anything else."""
 _MOST_NUMBERS = 0xFFFF // 8
 """Of FD, SV and UV, which have 8 bytes each, an element with a length of 16 bits has no more."""
 _TEXT = ASCII_VRS | WITH_CHARACTER_SET
