@@ -57,6 +57,7 @@ class Plan:
     Attributes
     ----------
     batches : list of Batch
+    syntax : str or None
     unusable : list of Unusable
         What cannot be sent although it was asked for.
     skipped : int
@@ -69,7 +70,7 @@ class Plan:
         self.batches: list[Batch] = []
         self.unusable: list[Unusable] = []
         self.skipped = 0
-        self._syntax = syntax
+        self.syntax = syntax
         self._logger = logger
         self._batch_of: dict[ContextKey, Batch] = {}
         files, lost, named = expand(paths, recurse)
@@ -78,6 +79,10 @@ class Plan:
             self.unusable.append(Unusable(path, "cannot be accessed"))
         for path in files:
             self._add(path, path in named)
+
+    def proposed(self, batch: Batch) -> list[PresentationContext]:
+        """Return the contexts to propose for `batch`: those that its files need."""
+        return batch.contexts
 
     @property
     def count(self) -> int:
@@ -98,7 +103,7 @@ class Plan:
                 self._logger.info("A DICOMDIR is not sent: %s", escaped(path))
                 self.skipped += 1
                 return
-            key = (sop_class, self._syntax or syntax)
+            key = (sop_class, self.syntax or syntax)
             batch = self._batch_of.get(key) or self._batch_for(key)
         except (OSError, ValueError, FileFormatError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)

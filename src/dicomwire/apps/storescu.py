@@ -11,8 +11,10 @@ import math
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from functools import partial
 
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
 from dicomwire import Association
 from dicomwire.apps.arguments import (
@@ -30,7 +32,6 @@ from dicomwire.apps.storing_many import send_all
 from dicomwire.apps.tally import Tally
 from dicomwire.datasets import is_uncompressed
 from dicomwire.logs import escaped
-from dicomwire.presentation import PresentationContext
 from dicomwire.status import (
     STATUS_SUCCESS,
     STATUS_WARNING,
@@ -73,7 +74,7 @@ def _parser() -> ArgumentParser:
         "-cx",
         "--required-contexts",
         action="store_true",
-        help="propose only what the files need, which is always done",
+        help="propose only what the files need, as dicomwire storescu always does",
     )
     group = parser.add_argument_group("how it is sent")
     group.add_argument(
@@ -105,13 +106,17 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run storescu and return its exit code; see ``dicomwire storescu --help``."""
-    return run(_parser().parse_args(args), _store)
+def main(args: list[str] | None = None, arrange: type[Plan] = Plan) -> int:
+    """Run storescu and return its exit code; see ``dicomwire storescu --help``.
+
+    `arrange` says which contexts are proposed without -cx.
+    """
+    return run(_parser().parse_args(args), partial(_store, arrange))
 
 
-def _store(options: Namespace, console: Console) -> int:
-    plan = Plan(options.path, options.recurse, options.request_syntax, LOGGER)
+def _store(arrange: type[Plan], options: Namespace, console: Console) -> int:
+    arrange = Plan if options.required_contexts else arrange
+    plan = arrange(options.path, options.recurse, options.request_syntax, LOGGER)
     tally = Tally(skipped=plan.skipped)
     for path, reason in plan.unusable:
         tally.fail(path, reason)
@@ -136,6 +141,7 @@ class _Sender:
         self._options = options
         self._console = console
         self._tally = tally
+        self._plan = plan
         self._count = plan.count
         self._size = plan.size
         self._tried = 0
@@ -150,7 +156,7 @@ class _Sender:
         code, reason = INTERRUPTED, "interrupted"
         try:
             if not self._is_interrupted:
-                code, reason = self._send_all(batch.contexts, waiting)
+                code, reason = self._send_all(batch, waiting)
         except KeyboardInterrupt:
             self._is_interrupted = True
         unsent = list(waiting)
@@ -161,12 +167,10 @@ class _Sender:
         self._tally.seconds = time.monotonic() - self._began
         return code
 
-    def _send_all(
-        self, contexts: list[PresentationContext], waiting: Iterator[Outgoing]
-    ) -> tuple[int, str]:
+    def _send_all(self, batch: Batch, waiting: Iterator[Outgoing]) -> tuple[int, str]:
         """Send files until there are none or the association ends; return code and reason."""
-        with associate(self._options, contexts, LOGGER) as association:
-            self._note_refused(association)
+        with associate(self._options, self._plan.proposed(batch), LOGGER) as association:
+            self._note_refused(association, {context.abstract_syntax for context in batch.contexts})
             if not association.is_established:
                 return 1, escaped(str(association.failure))
             self._tally.associations += 1
@@ -176,13 +180,13 @@ class _Sender:
                     return 0, escaped(str(association.failure))
         return 0, ""
 
-    def _note_refused(self, association: Association) -> None:
-        """Note which SOP classes the peer takes in no transfer syntax, to say so of each file."""
+    def _note_refused(self, association: Association, needed: set[UID | None]) -> None:
+        """Note which `needed` classes the peer takes in no transfer syntax, to say so of files."""
         level = logging.WARNING if association.is_established else logging.ERROR
         taken = {context.abstract_syntax for context in association.accepted_contexts}
         for context in association.rejected_contexts:
             sop_class, syntax = context.abstract_syntax, context.transfer_syntax[0]
-            if sop_class is None or sop_class in taken:
+            if sop_class is None or sop_class in taken or sop_class not in needed:
                 continue
             advice = "; try -xi" if self._may_convert(syntax, context.result) else ""
             reason = f"{escaped(sop_class.name)} with {escaped(syntax.name)}: {context.status}"
