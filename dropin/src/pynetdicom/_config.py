@@ -105,6 +105,8 @@ def check(vr: str, value: str, name: str) -> None:
 def check_contexts(contexts: Iterable[PresentationContext] | None) -> None:
     """Raise ValueError for presentation contexts with a UID that the validator does not take."""
     for context in contexts or ():
+        if not isinstance(context, PresentationContext):
+            continue  # dicomwire refuses it
         check("UI", context.abstract_syntax or "", "abstract_syntax")
         for syntax in context.transfer_syntax:
             check("UI", syntax, "transfer_syntax")

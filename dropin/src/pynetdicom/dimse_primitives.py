@@ -11,11 +11,31 @@ from typing import Any, ClassVar, Self, TypeAlias
 from dicomwire.dimse_primitives import Command, Message
 from dicomwire.payloads import MemoryPayload, Payload
 from dicomwire.protocol.command import CARRIED
+from pynetdicom import _checks
+from pynetdicom._checks import Check, Checked, as_received
 from pynetdicom._globals import OptionalUIDType as OptionalUIDType
 
 _RESPONSE_BIT = 0x8000
 _PRIORITY_LOW = 2
 _KEYWORDS = [name for name in Message.__slots__ if name != "command"]
+
+
+_NUMBERS = {"Status", "EventTypeID", "ActionTypeID"}
+_MESSAGE_IDS = {"MessageID", "MessageIDBeingRespondedTo", "MoveOriginatorMessageID"}
+_CHECKS: dict[str, Check] = {
+    **dict.fromkeys(_NUMBERS, _checks.or_none(_checks.instance_of(int))),
+    **dict.fromkeys(_MESSAGE_IDS, _checks.or_none(_checks.number(0, 0xFFFF))),
+    **{
+        keyword: _checks.or_none(_checks.number())
+        for keyword in _KEYWORDS
+        if keyword.startswith("NumberOf")
+    },
+    **{keyword: _checks.uid_unless_empty for keyword in _KEYWORDS if keyword.endswith("UID")},
+    "Priority": _checks.one_of(None, 0, 1, 2),
+    "MoveDestination": _checks.filled_title_or_bytes,
+    "MoveOriginatorApplicationEntityTitle": _checks.title_or_bytes,
+    "AttributeIdentifierList": _checks.tags,
+}
 
 
 class Encoded:
@@ -38,10 +58,12 @@ class Encoded:
         primitive.encoded[self._name] = value
 
 
-class DIMSEPrimitive(Message):
+class DIMSEPrimitive(Checked, Message):
     """What the request and the response of one DIMSE service can hold."""
 
     __slots__ = ("encoded",)
+
+    CHECKS = _CHECKS
 
     REQUEST_KEYWORDS: ClassVar[tuple[str, ...]] = ()
     RESPONSE_KEYWORDS: ClassVar[tuple[str, ...]] = ()
@@ -69,11 +91,9 @@ class DIMSEPrimitive(Message):
     @classmethod
     def of(cls, request: Message, payload: Payload | None) -> Self:
         """Return what `request` and its dataset say."""
-        primitive = cls()
-        for keyword in _KEYWORDS:
-            setattr(primitive, keyword, getattr(request, keyword))
-        if payload is not None:
-            primitive.encoded[cls._sent] = payload
+        values = {name: getattr(request, name) for name in Message.__slots__}
+        encoded = {} if payload is None else {cls._sent: payload}
+        primitive: Self = as_received(cls, {**values, "encoded": encoded})
         return primitive
 
     @property

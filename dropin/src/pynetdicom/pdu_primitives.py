@@ -1,28 +1,181 @@
-"""The items of extended negotiation, which are dicomwire's, and the primitives of associations.
+"""The items of extended negotiation and the primitives of associations, checked when assigned.
 
 dicomwire has a PDU for each primitive; here they get the names that PS3.8 Section 7 has for them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydicom.uid import UID
 
+from dicomwire import pdu_primitives as _pdus
 from dicomwire.pdu_primitives import *
 from dicomwire.presentation import PresentationContext
 from dicomwire.service_user import AddressInformation
+from pynetdicom import _checks
+from pynetdicom._checks import Check, Checked, as_received
 from pynetdicom._globals import OptionalUIDType as OptionalUIDType
-
-ServiceParameter = UserItem
-"""What `isinstance` knows any item by."""
+from pynetdicom.utils import set_ae
 
 _ABORT_BY_USER = 0
 
 
-class A_ASSOCIATE:
+class _Kind(type):
+    """The class of the items, which lets those that dicomwire decoded be instances of them."""
+
+    library: Any
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, cls.library)
+
+
+class ServiceParameter(Checked, metaclass=_Kind):
+    """What `isinstance` knows any item by."""
+
+    __slots__ = ()
+
+    library: ClassVar[Any] = UserItem
+    """What the items of this class are in dicomwire."""
+
+    encode: Callable[[], bytes]
+
+    def from_primitive(self) -> Self:
+        """Return the item as it is sent, which is this one: see its `encode`.
+
+        ValueError where a value is missing.
+        """
+        self.encode()
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, type(self)):
+            return NotImplemented
+        return all(getattr(self, each) == getattr(other, each) for each in self.library.__slots__)
+
+    __hash__ = None
+
+
+class MaximumLengthNotification(ServiceParameter, _pdus.MaximumLengthNotification):
+    """See `dicomwire.pdu_primitives`."""
+
+    __slots__ = ()
+    library = _pdus.MaximumLengthNotification
+    CHECKS = {"maximum_length_received": _checks.number()}
+
+
+class ImplementationClassUIDNotification(
+    ServiceParameter, _pdus.ImplementationClassUIDNotification
+):
+    """See `dicomwire.pdu_primitives`."""
+
+    __slots__ = ()
+    library = _pdus.ImplementationClassUIDNotification
+    CHECKS = {"implementation_class_uid": _checks.uid}
+
+
+class ImplementationVersionNameNotification(
+    ServiceParameter, _pdus.ImplementationVersionNameNotification
+):
+    """See `dicomwire.pdu_primitives`."""
+
+    __slots__ = ()
+    library = _pdus.ImplementationVersionNameNotification
+    CHECKS = {"implementation_version_name": set_ae}
+
+
+class AsynchronousOperationsWindowNegotiation(
+    ServiceParameter, _pdus.AsynchronousOperationsWindowNegotiation
+):
+    """See `dicomwire.pdu_primitives`."""
+
+    __slots__ = ()
+    library = _pdus.AsynchronousOperationsWindowNegotiation
+    CHECKS = {
+        "maximum_number_operations_invoked": _checks.number(),
+        "maximum_number_operations_performed": _checks.number(),
+    }
+
+
+class SCP_SCU_RoleSelectionNegotiation(ServiceParameter, _pdus.SCP_SCU_RoleSelectionNegotiation):
+    """See `dicomwire.pdu_primitives`."""
+
+    __slots__ = ()
+    library = _pdus.SCP_SCU_RoleSelectionNegotiation
+    CHECKS = {
+        "sop_class_uid": _checks.uid,
+        "scu_role": _checks.optional_flag,
+        "scp_role": _checks.optional_flag,
+    }
+
+    def from_primitive(self) -> Self:
+        """Return the item as it is sent; ValueError where it proposes no role."""
+        if not (self.scu_role or self.scp_role):
+            raise ValueError(f"neither SCU nor SCP role for {self.sop_class_uid}")
+        return super().from_primitive()
+
+
+class SOPClassExtendedNegotiation(ServiceParameter, _pdus.SOPClassExtendedNegotiation):
+    """See `dicomwire.pdu_primitives`."""
+
+    __slots__ = ()
+    library = _pdus.SOPClassExtendedNegotiation
+    CHECKS = {
+        "sop_class_uid": _checks.uid,
+        "service_class_application_information": _checks.optional_bytes,
+    }
+
+
+class SOPClassCommonExtendedNegotiation(ServiceParameter, _pdus.SOPClassCommonExtendedNegotiation):
+    """See `dicomwire.pdu_primitives`."""
+
+    __slots__ = ()
+    library = _pdus.SOPClassCommonExtendedNegotiation
+    CHECKS = {
+        "sop_class_uid": _checks.uid,
+        "service_class_uid": _checks.uid,
+        "related_general_sop_class_identification": _checks.list_of(_checks.uid),
+    }
+
+
+class UserIdentityNegotiation(ServiceParameter, _pdus.UserIdentityNegotiation):
+    """See `dicomwire.pdu_primitives`."""
+
+    __slots__ = ()
+    library = _pdus.UserIdentityNegotiation
+    CHECKS = {
+        "user_identity_type": _checks.or_none(_checks.number(1, 5)),
+        "positive_response_requested": _checks.flag,
+        "primary_field": _checks.optional_bytes,
+        "secondary_field": _checks.optional_bytes,
+        "server_response": _checks.optional_bytes,
+    }
+
+
+class A_ASSOCIATE(Checked):
     """The A-ASSOCIATE primitive (PS3.8 Section 7.1): a request, an acceptance or a rejection."""
+
+    CHECKS: ClassVar[Mapping[str, Check]] = {
+        "mode": _checks.read_only,
+        "session_requirements": _checks.read_only,
+        "presentation_requirements": _checks.read_only,
+        "result_str": _checks.read_only,
+        "source_str": _checks.read_only,
+        "reason_str": _checks.read_only,
+        "application_context_name": _checks.uid,
+        "calling_ae_title": _checks.title,
+        "called_ae_title": _checks.title,
+        "calling_presentation_address": _checks.optional_address,
+        "called_presentation_address": _checks.optional_address,
+        "result": _checks.one_of(None, 0, 1, 2),
+        "result_source": _checks.one_of(None, 1, 2, 3),
+        "diagnostic": _checks.one_of(None, 1, 2, 3, 7),
+        "user_information": _checks.list_of(_checks.instance_of(ServiceParameter)),
+        "presentation_context_definition_list": _checks.contexts,
+        "presentation_context_definition_results_list": _checks.contexts,
+    }
 
     mode = "normal"
     session_requirements = ""
@@ -112,30 +265,45 @@ class _Rejection(AssociateRJ, A_ASSOCIATE):
 
 
 @dataclass
-class A_RELEASE:
+class A_RELEASE(Checked):
     """The A-RELEASE primitive (PS3.8 Section 7.2): a request, or "affirmative"."""
+
+    CHECKS: ClassVar[Mapping[str, Check]] = {
+        "result": _checks.one_of(None, "affirmative"),
+        "reason": _checks.read_only,
+    }
 
     result: str | None = None
     reason: ClassVar[str] = "normal"
 
 
 @dataclass
-class A_ABORT:
+class A_ABORT(Checked):
     """The A-ABORT primitive (PS3.8 Section 7.3): the service user at one end aborts."""
+
+    CHECKS: ClassVar[Mapping[str, Check]] = {"abort_source": _checks.one_of(None, 0, 1, 2)}
 
     abort_source: int | None = None
 
 
 @dataclass
-class A_P_ABORT:
+class A_P_ABORT(Checked):
     """The A-P-ABORT primitive (PS3.8 Section 7.4): the Upper Layer aborts."""
+
+    CHECKS: ClassVar[Mapping[str, Check]] = {
+        "provider_reason": _checks.one_of(None, 0, 1, 2, 4, 5, 6)
+    }
 
     provider_reason: int | None = None
 
 
 @dataclass
-class P_DATA:
+class P_DATA(Checked):
     """The P-DATA primitive (PS3.8 Section 7.6); no event has one."""
+
+    CHECKS: ClassVar[Mapping[str, Check]] = {
+        "presentation_data_value_list": _checks.list_of(_checks.fragment)
+    }
 
     presentation_data_value_list: list[tuple[int, bytes]] = field(default_factory=list)
 
@@ -155,10 +323,12 @@ def primitive_of(pdu: Any) -> Any:
             return A_RELEASE()
         case ReleaseRP():
             return A_RELEASE("affirmative")
-        case Abort(source, reason):
-            return A_ABORT(source) if source == _ABORT_BY_USER else A_P_ABORT(reason)
+        case Abort(source, _) if source == _ABORT_BY_USER:
+            return as_received(A_ABORT, {"abort_source": source})
+        case Abort(_, reason):
+            return as_received(A_P_ABORT, {"provider_reason": reason})
     return pdu
 
 
 def _same(kind: type[Any], pdu: Any) -> Any:
-    return kind(**{each.name: getattr(pdu, each.name) for each in fields(pdu)})
+    return as_received(kind, {each.name: getattr(pdu, each.name) for each in fields(pdu)})

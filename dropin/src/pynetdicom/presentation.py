@@ -5,10 +5,10 @@ from __future__ import annotations
 from pydicom.uid import UID
 
 from dicomwire import presentation as _presentation
-from dicomwire.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from dicomwire.presentation import *
 from dicomwire.presentation import PresentationContext as PresentationContext
 from pynetdicom import _config
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
 
 def build_context(
@@ -25,4 +25,5 @@ def build_role(
 ) -> SCP_SCU_RoleSelectionNegotiation:
     """Return a proposal of the requestor's roles; see `dicomwire.build_role`."""
     _config.check("UI", uid, "uid")
-    return _presentation.build_role(uid, scu_role, scp_role)
+    role = _presentation.build_role(uid, scu_role, scp_role)
+    return SCP_SCU_RoleSelectionNegotiation(role.sop_class_uid, role.scu_role, role.scp_role)
