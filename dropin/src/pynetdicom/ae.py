@@ -13,6 +13,7 @@ from dicomwire.settings import Settings
 from pynetdicom import _config
 from pynetdicom._globals import (
     DEFAULT_MAX_LENGTH as DEFAULT_MAX_LENGTH,
+    DEFAULT_TRANSFER_SYNTAXES as DEFAULT_TRANSFER_SYNTAXES,
     MODE_REQUESTOR as MODE_REQUESTOR,
 )
 from pynetdicom.association import Association

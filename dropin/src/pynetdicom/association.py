@@ -19,6 +19,22 @@ from pynetdicom._globals import (
     MODE_REQUESTOR as MODE_REQUESTOR,
 )
 from pynetdicom.pdu_primitives import primitive_of
+from pynetdicom.sop_class import (
+    RepositoryQuery as RepositoryQuery,
+    UnifiedProcedureStepEvent as UnifiedProcedureStepEvent,
+    UnifiedProcedureStepPull as UnifiedProcedureStepPull,
+    UnifiedProcedureStepPush as UnifiedProcedureStepPush,
+    UnifiedProcedureStepQuery as UnifiedProcedureStepQuery,
+    UnifiedProcedureStepWatch as UnifiedProcedureStepWatch,
+    Verification as Verification,
+)
+from pynetdicom.status import (
+    STATUS_CANCEL as STATUS_CANCEL,
+    STATUS_FAILURE as STATUS_FAILURE,
+    STATUS_PENDING as STATUS_PENDING,
+    STATUS_SUCCESS as STATUS_SUCCESS,
+    STATUS_WARNING as STATUS_WARNING,
+)
 
 
 class ServiceUser(_ServiceUser):
@@ -47,3 +63,9 @@ class Association(_Association):
         self.requestor = ServiceUser(self, MODE_REQUESTOR)
         self.acceptor = ServiceUser(self, MODE_ACCEPTOR)
         self.name = f"{mode.capitalize()}Thread@{datetime.now():%Y%m%d%H%M%S}"
+
+
+def __getattr__(name: str) -> Any:
+    from pynetdicom import status
+
+    return getattr(status, name)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pydicom.config import IGNORE
+
 from dicomwire import sop_class as _sop_class
 from dicomwire.sop_class import *
 from pynetdicom import service_class_n  # it has subclasses, too
-from pynetdicom.service_class import ServiceClass
+from pynetdicom.service_class import ServiceClass, StorageServiceClass
 
 
 def _and_below(service_class: type[ServiceClass]) -> Iterator[type[ServiceClass]]:
@@ -33,13 +35,13 @@ class SOPClass(_sop_class.SOPClass):
 
 
 def uid_to_service_class(uid: str) -> type[ServiceClass]:
-    """The service class of a SOP class, and of any other UID `ServiceClass` itself."""
-    return _service_class_of(uid)
+    """The service class of a SOP class, or with a UID; of any other `ServiceClass` itself."""
+    return StorageServiceClass if uid == StorageServiceClass.uid else _service_class_of(uid)
 
 
 def uid_to_sop_class(uid: str) -> SOPClass:
     """`uid` as a SOPClass, known or not."""
-    return str.__new__(SOPClass, uid)
+    return SOPClass(uid, IGNORE)
 
 
 def register_uid(

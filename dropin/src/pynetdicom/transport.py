@@ -10,6 +10,7 @@ from dicomwire.errors import ConnectionLost
 from dicomwire.service_user import AddressInformation as AddressInformation
 from dicomwire.threaded.connection import Connection
 from dicomwire.threaded.server import AssociationServer as _AssociationServer, Newcomer
+from pynetdicom._globals import MODE_ACCEPTOR as MODE_ACCEPTOR
 
 _LOGGER = logging.getLogger("pynetdicom")
 

@@ -10,19 +10,22 @@ from io import BytesIO
 import pynetdicom
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, evt, sop_class, status
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE, build_role, dimse_messages, evt, pdu, sop_class, status
+from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.dimse_primitives import (
     C_CANCEL,
     C_ECHO,
+    C_MOVE,
     C_STORE,
     N_ACTION,
     N_CREATE,
     N_EVENT_REPORT,
+    N_GET,
     N_SET,
     DIMSEPrimitive,
 )
-from pynetdicom.dsutils import decode, encode
+from pynetdicom.dsutils import decode, encode, pretty_dataset, pretty_element
 from pynetdicom.pdu_primitives import (
     A_ABORT,
     A_ASSOCIATE,
@@ -30,7 +33,11 @@ from pynetdicom.pdu_primitives import (
     A_RELEASE,
     P_DATA,
     AsynchronousOperationsWindowNegotiation,
+    ImplementationClassUIDNotification,
+    MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
     ServiceParameter,
+    SOPClassCommonExtendedNegotiation,
     UserIdentityNegotiation,
     primitive_of,
 )
@@ -47,7 +54,7 @@ from pynetdicom.utils import set_timer_resolution
 
 from dicomwire.dimse_primitives import Command, Message
 from dicomwire.payloads import MemoryPayload
-from dicomwire.pdu_primitives import Abort
+from dicomwire.pdu_primitives import Abort, AssociateRQ
 
 CT = sop_class.CTImageStorage
 
@@ -127,6 +134,106 @@ def test_aborts_have_two_primitives():
     assert primitive_of(Abort(2, 6)) == A_P_ABORT(6)
 
 
+RELATED = "related_general_sop_class_identification"
+
+
+def test_what_is_assigned_is_checked_and_converted():
+    window = AsynchronousOperationsWindowNegotiation()
+    for cls, name, given, kept in (
+        (C_STORE, "AffectedSOPClassUID", b"1.2.3", UID("1.2.3")),
+        (C_STORE, "AffectedSOPInstanceUID", "", None),
+        (
+            SOPClassCommonExtendedNegotiation,
+            "related_general_sop_class_identification",
+            ["1.2"],
+            ["1.2"],
+        ),
+        (N_GET, "AttributeIdentifierList", ["PatientID"], [0x00100020]),
+        (A_ASSOCIATE, "application_context_name", "1.2.3", UID("1.2.3")),
+    ):
+        primitive = cls()
+        setattr(primitive, name, given)
+        assert getattr(primitive, name) == kept
+        assert type(getattr(primitive, name)) is type(kept)
+    for primitive, name, value, error in (
+        (C_STORE(), "AffectedSOPClassUID", 5, TypeError),
+        (C_STORE(), "AffectedSOPClassUID", "1" * 65, ValueError),
+        (C_STORE(), "MessageID", 65536, ValueError),
+        (C_STORE(), "MessageID", "1", TypeError),
+        (C_STORE(), "Priority", 3, ValueError),
+        (C_MOVE(), "MoveDestination", "", ValueError),
+        (window, "maximum_number_operations_invoked", -1, ValueError),
+        (UserIdentityNegotiation(), "primary_field", "me", TypeError),
+        (UserIdentityNegotiation(), "user_identity_type", 6, ValueError),
+        (A_ASSOCIATE(), "called_ae_title", "A" * 17, ValueError),
+        (A_ASSOCIATE(), "result", 3, ValueError),
+        (A_ASSOCIATE(), "user_information", ["x"], TypeError),
+        (A_ASSOCIATE(), "mode", "other", AttributeError),
+        (A_RELEASE(), "result", "negative", ValueError),
+        (A_P_ABORT(), "provider_reason", 3, ValueError),
+        (P_DATA(), "presentation_data_value_list", [5], TypeError),
+    ):
+        with pytest.raises(error, match=name):
+            setattr(primitive, name, value)
+
+
+def test_what_a_peer_sent_is_shown_as_it_is():
+    """Its values may be none that a program could assign."""
+    message = Message(Command.C_STORE_RQ, AffectedSOPClassUID=UID("1" * 65, 0), Priority=9)
+    request = C_STORE.of(message, None)
+    assert (len(request.AffectedSOPClassUID), request.Priority) == (65, 9)
+    assert primitive_of(AssociateRQ(calling_ae_title="Ä")).calling_ae_title == "Ä"
+    assert primitive_of(Abort(2, 3)).provider_reason == 3
+
+
+def test_items_are_what_is_sent():
+    item = SCP_SCU_RoleSelectionNegotiation()
+    item.sop_class_uid, item.scu_role = "1.2.3", True
+    assert item.from_primitive().encode().endswith(b"1.2.3\1\0")
+    item.scp_role = False
+    assert build_role("1.2.3", scu_role=True) == item
+    item.scu_role = False
+    with pytest.raises(ValueError, match="neither SCU nor SCP role"):
+        item.from_primitive()
+    with pytest.raises(ValueError, match="implementation_class_uid is not set"):
+        ImplementationClassUIDNotification().from_primitive()
+
+
+def test_items_that_a_peer_sent_are_instances_of_the_same_classes(connect):
+    ends = connect(ext_neg=[build_role(CT, scu_role=True, scp_role=True)])
+    (acceptor,) = ends.server.active_associations
+    for items in (ends.assoc.requestor.user_information, acceptor.requestor.user_information):
+        kinds = (MaximumLengthNotification, SCP_SCU_RoleSelectionNegotiation)
+        assert [[isinstance(item, kind) for item in items].count(True) for kind in kinds] == [1, 1]
+        assert all(isinstance(item, ServiceParameter) for item in items)
+    assert acceptor.requestor.role_selection[CT] == build_role(CT, scu_role=True, scp_role=True)
+
+
+def test_the_classes_of_pdus_and_messages(connect):
+    seen = []
+
+    def note(event):
+        if event.event is evt.EVT_PDU_RECV:
+            kinds = (pdu.A_ASSOCIATE_RQ, pdu.A_RELEASE_RQ, pdu.P_DATA_TF, pdu.A_ABORT_RQ)
+            seen.append([kind.__name__ for kind in kinds if isinstance(event.pdu, kind)])
+        else:
+            kinds = (dimse_messages.C_ECHO_RQ, dimse_messages.C_ECHO_RSP, DIMSEMessage)
+            seen.append([kind.__name__ for kind in kinds if isinstance(event.message, kind)])
+
+    events = (evt.EVT_PDU_RECV, evt.EVT_DIMSE_RECV, evt.EVT_DIMSE_SENT)
+    ends = connect([(event, note) for event in events])
+    ends.assoc.send_c_echo()
+    ends.assoc.release()
+    assert seen == [
+        ["AssociateRQ"],
+        ["PDataTF"],
+        ["C_ECHO_RQ", "DIMSEMessage"],
+        ["C_ECHO_RSP", "DIMSEMessage"],
+        ["ReleaseRQ"],
+    ]
+    assert not isinstance(None, dimse_messages.C_ECHO_RQ)
+
+
 def test_primitives_can_be_made_by_hand():
     primitive = A_ASSOCIATE()
     assert primitive.maximum_length_received is primitive.implementation_class_uid is None
@@ -135,7 +242,7 @@ def test_primitives_can_be_made_by_hand():
     primitive.maximum_length_received = 200
     primitive.implementation_class_uid = "1.2.3"
     primitive.result = 1
-    primitive.presentation_context_definition_list = [1]
+    primitive.presentation_context_definition_list = [pynetdicom.build_context(CT)]
     assert primitive.maximum_length_received == 200
     assert len(primitive.user_information) == 2
     assert all(isinstance(item, ServiceParameter) for item in primitive.user_information)
@@ -309,6 +416,36 @@ def test_decode_takes_all_of_its_stream():
     stream = BytesIO(encode(ds, True, True))
     assert decode(stream, True, True) == ds
     assert decode(stream, ImplicitVRLittleEndian.is_implicit_VR, True) == ds
+
+
+def test_what_is_no_dataset_has_no_encoding():
+    assert encode(None, True, True) is None
+    assert encode(Dataset(), True, True) == b""
+
+
+def test_datasets_are_shown_in_the_words_of_pynetdicom():
+    item = Dataset()
+    item.CodeValue = None
+    ds = Dataset()
+    ds.ImageComments = "a\nb"
+    ds.ProcedureCodeSequence = [item]
+    ds.add_new(0x7FE00010, "OB", bytes(20))
+    lines = [" ".join(line.split()) for line in pretty_dataset(ds)]
+    assert lines == [
+        "(0008,1032) SQ (Sequence with 1 item) # 1 ProcedureCodeSequence",
+        "(Sequence item #1)",
+        "(0008,0100) SH (no value available) # 0 CodeValue",
+        r"(0020,4000) LT [a\nb] # 1 ImageComments",
+        "(7FE0,0010) OB (20 bytes of binary data) # 1 PixelData",
+    ]
+    assert pretty_element(ds["ImageComments"]).endswith("# 1 ImageComments")
+
+
+def test_uids_of_no_service():
+    assert sop_class.uid_to_service_class("1.2.840.10008.4.2") is StorageServiceClass
+    for nothing in (None, 5):
+        with pytest.raises(TypeError):
+            sop_class.uid_to_sop_class(nothing)
 
 
 def test_what_nothing_needs_any_more():
