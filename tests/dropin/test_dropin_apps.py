@@ -6,7 +6,11 @@ import re
 import signal
 import tomllib
 
+import pytest
 from dropin_processes import DROP_IN, ROOT, Server, finish
+from pydicom.data import get_testdata_file
+
+from dicomwire import AE, AllStoragePresentationContexts, StoragePresentationContexts, evt
 
 APPS = ("echoscp", "echoscu", "findscu", "getscu", "movescu", "qrscp", "storescp", "storescu")
 
@@ -49,3 +53,50 @@ def test_the_archive(tmp_path):
 
 def test_the_version():
     assert DROP_IN.run("-m", "pynetdicom", "--version").startswith("dicomwire ")
+
+
+UNCOMPRESSED = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99"]
+UNCOMPRESSED.append("1.2.840.10008.1.2.2")
+ALL_OF_STORAGE = {context.abstract_syntax: UNCOMPRESSED for context in StoragePresentationContexts}
+
+
+@pytest.fixture
+def proposals():
+    """A server that takes everything, and what is proposed to it: address, list of contexts."""
+    proposed = []
+
+    def note(event):
+        contexts = event.assoc.requestor.primitive.presentation_contexts
+        proposed.extend((each.abstract_syntax, each.transfer_syntax) for each in contexts)
+
+    ae = AE()
+    for context in AllStoragePresentationContexts:
+        ae.add_supported_context(context.abstract_syntax, [*UNCOMPRESSED, "1.2.840.10008.1.2.4.50"])
+    handlers = [(evt.EVT_REQUESTED, note), (evt.EVT_C_STORE, lambda event: 0x0000)]
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    yield ("127.0.0.1", str(server.server_address[1])), proposed
+    ae.shutdown()
+
+
+def test_storescu_proposes_all_of_storage(implementation, proposals):
+    address, proposed = proposals
+    path = get_testdata_file("CT_small.dcm")
+    finish(implementation.start("-m", "pynetdicom", "storescu", *address, path))
+    assert dict(proposed) == ALL_OF_STORAGE
+    assert len(proposed) == len(ALL_OF_STORAGE)
+
+
+def test_storescu_proposes_besides_what_files_need(proposals):
+    address, proposed = proposals
+    path = get_testdata_file("SC_rgb_dcmtk_+eb+cy+np.dcm")  # in JPEG Baseline
+    done = DROP_IN.start("-m", "pynetdicom", "storescu", "--strict", *address, path)
+    finish(done)
+    assert proposed[-1] == ("1.2.840.10008.5.1.4.1.1.7", ["1.2.840.10008.1.2.4.50"])
+    assert dict(proposed[:-1]) == ALL_OF_STORAGE
+
+
+def test_storescu_with_cx_proposes_what_files_need(proposals):
+    address, proposed = proposals
+    path = get_testdata_file("CT_small.dcm")
+    finish(DROP_IN.start("-m", "pynetdicom", "storescu", "-cx", *address, path))
+    assert proposed == [("1.2.840.10008.5.1.4.1.1.2", ["1.2.840.10008.1.2.1"])]
