@@ -1,6 +1,6 @@
 """A build hook of hatchling that stops an installation beside the real pynetdicom.
 
-Both would be imported by the same name, and the real one would be found first.
+Both have the same import name, and only one can be imported by it.
 """
 
 from __future__ import annotations
@@ -37,5 +37,7 @@ class RefuseBesidePynetdicom(BuildHookInterface):
         if site.ENABLE_USER_SITE:
             folders.append(site.getusersitepackages())
         for found in distributions(name="pynetdicom", path=folders):
+            if found.version.endswith("+dicomwire"):
+                continue  # what is in the folder "requirement": it has no modules
             folder = found.locate_file("")
             raise SystemExit(REFUSAL.format(version=found.version, folder=folder))

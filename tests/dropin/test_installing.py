@@ -87,15 +87,55 @@ def test_it_is_refused_beside_the_real_one(environment, source):
     assert environment.which() == module
 
 
-def test_it_shares_no_module_with_a_real_one_that_comes_later(environment, source):
+def test_a_real_one_that_comes_later_is_not_used_which_is_warned_of_once(environment, source):
     done = environment.pip(*INSTALL, source)
     assert done.returncode == 0, done.stdout + done.stderr
     ours = environment.which()
     assert ours.parts[-3:] == ("dicomwire_pynetdicom", "pynetdicom", "__init__.py")
     assert environment.python("-m", "pynetdicom", "--version").stdout.startswith("dicomwire ")
+    assert environment.python("-c", WHICH).stderr == ""
     module = environment.install_real()
-    assert environment.which() == module
+    assert environment.which() == ours
+    said = environment.python("-c", f"{WHICH}; import pynetdicom.ae").stderr
+    assert said.count("UserWarning") == 1
+    assert f"the real one is installed too, in {module.parent}" in said
+    assert "pip uninstall pynetdicom" in said
     done = environment.pip("uninstall", "--yes", "dicomwire-pynetdicom")
     assert done.returncode == 0, done.stdout + done.stderr
     assert environment.which() == module
     assert not ours.exists()
+
+
+VIEWER = """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "viewer"
+version = "1.0"
+dependencies = ["pynetdicom>=3,<4"]
+[tool.hatch.build.targets.wheel]
+bypass-selection = true
+"""
+
+
+def test_a_package_that_requires_pynetdicom_does_not_bring_the_real_one(
+    environment, source, tmp_path
+):
+    viewer = tmp_path / "viewer"
+    viewer.mkdir()
+    (viewer / "pyproject.toml").write_text(VIEWER)
+    install = tuple(option for option in INSTALL if option != "--no-deps")
+    done = environment.pip(*install, viewer)
+    assert "pynetdicom" in done.stderr
+    assert done.returncode != 0
+    for project in (
+        source / "requirement",
+        source,
+    ):  # in this order: the one does not stop the other
+        done = environment.pip(*INSTALL, project)
+        assert done.returncode == 0, done.stdout + done.stderr
+    done = environment.pip(*install, viewer)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert environment.which().parts[-3] == "dicomwire_pynetdicom"
+    assert environment.python("-c", WHICH).stderr == ""

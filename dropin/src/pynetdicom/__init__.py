@@ -14,6 +14,7 @@ from pynetdicom._globals import (
     DEFAULT_TRANSFER_SYNTAXES as DEFAULT_TRANSFER_SYNTAXES,
 )
 from pynetdicom._logger import adopt_library, debug_logger as debug_logger
+from pynetdicom._other import warn_of_another
 from pynetdicom._version import __version__ as __version__
 from pynetdicom.ae import ApplicationEntity as AE
 from pynetdicom.association import Association as Association
@@ -21,3 +22,4 @@ from pynetdicom.presentation import *
 from pynetdicom.sop_class import register_uid as register_uid
 
 adopt_library()
+warn_of_another()
