@@ -59,10 +59,10 @@ REAL = Implementation(
 )
 
 
-def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
+def finish(process: subprocess.Popen[str], code: int = 0, within: float = WAIT) -> tuple[str, str]:
     """Return what `process` printed and logged, when it is over."""
     try:
-        printed, log = process.communicate(timeout=WAIT)
+        printed, log = process.communicate(timeout=within)
     finally:
         process.kill()
     assert process.returncode == code, printed + log
