@@ -739,6 +739,53 @@ def test_a_move_handler_that_goes_wrong(face, results, status):
     assert counts(told_status) == (status, *NOTHING_COUNTED)
 
 
+def failing_after(*results):
+    """Return a handler that yields `results`, and then fails."""
+
+    def handler(event):
+        yield from results
+        raise ValueError("on purpose")
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("event", "results", "status"),
+    [
+        (evt.EVT_C_GET, [], 0xC413),
+        (evt.EVT_C_MOVE, [], 0xC514),
+        (evt.EVT_C_MOVE, [("127.0.0.1", 1)], 0xC513),
+    ],
+)
+def test_the_status_tells_what_a_handler_failed_before(face, event, results, status):
+    server = provide(face, (event, failing_after(*results)))
+    with ask(face, server) as assoc:
+        if event is evt.EVT_C_GET:
+            responses = assoc.send_c_get(QUERY, GET)
+        else:
+            responses = assoc.send_c_move(QUERY, "STORE", MOVE)
+        assert told(responses) == [(status, *NOTHING_COUNTED)]
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        failing_after(2, *images(2)),
+        yields(2, *images(2), (0xFE00, None)),
+        yields(2, *images(2), (0xA702, None)),
+    ],
+    ids=["fails", "cancels", "has another outcome"],
+)
+def test_what_a_handler_says_after_the_last_object_changes_nothing(face, handler):
+    server = provide(face, (evt.EVT_C_GET, handler))
+    with ask(face, server, Archive().binding) as assoc:
+        assert told(assoc.send_c_get(QUERY, GET)) == [
+            (PENDING, 1, 1, 0, 0),
+            (PENDING, 0, 2, 0, 0),
+            (SUCCESS, None, 2, 0, 0),
+        ]
+
+
 def test_a_handler_that_fails_in_the_middle(face):
     def handler(event):
         yield "127.0.0.1", destination.server_address[1]

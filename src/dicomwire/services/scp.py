@@ -45,7 +45,7 @@ def admit(port: Port, incoming: Incoming) -> None:
     sop_class = uid_to_sop_class(str(context.abstract_syntax))
     service = port.service_of(sop_class)
     server = _SERVERS.get((service, request.command))
-    unusable = refusal_of(request)
+    unusable = refusal_of(request) if request.unusable else None
     if unusable is not None:
         _refuse(incoming, unusable, "an element is missing or cannot be read")
     elif not may_ask(incoming):
