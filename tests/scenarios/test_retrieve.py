@@ -193,6 +193,16 @@ def test_a_get_brings_objects_on_the_same_association(face, model, sop_class):
     assert state(assoc) == RELEASED
 
 
+def test_a_comment_of_the_handler_at_the_end_is_sent_and_its_counts_are_ours(face):
+    status = Dataset()
+    status.Status, status.ErrorComment = SUCCESS, "one was not sent"
+    server = provide(face, (evt.EVT_C_GET, yields(1, *images(1), (status, None))))
+    with ask(face, server, Archive(0xA700).binding) as assoc:
+        *_, (final, _) = assoc.send_c_get(QUERY, GET)
+    assert counts(final) == (0xA702, None, 0, 1, 0)
+    assert final.ErrorComment == "one was not sent"
+
+
 @pytest.mark.parametrize("as_text", [True, False])
 def test_a_get_of_files(face, tmp_path, as_text):
     paths = [make_file(tmp_path, f"1.2.{number}", size=300_000) for number in range(3)]

@@ -87,7 +87,7 @@ def set_status(response: Message, status: Any, sop_class: SOPClass) -> bool:
             LOGGER.error("The handler gave a status Dataset without (0000,0900) Status")
             response.Status = NO_STATUS
             return False
-        _take_elements(response, elements)
+        take_elements(response, elements)
     if not isinstance(status, int):
         LOGGER.error("The handler gave a status of type %s", type(status).__name__)
         return False
@@ -108,7 +108,7 @@ def conclude(response: Message, status: int) -> None:
     response.OffendingElement = response.AttributeIdentifierList = None
 
 
-def _take_elements(response: Message, status: Dataset) -> None:
+def take_elements(response: Message, status: Dataset) -> None:
     """Put what else a status dataset says into `response`, as far as that may carry it."""
     carried = CARRIED[response.command].optional
     for element in status:

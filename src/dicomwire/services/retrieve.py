@@ -26,6 +26,7 @@ from dicomwire.services.answers import (
     log_failure,
     respond,
     set_status,
+    take_elements,
 )
 from dicomwire.services.port import END, Incoming, Port, Storer
 from dicomwire.sop_class import CompositeInstanceRetrieveWithoutBulkDataGet
@@ -301,11 +302,15 @@ class _Retrieval:
             if not await self._take_result(storer, tally, result):
                 return
         if not port.is_over:
-            await self._let_handler_finish()
             conclude(self._response, tally.outcome)
+            await self._let_handler_finish()
 
     async def _let_handler_finish(self) -> None:
-        """Have the handler go on after the last sub-operation; what it says changes no count."""
+        """Have the handler go on after the last sub-operation.
+
+        What it says changes no count and no status; the elements of a status Dataset of success,
+        such as a comment on what failed, are sent.
+        """
         try:
             result = await self._port.next_result(self._results)
         except AssociationFailure:
@@ -316,6 +321,8 @@ class _Retrieval:
         match result:
             case (0x0000, _):
                 pass
+            case (Dataset(Status=0x0000) as status, _):
+                take_elements(self._response, status)
             case _ if result is not END:
                 LOGGER.warning("The handler gives more objects than it said, or its own outcome")
 
