@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dicomwire import Settings
-from dicomwire.admission import Ceilings, Census, Party
+from dicomwire import Settings, admission
+from dicomwire.admission import Ceilings, Census, Party, Rounds
 from dicomwire.seat import Board
 
 
@@ -68,3 +68,16 @@ def test_the_slots_of_a_process_that_died_are_free() -> None:
         assert board.counts(7, 8) == (1, 1, 0)
         board.free_slot(board.take_slot(0, 5, 6))
         assert board.counts(7, 9) == (1, 1, 1)
+
+
+def test_each_address_has_its_turn_however_many_others_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "WAITING_PER_ADDRESS", 3)
+    rounds: Rounds[str] = Rounds()
+    for address, item in ("ax", "ay", "az", "bx", "by", "cx"):
+        rounds.put(address, address + item)
+    assert len(rounds) == 6
+    assert [each for each in "abcd" if rounds.is_crowded(each)] == ["a"]
+    assert [rounds.take() for _ in range(7)] == ["ax", "bx", "cx", "ay", "by", "az", None]
+    assert len(rounds) == 0
