@@ -480,6 +480,8 @@ def lobby_busy() -> Iterator[None]:
         def on_deadline(self) -> None:
             raise AssertionError
 
+        on_gone = on_deadline
+
     blocker = Blocker()
     lobby().enter(blocker, None)
     blocker.sockets[1].send(b"x")
@@ -520,6 +522,8 @@ def test_the_lobby_does_not_wait_for_itself() -> None:
 
         def on_deadline(self) -> None:
             raise AssertionError
+
+        on_gone = on_deadline
 
     lobby().enter(Caller(), None)
     Caller.sockets[1].send(b"x")
