@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dropin_processes import DROP_IN, PROGRAMS, REAL, ROOT, Implementation, finish
+from dropin_processes import DROP_IN, PROGRAMS, REAL, ROOT, Implementation, Server, finish
 
 PAGE = ROOT / "docs" / "migration.md"
 HEADING = "## Every difference of the drop-in"
@@ -46,11 +46,26 @@ def walk(tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     names = tmp_path / "names.json"
     names.write_text(theirs)
     found = {REAL: json.loads(theirs), DROP_IN: {}}
+    for each, result in found.items():
+        result |= walk_qrscp(each, tmp_path / each.name)
     running[DROP_IN].append(start(DROP_IN, "walk_names.py", names))
     for each, processes in running.items():
         for process in processes:
             found[each] |= json.loads(finish(process, within=LONG)[0])
     return found[DROP_IN], found[REAL]
+
+
+def walk_qrscp(implementation: Implementation, folder: Path) -> dict[str, Any]:
+    """Return what the application is found to answer."""
+    folder.mkdir()
+    server = Server(implementation, "qrscp_scp.py", folder)
+    try:
+        printed, _ = finish(start(implementation, "walk_qrscp.py", server.port), within=LONG)
+    finally:
+        server.process.kill()
+        server.process.communicate()
+    found: dict[str, Any] = json.loads(printed)
+    return found
 
 
 def differs(ours: Any, theirs: Any) -> bool:
