@@ -306,7 +306,7 @@ def connection() -> Iterator[Connection]:
     engine.dispose()
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(
     vr=st.sampled_from(["LO", "CS", "PN", "PN", "DA", "TM", "IS", "UI"]),
     key=text,

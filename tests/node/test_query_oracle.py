@@ -306,7 +306,6 @@ def queries(draw: st.DrawFn, archive: Archive) -> tuple[Level, Any]:
 
 @settings(
     max_examples=20 if INSTANCES >= 10_000 else 150,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 @given(data=st.data())

@@ -8,16 +8,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from pydicom.uid import UID
 
 from dicomwire.errors import AbortReason, AbortSource, RemoteProtocolError
 from dicomwire.protocol import items, pdu
 from dicomwire.protocol.context import PresentationContext, Result, quick_uid
-
-RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""For machines that are busy with other things as well."""
 
 # -- values -------------------------------------------------------------------------------------
 

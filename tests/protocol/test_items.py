@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from pydicom.uid import UID
 from strategies import (
-    RELAXED,
     counted,
     damaged,
     decoded_or_refused,
@@ -148,19 +147,16 @@ def test_wrong_inner_length(data, offset):
         decoded_or_refused(decode, wrong)
 
 
-@RELAXED
 @given(user_items)
 def test_round_trip(value):
     assert decode(encode_user_item(value)) == [value]
 
 
-@RELAXED
 @given(request_user_information)
 def test_round_trip_of_many(values):
     assert decode(b"".join(map(encode_user_item, values))) == values
 
 
-@RELAXED
 @given(damaged(user_items.map(encode_user_item)))
 def test_damage_is_a_protocol_error_or_nothing(data):
     decoded_or_refused(decode, data)

@@ -11,7 +11,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydicom.uid import UID
 from strategies import (
-    RELAXED,
     associate_answers,
     associate_requests,
     counted,
@@ -195,7 +194,6 @@ def test_truncated(value, data):
                 decode_pdu(data[0], body)
 
 
-@RELAXED
 @given(pdus)
 def test_round_trip(value):
     data = value.encode()
@@ -203,7 +201,6 @@ def test_round_trip(value):
     assert decode(data) == value
 
 
-@RELAXED
 @given(pdus)
 def test_truncated_anywhere(value):
     data = value.encode()
@@ -211,7 +208,6 @@ def test_truncated_anywhere(value):
         decoded_or_refused(lambda body: decode_pdu(data[0], body), body)
 
 
-@RELAXED
 @given(st.integers(1, 7), damaged(pdus.map(lambda value: value.encode()[6:])))
 @example(1, REQUEST_BODY)
 @example(2, REQUEST_BODY)
@@ -220,7 +216,6 @@ def test_damage_is_a_protocol_error_or_nothing(pdu_type, body):
     decoded_or_refused(lambda body: decode_pdu(pdu_type, body), body)
 
 
-@RELAXED
 @given(st.integers(1, 7), st.binary(max_size=200))
 def test_noise_is_a_protocol_error_or_nothing(pdu_type, body):
     decoded_or_refused(lambda body: decode_pdu(pdu_type, body), body)
@@ -256,7 +251,6 @@ def test_wrong_item_lengths(pdu_type, body):
             decoded_or_refused(lambda body: decode_pdu(pdu_type, body), wrong)
 
 
-@RELAXED
 @given(associate_requests | associate_answers)
 def test_wrong_lengths_anywhere(value):
     body = value.encode()[6:]

@@ -6,7 +6,7 @@ import struct
 from io import BytesIO
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.datadict import DicomDictionary
@@ -15,9 +15,6 @@ from pydicom.filewriter import dcmwrite
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from dicomwire import datasets
-
-RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""For machines that are busy with other things as well."""
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 UNDEFINED = 0xFFFFFFFF
@@ -169,7 +166,6 @@ def parsed(ds: Dataset) -> Dataset:
 
 
 @pytest.mark.parametrize("is_parsed", [False, True])
-@RELAXED
 @given(st.data())
 def test_explicit_vr(is_parsed: bool, data: st.DataObject) -> None:
     received = data.draw(encoded(is_implicit=False))
@@ -180,7 +176,6 @@ def test_explicit_vr(is_parsed: bool, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("is_parsed", [False, True])
-@RELAXED
 @given(st.data())
 def test_implicit_vr(is_parsed: bool, data: st.DataObject) -> None:
     received = data.draw(encoded(is_implicit=True))
@@ -190,7 +185,6 @@ def test_implicit_vr(is_parsed: bool, data: st.DataObject) -> None:
     assert datasets.decode(again, True, True) == datasets.decode(received, True, True)
 
 
-@RELAXED
 @given(encoded(is_implicit=True))
 def test_implicit_vr_made_explicit(received: bytes) -> None:
     ds = datasets.decode(received, True, True)
@@ -199,7 +193,6 @@ def test_implicit_vr_made_explicit(received: bytes) -> None:
     assert datasets.decode(again, False, True) == datasets.decode(received, True, True)
 
 
-@RELAXED
 @given(encoded(is_implicit=False))
 def test_a_file_that_a_program_saves(received: bytes) -> None:
     ds = datasets.decode(received, False, True)

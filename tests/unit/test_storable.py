@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID
@@ -240,7 +240,6 @@ def test_a_file_that_is_cut(size: int) -> None:
     assert opened.sop_instance_uid == "1.2.3.4"
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(sorted(FILES)), st.integers(0, 400), st.binary(max_size=40))
 def test_mutations(name: str, position: int, noise: bytes) -> None:
     data = FILES[name][0]
