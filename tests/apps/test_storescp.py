@@ -23,7 +23,7 @@ from dicomwire import ALL_TRANSFER_SYNTAXES, build_context, evt
 from dicomwire.apps import storescp
 from dicomwire.datasets import parse_file_meta
 from dicomwire.payloads import FileSink
-from dicomwire.protocol.command import Command, Message, encode_command
+from dicomwire.protocol.command import Command, Message, decode_command, encode_command
 from dicomwire.protocol.items import MaximumLengthNotification
 from dicomwire.protocol.pdu import AssociateRQ, PDataTF, PDUType
 from dicomwire.sop_class import NuclearMedicineImageStorageRetired, Verification
@@ -338,15 +338,16 @@ def test_a_uid_does_not_choose_where_its_file_goes(
 
 
 @pytest.mark.parametrize("uid", [b"1" * 10_000, b"1.2\0/../x", b"..\\..\\x", b"\xff\xfe/", b"a\nb"])
-def test_what_is_no_uid_at_all_ends_the_association(
+def test_what_is_no_uid_at_all_is_refused(
     uid: bytes, serve: Serve, tmp_path: Path, write_file: WriteFile
 ) -> None:
     folder = tmp_path / "deep" / "folder"
     app = serve(storescp.main, "-od", str(folder))
     client = RawClient(app.port)
     client.store(uid)
-    assert client.receive()[0] == PDUType.ABORT
+    response = client.receive()
     client.close()
+    assert decode_command(response[12:]).Status == 0x0117
     assert list(folder.iterdir()) == []
     assert send(app, write_file("a")) == 0x0000
 
