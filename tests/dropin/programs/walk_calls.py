@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable
 from io import BytesIO
+from itertools import product
 from typing import Any
 
 import pynetdicom
@@ -14,7 +15,9 @@ from pydicom.uid import UID
 from pynetdicom import AE, build_context, build_role, dsutils, evt, pdu_primitives, sop_class, utils
 from pynetdicom.dimse_messages import C_ECHO_RQ, C_ECHO_RSP
 from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC, A_ASSOCIATE_RQ, A_RELEASE_RQ, P_DATA_TF
+from pynetdicom.presentation import negotiate_as_acceptor
 from pynetdicom.sop_class import CTImageStorage, Verification
+from pynetdicom.transport import AddressInformation
 
 
 def outcome(call: Callable[[], Any]) -> str:
@@ -353,6 +356,108 @@ def with_one_role() -> Any:
     return ae
 
 
+ROLES = ((None, None), (True, True), (True, False), (False, True), (False, False))
+"""As SCU, and as SCP."""
+
+
+def roles() -> dict[str, Any]:
+    """Return what comes of each proposal of roles, for each that the acceptor has."""
+    found = {}
+    for asked, ours in product(ROLES, ROLES):
+        proposed, supported = build_context(CTImageStorage), build_context(CTImageStorage)
+        proposed.context_id = 1
+        supported.scu_role, supported.scp_role = ours
+        wanted = {CTImageStorage: asked} if asked != (None, None) else {}
+        result, items = negotiate_as_acceptor([proposed], [supported], wanted)
+        found[f"roles: {asked} proposed, {ours} supported"] = [
+            [result[0].result, result[0].as_scu, result[0].as_scp],
+            [[item.scu_role, item.scp_role] for item in items],
+        ]
+    return found
+
+
+def negotiations() -> dict[str, Any]:
+    """Return what comes of extended negotiation, for all kinds of answers of handlers."""
+    identity = pdu_primitives.UserIdentityNegotiation()
+    identity.user_identity_type, identity.positive_response_requested = 3, True
+    identity.primary_field = b"ticket"
+    window = pdu_primitives.AsynchronousOperationsWindowNegotiation()
+    window.maximum_number_operations_invoked = 5
+    extended = pdu_primitives.SOPClassExtendedNegotiation()
+    extended.sop_class_uid = CTImageStorage
+    extended.service_class_application_information = b"\1"
+    answers: list[tuple[Any, Any, str, Any]] = [
+        (evt.EVT_USER_ID, identity, "accepted", (True, None)),
+        (evt.EVT_USER_ID, identity, "accepted with an answer", (True, b"yes")),
+        (evt.EVT_USER_ID, identity, "refused", (False, None)),
+        (evt.EVT_USER_ID, identity, "None", None),
+        (evt.EVT_USER_ID, identity, "an answer that is a str", (True, "yes")),
+        (evt.EVT_USER_ID, identity, "an exception", ZeroDivisionError()),
+        (evt.EVT_ASYNC_OPS, window, "a pair", (5, 5)),
+        (evt.EVT_ASYNC_OPS, window, "None", None),
+        (evt.EVT_ASYNC_OPS, window, "an exception", ZeroDivisionError()),
+        (evt.EVT_SOP_EXTENDED, extended, "bytes", {CTImageStorage: b"\2"}),
+        (evt.EVT_SOP_EXTENDED, extended, "a str", {CTImageStorage: "x"}),
+        (evt.EVT_SOP_EXTENDED, extended, "None", None),
+        (evt.EVT_SOP_EXTENDED, extended, "an exception", ZeroDivisionError()),
+    ]
+    found = {}
+    for event, item, name, answer in answers:
+        found[f"{event.name}: {name}"] = negotiated(item, [(event, answering(answer))])
+    for item in (identity, window, extended):
+        found[f"no handler: {type(item).__name__}"] = negotiated(item, [])
+    return found
+
+
+def answering(answer: Any) -> Callable[[Any], Any]:
+    """Return a handler that returns `answer`, or raises it."""
+
+    def handle(event: Any) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return handle
+
+
+def negotiated(proposed: Any, handlers: list[Any]) -> Any:
+    """Return what an association has negotiated."""
+    scp, scu = AE(), AE()
+    scp.add_supported_context(CTImageStorage)
+    scu.add_requested_context(CTImageStorage)
+    server = scp.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    port = server.socket.getsockname()[1]
+    assoc = scu.associate("127.0.0.1", port, ext_neg=[proposed])
+    identity = assoc.acceptor.user_identity
+    result = [
+        [assoc.is_established, assoc.is_rejected, assoc.is_aborted],
+        list(assoc.acceptor.asynchronous_operations),
+        {uid: repr(value) for uid, value in assoc.acceptor.sop_class_extended.items()},
+        identity and repr(identity.server_response),
+    ]
+    assoc.release()
+    server.shutdown()
+    return result
+
+
+ADDRESSES: dict[str, Callable[[], Any]] = {
+    "IPv4": lambda: AddressInformation("127.0.0.1", 104),
+    "IPv6": lambda: AddressInformation("::1", 104),
+    "IPv6 with a scope": lambda: AddressInformation("::1", 104, 1, 2),
+    "from_tuple of IPv4": lambda: AddressInformation.from_tuple(("127.0.0.1", 104)),
+    "from_tuple of IPv6": lambda: AddressInformation.from_tuple(("::1", 104, 1, 2)),
+    "from_addr_port": lambda: AddressInformation.from_addr_port("127.0.0.1", 104),
+    "from_addr_port of a tuple": lambda: AddressInformation.from_addr_port(("::1", 1, 2), 104),
+}
+
+
+def address(call: Callable[[], Any]) -> list[Any]:
+    """Return what an address says."""
+    made = call()
+    versions = [made.is_ipv4, made.is_ipv6]
+    return [made.address, made.port, made.flowinfo, made.scope_id, made.as_tuple, *versions]
+
+
 def isinstances() -> dict[str, Any]:
     """Return which classes the PDUs and messages of events are of."""
     kinds = {
@@ -365,10 +470,13 @@ def isinstances() -> dict[str, Any]:
         "P_DATA_TF": P_DATA_TF,
     }
     seen: list[str] = []
+    commands: list[list[str]] = []
 
     def note(event: Any) -> None:
         what = event.message if hasattr(event, "message") else event.pdu
         seen.extend(name for name, kind in kinds.items() if isinstance(what, kind))
+        if hasattr(event, "message"):
+            commands.append([each.keyword for each in event.message.command_set])
 
     ae = AE()
     ae.add_supported_context(Verification)
@@ -380,7 +488,10 @@ def isinstances() -> dict[str, Any]:
     assoc.send_c_echo()
     assoc.release()
     server.shutdown()
-    return {"classes of event.pdu and event.message": seen}
+    return {
+        "classes of event.pdu and event.message": seen,
+        "event.message.command_set": commands,
+    }
 
 
 def walk() -> dict[str, Any]:
@@ -395,7 +506,9 @@ def walk() -> dict[str, Any]:
         for said, value in VALUES.items():
             path = f"AE.{name} = {said}"
             found[path] = outcome(lambda n=name, v=value: setting(n, v))
-    return found | associations() | isinstances()
+    for name, call in ADDRESSES.items():
+        found[f"AddressInformation: {name}"] = outcome(lambda c=call: address(c))
+    return found | roles() | negotiations() | associations() | isinstances()
 
 
 if __name__ == "__main__":
