@@ -1,17 +1,11 @@
-"""Compares a package with the names and call signatures in public_surface.txt.
-
-Run as a script, for a package that the test process should not import, it prints what differs as
-JSON.
-"""
+"""Compares a package with the names and call signatures in public_surface.txt."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import inspect
-import json
 import re
-import sys
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -172,7 +166,3 @@ def _value_difference(thing: Any, expected: str) -> str:
     if count:
         return "" if len(thing) == int(count[1]) else f"has {len(thing)} entries"
     return "" if thing == ast.literal_eval(expected) else f"is {thing!r}"
-
-
-if __name__ == "__main__":
-    json.dump(differences(sys.argv[1]), sys.stdout)
