@@ -58,7 +58,14 @@ def send(port: int, share: list[Work], outcomes: list[tuple[str, str, int]]) -> 
 @pytest.mark.parametrize("policy", Duplicates)
 def test_64_associations_lose_nothing(tmp_path: Path, policy: Duplicates) -> None:
     outcomes: list[tuple[str, str, int]] = []
-    configuration = Configuration(folder=tmp_path, port=0, duplicates=policy)
+    configuration = Configuration(
+        folder=tmp_path,
+        port=0,
+        duplicates=policy,
+        max_associations=ASSOCIATIONS,
+        max_per_address=ASSOCIATIONS,
+        max_per_title=ASSOCIATIONS,
+    )
     with Node(configuration) as node:
         port = node.address[1]
         all_at_once([lambda share=share: send(port, share, outcomes) for share in shares()])
