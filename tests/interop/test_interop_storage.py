@@ -216,7 +216,8 @@ def our_dataset(peers: Peers, stack: ExitStack) -> Send:
 # What a peer that decodes what it sends cannot read, all or some of it.
 CUT_OFF = {"MR_truncated.dcm", "SC_rgb_jpeg.dcm", "rtplan_truncated.dcm"}
 WITHOUT_UIDS = {"UN_sequence.dcm", "no_meta_group_length.dcm", "priv_SQ.dcm"}
-ODD_FRAGMENTS = {"rtdose_rle.dcm", "rtdose_rle_1frame.dcm"}
+# Their UIDs have the VR UN, which DCMTK reads as hexadecimal text: it finds none, or sends "31".
+UIDS_AS_UN = {"rtdose_rle.dcm", "rtdose_rle_1frame.dcm"}
 
 
 class Route(NamedTuple):
@@ -229,9 +230,11 @@ class Route(NamedTuple):
 
 
 ROUTES = {
-    "dcmsend-to-ours": Route(dcmtk_dcmsend, our_storescp, CUT_OFF | WITHOUT_UIDS, as_is=False),
+    "dcmsend-to-ours": Route(
+        dcmtk_dcmsend, our_storescp, CUT_OFF | WITHOUT_UIDS | UIDS_AS_UN, as_is=False
+    ),
     "storescu-to-ours": Route(
-        dcmtk_storescu, our_storescp, CUT_OFF | WITHOUT_UIDS | ODD_FRAGMENTS, as_is=False
+        dcmtk_storescu, our_storescp, CUT_OFF | WITHOUT_UIDS | UIDS_AS_UN, as_is=False
     ),
     "pynetdicom-to-ours": Route(
         pynetdicom_scu, our_storescp, {"SC_rgb_jpeg.dcm"} | WITHOUT_UIDS, as_is=False
