@@ -333,10 +333,12 @@ def test_strange_uids_do_no_harm(watched: Victim, uid: bytes, where: str) -> Non
 
 
 def test_an_even_context_id(victim: Victim) -> None:
+    """That context is rejected, and a message in it ends the association."""
     context = item(0x20, bytes((2, 0, 0, 0)) + CONTEXT[8:])
-    with victim.attacked(), victim.attacker() as attacker:
+    with victim.attacked(lines=2), victim.attacker() as attacker:
         data = request(APPLICATION_CONTEXT, context, user_information(MAXIMUM))
-        assert is_clean_end(attacker.send(data).rest())
+        assert attacker.send(data).receive_pdu()[:1] == b"\2"
+        assert is_clean_end(attacker.send(ECHO[:10] + b"\2" + ECHO[11:]).rest())
 
 
 @pytest.mark.parametrize("version", [0, 2, 0xFFFE])
