@@ -171,7 +171,7 @@ class Association(BaseAssociation):
 
     def is_alive(self) -> bool:
         """Return whether the association is neither over nor still to be requested."""
-        return self._conn_open_told and not self._port.ended.is_set()
+        return self._conn_open_told and not self._port.is_ended
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the association is over, `timeout` seconds at most."""

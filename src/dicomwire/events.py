@@ -418,9 +418,14 @@ class Handlers:
         `handler` is called with the Event and, where there are `args`, with those after it.
     log_handlers : iterable of (event, handler), optional
         Handlers that do nothing but log at DEBUG level.
+
+    Attributes
+    ----------
+    live : dict
+        The handlers that count as bound, by event; looked up for each message that passes.
     """
 
-    __slots__ = ("_all", "_live", "_lock", "_log_handlers", "_quiet")
+    __slots__ = ("_all", "_lock", "_log_handlers", "_quiet", "live")
 
     event_class: type[Event] = Event
     """What handlers are given, for subclasses to extend."""
@@ -435,7 +440,7 @@ class Handlers:
         self._log_handlers = tuple(handler for _, handler in log_handlers)
         # What is bound; the same without log handlers; and whichever of the two is in force.
         self._all: dict[EventType, tuple[Binding, ...]] = {}
-        self._quiet = self._live = self._all
+        self._quiet = self.live = self._all
         for binding in (*log_handlers, *(bindings or ())):
             self.bind(*binding)
 
@@ -503,13 +508,13 @@ class Handlers:
 
     def bound(self, event: EventType) -> bool:
         """Return whether anything but a default handler would be called for `event`."""
-        return event in self._live
+        return event in self.live
 
     def notify(
         self, assoc: Any, event: NotificationEvent, attrs: dict[str, Any] | None = None
     ) -> None:
         """Tell the handlers of `event`, if there are any; what they raise is logged."""
-        bound = self._live.get(event)
+        bound = self.live.get(event)
         if bound is not None:
             _tell(bound, self.event_class(assoc, event, attrs))
 
@@ -517,7 +522,7 @@ class Handlers:
         self, assoc: Any, event: InterventionEvent, attrs: dict[str, Any] | None = None
     ) -> Any:
         """Return what the handler of `event` answers; what it raises is for the caller."""
-        bound = self._live.get(event)
+        bound = self.live.get(event)
         binding = bound[0] if bound else (get_default_handler(event), None)
         return _ask(binding, self.event_class(assoc, event, attrs))
 
@@ -525,7 +530,7 @@ class Handlers:
         self, assoc: Any, event: InterventionEvent, attrs: dict[str, Any] | None = None
     ) -> partial[Any]:
         """Return what `intervene` would call, for faces that call handlers in another way."""
-        bound = self._live.get(event)
+        bound = self.live.get(event)
         handler, args = bound[0] if bound else (get_default_handler(event), None)
         return partial(handler, self.event_class(assoc, event, attrs), *(args or ()))
 
@@ -539,7 +544,7 @@ class Handlers:
         self._choose()
 
     def _choose(self) -> None:
-        self._live = self._all if _LOGGER.isEnabledFor(logging.DEBUG) else self._quiet
+        self.live = self._all if _LOGGER.isEnabledFor(logging.DEBUG) else self._quiet
 
 
 def _check(event: EventType) -> None:

@@ -260,7 +260,7 @@ class AssociationProxy(Proxy):
             self.face.run(asyncio.wait_for(self.target.join(), timeout))
 
     def is_alive(self) -> bool:
-        return self.target._conn_open_told and not self.target._port.ended.is_set()
+        return self.target._conn_open_told and not self.target._port.is_ended
 
     # What came of a request; empty where nothing did.
 

@@ -39,7 +39,7 @@ class AsyncHandlers(Handlers):
         self, assoc: Any, event: NotificationEvent, attrs: dict[str, Any] | None = None
     ) -> None:
         """Tell the handlers of `event`, if there are any; what they raise is logged."""
-        bound = self._live.get(event)
+        bound = self.live.get(event)
         if bound is None:
             return
         what = self.event_class(assoc, event, attrs)

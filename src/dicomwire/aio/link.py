@@ -246,7 +246,7 @@ class Link(Engine):
             self._last_active = self.loop.time()
 
     def _act_on_loss(self) -> None:
-        if self.ended.is_set():
+        if self.is_ended:
             return
         self.fail(self._lost_by or self.closed_by_peer(self.stage))
 
@@ -254,7 +254,7 @@ class Link(Engine):
         """Wait until the association is over."""
         try:
             async with asyncio.timeout(timeout):
-                while not self.ended.is_set():
+                while not self.is_ended:
                     await self._sleep()
         except TimeoutError:
             raise AssociationTimeout("no answer in time", stage=stage, peer=self.peer) from None
@@ -286,7 +286,7 @@ class Link(Engine):
             )
             if deadline is not None
         ]
-        if not deadlines or self.ended.is_set():
+        if not deadlines or self.is_ended:
             return
         when = min(deadlines)
         if self._timer is not None:
@@ -343,7 +343,7 @@ class Link(Engine):
 
     def abort(self) -> None:
         """Abort the association at once; on another thread than the loop's, as soon as it can."""
-        if self.ended.is_set():
+        if self.is_ended:
             return
         try:
             here = asyncio.get_running_loop() is self.loop
@@ -356,7 +356,7 @@ class Link(Engine):
             self.loop.call_soon_threadsafe(self._abort_as_wanted)
 
     def _abort_as_wanted(self) -> None:
-        if not self.ended.is_set():
+        if not self.is_ended:
             self._association.on_local_abort(self._aborted_here())
 
     def crash(self, error: BaseException) -> None:

@@ -125,7 +125,7 @@ class AioPort(Link):
     def _read_on(self) -> None:
         """Act on what had to wait, and on what comes."""
         self._is_reading_on = False
-        if self.ended.is_set() or self._is_full:
+        if self.is_ended or self._is_full:
             return
         self._act_on(b"")
         self._balance()
@@ -133,7 +133,7 @@ class AioPort(Link):
     async def _serve(self) -> None:
         """Serve the requests of the peer that wait, one after the other."""
         try:
-            while self._requests and not self.ended.is_set():
+            while self._requests and not self.is_ended:
                 await self._serve_next()
         except AssociationFailure as failure:
             self.fail(failure)
@@ -178,7 +178,7 @@ class AioPort(Link):
 
     async def until_quiet(self) -> None:
         """Wait until no request is being served or waits for it, or the association is over."""
-        while (self._served is not None or self._requests) and not self.ended.is_set():
+        while (self._served is not None or self._requests) and not self.is_ended:
             await self._sleep()
 
     def stop_serving(self) -> asyncio.Task[None] | None:
@@ -214,7 +214,7 @@ class AioPort(Link):
             self.check()
             if not (together or self._batch.is_empty):
                 self._flush_batch()
-            if self.handlers.bound(EVT_DIMSE_SENT):
+            if EVT_DIMSE_SENT in self.handlers.live:
                 self._notify_message(EVT_DIMSE_SENT, context_id, message)
             packed = protocol.pack(context_id, message)
             if together and source is not None and self._keep(context_id, packed, source):
@@ -366,7 +366,7 @@ class AioPort(Link):
 
     async def intervene(self, event: InterventionEvent, attrs: dict[str, Any]) -> Any:
         """Call the handler bound to `event`."""
-        if not self.handlers.bound(event):  # the default one: no thread is needed for that
+        if event not in self.handlers.live:  # the default one: no thread is needed for that
             return self.handlers.intervene(self._association, event, attrs)
         answer = await ask(self.handlers.question(self._association, event, attrs))
         self.check()

@@ -196,6 +196,8 @@ class AssociationProtocol:
         LocalProtocolError
             When there is no association that could carry them.
         """
+        if self.state is State.ESTABLISHED and self._observer is None:
+            return  # DT-1 leads from Sta6 to Sta6, and nobody is told of it
         self._step(Trigger.DATA_REQUEST)
         if self._observer is not None:
             for pdu in unpack_pdus(packed):
@@ -227,12 +229,15 @@ class AssociationProtocol:
             return self._events.popleft()
         if self._deaf or self.state is State.IDLE:
             return None
-        framer = self._framer
-        if framer.is_between_pdus and not framer.announce_data:
-            taken = self._assembler.take_whole(framer.view, framer.at, self.accepted_ids)
-            if taken is not None:
-                framer.at = taken[1]
-                return taken[0]
+        framer, assembler = self._framer, self._assembler
+        if framer.pdu_type is None and not framer.head:  # at the begin of a PDU
+            if framer.at == len(framer.view) and not assembler.chunks:
+                return None
+            if not framer.announce_data:
+                taken = assembler.take_whole(framer.view, framer.at, self.accepted_ids)
+                if taken is not None:
+                    framer.at = taken[1]
+                    return taken[0]
         try:
             while (part := framer.next()) is not None:
                 if isinstance(part, Fragment):
@@ -245,7 +250,7 @@ class AssociationProtocol:
                         break
         except RemoteProtocolError as error:
             self._violated(error)
-        data = self._assembler.data_so_far()
+        data = assembler.data_so_far()
         if data is None and self._events:
             return self._events.popleft()
         return data

@@ -47,9 +47,15 @@ def fragment_size(maximum_length: int) -> int:
 
 
 class Assembler:
-    """Puts the fragments of one association together into commands and streams of data."""
+    """Puts the fragments of one association together into commands and streams of data.
 
-    __slots__ = ("_chunks", "_command", "_context_id", "_limits", "_message", "_usual_size")
+    Attributes
+    ----------
+    chunks : list of memoryview
+        The pieces of a dataset that have come and have not been returned.
+    """
+
+    __slots__ = ("_command", "_context_id", "_limits", "_message", "_usual_size", "chunks")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -57,7 +63,7 @@ class Assembler:
         self._command = bytearray()
         self._context_id = 0  # of the message that has begun and not ended; 0 is no context
         self._message: Message | None = None  # whose dataset has not ended
-        self._chunks: list[memoryview] = []  # of that dataset, not handed out yet
+        self.chunks: list[memoryview] = []
 
     @property
     def mid_message(self) -> bool:
@@ -82,7 +88,7 @@ class Assembler:
                 f"its command on {self._context_id}"
             )
         if fragment.data:
-            self._chunks.append(fragment.data)
+            self.chunks.append(fragment.data)
         if not (fragment.complete and fragment.control & LAST):
             return None
         self._message = None
@@ -105,7 +111,7 @@ class Assembler:
         if pdu_type != _P_DATA or size + 4 != length or end > len(view):
             return None
         if self._message is not None:
-            if control != LAST or context_id != self._context_id or self._chunks or size == 2:
+            if control != LAST or context_id != self._context_id or self.chunks or size == 2:
                 return None
             self._message = None
             self._context_id = 0
@@ -124,10 +130,10 @@ class Assembler:
 
     def data_so_far(self) -> DataReceived | None:
         """Return what has come of a dataset since it was last returned, if anything has."""
-        return DataReceived(self._take_chunks(), complete=False) if self._chunks else None
+        return DataReceived(self._take_chunks(), complete=False) if self.chunks else None
 
     def _take_chunks(self) -> list[memoryview]:
-        chunks, self._chunks = self._chunks, []
+        chunks, self.chunks = self.chunks, []
         return chunks
 
     def _add_command(self, fragment: Fragment) -> CommandReceived | None:

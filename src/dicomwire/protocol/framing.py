@@ -59,20 +59,24 @@ class Framer:
         The received bytes.
     at : int
         Where in `view` the next byte is that has not been consumed.
+    pdu_type : PDUType or None
+        The type of the PDU whose bytes come next; None between two PDUs.
+    head : bytearray
+        The bytes of a header, as long as only a part of it has come.
     """
 
     __slots__ = (
         "_body",
         "_context_id",
         "_control",
-        "_head",
         "_in_pdv",
         "_limits",
         "_pdu_left",
-        "_pdu_type",
         "_pdv_left",
         "announce_data",
         "at",
+        "head",
+        "pdu_type",
         "view",
     )
 
@@ -80,8 +84,8 @@ class Framer:
         self._limits = limits
         self.view = _NOTHING
         self.at = 0
-        self._head = bytearray()  # a header of which only a part has come
-        self._pdu_type: PDUType | None = None  # of the PDU that we are inside of
+        self.head = bytearray()  # a header of which only a part has come
+        self.pdu_type: PDUType | None = None  # of the PDU that we are inside of
         self._pdu_left = 0  # bytes of it after the current PDV
         self._body = bytearray()  # of a PDU that is not P-DATA-TF and only partly here
         self._in_pdv = False
@@ -101,14 +105,9 @@ class Framer:
         self.at = 0
 
     @property
-    def is_between_pdus(self) -> bool:
-        """Whether the byte at `at` is the first of a PDU."""
-        return self._pdu_type is None and not self._head
-
-    @property
     def mid_pdu(self) -> bool:
         """Whether what was returned last does not end a PDU."""
-        return not self.is_between_pdus
+        return self.pdu_type is not None or bool(self.head)
 
     def next(self) -> Frame | Fragment | None:
         """Return what comes next in the stream, or None when more bytes are needed.
@@ -121,7 +120,7 @@ class Framer:
         while True:
             if self._in_pdv:
                 return self._next_piece()
-            pdu_type = self._pdu_type
+            pdu_type = self.pdu_type
             if pdu_type is _P_DATA:
                 if (header := self._header(_PDV_HEADER)) is None:
                     return None
@@ -138,16 +137,16 @@ class Framer:
         """Return the fields of the next header, of whichever kind, once all of it is here."""
         at = self.at
         end = at + _HEADER_SIZE
-        if end <= len(self.view) and not self._head:
+        if end <= len(self.view) and not self.head:
             self.at = end
             return layout.unpack_from(self.view, at)
-        piece = self.view[at : end - len(self._head)]
+        piece = self.view[at : end - len(self.head)]
         self.at = at + len(piece)
-        self._head += piece
-        if len(self._head) < _HEADER_SIZE:
+        self.head += piece
+        if len(self.head) < _HEADER_SIZE:
             return None
-        fields = layout.unpack(self._head)
-        self._head.clear()
+        fields = layout.unpack(self.head)
+        self.head.clear()
         return fields
 
     def _begin_pdu(self, code: int, length: int) -> bool:
@@ -170,7 +169,7 @@ class Framer:
                 raise RemoteProtocolError(
                     f"{pdu_type.name} PDU of {length} bytes is above the limit of {ceiling}"
                 )
-        self._pdu_type = pdu_type
+        self.pdu_type = pdu_type
         self._pdu_left = length
         return pdu_type is _P_DATA and self.announce_data
 
@@ -199,7 +198,7 @@ class Framer:
         else:
             self._in_pdv = False
             if not self._pdu_left:
-                self._pdu_type = None
+                self.pdu_type = None
         self.at = at + size
         self._pdv_left = left
         return Fragment(self._context_id, self._control, data, not left)
@@ -213,7 +212,7 @@ class Framer:
         if self._pdu_left:
             self._body += piece
             return None
-        self._pdu_type = None
+        self.pdu_type = None
         if not self._body:
             return Frame(pdu_type, piece)
         body = memoryview(self._body + piece)

@@ -193,8 +193,10 @@ class Engine(Port):
         Where a requestor connects to.
     is_active : bool
         Whether something came or happened that puts the idle deadline off.
+    is_ended : bool
+        Whether the association is over.
     ended : Flag
-        Set once the association is over.
+        For waiting until it is.
     """
 
     ended: Flag
@@ -207,6 +209,7 @@ class Engine(Port):
         self.contexts: dict[int, PresentationContext] = {}
         self.target: Target | None = None
         self.failure: AssociationFailure | None = None
+        self.is_ended = False
         self.stage = "associate"
         self.peer = ""
         self._abort_wanted = False
@@ -270,10 +273,15 @@ class Engine(Port):
 
     # --- Whether it is over, and why ---
 
+    def end(self) -> None:
+        """Note that the association is over, and wake whatever waits for that."""
+        self.is_ended = True
+        self.ended.set()
+
     @property
     def is_over(self) -> bool:
         """Whether the association has ended."""
-        return self.ended.is_set() or self._abort_wanted
+        return self.is_ended or self._abort_wanted
 
     def check(self) -> None:
         """Raise why, if the association has ended."""
@@ -282,7 +290,7 @@ class Engine(Port):
 
     def fail(self, failure: AssociationFailure) -> None:
         """End the association because of `failure`: an A-ABORT if it still can be sent."""
-        if self.ended.is_set():
+        if self.is_ended:
             return
         if self._abort_wanted:
             failure = self._aborted_here()
@@ -369,7 +377,7 @@ class Engine(Port):
             self._reporting -= 1
 
     def _tell_sent(self, data: bytes | memoryview) -> None:
-        if self.handlers.bound(EVT_DATA_SENT):
+        if EVT_DATA_SENT in self.handlers.live:
             self._report(EVT_DATA_SENT, {"data": bytes(data)})
         if self._sent_pdus:
             sent, self._sent_pdus = self._sent_pdus, []
@@ -387,7 +395,7 @@ class Engine(Port):
 
     def feed(self, data: memoryview | bytes) -> None:
         """Take received bytes."""
-        if self.handlers.bound(EVT_DATA_RECV):
+        if EVT_DATA_RECV in self.handlers.live:
             self._report(EVT_DATA_RECV, {"data": bytes(data)})
         self.protocol.receive_data(data)
 
@@ -426,7 +434,7 @@ class Engine(Port):
 
     def take(self, event: Event) -> None:
         """Act on an event of the protocol, unless a handler ended the association over it."""
-        if self.ended.is_set():
+        if self.is_ended:
             return
         if isinstance(event, DataReceived):
             self._take_data(event)
@@ -537,7 +545,7 @@ class Engine(Port):
                 LOGGER.warning("%s received after the release was requested", message.name)
             else:
                 self._enqueue(incoming)
-        if self.handlers.bound(EVT_DIMSE_RECV):
+        if EVT_DIMSE_RECV in self.handlers.live:
             self._notify_message(EVT_DIMSE_RECV, incoming.context.context_id, message)
         if is_cancel:
             self._cancel(message.MessageIDBeingRespondedTo)
@@ -600,7 +608,7 @@ class Engine(Port):
 
     def bound(self, event: EventType) -> bool:
         """Return whether a handler is bound to `event`."""
-        return self.handlers.bound(event)
+        return event in self.handlers.live
 
     def service_of(self, sop_class: SOPClass) -> Service:
         """Return the service that serves `sop_class` on this association."""

@@ -375,7 +375,7 @@ class Lifecycle(ABC):
             finally:
                 self._memory.close()
                 self._spool.close()
-                self._port.ended.set()
+                self._port.end()
                 self._ae.forget(self)
 
     def _farewell(self) -> None:

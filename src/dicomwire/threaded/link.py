@@ -100,7 +100,7 @@ class Link(Engine, Guest):
             if not self._depth:
                 self._owner = None
             self._turn.release()
-        if self._abort_wanted and not self.ended.is_set():
+        if self._abort_wanted and not self.is_ended:
             self.abort()  # that was asked for while this thread was about to leave
 
     def without_waiting(self, action: Callable[[], None]) -> bool:
@@ -121,11 +121,11 @@ class Link(Engine, Guest):
 
     def _settle(self) -> None:
         """Leave the association where it will be looked after, now that nobody holds the turn."""
-        if self._connection is None or self.ended.is_set():
+        if self._connection is None or self.is_ended:
             self._drop_buffer()
             return
         try:
-            while not self.ended.is_set() and (event := self.protocol.next_event()) is not None:
+            while not self.is_ended and (event := self.protocol.next_event()) is not None:
                 self.take(event)
             if self.release_wanted:
                 self._association.release_soon()
@@ -137,7 +137,7 @@ class Link(Engine, Guest):
         self._drop_buffer()
         if self._has_progressed():
             self._last_active = time.monotonic()
-        if self.ended.is_set() or self._attended or self._held:
+        if self.is_ended or self._attended or self._held:
             return
         if self.protocol.state is not State.ESTABLISHED:
             return
@@ -195,7 +195,7 @@ class Link(Engine, Guest):
                 connection = self._connection
                 if connection is not None and not self.is_active:
                     self._end_if_idle()  # the lobby, which looks for that, does not have it
-                if self.ended.is_set() or connection is None:
+                if self.is_ended or connection is None:
                     self._attended = False
                     return
             try:
@@ -215,7 +215,7 @@ class Link(Engine, Guest):
 
     def _end_if_idle(self) -> None:
         with self:
-            if self.ended.is_set() or self._held:
+            if self.is_ended or self._held:
                 return
             if self._has_progressed():
                 self._last_active = time.monotonic()
@@ -323,13 +323,13 @@ class Link(Engine, Guest):
                 self.protocol.put_back(event)
                 return False
             self.take(event)
-            if self.ended.is_set():
+            if self.is_ended:
                 raise self._ended_failure()
         return True
 
     def take_put_back(self) -> None:
         """Take what had to wait until something was sent."""
-        while not self.ended.is_set() and (event := self.protocol.next_event()) is not None:
+        while not self.is_ended and (event := self.protocol.next_event()) is not None:
             self.take(event)
 
     def write_between(self, data: bytes) -> None:
@@ -339,9 +339,9 @@ class Link(Engine, Guest):
             return
         with contextlib.suppress(AssociationFailure), self._writing:
             connection.write(data, self.settings.write_timeout)
-        if self.handlers.bound(EVT_DATA_SENT):
+        if EVT_DATA_SENT in self.handlers.live:
             self.handlers.notify(self._association, EVT_DATA_SENT, {"data": data})
-        if self.handlers.bound(EVT_PDU_SENT):
+        if EVT_PDU_SENT in self.handlers.live:
             for pdu in unpack_pdus(memoryview(data)):
                 self.handlers.notify(self._association, EVT_PDU_SENT, {"pdu": pdu})
 
@@ -352,7 +352,7 @@ class Link(Engine, Guest):
             if event is not None:
                 self.take(event)
                 self.drop_requests()  # they cannot be answered, and may be many
-                if self.ended.is_set():
+                if self.is_ended:
                     raise self._ended_failure()
             elif self.protocol.is_over or not self._read():
                 return
@@ -422,7 +422,7 @@ class Link(Engine, Guest):
     async def until_ended(self, timeout: float | None, stage: str) -> None:
         """Take in what comes until the association is over; see `next_event`."""
         deadline = deadline_after(timeout)
-        while not self.ended.is_set():
+        while not self.is_ended:
             self.advance(deadline, stage)
 
     def advance(self, deadline: float | None, stage: str) -> None:
@@ -464,7 +464,7 @@ class Link(Engine, Guest):
         connection.interrupt()
 
     def _abort_now(self) -> None:
-        if not self.ended.is_set():
+        if not self.is_ended:
             self._association.on_local_abort(self._aborted_here())
 
 

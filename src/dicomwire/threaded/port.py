@@ -50,7 +50,7 @@ class ThreadedPort(Link):
         try:
             self._read()
             until = time.monotonic() + LINGER
-            while not self.ended.is_set():
+            while not self.is_ended:
                 if self._requests:
                     self._serve_next()
                     continue
@@ -104,7 +104,7 @@ class ThreadedPort(Link):
         self.check()
         if not together or self._batch.is_empty:
             self.flush()  # the answer to the association request, while its handlers are told
-        if self.handlers.bound(EVT_DIMSE_SENT):
+        if EVT_DIMSE_SENT in self.handlers.live:
             self._notify_message(EVT_DIMSE_SENT, context_id, message)
         protocol = self.protocol
         packed = protocol.pack(context_id, message)
@@ -146,7 +146,7 @@ class ThreadedPort(Link):
         Whether it could be sent that thread will see. No step of the state machine is made:
         it is the same before and after.
         """
-        if self.handlers.bound(EVT_DIMSE_SENT):
+        if EVT_DIMSE_SENT in self.handlers.live:
             self._notify_message(EVT_DIMSE_SENT, context_id, message)
         with self._sending:
             self.write_between(self.protocol.pack(context_id, message))
@@ -223,7 +223,7 @@ class ThreadedPort(Link):
             self._serve_next()
         else:
             self.take(self.next_event(deadline, "response"))
-        if self.ended.is_set():
+        if self.is_ended:
             raise self._ended_failure()
         return deadline_after(self.settings.dimse_timeout) if self._heard else deadline
 
