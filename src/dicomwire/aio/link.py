@@ -177,7 +177,7 @@ class Link(Engine):
 
     def _flush_batch(self) -> None:
         """Send what was kept to be sent together."""
-        if not self._batch.is_empty:
+        if self._batch.end:
             self._write(bytes(self._batch.content()))  # the batch begins anew before it has left
             self._batch.clear()
 

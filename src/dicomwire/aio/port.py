@@ -212,7 +212,7 @@ class AioPort(Link):
             if self._channel is not None and self._channel.is_full:
                 await self._drained()
             self.check()
-            if not (together or self._batch.is_empty):
+            if self._batch.end and not together:
                 self._flush_batch()
             if EVT_DIMSE_SENT in self.handlers.live:
                 self._notify_message(EVT_DIMSE_SENT, context_id, message)

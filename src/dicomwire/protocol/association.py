@@ -106,6 +106,8 @@ class AssociationProtocol:
     role : Role
     accepted_ids : frozenset[int]
         Presentation contexts that messages may use; the driver sets it after negotiation.
+    out : list of bytes
+        PDUs that wait to be sent; see `data_to_send`.
     maximum_length : int
         The greatest PDU that the peer receives (0: no maximum); the driver sets it too.
     """
@@ -126,7 +128,7 @@ class AssociationProtocol:
         self._framer = Framer(self._limits)
         self._assembler = Assembler(self._limits)
         self._events: deque[Event] = deque()
-        self._out: list[bytes] = []
+        self.out: list[bytes] = []
         self._deaf = False  # after a PDU that cannot be parsed, the rest of the stream is noise
         self.observe(observer)
 
@@ -172,7 +174,7 @@ class AssociationProtocol:
     ) -> None:
         """End the association at once; what was still to be sent is dropped."""
         if self._step(Trigger.ABORT_REQUEST, Abort(source, reason)) is Action.AA_1:
-            del self._out[:-1]
+            del self.out[:-1]
 
     # Messages
 
@@ -266,10 +268,10 @@ class AssociationProtocol:
 
     def data_to_send(self) -> bytes:
         """Return, once, the bytes to send; empty where there are none."""
-        if not self._out:
+        if not self.out:
             return b""
-        data = b"".join(self._out)
-        self._out.clear()
+        data = b"".join(self.out)
+        self.out.clear()
         return data
 
     @property
@@ -303,7 +305,7 @@ class AssociationProtocol:
             return action
         sent = pdu if action in _SENDING else None
         if sent is not None:
-            self._out.append(sent.encode())  # before the state changes, since it may fail
+            self.out.append(sent.encode())  # before the state changes, since it may fail
         after = following[action is Action.AR_8 and self.role is Role.ACCEPTOR]
         self.state = after
         self._set_announcement()

@@ -41,10 +41,18 @@ BAD_STATUS = 0xC002
 _HIGHEST = 0xFFFF
 
 
+_RESPONSES: dict[Command, Command] = {
+    command: Command(command | RESPONSE_BIT)
+    for command in Command
+    if not command & RESPONSE_BIT and command is not Command.C_CANCEL_RQ
+}
+"""The command of the response to each request."""
+
+
 def answer(request: Message, status: int) -> Message:
     """Return the response to `request` that says `status`."""
     return Message(
-        Command(request.command | RESPONSE_BIT),
+        _RESPONSES[request.command],
         MessageIDBeingRespondedTo=request.MessageID,
         AffectedSOPClassUID=request.AffectedSOPClassUID or request.RequestedSOPClassUID,
         AffectedSOPInstanceUID=request.AffectedSOPInstanceUID or request.RequestedSOPInstanceUID,
@@ -95,7 +103,7 @@ def set_status(response: Message, status: Any, sop_class: SOPClass) -> bool:
         LOGGER.error("The handler gave the status %d, which is none", status)
         return False
     response.Status = int(status)
-    if status not in sop_class.statuses:
+    if status and status not in sop_class.statuses:  # 0x0000 is defined by all
         service = sop_class.service_class.value
         LOGGER.warning("Status 0x%04X is not one that %s defines", status, service)
     return True

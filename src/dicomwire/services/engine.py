@@ -54,7 +54,7 @@ from dicomwire.services import scp, scu
 from dicomwire.services.answers import may_ask
 from dicomwire.services.keeping import MAY_BE_META, discard, refusal_by, without_meta
 from dicomwire.services.normalized import PROCESSING_FAILURE
-from dicomwire.services.port import Incoming, Port
+from dicomwire.services.port import Incoming, Port, ServedBy
 from dicomwire.settings import Settings
 from dicomwire.status import STATUS_WARNING, code_to_category
 from dicomwire.uids import Service, SOPClass
@@ -72,6 +72,9 @@ BACKLOG_BYTES = 64 * MIB
 
 _LEAST_PROGRESS = 1024
 """Bytes of a dataset that put the idle deadline off, before the dataset is complete."""
+
+_MOST_SERVED = 256
+"""Kinds of requests whose service is remembered: as many as an association has contexts, twice."""
 
 Key = tuple[int, int | None]
 """Of an exchange: the command of its responses, and the message that they respond to."""
@@ -217,6 +220,7 @@ class Engine(Port):
         self._sink: Sink = _NOWHERE
         self._begins = False  # a dataset of a C-STORE, of which nothing has come
         self._requests: deque[Incoming] = deque()
+        self._served_by: dict[tuple[int, Command, str | None], ServedBy] = {}
         self._served: Message | None = None  # the request whose handler runs
         self._exchanges: dict[Key, Pending] = {}
         self._cancelled: set[int | None] = set()
@@ -347,6 +351,7 @@ class Engine(Port):
 
     def observe(self) -> None:
         """Have the protocol show PDUs and transitions, if there is a handler for them."""
+        self._served_by.clear()  # which may depend on the handlers
         bound = self.handlers.bound
         wanted = bound(EVT_PDU_RECV) or bound(EVT_PDU_SENT) or bound(EVT_FSM_TRANSITION)
         self.protocol.observe(self if wanted else None)
@@ -467,8 +472,8 @@ class Engine(Port):
     def _take_command(self, event: CommandReceived) -> None:
         message = event.message
         incoming = Incoming(self.contexts[event.context_id], message)
-        if message.is_request and message.command is not Command.C_CANCEL_RQ:
-            scp.admit(self, incoming)
+        if message.command in scp.REQUESTS:
+            self._admit(event.context_id, incoming)
             if incoming.refusal is None and self._association.refuse is not None:
                 incoming.refusal = refusal_of_program(self._association.refuse, message)
         if not message.has_dataset:
@@ -491,6 +496,17 @@ class Engine(Port):
         self._begins = message.command is Command.C_STORE_RQ
         if self._incoming is None:  # the program ended the association when asked for the sink
             discard(sink)
+
+    def _admit(self, context_id: int, incoming: Incoming) -> None:
+        """Decide what serves a request. Of thousands that are alike, this is decided once."""
+        message = incoming.message
+        class_uid = message.AffectedSOPClassUID or message.RequestedSOPClassUID
+        key = (context_id, message.command, class_uid)
+        incoming.service = self._served_by.get(key) if not message.unusable else None
+        if incoming.service is None:
+            scp.admit(self, incoming)
+            if incoming.service is not None and len(self._served_by) < _MOST_SERVED:
+                self._served_by[key] = incoming.service
 
     def _is_late(self, message: Message) -> bool:
         """Whether it is a request that came after our release request: nothing answers it."""
@@ -536,10 +552,11 @@ class Engine(Port):
 
     def _dispatch(self, incoming: Incoming) -> None:
         message = incoming.message
-        self._heard = message.is_response or may_ask(incoming)
+        is_response = bool(message.command & RESPONSE_BIT)
+        self._heard = is_response or incoming.service is not None or may_ask(incoming)
         self.is_active |= self._heard
         is_cancel = message.command is Command.C_CANCEL_RQ
-        if message.is_request and not is_cancel:
+        if not (is_response or is_cancel):
             # Whatever a handler does when it is told, the request is let go of with all others.
             if self._is_late(message):
                 LOGGER.warning("%s received after the release was requested", message.name)
@@ -549,7 +566,7 @@ class Engine(Port):
             self._notify_message(EVT_DIMSE_RECV, incoming.context.context_id, message)
         if is_cancel:
             self._cancel(message.MessageIDBeingRespondedTo)
-        elif message.is_response:
+        elif is_response:
             self._dispatch_response(incoming)
 
     def _enqueue(self, incoming: Incoming) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from pydicom.dataset import Dataset
 
@@ -26,6 +26,10 @@ T = TypeVar("T")
 
 END = object()
 """What `Port.next_result` returns when the handler has no more."""
+
+
+ServedBy: TypeAlias = "tuple[Server, SOPClass]"
+"""What serves a request, and the SOP class of its presentation context."""
 
 
 @dataclass(slots=True)
@@ -50,7 +54,7 @@ class Incoming:
     message: Message
     payload: Payload | None = None
     refusal: int | Dataset | None = None
-    service: tuple[Server, SOPClass] | None = None
+    service: ServedBy | None = None
 
     def discard(self) -> None:
         """Remove temporary files. What a payload of the program's own raises is only logged."""

@@ -11,7 +11,7 @@ from dicomwire.errors import AssociationFailure
 from dicomwire.events import EVT_C_ECHO, EVT_C_STORE
 from dicomwire.logs import LOGGER, escaped
 from dicomwire.payloads import FilePayload
-from dicomwire.protocol.command import Command, Message
+from dicomwire.protocol.command import RESPONSE_BIT, Command, Message
 from dicomwire.services.answers import (
     SUCCESS,
     Server,
@@ -34,6 +34,11 @@ from dicomwire.uids import Service, SOPClass
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 UNRECOGNIZED_OPERATION = 0x0211
 STORE_HANDLER_FAILED = 0xC211
+
+REQUESTS = frozenset(command for command in Command if not command & RESPONSE_BIT) - {
+    Command.C_CANCEL_RQ
+}
+"""The messages that are served and answered."""
 
 
 def admit(port: Port, incoming: Incoming) -> None:
@@ -126,9 +131,12 @@ async def _store(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
         except Exception as error:
             log_failure("evt.EVT_C_STORE", error)
             response.Status = STORE_HANDLER_FAILED
-        is_failure = code_to_category(response.Status or 0) == STATUS_FAILURE
-        # A sink of the program's own is the program's affair.
-        if is_failure and port.keeps_stored and isinstance(incoming.payload, FilePayload):
+        if (
+            response.Status != SUCCESS
+            and port.keeps_stored
+            and isinstance(incoming.payload, FilePayload)  # a program's own sink is its own affair
+            and code_to_category(response.Status or 0) == STATUS_FAILURE
+        ):
             LOGGER.warning("What was filed stays, though the handler answered with a failure")
     await respond(port, incoming, response)
 

@@ -79,6 +79,7 @@ class Connection:
         self._socket = sock
         self._tls = isinstance(sock, ssl.SSLSocket)
         self._access = threading.Lock()  # TLS is not for two threads at once, one of them reading
+        self._poll: Any = None  # for `linger`, which one thread at a time calls
         self.local = _address(sock.getsockname)
         self.remote = remote or _address(sock.getpeername)
         self.peer = peer_name(self.remote)
@@ -102,6 +103,8 @@ class Connection:
             refuse our certificate after the handshake.
         """
         try:
+            if not self._tls:
+                return self._socket.recv_into(buffer)
             with self._access:
                 return self._socket.recv_into(buffer)
         except _NOT_NOW:
@@ -118,6 +121,26 @@ class Connection:
     def wait_readable(self, deadline: float | None) -> bool:
         """Wait until there is something to read; false if the deadline comes first."""
         return self.pending() or wait_for(self._socket, deadline)
+
+    def linger(self, seconds: float) -> bool:
+        """Wait until there is something to read, or until the socket is closed; false if neither.
+
+        For the one thread that looks after an association: it is called for each message, and so
+        has one poll object, which no two threads may wait for at once.
+        """
+        if not hasattr(select, "poll"):
+            try:
+                return self.wait_readable(time.monotonic() + seconds)
+            except (OSError, ValueError):
+                return True  # closed by another thread
+        if self._tls and self.pending():
+            return True
+        if self._poll is None:
+            if self._socket.fileno() < 0:
+                return True
+            self._poll = select.poll()
+            self._poll.register(self._socket, select.POLLIN)
+        return bool(self._poll.poll(seconds * 1000))
 
     def write(
         self,

@@ -189,23 +189,38 @@ class Link(Engine, Guest):
     def _attend(self) -> None:
         """Serve as long as messages keep coming, then hand the association to the lobby."""
         self._attended = True
-        while True:
-            with self:
-                self.serve()
-                connection = self._connection
-                if connection is not None and not self.is_active:
-                    self._end_if_idle()  # the lobby, which looks for that, does not have it
-                if self.is_ended or connection is None:
-                    self._attended = False
-                    return
+        with self:
             try:
-                readable = connection.wait_readable(time.monotonic() + LINGER)
-            except (OSError, ValueError):
-                continue  # closed by another thread, which had the turn meanwhile
-            if not readable:
-                with self:
-                    self._attended = False
-                return
+                while self._serve_on():
+                    pass
+            finally:
+                self._attended = False
+
+    def _serve_on(self) -> bool:
+        """Serve what has come, and wait for more; false if nothing comes for `LINGER` seconds.
+
+        Another thread may take the turn while this one waits. For each message the turn is given
+        up and taken again without leaving the association in order for the lobby, which would
+        cost more than the message: this thread is still there to look after it.
+        """
+        self.serve()
+        connection = self._connection
+        if self.is_ended or connection is None or self.release_wanted:
+            return False
+        if self._has_progressed():
+            self._last_active = time.monotonic()
+        else:
+            self._end_if_idle()  # the lobby, which looks for that, does not have it
+            if self.is_ended:
+                return False
+        owner = self._owner
+        self._depth, self._owner = 0, None
+        self._turn.release()
+        # An abort by another thread shuts the socket down, which ends this wait.
+        is_readable = connection.linger(LINGER)
+        self._turn.acquire()
+        self._depth, self._owner = 1, owner
+        return is_readable
 
     def deadline_changed(self) -> None:
         """Count the network timeout anew if the association is waiting in the lobby."""

@@ -50,11 +50,12 @@ class ThreadedPort(Link):
         try:
             self._read()
             until = time.monotonic() + LINGER
+            next_event = self.protocol.next_event
             while not self.is_ended:
                 if self._requests:
                     self._serve_next()
                     continue
-                event = self.protocol.next_event()
+                event = next_event()
                 if event is not None:
                     self.take(event)
                 elif not (self.protocol.mid_message and self._read_on(until)):
@@ -72,7 +73,8 @@ class ThreadedPort(Link):
             run_blocking(scp.serve(self, incoming))
         finally:
             self._served = None
-            self.is_active |= may_ask(incoming)  # the idle deadline begins when it has been served
+            # The idle deadline begins when a request has been served.
+            self.is_active |= incoming.service is not None or may_ask(incoming)
             self._cancelled.discard(incoming.message.MessageID)
 
     # --- services.port.Port ---
@@ -84,7 +86,7 @@ class ThreadedPort(Link):
     def flush(self) -> None:
         """Send what the protocol has to say, and what waited to be sent."""
         batch = self._batch
-        if not batch.is_empty:
+        if batch.end:
             try:
                 with self._sending:
                     self._write(batch.content())
@@ -101,8 +103,9 @@ class ThreadedPort(Link):
         self, context_id: int, message: Message, source: Source | None, together: bool
     ) -> None:
         """Send a message, or keep it to be sent `together` with others."""
-        self.check()
-        if not together or self._batch.is_empty:
+        if self.is_ended or self._abort_wanted:
+            raise self._ended_failure()
+        if self.protocol.out or (self._batch.end and not together):
             self.flush()  # the answer to the association request, while its handlers are told
         if EVT_DIMSE_SENT in self.handlers.live:
             self._notify_message(EVT_DIMSE_SENT, context_id, message)
