@@ -277,7 +277,9 @@ class AssociationProtocol:
     @property
     def mid_message(self) -> bool:
         """Whether a PDU or a message has begun to come in and not ended."""
-        return self._framer.mid_pdu or self._assembler.mid_message
+        framer = self._framer
+        mid_pdu = framer.pdu_type is not None or bool(framer.head)
+        return mid_pdu or self._assembler.context_id != 0
 
     @property
     def is_over(self) -> bool:

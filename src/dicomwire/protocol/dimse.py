@@ -51,24 +51,26 @@ class Assembler:
 
     Attributes
     ----------
+    context_id : int
+        The presentation context of the message that has begun and not ended; 0 for none.
     chunks : list of memoryview
         The pieces of a dataset that have come and have not been returned.
     """
 
-    __slots__ = ("_command", "_context_id", "_limits", "_message", "_usual_size", "chunks")
+    __slots__ = ("_command", "_limits", "_message", "_usual_size", "chunks", "context_id")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._usual_size = min(_USUAL_SIZE, limits.command_set)
         self._command = bytearray()
-        self._context_id = 0  # of the message that has begun and not ended; 0 is no context
+        self.context_id = 0
         self._message: Message | None = None  # whose dataset has not ended
         self.chunks: list[memoryview] = []
 
     @property
     def mid_message(self) -> bool:
         """Whether a message has begun and not ended."""
-        return self._context_id != 0
+        return self.context_id != 0
 
     def add(self, fragment: Fragment) -> CommandReceived | DataReceived | None:
         """Take the next fragment; return the command set or the dataset that it completes.
@@ -82,17 +84,17 @@ class Assembler:
             return self._add_command(fragment)
         if self._message is None:
             raise _violation("dataset fragment that no command announced")
-        if fragment.context_id != self._context_id:
+        if fragment.context_id != self.context_id:
             raise _violation(
                 f"dataset on presentation context {fragment.context_id}, "
-                f"its command on {self._context_id}"
+                f"its command on {self.context_id}"
             )
         if fragment.data:
             self.chunks.append(fragment.data)
         if not (fragment.complete and fragment.control & LAST):
             return None
         self._message = None
-        self._context_id = 0
+        self.context_id = 0
         return DataReceived(self._take_chunks(), complete=True)
 
     def take_whole(
@@ -111,12 +113,12 @@ class Assembler:
         if pdu_type != _P_DATA or size + 4 != length or end > len(view):
             return None
         if self._message is not None:
-            if control != LAST or context_id != self._context_id or self.chunks or size == 2:
+            if control != LAST or context_id != self.context_id or self.chunks or size == 2:
                 return None
             self._message = None
-            self._context_id = 0
+            self.context_id = 0
             return DataReceived([view[at + OVERHEAD : end]], True), end
-        if control != COMMAND | LAST or context_id not in accepted_ids or self._context_id:
+        if control != COMMAND | LAST or context_id not in accepted_ids or self.context_id:
             return None
         message = (
             decode_usual(bytes(view[at + OVERHEAD : end])) if size <= self._usual_size else None
@@ -125,7 +127,7 @@ class Assembler:
             return None
         if message.has_dataset:
             self._message = message
-            self._context_id = context_id
+            self.context_id = context_id
         return CommandReceived(context_id, message), end
 
     def data_so_far(self) -> DataReceived | None:
@@ -140,14 +142,14 @@ class Assembler:
         context_id, data = fragment.context_id, fragment.data
         if self._message is not None:
             raise _violation(f"command before the dataset of {self._message.name} ended")
-        if self._context_id not in (0, context_id):
+        if self.context_id not in (0, context_id):
             raise _violation(
-                f"command fragments on presentation contexts {self._context_id} and {context_id}"
+                f"command fragments on presentation contexts {self.context_id} and {context_id}"
             )
         if len(self._command) + len(data) > self._limits.command_set:
             raise _violation(f"command set of more than {self._limits.command_set} bytes")
         if not (fragment.complete and fragment.control & LAST):
-            self._context_id = context_id
+            self.context_id = context_id
             self._command += data
             return None
         if self._command:
@@ -158,18 +160,22 @@ class Assembler:
             message = decode_command(data)
         if message.has_dataset:
             self._message = message
-            self._context_id = context_id
+            self.context_id = context_id
         else:
-            self._context_id = 0
+            self.context_id = 0
         return CommandReceived(context_id, message)
 
 
 def pack_command(context_id: int, message: Message, maximum_length: int) -> bytes:
     """Return the P-DATA-TF PDUs that carry the command set of `message`."""
     command = encode_usual(message) or encode_command(message)
+    length = len(command)
+    if length + _IN_PDU <= (maximum_length or UNLIMITED_LENGTH):  # its length is even
+        return (
+            _HEADERS.pack(_P_DATA, length + _IN_PDU, length + 2, context_id, COMMAND | LAST)
+            + command
+        )
     size = fragment_size(maximum_length)
-    if len(command) <= size:
-        return _headers(context_id, COMMAND | LAST, len(command)) + command
     packed = []
     for start in range(0, len(command), size):
         piece = command[start : start + size]

@@ -146,11 +146,8 @@ def _prefix(command: Command, class_uid: str) -> bytes | None:
     """Return the prefix of a command set; None where `command` or the UID is not usual."""
     if command not in _ID_HEADERS or not _plain_uid(class_uid) or len(class_uid) > UID_LENGTH:
         return None
-    return _encode_prefix(command, _padded(class_uid))
-
-
-def _padded(uid: str) -> bytes:
-    return uid.encode("ascii") + b"\0" * (len(uid) % 2)
+    padded = class_uid.encode("ascii") + b"\0" * (len(class_uid) % 2)
+    return _encode_prefix(command, padded)
 
 
 def encode_usual(message: Message) -> bytes | None:
@@ -160,52 +157,45 @@ def encode_usual(message: Message) -> bytes | None:
     if prefix is None:
         return None
     dataset_type = _WITH_DATASET if message.has_dataset else _NO_DATASET
+    uid = b""
+    if command is Command.C_STORE_RQ or command is Command.C_STORE_RSP:
+        instance_uid = message.AffectedSOPInstanceUID
+        if not instance_uid or len(instance_uid) > UID_LENGTH or not _plain_uid(instance_uid):
+            return None
+        uid = instance_uid.encode("ascii")
+        if len(uid) % 2:
+            uid += b"\0"
     try:
         if command is Command.C_STORE_RQ:
-            rest = _encode_store_request(message, dataset_type)
+            priority = message.Priority
+            if priority not in (0, 1, 2) or _has_originator(message):
+                return None
+            rest = _STORE.pack(
+                *(message.MessageID, _PRIORITY, priority, _DATASET_TYPE, dataset_type),
+                *(_INSTANCE_UID, len(uid)),
+            )
         elif command is Command.C_ECHO_RQ:
             rest = _ECHO_REQUEST.pack(message.MessageID, _DATASET_TYPE, dataset_type)
+        elif message.ErrorComment or message.ErrorID is not None or message.OffendingElement:
+            return None
+        elif uid:
+            rest = _STORE.pack(
+                *(message.MessageIDBeingRespondedTo, _DATASET_TYPE, dataset_type),
+                *(_STATUS, message.Status, _INSTANCE_UID, len(uid)),
+            )
         else:
-            rest = _encode_response(message, dataset_type)
+            rest = _RESPONSE.pack(
+                *(message.MessageIDBeingRespondedTo, _DATASET_TYPE, dataset_type),
+                *(_STATUS, message.Status),
+            )
     except struct.error:  # a number that is missing or does not fit: `command` says which
         return None
-    if rest is None:
-        return None
-    return b"%b%b%b%b" % (_GROUP_LENGTH, _LENGTH.pack(len(prefix) + len(rest)), prefix, rest)
+    length = _LENGTH.pack(len(prefix) + len(rest) + len(uid))
+    return b"%b%b%b%b%b" % (_GROUP_LENGTH, length, prefix, rest, uid)
 
 
-def _encode_store_request(message: Message, dataset_type: int) -> bytes | None:
-    uid, priority = message.AffectedSOPInstanceUID, message.Priority
-    if not (uid and _plain_uid(uid) and len(uid) <= UID_LENGTH and priority in (0, 1, 2)):
-        return None
-    if not (
-        message.MoveOriginatorApplicationEntityTitle is None
-        and message.MoveOriginatorMessageID is None
-    ):
-        return None
-    padded = _padded(uid)
-    return b"%b%b" % (
-        _STORE.pack(
-            *(message.MessageID, _PRIORITY, priority, _DATASET_TYPE, dataset_type),
-            *(_INSTANCE_UID, len(padded)),
-        ),
-        padded,
-    )
-
-
-def _encode_response(message: Message, dataset_type: int) -> bytes | None:
-    number, status = message.MessageIDBeingRespondedTo, message.Status
-    if message.ErrorComment or message.ErrorID is not None or message.OffendingElement is not None:
-        return None
-    if message.command is not Command.C_STORE_RSP:
-        return _RESPONSE.pack(number, _DATASET_TYPE, dataset_type, _STATUS, status)
-    uid = message.AffectedSOPInstanceUID
-    if not (uid and _plain_uid(uid) and len(uid) <= UID_LENGTH):
-        return None
-    padded = _padded(uid)
-    return b"%b%b" % (
-        _STORE.pack(
-            *(number, _DATASET_TYPE, dataset_type, _STATUS, status, _INSTANCE_UID, len(padded))
-        ),
-        padded,
+def _has_originator(message: Message) -> bool:
+    return (
+        message.MoveOriginatorApplicationEntityTitle is not None
+        or message.MoveOriginatorMessageID is not None
     )

@@ -233,7 +233,8 @@ class ThreadedPort(Link):
     async def intervene(self, event: InterventionEvent, attrs: dict[str, Any]) -> Any:
         """Call the handler bound to `event`."""
         answer = self.handlers.intervene(self._association, event, attrs)
-        self.check()
+        if self.is_ended or self._abort_wanted:
+            raise self._ended_failure()
         return answer
 
     def iterate(self, answer: Any) -> Any:
