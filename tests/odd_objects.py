@@ -9,7 +9,7 @@ from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from dicomwire.datasets import encode_dataset
+from dicomwire.data.codec import encode_dataset
 
 LONG_VRS = ["OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"]
 SHORT_VRS = [

@@ -1,4 +1,4 @@
-"""Write src/dicomwire/tables.py, from pydicom's UID dictionary and the short lists below.
+"""Write src/dicomwire/registry/tables.py, from pydicom's UID dictionary and the short lists below.
 
     python tools/make_tables.py          writes the file
     python tools/make_tables.py --check  exits 1 if the file is not what would be written
@@ -16,7 +16,7 @@ from pathlib import Path
 import pydicom
 from pydicom._uid_dict import UID_dictionary
 
-TABLES = Path(__file__).parent.parent / "src" / "dicomwire" / "tables.py"
+TABLES = Path(__file__).parent.parent / "src" / "dicomwire" / "registry" / "tables.py"
 ROOT = "1.2.840.10008"
 STORAGE_ROOT = f"{ROOT}.5.1.4.1.1"
 
@@ -269,7 +269,7 @@ def lines() -> Iterator[str]:
     yield ""
     yield "from pydicom.uid import UID"
     yield ""
-    yield "from dicomwire.uids import Service, SOPClass, define"
+    yield "from dicomwire.registry.services import Service, SOPClass, define"
     for service, uids in by_service.items():
         yield ""
         for uid in uids:

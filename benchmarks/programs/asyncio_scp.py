@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicomwire import AllStoragePresentationContexts, Settings
 from dicomwire.aio import AE
-from dicomwire.payloads import DiscardSink, Sink
+from dicomwire.data.sinks import DiscardSink, Sink
 from dicomwire.protocol.command import Message
 from dicomwire.sop_class import Verification
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dicomwire import build_context
 from dicomwire.aio import AE
-from dicomwire.datasets import parse_file_meta
+from dicomwire.data.file_meta import parse_file_meta
 
 
 async def send(port: int, pdu: int, folder: str) -> None:

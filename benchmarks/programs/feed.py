@@ -26,7 +26,7 @@ from time import perf_counter
 from pydicom.uid import UID
 
 from dicomwire import build_context
-from dicomwire.datasets import parse_file_meta
+from dicomwire.data.file_meta import parse_file_meta
 from dicomwire.protocol.command import Command, Message, decode_command, encode_command
 from dicomwire.protocol.items import (
     ImplementationClassUIDNotification,

@@ -22,7 +22,7 @@ from sphinx.util.docutils import SphinxDirective
 from dicomwire import __main__ as command
 from dicomwire import presentation, status
 from dicomwire.node import configuration
-from dicomwire.uids import REGISTRY, Service
+from dicomwire.registry.services import REGISTRY, Service
 
 Cell = str | nodes.Node
 

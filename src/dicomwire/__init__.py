@@ -6,8 +6,10 @@ from pydicom._uid_dict import UID_dictionary
 from pydicom.uid import UID
 
 from dicomwire import events as evt
-from dicomwire.ae import AE
-from dicomwire.association import Association
+from dicomwire.bulk.dispatcher import Retry
+from dicomwire.bulk.ledger import Ledger, LedgerError
+from dicomwire.bulk.pipeline import Sent
+from dicomwire.data.streams import Stream
 from dicomwire.errors import (
     AssociationAborted,
     AssociationFailure,
@@ -26,7 +28,6 @@ from dicomwire.implementation import (
     IMPLEMENTATION_VERSION_NAME,
     UID_PREFIX,
 )
-from dicomwire.ledger import Ledger, LedgerError
 from dicomwire.logs import debug_logger
 from dicomwire.presentation import (
     AllStoragePresentationContexts,
@@ -56,13 +57,12 @@ from dicomwire.presentation import (
     build_context,
     build_role,
 )
-from dicomwire.sending import SendMany, send_many
-from dicomwire.services.dispatching import Retry
-from dicomwire.services.pipelining import Sent
-from dicomwire.services.streams import Stream
+from dicomwire.registry.tables import ALL_TRANSFER_SYNTAXES, DEFAULT_TRANSFER_SYNTAXES
 from dicomwire.settings import Settings
 from dicomwire.sop_class import register_uid
-from dicomwire.tables import ALL_TRANSFER_SYNTAXES, DEFAULT_TRANSFER_SYNTAXES
+from dicomwire.threaded.ae import AE
+from dicomwire.threaded.association import Association
+from dicomwire.threaded.bulk import SendMany, send_many
 
 __version__ = "0.1.0"
 

@@ -17,13 +17,13 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
-from dicomwire import datasets
+from dicomwire.data import codec, file_meta
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import PresentationContextTuple
 from dicomwire.settings import Settings
 
 if TYPE_CHECKING:
-    from dicomwire.payloads import Payload
+    from dicomwire.data.payloads import Payload
 
 _LOGGER = logging.getLogger("dicomwire")
 
@@ -202,9 +202,9 @@ class Event:
                 syntax, limits = self.context.transfer_syntax, settings.limits
                 if self.request.command is Command.C_STORE_RQ:
                     ceiling = settings.inflate_ceiling
-                    self._dataset = datasets.decode_for(payload, syntax, ceiling, limits)
+                    self._dataset = codec.decode_for(payload, syntax, ceiling, limits)
                 else:
-                    self._dataset = datasets.decode_message(payload, syntax, limits)
+                    self._dataset = codec.decode_message(payload, syntax, limits)
         return self._dataset
 
     def _stored(self) -> tuple[UID, UID]:
@@ -216,7 +216,7 @@ class Event:
 
     def _file_head(self) -> bytes:
         """Return what a DICOM file of a C-STORE request's dataset begins with."""
-        return datasets.file_head(*self._stored(), self.context.transfer_syntax)
+        return file_meta.file_head(*self._stored(), self.context.transfer_syntax)
 
     @property
     def message_id(self) -> int:
@@ -272,7 +272,7 @@ class Event:
         Its group length is 0; pydicom puts in the right one when it writes a file.
         """
         sop_class_uid, sop_instance_uid = self._stored()
-        return datasets.create_file_meta(
+        return file_meta.create_file_meta(
             sop_class_uid=sop_class_uid,
             sop_instance_uid=sop_instance_uid,
             transfer_syntax=self.context.transfer_syntax,

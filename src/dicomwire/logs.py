@@ -13,7 +13,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from dicomwire import datasets
+from dicomwire.data import pretty
 from dicomwire.events import (
     EVT_DIMSE_RECV,
     EVT_DIMSE_SENT,
@@ -100,7 +100,7 @@ def log_identifier(title: str, identifier: Dataset) -> None:
     So that a filter can drop them, the log records have an attribute `patient_data`.
     """
     if LOGGER.isEnabledFor(logging.DEBUG):
-        _log_block(title, datasets.pretty_dataset(identifier), {"patient_data": True})
+        _log_block(title, pretty.pretty_dataset(identifier), {"patient_data": True})
 
 
 # --- The handlers -----------------------------------------------------------------------------

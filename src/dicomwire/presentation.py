@@ -21,7 +21,7 @@ from dicomwire.protocol.negotiation import (
     negotiate_as_requestor,
     negotiate_unrestricted,
 )
-from dicomwire.tables import CONTEXT_LISTS, DEFAULT_TRANSFER_SYNTAXES
+from dicomwire.registry.tables import CONTEXT_LISTS, DEFAULT_TRANSFER_SYNTAXES
 
 __all__ = [
     "PresentationContext",

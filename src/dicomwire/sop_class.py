@@ -10,10 +10,10 @@ from keyword import iskeyword
 
 from pydicom.config import IGNORE
 
-from dicomwire.tables import *  # noqa: F403
-from dicomwire.uids import REGISTRY, define
-from dicomwire.uids import Service as Service
-from dicomwire.uids import SOPClass as SOPClass
+from dicomwire.registry.services import REGISTRY, define
+from dicomwire.registry.services import Service as Service
+from dicomwire.registry.services import SOPClass as SOPClass
+from dicomwire.registry.tables import *  # noqa: F403
 
 _OPERATIONS = ("C-FIND", "C-GET", "C-MOVE")
 

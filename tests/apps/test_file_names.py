@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dicomwire import sop_class
 from dicomwire.apps.files import expand, file_name, short_name
-from dicomwire.payloads import plain_name
+from dicomwire.data.sinks import plain_name
 
 PREFIXES = {
     "CT": sop_class.CTImageStorage,

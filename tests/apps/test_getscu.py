@@ -23,7 +23,7 @@ from dicomwire import (
 )
 from dicomwire.apps import getscu
 from dicomwire.apps.receiving import Receiver
-from dicomwire.datasets import file_head, parse_file_meta
+from dicomwire.data.file_meta import file_head, parse_file_meta
 from dicomwire.pdu_primitives import SCP_SCU_RoleSelectionNegotiation, SOPClassExtendedNegotiation
 
 Capture = pytest.CaptureFixture[str]

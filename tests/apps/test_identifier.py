@@ -18,7 +18,7 @@ from dicomwire.apps.identifier import (
     path_of,
     set_element,
 )
-from dicomwire.datasets import encode_dataset
+from dicomwire.data.codec import encode_dataset
 
 
 def build(*arguments: str) -> Dataset:

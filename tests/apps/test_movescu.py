@@ -15,7 +15,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
 from dicomwire import QueryRetrievePresentationContexts, build_context, evt, sop_class
 from dicomwire.apps import movescu
-from dicomwire.datasets import parse_file_meta
+from dicomwire.data.file_meta import parse_file_meta
 from dicomwire.pdu_primitives import SOPClassExtendedNegotiation
 
 Capture = pytest.CaptureFixture[str]

@@ -21,8 +21,8 @@ from pydicom.uid import (
 
 from dicomwire import ALL_TRANSFER_SYNTAXES, build_context, evt
 from dicomwire.apps import storescp
-from dicomwire.datasets import parse_file_meta
-from dicomwire.payloads import FileSink
+from dicomwire.data.file_meta import parse_file_meta
+from dicomwire.data.sinks import FileSink
 from dicomwire.protocol.command import Command, Message, decode_command, encode_command
 from dicomwire.protocol.items import MaximumLengthNotification
 from dicomwire.protocol.pdu import AssociateRQ, PDataTF, PDUType

@@ -23,7 +23,8 @@ from pydicom.uid import (
 
 from dicomwire import Association, StoragePresentationContexts, build_context
 from dicomwire.apps import storescu
-from dicomwire.datasets import encode_dataset, file_head, parse_file_meta
+from dicomwire.data.codec import encode_dataset
+from dicomwire.data.file_meta import file_head, parse_file_meta
 
 Capture = pytest.CaptureFixture[str]
 WriteFile = Callable[..., Path]

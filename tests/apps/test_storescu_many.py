@@ -18,7 +18,7 @@ from pydicom.uid import ImplicitVRLittleEndian, MRImageStorage
 
 from dicomwire import StoragePresentationContexts
 from dicomwire.apps import storescu
-from dicomwire.datasets import parse_file_meta
+from dicomwire.data.file_meta import parse_file_meta
 
 Capture = pytest.CaptureFixture[str]
 WriteFile = Callable[..., Path]

@@ -25,8 +25,8 @@ from dicomwire import AE, AllStoragePresentationContexts, aio, build_context, ev
 from dicomwire.association import Association
 from dicomwire.logs import LOGGER
 from dicomwire.pdu_primitives import UserIdentityNegotiation
+from dicomwire.registry.services import REGISTRY
 from dicomwire.threaded.server import AssociationServer
-from dicomwire.uids import REGISTRY
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"

@@ -37,7 +37,7 @@ from pydicom.uid import (
 
 from dicomwire import AE, AllStoragePresentationContexts, build_context
 from dicomwire.apps import storescu
-from dicomwire.datasets import FileFormatError, FileHead, parse_file_meta
+from dicomwire.data.file_meta import FileFormatError, FileHead, parse_file_meta
 
 # --- The files --------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
 from dicomwire import AE, build_context
-from dicomwire.datasets import file_head
+from dicomwire.data.file_meta import file_head
 from dicomwire.node.configuration import Configuration
 from dicomwire.node.server import Node
 from dicomwire.sop_class import (

@@ -12,7 +12,8 @@ from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileMetaDataset
 from sqlalchemy import select
 
-from dicomwire.datasets import encode_dataset, parse_file_meta
+from dicomwire.data.codec import encode_dataset
+from dicomwire.data.file_meta import parse_file_meta
 from dicomwire.node.commit import Committer
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.converters import Converters

@@ -17,7 +17,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from dicomwire.datasets import decode_for, encode_dataset
+from dicomwire.data.codec import decode_for, encode_dataset
 from dicomwire.node.answers import Answers
 from dicomwire.node.heads import Origin
 from dicomwire.node.identifier import Nested

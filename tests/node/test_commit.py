@@ -25,7 +25,8 @@ from pydicom.uid import (
 from spooling import EXPLICIT, OpenArchive, all_at_once, encoded, make, spooled
 from sqlalchemy.event import listens_for
 
-from dicomwire.datasets import decode_for, encode_dataset
+from dicomwire.data.codec import decode_for, encode_dataset
+from dicomwire.data.payloads import MemoryPayload
 from dicomwire.node import commit, storage
 from dicomwire.node.commit import COERCED, DUPLICATE, OUT_OF_RESOURCES, SUCCESS
 from dicomwire.node.configuration import Duplicates
@@ -35,7 +36,6 @@ from dicomwire.node.ingest import CANNOT_UNDERSTAND, INVALID_INSTANCE, MISMATCH
 from dicomwire.node.maintenance import INDEX
 from dicomwire.node.storage import KEPT_IN_MEMORY, Spooled
 from dicomwire.node.transcode import transcoded
-from dicomwire.payloads import MemoryPayload
 
 UID = "1.2.3.4.5"
 LARGE = 300_000

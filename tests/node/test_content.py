@@ -23,7 +23,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicomwire.datasets import encode_dataset
+from dicomwire.data.codec import encode_dataset
 from dicomwire.node import content
 from dicomwire.node.content import Comparison, Unreadable, compare
 

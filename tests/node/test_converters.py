@@ -16,7 +16,7 @@ from pydicom import dcmread
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
-from dicomwire.datasets import parse_file_meta
+from dicomwire.data.file_meta import parse_file_meta
 from dicomwire.node import converters as module
 from dicomwire.node.converters import Converters
 from dicomwire.node.transcode import CannotTranscode

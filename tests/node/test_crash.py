@@ -19,7 +19,7 @@ import pytest
 from spooling import CT, EXPLICIT, OpenArchive, sized
 
 from dicomwire import AE
-from dicomwire.datasets import encode_dataset
+from dicomwire.data.codec import encode_dataset
 from dicomwire.node.commit import SUCCESS
 from dicomwire.node.heads import read_head
 from dicomwire.node.maintenance import check

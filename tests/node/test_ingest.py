@@ -19,7 +19,7 @@ from pydicom.uid import (
 )
 from spooling import CT, EXPLICIT, encoded, make
 
-from dicomwire.datasets import encode_dataset
+from dicomwire.data.codec import encode_dataset
 from dicomwire.node import ingest
 from dicomwire.node.heads import Origin
 from dicomwire.node.ingest import (

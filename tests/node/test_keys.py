@@ -6,7 +6,7 @@ import pytest
 from archive_of import TABLES, Archive, dataset_of, row_of
 from pydicom.datadict import dictionary_has_tag
 
-from dicomwire.datasets import encode_dataset
+from dicomwire.data.codec import encode_dataset
 from dicomwire.node.ingest import Entry
 from dicomwire.node.keys import KEPT, KEYS, UNIQUE, Level, Use
 from dicomwire.node.names import fold_name

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from spooling import CT, EXPLICIT, OpenArchive, encoded
 
-from dicomwire.datasets import file_head
+from dicomwire.data.file_meta import file_head
 from dicomwire.node import maintenance
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.heads import HEAD_SIZE

@@ -15,7 +15,7 @@ import pytest
 from spooling import CT, EXPLICIT, OpenArchive, all_at_once, sized
 
 from dicomwire import AE
-from dicomwire.datasets import encode_dataset
+from dicomwire.data.codec import encode_dataset
 from dicomwire.node.commit import DUPLICATE, SUCCESS
 from dicomwire.node.configuration import Configuration, Duplicates
 from dicomwire.node.maintenance import check

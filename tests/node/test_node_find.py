@@ -17,7 +17,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from sqlalchemy import Connection, event
 
-from dicomwire.datasets import DatasetError, decode, encode_dataset
+from dicomwire.data.codec import DatasetError, decode, encode_dataset
 from dicomwire.node import query
 from dicomwire.node.index import Index
 from dicomwire.node.keys import Level

@@ -32,8 +32,9 @@ from running_node import (
     study_of,
 )
 
-from dicomwire import AE, Stream, build_context, datasets
-from dicomwire.datasets import encode_dataset
+from dicomwire import AE, Stream, build_context
+from dicomwire.data import codec
+from dicomwire.data.codec import encode_dataset
 from dicomwire.node.server import Node
 from dicomwire.sop_class import StudyRootQueryRetrieveInformationModelFind as FIND
 from dicomwire.sop_class import Verification
@@ -124,12 +125,12 @@ def _place(element: bytes) -> tuple[int, int]:
 @pytest.fixture(autouse=True)
 def _raw_is_sent_raw(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have our own client send what it would never make."""
-    encode = datasets.encode_dataset
+    encode = codec.encode_dataset
 
     def encode_or_not(ds: Dataset, syntax: str) -> bytes:
         return ds.data if isinstance(ds, Raw) else encode(ds, syntax)
 
-    monkeypatch.setattr(datasets, "encode_dataset", encode_or_not)
+    monkeypatch.setattr(codec, "encode_dataset", encode_or_not)
 
 
 def with_raw(tag: int, value: bytes, uid: str = "") -> Raw:

@@ -42,7 +42,8 @@ from running_node import (
 )
 
 from dicomwire import Stream, build_context, build_role
-from dicomwire.datasets import decode_for, encode_dataset, parse_file_meta
+from dicomwire.data.codec import decode_for, encode_dataset
+from dicomwire.data.file_meta import parse_file_meta
 from dicomwire.node import retrieve
 from dicomwire.node.configuration import Destination
 from dicomwire.node.query import Found

@@ -32,7 +32,8 @@ from running_node import (
 )
 from sqlalchemy.exc import OperationalError
 
-from dicomwire import AE, AssociationRejected, budgets, build_context
+from dicomwire import AE, AssociationRejected, build_context
+from dicomwire.data import budgets
 from dicomwire.errors import TLSConfigurationError
 from dicomwire.node import query
 from dicomwire.node.access import Guard

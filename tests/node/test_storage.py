@@ -11,11 +11,11 @@ import pydicom
 import pytest
 from spooling import CT, EXPLICIT, encoded, spooled
 
-from dicomwire.datasets import FileFormatError, file_head
+from dicomwire.data.file_meta import FileFormatError, file_head
+from dicomwire.data.sinks import SinkFull
 from dicomwire.node import storage as storage_module
 from dicomwire.node.heads import HEAD_SIZE, Origin, digest_of, read_head
 from dicomwire.node.storage import KEPT_IN_MEMORY, Storage, StorageInUse, is_missing
-from dicomwire.payloads import SinkFull
 
 SMALL = encoded("1.2.3.4.5", "small")
 LARGE = encoded("1.2.3.4.5", "large", pixels=KEPT_IN_MEMORY * 4)

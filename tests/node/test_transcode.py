@@ -23,7 +23,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicomwire.datasets import decode_for, encode_dataset
+from dicomwire.data.codec import decode_for, encode_dataset
 from dicomwire.node import transcode
 from dicomwire.node.transcode import CannotTranscode, choose, transcoded
 

@@ -18,7 +18,7 @@ import sys
 from typing import Any
 
 from dicomwire import AE, Settings, aio, evt
-from dicomwire.entity import Entity
+from dicomwire.session.entity import Entity
 from dicomwire.sop_class import CTImageStorage, Verification
 
 HANDLERS = [(evt.EVT_C_STORE, lambda event: 0x0000)]

@@ -28,7 +28,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 from scenario import Face
 
 from dicomwire import AE, Association, Settings, evt
-from dicomwire.services.pool import give_buffer, take_buffer
+from dicomwire.session.buffers import give_buffer, take_buffer
 from dicomwire.sop_class import CTImageStorage, Verification
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "protocol"))

@@ -18,7 +18,7 @@ from raw_peer import CT, EXPLICIT, VERIFICATION, WAIT
 from scenario import Outstanding, make_ct
 
 from dicomwire import AssociationFailure, Settings, aio, build_role, evt
-from dicomwire.payloads import MemoryPayload
+from dicomwire.data.payloads import MemoryPayload
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelFind as FIND
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelGet as GET
 

@@ -8,7 +8,7 @@ from raw_peer import CT, RawPeer, context
 from scenario import ABORTED, RELEASED, eventually, make_ct, state
 
 from dicomwire import evt
-from dicomwire.budgets import UNCOUNTED
+from dicomwire.data.budgets import UNCOUNTED
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.pdu import PDataTF
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelFind as FIND

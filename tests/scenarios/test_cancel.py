@@ -17,7 +17,7 @@ from scenario import (
 )
 
 from dicomwire import build_context, build_role, evt
-from dicomwire.datasets import encode_dataset
+from dicomwire.data.codec import encode_dataset
 from dicomwire.protocol.command import Command, Message
 from dicomwire.sop_class import (
     ModalityWorklistInformationModelFind,

@@ -10,7 +10,8 @@ from raw_peer import CT, EXPLICIT, IMPLICIT, RawPeer, context, message_pdu
 from scenario import make_ct
 
 from dicomwire import evt
-from dicomwire.datasets import encode_dataset, parse_file_meta
+from dicomwire.data.codec import encode_dataset
+from dicomwire.data.file_meta import parse_file_meta
 from dicomwire.implementation import IMPLEMENTATION_CLASS_UID
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.pdu import PDataTF

@@ -20,7 +20,7 @@ from scenario import (
 )
 
 from dicomwire import build_context, evt
-from dicomwire.datasets import encode_dataset
+from dicomwire.data.codec import encode_dataset
 from dicomwire.protocol.command import Command, Message
 from dicomwire.sop_class import (
     BasicFilmBox,

@@ -36,7 +36,7 @@ def are_forgotten(references):
 
 @pytest.fixture(autouse=True)
 def _short_rest(monkeypatch):
-    monkeypatch.setattr("dicomwire.threaded.workers.REST", 0.05)
+    monkeypatch.setattr("dicomwire.threaded.threads.REST", 0.05)
 
 
 @pytest.fixture

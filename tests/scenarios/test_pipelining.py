@@ -20,11 +20,11 @@ from dicomwire import (
     build_context,
     evt,
 )
+from dicomwire.bulk import pipeline
 from dicomwire.pdu_primitives import AsynchronousOperationsWindowNegotiation as Window
 from dicomwire.protocol.command import Command, Message, encode_command
 from dicomwire.protocol.items import MaximumLengthNotification
 from dicomwire.protocol.pdu import Abort, PDataTF, ReleaseRP, ReleaseRQ
-from dicomwire.services import pipelining
 
 CONTEXTS = [build_context(CT, EXPLICIT)]
 
@@ -510,7 +510,7 @@ def test_what_comes_while_nothing_can_be_sent(face, what):
 
 def test_message_ids_of_outstanding_requests_differ(face, monkeypatch):
     """They begin anew after the last one, and pass over what has not been answered."""
-    monkeypatch.setattr(pipelining, "LAST_MESSAGE_ID", 6)
+    monkeypatch.setattr(pipeline, "LAST_MESSAGE_ID", 6)
     with granting(face, 3) as (assoc, peer):
         with in_background(lambda: list(assoc.send_c_stores(objects(11)))) as sending:
             first, *others = [peer.receive_message()[0] for _ in range(3)]

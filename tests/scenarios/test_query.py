@@ -21,7 +21,7 @@ from scenario import (
 )
 
 from dicomwire import build_context, evt
-from dicomwire.datasets import encode_dataset
+from dicomwire.data.codec import encode_dataset
 from dicomwire.protocol.command import Command, Message, encode_command
 from dicomwire.protocol.pdu import Abort, PDataTF, ReleaseRQ
 from dicomwire.sop_class import (

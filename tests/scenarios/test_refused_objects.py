@@ -20,8 +20,8 @@ from scenario import (
 )
 
 from dicomwire import Settings, aio, build_role, evt
-from dicomwire.datasets import encode_dataset
-from dicomwire.payloads import MemoryPayload
+from dicomwire.data.codec import encode_dataset
+from dicomwire.data.payloads import MemoryPayload
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.items import (
     ImplementationClassUIDNotification,
@@ -179,7 +179,7 @@ def leave(event):
 def test_a_handler_that_exits_ends_its_association_and_leaves_nothing(
     face, tmp_path, monkeypatch, caplog, event
 ):
-    monkeypatch.setattr("dicomwire.threaded.workers.REST", 0.05)
+    monkeypatch.setattr("dicomwire.threaded.threads.REST", 0.05)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     handlers = [(evt.EVT_C_STORE, lambda event: 0), (event, leave)]
     server = face.serve(handlers, spool_threshold=0)

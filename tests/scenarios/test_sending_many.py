@@ -24,7 +24,7 @@ from dicomwire import (
     evt,
     send_many,
 )
-from dicomwire.threaded import workers
+from dicomwire.threaded import threads
 
 SOON = Retry(delay=0.01, longest_delay=0.05)
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -288,8 +288,8 @@ def test_the_program_has_enough(face, how):
 
 def test_results_that_nobody_wants_cost_one_task(tmp_path, monkeypatch):
     submitted, closed = [], threading.Event()
-    submit = workers.submit
-    monkeypatch.setattr(workers, "submit", lambda task: submitted.append(task) or submit(task))
+    submit = threads.submit
+    monkeypatch.setattr(threads, "submit", lambda task: submitted.append(task) or submit(task))
     monkeypatch.setattr(os, "fsync", lambda file: closed.set())
     send_many(AE(), ("127.0.0.1", 1), [], ledger=tmp_path / "ledger")
     gc.collect()

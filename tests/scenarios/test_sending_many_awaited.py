@@ -167,7 +167,7 @@ def test_the_program_has_enough_while_the_iterable_is_slow(archive):
 
 def test_no_loop_waits_for_the_disk_that_the_ledger_is_on(archive, tmp_path, monkeypatch):
     synced_by = []
-    monkeypatch.setattr("dicomwire.ledger._SYNC_EVERY", 3)
+    monkeypatch.setattr("dicomwire.bulk.ledger._SYNC_EVERY", 3)
     monkeypatch.setattr(os, "fsync", lambda file: synced_by.append(threading.current_thread()))
 
     async def program():

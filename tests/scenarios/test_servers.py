@@ -15,7 +15,7 @@ from raw_peer import CT, VERIFICATION, WAIT, RawPeer
 from scenario import ABORTED, ESTABLISHED, REJECTED, RELEASED, Recorder, eventually, make_ct, state
 
 from dicomwire import AE, build_context, evt
-from dicomwire.threaded import workers
+from dicomwire.threaded import threads
 from dicomwire.threaded.server import AssociationServer
 
 
@@ -245,7 +245,7 @@ def test_a_blocking_server_ends_with_an_interrupt(face):
 @pytest.mark.threaded_only("an event loop needs no threads")
 def test_who_asks_while_the_system_has_no_thread_is_answered_when_it_has(face, monkeypatch, caplog):
     server = face.serve()
-    monkeypatch.setattr(workers, "_workers", workers.Workers())
+    monkeypatch.setattr(threads, "_workers", threads.Workers())
     start, failures = threading.Thread.start, iter(range(2))
 
     def start_or_fail(thread):

@@ -384,7 +384,7 @@ def test_a_full_disk(face, tmp_path, monkeypatch, caplog):
     server = face.serve(receive_to=tmp_path)
     with face.associate(server) as assoc:
         with monkeypatch.context() as patch:
-            patch.setattr("dicomwire.payloads.os.writev", no_space)
+            patch.setattr("dicomwire.data.new_files.os.writev", no_space)
             assert assoc.send_c_store(make_ct(BIG)).Status == 0xA700
         assert not files_in(tmp_path)
         assert any("No space left" in text for text in caplog.messages)
@@ -397,7 +397,7 @@ def test_a_disk_that_is_full_at_the_end(face, tmp_path, monkeypatch):
     server = face.serve(receive_to=tmp_path)
     with face.associate(server) as assoc:
         with monkeypatch.context() as patch:
-            patch.setattr("dicomwire.payloads.os.replace", no_space)
+            patch.setattr("dicomwire.data.new_files.os.replace", no_space)
             assert assoc.send_c_store(make_ct(BIG)).Status == 0xA700
         assert not files_in(tmp_path)
         assert assoc.send_c_store(make_ct(BIG)).Status == 0

@@ -11,7 +11,8 @@ from raw_peer import CT, EXPLICIT, IMPLICIT
 from scenario import Recorder, make_ct
 
 from dicomwire import AE, build_context, build_role, evt, send_many
-from dicomwire.datasets import create_file_meta, encode_dataset, file_head
+from dicomwire.data.codec import encode_dataset
+from dicomwire.data.file_meta import create_file_meta, file_head
 
 GET = "1.2.840.10008.5.1.4.1.2.1.3"
 OLD, NEW = "1.2.3.4", "1.2.3.9"

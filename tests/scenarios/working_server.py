@@ -20,9 +20,10 @@ import time
 from dataclasses import astuple
 from typing import Any
 
-from dicomwire import AE, Settings, aio, evt, supervisor
-from dicomwire.entity import Entity
+from dicomwire import AE, Settings, aio, evt
+from dicomwire.session.entity import Entity
 from dicomwire.sop_class import CTImageStorage, Verification
+from dicomwire.workers import supervisor
 
 ADDRESS = ("127.0.0.1", 0)
 

@@ -10,16 +10,18 @@ from typing import Any
 from pydicom.dataset import Dataset, FileMetaDataset
 
 from dicomwire import evt
-from dicomwire.datasets import decode_for, encode_dataset
+from dicomwire.data.blocking import run_blocking
+from dicomwire.data.codec import decode_for, encode_dataset
+from dicomwire.data.sinks import MemorySink
+from dicomwire.data.sources import Source
 from dicomwire.errors import ConnectionLost
-from dicomwire.payloads import MemorySink, Source
 from dicomwire.protocol.command import Command, Message, decode_command, encode_command
 from dicomwire.protocol.context import PresentationContext, Result
+from dicomwire.registry.services import Service, SOPClass
 from dicomwire.services import scp
-from dicomwire.services.port import END, Incoming, run_blocking
+from dicomwire.services.port import END, Incoming
 from dicomwire.settings import Settings
 from dicomwire.sop_class import uid_to_sop_class
-from dicomwire.uids import Service, SOPClass
 
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"

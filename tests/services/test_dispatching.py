@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from fake_port import EXPLICIT, IMPLICIT, image
 
+from dicomwire.bulk.dispatcher import MOST_CONTEXTS, Dispatcher, Retry
+from dicomwire.bulk.pipeline import Pipeline, Sent
+from dicomwire.data.blocking import run_blocking
 from dicomwire.errors import (
     AssociationAborted,
     AssociationFailure,
@@ -17,9 +20,7 @@ from dicomwire.errors import (
     TLSFault,
 )
 from dicomwire.protocol.command import Command, Message
-from dicomwire.services.dispatching import MOST_CONTEXTS, Dispatcher, Retry
-from dicomwire.services.pipelining import Pipeline, Sent
-from dicomwire.services.port import END, run_blocking
+from dicomwire.services.port import END
 
 LOST = ConnectionLost("gone", stage="data")
 NOBODY = ConnectionLost("refused", stage="connect")

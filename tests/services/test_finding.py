@@ -6,7 +6,7 @@ import pytest
 from fake_port import EXPLICIT, FakePort, keys, received, unencodable, yielding
 
 from dicomwire import evt
-from dicomwire.datasets import decode_for
+from dicomwire.data.codec import decode_for
 from dicomwire.protocol.command import Command
 from dicomwire.sop_class import (
     BreastImagingRelevantPatientInformationQuery,

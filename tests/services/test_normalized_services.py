@@ -7,7 +7,7 @@ from fake_port import EXPLICIT, FakePort, keys, received, unencodable
 from pydicom.tag import Tag
 
 from dicomwire import evt
-from dicomwire.datasets import decode_for
+from dicomwire.data.codec import decode_for
 from dicomwire.protocol.command import Command
 from dicomwire.sop_class import (
     BasicFilmBox,

@@ -6,11 +6,11 @@ import pytest
 from fake_port import EXPLICIT, LOST, FakePort, context, keys, received
 from pydicom.dataset import Dataset
 
+from dicomwire.data.blocking import run_blocking
+from dicomwire.data.sources import BytesSource
 from dicomwire.errors import ConnectionLost
-from dicomwire.payloads import BytesSource
 from dicomwire.protocol.command import Command, Message, decode_command, encode_command
 from dicomwire.services import scu
-from dicomwire.services.port import run_blocking
 from dicomwire.sop_class import (
     CTImageStorage,
     ModalityPerformedProcedureStep,

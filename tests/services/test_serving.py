@@ -8,9 +8,10 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from dicomwire import evt
+from dicomwire.data.payloads import FilePayload, MemoryPayload
 from dicomwire.errors import ConnectionLost
-from dicomwire.payloads import FilePayload, MemoryPayload
 from dicomwire.protocol.command import Command
+from dicomwire.registry.services import Service
 from dicomwire.sop_class import (
     BasicFilmSession,
     BasicGrayscalePrintManagementMeta,
@@ -24,7 +25,6 @@ from dicomwire.sop_class import (
     Verification,
 )
 from dicomwire.sop_class import StudyRootQueryRetrieveInformationModelFind as STUDY_ROOT_FIND
-from dicomwire.uids import Service
 
 ECHO = received(Command.C_ECHO_RQ, Verification)
 

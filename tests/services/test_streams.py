@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomwire.services.streams import AsyncChunkSource, ChunkSource, OpenFileSource, Stream
+from dicomwire.data.streams import AsyncChunkSource, ChunkSource, OpenFileSource, Stream
 
 CHUNKS = st.lists(st.binary(max_size=20), max_size=12)
 ROOMS = st.lists(st.integers(1, 9), min_size=1, max_size=5)

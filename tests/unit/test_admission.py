@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from dicomwire import Settings, admission
-from dicomwire.admission import Ceilings, Census, Party, Rounds
-from dicomwire.seat import Board
+from dicomwire import Settings
+from dicomwire.session import admission
+from dicomwire.session.admission import Ceilings, Census, Party, Rounds
+from dicomwire.workers.seat import Board
 
 
 @pytest.mark.parametrize(

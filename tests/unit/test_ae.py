@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from dicomwire.ae import AE, ApplicationEntity
-from dicomwire.context_lists import numbered
 from dicomwire.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicomwire.presentation import (
     DEFAULT_TRANSFER_SYNTAXES,
@@ -17,6 +16,7 @@ from dicomwire.presentation import (
     build_context,
 )
 from dicomwire.protocol.context import PresentationContext
+from dicomwire.session.contexts import numbered
 from dicomwire.settings import Settings
 
 VERIFICATION = "1.2.840.10008.1.1"

@@ -9,15 +9,15 @@ import zlib
 import pytest
 from pydicom.dataset import Dataset
 
-from dicomwire.datasets import (
+from dicomwire.data.codec import (
     DatasetError,
     decode_for,
     decode_message,
     encode_dataset,
     message_elements,
 )
+from dicomwire.data.scanner import items_of
 from dicomwire.protocol.limits import MIB, Limits
-from dicomwire.scanner import items_of
 
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"

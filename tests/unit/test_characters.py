@@ -6,8 +6,8 @@ import pytest
 from pydicom.charset import convert_encodings, encode_string
 from pydicom.dataset import Dataset
 
-from dicomwire.characters import check_keys
-from dicomwire.datasets import DatasetError, decode, encode_dataset
+from dicomwire.data.characters import check_keys
+from dicomwire.data.codec import DatasetError, decode, encode_dataset
 
 SETS = [
     "",

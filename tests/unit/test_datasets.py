@@ -22,8 +22,9 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.uid import UID
 
-from dicomwire import datasets
-from dicomwire.datasets import DatasetError, FileFormatError
+from dicomwire.data import codec, file_meta, pretty
+from dicomwire.data.codec import DatasetError
+from dicomwire.data.file_meta import FileFormatError
 from dicomwire.implementation import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
@@ -125,36 +126,36 @@ def any_dataset(draw: st.DrawFn, depth: int = 3) -> Dataset:
 
 @given(any_dataset(), st.sampled_from([IMPLICIT, EXPLICIT, BIG_ENDIAN]))
 def test_decoding_is_as_pydicom_does_it(ds: Dataset, syntax: str) -> None:
-    data = datasets.encode_dataset(ds, syntax)
-    implicit, little, _ = datasets.encoding_of(syntax)
-    decoded = datasets.decode(data, implicit, little)
-    assert datasets.encode_dataset(decoded, syntax) == data, "not a byte changes while it is raw"
+    data = codec.encode_dataset(ds, syntax)
+    implicit, little, _ = codec.encoding_of(syntax)
+    decoded = codec.decode(data, implicit, little)
+    assert codec.encode_dataset(decoded, syntax) == data, "not a byte changes while it is raw"
     theirs = read_dataset(io.BytesIO(data), implicit, little)
     assert decoded == theirs
     assert decoded.original_encoding == theirs.original_encoding == (implicit, little)
     assert decoded.original_character_set == theirs.original_character_set
-    assert datasets.encode_dataset(decoded, syntax) == data, "nor when all of it was parsed"
+    assert codec.encode_dataset(decoded, syntax) == data, "nor when all of it was parsed"
 
 
 @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED])
 @pytest.mark.parametrize("other", [IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED])
 def test_from_one_transfer_syntax_to_another(syntax: str, other: str) -> None:
-    data = datasets.encode_dataset(example_dataset(), syntax)
-    decoded = datasets.decode_for(data, syntax)
-    converted = datasets.encode_dataset(decoded, other)
-    again = datasets.decode_for(converted, other)
+    data = codec.encode_dataset(example_dataset(), syntax)
+    decoded = codec.decode_for(data, syntax)
+    converted = codec.encode_dataset(decoded, other)
+    again = codec.decode_for(converted, other)
     assert again.PatientName == "Buc^Jérôme"
     assert again.ReferencedStudySequence[0] == nested(2)
-    implicit, little, deflated = datasets.encoding_of(syntax)
+    implicit, little, deflated = codec.encoding_of(syntax)
     if deflated:
         data = zlib.decompressobj(-15).decompress(data)
     theirs = read_dataset(io.BytesIO(data), implicit, little)
-    assert converted == datasets.encode_dataset(theirs, other)
+    assert converted == codec.encode_dataset(theirs, other)
 
 
 def test_decode_takes_memory_files_and_what_has_a_view() -> None:
     ds = example_dataset()
-    data = datasets.encode_dataset(ds, EXPLICIT)
+    data = codec.encode_dataset(ds, EXPLICIT)
 
     class Payload:
         def view(self) -> memoryview:
@@ -163,28 +164,28 @@ def test_decode_takes_memory_files_and_what_has_a_view() -> None:
     file = io.BytesIO(b"head" + data)
     file.seek(4)
     for source in (data, bytearray(data), memoryview(data), file, Payload()):
-        assert datasets.decode(source, False, True) == ds
+        assert codec.decode(source, False, True) == ds
 
 
 def test_nothing_decodes_to_an_empty_dataset() -> None:
-    assert datasets.decode(b"", False, True) == Dataset()
-    assert datasets.decode(b"\0\0\0", False, True) == Dataset(), "padding"
+    assert codec.decode(b"", False, True) == Dataset()
+    assert codec.decode(b"\0\0\0", False, True) == Dataset(), "padding"
 
 
 def test_encapsulated_pixel_data_stays_as_it_is() -> None:
     fragments = item(b"") + item(b"\xff\xd8\xff\xd9")
     data = explicit(0x7FE00010, b"OB", fragments + SEQUENCE_END, UNDEFINED)
-    ds = datasets.decode_for(data, JPEG)
+    ds = codec.decode_for(data, JPEG)
     assert ds.PixelData == fragments
     assert ds["PixelData"].is_undefined_length
-    assert datasets.encode_dataset(ds, JPEG) == data
+    assert codec.encode_dataset(ds, JPEG) == data
 
 
 def test_un_of_undefined_length_is_a_sequence_in_implicit_vr() -> None:
     inner = element(0x00100020, b"ab") + element(0x00081110, item(element(0x00280010, b"\1\0")))
     for tag in (0x00091001, 0x00081110):
         data = explicit(tag, b"UN", ITEM + inner + ITEM_END + SEQUENCE_END, UNDEFINED)
-        (found,) = datasets.decode(data, False, True)[tag].value
+        (found,) = codec.decode(data, False, True)[tag].value
         assert found.PatientID == "ab"
         assert found.ReferencedStudySequence[0].Rows == 1
 
@@ -193,23 +194,23 @@ def test_un_of_undefined_length_is_written_as_a_sequence_in_explicit_vr() -> Non
     """pydicom, which programs save datasets with, writes it as it is decoded here."""
     inner = element(0x00091002, b"ab") + element(0x00100020, b"cd")
     un = explicit(0x00091001, b"UN", ITEM + inner + ITEM_END + SEQUENCE_END, UNDEFINED)
-    ds = datasets.decode(un, False, True)
+    ds = codec.decode(un, False, True)
     patient_id = struct.pack("<HH2sH", 0x0010, 0x0020, b"LO", 2) + b"cd"
     inner = explicit(0x00091002, b"UN", b"ab") + patient_id
     sq = explicit(0x00091001, b"SQ", ITEM + inner + ITEM_END + SEQUENCE_END, UNDEFINED)
-    assert datasets.encode_dataset(ds, EXPLICIT) == sq
+    assert codec.encode_dataset(ds, EXPLICIT) == sq
 
 
 def test_un_of_a_known_sequence() -> None:
     data = explicit(0x00081110, b"UN", item(element(0x00100020, b"ab")))
-    assert datasets.decode(data, False, True).ReferencedStudySequence[0].PatientID == "ab"
+    assert codec.decode(data, False, True).ReferencedStudySequence[0].PatientID == "ab"
 
 
 def test_unknown_elements_of_undefined_length_in_implicit_vr() -> None:
     sequence = element(0x00091001, item(element(0x00100020, b"ab")) + SEQUENCE_END, UNDEFINED)
     pixels = element(0x7FE00010, item(b"abcd") + SEQUENCE_END, UNDEFINED)
     inner = element(0x00081110, item(sequence) + SEQUENCE_END, UNDEFINED)
-    ds = datasets.decode(inner + sequence + pixels, True, True)
+    ds = codec.decode(inner + sequence + pixels, True, True)
     assert ds[0x00091001].value[0].PatientID == "ab"
     assert ds.ReferencedStudySequence[0][0x00091001].value[0].PatientID == "ab"
 
@@ -217,23 +218,23 @@ def test_unknown_elements_of_undefined_length_in_implicit_vr() -> None:
 def test_delimiters_where_lengths_would_do() -> None:
     value = item(element(0x00100020, b"ab") + ITEM_END) + SEQUENCE_END
     data = element(0x00081110, value) + element(0x00100010, b"cd")
-    ds = datasets.decode(data, True, True)
+    ds = codec.decode(data, True, True)
     assert ds.ReferencedStudySequence[0].PatientID == "ab"
     assert ds.PatientName == "cd"
 
 
 def test_vr_that_is_not_known_yet() -> None:
     data = struct.pack("<HH2sH", 0x0009, 0x1001, b"ZY", 2) + b"ab"
-    assert datasets.decode(data, False, True).get_item(0x00091001).value == b"ab"
+    assert codec.decode(data, False, True).get_item(0x00091001).value == b"ab"
 
 
 def test_dataset_in_the_other_vr(caplog: pytest.LogCaptureFixture) -> None:
     ds = example_dataset()
     for implicit in (True, False):
-        data = datasets.encode(ds, implicit, True)
+        data = codec.encode(ds, implicit, True)
         assert data is not None
         caplog.clear()
-        assert datasets.decode(data, not implicit, True).PatientName == ds.PatientName
+        assert codec.decode(data, not implicit, True).PatientName == ds.PatientName
         assert "VR was agreed on" in caplog.text
 
 
@@ -241,9 +242,9 @@ def test_implicit_vr_from_the_middle_on() -> None:
     data = struct.pack("<HH2sH", 0x0008, 0x0060, b"CS", 2) + b"CT" + element(0x00100020, b"ab")
     data += element(0x00280010, b"\1\0") + element(0x00281101, b"\1\0\0\0\1\0")  # US or SS
     data += element(0x00400275, item(element(0x00100020, b"cd")))
-    ds = datasets.decode(data, False, True)
+    ds = codec.decode(data, False, True)
     assert (ds.Modality, ds.PatientID) == ("CT", "ab")
-    again = datasets.decode(datasets.encode_dataset(ds, EXPLICIT), False, True)
+    again = codec.decode(codec.encode_dataset(ds, EXPLICIT), False, True)
     assert again == ds
     assert (again.PatientID, again.Rows) == ("ab", 1)
     assert again.RedPaletteColorLookupTableDescriptor == [1, 0, 1]
@@ -254,7 +255,7 @@ def test_the_repeating_sequence() -> None:
     masks = [mask for mask, entry in RepeatersDictionary.items() if entry[0] == "SQ"]
     assert masks == ["50xx2600"]
     with pytest.raises(DatasetError):
-        datasets.decode(element(0x50042600, b"no items"), True, True)
+        codec.decode(element(0x50042600, b"no items"), True, True)
 
 
 # --- Datasets that are wrong ------------------------------------------------------------------
@@ -296,13 +297,13 @@ def test_too_deep(make, depth: int) -> None:  # type: ignore[no-untyped-def]
     data = make(depth)
     begun = time.process_time()
     with pytest.raises(DatasetError, match="more than 64 deep"):
-        datasets.decode(data, _DEEP[make], True)
+        codec.decode(data, _DEEP[make], True)
     assert time.process_time() - begun < 1
 
 
 @pytest.mark.parametrize("make", _DEEP)
 def test_deep_enough(make) -> None:  # type: ignore[no-untyped-def]
-    ds = datasets.decode(make(64), _DEEP[make], True)
+    ds = codec.decode(make(64), _DEEP[make], True)
     depth = 0
     while ds:
         ((ds,),) = (each.value for each in ds)
@@ -316,25 +317,25 @@ def test_time_is_linear_where_delimiters_are_missing() -> None:
     data = element(0x00081110, b"", UNDEFINED) + unit * 100_000
     begun = time.process_time()
     with pytest.raises(DatasetError):
-        datasets.decode(data, True, True)
+        codec.decode(data, True, True)
     assert time.process_time() - begun < 1
 
 
 @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG_ENDIAN])
 def test_every_truncation(syntax: str) -> None:
     ds = example_dataset()
-    data = datasets.encode_dataset(ds, syntax)
-    implicit, little, _ = datasets.encoding_of(syntax)
+    data = codec.encode_dataset(ds, syntax)
+    implicit, little, _ = codec.encoding_of(syntax)
     whole = {0}
     for tag in ds.keys():  # noqa: SIM118  # that is how a Dataset has its tags
         part = Dataset({each: ds[each] for each in ds.keys() if each <= tag})  # noqa: SIM118
-        whole.add(len(datasets.encode(part, implicit, little) or b""))
+        whole.add(len(codec.encode(part, implicit, little) or b""))
     for size in range(len(data)):
         if size in whole:
-            assert len(datasets.decode(data[:size], implicit, little)) == sorted(whole).index(size)
+            assert len(codec.decode(data[:size], implicit, little)) == sorted(whole).index(size)
         elif data[max(each for each in whole if each < size) : size].strip(b"\0"):
             with pytest.raises(DatasetError):
-                datasets.decode(data[:size], implicit, little)
+                codec.decode(data[:size], implicit, little)
 
 
 @pytest.mark.parametrize(
@@ -366,16 +367,16 @@ def test_every_truncation(syntax: str) -> None:
 )
 def test_malformed(data: bytes) -> None:
     with pytest.raises(DatasetError):
-        datasets.decode(data, True, True)
+        codec.decode(data, True, True)
 
 
 def test_explicit_length_that_is_cut_off() -> None:
     with pytest.raises(DatasetError):
-        datasets.decode(explicit(0x00091001, b"OB", b"")[:-2], False, True)
+        codec.decode(explicit(0x00091001, b"OB", b"")[:-2], False, True)
 
 
 _SEEDS = [
-    (datasets.encode_dataset(example_dataset(), syntax), *datasets.encoding_of(syntax)[:2])
+    (codec.encode_dataset(example_dataset(), syntax), *codec.encoding_of(syntax)[:2])
     for syntax in (IMPLICIT, EXPLICIT, BIG_ENDIAN)
 ] + [(deep_undefined(5), True, True), (deep_explicit(5), False, True)]
 
@@ -393,10 +394,10 @@ def test_mutations(seed: tuple[bytes, bool, bool], changes: list[tuple[int, int]
     for position, value in changes:
         data[position % len(data)] = value
     try:
-        ds = datasets.decode(data, *seed[1:])
+        ds = codec.decode(data, *seed[1:])
     except DatasetError:
         return
-    assert datasets.pretty_dataset(ds) or not ds
+    assert pretty.pretty_dataset(ds) or not ds
 
 
 @given(st.binary(max_size=200), st.booleans(), st.booleans(), st.booleans())
@@ -404,7 +405,7 @@ def test_mutations(seed: tuple[bytes, bool, bool], changes: list[tuple[int, int]
 @example(element(0x00080005, b"\\ISO 2022 IR 87\\\xff"), True, True, False)
 def test_noise(data: bytes, implicit: bool, little: bool, deflated: bool) -> None:
     with contextlib.suppress(DatasetError):
-        datasets.decode(data, implicit, little, deflated)
+        codec.decode(data, implicit, little, deflated)
 
 
 # --- Deflated ---------------------------------------------------------------------------------
@@ -420,40 +421,40 @@ def test_deflated_is_raw_deflate_padded_to_even() -> None:
         ds = Dataset()
         ds.PixelData = bytes(range(size))
         ds["PixelData"].VR = "OW"
-        data = datasets.encode(ds, False, True, deflated=True)
+        data = codec.encode(ds, False, True, deflated=True)
         assert data is not None
         assert len(data) % 2 == 0
-        assert zlib.decompressobj(-15).decompress(data) == datasets.encode(ds, False, True)
-        assert datasets.decode(data, False, True, deflated=True) == ds
+        assert zlib.decompressobj(-15).decompress(data) == codec.encode(ds, False, True)
+        assert codec.decode(data, False, True, deflated=True) == ds
 
 
 def test_bomb_is_stopped_at_the_ceiling() -> None:
     data = deflate(explicit(0x7FE00010, b"OW", bytes(64 * 1024 * 1024)))
     assert len(data) < 70_000
-    assert datasets.decode_for(data, DEFLATED), "a blank image is no bomb"
+    assert codec.decode_for(data, DEFLATED), "a blank image is no bomb"
     tracemalloc.start()
     try:
         with pytest.raises(DatasetError, match="inflates to more than 1048576 bytes"):
-            datasets.decode_for(data, DEFLATED, inflate_ceiling=1024 * 1024)
+            codec.decode_for(data, DEFLATED, inflate_ceiling=1024 * 1024)
         assert tracemalloc.get_traced_memory()[1] < 4 * 1024 * 1024
     finally:
         tracemalloc.stop()
 
 
 def test_bomb_is_stopped_at_the_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "_RATIO_FREE", 1024 * 1024)
+    monkeypatch.setattr(codec, "_RATIO_FREE", 1024 * 1024)
     data = deflate(explicit(0x7FE00010, b"OW", bytes(32 * 1024 * 1024)))
     with pytest.raises(DatasetError, match=f"inflates to more than {200 * len(data)} bytes"):
-        datasets.decode_for(data, DEFLATED)
+        codec.decode_for(data, DEFLATED)
 
 
 def test_deflated_but_damaged() -> None:
-    data = deflate(datasets.encode_dataset(example_dataset(), EXPLICIT))
+    data = deflate(codec.encode_dataset(example_dataset(), EXPLICIT))
     for size in range(len(data)):
         with pytest.raises(DatasetError):
-            datasets.decode_for(data[:size], DEFLATED)
+            codec.decode_for(data[:size], DEFLATED)
     with pytest.raises(DatasetError, match="not deflated"):
-        datasets.decode_for(b"\xff" * 20, DEFLATED)
+        codec.decode_for(b"\xff" * 20, DEFLATED)
 
 
 # --- What cannot be encoded -------------------------------------------------------------------
@@ -470,7 +471,7 @@ def unencodable() -> Dataset:
 
 def test_encode_returns_none_and_logs_no_values(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "dicomwire"):
-        assert datasets.encode(unencodable(), False, True) is None
+        assert codec.encode(unencodable(), False, True) is None
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
     assert "(0028,0010)" in record.getMessage()
@@ -479,48 +480,48 @@ def test_encode_returns_none_and_logs_no_values(caplog: pytest.LogCaptureFixture
 
 def test_encode_says_more_to_debuggers(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "dicomwire"):
-        assert datasets.encode(unencodable(), True, True) is None
+        assert codec.encode(unencodable(), True, True) is None
     assert "Doe" in caplog.text
 
 
 def test_encode_dataset_raises() -> None:
     with pytest.raises(DatasetError, match=r"at \(0028,0010\)") as caught:
-        datasets.encode_dataset(unencodable(), EXPLICIT)
+        codec.encode_dataset(unencodable(), EXPLICIT)
     assert "Doe" not in str(caught.value)
     assert isinstance(caught.value, ValueError)
 
 
 def test_encode_what_is_nested_past_python() -> None:
     with pytest.raises(DatasetError, match="RecursionError"):
-        datasets.encode_dataset(nested(sys.getrecursionlimit()), EXPLICIT)
+        codec.encode_dataset(nested(sys.getrecursionlimit()), EXPLICIT)
 
 
 # --- Transfer syntaxes ------------------------------------------------------------------------
 
 
 def test_encodings() -> None:
-    assert datasets.encoding_of(IMPLICIT) == (True, True, False)
-    assert datasets.encoding_of(EXPLICIT) == (False, True, False)
-    assert datasets.encoding_of(DEFLATED) == (False, True, True)
-    assert datasets.encoding_of(BIG_ENDIAN) == (False, False, False)
-    assert datasets.encoding_of(UID(JPEG)) == (False, True, False)
-    assert datasets.encoding_of("1.2.3.4") == (False, True, False)
+    assert codec.encoding_of(IMPLICIT) == (True, True, False)
+    assert codec.encoding_of(EXPLICIT) == (False, True, False)
+    assert codec.encoding_of(DEFLATED) == (False, True, True)
+    assert codec.encoding_of(BIG_ENDIAN) == (False, False, False)
+    assert codec.encoding_of(UID(JPEG)) == (False, True, False)
+    assert codec.encoding_of("1.2.3.4") == (False, True, False)
     private = UID("1.2.3.4")
-    assert datasets.encoding_of(private) == (False, True, False)
+    assert codec.encoding_of(private) == (False, True, False)
     private.set_private_encoding(True, False)
-    assert datasets.encoding_of(private) == (True, False, False)
+    assert codec.encoding_of(private) == (True, False, False)
 
 
 def test_uncompressed() -> None:
     for syntax in (IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN, UID(IMPLICIT)):
-        assert datasets.is_uncompressed(syntax)
+        assert codec.is_uncompressed(syntax)
     for syntax in (JPEG, "1.2.3.4", "1.2.840.10008.1.2.1.98"):
-        assert not datasets.is_uncompressed(syntax)
+        assert not codec.is_uncompressed(syntax)
 
 
 # --- File meta information --------------------------------------------------------------------
 
-HEAD = datasets.file_head(CT, "1.2.3.4", EXPLICIT)
+HEAD = file_meta.file_head(CT, "1.2.3.4", EXPLICIT)
 
 
 def test_implementation() -> None:
@@ -532,8 +533,8 @@ def test_implementation() -> None:
 def test_file_head_is_what_pydicom_reads(tmp_path: Path) -> None:
     ds = example_dataset()
     path = tmp_path / "file.dcm"
-    head = datasets.file_head(CT, "1.2.3.4", EXPLICIT, "STORE SCU")
-    path.write_bytes(head + datasets.encode_dataset(ds, EXPLICIT))
+    head = file_meta.file_head(CT, "1.2.3.4", EXPLICIT, "STORE SCU")
+    path.write_bytes(head + codec.encode_dataset(ds, EXPLICIT))
     read = dcmread(path)
     assert read.preamble == bytes(128)
     meta = read.file_meta
@@ -550,16 +551,16 @@ def test_file_head_is_what_pydicom_reads(tmp_path: Path) -> None:
 
 def test_file_head_is_as_pydicom_writes_it() -> None:
     for instance in ("1.2.3", "1.2.33", "1"):
-        meta = datasets.create_file_meta(
+        meta = file_meta.create_file_meta(
             sop_class_uid=UID(CT), sop_instance_uid=UID(instance), transfer_syntax=UID(JPEG)
         )
         assert meta.FileMetaInformationGroupLength == 0
-        head = datasets.file_head(CT, instance, JPEG)
-        assert head == bytes(128) + b"DICM" + datasets.encode_file_meta(meta)
+        head = file_meta.file_head(CT, instance, JPEG)
+        assert head == bytes(128) + b"DICM" + file_meta.encode_file_meta(meta)
 
 
 def test_encode_file_meta_that_cannot_be() -> None:
-    meta = datasets.create_file_meta(
+    meta = file_meta.create_file_meta(
         sop_class_uid=CT,
         sop_instance_uid="1.2.3",
         transfer_syntax=JPEG,
@@ -569,7 +570,7 @@ def test_encode_file_meta_that_cannot_be() -> None:
     assert (meta.ImplementationClassUID, meta.ImplementationVersionName) == ("1.2.3", "MINE")
     meta["FileMetaInformationVersion"]._value = 5
     with pytest.raises(DatasetError):
-        datasets.encode_file_meta(meta)
+        file_meta.encode_file_meta(meta)
 
 
 class Reader(io.BytesIO):
@@ -587,13 +588,13 @@ def test_parse_file_meta(at_once: int) -> None:
     reader = Reader(HEAD + bytes(10_000))
     reader.at_once = at_once
     for source in (HEAD, memoryview(HEAD + bytes(10)), bytearray(HEAD), reader):
-        found = datasets.parse_file_meta(source)
+        found = file_meta.parse_file_meta(source)
         assert found == (CT, "1.2.3.4", EXPLICIT, len(HEAD))
     assert reader.tell() <= 4096
 
 
 def test_parse_file_meta_of_a_file_without_dataset() -> None:
-    assert datasets.parse_file_meta(Reader(HEAD)).offset == len(HEAD)
+    assert file_meta.parse_file_meta(Reader(HEAD)).offset == len(HEAD)
 
 
 def test_parse_file_meta_passes_long_elements_and_wrong_group_lengths() -> None:
@@ -601,13 +602,13 @@ def test_parse_file_meta_passes_long_elements_and_wrong_group_lengths() -> None:
     wrong[140:144] = b"\xff\xff\xff\x7f"
     private = explicit(0x00020102, b"OB", bytes(100_000))
     data = bytes(wrong) + private + b"\x08\0\5\0"
-    assert datasets.parse_file_meta(Reader(data)).offset == len(data) - 4
-    assert datasets.parse_file_meta(data).transfer_syntax_uid == EXPLICIT
+    assert file_meta.parse_file_meta(Reader(data)).offset == len(data) - 4
+    assert file_meta.parse_file_meta(data).transfer_syntax_uid == EXPLICIT
 
 
 def test_parse_file_meta_of_a_file_of_ours_whose_dataset_begins_with_the_same_group() -> None:
     dataset = explicit(0x00020010, b"UI", b"1.2.840.10008.1.2\0") + bytes(100)
-    found = datasets.parse_file_meta(HEAD + dataset)
+    found = file_meta.parse_file_meta(HEAD + dataset)
     assert found == (CT, "1.2.3.4", EXPLICIT, len(HEAD))
 
 
@@ -615,7 +616,7 @@ def test_parse_file_meta_has_a_limit() -> None:
     head = HEAD.replace(b"2.25.", b"2.26.")  # not ours, whose group length says where it ends
     endless = Reader(head + explicit(0x00020102, b"OB", bytes(64), 0xFFFFFFF0) + bytes(1 << 23))
     with pytest.raises(FileFormatError, match="more than 1"):
-        datasets.parse_file_meta(endless)
+        file_meta.parse_file_meta(endless)
     assert endless.tell() < 1 << 22
 
 
@@ -633,18 +634,18 @@ def test_parse_file_meta_has_a_limit() -> None:
 )
 def test_no_dicom_file(data: bytes, text: str) -> None:
     with pytest.raises(FileFormatError, match=f"some/file.dcm: .*({text})") as caught:
-        datasets.parse_file_meta(Reader(data))
+        file_meta.parse_file_meta(Reader(data))
     assert isinstance(caught.value, DatasetError)
     assert isinstance(caught.value, InvalidDicomError)
     with pytest.raises(FileFormatError, match=text):
-        datasets.parse_file_meta(data)
+        file_meta.parse_file_meta(data)
 
 
 @given(st.integers(0, 200), st.binary(max_size=60))
 def test_file_meta_mutations(position: int, noise: bytes) -> None:
     data = HEAD[: 132 + position] + noise + HEAD[132 + position + len(noise) :]
     try:
-        offset = datasets.parse_file_meta(data).offset
+        offset = file_meta.parse_file_meta(data).offset
     except FileFormatError:
         pass
     else:
@@ -653,13 +654,13 @@ def test_file_meta_mutations(position: int, noise: bytes) -> None:
 
 def test_split_dataset(tmp_path: Path) -> None:
     path = tmp_path / "file.dcm"
-    path.write_bytes(HEAD + datasets.encode_dataset(example_dataset(), EXPLICIT))
-    meta, offset = datasets.split_dataset(path)
+    path.write_bytes(HEAD + codec.encode_dataset(example_dataset(), EXPLICIT))
+    meta, offset = file_meta.split_dataset(path)
     assert meta == dcmread(path).file_meta
     assert offset == len(HEAD)
     path.write_bytes(bytes(200))
     with pytest.raises(InvalidDicomError, match=r"file\.dcm"):
-        datasets.split_dataset(path)
+        file_meta.split_dataset(path)
 
 
 # --- For people to read -----------------------------------------------------------------------
@@ -669,7 +670,7 @@ def test_pretty_dataset() -> None:
     ds = example_dataset()
     ds.ReferencedStudySequence = [nested(0)]
     ds.PatientComments = "a\nb\x1b[2J"
-    lines = datasets.pretty_dataset(ds)
+    lines = pretty.pretty_dataset(ds)
     assert [" ".join(line.split()) for line in lines] == [
         "(0008,0005) CS [ISO_IR 192] # 1 SpecificCharacterSet",
         "(0008,0008) CS [ORIGINAL\\PRIMARY] # 2 ImageType",
@@ -688,11 +689,11 @@ def test_pretty_dataset() -> None:
     ]
     assert lines[5].startswith("  (item")
     assert lines[6].startswith("    (0010")
-    assert datasets.pretty_dataset(ds, 1, "--")[6].startswith("------(0010")
+    assert pretty.pretty_dataset(ds, 1, "--")[6].startswith("------(0010")
 
 
 def test_pretty_dataset_with_what_cannot_be_decoded() -> None:
-    ds = datasets.decode(element(0x00280010, b"odd") + element(0x0040A160, b"x" * 300), True, True)
-    broken, long = datasets.pretty_dataset(ds)
+    ds = codec.decode(element(0x00280010, b"odd") + element(0x0040A160, b"x" * 300), True, True)
+    broken, long = pretty.pretty_dataset(ds)
     assert "x" * 200 + "...]" in long
     assert broken == "(0028,0010) (undecodable: BytesLengthException)"

@@ -10,9 +10,9 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
-from dicomwire.datasets import decode, encode_dataset
-from dicomwire.encoder import encode_plain
-from dicomwire.scanner import new_dataset
+from dicomwire.data.codec import decode, encode_dataset
+from dicomwire.data.plain_encoder import encode_plain
+from dicomwire.data.scanner import new_dataset
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom's, of odd values
 

@@ -14,9 +14,10 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from dicomwire import datasets
 from dicomwire import events as evt
-from dicomwire.payloads import FileSink, MemorySink, Payload, SpoolSink
+from dicomwire.data import codec, file_meta
+from dicomwire.data.payloads import Payload
+from dicomwire.data.sinks import FileSink, MemorySink, SpoolSink
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import PresentationContextTuple
 from dicomwire.settings import Settings
@@ -52,7 +53,7 @@ def an_instance() -> Dataset:
     return dataset
 
 
-ENCODED = datasets.encode_dataset(an_instance(), ImplicitVRLittleEndian)
+ENCODED = codec.encode_dataset(an_instance(), ImplicitVRLittleEndian)
 
 
 def a_request(command: Command, **attributes: Any) -> Message:
@@ -210,16 +211,16 @@ class TestReceivedDataset:
 
     def test_error_of_decoding_is_told(self) -> None:
         event = a_store(in_memory(ENCODED[:-1]))
-        with pytest.raises(datasets.DatasetError):
+        with pytest.raises(codec.DatasetError):
             _ = event.dataset
 
     def test_deflated(self) -> None:
-        data = datasets.encode_dataset(an_instance(), DeflatedExplicitVRLittleEndian)
+        data = codec.encode_dataset(an_instance(), DeflatedExplicitVRLittleEndian)
         context = CONTEXT._replace(transfer_syntax=DeflatedExplicitVRLittleEndian)
         assert a_store(in_memory(data), context=context).dataset == an_instance()
         bounded = a_store(in_memory(data), context=context)
         bounded.assoc.settings = Settings(inflate_ceiling=4)
-        with pytest.raises(datasets.DatasetError):
+        with pytest.raises(codec.DatasetError):
             _ = bounded.dataset
 
     def test_file_meta_is_for_the_dataset(self) -> None:
@@ -242,7 +243,7 @@ class TestReceivedDataset:
     def test_as_a_dicom_file(self) -> None:
         data = a_store(in_memory(ENCODED)).encoded_dataset()
         assert data[:132] == bytes(128) + b"DICM"
-        assert data[132:] == datasets.encode_file_meta(a_store().file_meta) + ENCODED
+        assert data[132:] == file_meta.encode_file_meta(a_store().file_meta) + ENCODED
         read = dcmread(BytesIO(data))
         assert read == an_instance()
         assert read.file_meta.TransferSyntaxUID == ImplicitVRLittleEndian

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from dicomwire.data.sinks import FileSink
 from dicomwire.leftovers import remove_leftovers
-from dicomwire.payloads import FileSink
 
 DIGITS = "0123456789abcdef" * 2
 PART = f".{DIGITS}.part"

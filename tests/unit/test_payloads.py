@@ -14,22 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomwire import datasets, payloads
+from dicomwire.data import codec, file_meta, sinks
+from dicomwire.data.payloads import Payload
+from dicomwire.data.sinks import DiscardSink, FileSink, MemorySink, Sink, SinkFull, SpoolSink
+from dicomwire.data.sources import BytesSource, FileSource, Source
 from dicomwire.errors import DicomwireError
-from dicomwire.payloads import (
-    BytesSource,
-    DiscardSink,
-    FileSink,
-    FileSource,
-    MemorySink,
-    Payload,
-    Sink,
-    SinkFull,
-    Source,
-    SpoolSink,
-)
 
-HEAD = datasets.file_head("1.2.840.10008.5.1.4.1.1.2", "1.2.3", "1.2.840.10008.1.2.1")
+HEAD = file_meta.file_head("1.2.840.10008.5.1.4.1.1.2", "1.2.3", "1.2.840.10008.1.2.1")
 DATA = bytes(range(256)) * 40
 
 
@@ -392,7 +383,7 @@ def test_hostile_names(tmp_path: Path, name: str) -> None:
 @given(st.text(st.characters(codec="utf-8"), max_size=40) | st.sampled_from(HOSTILE))
 def test_names_stay_where_they_belong(name: str) -> None:
     try:
-        plain = payloads.plain_name(name)
+        plain = sinks.plain_name(name)
     except ValueError:
         return
     assert os.path.normpath(os.path.join("/root", plain)) == f"/root/{name}"
@@ -401,7 +392,7 @@ def test_names_stay_where_they_belong(name: str) -> None:
 # --- What goes wrong --------------------------------------------------------------------------
 
 
-def sinks(folder: Path, ceiling: int | None = None) -> list[Sink]:
+def sinks_of(folder: Path, ceiling: int | None = None) -> list[Sink]:
     return [
         SpoolSink(1000, ceiling, folder),
         FileSink(folder, "name", HEAD, ceiling),
@@ -411,7 +402,7 @@ def sinks(folder: Path, ceiling: int | None = None) -> list[Sink]:
 
 @pytest.mark.parametrize("ceiling", [0, 999, 1000, len(DATA) - 1])
 def test_ceiling(spool: Path, ceiling: int) -> None:
-    for sink in [*sinks(spool, ceiling), MemorySink(ceiling)]:
+    for sink in [*sinks_of(spool, ceiling), MemorySink(ceiling)]:
         with pytest.raises(SinkFull, match=f"more than {ceiling} bytes") as caught:
             write(sink)
         assert caught.value.status == 0xA700
@@ -423,7 +414,7 @@ def test_ceiling(spool: Path, ceiling: int) -> None:
 
 
 def test_ceiling_that_is_reached_but_not_passed(spool: Path) -> None:
-    for sink in [*sinks(spool, len(DATA)), MemorySink(len(DATA))]:
+    for sink in [*sinks_of(spool, len(DATA)), MemorySink(len(DATA))]:
         write(sink)
         check(payload := sink.finish())
         payload.discard()
@@ -441,7 +432,7 @@ def test_disk_full(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return count
 
     monkeypatch.setattr(os, "writev", writev)
-    for sink in sinks(spool):
+    for sink in sinks_of(spool):
         room = 3000
         with pytest.raises(OSError, match="No space left") as caught:
             write(sink)
@@ -454,7 +445,7 @@ def test_nothing_written_does_not_go_on_for_ever(
     spool: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "writev", lambda descriptor, buffers: 0)
-    for sink in sinks(spool):
+    for sink in sinks_of(spool):
         with pytest.raises(OSError, match="nothing could be written"):
             write(sink)
         sink.discard()
@@ -465,7 +456,7 @@ def test_partial_writes(spool: Path, monkeypatch: pytest.MonkeyPatch, at_most: i
     real = os.writev
     monkeypatch.setattr(os, "writev", lambda fd, buffers: real(fd, [b"".join(buffers)[:at_most]]))
     data = DATA[:5000]
-    for sink in sinks(spool):
+    for sink in sinks_of(spool):
         write(sink, data, 500)
         payload = sink.finish()
         check(payload, data)
@@ -474,21 +465,21 @@ def test_partial_writes(spool: Path, monkeypatch: pytest.MonkeyPatch, at_most: i
 
 def test_system_without_writev(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "writev")
-    for sink in sinks(spool):
+    for sink in sinks_of(spool):
         write(sink)
         check(payload := sink.finish())
         payload.discard()
 
 
 def test_more_chunks_than_the_system_takes(spool: Path) -> None:
-    for sink in sinks(spool):
+    for sink in sinks_of(spool):
         write(sink, size=1, at_once=5000)
         check(payload := sink.finish())
         payload.discard()
 
 
 def test_empty_chunks(spool: Path) -> None:
-    for sink in sinks(spool):
+    for sink in sinks_of(spool):
         sink.write([])
         sink.write([memoryview(b"")])
         sink.write([memoryview(b""), *pieces(DATA, 5000), memoryview(b""), memoryview(b"")])
@@ -555,6 +546,6 @@ def test_spooled_dataset_decodes(spool: Path) -> None:
     sink = SpoolSink(0, directory=spool, head=HEAD)
     write(sink, data)
     payload = sink.finish()
-    ds = datasets.decode(payload, False, True)
+    ds = codec.decode(payload, False, True)
     payload.discard()
     assert ds.PatientID == "abcd"

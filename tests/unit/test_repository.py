@@ -23,8 +23,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 PROTOCOL_MAY_IMPORT = (
     "dicomwire.errors",
     "dicomwire.protocol",
-    "dicomwire.tables",
-    "dicomwire.uids",
+    "dicomwire.registry.tables",
+    "dicomwire.registry.services",
 )
 
 

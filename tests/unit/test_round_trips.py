@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
-from dicomwire import datasets
+from dicomwire.data import codec, file_meta
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 UNDEFINED = 0xFFFFFFFF
@@ -169,39 +169,39 @@ def parsed(ds: Dataset) -> Dataset:
 @given(st.data())
 def test_explicit_vr(is_parsed: bool, data: st.DataObject) -> None:
     received = data.draw(encoded(is_implicit=False))
-    ds = datasets.decode(received, False, True)
-    again = datasets.encode_dataset(parsed(ds) if is_parsed else ds, EXPLICIT)
+    ds = codec.decode(received, False, True)
+    again = codec.encode_dataset(parsed(ds) if is_parsed else ds, EXPLICIT)
     Strict(again)
-    assert datasets.decode(again, False, True) == datasets.decode(received, False, True)
+    assert codec.decode(again, False, True) == codec.decode(received, False, True)
 
 
 @pytest.mark.parametrize("is_parsed", [False, True])
 @given(st.data())
 def test_implicit_vr(is_parsed: bool, data: st.DataObject) -> None:
     received = data.draw(encoded(is_implicit=True))
-    ds = datasets.decode(received, True, True)
-    again = datasets.encode(parsed(ds) if is_parsed else ds, True, True)
+    ds = codec.decode(received, True, True)
+    again = codec.encode(parsed(ds) if is_parsed else ds, True, True)
     assert again is not None
-    assert datasets.decode(again, True, True) == datasets.decode(received, True, True)
+    assert codec.decode(again, True, True) == codec.decode(received, True, True)
 
 
 @given(encoded(is_implicit=True))
 def test_implicit_vr_made_explicit(received: bytes) -> None:
-    ds = datasets.decode(received, True, True)
-    again = datasets.encode_dataset(ds, EXPLICIT)
+    ds = codec.decode(received, True, True)
+    again = codec.encode_dataset(ds, EXPLICIT)
     Strict(again)
-    assert datasets.decode(again, False, True) == datasets.decode(received, True, True)
+    assert codec.decode(again, False, True) == codec.decode(received, True, True)
 
 
 @given(encoded(is_implicit=False))
 def test_a_file_that_a_program_saves(received: bytes) -> None:
-    ds = datasets.decode(received, False, True)
-    ds.file_meta = datasets.create_file_meta(
+    ds = codec.decode(received, False, True)
+    ds.file_meta = file_meta.create_file_meta(
         sop_class_uid="1.2.3", sop_instance_uid="1.2.3.4", transfer_syntax=EXPLICIT
     )
     file = BytesIO()
     dcmwrite(file, ds, enforce_file_format=True)
-    offset = datasets.parse_file_meta(file.getvalue()).offset
+    offset = file_meta.parse_file_meta(file.getvalue()).offset
     Strict(file.getvalue()[offset:])
     file.seek(0)
-    assert dcmread(file) == datasets.decode(received, False, True)
+    assert dcmread(file) == codec.decode(received, False, True)

@@ -19,7 +19,7 @@ from dicomwire.protocol.items import (
     UserIdentityNegotiation,
 )
 from dicomwire.protocol.pdu import AssociateAC, AssociateRJ, AssociateRQ
-from dicomwire.service_user import AddressInformation, ServiceUser
+from dicomwire.session.ends import AddressInformation, ServiceUser
 
 VERIFICATION = "1.2.840.10008.1.1"
 CT = "1.2.840.10008.5.1.4.1.1.2"

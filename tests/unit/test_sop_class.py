@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 from pydicom.uid import UID
 
-from dicomwire import sop_class, status, uids
+from dicomwire import sop_class, status
+from dicomwire.registry import services
 from dicomwire.sop_class import (
     CTImageStorage,
     LabelMapSegmentationStorage,
@@ -57,11 +58,11 @@ COUNTS = {
 @pytest.fixture
 def registry() -> Iterator[None]:
     """Undo what a test registers."""
-    entries = dict(uids.REGISTRY)
+    entries = dict(services.REGISTRY)
     names = set(vars(sop_class))
     yield
-    uids.REGISTRY.clear()
-    uids.REGISTRY.update(entries)
+    services.REGISTRY.clear()
+    services.REGISTRY.update(entries)
     for name in vars(sop_class).keys() - names:
         delattr(sop_class, name)
 

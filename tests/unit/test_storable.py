@@ -16,9 +16,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID
 
 from dicomwire import Stream
-from dicomwire.datasets import FileFormatError, decode_for, encode_dataset, file_head
-from dicomwire.payloads import BytesSource
-from dicomwire.storable import instance_uid_of, open_storable
+from dicomwire.data.codec import decode_for, encode_dataset
+from dicomwire.data.file_meta import FileFormatError, file_head
+from dicomwire.data.sources import BytesSource
+from dicomwire.data.storable import instance_uid_of, open_storable
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -222,7 +223,7 @@ def test_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     path = tmp_path / "file"
     path.write_bytes(file_of(image(EncapsulatedDocument=bytes(100_000))))
-    monkeypatch.setattr("dicomwire.storable.io.FileIO", File)
+    monkeypatch.setattr("dicomwire.data.storable.io.FileIO", File)
     with closing(open_storable(path)) as opened:
         opened.encoded_in(EXPLICIT)
     assert (len(opens), reads) == (1, [4096])

@@ -10,9 +10,13 @@ import pydicom
 import pytest
 from pydicom.uid import UID
 
-from dicomwire import tables
-from dicomwire.tables import ALL_TRANSFER_SYNTAXES, CONTEXT_LISTS, DEFAULT_TRANSFER_SYNTAXES
-from dicomwire.uids import Service, SOPClass
+from dicomwire.registry import tables
+from dicomwire.registry.services import Service, SOPClass
+from dicomwire.registry.tables import (
+    ALL_TRANSFER_SYNTAXES,
+    CONTEXT_LISTS,
+    DEFAULT_TRANSFER_SYNTAXES,
+)
 
 ROOT = Path(__file__).parents[2]
 GENERATOR = ROOT / "tools" / "make_tables.py"
@@ -59,7 +63,7 @@ def test_the_committed_tables_are_what_the_generator_writes() -> None:
 
 def test_the_check_notices_stale_tables(tmp_path: Path) -> None:
     copy = tmp_path / "tools" / GENERATOR.name
-    stale = tmp_path / "src" / "dicomwire" / "tables.py"
+    stale = tmp_path / "src" / "dicomwire" / "registry" / "tables.py"
     copy.parent.mkdir()
     stale.parent.mkdir(parents=True)
     copy.write_text(GENERATOR.read_text())

@@ -13,7 +13,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from dicomwire.presentation import PresentationContext
-from dicomwire.service_user import AddressInformation
+from dicomwire.session.ends import AddressInformation
 from dicomwire.utils import decode_bytes
 from pynetdicom.utils import set_ae, set_uid
 

@@ -8,7 +8,11 @@ from pydicom.uid import UID
 
 from dicomwire.pdu_primitives import DEFAULT_MAX_LENGTH as DEFAULT_MAX_LENGTH
 from dicomwire.protocol.pdu import APPLICATION_CONTEXT_NAME as APPLICATION_CONTEXT_NAME
-from dicomwire.service_user import MODE_ACCEPTOR as MODE_ACCEPTOR, MODE_REQUESTOR as MODE_REQUESTOR
+from dicomwire.registry.tables import (
+    ALL_TRANSFER_SYNTAXES as ALL_TRANSFER_SYNTAXES,
+    DEFAULT_TRANSFER_SYNTAXES as DEFAULT_TRANSFER_SYNTAXES,
+)
+from dicomwire.session.ends import MODE_ACCEPTOR as MODE_ACCEPTOR, MODE_REQUESTOR as MODE_REQUESTOR
 from dicomwire.status import (
     STATUS_CANCEL as STATUS_CANCEL,
     STATUS_FAILURE as STATUS_FAILURE,
@@ -16,10 +20,6 @@ from dicomwire.status import (
     STATUS_SUCCESS as STATUS_SUCCESS,
     STATUS_UNKNOWN as STATUS_UNKNOWN,
     STATUS_WARNING as STATUS_WARNING,
-)
-from dicomwire.tables import (
-    ALL_TRANSFER_SYNTAXES as ALL_TRANSFER_SYNTAXES,
-    DEFAULT_TRANSFER_SYNTAXES as DEFAULT_TRANSFER_SYNTAXES,
 )
 
 OptionalUIDType: TypeAlias = str | bytes | UID | None

@@ -12,7 +12,7 @@ from pydicom.uid import (
 
 from dicomwire.association import Association as _Association
 from dicomwire.pdu_primitives import AssociateAC, AssociateRJ, AssociateRQ
-from dicomwire.service_user import ServiceUser as _ServiceUser
+from dicomwire.session.ends import ServiceUser as _ServiceUser
 from pynetdicom._globals import (
     DEFAULT_MAX_LENGTH as DEFAULT_MAX_LENGTH,
     MODE_ACCEPTOR as MODE_ACCEPTOR,

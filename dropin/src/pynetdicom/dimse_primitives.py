@@ -8,8 +8,8 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any, ClassVar, Self, TypeAlias
 
+from dicomwire.data.payloads import MemoryPayload, Payload
 from dicomwire.dimse_primitives import Command, Message
-from dicomwire.payloads import MemoryPayload, Payload
 from dicomwire.protocol.command import CARRIED
 from pynetdicom import _checks
 from pynetdicom._checks import Check, Checked, as_received

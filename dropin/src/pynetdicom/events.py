@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context, copy_context
 from typing import Any
 
+from dicomwire.data.payloads import Payload
 from dicomwire.events import *
 from dicomwire.events import (
     Event as _Event,
@@ -17,7 +18,6 @@ from dicomwire.events import (
     Handler,
     InterventionEvent,
 )
-from dicomwire.payloads import Payload
 from pynetdicom import _config, dimse_primitives, pdu_primitives
 
 

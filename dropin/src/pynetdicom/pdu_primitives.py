@@ -14,7 +14,7 @@ from pydicom.uid import UID
 from dicomwire import pdu_primitives as _pdus
 from dicomwire.pdu_primitives import *
 from dicomwire.presentation import PresentationContext
-from dicomwire.service_user import AddressInformation
+from dicomwire.session.ends import AddressInformation
 from pynetdicom import _checks
 from pynetdicom._checks import Check, Checked, as_received
 from pynetdicom._globals import OptionalUIDType as OptionalUIDType

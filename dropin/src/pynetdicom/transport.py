@@ -7,7 +7,7 @@ from typing import Any
 
 from dicomwire.association import Association
 from dicomwire.errors import ConnectionLost
-from dicomwire.service_user import AddressInformation as AddressInformation
+from dicomwire.session.ends import AddressInformation as AddressInformation
 from dicomwire.threaded.connection import Connection
 from dicomwire.threaded.server import AssociationServer as _AssociationServer, Newcomer
 from pynetdicom._globals import MODE_ACCEPTOR as MODE_ACCEPTOR

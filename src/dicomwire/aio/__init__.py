@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dicomwire.aio.ae import AE, ApplicationEntity
 from dicomwire.aio.association import Association
-from dicomwire.aio.processes import SupervisedServer
-from dicomwire.aio.responses import Responses, Sending
-from dicomwire.aio.sending import SendMany, send_many
+from dicomwire.aio.bulk import SendMany, send_many
+from dicomwire.aio.iterators import Responses, Sending
 from dicomwire.aio.server import AssociationServer
+from dicomwire.aio.worker import SupervisedServer
 
 __all__ = [
     "AE",

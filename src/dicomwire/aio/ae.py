@@ -13,17 +13,17 @@ from typing import Any, Generic, Protocol, Self, TypeVar, overload
 
 from dicomwire.aio.association import Association
 from dicomwire.aio.handlers import AsyncHandlers
-from dicomwire.aio.processes import SupervisedServer, start_workers
 from dicomwire.aio.server import AssociationServer
-from dicomwire.entity import DEFAULT_TITLE, DEFAULTS, Entity
+from dicomwire.aio.worker import SupervisedServer, start_workers
 from dicomwire.events import EventHandlerType
-from dicomwire.listening import listen
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.items import DEFAULT_MAX_LENGTH, UserItem
-from dicomwire.service_user import MODE_ACCEPTOR, MODE_REQUESTOR
-from dicomwire.services.association import ReceiveTo
+from dicomwire.session.base import ReceiveTo
+from dicomwire.session.ends import MODE_ACCEPTOR, MODE_REQUESTOR
+from dicomwire.session.entity import DEFAULT_TITLE, DEFAULTS, Entity
+from dicomwire.session.listening import listen
+from dicomwire.session.target import Target
 from dicomwire.settings import Settings
-from dicomwire.target import Target
 from dicomwire.utils import set_title
 
 

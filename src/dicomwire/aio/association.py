@@ -15,24 +15,26 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from dicomwire.aio.channel import Channel
+from dicomwire.aio.iterators import Responses, Sending
 from dicomwire.aio.port import AioPort
-from dicomwire.aio.responses import Responses, Sending
 from dicomwire.aio.sinks import fed
+from dicomwire.bulk.pipeline import Items, Pipeline
+from dicomwire.data.sinks import Sink
+from dicomwire.data.sources import Source
+from dicomwire.data.storable import Storable
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import Handlers
-from dicomwire.payloads import Sink, Source
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import PresentationContext, quick_uid
 from dicomwire.protocol.states import Role
-from dicomwire.services import acse, scu
-from dicomwire.services.association import BaseAssociation
-from dicomwire.services.engine import LocalAbort
-from dicomwire.services.pipelining import Items, Pipeline
+from dicomwire.services import scu
 from dicomwire.services.port import Incoming, Storer
-from dicomwire.services.requesting import OtherStorer
+from dicomwire.session import acceptance
+from dicomwire.session.base import BaseAssociation
+from dicomwire.session.intake import LocalAbort
+from dicomwire.session.requests import OtherStorer
+from dicomwire.session.target import Target
 from dicomwire.settings import Settings
-from dicomwire.storable import Storable
-from dicomwire.target import Target
 
 if TYPE_CHECKING:
     from dicomwire.aio.ae import AE
@@ -122,7 +124,7 @@ class Association(BaseAssociation):
         self._port.open(channel, channel.peer)
         self.take_over(channel.local, channel.remote)
 
-    async def answer(self, received: memoryview, policy: acse.Policy) -> None:
+    async def answer(self, received: memoryview, policy: acceptance.Policy) -> None:
         """Answer the request that has been `received`, and serve what follows."""
         self._port.received(received)
         await self.answer_request(policy)

@@ -14,9 +14,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from dicomwire.aio.secure import Secure
-from dicomwire.listening import peer_name
-from dicomwire.services.pool import BUFFER_SIZE
+from dicomwire.aio.tls import Secure
+from dicomwire.session.buffers import BUFFER_SIZE
+from dicomwire.session.listening import peer_name
 
 FAREWELL = 2.0
 """Seconds that the peer has to read why TLS has failed."""

@@ -15,13 +15,13 @@ from dicomwire.aio.opening import open_channel
 from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionLost
 from dicomwire.protocol.events import Event
 from dicomwire.protocol.states import Role, State
-from dicomwire.services.batch import Batch
-from dicomwire.services.engine import Engine, LocalAbort
+from dicomwire.session.batch import Batch
+from dicomwire.session.intake import Engine, LocalAbort
 from dicomwire.settings import Settings
 from dicomwire.tls import tls_failure
 
 if TYPE_CHECKING:
-    from dicomwire.services.lifecycle import Lifecycle
+    from dicomwire.session.lifecycle import Lifecycle
 
 
 class Ending:

@@ -10,8 +10,8 @@ import os
 
 from dicomwire.aio.channel import Channel
 from dicomwire.errors import AssociationTimeout, ConnectionLost
+from dicomwire.session.target import Target
 from dicomwire.settings import Settings
-from dicomwire.target import Target
 from dicomwire.tls import tls_failure
 
 

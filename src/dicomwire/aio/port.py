@@ -16,22 +16,22 @@ from pydicom.dataset import Dataset
 from dicomwire.aio.handlers import PlainResults, ask
 from dicomwire.aio.link import Link
 from dicomwire.aio.sinks import AsyncSink
+from dicomwire.data.sources import BytesSource, Source
+from dicomwire.data.streams import AsyncChunkSource
 from dicomwire.errors import (
     AssociationFailure,
     LocalProtocolError,
 )
 from dicomwire.events import EVT_DIMSE_SENT, InterventionEvent
-from dicomwire.payloads import BytesSource, Source
 from dicomwire.protocol.command import RESPONSE_BIT, Command, Message
 from dicomwire.protocol.events import Event, ReleaseRequested
 from dicomwire.protocol.limits import MIB
 from dicomwire.protocol.states import Role
 from dicomwire.services import scp
 from dicomwire.services.answers import may_ask
-from dicomwire.services.engine import BACKLOG, BACKLOG_BYTES, LocalAbort, Pending
-from dicomwire.services.pool import give_buffer, take_buffer
 from dicomwire.services.port import END, Incoming, Storer
-from dicomwire.services.streams import AsyncChunkSource
+from dicomwire.session.buffers import give_buffer, take_buffer
+from dicomwire.session.intake import BACKLOG, BACKLOG_BYTES, LocalAbort, Pending
 from dicomwire.settings import Settings
 
 if TYPE_CHECKING:

@@ -15,15 +15,20 @@ from collections.abc import Coroutine
 from socket import socket as Socket
 from typing import TYPE_CHECKING, Any, Self
 
-from dicomwire.admission import Rounds
 from dicomwire.aio.channel import Channel
 from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionLost
 from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Handlers
-from dicomwire.listening import PENDING_BYTES, ListeningSocket, connection_ceiling, is_answerable
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
-from dicomwire.services.association import ReceiveTo
-from dicomwire.serving import BaseServer
+from dicomwire.session.admission import Rounds
+from dicomwire.session.base import ReceiveTo
+from dicomwire.session.listening import (
+    PENDING_BYTES,
+    ListeningSocket,
+    connection_ceiling,
+    is_answerable,
+)
+from dicomwire.session.serving import BaseServer
 from dicomwire.tls import tls_failure
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from dicomwire.data.payloads import MemoryPayload, Payload
+from dicomwire.data.sinks import Sink
 from dicomwire.logs import LOGGER
-from dicomwire.payloads import MemoryPayload, Payload, Sink
-from dicomwire.services.keeping import refusal_by
 from dicomwire.services.port import Incoming
+from dicomwire.session.keeping import refusal_by
 
 
 class AsyncSink(Payload):

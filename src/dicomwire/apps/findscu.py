@@ -37,7 +37,8 @@ from dicomwire.apps.querying import (
 )
 from dicomwire.apps.receiving import add_folder, writable_folder
 from dicomwire.apps.requesting import associate
-from dicomwire.datasets import DatasetError, encode_dataset, file_head
+from dicomwire.data.codec import DatasetError, encode_dataset
+from dicomwire.data.file_meta import file_head
 from dicomwire.logs import escaped
 from dicomwire.pdu_primitives import SOPClassExtendedNegotiation
 from dicomwire.sop_class import (

@@ -22,8 +22,8 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import AMBIGUOUS_VR, VR
 
 from dicomwire.apps.console import Stop
-from dicomwire.characters import check_keys
-from dicomwire.datasets import DatasetError
+from dicomwire.data.characters import check_keys
+from dicomwire.data.codec import DatasetError
 
 PATHS = """\
 KEY is path=value, or path alone for an empty value. A path is the keyword of an element or its

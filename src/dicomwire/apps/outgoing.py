@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 from dicomwire import build_context
 from dicomwire.apps.files import expand
-from dicomwire.datasets import FileFormatError
+from dicomwire.data.file_meta import FileFormatError
+from dicomwire.data.storable import open_storable
 from dicomwire.logs import escaped
 from dicomwire.presentation import PresentationContext
 from dicomwire.sop_class import MediaStorageDirectoryStorage
-from dicomwire.storable import open_storable
 
 MOST_CONTEXTS = 128
 """What one association can have (PS3.8 Section 9.3.2.2)."""

@@ -16,9 +16,9 @@ from dicomwire import evt
 from dicomwire.apps.console import Stop
 from dicomwire.apps.files import file_name
 from dicomwire.association import ReceiveTo
+from dicomwire.data.sinks import DiscardSink
 from dicomwire.leftovers import remove_leftovers
 from dicomwire.logs import escaped
-from dicomwire.payloads import DiscardSink
 
 NAMES = """\
 A file is called <prefix>.<SOP Instance UID>, in which prefix is CT, MR, US and the like, or UN,

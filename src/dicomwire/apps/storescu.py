@@ -30,7 +30,7 @@ from dicomwire.apps.outgoing import Batch, ContextKey, Outgoing, Plan
 from dicomwire.apps.requesting import answered, associate, described, message_id
 from dicomwire.apps.storing_many import send_all
 from dicomwire.apps.tally import Tally
-from dicomwire.datasets import is_uncompressed
+from dicomwire.data.codec import is_uncompressed
 from dicomwire.logs import escaped
 from dicomwire.status import (
     STATUS_SUCCESS,

@@ -14,7 +14,9 @@ from typing import BinaryIO, NamedTuple
 
 from sqlalchemy.exc import OperationalError
 
-from dicomwire.datasets import DatasetError, parse_file_meta
+from dicomwire.data.codec import DatasetError
+from dicomwire.data.file_meta import parse_file_meta
+from dicomwire.data.payloads import Payload
 from dicomwire.logs import escaped
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.content import Comparison, Unreadable, compare
@@ -26,7 +28,6 @@ from dicomwire.node.keys import Level
 from dicomwire.node.maintenance import reconcile
 from dicomwire.node.storage import Spooled, Storage, is_missing
 from dicomwire.node.transcode import CannotTranscode
-from dicomwire.payloads import Payload
 
 LOGGER = logging.getLogger("dicomwire")
 

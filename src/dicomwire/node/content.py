@@ -18,8 +18,8 @@ from typing import BinaryIO, NamedTuple
 from pydicom.datadict import dictionary_VR
 from pydicom.valuerep import STR_VR
 
-from dicomwire.datasets import INFLATE_CEILING, encoding_of, is_uncompressed
-from dicomwire.scanner import LONG_VRS, MAX_DEPTH
+from dicomwire.data.codec import INFLATE_CEILING, encoding_of, is_uncompressed
+from dicomwire.data.scanner import LONG_VRS, MAX_DEPTH
 
 _PIECE = 2**20
 """Bytes of each dataset that are in memory at a time; twice that at the end of a value."""

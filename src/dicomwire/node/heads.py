@@ -10,7 +10,7 @@ import struct
 from io import BufferedIOBase
 from typing import NamedTuple
 
-from dicomwire.datasets import FileFormatError, file_head, parse_file_meta
+from dicomwire.data.file_meta import FileFormatError, file_head, parse_file_meta
 from dicomwire.implementation import UID_PREFIX
 
 HEAD_SIZE = 640

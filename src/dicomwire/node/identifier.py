@@ -19,10 +19,10 @@ from pydicom.sequence import Sequence as Items
 from pydicom.tag import BaseTag
 from pydicom.valuerep import PersonName
 
+from dicomwire.data.scanner import DatasetError, Elements, items_of
 from dicomwire.node import matching
 from dicomwire.node.keys import KEYS, UNIQUE, Key, Level
 from dicomwire.node.values import Matcher
-from dicomwire.scanner import DatasetError, Elements, items_of
 
 DOES_NOT_MATCH = 0xA900
 """Identifier does not match SOP class (PS3.4 Table C.4-1)."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from pydicom.charset import decode_bytes, python_encoding
 
-from dicomwire.datasets import decode, encoding_of
+from dicomwire.data.codec import decode, encoding_of
 from dicomwire.node.heads import Origin
 from dicomwire.node.keys import KEPT, KEYS, UNIQUE, VALUE_LIMIT, Key, Level
 

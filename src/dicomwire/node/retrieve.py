@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicomwire import Association, build_context, evt
-from dicomwire.datasets import is_uncompressed
+from dicomwire.data.codec import is_uncompressed
 from dicomwire.logs import escaped
 from dicomwire.node.converters import Converters
 from dicomwire.node.query import Found

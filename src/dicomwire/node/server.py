@@ -27,7 +27,9 @@ from dicomwire import (
     build_context,
     evt,
 )
-from dicomwire.datasets import DatasetError, message_elements
+from dicomwire.data.codec import DatasetError, message_elements
+from dicomwire.data.scanner import Elements
+from dicomwire.data.sinks import SinkRefused
 from dicomwire.dimse_primitives import Command, Message
 from dicomwire.logs import escaped
 from dicomwire.node import query
@@ -46,9 +48,7 @@ from dicomwire.node.retrieve import (
     sub_operations,
 )
 from dicomwire.node.storage import Origin, Storage, StorageInUse
-from dicomwire.payloads import SinkRefused
 from dicomwire.presentation import PresentationContext
-from dicomwire.scanner import Elements
 from dicomwire.sop_class import (
     PatientRootQueryRetrieveInformationModelFind,
     PatientRootQueryRetrieveInformationModelGet,

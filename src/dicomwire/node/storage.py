@@ -17,10 +17,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from dicomwire.data.payloads import Payload
+from dicomwire.data.sinks import SinkFull
 from dicomwire.leftovers import ABANDONED_AFTER, remove_leftovers
 from dicomwire.node.heads import HEAD_SIZE, Seal, sealed_head
 from dicomwire.node.heads import Origin as Origin
-from dicomwire.payloads import Payload, SinkFull
 
 SPOOL = "spool"
 OBJECTS = "objects"

@@ -27,14 +27,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicomwire.datasets import (
-    decode_for,
-    encode_dataset,
-    encoding_of,
-    file_head,
-    is_uncompressed,
-    split_dataset,
-)
+from dicomwire.data.codec import decode_for, encode_dataset, encoding_of, is_uncompressed
+from dicomwire.data.file_meta import file_head, split_dataset
 from dicomwire.node.codestreams import Shape, UnknownFrame, shape_of
 
 LOGGER = logging.getLogger("dicomwire.node")

@@ -18,8 +18,8 @@ from pydicom.uid import (
 
 from dicomwire.protocol.context import PresentationContext, Result
 from dicomwire.protocol.items import SCP_SCU_RoleSelectionNegotiation
-from dicomwire.tables import UnifiedProcedureStepPush
-from dicomwire.uids import REGISTRY, Service
+from dicomwire.registry.services import REGISTRY, Service
+from dicomwire.registry.tables import UnifiedProcedureStepPush
 
 Roles: TypeAlias = tuple[bool | None, bool | None]
 """Whether the requestor may be SCU, and SCP: proposed or supported; None for not negotiated."""

@@ -13,10 +13,10 @@ from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
-from dicomwire.datasets import DatasetError
+from dicomwire.data.codec import DatasetError
+from dicomwire.data.sources import BytesSource
 from dicomwire.events import InterventionEvent, NoHandler
 from dicomwire.logs import LOGGER
-from dicomwire.payloads import BytesSource
 from dicomwire.protocol.command import (
     CARRIED,
     ELEMENTS,
@@ -26,8 +26,8 @@ from dicomwire.protocol.command import (
     is_sendable_uid,
 )
 from dicomwire.protocol.context import quick_uid
+from dicomwire.registry.services import SOPClass
 from dicomwire.services.port import Incoming, Port
-from dicomwire.uids import SOPClass
 
 Server = Callable[[Port, Incoming, SOPClass], Awaitable[None]]
 """What serves one kind of request."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from dicomwire.datasets import DatasetError, encode_dataset
+from dicomwire.data.codec import DatasetError, encode_dataset
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import (
     EVT_N_ACTION,
@@ -23,6 +23,7 @@ from dicomwire.events import (
 )
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import UID_LENGTH, quick_uid
+from dicomwire.registry.services import Service, SOPClass
 from dicomwire.services.answers import (
     SUCCESS,
     Server,
@@ -34,7 +35,6 @@ from dicomwire.services.answers import (
 )
 from dicomwire.services.port import Incoming, Port
 from dicomwire.status import STATUS_SUCCESS, STATUS_WARNING, code_to_category
-from dicomwire.uids import Service, SOPClass
 
 PROCESSING_FAILURE = 0x0110
 

@@ -6,23 +6,22 @@ coroutines run to their end in one step (`run_blocking`); the asyncio face await
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from pydicom.dataset import Dataset
 
+from dicomwire.data.payloads import Payload
+from dicomwire.data.sources import Source
 from dicomwire.events import EventType, InterventionEvent
 from dicomwire.logs import LOGGER
-from dicomwire.payloads import Payload, Source
 from dicomwire.protocol.command import Message
 from dicomwire.protocol.context import PresentationContext
-from dicomwire.uids import Service, SOPClass
+from dicomwire.registry.services import Service, SOPClass
 
 if TYPE_CHECKING:
     from dicomwire.services.answers import Server
-
-T = TypeVar("T")
 
 END = object()
 """What `Port.next_result` returns when the handler has no more."""
@@ -176,20 +175,3 @@ class Port(Protocol):
 
     def abort(self) -> None:
         """Abort the association."""
-
-
-def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that never suspends, and return its result.
-
-    Raises
-    ------
-    RuntimeError
-        When it does suspend: a port that was to block did not.
-    """
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    coroutine.close()
-    raise RuntimeError("a service suspended on a port that blocks")

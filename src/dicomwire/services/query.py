@@ -9,11 +9,12 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from dicomwire.datasets import DatasetError, encode_dataset
+from dicomwire.data.codec import DatasetError, encode_dataset
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import EVT_C_FIND
 from dicomwire.logs import LOGGER, log_identifier
 from dicomwire.protocol.command import Message
+from dicomwire.registry.services import SOPClass
 from dicomwire.services.answers import (
     CANCELLED,
     PENDING,
@@ -34,7 +35,6 @@ from dicomwire.status import (
     STATUS_WARNING,
     code_to_category,
 )
-from dicomwire.uids import SOPClass
 
 HANDLER_FAILED = 0xC311
 ENCODING_FAILED = 0xC312

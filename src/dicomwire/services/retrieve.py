@@ -10,11 +10,12 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from dicomwire.datasets import DatasetError, encode_dataset
+from dicomwire.data.codec import DatasetError, encode_dataset
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import EVT_C_GET, EVT_C_MOVE
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.command import Message
+from dicomwire.registry.services import SOPClass
 from dicomwire.services.answers import (
     CANCELLED,
     PENDING,
@@ -38,7 +39,6 @@ from dicomwire.status import (
     STATUS_WARNING,
     code_to_category,
 )
-from dicomwire.uids import SOPClass
 
 SUB_OPERATIONS_FAILED = 0xA702
 DESTINATION_UNKNOWN = 0xA801

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from pydicom.dataset import Dataset
 
+from dicomwire.data.payloads import FilePayload
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import EVT_C_ECHO, EVT_C_STORE
 from dicomwire.logs import LOGGER, escaped
-from dicomwire.payloads import FilePayload
 from dicomwire.protocol.command import RESPONSE_BIT, Command, Message
+from dicomwire.registry.services import Service, SOPClass
 from dicomwire.services.answers import (
     SUCCESS,
     Server,
@@ -29,7 +30,6 @@ from dicomwire.services.query import find, find_one
 from dicomwire.services.retrieve import get, move
 from dicomwire.sop_class import uid_to_sop_class
 from dicomwire.status import STATUS_FAILURE, code_to_category
-from dicomwire.uids import Service, SOPClass
 
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 UNRECOGNIZED_OPERATION = 0x0211

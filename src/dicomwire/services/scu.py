@@ -13,13 +13,13 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
-from dicomwire.datasets import DatasetError, decode_message
+from dicomwire.data.codec import DatasetError, decode_message
+from dicomwire.data.scanner import new_dataset
+from dicomwire.data.sources import Source
 from dicomwire.logs import LOGGER, log_identifier
-from dicomwire.payloads import Source
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import PresentationContext, quick_uid
 from dicomwire.protocol.limits import Limits
-from dicomwire.scanner import new_dataset
 from dicomwire.services.port import Incoming, Port
 from dicomwire.sop_class import RepositoryQuery, Verification
 from dicomwire.status import (

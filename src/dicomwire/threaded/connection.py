@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import Any
 
 from dicomwire.errors import AssociationTimeout, ConnectionLost
-from dicomwire.listening import peer_name
-from dicomwire.services.pool import give_buffer, take_buffer
-from dicomwire.threaded import workers
+from dicomwire.session.buffers import give_buffer, take_buffer
+from dicomwire.session.listening import peer_name
+from dicomwire.threaded import threads
 from dicomwire.threaded.lobby import Guest, lobby
 from dicomwire.tls import tls_failure
 
@@ -257,7 +257,7 @@ class _Draining(Guest):
 
     def on_gone(self) -> None:
         self._socket.detach()
-        workers.submit(self._closed)
+        threads.submit(self._closed)
 
 
 def _address(name: Callable[[], Any]) -> Any:

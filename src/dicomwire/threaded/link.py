@@ -26,16 +26,16 @@ from dicomwire.protocol.dimse import unpack_pdus
 from dicomwire.protocol.events import CommandReceived, Event
 from dicomwire.protocol.pdu import Abort
 from dicomwire.protocol.states import Role, State
-from dicomwire.services.engine import Engine, LocalAbort
-from dicomwire.services.pool import give_buffer, take_buffer
+from dicomwire.session.buffers import give_buffer, take_buffer
+from dicomwire.session.intake import Engine, LocalAbort
 from dicomwire.settings import Settings
-from dicomwire.threaded import workers
+from dicomwire.threaded import threads
 from dicomwire.threaded.connection import Connection, deadline_after
 from dicomwire.threaded.lobby import Guest, lobby
 from dicomwire.threaded.opening import open_connection
 
 if TYPE_CHECKING:
-    from dicomwire.services.lifecycle import Lifecycle
+    from dicomwire.session.lifecycle import Lifecycle
 
 LINGER = 0.05
 """Seconds that a worker waits for the next message before the association goes to the lobby."""
@@ -155,18 +155,18 @@ class Link(Engine, Guest):
     def on_ready(self) -> None:
         """Have what came served by a worker."""
         if lobby().leave(self):
-            workers.submit(self._attend)
+            threads.submit(self._attend)
 
     def on_deadline(self) -> None:
         """Have the association ended by a worker, since nothing came for too long."""
         if lobby().leave(self):
-            workers.submit(self._end_if_idle)
+            threads.submit(self._end_if_idle)
 
     def on_gone(self) -> None:
         """Have the association ended by a worker, since the program closed its socket."""
         if self._connection is not None:
             self._connection.disown()
-        workers.submit(self._end_as_gone)
+        threads.submit(self._end_as_gone)
 
     def _end_as_gone(self) -> None:
         with self:
@@ -184,7 +184,7 @@ class Link(Engine, Guest):
     def attend(self) -> None:
         """Have a worker look after the association from now on."""
         self._attended = True
-        workers.submit(self._attend)
+        threads.submit(self._attend)
 
     def _attend(self) -> None:
         """Serve as long as messages keep coming, then hand the association to the lobby."""

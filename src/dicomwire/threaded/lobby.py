@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from dicomwire.logs import LOGGER
-from dicomwire.threaded import workers
+from dicomwire.threaded import threads
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _CHANGES_SEEN_WHILE_WAITING = {"EpollSelector", "KqueueSelector"}
@@ -88,7 +88,7 @@ class Lobby:
         self._sleeps_until = float("inf")
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._open_pair()
-        workers.call_when_short(self._wake)
+        threads.call_when_short(self._wake)
         threading.Thread(target=self._run, name="dicomwire-lobby", daemon=True).start()
 
     def enter(self, guest: Guest, deadline: float | None, *, write: bool = False) -> None:
@@ -176,7 +176,7 @@ class Lobby:
         if not is_open:
             self._renew_pair()
         while not self._calls.empty():
-            workers.submit(self._calls.get())
+            threads.submit(self._calls.get())
 
     def _run(self) -> None:
         while True:
@@ -184,7 +184,7 @@ class Lobby:
                 while self._heap and self._heap[0][2]() is None:
                     heapq.heappop(self._heap)  # nobody is there to be woken for
                 self._sleeps_until = self._heap[0][0] if self._heap else float("inf")
-            longest = _RELIEF if workers.relieve() else _LONGEST_SLEEP
+            longest = _RELIEF if threads.relieve() else _LONGEST_SLEEP
             timeout = min(max(self._sleeps_until - time.monotonic(), 0), longest)
             for key, _ in self._select(timeout):
                 if key.data is None:

@@ -11,8 +11,8 @@ import ssl
 import time
 
 from dicomwire.errors import AssociationTimeout, ConnectionLost
+from dicomwire.session.target import Target
 from dicomwire.settings import Settings
-from dicomwire.target import Target
 from dicomwire.threaded.connection import Connection, deadline_after, wait_for
 from dicomwire.tls import tls_failure
 

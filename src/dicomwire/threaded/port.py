@@ -12,23 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 from pydicom.dataset import Dataset
 
+from dicomwire.data.blocking import run_blocking
+from dicomwire.data.sources import BytesSource, Source
 from dicomwire.errors import AssociationFailure, LocalProtocolError
 from dicomwire.events import EVT_DIMSE_SENT, InterventionEvent
-from dicomwire.payloads import BytesSource, Source
 from dicomwire.protocol.command import RESPONSE_BIT, Command, Message
 from dicomwire.protocol.states import Role
 from dicomwire.services import scp
 from dicomwire.services.answers import may_ask
-from dicomwire.services.batch import Batch
-from dicomwire.services.engine import LocalAbort, Pending
-from dicomwire.services.pool import give_buffer, take_buffer
-from dicomwire.services.port import END, Incoming, Storer, run_blocking
+from dicomwire.services.port import END, Incoming, Storer
+from dicomwire.session.batch import Batch
+from dicomwire.session.buffers import give_buffer, take_buffer
+from dicomwire.session.intake import LocalAbort, Pending
 from dicomwire.settings import Settings
 from dicomwire.threaded.connection import deadline_after
 from dicomwire.threaded.link import LINGER, Link
 
 if TYPE_CHECKING:
-    from dicomwire.services.lifecycle import Lifecycle
+    from dicomwire.session.lifecycle import Lifecycle
 
 _QUICK = 0.0005
 _MANY = 16

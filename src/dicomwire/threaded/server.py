@@ -16,10 +16,12 @@ from functools import partial
 from socket import socket as Socket
 from typing import TYPE_CHECKING, Any
 
-from dicomwire.admission import Rounds
 from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionLost
 from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Handlers
-from dicomwire.listening import (
+from dicomwire.logs import LOGGER
+from dicomwire.protocol.context import PresentationContext
+from dicomwire.session.admission import Rounds
+from dicomwire.session.listening import (
     BACKLOG,
     PENDING_BYTES,
     connection_ceiling,
@@ -27,18 +29,17 @@ from dicomwire.listening import (
     listen,
     peer_name,
 )
-from dicomwire.logs import LOGGER
-from dicomwire.protocol.context import PresentationContext
-from dicomwire.serving import BaseServer
+from dicomwire.session.serving import BaseServer
 from dicomwire.settings import Settings
-from dicomwire.threaded import workers
+from dicomwire.threaded import threads
 from dicomwire.threaded.connection import Connection, close_socket, deadline_after
 from dicomwire.threaded.lobby import Guest, lobby
 from dicomwire.tls import tls_failure
 
 if TYPE_CHECKING:
-    from dicomwire.ae import ApplicationEntity
-    from dicomwire.association import Association, ReceiveTo
+    from dicomwire.session.base import ReceiveTo
+    from dicomwire.threaded.ae import ApplicationEntity
+    from dicomwire.threaded.association import Association
 
 GREETERS = 32
 """Connections that are announced or answered at the same time, besides those being served."""
@@ -265,7 +266,7 @@ class AssociationServer(BaseServer["Association"]):
                 self._waiting.put(host, task)
                 return
             self._greeting += 1
-        workers.submit(partial(self._greet, task))
+        threads.submit(partial(self._greet, task))
 
     def _greet(self, task: Callable[[], None] | None) -> None:
         while task is not None:
@@ -407,7 +408,7 @@ class Newcomer(Guest):
 
     def on_gone(self) -> None:
         self.socket.detach()
-        workers.submit(partial(self.drop, "its socket was closed"))
+        threads.submit(partial(self.drop, "its socket was closed"))
 
     def _shake_hands(self) -> bool:
         """Go on with the TLS handshake; true when it is done."""

@@ -52,8 +52,8 @@ from pynetdicom.service_class_n import UnifiedProcedureStepServiceClass
 from pynetdicom.transport import AssociationServer, ThreadedAssociationServer
 from pynetdicom.utils import set_timer_resolution
 
+from dicomwire.data.payloads import MemoryPayload
 from dicomwire.dimse_primitives import Command, Message
-from dicomwire.payloads import MemoryPayload
 from dicomwire.pdu_primitives import Abort, AssociateRQ
 
 CT = sop_class.CTImageStorage

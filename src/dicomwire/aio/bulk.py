@@ -1,0 +1,166 @@
+"""Many objects to one peer, over several associations at a time, awaited.
+
+Which object goes where, and when again, is decided in `services.dispatching`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any, Self
+
+from dicomwire.aio.ae import ApplicationEntity, Opening
+from dicomwire.aio.association import Association
+from dicomwire.aio.iterators import Sending
+from dicomwire.bulk.dispatcher import ContextKey, Dispatcher, Record, Retry
+from dicomwire.bulk.ledger import Ledger
+from dicomwire.bulk.pipeline import Items, Sent
+from dicomwire.presentation import build_context
+
+
+def send_many(
+    ae: ApplicationEntity,
+    address: tuple[Any, int],
+    items: Items,
+    *,
+    associations: int = 1,
+    window: int = 1,
+    priority: int = 2,
+    retry: Retry | None = None,
+    ledger: str | os.PathLike[str] | None = None,
+    transfer_syntax: str | None = None,
+    ae_title: str = "ANY-SCP",
+    **options: Any,
+) -> SendMany:
+    """Send any number of objects to a peer, in parallel, and again where that may help.
+
+    As `dicomwire.send_many`; the items may come from an asynchronous iterable, too. Call it where
+    an event loop runs.
+    """
+    if associations < 1:
+        raise ValueError(f"associations is 1 or more, not {associations}")
+    host, port = address
+    options |= {"ae_title": ae_title, "window": window}
+    outlet = _Outlet(partial(ae.associate, host, port, **options))
+    record = Ledger(ledger, f"{ae_title} at {host}:{port}") if ledger is not None else None
+    dispatcher = Dispatcher(outlet, items, associations, priority, retry, record, transfer_syntax)
+    return SendMany(dispatcher, associations, record)
+
+
+class SendMany(AsyncIterator[Sent]):
+    """What becomes of objects that are being sent; an async context manager that ends that.
+
+    They are sent from the moment that the first result is asked for, by tasks of their own. Who
+    stops before the last result should `aclose`, or leave the context.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, lanes: int, ledger: Ledger | None) -> None:
+        self._dispatcher = dispatcher
+        self._lanes = lanes
+        self._ledger = ledger
+        self._tasks: list[asyncio.Task[None]] = []
+        self._is_closed = False
+
+    async def __anext__(self) -> Sent:
+        if self._is_closed:
+            raise StopAsyncIteration
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self._dispatcher.run()) for _ in range(self._lanes)]
+        try:
+            sent = await self._dispatcher.next()
+        except BaseException:
+            await self.aclose(0)
+            raise
+        if sent is None:
+            await self.aclose()
+            raise StopAsyncIteration
+        return sent
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
+        await self.aclose(2.0 if kind is None else 0)
+
+    async def aclose(self, timeout: float = 2.0) -> None:
+        """Send no more objects, and abort after `timeout` seconds what has not been answered.
+
+        The ledger has what was answered, also where its result has not been taken.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            if self._tasks:
+                await self._dispatcher.stop()
+                await asyncio.wait(self._tasks, timeout=timeout)
+        finally:
+            for task in self._tasks:
+                task.cancel()  # which aborts its association
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._ledger is not None:
+                await asyncio.to_thread(self._ledger.close)  # which waits for the disk
+
+
+class _Monitor:
+    """An `asyncio.Condition` whose waiting may have a limit."""
+
+    def __init__(self) -> None:
+        self._condition = asyncio.Condition()
+
+    async def __aenter__(self) -> Self:
+        await self._condition.acquire()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._condition.release()
+
+    async def wait(self, timeout: float | None = None) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                await self._condition.wait()
+        except TimeoutError:
+            pass
+
+    def notify_all(self) -> None:
+        self._condition.notify_all()
+
+
+class _Results:
+    """The results of a pipeline, awaited."""
+
+    def __init__(self, sending: Sending) -> None:
+        self._sending = sending
+
+    async def next(self) -> Sent | None:
+        return await anext(self._sending, None)
+
+
+class _Outlet:
+    """Associations, waiting and the clock of the asyncio face."""
+
+    monitor = _Monitor
+
+    def __init__(self, associate: partial[Opening[Association]]) -> None:
+        self._associate = associate
+        self._loop = asyncio.get_running_loop()
+
+    def now(self) -> float:
+        return self._loop.time()
+
+    async def associate(self, keys: list[ContextKey]) -> Association:
+        return await self._associate([build_context(*key) for key in keys])
+
+    def results(self, association: Any, pipeline: Any) -> _Results:
+        return _Results(Sending(association, pipeline))
+
+    async def release(self, association: Any) -> None:
+        await association.end()
+
+    async def note(self, record: Record, sent: Sent) -> None:
+        if record.waits_next:
+            await asyncio.to_thread(record.note, sent)
+        else:
+            record.note(sent)

@@ -1,0 +1,139 @@
+"""The responses to a query or a retrieval, and what becomes of objects, awaited one by one.
+
+What they mean is decided in `services.scu` and `services.pipelining`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Self, cast
+
+from pydicom.dataset import Dataset
+
+from dicomwire.aio.port import Exchange
+from dicomwire.bulk.pipeline import Pipeline, Sent
+from dicomwire.errors import AssociationFailure
+from dicomwire.protocol.command import Message
+from dicomwire.services import scu
+
+if TYPE_CHECKING:
+    from dicomwire.aio.association import Association
+
+
+class Responses(AsyncIterator[tuple[Dataset, Dataset | None]]):
+    """The responses to a C-FIND, C-GET or C-MOVE, awaited one by one.
+
+    Each is a pair of the status (with the sub-operation counts) and the Identifier or None. Who
+    stops before the last should `aclose`; the operation itself goes on, unless it is cancelled.
+    """
+
+    def __init__(self, association: Association, request: Message, identifier: Dataset) -> None:
+        self._association = association
+        self._request = request
+        self._identifier = identifier
+        self._exchange: Exchange | None = None
+        self._done = False
+
+    async def begin(self) -> None:
+        """Send the request now, instead of when the first response is asked for."""
+        if self._exchange is not None or self._done:
+            return
+        self._done = True
+        try:
+            exchange = await self._association.query(self._request, self._identifier)
+        except asyncio.CancelledError:
+            self._association.abort()
+            raise
+        self._exchange = cast(Exchange, exchange)
+        self._association._port.hold()
+        self._done = False
+
+    async def __anext__(self) -> tuple[Dataset, Dataset | None]:
+        if self._done:
+            raise StopAsyncIteration
+        association = self._association
+        await self.begin()
+        assert self._exchange is not None
+        try:
+            incoming = await self._exchange.response()
+        except asyncio.CancelledError:
+            self._done = True
+            association.abort()
+            raise
+        except AssociationFailure as failure:
+            self._done = True
+            association.failed(failure)
+            raise
+        if scu.is_last(self._request, incoming.message):
+            await self.aclose()
+        return scu.query_result(self._request, incoming, association.settings.limits)
+
+    async def aclose(self) -> None:
+        """Give up the responses that are still to come; the operation itself goes on."""
+        self._done = True
+        self._give_up()
+
+    def _give_up(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.abandon()
+            self._association._port.unhold()
+
+    def __del__(self) -> None:
+        if self._exchange is not None and not self._association.peer_gone:
+            self._association.call_soon(self._give_up)
+
+
+class Sending(AsyncIterator[Sent]):
+    """What becomes of objects that are sent while this is iterated.
+
+    Who stops before the last should `aclose`; the peer may yet store what has left.
+    """
+
+    def __init__(self, association: Association, pipeline: Pipeline) -> None:
+        self._association = association
+        self._pipeline: Pipeline | None = pipeline
+        self._has_begun = False
+
+    async def __anext__(self) -> Sent:
+        pipeline = self._pipeline
+        if pipeline is None:
+            raise StopAsyncIteration
+        if not self._has_begun:
+            self._association._port.hold()
+            self._has_begun = True
+        try:
+            sent = pipeline.at_hand() or await pipeline.next()
+        except asyncio.CancelledError:
+            self._pipeline = None
+            self._association.abort()
+            raise
+        except BaseException:
+            await self.aclose()
+            raise
+        if sent is None:
+            await self.aclose()
+            raise StopAsyncIteration
+        return sent
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Send no more objects; the peer may yet store those that have left."""
+        self._give_up()
+
+    def _give_up(self) -> None:
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            pipeline.close()
+            if self._has_begun:
+                self._association._port.unhold()
+
+    def __del__(self) -> None:
+        if self._pipeline is not None and not self._association.peer_gone:
+            self._association.call_soon(self._give_up)

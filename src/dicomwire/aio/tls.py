@@ -1,0 +1,122 @@
+"""TLS for a connection of the event loop: bytes to bytes, between two buffers in memory.
+
+It is not asyncio's own, which takes half a megabyte for each connection and does not send alerts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Callable
+
+from dicomwire.session.buffers import BUFFER_SIZE
+
+
+class Secure:
+    """One end of a TLS connection.
+
+    Parameters
+    ----------
+    context : ssl.SSLContext
+    server_hostname : str or None
+        The name that the peer's certificate is to be for; None for the server's end.
+    send : callable
+        Called with encrypted bytes that are to be sent.
+    """
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        server_hostname: str | None,
+        send: Callable[[bytes], None],
+    ) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=server_hostname is None,
+            server_hostname=server_hostname,
+        )
+        self._send = send
+        self._unwritten = b""  # what cannot be encrypted before the peer has answered
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes wait to be encrypted."""
+        return len(self._unwritten)
+
+    @property
+    def has_received(self) -> bool:
+        """Whether there are bytes that have not been read."""
+        return bool(self._incoming.pending or self._tls.pending())
+
+    def feed(self, data: memoryview) -> None:
+        """Take encrypted bytes that came."""
+        self._incoming.write(data)
+
+    def shake_hands(self) -> bool:
+        """Go on with the handshake; true when it is done, ssl.SSLError when it has failed."""
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        finally:
+            self._flush()
+        return True
+
+    def read(self, buffer: memoryview) -> tuple[int, bool]:
+        """Read into `buffer`; return how many bytes, and whether no more can come.
+
+        Raises
+        ------
+        ssl.SSLError
+            When what came is not what was sent, or the peer says what is wrong.
+        """
+        size, at_end = 0, False
+        try:
+            while size < BUFFER_SIZE:
+                # At the most a record at a time.
+                read = self._tls.read(BUFFER_SIZE - size, buffer[size:])
+                if not read:
+                    at_end = True
+                    break
+                size += int(read)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            at_end = True
+        except ssl.SSLError:
+            if not size:
+                self._flush()  # an alert says why
+                raise
+            # What is whole comes first; it fails again the next time.
+        if self._unwritten:
+            data, self._unwritten = self._unwritten, b""
+            self.write(data)
+        else:
+            self._flush()
+        return size, at_end
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Encrypt and send `data`."""
+        if self._unwritten:
+            self._unwritten += data
+            return
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._tls.write(view) :]
+        except ssl.SSLWantReadError:  # new keys are being agreed upon
+            self._unwritten = bytes(view)
+        self._flush()
+
+    def close(self) -> None:
+        """Say that nothing more follows."""
+        with contextlib.suppress(ssl.SSLError, ValueError):
+            self._tls.unwrap()
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._send(self._outgoing.read())

@@ -1,0 +1,139 @@
+"""Servers with worker processes on the asyncio face: what a worker does, and what the program has.
+
+How the processes are started and watched is in `supervisor`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from socket import socket as Socket
+from typing import TYPE_CHECKING, Any, Self
+
+from dicomwire.aio.server import AssociationServer
+from dicomwire.events import Handlers
+from dicomwire.protocol.context import PresentationContext
+from dicomwire.session.base import ReceiveTo
+from dicomwire.workers.seat import Order, Seat
+from dicomwire.workers.server import Supervised
+
+if TYPE_CHECKING:
+    from dicomwire.aio.ae import ApplicationEntity
+
+
+def start_workers(
+    workers: int,
+    ae: ApplicationEntity,
+    address: tuple[Any, ...],
+    ae_title: str,
+    contexts: list[PresentationContext],
+    ssl_context: ssl.SSLContext | None,
+    handlers: Handlers,
+    receive_to: ReceiveTo | None,
+) -> SupervisedServer:
+    """Return a server that has so many workers; see `AE.start_server`."""
+    make_loop = type(asyncio.get_running_loop())  # theirs are of the same kind
+
+    async def work(seat: Seat) -> None:
+        ae.take_seat(seat)
+        arguments = (ae, None, ae_title, contexts, ssl_context, handlers, receive_to)
+        await WorkerServer(*arguments, seat=seat).work()
+
+    def serve(seat: Seat) -> None:
+        with asyncio.Runner(loop_factory=make_loop) as runner:
+            runner.run(work(seat))
+
+    return SupervisedServer(
+        *(ae, address, ae_title, contexts),
+        workers=workers,
+        serve=serve,
+        abandon=lambda: asyncio._set_running_loop(None),  # which is that of the parent
+    )
+
+
+class SupervisedServer(Supervised):
+    """A server with worker processes; see `Supervised`, and `AE.start_server`.
+
+    As an asynchronous context manager it is closed at the end of the block.
+    """
+
+    async def serve_forever(self) -> None:
+        """Wait until the server is closed; close it when that is cancelled.
+
+        Raises
+        ------
+        RuntimeError
+            When the process died that supervises the workers.
+        """
+        try:
+            await asyncio.to_thread(self._crew.wait_stopped)
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+
+    async def close(self, timeout: float = 10.0) -> None:
+        """Stop listening, end all associations, and wait for the end of the processes.
+
+        What they are at may end within `timeout` seconds; then it is cancelled.
+        """
+        try:
+            await asyncio.to_thread(self._end, timeout)
+        except asyncio.CancelledError:
+            await asyncio.to_thread(self._end, 0)
+            raise
+
+    def _end(self, timeout: float) -> None:
+        self._crew.stop(timeout)
+        self._crew.wait_ended()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+class WorkerServer(AssociationServer):
+    """The server in a worker process: its connections come from the supervisor."""
+
+    def __init__(self, *args: Any, seat: Seat) -> None:
+        super().__init__(*args)
+        self._seat = seat
+        self._address = seat.address
+        self._has_to_stop, self._has_to_quit = asyncio.Event(), asyncio.Event()
+
+    async def work(self) -> None:
+        """Serve until the supervisor says that it is over."""
+        self.open()
+        self._loop.add_reader(self._seat.fileno(), self._hear)
+        self._seat.ready()
+        await self._has_to_stop.wait()
+        closing = self._loop.create_task(self.close(None))
+        quitting = self._loop.create_task(self._has_to_quit.wait())
+        await asyncio.wait([closing, quitting], return_when=asyncio.FIRST_COMPLETED)
+        closing.cancel()  # which ends what still goes on
+        quitting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await closing
+
+    async def _accept(self) -> None:
+        """Nothing: the supervisor accepts, and what it hands over is heard of otherwise."""
+
+    def _hear(self) -> None:
+        self._seat.take_in(self._let_in, self._obey, lambda: self._evict(self._newcomers))
+
+    def _let_in(self, sock: Socket, address: Any) -> bool:
+        sock.setblocking(False)
+        return not self.is_closing and self._welcome(sock, address)
+
+    def _obey(self, order: Order) -> None:
+        self._has_to_stop.set()
+        if order is Order.QUIT:
+            self._loop.remove_reader(self._seat.fileno())
+            self._has_to_quit.set()
+
+    def connection_closed(self) -> None:
+        """Note that a connection is closed."""
+        super().connection_closed()
+        self._seat.connection_closed()

@@ -1,0 +1,1 @@
+"""Many objects: pipelined on one association, spread over several, noted in a ledger."""

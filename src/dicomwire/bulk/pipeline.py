@@ -1,0 +1,260 @@
+"""Objects sent by C-STORE with several of them outstanding, and what became of each.
+
+PS3.7 Annex D.3.3.3. How programs wait for the results is each face's own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from pydicom.dataset import Dataset
+
+from dicomwire.data.storable import instance_uid_of
+from dicomwire.errors import AssociationFailure
+from dicomwire.protocol.command import Message
+from dicomwire.protocol.context import PresentationContext
+from dicomwire.services import scu
+from dicomwire.services.port import END, Exchange, Incoming
+from dicomwire.session.requests import Requesting
+from dicomwire.status import STATUS_SUCCESS, STATUS_WARNING, code_to_category
+
+Items: TypeAlias = Iterable[Any] | AsyncIterable[Any]
+
+LARGEST_WINDOW = 64
+"""Outstanding at most where any number is allowed: a round trip is well hidden by then."""
+LAST_MESSAGE_ID = 65535
+_SMALL = 64 * 1024
+"""Bytes of an object after which responses are looked at before the next one is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of an object that was to be sent; unpacks into `item` and `status`.
+
+    Attributes
+    ----------
+    item : object
+        What was given to be sent.
+    sop_instance_uid : str
+        Its SOP Instance UID; empty where that could not be found out.
+    response : Message or None
+        The C-STORE-RSP; None where there was none.
+    failure : Exception or None
+        Why there was none: an `AssociationFailure`; or what is wrong with the object, such as a
+        ValueError where no context was accepted for it, or an OSError.
+    is_resumed : bool
+        Whether it was stored in an earlier run, as the ledger has it, and not sent now.
+    """
+
+    item: Any
+    sop_instance_uid: str = ""
+    response: Message | None = field(default=None, repr=False)
+    failure: Exception | None = None
+    is_resumed: bool = False
+
+    @property
+    def code(self) -> int | None:
+        """The status of the response as a number; None where there was none."""
+        return None if self.response is None else self.response.Status
+
+    @property
+    def status(self) -> Dataset:
+        """The status of the response, as `send_c_store` returns it; empty where there was none."""
+        return Dataset() if self.response is None else scu.status_dataset(self.response)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the peer has the object now, with a warning perhaps."""
+        return self.code is not None and stored_with(self.code)
+
+    def __iter__(self) -> Iterator[Any]:
+        yield self.item
+        yield self.status
+
+
+def stored_with(status: int) -> bool:
+    """Return whether a peer that answers with `status` has the object."""
+    return not status or code_to_category(status) in (STATUS_SUCCESS, STATUS_WARNING)
+
+
+class Pipeline:
+    """Sends objects, as many at a time as may be outstanding, and matches the responses to them.
+
+    Objects are taken from `items` when there is room for them. What keeps an object from being
+    sent is its result; the end of the association is the result of all that are outstanding then,
+    and the last that comes.
+
+    Parameters
+    ----------
+    items : iterable or async iterable
+        Paths and datasets.
+    """
+
+    def __init__(self, association: Requesting, items: Items, priority: int = 2) -> None:
+        association.check_established()
+        self._association = association
+        self._port = association._port
+        self._items = Drawer(items)
+        self._priority = priority
+        self._window = association.own_window or LARGEST_WINDOW
+        self._exchange: Exchange | None = None
+        self._outstanding: dict[int, tuple[Any, str]] = {}  # by message id, in sending order
+        self._results: deque[Sent] = deque()
+        self._number = 0
+        self._is_exhausted = False
+        self._error: Exception | None = None  # of the iterable
+
+    def at_hand(self) -> Sent | None:
+        """Return the next result, if it is there and nothing is to be sent for now."""
+        if self._results and not self._wants_more:
+            return self._results.popleft()
+        return None
+
+    @property
+    def _wants_more(self) -> bool:
+        """Whether it is time to send: not for each response, but so that many leave together."""
+        return not self._is_exhausted and len(self._outstanding) * 2 <= self._window
+
+    async def next(self) -> Sent | None:
+        """Return the next result; None when there are no more.
+
+        Raises
+        ------
+        Exception
+            What taking an object from the iterable raised, after the results of those before.
+        """
+        try:
+            self._collect()
+            if not self._results or self._wants_more:
+                await self._fill()
+            if not self._results and self._outstanding:
+                assert self._exchange is not None
+                self._note(await self._exchange.response())
+                self._collect()
+        except AssociationFailure as failure:
+            self._association.failed(failure)
+            self._lose(self._association.failure or failure)
+        if self._results:
+            return self._results.popleft()
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        return None
+
+    def close(self) -> None:
+        """Send no more, and let the responses that are still to come pass by."""
+        self._is_exhausted = True
+        self._outstanding.clear()
+        self._results.clear()
+        if self._exchange is not None:
+            self._exchange.abandon()
+
+    # --- What goes out ---
+
+    async def _fill(self) -> None:
+        """Send as many objects as may be outstanding."""
+        while not self._is_exhausted and self._has_room:
+            if self._items.may_wait:
+                await self._port.flushed()  # what is ready does not wait for what is not
+            item = await self._draw()
+            if item is END:
+                self._is_exhausted = True
+            elif await self._send(item) > _SMALL:
+                self._collect()
+                if self._results:  # before much more is sent
+                    break
+        await self._port.flushed()  # not after an error: that would take the place of it
+
+    async def _draw(self) -> Any:
+        try:
+            return await self._items.take()
+        except Exception as error:
+            self._error = error
+            return END
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._outstanding) < self._window and len(self._results) < self._window
+
+    async def _send(self, item: Any) -> int:
+        """Send an object; return the number of bytes."""
+        try:
+            opened = self._open(item)
+        except Exception as error:  # whatever is wrong with it, there are others
+            self._results.append(Sent(item, instance_uid_of(item), failure=error))
+            return 0
+        sop_class, uid, context, source = opened
+        assert context.context_id is not None
+        number = self._next_number()
+        self._outstanding[number] = item, uid
+        try:
+            request = scu.store_request(number, sop_class, uid, self._priority, None, None)
+            self._exchange = await self._port.request(
+                context.context_id, request, source, join=self._exchange, more=True
+            )
+        except AssociationFailure:
+            raise
+        except Exception as error:
+            del self._outstanding[number]
+            self._results.append(Sent(item, uid, failure=error))
+            self._port.check()  # what has been sent in part ends the association
+        finally:
+            source.close()
+        size: int = source.length
+        return size
+
+    def _open(self, item: Any) -> tuple[str, str, PresentationContext, Any]:
+        return self._association.open_object(item)
+
+    def _next_number(self) -> int:
+        while True:
+            self._number = self._number % LAST_MESSAGE_ID + 1
+            if self._number not in self._outstanding:
+                return self._number
+
+    # --- What comes back ---
+
+    def _collect(self) -> None:
+        """Note the responses that have come."""
+        exchange = self._exchange
+        while exchange is not None and exchange.has_response:
+            self._note(exchange.take())
+
+    def _note(self, incoming: Incoming) -> None:
+        response = incoming.message
+        assert response.MessageIDBeingRespondedTo is not None
+        item, uid = self._outstanding.pop(response.MessageIDBeingRespondedTo)
+        self._results.append(Sent(item, uid, response))
+
+    def _lose(self, failure: AssociationFailure) -> None:
+        """Note that the association has ended, with what came before it did."""
+        self._is_exhausted = True
+        self._collect()
+        for item, uid in self._outstanding.values():
+            self._results.append(Sent(item, uid, failure=failure))
+        self._outstanding.clear()
+
+
+class Drawer:
+    """Takes things one by one from an iterable of either kind.
+
+    Attributes
+    ----------
+    may_wait : bool
+        Whether the next one may take its time, which it does not in a list or the like.
+    """
+
+    def __init__(self, items: Items) -> None:
+        self.may_wait: bool = getattr(items, "may_wait", not isinstance(items, Collection))
+        self._iterator: Iterator[Any] | AsyncIterator[Any] = (
+            aiter(items) if isinstance(items, AsyncIterable) else iter(items)
+        )
+
+    async def take(self) -> Any:
+        """Return the next one, or END."""
+        if isinstance(self._iterator, AsyncIterator):
+            return await anext(self._iterator, END)
+        return next(self._iterator, END)

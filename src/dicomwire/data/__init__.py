@@ -1,0 +1,1 @@
+"""Datasets as bytes: encoded, decoded, scanned, read from files and written to them."""

@@ -1,0 +1,250 @@
+"""Datasets to bytes and back.
+
+pydicom makes and reads the values. No pixel is ever decoded here.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import zlib
+from typing import BinaryIO, Protocol
+
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+
+from dicomwire.data.plain_encoder import encode_plain
+from dicomwire.data.scanner import Counts, Elements, Scanner
+from dicomwire.data.scanner import DatasetError as DatasetError
+from dicomwire.protocol.limits import KIB, MIB, Limits
+
+LOGGER = logging.getLogger("dicomwire")
+
+_DEFAULT_LIMITS = Limits()
+INFLATE_CEILING = 1024 * MIB
+"""The most bytes that a deflated dataset may inflate to, unless the caller says otherwise."""
+
+_DEFLATED_PIECE = 16 * KIB
+_RATIO_CEILING = 200
+_RATIO_FREE = 128 * MIB
+"""Small outputs may have any ratio: a blank segmentation is rightly deflated 1,000 : 1."""
+_MESSAGE_RATIO_FREE = MIB
+"""The same for identifiers and the like, which have no pixels."""
+
+_BYTES_PER_ITEM = 24
+_BYTES_PER_ELEMENT = 12
+"""The densest functional groups have a little more for each: an item has elements, an element a
+value besides its header of 8 bytes. pydicom makes about 700 bytes of an item, and 450 of an
+element."""
+_FREE_ITEMS = 10_000
+_FREE_ELEMENTS = 20_000
+"""A message may have as many, however small it is: what little is deflated inflates to that."""
+
+
+class Viewable(Protocol):
+    """What has the bytes of a dataset, such as a `Payload`."""
+
+    def view(self) -> memoryview:
+        """Return the bytes, without copying them where that is possible."""
+
+
+Encoded = bytes | bytearray | memoryview | BinaryIO | Viewable
+"""An encoded dataset: in memory, or a file that is positioned where the dataset begins."""
+
+
+_IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+_EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_EXPLICIT_VR_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+
+_ENCODINGS = {
+    _IMPLICIT_VR_LITTLE_ENDIAN: (True, True, False),
+    _DEFLATED: (False, True, True),
+    _EXPLICIT_VR_BIG_ENDIAN: (False, False, False),
+    "1.2.840.10008.1.2.4.95": (False, True, True),  # JPIP Referenced Deflate
+    "1.2.840.10008.1.2.4.205": (False, True, True),  # JPIP HTJ2K Referenced Deflate
+}
+"""(implicit VR, little endian, deflated) where it is not as PS3.5 Section A.4 has it."""
+
+_UNCOMPRESSED = frozenset(
+    {
+        _IMPLICIT_VR_LITTLE_ENDIAN,
+        _EXPLICIT_VR_LITTLE_ENDIAN,
+        _DEFLATED,
+        _EXPLICIT_VR_BIG_ENDIAN,
+    }
+)
+
+
+def is_uncompressed(transfer_syntax: str) -> bool:
+    """Return whether pixel data is native, so that one such syntax can be had from another."""
+    return transfer_syntax in _UNCOMPRESSED
+
+
+def encoding_of(transfer_syntax: str) -> tuple[bool, bool, bool]:
+    """Return (implicit VR, little endian, deflated) of a transfer syntax (PS3.5 Annex A).
+
+    A private one is taken for explicit VR little endian, unless `UID.set_private_encoding` of
+    pydicom says otherwise.
+    """
+    known = _ENCODINGS.get(transfer_syntax)
+    if known is not None:
+        return known
+    implicit, little = getattr(transfer_syntax, "_PRIVATE_TS_ENCODING", (False, True))
+    return implicit, little, False
+
+
+_WITH_TAG = re.compile(r"(?:With tag (\([0-9A-Fa-f]{4},[0-9A-Fa-f]{4}\)) got exception: )+")
+
+
+def encode_dataset(ds: Dataset, transfer_syntax: str) -> bytes:
+    """Return `ds` encoded for `transfer_syntax`; DatasetError where that is not possible."""
+    return _encode(ds, *encoding_of(transfer_syntax))
+
+
+def encode(
+    ds: Dataset, is_implicit_vr: bool, is_little_endian: bool, deflated: bool = False
+) -> bytes | None:
+    """Return `ds` encoded, or None where that is not possible; the log has the reason."""
+    try:
+        return _encode(ds, is_implicit_vr, is_little_endian, deflated)
+    except DatasetError as error:
+        LOGGER.error("%s", error)
+        LOGGER.debug("What the encoder said", exc_info=error)
+        return None
+
+
+def _encode(ds: Dataset, implicit: bool, little: bool, deflated: bool) -> bytes:
+    data = encode_plain(ds, implicit) if little else None
+    if data is None:
+        data = _encode_any(ds, implicit, little)
+    return _deflate(data) if deflated else data
+
+
+def _encode_any(ds: Dataset, implicit: bool, little: bool) -> bytes:
+    buffer = DicomBytesIO()
+    buffer.is_implicit_VR = implicit
+    buffer.is_little_endian = little
+    try:
+        write_dataset(buffer, ds)
+    except Exception as error:  # whatever a value of the wrong type brings about
+        where = _WITH_TAG.match(str(error))
+        at = f" at {where[1]}" if where else ""
+        raise DatasetError(f"cannot encode the dataset: {type(error).__name__}{at}") from error
+    return buffer.getvalue()
+
+
+def _deflate(data: bytes) -> bytes:
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    deflated = deflater.compress(data) + deflater.flush()
+    return deflated + b"\0" if len(deflated) % 2 else deflated
+
+
+def decode_for(
+    data: Encoded,
+    transfer_syntax: str,
+    inflate_ceiling: int = INFLATE_CEILING,
+    limits: Limits = _DEFAULT_LIMITS,
+) -> Dataset:
+    """Return the dataset in `data`, which is encoded for `transfer_syntax` (see `decode`)."""
+    return decode(data, *encoding_of(transfer_syntax), inflate_ceiling, limits)
+
+
+def decode(
+    bytestring: Encoded,
+    is_implicit_vr: bool,
+    is_little_endian: bool,
+    deflated: bool = False,
+    inflate_ceiling: int = INFLATE_CEILING,
+    limits: Limits = _DEFAULT_LIMITS,
+) -> Dataset:
+    """Return the dataset in `bytestring`; values are decoded when they are asked for.
+
+    All time and memory it takes is in proportion to the size of `bytestring`, and that of a small
+    one is bounded.
+
+    Raises
+    ------
+    DatasetError
+        When the data is truncated or no dataset, has sequences more than 64 deep, has more items
+        or elements than `limits` says, or inflates to more than `inflate_ceiling` bytes (or 128
+        MiB at a ratio above 200).
+    """
+    view = _view(bytestring)
+    size = len(view)
+    if deflated:
+        ceiling = min(inflate_ceiling, max(_RATIO_FREE, _RATIO_CEILING * size))
+        view = memoryview(_inflate(view, ceiling))
+    most = Counts(
+        max(limits.dataset_items, size // _BYTES_PER_ITEM),
+        max(limits.dataset_elements, size // _BYTES_PER_ELEMENT),
+    )
+    return _dataset(Scanner(view, is_implicit_vr, is_little_endian, most))
+
+
+def decode_message(data: Encoded, transfer_syntax: str, limits: Limits) -> Dataset:
+    """Return the dataset of any message but C-STORE: an identifier, what an N-service is about.
+
+    Raises
+    ------
+    DatasetError
+        As for `decode`. The ceilings are lower, since there are no pixels in it.
+    """
+    return _dataset(_message_scanner(data, transfer_syntax, limits))
+
+
+def message_elements(data: Encoded, transfer_syntax: str, limits: Limits) -> Elements:
+    """Return the elements that `decode_message` makes a dataset of, raw; see `scanner.items_of`."""
+    return _message_scanner(data, transfer_syntax, limits).elements()
+
+
+def _message_scanner(data: Encoded, transfer_syntax: str, limits: Limits) -> Scanner:
+    is_implicit, is_little, is_deflated = encoding_of(transfer_syntax)
+    view = _view(data)
+    size = len(view)
+    if is_deflated:
+        ceiling = min(limits.identifier, max(_MESSAGE_RATIO_FREE, _RATIO_CEILING * size))
+        view = memoryview(_inflate(view, ceiling))
+    most = Counts(
+        min(limits.dataset_items, max(_FREE_ITEMS, size // _BYTES_PER_ITEM)),
+        min(limits.dataset_elements, max(_FREE_ELEMENTS, size // _BYTES_PER_ELEMENT)),
+    )
+    return Scanner(view, is_implicit, is_little, most)
+
+
+def _dataset(scanner: Scanner) -> Dataset:
+    try:
+        return scanner.dataset()
+    except DatasetError:
+        raise
+    except Exception as error:  # a character set that pydicom cannot make sense of
+        raise DatasetError(f"cannot decode the dataset: {type(error).__name__}") from error
+
+
+def _view(data: Encoded) -> memoryview:
+    if isinstance(data, bytes | bytearray | memoryview):
+        return memoryview(data)
+    if hasattr(data, "view"):
+        return data.view()
+    return memoryview(data.read())
+
+
+def _inflate(view: memoryview, ceiling: int) -> bytearray:
+    """Inflate a raw deflate stream (PS3.5 Section A.5), up to a ceiling that bombs do not pass.
+
+    It goes by pieces: zlib needs twice the memory for one that it inflates at once.
+    """
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    data = bytearray()
+    try:
+        for start in range(0, len(view), _DEFLATED_PIECE):
+            piece = view[start : start + _DEFLATED_PIECE]
+            data += inflater.decompress(piece, ceiling + 1 - len(data))
+            if len(data) > ceiling:
+                raise DatasetError(f"the dataset inflates to more than {ceiling} bytes")
+    except zlib.error as error:
+        raise DatasetError("the dataset is not deflated, or damaged") from error
+    if not inflater.eof:
+        raise DatasetError("the deflated dataset is truncated")
+    return data

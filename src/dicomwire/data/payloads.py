@@ -1,0 +1,164 @@
+"""Datasets that were received: in memory, or in a file.
+
+Where they are put while they come in is in `sinks`.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import BinaryIO
+
+from dicomwire.data.budgets import Share, give
+from dicomwire.data.new_files import spool_file, unlink
+
+
+class Payload(ABC):
+    """A dataset as it was received.
+
+    Attributes
+    ----------
+    size : int
+        How many bytes it has.
+    path : Path or None
+        The file it is in; None for memory.
+    offset : int
+        Where in that file it begins; not 0 where that is a DICOM file.
+    """
+
+    __slots__ = ("_dicom_file", "_directory", "size")
+
+    offset = 0
+
+    def __init__(self, size: int, directory: str | None) -> None:
+        self.size = size
+        self._directory = directory
+        self._dicom_file: str | None = None
+
+    @property
+    @abstractmethod
+    def path(self) -> Path | None:
+        """The file that the dataset is in; None for memory."""
+
+    @abstractmethod
+    def view(self) -> memoryview:
+        """Return the bytes; those of a file are mapped, not read."""
+
+    @abstractmethod
+    def open(self) -> BinaryIO:
+        """Return a file that is positioned at the dataset."""
+
+    def getvalue(self) -> bytes:
+        """Return the bytes."""
+        return self.view().tobytes()
+
+    def dicom_file(self, head: bytes) -> Path:
+        """Return a DICOM file of the dataset; `head` is what to begin one with if there is none.
+
+        One that is made here goes with `discard`.
+        """
+        path = self.path
+        if self.offset and path is not None:
+            return path
+        if self._dicom_file is None:
+            file = spool_file(self._directory)
+            try:
+                file.write([head, self.view()])
+            except BaseException:
+                file.remove()
+                raise
+            file.close()
+            self._dicom_file = file.path
+        return Path(self._dicom_file)
+
+    def discard(self) -> None:
+        """Remove temporary files. It never raises, and what is in memory stays."""
+        if self._dicom_file is not None:
+            unlink(self._dicom_file)
+            self._dicom_file = None
+
+
+class MemoryPayload(Payload):
+    """A dataset in memory; `share` has it until it is discarded."""
+
+    __slots__ = ("_data", "_share")
+
+    path = None
+
+    def __init__(
+        self, data: bytearray, directory: str | None = None, share: Share | None = None
+    ) -> None:
+        super().__init__(len(data), directory)
+        self._data = data
+        self._share = share
+
+    def view(self) -> memoryview:
+        """Return the bytes."""
+        return memoryview(self._data).toreadonly()
+
+    def open(self) -> BinaryIO:
+        """Return the bytes as a file."""
+        return io.BytesIO(self._data)
+
+    def discard(self) -> None:
+        """Remove temporary files. What is in memory stays for who keeps it."""
+        super().discard()
+        give(self._share, self.size)
+        self._share = None
+
+
+class FilePayload(Payload):
+    """A dataset in a file, which goes with `discard` if it is temporary.
+
+    `share` has it until then.
+    """
+
+    __slots__ = ("_is_temporary", "_path", "_share", "_view", "offset")
+
+    def __init__(
+        self,
+        path: str,
+        offset: int,
+        size: int,
+        is_temporary: bool = False,
+        directory: str | None = None,
+        share: Share | None = None,
+    ) -> None:
+        super().__init__(size, directory)
+        self._share = share
+        self.offset = offset
+        self._path = path
+        self._is_temporary = is_temporary
+        self._view: memoryview | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self._path)
+
+    def view(self) -> memoryview:
+        """Return the bytes, mapped: the file must not be made shorter while they are in use."""
+        if self._view is None:
+            if not self.size:
+                return memoryview(b"")
+            with io.FileIO(self._path) as file:
+                mapped = mmap.mmap(file.fileno(), self.offset + self.size, access=mmap.ACCESS_READ)
+            self._view = memoryview(mapped)[self.offset :]
+        return self._view
+
+    def open(self) -> BinaryIO:
+        """Return the file, positioned at the dataset."""
+        file = self.path.open("rb")
+        file.seek(self.offset)
+        return file
+
+    def discard(self) -> None:
+        """Remove temporary files."""
+        super().discard()
+        self._view = None
+        if self._is_temporary:
+            unlink(self._path)
+        give(self._share, self.size)
+        self._share = None

@@ -1,0 +1,121 @@
+"""Where the bytes of a dataset come from while it is sent: memory, or part of a file.
+
+What an object is, and which bytes of its file are the dataset, is not decided here.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+from dicomwire.data.new_files import Buffer, transfer
+
+
+class Source(Protocol):
+    """The bytes of a dataset that is to be sent."""
+
+    length: int
+    """How many bytes there are in all."""
+
+    def readinto(self, buffers: list[memoryview]) -> int:
+        """Fill `buffers` in their order; return the number of bytes, all but at the end.
+
+        Raises
+        ------
+        OSError, EOFError
+            When `length` bytes cannot be had after all.
+        """
+
+    def close(self) -> None:
+        """Let go of what is open."""
+
+
+class BytesSource:
+    """A dataset in memory."""
+
+    __slots__ = ("_position", "length", "view")
+
+    def __init__(self, data: Buffer) -> None:
+        self.view = memoryview(data)
+        self._position = 0
+        self.length = len(self.view)
+
+    def readinto(self, buffers: list[memoryview]) -> int:
+        """Fill `buffers`; see `Source`."""
+        start = self._position
+        for buffer in buffers:
+            part = self.view[self._position : self._position + len(buffer)]
+            buffer[: len(part)] = part
+            self._position += len(part)
+        return self._position - start
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
+
+
+class FileSource:
+    """A file from `offset` (bytes) to the end that it has when it is opened.
+
+    Raises
+    ------
+    OSError
+        When it cannot be opened.
+    EOFError
+        When it ends before `offset`.
+    """
+
+    __slots__ = ("_file", "_position", "_remaining", "length")
+
+    def __init__(self, path: str | os.PathLike[str], offset: int = 0) -> None:
+        self._begin(io.FileIO(path), offset)
+
+    @classmethod
+    def of(cls, file: io.FileIO, offset: int) -> FileSource:
+        """Return a source of a file that is open already, which `close` closes."""
+        source = cls.__new__(cls)
+        source._begin(file, offset)
+        return source
+
+    def _begin(self, file: io.FileIO, offset: int) -> None:
+        self._file = file
+        self._position = offset
+        self.length = self._remaining = os.fstat(file.fileno()).st_size - offset
+        if self.length < 0:
+            file.close()
+            raise EOFError(f"{file.name!r} ends before byte {offset}")
+
+    def readinto(self, buffers: list[memoryview]) -> int:
+        """Fill `buffers`; see `Source`."""
+        asked = sum(map(len, buffers))
+        if asked > self._remaining:
+            asked = self._remaining
+            buffers = _first(buffers, asked)
+        done = transfer(self._read, buffers)
+        self._remaining -= done
+        if done < asked:
+            raise EOFError(f"{self._file.name!r} became shorter while it was read")
+        return done
+
+    def _read(self, buffers: Sequence[Buffer]) -> int:
+        if hasattr(os, "preadv"):
+            count = os.preadv(self._file.fileno(), buffers, self._position)
+        else:
+            self._file.seek(self._position)
+            count = self._file.readinto(buffers[0])
+        self._position += count
+        return count
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _first(buffers: list[memoryview], count: int) -> list[memoryview]:
+    """Return the first `count` bytes of `buffers`."""
+    kept = []
+    for buffer in buffers:
+        kept.append(buffer[:count])
+        count -= len(kept[-1])
+    return kept

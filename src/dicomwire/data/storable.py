@@ -1,0 +1,379 @@
+"""What C-STORE can send: which object it is, what it is encoded in, and where its bytes are.
+
+Whoever sends objects or looks for them in files asks here, and nobody else decides it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import struct
+import zlib
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from dicomwire.data.codec import decode_for, encode_dataset, encoding_of
+from dicomwire.data.file_meta import FileFormatError, create_file_meta, file_meta_values
+from dicomwire.data.scanner import LONG_VRS, SHORT_VRS
+from dicomwire.data.sources import BytesSource, FileSource, Source
+from dicomwire.data.streams import OpenFileSource, Stream
+from dicomwire.logs import LOGGER
+from dicomwire.protocol.context import quick_uid
+from dicomwire.protocol.limits import KIB, MIB
+
+Storable: TypeAlias = (
+    str | os.PathLike[str] | Dataset | Stream | bytes | bytearray | memoryview | BinaryIO
+)
+"""What can be sent by C-STORE: a DICOM file by its path, in memory or open; a dataset; a stream."""
+
+_PATHS = (str, Path)  # a union would be made anew for each object
+
+
+class Opened:
+    """An object that can be sent; `close` it in the end.
+
+    Attributes
+    ----------
+    sop_class_uid, sop_instance_uid : str
+        Those of the dataset, which says which object it is; of the file meta information only
+        where the dataset has none.
+    transfer_syntax_uid : str
+        What the object is encoded in.
+    is_convertible : bool
+        Whether it can be had in other transfer syntaxes.
+    differing : sequence of str
+        In what the file meta information contradicts the dataset.
+    """
+
+    is_convertible = True
+    differing: Sequence[str] = ()
+
+    def __init__(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> None:
+        self.sop_class_uid = sop_class_uid
+        self.sop_instance_uid = sop_instance_uid
+        self.transfer_syntax_uid = transfer_syntax_uid
+
+    def encoded_in(self, transfer_syntax: str) -> Any:
+        """Return the source of the dataset, encoded in `transfer_syntax`.
+
+        Raises
+        ------
+        DatasetError
+            When it cannot be converted.
+        """
+        raise NotImplementedError
+
+    def decoded(self) -> Dataset:
+        """Return the dataset, with `file_meta`.
+
+        Raises
+        ------
+        DatasetError
+            When it cannot be decoded.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the file that was opened for it."""
+
+
+def open_storable(value: Storable) -> Opened:
+    """Return what is known of an object that is to be sent, and its dataset.
+
+    Of a file only the beginning is read, nearly always in one piece.
+
+    Raises
+    ------
+    TypeError
+        When `value` is nothing that can be sent.
+    OSError
+        When the file cannot be read.
+    FileFormatError
+        When it is no DICOM file.
+    AttributeError
+        When a dataset lacks a UID that is needed.
+    """
+    if isinstance(value, _PATHS):
+        return _open_path(value)
+    if isinstance(value, Dataset):
+        return _Decoded(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        view = memoryview(value)
+        head = _read_head(io.BytesIO(view[:_MOST]))
+        return _Encoded(head, BytesSource(view[head.offset :]))
+    if isinstance(value, Stream):
+        return _Streamed(value)
+    if isinstance(value, os.PathLike):
+        return _open_path(value)
+    if hasattr(value, "read"):
+        value.seek(0)
+        head = _read_head(value)
+        return _Encoded(head, OpenFileSource(value, head.offset))
+    raise TypeError(
+        f"{type(value).__name__} cannot be sent: "
+        "give a path, a Dataset, a file that is in memory or open, or a Stream"
+    )
+
+
+def _open_path(path: str | os.PathLike[str]) -> Opened:
+    file = io.FileIO(path)
+    try:
+        head = _read_head(file)
+        return _Encoded(head, FileSource.of(file, head.offset))
+    except BaseException:
+        file.close()
+        raise
+
+
+def instance_uid_of(value: Any) -> str:
+    """Return the SOP Instance UID of an object that is to be sent; empty if it does not tell."""
+    if isinstance(value, Dataset):
+        return str(value.get("SOPInstanceUID") or "")
+    try:
+        with closing(open_storable(value)) as opened:
+            return opened.sop_instance_uid
+    except (OSError, TypeError, ValueError):
+        return ""
+
+
+# --- The kinds of objects ---------------------------------------------------------------------
+
+
+class _Encoded(Opened):
+    """A DICOM file, which is sent as it is wherever that is possible."""
+
+    def __init__(self, head: _Head, source: Source) -> None:
+        super().__init__(head.sop_class_uid, head.sop_instance_uid, head.transfer_syntax_uid)
+        self.differing = head.differing
+        self._source = source
+
+    def encoded_in(self, transfer_syntax: str) -> Source:
+        if transfer_syntax == self.transfer_syntax_uid:
+            return self._source
+        with closing(self._source):
+            return BytesSource(encode_dataset(self.decoded(), transfer_syntax))
+
+    def decoded(self) -> Dataset:
+        data = bytearray(self._source.length)
+        self._source.readinto([memoryview(data)])
+        ds = decode_for(data, self.transfer_syntax_uid)
+        ds.file_meta = create_file_meta(
+            sop_class_uid=self.sop_class_uid,
+            sop_instance_uid=self.sop_instance_uid,
+            transfer_syntax=self.transfer_syntax_uid,
+        )
+        return ds
+
+    def close(self) -> None:
+        self._source.close()
+
+
+class _Decoded(Opened):
+    """A dataset that a program made or read."""
+
+    def __init__(self, ds: Dataset) -> None:
+        for keyword in ("SOPClassUID", "SOPInstanceUID"):
+            if not ds.get(keyword):
+                raise AttributeError(f"the dataset has no {keyword}")
+        super().__init__(ds.SOPClassUID, ds.SOPInstanceUID, _syntax_of(ds))
+        self._dataset = ds
+
+    def encoded_in(self, transfer_syntax: str) -> Source:
+        return BytesSource(encode_dataset(self._dataset, transfer_syntax))
+
+    def decoded(self) -> Dataset:
+        return self._dataset
+
+
+class _Streamed(Opened):
+    """A dataset that comes in chunks, which are not looked at."""
+
+    is_convertible = False
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(stream.sop_class_uid, stream.sop_instance_uid, stream.transfer_syntax_uid)
+        self._stream = stream
+
+    def encoded_in(self, transfer_syntax: str) -> Any:
+        return self._stream.open()
+
+    def decoded(self) -> Dataset:
+        raise ValueError("a stream is not decoded")
+
+
+def _syntax_of(ds: Dataset) -> UID:
+    """Return the transfer syntax that `ds` is in; that of its `file_meta`, if they agree."""
+    try:
+        syntax: UID = ds.file_meta.TransferSyntaxUID
+    except AttributeError:
+        raise AttributeError("the dataset has no file_meta.TransferSyntaxUID") from None
+    encoding = ds.original_encoding
+    implicit, little, _ = encoding_of(syntax)
+    if None in encoding or encoding == (implicit, little):
+        return syntax
+    actual = {(True, True): ImplicitVRLittleEndian, (False, False): ExplicitVRBigEndian}.get(
+        encoding  # type: ignore[arg-type]
+    )
+    if actual is None:
+        raise AttributeError(f"the dataset is not encoded as its file_meta says ({syntax})")
+    LOGGER.warning("The dataset is not encoded as its file_meta says, but in %s", actual.name)
+    return actual
+
+
+# --- The beginning of a file ------------------------------------------------------------------
+
+_READ_AT_ONCE = 4 * KIB
+_MOST = MIB
+"""The most that is read of a file before it is sent."""
+_PREFIX = b"DICM"
+_PREAMBLE_LENGTH = 128
+_PADDING = b"\0 "
+_UNDEFINED = 0xFFFFFFFF
+_SOP_CLASS, _SOP_INSTANCE = 0x0016, 0x0018
+_ITEMS, _SEQUENCE_END = 0xFFFE, 0xE0DD
+_is_uid = re.compile(rb"[0-9.]{1,64}").fullmatch
+_LONG = frozenset(vr.encode() for vr in LONG_VRS)
+_SHORT = frozenset(vr.encode() for vr in SHORT_VRS)
+_FIELDS = {
+    True: (struct.Struct("<HH2sH").unpack_from, struct.Struct("<I").unpack_from),
+    False: (struct.Struct(">HH2sH").unpack_from, struct.Struct(">I").unpack_from),
+}
+"""For little endian or not: group, element, VR and short length; long length."""
+_TOLD_APART = ("", ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+"""What may be declared of a dataset whose first element shows which of the two it is in."""
+
+
+class _Head(NamedTuple):
+    """What the beginning of a file says, and where its dataset begins."""
+
+    sop_class_uid: UID
+    sop_instance_uid: UID
+    transfer_syntax_uid: UID
+    offset: int
+    differing: Sequence[str]
+
+
+def _read_head(file: Any) -> _Head:
+    try:
+        data = _read(file, _READ_AT_ONCE)
+        head = _parse(data, len(data) < _READ_AT_ONCE)
+        if head is None:
+            head = _parse(data + _read(file, _MOST - len(data)), True)
+            assert head is not None
+        return head
+    except FileFormatError as error:
+        raise FileFormatError(f"{getattr(file, 'name', 'file')}: {error}") from None
+
+
+def _read(file: Any, size: int) -> bytes:
+    """Read `size` bytes, or what there is until the end of the file."""
+    data: bytes = file.read(size)
+    if not isinstance(data, bytes):
+        raise TypeError("a file that is sent has to be open in binary mode")
+    while 0 < len(data) < size and (more := file.read(size - len(data))):
+        data += more
+    return data
+
+
+def _parse(data: bytes, whole: bool) -> _Head | None:
+    """Return what `data` says; None where it is not the `whole` and more of it is needed.
+
+    DICM and file meta information may be missing where the dataset can be recognized, and where
+    they say something else than the dataset, the dataset is believed.
+    """
+    values, offset = file_meta_values(data, _after_prefix(data))
+    if offset + 8 > len(data) and not whole:
+        return None
+    if offset > len(data):
+        raise FileFormatError("it ends within its file meta information")
+    declared = _uid(values.get(0x0010, b"").strip(_PADDING))
+    syntax = _syntax(data, offset, declared)
+    if not syntax:
+        reason = "its transfer syntax is not said" if offset else "nor a dataset by itself"
+        raise FileFormatError(f"no DICOM file, {reason}")
+    own = _own_uids(data, offset, syntax, whole)
+    if own is None:
+        return None
+    said = values.get(0x0002, b"").strip(_PADDING), values.get(0x0003, b"").strip(_PADDING)
+    sop_class, sop_instance = own[0] or said[0], own[1] or said[1]
+    if not sop_class or not sop_instance:
+        missing = "Instance" if sop_class else "Class"
+        raise FileFormatError(f"no DICOM file, it has no SOP {missing} UID")
+    differing = []
+    if said[0] not in (sop_class, b""):
+        differing.append("SOP Class UID")
+    if said[1] not in (sop_instance, b""):
+        differing.append("SOP Instance UID")
+    if declared not in (syntax, ""):
+        differing.append("Transfer Syntax UID")
+    return _Head(_uid(sop_class), _uid(sop_instance), syntax, offset, differing)
+
+
+def _after_prefix(data: bytes) -> int:
+    for at in (_PREAMBLE_LENGTH, 0):  # some writers leave out the preamble
+        if data.startswith(_PREFIX, at):
+            return at + len(_PREFIX)
+    return 0
+
+
+def _uid(text: bytes) -> UID:
+    return quick_uid(text.decode("ascii", "replace"))
+
+
+def _syntax(data: bytes, offset: int, declared: UID) -> UID:
+    """Return what a dataset is encoded in, as is declared or as it looks; empty if that is open."""
+    group, vr = data[offset : offset + 2], data[offset + 4 : offset + 6]
+    has_vr = vr in _SHORT or vr in _LONG
+    if group == b"\x08\0" and declared in _TOLD_APART:
+        return ExplicitVRLittleEndian if has_vr else ImplicitVRLittleEndian
+    if not declared and group == b"\0\x08" and has_vr:
+        return ExplicitVRBigEndian
+    return declared
+
+
+def _own_uids(data: bytes, position: int, syntax: UID, whole: bool) -> tuple[bytes, bytes] | None:
+    """Return (0008,0016) and (0008,0018) of a dataset, empty where they are missing or no UIDs.
+
+    None is returned where `data` is not the `whole` and ends before them.
+    """
+    implicit, little, deflated = encoding_of(syntax)
+    if deflated:
+        try:
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[position:], _MOST)
+        except zlib.error:
+            return b"", b""
+        position = 0
+    header, long = _FIELDS[little]
+    sop_class = b""
+    depth, end = 0, len(data)
+    while position + 12 <= end:
+        group, element, vr, length = header(data, position)
+        if not depth and (group != 8 or element > _SOP_INSTANCE):
+            return sop_class, b""
+        position += 8
+        if implicit or vr not in _SHORT:
+            if implicit or vr not in _LONG:  # delimiters have no VR either
+                position -= 4
+            length = long(data, position)[0]
+            position += 4
+        if length == _UNDEFINED:
+            depth += group != _ITEMS  # an item of it is passed element by element
+            continue
+        if depth:
+            depth -= group == _ITEMS and element == _SEQUENCE_END
+        elif element >= _SOP_CLASS and position + length <= end:
+            value = data[position : position + length].strip(_PADDING)
+            if not _is_uid(value):
+                value = b""
+            if element == _SOP_INSTANCE:
+                return sop_class, value
+            if element == _SOP_CLASS:
+                sop_class = value
+        position += length
+    return (sop_class, b"") if whole else None

@@ -1,0 +1,1 @@
+"""One association, whichever face drives it: its two ends, its life, its messages."""

@@ -1,0 +1,206 @@
+"""What an association is to those who use it, on either face: two ends, settings, handlers.
+
+How it begins and ends is in `lifecycle`; what programs can send is each face's to offer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dicomwire.data import file_meta
+from dicomwire.data.sinks import DiscardSink, FileSink, MemorySink, Sink, SpoolSink
+from dicomwire.events import Binding, EventType, Handlers
+from dicomwire.protocol.command import Command, Message
+from dicomwire.protocol.context import quick_uid
+from dicomwire.services.port import Incoming
+from dicomwire.session.ends import MODE_ACCEPTOR, MODE_REQUESTOR, ServiceUser
+from dicomwire.session.requests import Requesting
+from dicomwire.settings import Settings
+
+ReceiveTo = str | Path | Callable[[Message], str | Path | Sink]
+"""Where received objects go: a folder, or a function from the C-STORE-RQ to a path or a `Sink`."""
+
+_WITHOUT_DATASET = (Command.C_STORE_RSP, Command.C_ECHO_RSP, Command.N_DELETE_RSP)
+"""Nobody takes a dataset that comes with one of these all the same."""
+
+_is_uid = re.compile(r"[0-9]+(\.[0-9]+)*").fullmatch
+
+
+class BaseAssociation(Requesting):
+    """An association with a peer, whichever face it is used by.
+
+    Attributes
+    ----------
+    requestor, acceptor : ServiceUser
+        The two ends, and what they said in negotiation.
+    is_established, is_released, is_aborted, is_rejected : bool
+        How far it has come; one of the last three is true once it is over.
+    network_timeout_response : str
+        What ends an association on which nothing came for too long: "A-ABORT" or "A-RELEASE".
+    receive_to : ReceiveTo or None
+        Where objects received by C-STORE are filed as they come.
+    refuse : callable or None
+        Is given the command set of each request (a `Message`), before its dataset is taken in.
+        The failure that it returns, an int or a Dataset with Status, is the answer, and nothing
+        of the dataset is kept; None serves the request. It must not block. What it raises is
+        logged, and answered with 0x0110.
+    """
+
+    def __init__(
+        self,
+        ae: Any,
+        mode: str,
+        *,
+        handlers: Handlers | None = None,
+        settings: Settings | None = None,
+        receive_to: ReceiveTo | None = None,
+    ) -> None:
+        if mode not in (MODE_REQUESTOR, MODE_ACCEPTOR):
+            raise ValueError(f"mode is 'requestor' or 'acceptor', not {mode!r}")
+        super().__init__(ae, mode, handlers or Handlers(), settings or ae.settings)
+        self.receive_to = receive_to
+
+    # --- What it is ---
+
+    @property
+    def is_requestor(self) -> bool:
+        """Whether this end asked for the association."""
+        return self._mode == MODE_REQUESTOR
+
+    @property
+    def is_acceptor(self) -> bool:
+        """Whether this end was asked for the association."""
+        return self._mode == MODE_ACCEPTOR
+
+    @property
+    def _ends(self) -> tuple[ServiceUser, ServiceUser]:
+        if self.is_requestor:
+            return self.requestor, self.acceptor
+        return self.acceptor, self.requestor
+
+    @property
+    def local(self) -> dict[str, Any]:
+        """What is known of this end; see `ServiceUser.info`."""
+        return self._ends[0].info
+
+    @property
+    def remote(self) -> dict[str, Any]:
+        """What is known of the peer; see `ServiceUser.info`."""
+        return self._ends[1].info
+
+    # --- Settings ---
+
+    @property
+    def settings(self) -> Settings:
+        """Limits, deadlines and switches of this association."""
+        return self._port.settings
+
+    def update_settings(self, **changes: Any) -> None:
+        """Change settings of this association alone; see `Settings`."""
+        port = self._port
+        port.settings = replace(port.settings, **changes)
+        port.deadline_changed()
+
+    @property
+    def acse_timeout(self) -> float | None:
+        """Seconds to wait for an answer to an association or release request."""
+        return self._port.settings.acse_timeout
+
+    @acse_timeout.setter
+    def acse_timeout(self, value: float | None) -> None:
+        self.update_settings(acse_timeout=value)
+
+    @property
+    def connection_timeout(self) -> float | None:
+        """Seconds to wait for the TCP connection."""
+        return self._port.settings.connection_timeout
+
+    @connection_timeout.setter
+    def connection_timeout(self, value: float | None) -> None:
+        self.update_settings(connection_timeout=value)
+
+    @property
+    def dimse_timeout(self) -> float | None:
+        """Seconds to wait for each DIMSE message."""
+        return self._port.settings.dimse_timeout
+
+    @dimse_timeout.setter
+    def dimse_timeout(self, value: float | None) -> None:
+        self.update_settings(dimse_timeout=value)
+
+    @property
+    def network_timeout(self) -> float | None:
+        """Seconds without anything received after which the association ends."""
+        return self._port.settings.network_timeout
+
+    @network_timeout.setter
+    def network_timeout(self, value: float | None) -> None:
+        self.update_settings(network_timeout=value)
+
+    # --- Events ---
+
+    def bind(self, event: EventType, handler: Callable[..., Any], args: Any = None) -> None:
+        """Bind `handler` to `event`, from now on; see `events.Handlers.bind`."""
+        self.handlers.bind(event, handler, args)
+        self._port.observe()
+
+    def unbind(self, event: EventType, handler: Callable[..., Any]) -> None:
+        """Undo the binding of `handler` to `event`."""
+        self.handlers.unbind(event, handler)
+        self._port.observe()
+
+    def get_handlers(self, event: EventType) -> list[Binding] | Binding:
+        """Return what is bound to `event`: a list, or one pair for an intervention event."""
+        return self.handlers.get_handlers(event)
+
+    def get_events(self) -> list[EventType]:
+        """Return the events that have a handler, sorted by name."""
+        return self.handlers.get_events()
+
+    @property
+    def files_stored(self) -> bool:  # type: ignore[override]  # read-only is enough
+        """Whether objects received by C-STORE are filed without a handler's help."""
+        return self.receive_to is not None
+
+    # --- What comes in ---
+
+    def open_sink(self, incoming: Incoming) -> Sink:
+        """Return where the dataset of `incoming` is to go."""
+        settings, request = self._port.settings, incoming.message
+        if request.command is not Command.C_STORE_RQ:
+            if request.command in _WITHOUT_DATASET:
+                return DiscardSink(settings.limits.identifier)
+            return MemorySink(settings.limits.identifier, self._memory)
+        if self.receive_to is None:
+            return SpoolSink(
+                settings.spool_threshold,
+                settings.store_ceiling,
+                memory=self._memory,
+                files=self._spool,
+            )
+        uids = str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
+        syntax = str(incoming.context.transfer_syntax[0])
+        if not callable(self.receive_to):
+            head = file_meta.file_head(*uids, syntax)
+            return FileSink(self.receive_to, None, head, settings.store_ceiling)
+        if not all(map(_is_uid, uids)):
+            request = _with_harmless_uids(request)
+        place = self.receive_to(request)
+        if not isinstance(place, (str, Path)):
+            return place
+        path = Path(place)
+        head = file_meta.file_head(*uids, syntax)
+        return FileSink(path.parent, path.name, head, settings.store_ceiling)
+
+
+def _with_harmless_uids(request: Message) -> Message:
+    """Return a copy for naming a file: what is in no UID, and could lead anywhere, becomes "_"."""
+    harmless = {
+        keyword: quick_uid(re.sub(r"[^0-9.]|\.(?=\.)", "_", str(getattr(request, keyword))))
+        for keyword in ("AffectedSOPClassUID", "AffectedSOPInstanceUID")
+    }
+    return replace(request, **harmless)  # type: ignore[arg-type]

@@ -1,0 +1,449 @@
+"""One end of an association: what it is going to say of itself, and what its PDU then said.
+
+The values of the negotiation are held here; what is accepted is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, Self, TypeVar
+
+from pydicom.uid import UID
+
+from dicomwire.errors import LocalProtocolError
+from dicomwire.implementation import IMPLEMENTATION_CLASS_UID
+from dicomwire.protocol.context import PresentationContext
+from dicomwire.protocol.items import (
+    DEFAULT_MAX_LENGTH,
+    AsynchronousOperationsWindowNegotiation,
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+    MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
+    SOPClassCommonExtendedNegotiation,
+    SOPClassExtendedNegotiation,
+    UserIdentityNegotiation,
+    UserItem,
+)
+from dicomwire.protocol.pdu import AssociateAC, AssociateRJ, AssociateRQ
+from dicomwire.session.contexts import check_contexts
+from dicomwire.utils import set_ae, set_title, set_uid
+
+MODE_REQUESTOR = "requestor"
+MODE_ACCEPTOR = "acceptor"
+
+LONGEST = 0xFFFF_FFFF
+"""The greatest maximum length; the field has 32 bits (PS3.8 Annex D.1.1)."""
+
+Item = TypeVar("Item", bound=UserItem)
+
+_ORDER = (
+    MaximumLengthNotification,
+    ImplementationClassUIDNotification,
+    AsynchronousOperationsWindowNegotiation,
+    SCP_SCU_RoleSelectionNegotiation,
+    ImplementationVersionNameNotification,
+    SOPClassExtendedNegotiation,
+    SOPClassCommonExtendedNegotiation,
+    UserIdentityNegotiation,
+)
+"""The items in ascending order of their types, 51H to 58H."""
+
+_BASIC = (
+    MaximumLengthNotification,
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+)
+_FROM_BOTH = (
+    AsynchronousOperationsWindowNegotiation,
+    SCP_SCU_RoleSelectionNegotiation,
+    SOPClassExtendedNegotiation,
+    UserIdentityNegotiation,
+)
+_EXTENDED = {
+    MODE_REQUESTOR: (*_FROM_BOTH, SOPClassCommonExtendedNegotiation),
+    MODE_ACCEPTOR: _FROM_BOTH,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AddressInformation:
+    """The numeric address and the port of one end; the last two are for IPv6 only."""
+
+    address: str
+    port: int
+    flowinfo: int = 0
+    scope_id: int = 0
+
+    @classmethod
+    def from_tuple(cls, address_info: tuple[Any, ...]) -> Self:
+        """Return what a socket's address says: (host, port), or the four values of IPv6."""
+        return cls(*address_info)
+
+    @classmethod
+    def from_addr_port(cls, addr: str | tuple[str, int, int], port: int) -> Self:
+        """Return the address that `AE.associate` is given: `addr` may be (host, flow, scope)."""
+        if isinstance(addr, str):
+            return cls(addr, port)
+        host, flowinfo, scope_id = addr
+        return cls(host, port, flowinfo, scope_id)
+
+    @property
+    def is_ipv4(self) -> bool:
+        """Whether the address is an IPv4 one."""
+        return not self.is_ipv6
+
+    @property
+    def is_ipv6(self) -> bool:
+        """Whether the address is an IPv6 one."""
+        return ":" in self.address
+
+    @property
+    def as_tuple(self) -> tuple[str, int] | tuple[str, int, int, int]:
+        """The address in the form that sockets have it in."""
+        if self.is_ipv6:
+            return self.address, self.port, self.flowinfo, self.scope_id
+        return self.address, self.port
+
+
+class Owner(Protocol):
+    """What a `ServiceUser` needs of its association: which end of it is ours."""
+
+    @property
+    def mode(self) -> str:
+        """Whether this is the "requestor" or the "acceptor"."""
+
+
+class ServiceUser:
+    """The requestor or the acceptor of an association (PS3.7 Annex D.3).
+
+    Of the two ends one is our own, and whoever makes the association gives it its values. They
+    can be set until `primitive` is: from then on what the PDU said holds, at both ends.
+
+    Attributes
+    ----------
+    assoc : Association
+    primitive : AssociateRQ, AssociateAC, AssociateRJ or None
+        The PDU that this end sent, once it is sent or received.
+    address_info : AddressInformation or None
+        The address, once it is known.
+    """
+
+    def __init__(self, assoc: Owner, mode: str) -> None:
+        if mode not in _EXTENDED:
+            raise ValueError(f"mode is '{MODE_REQUESTOR}' or '{MODE_ACCEPTOR}', not {mode!r}")
+        self.assoc = assoc
+        self.primitive: AssociateRQ | AssociateAC | AssociateRJ | None = None
+        self.address_info: AddressInformation | None = None
+        self._mode = mode
+        self._ae_title = ""
+        self._maximum_length = DEFAULT_MAX_LENGTH
+        self._class_uid: UID | None = IMPLEMENTATION_CLASS_UID
+        self._version_name: str | None = None
+        self._extended: dict[object, UserItem] = {}
+        self._contexts: list[PresentationContext] = []
+        self._accepted_common: dict[UID, tuple[UID, list[UID]]] = {}
+
+    # -- who it is ------------------------------------------------------------------------------
+
+    @property
+    def mode(self) -> str:
+        """Either "requestor" or "acceptor"."""
+        return self._mode
+
+    @property
+    def is_requestor(self) -> bool:
+        """Whether this end asked for the association."""
+        return self._mode == MODE_REQUESTOR
+
+    @property
+    def is_acceptor(self) -> bool:
+        """Whether this end was asked for the association."""
+        return self._mode == MODE_ACCEPTOR
+
+    @property
+    def _is_ours(self) -> bool:
+        return self.assoc.mode == self._mode
+
+    @property
+    def writeable(self) -> bool:
+        """Whether negotiation has not begun yet, so that values can be set."""
+        return self.primitive is None
+
+    def _check_writeable(self, what: str) -> None:
+        if not self.writeable:
+            raise LocalProtocolError(f"{what} cannot be changed after negotiation has begun")
+
+    @property
+    def ae_title(self) -> str:
+        """The AE title, which can be set at any time; the peer's own may be empty.
+
+        An acceptor's is the one it was called by, as its answer names none (PS3.8 Table 9-17).
+        """
+        if not self._ae_title and isinstance(self.primitive, AssociateRQ):
+            return self.primitive.calling_ae_title
+        return self._ae_title
+
+    @ae_title.setter
+    def ae_title(self, value: str) -> None:
+        self._ae_title = set_title(value, "ae_title")
+
+    @property
+    def address(self) -> str:
+        """The numeric address; ValueError while it is not known."""
+        return self._known_address().address
+
+    @property
+    def port(self) -> int:
+        """The port; ValueError while it is not known."""
+        return self._known_address().port
+
+    def _known_address(self) -> AddressInformation:
+        if self.address_info is None:
+            raise ValueError(f"the address of the {self._mode} is not known")
+        return self.address_info
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Keys: ae_title, address, port, mode, and after negotiation pdv_size."""
+        known = self.address_info
+        info: dict[str, Any] = {
+            "ae_title": self.ae_title,
+            "address": known.address if known else None,
+            "port": known.port if known else None,
+            "mode": self._mode,
+        }
+        if not self.writeable:
+            info["pdv_size"] = self.maximum_length
+        return info
+
+    # -- presentation contexts ------------------------------------------------------------------
+
+    def get_contexts(self, cx_type: str) -> list[PresentationContext]:
+        """Return presentation contexts of one kind.
+
+        Parameters
+        ----------
+        cx_type : str
+            "requested" of a requestor and "supported" of an acceptor, where that is our own end;
+            "pcdl" (definition list) or "pcdrl" (definition result list): what the request or the
+            answer held.
+
+        Raises
+        ------
+        ValueError
+            Where this end has, or has yet, no contexts of that kind.
+        """
+        own, sent = ("requested", "pcdl") if self.is_requestor else ("supported", "pcdrl")
+        if cx_type == own and self._is_ours:
+            return list(self._contexts)
+        if cx_type == sent and self.primitive is not None:
+            if isinstance(self.primitive, AssociateRJ):
+                return []
+            return list(self.primitive.presentation_contexts)
+        raise ValueError(f"the {self._mode} has no '{cx_type}' presentation contexts now")
+
+    @property
+    def requested_contexts(self) -> list[PresentationContext]:
+        """What the requestor asks for; where that is the peer, what its request holds."""
+        return self.get_contexts("requested" if self._is_ours else "pcdl")
+
+    @requested_contexts.setter
+    def requested_contexts(self, contexts: list[PresentationContext]) -> None:
+        if not self.is_requestor:
+            raise AttributeError("only the requestor has requested_contexts")
+        self._set_contexts("requested_contexts", contexts)
+
+    @property
+    def supported_contexts(self) -> list[PresentationContext]:
+        """What the acceptor supports; where that is the peer, what its answer holds."""
+        return self.get_contexts("supported" if self._is_ours else "pcdrl")
+
+    @supported_contexts.setter
+    def supported_contexts(self, contexts: list[PresentationContext]) -> None:
+        if not self.is_acceptor:
+            raise AttributeError("only the acceptor has supported_contexts")
+        self._set_contexts("supported_contexts", contexts)
+
+    def _set_contexts(self, what: str, contexts: list[PresentationContext]) -> None:
+        self._check_writeable(what)
+        if not self._is_ours:
+            raise ValueError(f"{what} of the peer are its own affair")
+        self._contexts = check_contexts(contexts)
+
+    # -- user information -----------------------------------------------------------------------
+
+    @property
+    def user_information(self) -> list[UserItem]:
+        """The items that the A-ASSOCIATE PDU of this end holds, or is to hold."""
+        if isinstance(self.primitive, AssociateRJ):
+            return []
+        if self.primitive is not None:
+            return list(self.primitive.user_information)
+        items = [MaximumLengthNotification(self._maximum_length), *self._extended.values()]
+        if self._class_uid is not None:
+            items.append(ImplementationClassUIDNotification(self._class_uid))
+        if self._version_name is not None:
+            items.append(ImplementationVersionNameNotification(self._version_name))
+        return sorted(items, key=_position)
+
+    def _all(self, kind: type[Item]) -> list[Item]:
+        return [item for item in self.user_information if isinstance(item, kind)]
+
+    def _first(self, kind: type[Item]) -> Item | None:
+        return next(iter(self._all(kind)), None)
+
+    @property
+    def maximum_length(self) -> int | None:
+        """The longest P-DATA-TF that this end takes, in bytes; 0 for no maximum."""
+        item = self._first(MaximumLengthNotification)
+        return item.maximum_length_received if item else None
+
+    @maximum_length.setter
+    def maximum_length(self, value: int) -> None:
+        self._check_writeable("maximum_length")
+        if not isinstance(value, int):
+            raise TypeError(f"maximum_length is an int, not {type(value).__name__}")
+        if not 0 <= value <= LONGEST:
+            raise ValueError(f"maximum_length is 0 to {LONGEST}, not {value}")
+        self._maximum_length = value
+
+    @property
+    def implementation_class_uid(self) -> UID | None:
+        """The UID of the software at this end, if it tells; set to None it does not."""
+        item = self._first(ImplementationClassUIDNotification)
+        return item.implementation_class_uid if item else None
+
+    @implementation_class_uid.setter
+    def implementation_class_uid(self, value: str | bytes | UID | None) -> None:
+        self._check_writeable("implementation_class_uid")
+        self._class_uid = set_uid(value, "implementation_class_uid", allow_empty=False)
+
+    @property
+    def implementation_version_name(self) -> str | None:
+        """The version of the software at this end, if it tells; set to None it does not."""
+        item = self._first(ImplementationVersionNameNotification)
+        return item.implementation_version_name if item else None
+
+    @implementation_version_name.setter
+    def implementation_version_name(self, value: str | None) -> None:
+        self._check_writeable("implementation_version_name")
+        self._version_name = set_ae(value, "implementation_version_name", allow_empty=False)
+
+    # -- extended negotiation -------------------------------------------------------------------
+
+    def add_negotiation_item(self, item: UserItem) -> None:
+        """Add an item of extended negotiation (PS3.7 Annex D.3.3).
+
+        It takes the place of one of the same kind, and SOP class where the kind has one: a PDU
+        holds no two of them.
+
+        Raises
+        ------
+        TypeError
+            For anything but an item that this end may send.
+        RuntimeError
+            After negotiation has begun.
+        """
+        self._check_item(item)
+        key = _identity(item)
+        self._extended.pop(key, None)  # so that it comes last
+        self._extended[key] = item
+
+    def remove_negotiation_item(self, item: UserItem) -> None:
+        """Remove the item that is equal to `item`, if there is one; errors as for adding."""
+        self._check_item(item)
+        key = _identity(item)
+        if self._extended.get(key) == item:
+            del self._extended[key]
+
+    def reset_negotiation_items(self) -> None:
+        """Remove all items of extended negotiation."""
+        self._check_writeable("extended negotiation")
+        self._extended = {}
+
+    def _check_item(self, item: UserItem) -> None:
+        self._check_writeable("extended negotiation")
+        if not isinstance(item, _EXTENDED[self._mode]):
+            text = f"{type(item).__name__} is no item of extended negotiation of the {self._mode}"
+            raise TypeError(text)
+
+    @property
+    def extended_negotiation(self) -> list[UserItem]:
+        """The items of extended negotiation."""
+        return [item for item in self.user_information if not isinstance(item, _BASIC)]
+
+    @property
+    def asynchronous_operations(self) -> tuple[int, int]:
+        """How many operations may be invoked and performed at a time, (1, 1) by default."""
+        item = self._first(AsynchronousOperationsWindowNegotiation)
+        if item is None:
+            return 1, 1
+        return item.maximum_number_operations_invoked, item.maximum_number_operations_performed
+
+    @property
+    def role_selection(self) -> dict[UID, SCP_SCU_RoleSelectionNegotiation]:
+        """The role selection items by SOP class UID."""
+        return _by_class(self._all(SCP_SCU_RoleSelectionNegotiation))
+
+    @property
+    def sop_class_extended(self) -> dict[UID, bytes]:
+        """The application information of SOP class extended negotiation by SOP class UID."""
+        items = _by_class(self._all(SOPClassExtendedNegotiation))
+        return {
+            uid: item.service_class_application_information
+            for uid, item in items.items()
+            if item.service_class_application_information is not None
+        }
+
+    @property
+    def sop_class_common_extended(self) -> dict[UID, SOPClassCommonExtendedNegotiation]:
+        """The common extended negotiation items by SOP class UID; an acceptor has none."""
+        return _by_class(self._all(SOPClassCommonExtendedNegotiation))
+
+    @property
+    def accepted_common_extended(self) -> dict[UID, tuple[UID, list[UID]]]:
+        """What the acceptor took of common extended negotiation, which no PDU tells.
+
+        By SOP class UID: the service class UID and the related general SOP class UIDs.
+        RuntimeError for the requestor.
+        """
+        if not self.is_acceptor:
+            raise LocalProtocolError("only the acceptor has accepted_common_extended")
+        return dict(self._accepted_common)
+
+    def accept_common_extended(
+        self, items: Mapping[UID, SOPClassCommonExtendedNegotiation]
+    ) -> None:
+        """Note which `items`, by SOP class UID, the acceptor took; for the association to call."""
+        self._accepted_common = {
+            uid: (item.service_class_uid, item.related_general_sop_class_identification)
+            for uid, item in items.items()
+            if item.service_class_uid is not None
+        }
+
+    @property
+    def user_identity(self) -> UserIdentityNegotiation | None:
+        """Who the requestor says its user is; of the acceptor, the answer to that."""
+        return self._first(UserIdentityNegotiation)
+
+
+_ClassItem = TypeVar(
+    "_ClassItem",
+    SCP_SCU_RoleSelectionNegotiation,
+    SOPClassExtendedNegotiation,
+    SOPClassCommonExtendedNegotiation,
+)
+
+
+def _by_class(items: list[_ClassItem]) -> dict[UID, _ClassItem]:
+    return {item.sop_class_uid: item for item in items if item.sop_class_uid is not None}
+
+
+def _position(item: UserItem) -> int:
+    return next(index for index, kind in enumerate(_ORDER) if isinstance(item, kind))
+
+
+def _identity(item: UserItem) -> tuple[int, UID | None]:
+    return _position(item), getattr(item, "sop_class_uid", None)

@@ -1,0 +1,457 @@
+"""What application entities of both faces are: titles, contexts, limits, and who takes part.
+
+How they associate and serve is each face's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from math import inf
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from pydicom.uid import UID
+
+from dicomwire.data.budgets import Budget
+from dicomwire.errors import LocalProtocolError
+from dicomwire.events import EventHandlerType, Handlers
+from dicomwire.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicomwire.logs import DEFAULT_LOG_HANDLERS
+from dicomwire.presentation import build_context
+from dicomwire.protocol.context import PresentationContext
+from dicomwire.protocol.items import (
+    DEFAULT_MAX_LENGTH,
+    AsynchronousOperationsWindowNegotiation,
+    UserItem,
+)
+from dicomwire.session.admission import Ceilings, Census, Party
+from dicomwire.session.base import BaseAssociation
+from dicomwire.session.contexts import (
+    bare_copy,
+    check_contexts,
+    check_count,
+    merged,
+    numbered,
+    without,
+)
+from dicomwire.session.ends import LONGEST, ServiceUser
+from dicomwire.settings import Settings
+from dicomwire.utils import set_ae, set_title, set_uid
+from dicomwire.workers.seat import Seat
+
+LOGGER = logging.getLogger(__name__)
+
+A = TypeVar("A", bound=BaseAssociation)
+
+Syntaxes: TypeAlias = str | Iterable[str] | None
+
+DEFAULT_TITLE = "DICOMWIRE"
+
+DEFAULTS = Settings()
+
+_LARGEST_WINDOW = 0xFFFF
+"""Of asynchronous operations; the field has 16 bits, and 0 in it is any number."""
+
+
+class Entity(Generic[A]):
+    """What an application entity is on either face: titles, contexts, limits, associations.
+
+    Parameters
+    ----------
+    ae_title : str
+        The title it goes by, 1 to 16 ASCII characters.
+    settings : Settings, optional
+        Limits, deadlines and switches for the associations and servers to come.
+    """
+
+    handlers_class: type[Handlers] = Handlers
+    """What holds the handlers of its associations and servers, for subclasses to extend."""
+
+    def __init__(self, ae_title: str = DEFAULT_TITLE, settings: Settings = DEFAULTS) -> None:
+        self._title = set_title(ae_title, "ae_title")
+        self._settings = settings
+        self._class_uid = IMPLEMENTATION_CLASS_UID
+        self._version_name: str | None = IMPLEMENTATION_VERSION_NAME
+        self._maximum_pdu_size = DEFAULT_MAX_LENGTH
+        self._require_called_aet = False
+        self._require_calling_aet: list[str] = []
+        self._requested: list[PresentationContext] = []
+        self._supported: list[PresentationContext] = []
+        self._lock = threading.Lock()  # for what follows, which any thread may change
+        self._associations: dict[A, None] = {}  # in the order of their beginning
+        self._census: Census | Seat = self._own_census()
+        self.memory = Budget(settings.memory_budget)
+        self.spool = Budget(settings.spool_budget)
+
+    # -- who it is ------------------------------------------------------------------------------
+
+    @property
+    def ae_title(self) -> str:
+        """The title it goes by, 1 to 16 ASCII characters, not all spaces (PS3.5, VR AE)."""
+        return self._title
+
+    @ae_title.setter
+    def ae_title(self, value: str) -> None:
+        self._title = set_title(value, "ae_title")
+
+    @property
+    def implementation_class_uid(self) -> UID:
+        """The UID that says which software this is (PS3.7 Annex D.3.3.2)."""
+        return self._class_uid
+
+    @implementation_class_uid.setter
+    def implementation_class_uid(self, value: str | bytes | UID) -> None:
+        uid = set_uid(value, "implementation_class_uid", allow_empty=False, allow_none=False)
+        if uid is None or not uid.is_valid:
+            raise ValueError(f"implementation_class_uid does not conform to PS3.5: {value!r}")
+        self._class_uid = uid
+
+    @property
+    def implementation_version_name(self) -> str | None:
+        """The version of the software, in up to 16 characters; None to send none."""
+        return self._version_name
+
+    @implementation_version_name.setter
+    def implementation_version_name(self, value: str | None) -> None:
+        self._version_name = set_ae(value, "implementation_version_name", allow_empty=False)
+
+    # -- limits, deadlines, switches ------------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        """Limits, deadlines and switches; a new one counts for associations and servers to come.
+
+        A timeout that is changed by its own property also changes in those there are.
+        """
+        return self._settings
+
+    @settings.setter
+    def settings(self, value: Settings) -> None:
+        if not isinstance(value, Settings):
+            raise TypeError(f"settings is a Settings, not {type(value).__name__}")
+        self._settings = value
+        self.memory.ceiling = value.memory_budget
+        self.spool.ceiling = value.spool_budget
+
+    def _set_timeout(self, name: str, value: float | None, zero: bool = True) -> None:
+        """Set a timeout here and in all associations; what cannot be one resets it, with a log."""
+        valid = value is None or (
+            isinstance(value, (int, float)) and (value > 0 or (zero and value == 0))
+        )
+        if not valid:
+            default = getattr(DEFAULTS, name)
+            LOGGER.warning("%s: %r is no number of seconds, reset to %s", name, value, default)
+            value = default
+        elif value == inf:
+            value = None  # waits forever too, and no clock can reckon with infinity
+        change: dict[str, Any] = {name: value}
+        self._settings = replace(self._settings, **change)
+        for assoc in self.active_associations:
+            assoc.update_settings(**change)
+
+    @property
+    def acse_timeout(self) -> float | None:
+        """Seconds that the peer has to answer a request or a release, also ARTIM; 30."""
+        return self._settings.acse_timeout
+
+    @acse_timeout.setter
+    def acse_timeout(self, value: float | None) -> None:
+        self._set_timeout("acse_timeout", value)
+
+    @property
+    def connection_timeout(self) -> float | None:
+        """Seconds to wait for the TCP connection; None, as long as the system does."""
+        return self._settings.connection_timeout
+
+    @connection_timeout.setter
+    def connection_timeout(self, value: float | None) -> None:
+        self._set_timeout("connection_timeout", value, zero=False)
+
+    @property
+    def dimse_timeout(self) -> float | None:
+        """Seconds to wait for each DIMSE message; 30."""
+        return self._settings.dimse_timeout
+
+    @dimse_timeout.setter
+    def dimse_timeout(self, value: float | None) -> None:
+        self._set_timeout("dimse_timeout", value)
+
+    @property
+    def network_timeout(self) -> float | None:
+        """Seconds without anything received after which an association ends; 60."""
+        return self._settings.network_timeout
+
+    @network_timeout.setter
+    def network_timeout(self, value: float | None) -> None:
+        self._set_timeout("network_timeout", value)
+
+    @property
+    def maximum_associations(self) -> int:
+        """How many associations its servers take at a time; what is no such number means 1."""
+        return self._settings.maximum_associations
+
+    @maximum_associations.setter
+    def maximum_associations(self, value: int) -> None:
+        if not isinstance(value, int) or value < 1:
+            LOGGER.warning("maximum_associations: %r is not 1 or more, set to 1", value)
+            value = 1
+        self._settings = replace(self._settings, maximum_associations=value)
+
+    @property
+    def maximum_pdu_size(self) -> int:
+        """The longest P-DATA-TF to be received, in bytes; 0 for no maximum; 16382.
+
+        A number that the field of 32 bits cannot hold is ignored, with a warning.
+        """
+        return self._maximum_pdu_size
+
+    @maximum_pdu_size.setter
+    def maximum_pdu_size(self, value: int) -> None:
+        if not isinstance(value, int):
+            raise TypeError(f"maximum_pdu_size is an int, not {type(value).__name__}")
+        if 0 <= value <= LONGEST:
+            self._maximum_pdu_size = value
+        else:
+            LOGGER.warning("maximum_pdu_size: %d is not 0 to %d, ignored", value, LONGEST)
+
+    # -- who may associate ----------------------------------------------------------------------
+
+    @property
+    def require_called_aet(self) -> bool:
+        """Whether a request must call this AE by its title."""
+        return self._require_called_aet
+
+    @require_called_aet.setter
+    def require_called_aet(self, value: bool) -> None:
+        self._require_called_aet = bool(value)
+
+    @property
+    def require_calling_aet(self) -> list[str]:
+        """The titles of which a request must come from one; empty for any."""
+        return self._require_calling_aet
+
+    @require_calling_aet.setter
+    def require_calling_aet(self, titles: Iterable[str]) -> None:
+        if isinstance(titles, (str, bytes)):
+            raise TypeError("require_calling_aet is a list of titles, not one")
+        self._require_calling_aet = [set_title(title, "require_calling_aet") for title in titles]
+
+    # -- presentation contexts ------------------------------------------------------------------
+
+    @property
+    def requested_contexts(self) -> list[PresentationContext]:
+        """What associations are requested with: in this order, at most 128, duplicates kept.
+
+        Setting adds copies without roles to what is there; an empty list or None clears it.
+        """
+        return self._requested
+
+    @requested_contexts.setter
+    def requested_contexts(self, contexts: Iterable[PresentationContext] | None) -> None:
+        copies = [bare_copy(context) for context in check_contexts(contexts)]
+        check_count([*self._requested, *copies])
+        if copies:
+            self._requested += copies
+        else:
+            self._requested.clear()
+
+    def add_requested_context(self, abstract_syntax: str, transfer_syntax: Syntaxes = None) -> None:
+        """Add a context to request.
+
+        Parameters
+        ----------
+        abstract_syntax : str or UID
+        transfer_syntax : str, UID or several of them, optional
+            The uncompressed transfer syntaxes if left out.
+
+        Raises
+        ------
+        ValueError
+            When there are 128 already.
+        """
+        context = _build(abstract_syntax, transfer_syntax)
+        check_count([*self._requested, context])
+        self._requested.append(context)
+
+    def remove_requested_context(
+        self, abstract_syntax: str, transfer_syntax: Syntaxes = None
+    ) -> None:
+        """Remove a context, or transfer syntaxes of it (and it, when it has none left)."""
+        self._requested[:] = without(self._requested, abstract_syntax, transfer_syntax)
+
+    @property
+    def supported_contexts(self) -> list[PresentationContext]:
+        """What servers support: one context for each abstract syntax, sorted by UID.
+
+        Setting adds copies without roles to what is there; an empty list or None clears it.
+        """
+        return list(self._supported)
+
+    @supported_contexts.setter
+    def supported_contexts(self, contexts: Iterable[PresentationContext] | None) -> None:
+        copies = [bare_copy(context) for context in check_contexts(contexts)]
+        self._supported = merged(self._supported, copies) if copies else []
+
+    def add_supported_context(
+        self,
+        abstract_syntax: str,
+        transfer_syntax: Syntaxes = None,
+        scu_role: bool | None = None,
+        scp_role: bool | None = None,
+    ) -> None:
+        """Add a context to support; the transfer syntaxes join those of its abstract syntax.
+
+        Parameters
+        ----------
+        abstract_syntax : str or UID
+        transfer_syntax : str, UID or several of them, optional
+            The uncompressed transfer syntaxes if left out.
+        scu_role, scp_role : bool, optional
+            Which roles a requestor that asks may take; both None, its roles are not negotiated
+            and it is the SCU. They replace what was said before, also when both are None.
+        """
+        context = _build(abstract_syntax, transfer_syntax)
+        context.scu_role, context.scp_role = scu_role, scp_role
+        self._supported = merged(self._supported, [context])
+
+    def remove_supported_context(
+        self, abstract_syntax: str, transfer_syntax: Syntaxes = None
+    ) -> None:
+        """Remove a context, or transfer syntaxes of it (and it, when it has none left)."""
+        self._supported = without(self._supported, abstract_syntax, transfer_syntax)
+
+    # -- associations -----------------------------------------------------------------------------
+
+    def _propose(
+        self,
+        association: A,
+        contexts: list[PresentationContext],
+        max_pdu: int,
+        ext_neg: Sequence[UserItem] | None,
+        window: int = 1,
+    ) -> None:
+        """Let an association that is to be requested say what we propose, and count it."""
+        requestor = association.requestor
+        self._introduce(requestor, self._title)
+        requestor.maximum_length = max_pdu if 0 <= max_pdu <= LONGEST else DEFAULT_MAX_LENGTH
+        requestor.requested_contexts = contexts
+        for item in ext_neg or ():
+            requestor.add_negotiation_item(item)
+        if not 1 <= window <= _LARGEST_WINDOW:
+            raise ValueError(f"window is 1 to {_LARGEST_WINDOW}, not {window}")
+        if window > 1:
+            requestor.add_negotiation_item(AsynchronousOperationsWindowNegotiation(window, 1))
+        with self._lock:
+            self._associations[association] = None
+
+    def _proposed(self, contexts: list[PresentationContext] | None) -> list[PresentationContext]:
+        """Return the contexts to propose, with their ids."""
+        proposed = numbered(contexts if contexts is not None else self._requested)
+        if not proposed:
+            raise LocalProtocolError("there is no presentation context to request")
+        return proposed
+
+    def _to_support(self, contexts: list[PresentationContext] | None) -> list[PresentationContext]:
+        """Return the contexts that a server is to support."""
+        supported = merged(
+            [], check_contexts(contexts if contexts is not None else self._supported)
+        )
+        if not supported and not self.settings.unrestricted_storage:
+            raise ValueError("there is no supported presentation context")
+        for context in supported:
+            if (context.scu_role is None) != (context.scp_role is None):
+                raise ValueError(
+                    f"{context.abstract_syntax}: give both scu_role and scp_role, or neither"
+                )
+        return supported
+
+    @property
+    def active_associations(self) -> list[A]:
+        """The associations of this AE that are not over, as requestor and as acceptor."""
+        with self._lock:
+            return list(self._associations)
+
+    def admit(self, association: A) -> str | None:
+        """Count an association that is to be accepted, or return why it cannot (for servers)."""
+        requestor = association.requestor
+        host = requestor.address_info.address if requestor.address_info is not None else ""
+        with self._lock:
+            objection = self._census.admit(association, Party.of(host, requestor.ae_title))
+            if objection is None:
+                self._associations[association] = None
+            return objection
+
+    def forget(self, association: A) -> None:
+        """Note that an association is over (for associations)."""
+        with self._lock:
+            self._associations.pop(association, None)
+            self._census.dismiss(association)
+
+    def forget_parent(self) -> None:
+        """Leave associations and servers to the process that has them (for its children)."""
+        self._lock = threading.Lock()
+        self._associations.clear()
+        self._census = self._own_census()
+        self.memory = Budget(self._settings.memory_budget)
+        self.spool = Budget(self._settings.spool_budget)
+
+    def _own_census(self) -> Census:
+        return Census(lambda: Ceilings.of(self._settings))
+
+    def take_seat(self, seat: Seat) -> None:
+        """Count associations together with other processes (for worker processes)."""
+        self._census = seat
+
+    def _introduce(self, end: ServiceUser, title: str) -> None:
+        """Let our end of an association say who we are."""
+        end.ae_title = title
+        end.maximum_length = self._maximum_pdu_size
+        end.implementation_class_uid = self._class_uid
+        end.implementation_version_name = self._version_name
+
+    def _handlers(self, bindings: Sequence[EventHandlerType] | None) -> Handlers:
+        log_handlers = DEFAULT_LOG_HANDLERS if self.settings.log_pdus else ()
+        return self.handlers_class(bindings, log_handlers)
+
+    def __str__(self) -> str:
+        settings = self._settings
+        calling = ", ".join(self._require_calling_aet)
+        lines = [
+            f"Application entity {self._title}",
+            "",
+            *_listed("Requested presentation contexts", self._requested),
+            *_listed("Supported presentation contexts", self._supported),
+            f"  ACSE timeout: {_seconds(settings.acse_timeout)}",
+            f"  DIMSE timeout: {_seconds(settings.dimse_timeout)}",
+            f"  Network timeout: {_seconds(settings.network_timeout)}",
+            f"  Connection timeout: {_seconds(settings.connection_timeout)}",
+            "",
+            f"  Calling AE titles: {calling or 'any'}",
+            f"  Called AE title: {self._title if self._require_called_aet else 'any'}",
+            "",
+            f"  Associations: {len(self.active_associations)}/{settings.maximum_associations}",
+            "",
+        ]
+        return "\n".join(lines)
+
+
+def _build(abstract_syntax: str, transfer_syntax: Syntaxes) -> PresentationContext:
+    if transfer_syntax is None or isinstance(transfer_syntax, str):
+        return build_context(abstract_syntax, transfer_syntax)
+    return build_context(abstract_syntax, list(transfer_syntax))
+
+
+def _seconds(timeout: float | None) -> str:
+    return "none" if timeout is None else f"{timeout} s"
+
+
+def _listed(heading: str, contexts: list[PresentationContext]) -> list[str]:
+    lines = [f"  {heading}:"]
+    for context in contexts:
+        lines.append(f"    {context!r}")
+        lines += [f"      {syntax.name}" for syntax in context.transfer_syntax]
+    if not contexts:
+        lines.append("    none")
+    return [*lines, ""]

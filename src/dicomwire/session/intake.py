@@ -1,0 +1,641 @@
+"""What the ports of both faces are made of: a protocol, and what comes in by it put in its place.
+
+Sockets, waiting and taking turns are the faces'; what a message means is decided by the services.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from pydicom.dataset import Dataset
+
+from dicomwire.data.budgets import BudgetSpent
+from dicomwire.data.sinks import DiscardSink, Sink, SinkFull
+from dicomwire.errors import (
+    AbortReason,
+    AbortSource,
+    AssociationAborted,
+    AssociationFailure,
+    ConnectionLost,
+)
+from dicomwire.events import (
+    EVT_DATA_RECV,
+    EVT_DATA_SENT,
+    EVT_DIMSE_RECV,
+    EVT_FSM_TRANSITION,
+    EVT_PDU_RECV,
+    EVT_PDU_SENT,
+    EventType,
+    Handlers,
+    NotificationEvent,
+)
+from dicomwire.logs import LOGGER
+from dicomwire.protocol.association import AssociationProtocol
+from dicomwire.protocol.command import RESPONSE_BIT, Command, Message
+from dicomwire.protocol.context import PresentationContext
+from dicomwire.protocol.events import (
+    CommandReceived,
+    ConnectionClosed,
+    DataReceived,
+    Event,
+    PeerAborted,
+    ProtocolViolated,
+    ReleaseConfirmed,
+    ReleaseRequested,
+)
+from dicomwire.protocol.limits import MIB
+from dicomwire.protocol.pdu import PDU
+from dicomwire.protocol.states import Action, Role, State, Trigger
+from dicomwire.registry.services import Service, SOPClass
+from dicomwire.services import scp, scu
+from dicomwire.services.answers import may_ask
+from dicomwire.services.normalized import PROCESSING_FAILURE
+from dicomwire.services.port import Incoming, Port, ServedBy
+from dicomwire.session.keeping import MAY_BE_META, discard, refusal_by, without_meta
+from dicomwire.settings import Settings
+from dicomwire.status import STATUS_WARNING, code_to_category
+
+if TYPE_CHECKING:
+    from dicomwire.session.lifecycle import Lifecycle
+    from dicomwire.session.target import Target
+
+_RESOURCE_LIMITATION = 0x0213
+"""What N-services have instead (PS3.7 Annex C.5.20)."""
+BACKLOG = 1024
+"""Requests that may wait to be served while a program's own call has the association."""
+BACKLOG_BYTES = 64 * MIB
+"""What the datasets of those may take, in memory or on disk, unless there is but one."""
+
+_LEAST_PROGRESS = 1024
+"""Bytes of a dataset that put the idle deadline off, before the dataset is complete."""
+
+_MOST_SERVED = 256
+"""Kinds of requests whose service is remembered: as many as an association has contexts, twice."""
+
+Key = tuple[int, int | None]
+"""Of an exchange: the command of its responses, and the message that they respond to."""
+_NOWHERE = DiscardSink()
+"""Where the dataset of a refused C-STORE goes, of any size."""
+_MANY_RESPONSES = {command | RESPONSE_BIT for command in scu.OF_MANY_RESPONSES}
+
+
+Refuse = Callable[[Message], int | Dataset | None]
+"""Says of the command set of a request with which status it is refused; None to serve it."""
+
+
+class LocalAbort(AssociationAborted):
+    """We end the association ourselves (A-ABORT of the service user)."""
+
+    def __init__(self, text: str, peer: str, stage: str = "data") -> None:
+        super().__init__(
+            text,
+            source=AbortSource.SERVICE_USER,
+            reason=AbortReason.NOT_SPECIFIED,
+            by_peer=False,
+            stage=stage,
+            peer=peer,
+        )
+
+
+class Flag(Protocol):
+    """Something that is set once: `threading.Event`, or what is like it."""
+
+    def is_set(self) -> bool:
+        """Return whether it has been set."""
+
+    def set(self) -> None:
+        """Set it, and wake those who wait for that."""
+
+
+class Pending:
+    """A request of ours, and the responses to it that have come and not been taken.
+
+    Several requests that have one response each may share it (see `join`).
+    """
+
+    __slots__ = ("_open", "_request", "_responses", "_wanted")
+
+    def __init__(self, request: Message) -> None:
+        self._request = request
+        self._responses: deque[Incoming] = deque()
+        self._wanted = True
+        self._open = 1  # requests whose last response has not come
+
+    def join(self) -> Self:
+        """Take the responses to one more request, which is like the first, too."""
+        self._open += 1
+        return self
+
+    def part(self) -> None:
+        """Undo `join`, or the first request: it was not sent."""
+        self._open -= 1
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last response has come."""
+        return not self._open
+
+    def add(self, incoming: Incoming) -> bool:
+        """Take a response that came in; return whether none can come after it.
+
+        A warning is the last one of a C-FIND, and yet there are providers that go on.
+        """
+        response = incoming.message
+        is_last = scu.is_last(self._request, response)
+        if self.is_over:
+            LOGGER.warning("%s after the last one is ignored", response.name)
+            incoming.discard()
+        else:
+            self._open -= is_last
+            if self._wanted:
+                self._responses.append(incoming)
+            else:
+                incoming.discard()
+        return is_last and not (
+            response.command is Command.C_FIND_RSP
+            and code_to_category(response.Status or 0) == STATUS_WARNING
+        )
+
+    @property
+    def has_response(self) -> bool:
+        """Whether there is a response to take."""
+        return bool(self._responses)
+
+    def take(self) -> Incoming:
+        """Return a response that has come."""
+        return self._responses.popleft()
+
+    def abandon(self) -> None:
+        """Let all responses pass by that have not been taken."""
+        self._wanted = False
+        while self._responses:
+            self._responses.popleft().discard()
+
+
+class Engine(Port):
+    """One association's protocol, the messages that come in by it, and why it ended.
+
+    Attributes
+    ----------
+    protocol : AssociationProtocol
+    settings : Settings
+    handlers : Handlers
+    contexts : dict[int, PresentationContext]
+        The accepted contexts by id.
+    failure : AssociationFailure or None
+        Why the association ended, if not by an orderly release.
+    stage : str
+        What is going on: "associate", "data" or "release".
+    peer : str
+        The peer as "host:port".
+    target : Target or None
+        Where a requestor connects to.
+    is_active : bool
+        Whether something came or happened that puts the idle deadline off.
+    is_ended : bool
+        Whether the association is over.
+    ended : Flag
+        For waiting until it is.
+    """
+
+    ended: Flag
+
+    def __init__(self, association: Lifecycle, role: Role, settings: Settings) -> None:
+        self._association = association
+        self.settings = settings
+        self.handlers: Handlers = association.handlers
+        self.protocol = AssociationProtocol(role, settings.limits, codecs=settings.codecs)
+        self.contexts: dict[int, PresentationContext] = {}
+        self.target: Target | None = None
+        self.failure: AssociationFailure | None = None
+        self.is_ended = False
+        self.stage = "associate"
+        self.peer = ""
+        self._abort_wanted = False
+        self._incoming: Incoming | None = None  # whose dataset is coming in
+        self._sink: Sink = _NOWHERE
+        self._begins = False  # a dataset of a C-STORE, of which nothing has come
+        self._requests: deque[Incoming] = deque()
+        self._served_by: dict[tuple[int, Command, str | None], ServedBy] = {}
+        self._served: Message | None = None  # the request whose handler runs
+        self._exchanges: dict[Key, Pending] = {}
+        self._cancelled: set[int | None] = set()
+        self._heard = False  # a message that puts off the deadline of what is waited for
+        self._held = 0  # programs that take results one by one
+        self._received = 0  # bytes since the idle deadline was put off
+        self.is_active = False  # something has come or happened that puts it off
+        self._reporting = 0  # handlers that are told of what passes
+        self._sent_pdus: list[PDU] = []
+
+    # --- What the faces do, each in its way ---
+
+    @abstractmethod
+    async def connect(self) -> tuple[Any, Any]:
+        """Open the connection that was asked for; return the addresses of its two ends."""
+
+    @abstractmethod
+    async def hear(self, timeout: float | None, stage: str) -> Event:
+        """Return the protocol's next event, within `timeout` seconds.
+
+        Raises
+        ------
+        AssociationTimeout
+            Named `stage`.
+        """
+
+    @abstractmethod
+    async def flushed(self) -> None:
+        """Send what the protocol has to say."""
+
+    @abstractmethod
+    async def until_ended(self, timeout: float | None, stage: str) -> None:
+        """Take in what comes until the association is over; AssociationTimeout as for `hear`."""
+
+    @abstractmethod
+    def flush_now(self) -> None:
+        """Send what the protocol has to say as far as that needs no waiting; for farewells."""
+
+    @abstractmethod
+    def attend(self) -> None:
+        """See to it that what the peer asks for is served from now on."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the connection up: close it, or let it wait for the peer to close (Sta13)."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Abort the association."""
+
+    @abstractmethod
+    def deadline_changed(self) -> None:
+        """Count the deadlines anew, since the settings have changed."""
+
+    # --- Whether it is over, and why ---
+
+    def end(self) -> None:
+        """Note that the association is over, and wake whatever waits for that."""
+        self.is_ended = True
+        self.ended.set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the association has ended."""
+        return self.is_ended or self._abort_wanted
+
+    def check(self) -> None:
+        """Raise why, if the association has ended."""
+        if self.is_over:
+            raise self._ended_failure()
+
+    def fail(self, failure: AssociationFailure) -> None:
+        """End the association because of `failure`: an A-ABORT if it still can be sent."""
+        if self.is_ended:
+            return
+        if self._abort_wanted:
+            failure = self._aborted_here()
+        if isinstance(failure, ConnectionLost):
+            self.protocol.connection_lost()
+            self._association.on_lost(failure)
+        else:
+            self._association.on_local_abort(failure)
+
+    def crash(self, error: BaseException) -> None:
+        """End the association because of an error that is ours, in an `except` block for it."""
+        LOGGER.exception("An association is aborted after an internal error")
+        self.fail(LocalAbort(f"internal error: {type(error).__name__}", self.peer))
+
+    @contextlib.contextmanager
+    def ending_on_error(self) -> Iterator[None]:
+        """End the association because of what the block raises, on a thread that is ours."""
+        try:
+            yield
+        except AssociationFailure as failure:
+            self.fail(failure)
+        except BaseException as error:  # also when a handler calls sys.exit
+            self.crash(error)
+
+    def _ended_failure(self) -> AssociationFailure:
+        if self.failure is not None:
+            return self.failure
+        if self._abort_wanted:
+            return self._aborted_here()
+        return ConnectionLost("the association is over", stage=self.stage, peer=self.peer)
+
+    def _aborted_here(self) -> LocalAbort:
+        return LocalAbort("aborted by the program", self.peer, self.stage)
+
+    def closed_by_peer(self, stage: str) -> ConnectionLost:
+        """Return that the peer closed the connection, and what may have led it to."""
+        text = "the peer closed the connection"
+        if stage == "associate" and self.target is not None and self.target.tls is None:
+            text += " without an answer; it may expect TLS, or another port is meant"
+        return ConnectionLost(text, stage=stage, peer=self.peer)
+
+    def _unbearable(self, text: str) -> AssociationAborted:
+        """Return that the peer does what we end an association for."""
+        return AssociationAborted(
+            text,
+            source=AbortSource.SERVICE_USER,
+            reason=AbortReason.NOT_SPECIFIED,
+            by_peer=False,
+            stage=self.stage,
+            peer=self.peer,
+        )
+
+    # --- Telling of what passes ---
+
+    def observe(self) -> None:
+        """Have the protocol show PDUs and transitions, if there is a handler for them."""
+        self._served_by.clear()  # which may depend on the handlers
+        bound = self.handlers.bound
+        wanted = bound(EVT_PDU_RECV) or bound(EVT_PDU_SENT) or bound(EVT_FSM_TRANSITION)
+        self.protocol.observe(self if wanted else None)
+
+    def pdu_received(self, pdu: PDU) -> None:
+        """Tell of a PDU (Observer)."""
+        self._report(EVT_PDU_RECV, {"pdu": pdu})
+
+    def pdu_sent(self, pdu: PDU) -> None:
+        """Remember a PDU that is told of once it has been sent (Observer)."""
+        self._sent_pdus.append(pdu)
+
+    def transition(self, state: State, trigger: Trigger, action: Action, following: State) -> None:
+        """Tell of a step of the state machine (Observer)."""
+        attributes = {
+            "current_state": state.value,
+            "fsm_event": trigger.value,
+            "action": action.value,
+            "next_state": following.value,
+        }
+        self._report(EVT_FSM_TRANSITION, attributes)
+
+    def _report(self, event: NotificationEvent, attributes: dict[str, Any]) -> None:
+        self._reporting += 1
+        try:
+            self.handlers.notify(self._association, event, attributes)
+        finally:
+            self._reporting -= 1
+
+    def _tell_sent(self, data: bytes | memoryview) -> None:
+        if EVT_DATA_SENT in self.handlers.live:
+            self._report(EVT_DATA_SENT, {"data": bytes(data)})
+        if self._sent_pdus:
+            sent, self._sent_pdus = self._sent_pdus, []
+            for pdu in sent:
+                self._report(EVT_PDU_SENT, {"pdu": pdu})
+
+    def _notify_message(self, event: EventType, context_id: int | None, message: Message) -> None:
+        self.handlers.notify(
+            self._association,
+            event,  # type: ignore[arg-type]  # it is one of the notifications
+            {"message": message, "context_id": context_id},
+        )
+
+    # --- What comes in ---
+
+    def feed(self, data: memoryview | bytes) -> None:
+        """Take received bytes."""
+        if EVT_DATA_RECV in self.handlers.live:
+            self._report(EVT_DATA_RECV, {"data": bytes(data)})
+        self.protocol.receive_data(data)
+
+    def _has_progressed(self) -> bool:
+        """Return, once, whether what came puts the idle deadline off.
+
+        That is a message that asks for something or answers what we asked for, or a good part of
+        its dataset. A C-CANCEL, a request that the peer has no role to make, or a byte now and
+        then would hold an association for ever.
+        """
+        incoming = self._incoming
+        if incoming is not None and self._received >= _LEAST_PROGRESS:
+            self.is_active |= incoming.message.is_response or may_ask(incoming)
+        if not self.is_active:
+            return False
+        self.is_active = False
+        self._received = 0
+        return True
+
+    @property
+    def has_requests(self) -> bool:
+        """Whether there are requests that wait to be served."""
+        return bool(self._requests)
+
+    def let_go(self) -> None:
+        """Give up what was received in part, and what nobody is going to serve."""
+        if self._incoming is not None:
+            self._incoming = None
+            discard(self._sink)
+        self.drop_requests()
+
+    def drop_requests(self) -> None:
+        """Give up the requests that wait to be served."""
+        while self._requests:
+            self._requests.popleft().discard()
+
+    def take(self, event: Event) -> None:
+        """Act on an event of the protocol, unless a handler ended the association over it."""
+        if self.is_ended:
+            return
+        if isinstance(event, DataReceived):
+            self._take_data(event)
+        elif isinstance(event, CommandReceived):
+            self._take_command(event)
+        elif isinstance(event, ReleaseRequested):
+            self._association.on_release_requested()
+        elif isinstance(event, ReleaseConfirmed):
+            self._association.on_release_confirmed()
+        elif isinstance(event, PeerAborted):
+            self._association.on_peer_abort(event.pdu)
+        elif isinstance(event, ProtocolViolated):
+            error = event.error
+            self._association.on_violation(
+                AssociationAborted(
+                    f"the peer broke the protocol: {error}",
+                    source=error.source,
+                    reason=error.reason,
+                    by_peer=False,
+                    stage=self.stage,
+                    peer=self.peer,
+                )
+            )
+        elif isinstance(event, ConnectionClosed):
+            if self._abort_wanted:
+                self._association.on_local_abort(self._aborted_here())
+            else:
+                self._association.on_lost(self.closed_by_peer(self.stage))
+
+    def _take_command(self, event: CommandReceived) -> None:
+        message = event.message
+        incoming = Incoming(self.contexts[event.context_id], message)
+        if message.command in scp.REQUESTS:
+            self._admit(event.context_id, incoming)
+            if incoming.refusal is None and self._association.refuse is not None:
+                incoming.refusal = refusal_of_program(self._association.refuse, message)
+        if not message.has_dataset:
+            self._dispatch(incoming)
+            return
+        self._incoming = incoming
+        self._received = 0  # what is counted from here on is its dataset
+        self._sink = _NOWHERE
+        self._begins = False
+        if incoming.refusal is not None:
+            if message.command is not Command.C_STORE_RQ:
+                self._sink = DiscardSink(self.settings.limits.identifier)
+            return
+        try:
+            sink = self._association.open_sink(incoming)
+        except Exception as error:
+            self._refuse(incoming, error)
+            return
+        self._sink = sink
+        self._begins = message.command is Command.C_STORE_RQ
+        if self._incoming is None:  # the program ended the association when asked for the sink
+            discard(sink)
+
+    def _admit(self, context_id: int, incoming: Incoming) -> None:
+        """Decide what serves a request. Of thousands that are alike, this is decided once."""
+        message = incoming.message
+        class_uid = message.AffectedSOPClassUID or message.RequestedSOPClassUID
+        key = (context_id, message.command, class_uid)
+        incoming.service = self._served_by.get(key) if not message.unusable else None
+        if incoming.service is None:
+            scp.admit(self, incoming)
+            if incoming.service is not None and len(self._served_by) < _MOST_SERVED:
+                self._served_by[key] = incoming.service
+
+    def _is_late(self, message: Message) -> bool:
+        """Whether it is a request that came after our release request: nothing answers it."""
+        return self.protocol.state is not State.ESTABLISHED and message.is_request
+
+    def _take_data(self, event: DataReceived) -> None:
+        incoming = self._incoming
+        assert incoming is not None
+        try:
+            if self._begins and event.chunks:
+                self._begins = False
+                if event.chunks[0][:1] in MAY_BE_META:
+                    self._sink = without_meta(self._sink, incoming)
+            self._sink.write(event.chunks)
+            if self._incoming is None:  # the sink ended the association
+                return
+            if event.complete:
+                if self._is_late(incoming.message):
+                    discard(self._sink)
+                elif incoming.refusal is None:
+                    incoming.payload = self._sink.finish()
+        except Exception as error:
+            self._refuse(incoming, error)
+        if event.complete:
+            self._incoming = None
+            self._dispatch(incoming)
+
+    def _refuse(self, incoming: Incoming, error: Exception) -> None:
+        """Let the dataset of `incoming` pass by, since keeping it raised `error`."""
+        message = incoming.message
+        if message.command is Command.C_STORE_RQ:
+            incoming.refusal = refusal_by(error, self.peer)
+        elif message.is_request and isinstance(error, BudgetSpent):
+            LOGGER.error("%s from %s cannot be kept: %s", message.name, self.peer, error)
+            is_normalized = message.command >= Command.N_EVENT_REPORT_RQ
+            incoming.refusal = _RESOURCE_LIMITATION if is_normalized else error.status
+        elif isinstance(error, BudgetSpent | SinkFull):
+            raise self._unbearable(f"{message.name}: {error}") from None
+        else:
+            raise error
+        discard(self._sink)
+        self._sink = _NOWHERE
+
+    def _dispatch(self, incoming: Incoming) -> None:
+        message = incoming.message
+        is_response = bool(message.command & RESPONSE_BIT)
+        self._heard = is_response or incoming.service is not None or may_ask(incoming)
+        self.is_active |= self._heard
+        is_cancel = message.command is Command.C_CANCEL_RQ
+        if not (is_response or is_cancel):
+            # Whatever a handler does when it is told, the request is let go of with all others.
+            if self._is_late(message):
+                LOGGER.warning("%s received after the release was requested", message.name)
+            else:
+                self._enqueue(incoming)
+        if EVT_DIMSE_RECV in self.handlers.live:
+            self._notify_message(EVT_DIMSE_RECV, incoming.context.context_id, message)
+        if is_cancel:
+            self._cancel(message.MessageIDBeingRespondedTo)
+        elif is_response:
+            self._dispatch_response(incoming)
+
+    def _enqueue(self, incoming: Incoming) -> None:
+        """Have a request wait until it is served."""
+        self._requests.append(incoming)
+        if len(self._requests) > 1 and self._is_swamped:
+            raise self._unbearable("too many requests are waiting to be served")
+
+    @property
+    def _is_swamped(self) -> bool:
+        """Whether more requests wait than should."""
+        waiting = [each.payload for each in self._requests if each.payload is not None]
+        return len(self._requests) > BACKLOG or sum(each.size for each in waiting) > BACKLOG_BYTES
+
+    def _cancel(self, message_id: int | None) -> None:
+        """Note that the peer cancels an operation, unless that is over or was never asked for."""
+        requests = [incoming.message for incoming in self._requests]
+        if self._served is not None:
+            requests.append(self._served)
+        if any(request.MessageID == message_id for request in requests):
+            self._cancelled.add(message_id)
+
+    def _dispatch_response(self, incoming: Incoming) -> None:
+        response = incoming.message
+        key = (response.command, response.MessageIDBeingRespondedTo)
+        exchange = self._exchanges.get(key)
+        if exchange is None:
+            raise self._unbearable(f"unexpected {response.name}")
+        if exchange.add(incoming):
+            del self._exchanges[key]
+
+    def must_wait(self, key: Key) -> bool:
+        """Whether a request has to wait: one alike is being answered, or enough others are."""
+        other = self._exchanges.get(key)
+        return (other is not None and not other.is_over) or self._window_is_full
+
+    @property
+    def _window_is_full(self) -> bool:
+        """Whether as many requests are outstanding as were agreed on (PS3.7 Annex D.3.3.3).
+
+        What has many responses does not count: who takes them may ask for something between two,
+        and would wait for himself. Nor does a handler wait: the answers may be waiting for it.
+        """
+        if not self._exchanges or self._served is not None:
+            return False
+        window = self._association.own_window
+        outstanding = sum(command not in _MANY_RESPONSES for command, _ in self._exchanges)
+        return bool(window) and outstanding >= window
+
+    # --- What services ask, and both faces answer alike ---
+
+    @property
+    def keeps_stored(self) -> bool:
+        """Whether received objects are filed without a handler's help."""
+        return self._association.files_stored
+
+    def bound(self, event: EventType) -> bool:
+        """Return whether a handler is bound to `event`."""
+        return event in self.handlers.live
+
+    def service_of(self, sop_class: SOPClass) -> Service:
+        """Return the service that serves `sop_class` on this association."""
+        return self._association.service_of(sop_class)
+
+
+def refusal_of_program(refuse: Refuse, request: Message) -> int | Dataset | None:
+    """Return what a function of the program refuses `request` with, also where it fails."""
+    try:
+        return refuse(request)
+    except Exception:
+        LOGGER.exception("The function that says which requests are refused failed")
+        return PROCESSING_FAILURE

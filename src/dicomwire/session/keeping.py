@@ -1,0 +1,115 @@
+"""How the dataset of a C-STORE is kept: what becomes of a sink that fails, and what is left out.
+
+The sinks are in `payloads`, and who opens one is in `engine`.
+"""
+
+from __future__ import annotations
+
+from dicomwire.data.codec import encoding_of
+from dicomwire.data.file_meta import file_meta_values
+from dicomwire.data.payloads import Payload
+from dicomwire.data.sinks import Sink, SinkRefused
+from dicomwire.logs import LOGGER
+from dicomwire.protocol.limits import MIB
+from dicomwire.services import scp
+from dicomwire.services.port import Incoming
+
+OUT_OF_RESOURCES = 0xA700
+"""Refused: Out of Resources (PS3.4 Table B.2-1)."""
+CANNOT_UNDERSTAND = 0xC000
+"""Error: Cannot understand (PS3.4 Table B.2-1)."""
+MAY_BE_META = (b"", b"\2")
+"""The first byte of a dataset for which it is worth while to look, or none yet."""
+_LONGEST = MIB
+"""Bytes of file meta information: as many as are read of a file."""
+_HEADER = 12
+"""Bytes of the longest header of an element."""
+
+
+def refusal_by(error: Exception, peer: str) -> int:
+    """Return the status for a C-STORE from `peer` whose dataset could not be kept, and log why.
+
+    What the system or a sink says by an OSError is no fault of the program. All else is.
+    """
+    if isinstance(error, OSError):
+        LOGGER.error("The dataset of C-STORE-RQ from %s cannot be kept: %s", peer, error)
+        return getattr(error, "status", OUT_OF_RESOURCES)
+    LOGGER.error(
+        "The program failed to take the dataset of C-STORE-RQ from %s", peer, exc_info=error
+    )
+    return scp.STORE_HANDLER_FAILED
+
+
+def discard(sink: Sink) -> None:
+    """Have `sink` let go of what was written. What one of the program's own raises is logged."""
+    try:
+        sink.discard()
+    except Exception:
+        LOGGER.exception("A sink cannot be discarded")
+
+
+class LeadingMeta:
+    """Passes a dataset on to `sink`, without the elements of group 0002 that it begins with.
+
+    Some senders leave them there. In a file they would follow on our own file meta information,
+    and be read as part of it (PS3.10 Section 7.1). What they say, the request says.
+    """
+
+    __slots__ = ("_enough", "_held", "_is_passed", "_sink")
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._held = bytearray()  # what may still be of the group
+        self._enough = _HEADER  # bytes with which it is worth while to look
+        self._is_passed = False
+
+    def write(self, chunks: list[memoryview]) -> None:
+        """Take the next bytes; pass on what is behind the group."""
+        if self._is_passed:
+            self._sink.write(chunks)
+            return
+        for chunk in chunks:
+            self._held += chunk
+        if len(self._held) >= self._enough:
+            self._look(is_whole=False)
+
+    def _look(self, *, is_whole: bool) -> None:
+        size = len(self._held)
+        end = _end_of_meta(bytes(self._held))
+        if end > _LONGEST or (is_whole and end > size):
+            text = "it begins with file meta information that has no end"
+            raise SinkRefused(text, CANNOT_UNDERSTAND)
+        if end + _HEADER > size and not is_whole:
+            # Twice as much, so that all looking together takes time in proportion to the size.
+            self._enough = max(2 * size, end + _HEADER)
+            return
+        if end:
+            LOGGER.warning("File meta information at the begin of a received dataset is left out")
+        self._is_passed = True
+        held, self._held = self._held, bytearray()
+        self._sink.write([memoryview(held)[end:]])
+
+    def finish(self) -> Payload:
+        """Return the dataset, as `sink` does."""
+        if not self._is_passed:
+            self._look(is_whole=True)
+        return self._sink.finish()
+
+    def discard(self) -> None:
+        """Let go of all that was written."""
+        self._held = bytearray()
+        self._sink.discard()
+
+
+def _end_of_meta(data: bytes) -> int:
+    """Return where group 0002 ends, also where there is one behind the other."""
+    end, before = 0, -1
+    while end > before:
+        before, (_, end) = end, file_meta_values(data, end)
+    return end
+
+
+def without_meta(sink: Sink, incoming: Incoming) -> Sink:
+    """Return `LeadingMeta` in front of `sink`; what is deflated has no elements to look at."""
+    _, _, is_deflated = encoding_of(str(incoming.context.transfer_syntax[0]))
+    return sink if is_deflated else LeadingMeta(sink)

@@ -1,0 +1,477 @@
+"""How an association begins and ends, and which events tell of it.
+
+The order of the events is part of the interface. What is sent in between is in `requesting`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from pydicom.dataset import Dataset
+
+from dicomwire.data.budgets import Share
+from dicomwire.data.sinks import Sink
+from dicomwire.errors import (
+    AbortReason,
+    AbortSource,
+    AssociationAborted,
+    AssociationFailure,
+    AssociationRejected,
+    LocalProtocolError,
+)
+from dicomwire.events import (
+    EVT_ABORTED,
+    EVT_ACCEPTED,
+    EVT_ACSE_RECV,
+    EVT_ACSE_SENT,
+    EVT_CONN_CLOSE,
+    EVT_CONN_OPEN,
+    EVT_ESTABLISHED,
+    EVT_REJECTED,
+    EVT_RELEASED,
+    EVT_REQUESTED,
+    Handlers,
+    NotificationEvent,
+)
+from dicomwire.logs import LOGGER, News, escaped
+from dicomwire.protocol.context import PresentationContext
+from dicomwire.protocol.events import AssociateAccepted, AssociateRejected, AssociateRequested
+from dicomwire.protocol.pdu import (
+    Abort,
+    AssociateAC,
+    AssociateRJ,
+    AssociateRQ,
+    ReleaseRP,
+    ReleaseRQ,
+)
+from dicomwire.protocol.states import Role
+from dicomwire.registry.services import Service, SOPClass
+from dicomwire.services.port import Incoming, Storer
+from dicomwire.session import acceptance
+from dicomwire.session.ends import (
+    MODE_ACCEPTOR,
+    MODE_REQUESTOR,
+    AddressInformation,
+    ServiceUser,
+)
+from dicomwire.session.intake import Engine, LocalAbort, Refuse
+from dicomwire.settings import Settings
+
+if TYPE_CHECKING:
+    from dicomwire.session.entity import Entity
+
+
+class Lifecycle(ABC):
+    """What every association has: two ends, a state that people can read, a beginning, an end."""
+
+    files_stored: bool
+    """Whether objects received by C-STORE are filed without a handler's help."""
+    refuse: Refuse | None = None
+    """Is given the command set of each request before its dataset is taken in."""
+
+    @abstractmethod
+    def open_sink(self, incoming: Incoming) -> Sink:
+        """Return where the dataset of `incoming` goes; what this raises refuses a C-STORE."""
+
+    @abstractmethod
+    def service_of(self, sop_class: SOPClass) -> Service:
+        """Return the service that serves `sop_class` on this association."""
+
+    @abstractmethod
+    def own_storer(self, reduce: Callable[[Dataset], Dataset] | None = None) -> Storer:
+        """Return what sends retrieved objects on this association (C-GET)."""
+
+    @abstractmethod
+    async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
+        """Return what sends retrieved objects to another AE (C-MOVE)."""
+
+    @abstractmethod
+    def _make_port(self, role: Role, settings: Settings) -> Engine:
+        """Return the port of the face."""
+
+    @abstractmethod
+    def release_soon(self) -> None:
+        """Have the association released, without being waited for."""
+
+    def __init__(self, ae: Entity[Any], mode: str, handlers: Handlers, settings: Settings) -> None:
+        self._ae = ae
+        self._mode = mode
+        self.handlers = handlers
+        self._memory = Share(ae.memory)
+        self._spool = Share(ae.spool)
+        self.requestor = ServiceUser(self, MODE_REQUESTOR)
+        self.acceptor = ServiceUser(self, MODE_ACCEPTOR)
+        self.is_established = False
+        self.is_released = False
+        self.is_aborted = False
+        self.is_rejected = False
+        self.network_timeout_response = "A-ABORT"
+        self._contexts: list[PresentationContext] = []
+        self._address: tuple[Any, ...] = ()
+        self._conn_open_told = False
+        self._releasing = False
+        self._ending = False  # nothing can change any more how it ends
+        role = Role.REQUESTOR if mode == MODE_REQUESTOR else Role.ACCEPTOR
+        self._port = self._make_port(role, settings)
+
+    @property
+    def mode(self) -> str:
+        """Which end we are: "requestor" or "acceptor"."""
+        return self._mode
+
+    @property
+    def failure(self) -> AssociationFailure | None:
+        """Why the association ended or never began; None if nothing went wrong."""
+        return self._port.failure
+
+    @property
+    def operations_window(self) -> int:
+        """How many operations the requestor may have outstanding (PS3.7 Annex D.3.3.3).
+
+        One, unless it asked for more and the acceptor granted that; 0 is any number, which no
+        requestor gets that does not ask for it.
+        """
+        asked, _ = self.requestor.asynchronous_operations
+        granted, _ = self.acceptor.asynchronous_operations
+        return min(asked, granted) if asked and granted else max(asked, granted)
+
+    @property
+    def own_window(self) -> int:
+        """How many operations we may have outstanding; 0 is any number. An acceptor has one."""
+        return self.operations_window if self._mode == MODE_REQUESTOR else 1
+
+    # --- The requestor's beginning ---
+
+    async def begin(self, called_ae_title: str) -> None:
+        """Connect and request the association; the outcome is in the flags and `failure`."""
+        port = self._port
+        self.handlers.arm()
+        port.observe()
+        self.acceptor.ae_title = called_ae_title
+        request = acceptance.build_request(self.requestor, called_ae_title)
+        try:
+            self._announce(EVT_ACSE_SENT, primitive=request)
+            self._announce(EVT_REQUESTED)
+            LOGGER.info(News.REQUESTING)
+            port.protocol.connecting()
+            local, remote = await port.connect()
+            self.requestor.address_info = _address(local)
+            self.acceptor.address_info = _address(remote)
+            self._tell_open(remote)
+            port.protocol.connected(request)
+            self.requestor.primitive = request
+            await port.flushed()
+            await self._conclude()
+        except AssociationFailure as failure:
+            port.fail(failure)
+        except BaseException:
+            port.abort()  # so that nothing stays behind
+            raise
+
+    def _tell_open(self, remote: Any) -> None:
+        self._address = remote if isinstance(remote, tuple) else (str(remote), 0)
+        self._conn_open_told = True
+        self._announce(EVT_CONN_OPEN, address=self._address)
+
+    async def _conclude(self) -> None:
+        """Take the acceptor's answer."""
+        port = self._port
+        event = await port.hear(port.settings.acse_timeout, "associate")
+        if isinstance(event, AssociateAccepted):
+            self._accepted(event.pdu)
+        elif isinstance(event, AssociateRejected):
+            self._rejected(event.pdu)
+        else:
+            port.take(event)
+
+    def _accepted(self, answer: AssociateAC) -> None:
+        request = self.requestor.primitive
+        assert isinstance(request, AssociateRQ)
+        self.acceptor.primitive = answer
+        self._announce(EVT_ACSE_RECV, primitive=answer)
+        self._set_contexts(acceptance.conclude_request(request, answer))
+        self._port.protocol.maximum_length = self.acceptor.maximum_length or 0
+        LOGGER.info(News.ACCEPTED)
+        if not self._port.contexts:
+            self._announce(EVT_ACCEPTED)
+            raise AssociationAborted(
+                "the peer accepted no presentation context: "
+                + "; ".join(map(_refused, self._contexts)),
+                source=AbortSource.SERVICE_PROVIDER,
+                reason=AbortReason.NOT_SPECIFIED,
+                by_peer=False,
+                stage="associate",
+                peer=self._port.peer,
+            )
+        self._establish()
+
+    def _establish(self) -> None:
+        self._port.stage = "data"
+        self._port.is_active = True  # the idle deadline begins here
+        self.is_established = True
+        self._announce(EVT_ACCEPTED)
+        self._announce(EVT_ESTABLISHED)
+
+    def _rejected(self, answer: AssociateRJ) -> None:
+        with self._last_words():
+            self.acceptor.primitive = answer
+            text = f"rejected: {answer.result_str}, {answer.source_str}: {answer.reason_str}"
+            LOGGER.error("%s: %s", News.REJECTED, text)
+            self._notify(EVT_ACSE_RECV, primitive=answer)
+            self.is_rejected = True
+            self._port.failure = AssociationRejected(
+                text, answer.result, answer.source, answer.diagnostic, self._port.peer
+            )
+            self._notify(EVT_REJECTED)
+
+    # --- The acceptor's beginning ---
+
+    def take_over(self, local: Any, remote: Any) -> None:
+        """Take over an accepted connection, before anything is known of the peer."""
+        self.handlers.arm()
+        self._port.observe()
+        self._port.protocol.connected()
+        self.acceptor.address_info = _address(local)
+        self.requestor.address_info = _address(remote)
+        self._tell_open(remote)
+
+    def give_up(self, failure: AssociationFailure) -> None:
+        """Close a connection that no association was asked for on."""
+        if self._ending:
+            return
+        with self._last_words():
+            self._port.failure = failure
+            self._port.protocol.artim_expired()
+
+    async def answer_request(self, policy: acceptance.Policy) -> None:
+        """Answer the request that comes, and serve what follows."""
+        port = self._port
+        try:
+            port.check()
+            event = await port.hear(port.settings.acse_timeout, "associate")
+            if isinstance(event, AssociateRequested):
+                await self._requested(event, policy)
+            else:
+                port.take(event)
+        except AssociationFailure as failure:
+            port.fail(failure)
+        except BaseException as error:
+            port.crash(error)
+        if self.is_established:
+            port.attend()
+
+    async def _requested(self, event: AssociateRequested, policy: acceptance.Policy) -> None:
+        port, request = self._port, event.pdu
+        self.requestor.primitive = request
+        with contextlib.suppress(ValueError):  # a title that nobody can have: ours stays
+            self.acceptor.ae_title = request.called_ae_title
+        self._announce(EVT_ACSE_RECV, primitive=request)
+        self._announce(EVT_REQUESTED)
+        LOGGER.info("%s from %s", News.ACCEPTING, port.peer)
+        answer = await acceptance.answer_request(port, request, self.acceptor, policy)
+        port.check()
+        self.acceptor.primitive = answer
+        if isinstance(answer, AssociateRJ):
+            self._reject(answer)
+            return
+        self._set_contexts(answer.presentation_contexts)
+        port.protocol.maximum_length = self.requestor.maximum_length or 0
+        self._announce(EVT_ACSE_SENT, primitive=answer)
+        port.protocol.accept(answer)
+        self._establish()
+        await port.flushed()  # the peer begins once the handlers are through
+
+    def _reject(self, answer: AssociateRJ) -> None:
+        port = self._port
+        with self._last_words():
+            LOGGER.warning(
+                "%s of '%s' from %s: %s",
+                News.REJECTING,
+                escaped(self.requestor.ae_title),
+                port.peer,
+                answer.reason_str,
+            )
+            self._notify(EVT_ACSE_SENT, primitive=answer)
+            self.is_rejected = True
+            port.failure = AssociationRejected(
+                f"rejected: {answer.reason_str}",
+                answer.result,
+                answer.source,
+                answer.diagnostic,
+                port.peer,
+            )
+            self._notify(EVT_REJECTED)
+            port.protocol.reject(answer)
+            port.flush_now()
+
+    def _set_contexts(self, contexts: list[PresentationContext]) -> None:
+        self._contexts = contexts
+        port = self._port
+        port.contexts = {
+            context.context_id: context
+            for context in contexts
+            if acceptance.is_accepted(context) and context.context_id is not None
+        }
+        port.protocol.accepted_ids = frozenset(port.contexts)
+
+    # --- The end ---
+
+    async def end(self) -> None:
+        """Release the association (PS3.8 Section 7.2), if it is established."""
+        port = self._port
+        if not self.is_established or self._ending or self._releasing:
+            return
+        self._releasing = True
+        port.stage = "release"
+        LOGGER.info(News.RELEASING)
+        try:
+            self._announce(EVT_ACSE_SENT, primitive=ReleaseRQ())
+            port.protocol.release()
+            await port.flushed()
+            await port.until_ended(port.settings.acse_timeout, "release")
+        except AssociationFailure as failure:
+            port.fail(failure)
+
+    def on_local_abort(self, failure: AssociationFailure) -> None:
+        """End the association from our side (A-ABORT)."""
+        port = self._port
+        if self._ending:
+            return
+        with self._last_words():
+            source = failure.source if isinstance(failure, AssociationAborted) else 0
+            level = logging.INFO if isinstance(failure, LocalAbort) else logging.WARNING
+            LOGGER.log(level, "%s: %s", News.ABORTING, failure)
+            self._notify(EVT_ACSE_SENT, primitive=Abort(source, 0))
+            self._aborted(failure)
+            with contextlib.suppress(LocalProtocolError):
+                port.protocol.abort(AbortSource(source))
+            self._farewell()
+
+    def _aborted(self, failure: AssociationFailure) -> None:
+        self.is_established = False
+        self.is_aborted = True
+        self._port.failure = failure
+        self._notify(EVT_ABORTED)
+
+    def _released(self) -> None:
+        LOGGER.info(News.RELEASED)
+        self.is_established = False
+        self.is_released = True
+        self._notify(EVT_RELEASED)
+
+    @contextlib.contextmanager
+    def _last_words(self) -> Iterator[None]:
+        """Tell everybody how it ends; that it ends is settled, whatever the handlers do."""
+        self._ending = True
+        try:
+            yield
+        finally:
+            try:
+                self._disconnect()
+            finally:
+                self._memory.close()
+                self._spool.close()
+                self._port.end()
+                self._ae.forget(self)
+
+    def _farewell(self) -> None:
+        """Send the last PDU; when the peer reads it, we count the association no more."""
+        self._ae.forget(self)
+        self._port.flush_now()
+
+    def _disconnect(self) -> None:
+        self._port.close()
+        if self._conn_open_told:
+            self._conn_open_told = False
+            self._notify(EVT_CONN_CLOSE, address=self._address)
+
+    # --- What the port reports ---
+
+    def on_release_requested(self) -> None:
+        """Agree to the peer's release."""
+        self._releasing = True
+        self._port.stage = "release"
+        self._announce(EVT_ACSE_RECV, primitive=ReleaseRQ())
+        self._announce(EVT_ACSE_SENT, primitive=ReleaseRP())
+        with self._last_words():
+            self._released()
+            self._port.protocol.respond_release()
+            self._farewell()
+
+    def on_release_confirmed(self) -> None:
+        """Note that the peer agrees to our release."""
+        with self._last_words():
+            self._notify(EVT_ACSE_RECV, primitive=ReleaseRP())
+            self._released()
+            self._farewell()
+
+    def on_peer_abort(self, pdu: Abort) -> None:
+        """Note that the peer aborted."""
+        failure = AssociationAborted(
+            f"aborted by the peer: {pdu.source_str}, {pdu.reason_str}",
+            source=pdu.source,
+            reason=pdu.reason,
+            by_peer=True,
+            stage=self._port.stage,
+            peer=self._port.peer,
+        )
+        LOGGER.warning("%s: %s", News.ABORTED, failure)
+        self._gone(pdu, failure)
+
+    def on_lost(self, failure: AssociationFailure) -> None:
+        """Note that the connection is lost."""
+        LOGGER.warning("%s: %s", News.ABORTED, failure)
+        self._gone(Abort(AbortSource.SERVICE_PROVIDER, AbortReason.NOT_SPECIFIED), failure)
+
+    def _gone(self, pdu: Abort, failure: AssociationFailure) -> None:
+        if self._ending:
+            return
+        with self._last_words():
+            self._disconnect()
+            self._notify(EVT_ACSE_RECV, primitive=pdu)
+            self._aborted(failure)
+
+    def on_violation(self, failure: AssociationAborted) -> None:
+        """Note that the peer broke the protocol; the A-ABORT for that is ready."""
+        if self._ending:
+            return
+        with self._last_words():
+            LOGGER.error("%s: %s", News.ABORTING, failure)
+            # For a wrong message we abort, for a wrong PDU the Upper Layer does and tells us.
+            ours = failure.source == AbortSource.SERVICE_USER
+            primitive = Abort(failure.source, failure.reason)
+            self._notify(EVT_ACSE_SENT if ours else EVT_ACSE_RECV, primitive=primitive)
+            self._aborted(failure)
+            self._farewell()
+
+    def on_network_timeout(self, failure: AssociationFailure) -> None:
+        """End an association on which nothing came for too long."""
+        if self.network_timeout_response == "A-RELEASE" and not self._port.protocol.mid_message:
+            LOGGER.warning("%s", failure)
+            self.release_soon()
+        else:
+            self.on_local_abort(failure)
+
+    def _notify(self, event: NotificationEvent, **attributes: Any) -> None:
+        if self.handlers.bound(event):
+            self.handlers.notify(self, event, attributes)
+
+    def _announce(self, event: NotificationEvent, **attributes: Any) -> None:
+        """Tell of a step that leads on, unless a handler ended the association: raise that."""
+        self._port.check()
+        self._notify(event, **attributes)
+        self._port.check()
+
+
+def _refused(context: PresentationContext) -> str:
+    return f"{context.abstract_syntax} ({context.status})"
+
+
+def _address(address: Any) -> AddressInformation | None:
+    if isinstance(address, tuple) and len(address) in (2, 4):
+        return AddressInformation(*address)
+    return None

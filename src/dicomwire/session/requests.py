@@ -1,0 +1,319 @@
+"""What every request needs: a context, a source for its dataset, its response.
+
+What requests say is in `scu`; how programs call for them and wait is each face's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from dicomwire.data import codec
+from dicomwire.data.characters import check_keys
+from dicomwire.data.sources import BytesSource, Source
+from dicomwire.data.storable import Storable, instance_uid_of, open_storable
+from dicomwire.errors import AssociationFailure, LocalProtocolError
+from dicomwire.logs import LOGGER, News, escaped, log_identifier
+from dicomwire.protocol.command import Command, Message
+from dicomwire.protocol.context import PresentationContext, quick_uid
+from dicomwire.protocol.negotiation import choose_context
+from dicomwire.registry.services import Service, SOPClass
+from dicomwire.services import scu
+from dicomwire.services.port import Exchange, Incoming, Storer
+from dicomwire.session.ends import MODE_ACCEPTOR
+from dicomwire.session.lifecycle import Lifecycle
+from dicomwire.sop_class import Verification, uid_to_service_class
+from dicomwire.utils import set_ae
+
+_STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
+
+
+class Requesting(Lifecycle):
+    """An association that can send requests and take their responses."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._chosen: dict[tuple[str, str], PresentationContext] = {}
+        self._services: dict[SOPClass, Service] = {}
+
+    @property
+    def accepted_contexts(self) -> list[PresentationContext]:
+        """The contexts that messages may use, by id."""
+        return sorted(self._port.contexts.values(), key=lambda context: context.context_id or 0)
+
+    @property
+    def rejected_contexts(self) -> list[PresentationContext]:
+        """The contexts that were asked for in vain, with the reason in `result`."""
+        return [context for context in self._contexts if context.result != 0]
+
+    # --- Contexts ---
+
+    def check_established(self) -> None:
+        """Raise LocalProtocolError where nothing can be sent."""
+        if not self.is_established:
+            raise LocalProtocolError(
+                "the association is not established" + (f": {self.failure}" if self.failure else "")
+            )
+
+    def _choose(self, abstract_syntax: str, transfer_syntax: str) -> PresentationContext:
+        """Return the context for an object; remembered, since thousands are alike."""
+        key = (abstract_syntax, transfer_syntax)
+        context = self._chosen.get(key)
+        if context is None:
+            context = self._chosen[key] = self._context_for(abstract_syntax, transfer_syntax)
+        return context
+
+    def _context_for(
+        self,
+        abstract_syntax: str,
+        transfer_syntax: str | None = None,
+        any_role: bool = False,
+        context_id: int | None = None,
+    ) -> PresentationContext:
+        """Return the context to send in, or raise a ValueError that says what there is instead."""
+        role = None if any_role else "scu"
+        context = choose_context(
+            self.accepted_contexts,
+            abstract_syntax,
+            transfer_syntax,
+            role,  # type: ignore[arg-type]  # one of its literals
+            context_id,
+        )
+        if context is None:
+            raise ValueError(self._no_context(abstract_syntax, transfer_syntax))
+        return context
+
+    def _no_context(self, abstract_syntax: str, transfer_syntax: str | None) -> str:
+        needed = _named(abstract_syntax)
+        if transfer_syntax is not None:
+            needed += f" with transfer syntax {_named(transfer_syntax)}"
+        accepted = [
+            f"{_named(each.abstract_syntax or '')} with {_named(each.transfer_syntax[0])}"
+            + ("" if each.as_scu else " (as SCP only)")
+            for each in self.accepted_contexts
+        ]
+        rejected = [
+            f"{_named(each.abstract_syntax or '')} ({each.status})"
+            for each in self.rejected_contexts
+        ]
+        return (
+            f"no accepted presentation context is for {needed}; "
+            f"accepted: {', '.join(accepted) or 'none'}; "
+            f"rejected: {', '.join(rejected) or 'none'}"
+        )
+
+    def service_of(self, sop_class: SOPClass) -> Service:
+        """Return the service that serves `sop_class` on this association.
+
+        Common extended negotiation may have said which (PS3.7 Annex D.3.3.6), and unrestricted
+        storage takes what is unknown.
+        """
+        service = self._services.get(sop_class)
+        if service is None:
+            service = self._services[sop_class] = self._find_service(sop_class)
+        return service
+
+    def _find_service(self, sop_class: SOPClass) -> Service:
+        accepted = self.acceptor.accepted_common_extended.get(sop_class)
+        if accepted is not None:
+            if accepted[0] == _STORAGE_SERVICE_CLASS:
+                return Service.STORAGE
+            return uid_to_service_class(accepted[0])
+        service = sop_class.service_class
+        if (
+            service is Service.UNKNOWN
+            and self.mode == MODE_ACCEPTOR
+            and self._port.settings.unrestricted_storage
+        ):
+            return Service.STORAGE
+        return service
+
+    # --- Requests with one response ---
+
+    async def perform(
+        self, context: PresentationContext, request: Message, source: Source | None = None
+    ) -> Incoming:
+        """Send a request that has one response and return that; AssociationFailure if none came."""
+        try:
+            return await scu.perform(self._port, context, request, source)
+        except AssociationFailure as failure:
+            self.failed(failure)
+            raise
+
+    def failed(self, failure: AssociationFailure) -> None:
+        if failure.stage == "response":
+            LOGGER.error(News.DIMSE_TIMEOUT)
+        self._port.fail(failure)
+
+    async def echo(self, message_id: int) -> Dataset:
+        """Send a C-ECHO request; return the status of its response."""
+        self.check_established()
+        context = self._context_for(Verification)
+        incoming = await self.perform(context, scu.echo_request(message_id))
+        return scu.status_dataset(incoming.message)
+
+    async def normalized(
+        self, request: Message, meta_uid: str | None, dataset: Dataset | None
+    ) -> tuple[Dataset, Dataset | None]:
+        """Send an N-request; return the status and dataset of its response."""
+        self.check_established()
+        class_uid = request.AffectedSOPClassUID or request.RequestedSOPClassUID
+        assert class_uid is not None
+        any_role = request.command is Command.N_EVENT_REPORT_RQ  # which SCPs send
+        context = self._context_for(meta_uid or class_uid, any_role=any_role)
+        source: Source | None = None
+        if dataset is not None:
+            request.has_dataset = True
+            source = BytesSource(codec.encode_dataset(dataset, context.transfer_syntax[0]))
+        incoming = await self.perform(context, request, source)
+        return scu.normalized_result(request, incoming, self._port.settings.limits)
+
+    async def query(self, request: Message, identifier: Dataset) -> Exchange:
+        """Send a C-FIND, C-GET or C-MOVE request; return what its responses come by."""
+        self.check_established()
+        assert request.AffectedSOPClassUID is not None
+        context = self._context_for(request.AffectedSOPClassUID)
+        assert context.context_id is not None
+        check_keys(identifier)
+        data = codec.encode_dataset(identifier, context.transfer_syntax[0])
+        log_identifier(f"{request.name} Identifier", identifier)
+        try:
+            return await self._port.request(context.context_id, request, BytesSource(data))
+        except AssociationFailure as failure:
+            self.failed(failure)
+            raise
+
+    def cancel_context(self, context_id: int | None, query_model: str | None) -> int:
+        """Return the context to cancel an operation on, which is named in either way."""
+        self.check_established()
+        if context_id is not None:
+            return context_id
+        if query_model is None:
+            raise ValueError("give the context_id or the query_model of the operation")
+        found = self._context_for(query_model).context_id
+        assert found is not None
+        return found
+
+    # --- Objects ---
+
+    async def store_object(
+        self,
+        value: Storable,
+        message_id: int,
+        priority: int = 2,
+        originator: tuple[str | None, int | None] = (None, None),
+    ) -> tuple[str, Message]:
+        """Send an object by C-STORE; return its SOP Instance UID and the response.
+
+        Raises
+        ------
+        AssociationFailure
+            When there was no response.
+        """
+        self.check_established()
+        sop_class, sop_instance, context, source = self.open_object(value)
+        try:
+            request = scu.store_request(message_id, sop_class, sop_instance, priority, *originator)
+            return sop_instance, (await self.perform(context, request, source)).message
+        finally:
+            source.close()
+
+    def open_object(self, value: Storable) -> tuple[str, str, PresentationContext, Any]:
+        """Return an object's SOP Class and Instance UIDs, the context for it, and its dataset."""
+        opened = open_storable(value)
+        try:
+            sop_class, own_syntax = opened.sop_class_uid, opened.transfer_syntax_uid
+            context = self._choose(sop_class, own_syntax)
+            syntax = context.transfer_syntax[0]
+            if syntax != own_syntax and not opened.is_convertible:
+                raise ValueError(self._no_context(sop_class, own_syntax))
+            source = opened.encoded_in(syntax)
+        except BaseException:
+            opened.close()
+            raise
+        if opened.differing:
+            LOGGER.warning(
+                "%s is sent as its dataset has it: the file meta information has another %s",
+                escaped(opened.sop_instance_uid),
+                " and ".join(opened.differing),
+            )
+        return sop_class, opened.sop_instance_uid, context, source
+
+    def own_storer(self, reduce: Callable[[Dataset], Dataset] | None = None) -> Storer:
+        """Return what sends retrieved objects on this association (C-GET)."""
+        return _OwnStorer(self, reduce)
+
+
+class _OwnStorer:
+    """Sends retrieved objects on the association that asked for them."""
+
+    def __init__(
+        self, association: Requesting, reduce: Callable[[Dataset], Dataset] | None
+    ) -> None:
+        self._association = association
+        self._reduce = reduce
+
+    async def store(self, value: Any, message_id: int, request: Message) -> tuple[str, int | None]:
+        """Send an object; see `services.port.Storer`."""
+        try:
+            if self._reduce is not None:
+                with closing(open_storable(value)) as opened:
+                    value = self._reduce(opened.decoded())
+            uid, response = await self._association.store_object(value, message_id)
+        except AssociationFailure:
+            raise
+        except Exception as error:
+            return _not_stored(value, error)
+        return uid, response.Status
+
+    async def close(self) -> None:
+        """Do nothing: the association goes on."""
+
+
+class OtherStorer:
+    """Sends retrieved objects on an association of their own."""
+
+    def __init__(self, association: Requesting, originator: str) -> None:
+        self._association = association
+        self._originator = _sayable(originator)
+
+    async def store(self, value: Any, message_id: int, request: Message) -> tuple[str, int | None]:
+        """Send an object; see `services.port.Storer`."""
+        originator = (self._originator, request.MessageID)
+        try:
+            uid, response = await self._association.store_object(
+                value, message_id, originator=originator
+            )
+        except Exception as error:
+            return _not_stored(value, error)
+        return uid, response.Status
+
+    async def close(self) -> None:
+        """Release the association."""
+        await self._association.end()
+
+
+def _sayable(title: str) -> str | None:
+    """Return a peer's title if an element of VR AE can hold it; None if it cannot.
+
+    Peers call themselves what they like, also beyond ASCII. The Move Originator is optional: no
+    object fails for it (PS3.7 Section 9.1.1.1.9).
+    """
+    try:
+        return set_ae(title, "title") or None
+    except ValueError:
+        return None
+
+
+def _not_stored(value: Any, error: Exception) -> tuple[str, None]:
+    """Say in the log why an object was not sent; return its SOP Instance UID, if it tells that."""
+    LOGGER.error("A sub-operation failed: %s", error)
+    return instance_uid_of(value), None
+
+
+def _named(uid: str) -> str:
+    name = quick_uid(uid).name
+    return uid if name == uid else f"{uid} ({name})"

@@ -1,0 +1,106 @@
+"""What servers of both faces are: whom they serve, with what, and the handlers of their events.
+
+How connections are taken is each face's own.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic
+from weakref import WeakSet
+
+from dicomwire.events import Binding, EventType, Handlers
+from dicomwire.protocol.context import PresentationContext
+from dicomwire.session.acceptance import Policy
+from dicomwire.session.base import ReceiveTo
+from dicomwire.session.ends import AddressInformation
+from dicomwire.session.entity import A
+
+if TYPE_CHECKING:
+    from dicomwire.session.entity import Entity
+
+
+class BaseServer(ABC, Generic[A]):
+    """A server that accepts associations for an AE, on either face."""
+
+    def __init__(
+        self,
+        ae: Entity[A],
+        ae_title: str,
+        contexts: list[PresentationContext],
+        ssl_context: ssl.SSLContext | None,
+        evt_handlers: Handlers | None,
+        receive_to: ReceiveTo | None,
+    ) -> None:
+        self.ae: Any = ae
+        self.ae_title = ae_title
+        self.contexts = contexts
+        self.ssl_context = ssl_context
+        self.receive_to = receive_to
+        self.handlers = evt_handlers or Handlers()
+        self._made: WeakSet[A] = WeakSet()  # also those that are being negotiated
+        # Guards `_made` together with `handlers`, so that no association misses a binding.
+        self._binding = threading.Lock()
+
+    @property
+    @abstractmethod
+    def is_closing(self) -> bool:
+        """Whether no more associations are accepted."""
+
+    @property
+    @abstractmethod
+    def server_address(self) -> tuple[Any, ...]:
+        """The address that is listened on."""
+
+    @property
+    def address_info(self) -> AddressInformation:
+        """The address that is listened on, with names for its parts."""
+        return AddressInformation.from_tuple(self.server_address)
+
+    @property
+    def active_associations(self) -> list[A]:
+        """The associations that this server accepted and that are not over."""
+        return [each for each in self.ae.active_associations if each.server is self]
+
+    def bind(self, event: EventType, handler: Any, args: Any = None) -> None:
+        """Bind `handler` to `event`, for the associations there are and those to come."""
+        with self._binding:
+            self.handlers.bind(event, handler, args)
+            for association in self._made:
+                association.bind(event, handler, args)
+
+    def unbind(self, event: EventType, handler: Any) -> None:
+        """Undo the binding of `handler` to `event`, everywhere."""
+        with self._binding:
+            self.handlers.unbind(event, handler)
+            for association in self._made:
+                association.unbind(event, handler)
+
+    def enrolled(self, make: Callable[[Handlers], A]) -> A:
+        """Return the association that `make` returns, given a copy of the server's handlers."""
+        with self._binding:
+            association = make(self.handlers.copy())
+            self._made.add(association)
+        return association
+
+    def get_handlers(self, event: EventType) -> list[Binding] | Binding:
+        """Return what is bound to `event`."""
+        return self.handlers.get_handlers(event)
+
+    def get_events(self) -> list[EventType]:
+        """Return the events that have a handler, sorted by name."""
+        return self.handlers.get_events()
+
+    def policy(self, association: A) -> Policy:
+        """Return whom the server takes, and how."""
+        ae = self.ae
+        return Policy(
+            called_ae_title=self.ae_title.strip() if ae.require_called_aet else None,
+            calling_ae_titles=tuple(title.strip() for title in ae.require_calling_aet),
+            unrestricted_storage=ae.settings.unrestricted_storage,
+            admit=lambda: "the server closes" if self.is_closing else ae.admit(association),
+            operations_window=ae.settings.operations_window,
+        )

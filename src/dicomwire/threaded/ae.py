@@ -1,0 +1,286 @@
+"""The application entity of the threaded face: requests associations, and starts servers.
+
+Its titles, contexts and limits are in `entity`.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Sequence
+from typing import Any, TypeVar, overload
+
+from dicomwire.events import EventHandlerType
+from dicomwire.protocol.context import PresentationContext
+from dicomwire.protocol.items import DEFAULT_MAX_LENGTH, UserItem
+from dicomwire.session.base import ReceiveTo
+from dicomwire.session.ends import MODE_ACCEPTOR, MODE_REQUESTOR
+from dicomwire.session.entity import DEFAULT_TITLE, DEFAULTS, Entity
+from dicomwire.session.target import Target
+from dicomwire.settings import Settings
+from dicomwire.threaded.association import Association
+from dicomwire.threaded.server import AssociationServer
+from dicomwire.threaded.worker import start_workers
+from dicomwire.utils import set_title
+from dicomwire.workers.server import SupervisedServer
+
+_Server = TypeVar("_Server", bound=AssociationServer)
+
+
+class ApplicationEntity(Entity[Association]):
+    """A DICOM application entity, which requests associations, serves them, or both.
+
+    Parameters
+    ----------
+    ae_title : str
+        The title it goes by, 1 to 16 ASCII characters.
+    settings : Settings, optional
+        Limits, deadlines and switches for the associations and servers to come.
+    """
+
+    association_class: type[Association] = Association
+    """What its associations are, for subclasses to extend."""
+
+    def __init__(self, ae_title: str = DEFAULT_TITLE, settings: Settings = DEFAULTS) -> None:
+        super().__init__(ae_title, settings)
+        self._servers: list[AssociationServer | SupervisedServer] = []
+
+    # -- associations -----------------------------------------------------------------------------
+
+    def associate(
+        self,
+        addr: str | tuple[str, int, int],
+        port: int,
+        contexts: list[PresentationContext] | None = None,
+        ae_title: str = "ANY-SCP",
+        max_pdu: int = DEFAULT_MAX_LENGTH,
+        ext_neg: Sequence[UserItem] | None = None,
+        bind_address: tuple[Any, ...] | None = None,
+        tls_args: tuple[ssl.SSLContext, str | None] | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
+        window: int = 1,
+    ) -> Association:
+        """Request an association (PS3.8 Section 7.1), and wait for the answer.
+
+        Parameters
+        ----------
+        addr : str or tuple
+            The peer's host name or address; for IPv6 also (address, flowinfo, scope id).
+        port : int
+            The peer's port.
+        contexts : list of PresentationContext, optional
+            What to propose, instead of `requested_contexts`.
+        ae_title : str
+            The title to call the peer by.
+        max_pdu : int
+            The longest P-DATA-TF to be received, in bytes; 0 for no maximum.
+        ext_neg : list, optional
+            Items of extended negotiation.
+        bind_address : tuple, optional
+            The local (host, port) to connect from.
+        tls_args : (ssl.SSLContext, str), optional
+            For TLS: the context, and the name that the peer's certificate is to be for.
+        evt_handlers : list, optional
+            (event, handler) or (event, handler, args) to bind.
+        window : int
+            How many operations to have outstanding at a time, if the peer grants that many; see
+            `Association.send_c_stores` and `Association.operations_window`.
+
+        Returns
+        -------
+        Association
+            Also when it could not be had: see its `is_established`, and `failure` for the reason.
+
+        Raises
+        ------
+        TypeError
+            When `addr`, `port` or `bind_address` is not of its type.
+        RuntimeError
+            When there is no presentation context to propose.
+        ValueError
+            When there are more than 128.
+        """
+        target = Target.of(addr, port, bind_address, tls_args)
+        proposed = self._proposed(contexts)
+        called = set_title(ae_title, "ae_title")
+        association = self.association_class(
+            self, MODE_REQUESTOR, handlers=self._handlers(evt_handlers)
+        )
+        self._propose(association, proposed, max_pdu, ext_neg, window)
+        association.request(target, called)
+        return association
+
+    # -- servers ----------------------------------------------------------------------------------
+
+    def make_server(
+        self,
+        address: tuple[Any, ...],
+        ae_title: str | None = None,
+        contexts: list[PresentationContext] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
+        server_class: type[_Server] | None = None,
+        **kwargs: Any,
+    ) -> _Server | AssociationServer:
+        """Return a server that listens on `address`; see `start_server`.
+
+        Parameters
+        ----------
+        server_class : type, optional
+            A subclass of `AssociationServer`, which is given the other keyword arguments.
+        """
+        supported = self._to_support(contexts)
+        server = (server_class or AssociationServer)(
+            self,
+            address,
+            self._served_title(ae_title),
+            supported,
+            ssl_context,
+            self._handlers(evt_handlers),
+            **kwargs,
+        )
+        with self._lock:
+            self._servers.append(server)
+        return server
+
+    @overload
+    def start_server(
+        self,
+        address: tuple[Any, ...],
+        block: bool = True,
+        ssl_context: ssl.SSLContext | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
+        ae_title: str | None = None,
+        contexts: list[PresentationContext] | None = None,
+        receive_to: ReceiveTo | None = None,
+        workers: None = None,
+    ) -> AssociationServer | None: ...
+
+    @overload
+    def start_server(
+        self,
+        address: tuple[Any, ...],
+        block: bool = True,
+        ssl_context: ssl.SSLContext | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
+        ae_title: str | None = None,
+        contexts: list[PresentationContext] | None = None,
+        receive_to: ReceiveTo | None = None,
+        *,
+        workers: int,
+    ) -> SupervisedServer | None: ...
+
+    def start_server(
+        self,
+        address: tuple[Any, ...],
+        block: bool = True,
+        ssl_context: ssl.SSLContext | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
+        ae_title: str | None = None,
+        contexts: list[PresentationContext] | None = None,
+        receive_to: ReceiveTo | None = None,
+        workers: int | None = None,
+    ) -> AssociationServer | SupervisedServer | None:
+        """Accept associations.
+
+        Parameters
+        ----------
+        address : tuple
+            (host, port) to listen on: an empty host is all interfaces, port 0 any free one.
+        block : bool
+            Whether to serve until `shutdown` or KeyboardInterrupt, or return the server at once.
+        ssl_context : ssl.SSLContext, optional
+            For TLS.
+        evt_handlers : list, optional
+            (event, handler) or (event, handler, args) to bind.
+        ae_title : str, optional
+            The title of this server, if not that of the AE.
+        contexts : list of PresentationContext, optional
+            What to support, instead of `supported_contexts`.
+        receive_to : str, Path or callable, optional
+            Where to file the objects received by C-STORE as they come: a folder, in which their
+            names are generated, or a function that returns the path for a C-STORE request, or a
+            `payloads.Sink` to write it to. A handler of evt.EVT_C_STORE is not needed then.
+        workers : int, optional
+            Serve in so many processes, which are forked at once, instead of in this one. The
+            handlers run there, on copies of what they refer to.
+
+        Returns
+        -------
+        AssociationServer, SupervisedServer (with `workers`), or None
+            None after having blocked.
+
+        Raises
+        ------
+        ValueError
+            When nothing is supported, or only one of the roles of a context is given.
+        OSError
+            When the address cannot be listened on.
+        RuntimeError
+            When this platform cannot have workers, or what supervises them died.
+        """
+        server: AssociationServer | SupervisedServer
+        if workers is None:
+            server = self.make_server(
+                address, ae_title, contexts, ssl_context, evt_handlers, receive_to=receive_to
+            )
+        else:
+            server = start_workers(
+                workers,
+                *(self, address, self._served_title(ae_title), self._to_support(contexts)),
+                *(ssl_context, self._handlers(evt_handlers), receive_to),
+            )
+            with self._lock:
+                self._servers.append(server)
+        if not block:
+            return server
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            server.shutdown()
+        return None
+
+    def _served_title(self, ae_title: str | None) -> str:
+        return set_title(ae_title, "ae_title") if ae_title is not None else self._title
+
+    def new_acceptor(self, server: AssociationServer) -> Association:
+        """Return an association for a connection that `server` took (for servers)."""
+        association = server.enrolled(
+            lambda handlers: self.association_class(
+                self, MODE_ACCEPTOR, handlers=handlers, server=server
+            )
+        )
+        self._introduce(association.acceptor, server.ae_title)
+        association.acceptor.supported_contexts = server.contexts
+        return association
+
+    def forget_server(self, server: AssociationServer | SupervisedServer) -> None:
+        """Note that a server is shut down (for servers)."""
+        with self._lock:
+            if server in self._servers:
+                self._servers.remove(server)
+
+    def forget_parent(self) -> None:
+        super().forget_parent()
+        self._servers.clear()
+
+    def shutdown(self) -> None:
+        """Abort all associations and shut all servers down."""
+        with self._lock:
+            servers = list(self._servers)
+        for server in servers:
+            if isinstance(server, SupervisedServer):
+                server.drain(0)
+            else:
+                server.shutdown()
+        associations = self.active_associations
+        for association in associations:
+            association.abort(block=False)
+        deadline = time.monotonic() + self._settings.close_timeout
+        for association in associations:
+            association.join(max(deadline - time.monotonic(), 0))
+
+
+AE = ApplicationEntity

@@ -1,0 +1,232 @@
+"""Many objects to one peer, over several associations at a time: what programs call.
+
+Which object goes where, and when again, is decided in `services.dispatching`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any, Self
+
+from dicomwire.bulk.dispatcher import ContextKey, Dispatcher, Record, Retry
+from dicomwire.bulk.ledger import Ledger
+from dicomwire.bulk.pipeline import Sent
+from dicomwire.data.blocking import run_blocking
+from dicomwire.data.storable import Storable
+from dicomwire.errors import AssociationFailure, ConnectionLost
+from dicomwire.logs import LOGGER
+from dicomwire.presentation import build_context
+from dicomwire.session.requests import Requesting
+from dicomwire.threaded import threads
+from dicomwire.threaded.ae import ApplicationEntity
+from dicomwire.threaded.association import Association
+from dicomwire.threaded.iterators import Sending
+from dicomwire.threaded.lobby import lobby
+
+
+def send_many(
+    ae: ApplicationEntity,
+    address: tuple[Any, int],
+    items: Iterable[Storable],
+    *,
+    associations: int = 1,
+    window: int = 1,
+    priority: int = 2,
+    retry: Retry | None = None,
+    ledger: str | os.PathLike[str] | None = None,
+    transfer_syntax: str | None = None,
+    ae_title: str = "ANY-SCP",
+    **options: Any,
+) -> SendMany:
+    """Send any number of objects to a peer, in parallel, and again where that may help.
+
+    Presentation contexts are proposed for what the objects are: those of the first few hundred,
+    and what comes up later on a new association. Each object is sent as it is.
+
+    Parameters
+    ----------
+    ae : AE
+        Who sends them. Its requested contexts are not used.
+    address : tuple
+        The peer's (host, port).
+    items : iterable
+        DICOM files and datasets, as `Association.send_c_store` takes them, taken as needed.
+    associations : int
+        How many associations there are at a time, at most.
+    window : int
+        How many objects are outstanding on each, if the peer grants that many.
+    priority : int
+        0 medium, 1 high, 2 low.
+    retry : Retry, optional
+        When to try again; `Retry(attempts=1)` for not at all.
+    ledger : str or Path, optional
+        A file that remembers what was stored: objects that it has are not sent again, by their
+        SOP Instance UIDs. An object whose response was lost is, with the same UID.
+    transfer_syntax : str, optional
+        What to propose for all objects, instead of what each of them is in.
+    ae_title : str
+        The title to call the peer by.
+    **options
+        Others of `AE.associate`: `max_pdu`, `ext_neg`, `bind_address`, `tls_args`,
+        `evt_handlers`.
+
+    Returns
+    -------
+    SendMany
+        An iterator over what became of them, one `Sent` for each, in the order that they are done.
+
+    Raises
+    ------
+    ValueError
+        When the file is not a ledger for this peer, or a number is below 1.
+    OSError
+        When the ledger cannot be written.
+    """
+    if associations < 1:
+        raise ValueError(f"associations is 1 or more, not {associations}")
+    host, port = address
+    options |= {"ae_title": ae_title, "window": window}
+    outlet = _Outlet(partial(ae.associate, host, port, **options))
+    record = Ledger(ledger, f"{ae_title} at {host}:{port}") if ledger is not None else None
+    dispatcher = Dispatcher(outlet, items, associations, priority, retry, record, transfer_syntax)
+    return SendMany(dispatcher, outlet, associations, record)
+
+
+class SendMany(Iterator[Sent]):
+    """What becomes of objects that are being sent; a context manager that ends that when left.
+
+    They are sent from the moment that the first result is asked for, by threads of their own.
+    """
+
+    def __init__(
+        self, dispatcher: Dispatcher, outlet: _Outlet, lanes: int, ledger: Ledger | None
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._outlet = outlet
+        self._lanes = lanes
+        self._ledger = ledger
+        self._has_begun = False
+        self._is_closed = False
+
+    def __next__(self) -> Sent:
+        if self._is_closed:
+            raise StopIteration
+        if not self._has_begun:
+            self._has_begun = True
+            for _ in range(self._lanes):
+                threads.submit(partial(_run, self._dispatcher))
+        try:
+            sent = run_blocking(self._dispatcher.next())
+        except BaseException:
+            self.close()
+            raise
+        if sent is None:
+            self.close()
+            raise StopIteration
+        return sent
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Send no more objects, and abort after `timeout` seconds what has not been answered.
+
+        The ledger has what was answered, also where its result has not been taken.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._has_begun:
+            run_blocking(self._dispatcher.stop())
+            if not run_blocking(self._dispatcher.ended(timeout)):
+                self._outlet.abort()
+                run_blocking(self._dispatcher.ended(timeout))
+        if self._ledger is not None:
+            self._ledger.close()
+
+    def __del__(self) -> None:
+        # This may run on any thread and in the midst of anything, so it must not wait for a lock.
+        if not self._is_closed:
+            lobby().call(self.close)
+
+
+def _run(dispatcher: Dispatcher) -> None:
+    try:
+        run_blocking(dispatcher.run())
+    except Exception:
+        LOGGER.debug("A lane ended", exc_info=True)  # its error is raised where results are taken
+
+
+class _Monitor:
+    """A `threading.Condition`, for coroutines that block."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+
+    async def __aenter__(self) -> Self:
+        self._condition.acquire()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._condition.release()
+
+    async def wait(self, timeout: float | None = None) -> None:
+        self._condition.wait(timeout)
+
+    def notify_all(self) -> None:
+        self._condition.notify_all()
+
+
+class _Results:
+    """The results of a pipeline, waited for by a thread."""
+
+    def __init__(self, sending: Sending) -> None:
+        self._sending = sending
+
+    async def next(self) -> Sent | None:
+        return next(self._sending, None)
+
+
+class _Outlet:
+    """Associations, waiting and the clock of the threaded face."""
+
+    now = staticmethod(time.monotonic)
+    monitor = _Monitor
+
+    def __init__(self, associate: partial[Association]) -> None:
+        self._associate = associate
+        self._associations: dict[Association, None] = {}
+        self._is_aborted = False
+
+    async def associate(self, keys: list[ContextKey]) -> Requesting:
+        association = self._associate([build_context(*key) for key in keys])
+        if not association.is_established:
+            raise association.failure or ConnectionLost("no association", stage="associate")
+        self._associations[association] = None
+        if self._is_aborted:
+            association.abort(block=False)
+        return association
+
+    def results(self, association: Any, pipeline: Any) -> _Results:
+        return _Results(Sending(association, pipeline))
+
+    async def release(self, association: Any) -> None:
+        association.release()
+        self._associations.pop(association, None)
+
+    async def note(self, record: Record, sent: Sent) -> None:
+        record.note(sent)
+
+    def abort(self) -> None:
+        self._is_aborted = True
+        for association in list(self._associations):
+            with suppress(AssociationFailure):
+                association.abort(block=False)

@@ -1,0 +1,127 @@
+"""The server in a worker process of the threaded face.
+
+How the processes are started, and what the program has of them, is in `supervised`.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from dicomwire.events import Handlers
+from dicomwire.protocol.context import PresentationContext
+from dicomwire.threaded import threads
+from dicomwire.threaded.lobby import Guest, abandoning, lobby
+from dicomwire.threaded.server import AssociationServer
+from dicomwire.workers.seat import Order, Seat
+from dicomwire.workers.server import SupervisedServer
+
+if TYPE_CHECKING:
+    from dicomwire.session.base import ReceiveTo
+    from dicomwire.threaded.ae import ApplicationEntity
+
+
+def start_workers(
+    workers: int,
+    ae: ApplicationEntity,
+    address: tuple[Any, ...],
+    ae_title: str,
+    contexts: list[PresentationContext],
+    ssl_context: ssl.SSLContext | None,
+    handlers: Handlers,
+    receive_to: ReceiveTo | None,
+) -> SupervisedServer:
+    """Return a server that has so many workers; see `AE.start_server`."""
+
+    def serve(seat: Seat) -> None:
+        ae.take_seat(seat)
+        arguments = (ae, seat.address, ae_title, contexts, ssl_context, handlers, receive_to)
+        worker = WorkerServer(*arguments, seat=seat)
+        seat.ready()
+        worker.run()
+
+    return SupervisedServer(
+        *(ae, address, ae_title, contexts),
+        workers=workers,
+        serve=serve,
+        abandon=abandoning(),
+    )
+
+
+class WorkerServer(AssociationServer):
+    """The server in a worker process: its connections come from the supervisor."""
+
+    def __init__(self, *args: Any, seat: Seat, **kwargs: Any) -> None:
+        self._seat = seat
+        self._has_to_quit = False
+        self._changed = threading.Condition()
+        super().__init__(*args, **kwargs)
+
+    def run(self) -> None:
+        """Serve until the supervisor says that it is over."""
+        self.serve_forever()
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_to_quit or not self._connections)
+        for association in self.active_associations:
+            association.abort(block=False)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._connections, self.ae.settings.close_timeout)
+
+    @property
+    def server_address(self) -> tuple[Any, ...]:
+        """The address that is listened on."""
+        return self._seat.address
+
+    def start_listening(self, address: tuple[Any, ...]) -> None:
+        self._channel = _Channel(self, self._seat)
+        lobby().enter(self._channel, None)
+
+    def stop_listening(self) -> None:
+        """Nothing: the supervisor may still have to say something."""
+
+    def connection_closed(self) -> None:
+        super().connection_closed()
+        self._seat.connection_closed()
+        with self._changed:
+            self._changed.notify_all()
+
+    def accept(self) -> None:
+        """Take what the supervisor hands over (on the lobby's thread)."""
+        self._seat.take_in(self._welcome, self._obey, lambda: self._evict(self._newcomers))
+
+    def pause(self) -> None:
+        """Nothing: there is nobody else to listen to."""
+
+    def _obey(self, order: Order) -> None:
+        self.shutdown()
+        if order is Order.QUIT:
+            lobby().leave(self._channel)
+            with self._changed:
+                self._has_to_quit = True
+                self._changed.notify_all()
+
+
+class _Channel(Guest):
+    """The way from the supervisor to a worker, as a guest of the lobby."""
+
+    def __init__(self, server: WorkerServer, seat: Seat) -> None:
+        self._server = server
+        self._seat = seat
+
+    def fileno(self) -> int:
+        return self._seat.fileno()
+
+    def on_ready(self) -> None:
+        self._server.accept()
+
+    def on_deadline(self) -> None:
+        """Nothing: there is none."""
+
+    def on_gone(self) -> None:
+        """Quit: nobody can be heard any more."""
+        threads.submit(partial(self._server._obey, Order.QUIT))
+
+    def on_failure(self) -> None:
+        """Nothing: the next one may be taken."""

@@ -1,0 +1,1 @@
+"""Worker processes: who starts and supervises them, and what each has of its server."""
