@@ -1,4 +1,4 @@
-"""Datasets to bytes and back, for programs: what of `datasets` they may rely on.
+"""Datasets to bytes and back, for programs: the part of `data` that they may rely on.
 
 Nothing is made here.
 """

@@ -20,7 +20,7 @@ ABANDONED_AFTER = 3600.0
 """Seconds after which nobody writes a file any more: no deadline of an association is so long."""
 
 is_part = re.compile(r"\.[0-9a-f]{32}\.part").fullmatch
-"""Whether a name is one that `payloads.FileSink` gives to a file which is not complete."""
+"""Whether a name is one that `sinks.FileSink` gives to a file which is not complete."""
 
 
 def remove_leftovers(

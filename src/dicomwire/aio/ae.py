@@ -1,6 +1,6 @@
 """The application entity of the asyncio face: requests associations, and starts servers.
 
-Its titles, contexts and limits are in `entity`.
+Its titles, contexts and limits are in `session.entity`.
 """
 
 from __future__ import annotations

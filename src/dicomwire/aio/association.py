@@ -1,6 +1,6 @@
 """An association of the asyncio face: requests sent, results awaited, failures raised.
 
-What it shares with the threaded face is in `services.association`.
+What it shares with the threaded face is in `session.base`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
@@ -30,15 +30,22 @@ from dicomwire.protocol.states import Role
 from dicomwire.services import scu
 from dicomwire.services.port import Incoming, Storer
 from dicomwire.session import acceptance
-from dicomwire.session.base import BaseAssociation
+from dicomwire.session.base import BaseAssociation, ReceiveTo
+from dicomwire.session.entity import Entity
 from dicomwire.session.intake import LocalAbort
 from dicomwire.session.requests import OtherStorer
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
 
-if TYPE_CHECKING:
-    from dicomwire.aio.ae import AE
-    from dicomwire.aio.server import AssociationServer
+
+class Host(Protocol):
+    """The server that an association came from, as far as that needs it."""
+
+    receive_to: ReceiveTo | None
+
+    def watch(self, task: asyncio.Task[None]) -> None:
+        """Wait for `task` when the server is closed."""
+
 
 _LAST_WORDS = 1.0
 """Seconds that handlers have to hear of the end, when it cannot be waited for what they are at."""
@@ -64,17 +71,17 @@ class Association(BaseAssociation):
         The server that accepted it.
     """
 
-    _ae: AE
+    _ae: Entity[Any]
     _port: AioPort
 
     def __init__(
         self,
-        ae: AE,
+        ae: Entity[Any],
         mode: str,
         *,
         handlers: Handlers | None = None,
         settings: Settings | None = None,
-        server: AssociationServer | None = None,
+        server: Host | None = None,
     ) -> None:
         receive_to = server.receive_to if server is not None else None
         super().__init__(ae, mode, handlers=handlers, settings=settings, receive_to=receive_to)
@@ -96,7 +103,7 @@ class Association(BaseAssociation):
             await self.join()
 
     @property
-    def ae(self) -> AE:
+    def ae(self) -> Entity[Any]:
         """The AE that this end belongs to."""
         return self._ae
 

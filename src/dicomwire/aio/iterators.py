@@ -1,24 +1,48 @@
 """The responses to a query or a retrieval, and what becomes of objects, awaited one by one.
 
-What they mean is decided in `services.scu` and `services.pipelining`.
+`services.scu` and `bulk.pipeline` decide what they mean.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Self, cast
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol, Self, cast
 
 from pydicom.dataset import Dataset
 
-from dicomwire.aio.port import Exchange
+from dicomwire.aio.port import AioPort, Exchange
 from dicomwire.bulk.pipeline import Pipeline, Sent
 from dicomwire.errors import AssociationFailure
 from dicomwire.protocol.command import Message
-from dicomwire.services import scu
+from dicomwire.services import port, scu
+from dicomwire.settings import Settings
 
-if TYPE_CHECKING:
-    from dicomwire.aio.association import Association
+
+class Requestor(Protocol):
+    """The association that asked for something, as its iterators need it."""
+
+    _port: AioPort
+
+    @property
+    def settings(self) -> Settings:
+        """Limits, deadlines and switches of the association."""
+
+    @property
+    def peer_gone(self) -> bool:
+        """Whether the association has ended."""
+
+    async def query(self, request: Message, identifier: Dataset) -> port.Exchange:
+        """Send a C-FIND, C-GET or C-MOVE request; return what its responses come by."""
+
+    def failed(self, failure: AssociationFailure) -> None:
+        """End the association because of `failure`."""
+
+    def abort(self) -> None:
+        """Abort the association."""
+
+    def call_soon(self, action: Callable[[], None]) -> None:
+        """Do `action` on the event loop."""
 
 
 class Responses(AsyncIterator[tuple[Dataset, Dataset | None]]):
@@ -28,7 +52,7 @@ class Responses(AsyncIterator[tuple[Dataset, Dataset | None]]):
     stops before the last should `aclose`; the operation itself goes on, unless it is cancelled.
     """
 
-    def __init__(self, association: Association, request: Message, identifier: Dataset) -> None:
+    def __init__(self, association: Requestor, request: Message, identifier: Dataset) -> None:
         self._association = association
         self._request = request
         self._identifier = identifier
@@ -91,7 +115,7 @@ class Sending(AsyncIterator[Sent]):
     Who stops before the last should `aclose`; the peer may yet store what has left.
     """
 
-    def __init__(self, association: Association, pipeline: Pipeline) -> None:
+    def __init__(self, association: Requestor, pipeline: Pipeline) -> None:
         self._association = association
         self._pipeline: Pipeline | None = pipeline
         self._has_begun = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dicomwire.aio.channel import Channel
 from dicomwire.aio.opening import open_channel
@@ -17,11 +17,9 @@ from dicomwire.protocol.events import Event
 from dicomwire.protocol.states import Role, State
 from dicomwire.session.batch import Batch
 from dicomwire.session.intake import Engine, LocalAbort
+from dicomwire.session.owner import Owner
 from dicomwire.settings import Settings
 from dicomwire.tls import tls_failure
-
-if TYPE_CHECKING:
-    from dicomwire.session.lifecycle import Lifecycle
 
 
 class Ending:
@@ -50,7 +48,7 @@ class Link(Engine):
     for them; from `attend` on what comes is acted on at once.
     """
 
-    def __init__(self, association: Lifecycle, role: Role, settings: Settings) -> None:
+    def __init__(self, association: Owner, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
         self.ended = Ending(self._wake_all)
         self.loop = asyncio.get_running_loop()

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from pydicom.dataset import Dataset
 
@@ -31,11 +31,10 @@ from dicomwire.services import scp
 from dicomwire.services.answers import may_ask
 from dicomwire.services.port import END, Incoming, Storer
 from dicomwire.session.buffers import give_buffer, take_buffer
-from dicomwire.session.intake import BACKLOG, BACKLOG_BYTES, LocalAbort, Pending
+from dicomwire.session.intake import BACKLOG, BACKLOG_BYTES, LocalAbort
+from dicomwire.session.owner import Owner
+from dicomwire.session.pending import Pending
 from dicomwire.settings import Settings
-
-if TYPE_CHECKING:
-    from dicomwire.aio.association import Association
 
 _MOST_WAITING = 32
 """Requests, or responses that nobody has taken, with which no more is read for the time being."""
@@ -43,12 +42,19 @@ _MOST_BYTES = 4 * MIB
 """What the datasets of such requests may have, likewise."""
 
 
+class Watcher(Owner, Protocol):
+    """The association that an `AioPort` belongs to."""
+
+    def watch(self, task: asyncio.Task[None]) -> None:
+        """Keep a task that serves the association until it has ended."""
+
+
 class AioPort(Link):
     """What services see of an association of the asyncio face (`services.port.Port`)."""
 
-    _association: Association
+    _association: Watcher
 
-    def __init__(self, association: Association, role: Role, settings: Settings) -> None:
+    def __init__(self, association: Watcher, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
         self._serving: asyncio.Task[None] | None = None
         self._sending = asyncio.Lock()  # held from the begin of a message to its end

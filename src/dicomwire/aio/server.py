@@ -13,8 +13,9 @@ import ssl
 from collections import OrderedDict
 from collections.abc import Coroutine
 from socket import socket as Socket
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+from dicomwire.aio.association import Association
 from dicomwire.aio.channel import Channel
 from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionLost
 from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Handlers
@@ -22,6 +23,7 @@ from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.session.admission import Rounds
 from dicomwire.session.base import ReceiveTo
+from dicomwire.session.entity import Entity
 from dicomwire.session.listening import (
     PENDING_BYTES,
     ListeningSocket,
@@ -30,10 +32,6 @@ from dicomwire.session.listening import (
 )
 from dicomwire.session.serving import BaseServer
 from dicomwire.tls import tls_failure
-
-if TYPE_CHECKING:
-    from dicomwire.aio.ae import AE
-    from dicomwire.aio.association import Association
 
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 _AT_ONCE = 64
@@ -46,7 +44,7 @@ _PAUSE = 0.5
 """Seconds without accepting after there was no file descriptor for a connection."""
 
 
-class AssociationServer(BaseServer["Association"]):
+class AssociationServer(BaseServer[Association]):
     """Listens on one address and accepts associations for an AE; see `AE.start_server`.
 
     As an asynchronous context manager it is closed at the end of the block.
@@ -62,11 +60,11 @@ class AssociationServer(BaseServer["Association"]):
         Where objects received by C-STORE are filed as they come.
     """
 
-    ae: AE
+    ae: Entity[Association]
 
     def __init__(
         self,
-        ae: AE,
+        ae: Entity[Association],
         sock: ListeningSocket | None,
         ae_title: str,
         contexts: list[PresentationContext],

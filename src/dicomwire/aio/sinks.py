@@ -1,6 +1,6 @@
 """Sinks whose `write` is awaited, fed from a connection that does not wait for them.
 
-What other sinks there are is in `payloads`.
+The other sinks are in `data.sinks`.
 """
 
 from __future__ import annotations

@@ -9,22 +9,21 @@ import asyncio
 import contextlib
 import ssl
 from socket import socket as Socket
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+from dicomwire.aio.association import Association
 from dicomwire.aio.server import AssociationServer
 from dicomwire.events import Handlers
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.session.base import ReceiveTo
+from dicomwire.session.entity import Entity
 from dicomwire.workers.seat import Order, Seat
 from dicomwire.workers.server import Supervised
-
-if TYPE_CHECKING:
-    from dicomwire.aio.ae import ApplicationEntity
 
 
 def start_workers(
     workers: int,
-    ae: ApplicationEntity,
+    ae: Entity[Association],
     address: tuple[Any, ...],
     ae_title: str,
     contexts: list[PresentationContext],

@@ -1,6 +1,6 @@
 """How many bytes of received datasets all associations of an AE may hold at a time.
 
-Where it is held is the affair of `payloads`; what is answered where there is no room, of services.
+`sinks` and `payloads` hold the bytes; the services answer where there is no room.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Whoever sends objects or looks for them in files asks here, and nobody else deci
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import struct
@@ -23,9 +24,10 @@ from dicomwire.data.file_meta import FileFormatError, create_file_meta, file_met
 from dicomwire.data.scanner import LONG_VRS, SHORT_VRS
 from dicomwire.data.sources import BytesSource, FileSource, Source
 from dicomwire.data.streams import OpenFileSource, Stream
-from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import quick_uid
 from dicomwire.protocol.limits import KIB, MIB
+
+LOGGER = logging.getLogger("dicomwire")
 
 Storable: TypeAlias = (
     str | os.PathLike[str] | Dataset | Stream | bytes | bytearray | memoryview | BinaryIO

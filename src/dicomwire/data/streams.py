@@ -1,6 +1,6 @@
 """Datasets that are sent as they come: chunks from an iterator, and files that are open already.
 
-Sources of what has a path or is in memory are in `payloads`.
+Sources of files and of memory are in `sources`.
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ class Spooled(Payload):
 
 
 class SpoolSink:
-    """Takes a dataset into the spool, and its digest as it comes; see `payloads.Sink`."""
+    """Takes a dataset into the spool, and its digest as it comes; see `sinks.Sink`."""
 
     __slots__ = ("_ceiling", "_data", "_descriptor", "_file", "_hash", "_size", "_spool")
 

@@ -5,7 +5,7 @@ Which handler is asked, and what its answer means, is each service's own affair.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -28,9 +28,6 @@ from dicomwire.protocol.command import (
 from dicomwire.protocol.context import quick_uid
 from dicomwire.registry.services import SOPClass
 from dicomwire.services.port import Incoming, Port
-
-Server = Callable[[Port, Incoming, SOPClass], Awaitable[None]]
-"""What serves one kind of request."""
 
 SUCCESS = 0x0000
 PENDING = 0xFF00

@@ -26,14 +26,13 @@ from dicomwire.protocol.context import UID_LENGTH, quick_uid
 from dicomwire.registry.services import Service, SOPClass
 from dicomwire.services.answers import (
     SUCCESS,
-    Server,
     answer,
     ask,
     log_failure,
     respond,
     set_status,
 )
-from dicomwire.services.port import Incoming, Port
+from dicomwire.services.port import Incoming, Port, Server
 from dicomwire.status import STATUS_SUCCESS, STATUS_WARNING, code_to_category
 
 PROCESSING_FAILURE = 0x0110

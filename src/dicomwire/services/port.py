@@ -6,9 +6,9 @@ coroutines run to their end in one step (`run_blocking`); the asyncio face await
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from pydicom.dataset import Dataset
 
@@ -20,8 +20,8 @@ from dicomwire.protocol.command import Message
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.registry.services import Service, SOPClass
 
-if TYPE_CHECKING:
-    from dicomwire.services.answers import Server
+Server: TypeAlias = "Callable[[Port, Incoming, SOPClass], Awaitable[None]]"
+"""What serves one kind of request."""
 
 END = object()
 """What `Port.next_result` returns when the handler has no more."""

@@ -15,7 +15,6 @@ from dicomwire.protocol.command import RESPONSE_BIT, Command, Message
 from dicomwire.registry.services import Service, SOPClass
 from dicomwire.services.answers import (
     SUCCESS,
-    Server,
     answer,
     ask,
     log_failure,
@@ -25,7 +24,7 @@ from dicomwire.services.answers import (
     set_status,
 )
 from dicomwire.services.normalized import NORMALIZED, PROCESSING_FAILURE
-from dicomwire.services.port import Incoming, Port
+from dicomwire.services.port import Incoming, Port, Server
 from dicomwire.services.query import find, find_one
 from dicomwire.services.retrieve import get, move
 from dicomwire.sop_class import uid_to_sop_class

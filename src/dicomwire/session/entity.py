@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from math import inf
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from pydicom.uid import UID
 
 from dicomwire.data.budgets import Budget
 from dicomwire.errors import LocalProtocolError
-from dicomwire.events import EventHandlerType, Handlers
+from dicomwire.events import EventHandlerType, EventType, Handlers
 from dicomwire.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicomwire.logs import DEFAULT_LOG_HANDLERS
 from dicomwire.presentation import build_context
@@ -27,7 +28,6 @@ from dicomwire.protocol.items import (
     UserItem,
 )
 from dicomwire.session.admission import Ceilings, Census, Party
-from dicomwire.session.base import BaseAssociation
 from dicomwire.session.contexts import (
     bare_copy,
     check_contexts,
@@ -39,11 +39,41 @@ from dicomwire.session.contexts import (
 from dicomwire.session.ends import LONGEST, ServiceUser
 from dicomwire.settings import Settings
 from dicomwire.utils import set_ae, set_title, set_uid
-from dicomwire.workers.seat import Seat
 
 LOGGER = logging.getLogger(__name__)
 
-A = TypeVar("A", bound=BaseAssociation)
+
+class Member(Protocol):
+    """An association, as its entity knows it."""
+
+    requestor: ServiceUser
+    server: Any
+
+    @property
+    def is_acceptor(self) -> bool:
+        """Whether this end was asked for the association."""
+
+    def update_settings(self, **changes: Any) -> None:
+        """Change settings of this association alone."""
+
+    def bind(self, event: EventType, handler: Callable[..., Any], args: Any = None) -> None:
+        """Bind `handler` to `event`."""
+
+    def unbind(self, event: EventType, handler: Callable[..., Any]) -> None:
+        """Undo the binding of `handler` to `event`."""
+
+
+class Counting(Protocol):
+    """The count of associations: of this process alone, or of all that serve together."""
+
+    def admit(self, association: Any, party: Party) -> str | None:
+        """Count an association, or return why it cannot be accepted."""
+
+    def dismiss(self, association: Any) -> None:
+        """Note that an association is over."""
+
+
+A = TypeVar("A", bound=Member)
 
 Syntaxes: TypeAlias = str | Iterable[str] | None
 
@@ -55,7 +85,7 @@ _LARGEST_WINDOW = 0xFFFF
 """Of asynchronous operations; the field has 16 bits, and 0 in it is any number."""
 
 
-class Entity(Generic[A]):
+class Entity(ABC, Generic[A]):
     """What an application entity is on either face: titles, contexts, limits, associations.
 
     Parameters
@@ -81,9 +111,23 @@ class Entity(Generic[A]):
         self._supported: list[PresentationContext] = []
         self._lock = threading.Lock()  # for what follows, which any thread may change
         self._associations: dict[A, None] = {}  # in the order of their beginning
-        self._census: Census | Seat = self._own_census()
+        self._census: Counting = self._own_census()
         self.memory = Budget(settings.memory_budget)
         self.spool = Budget(settings.spool_budget)
+
+    # -- what each face does in its way ---------------------------------------------------------
+
+    @abstractmethod
+    def associate(self, *args: Any, **kwargs: Any) -> Any:
+        """Request an association."""
+
+    @abstractmethod
+    def new_acceptor(self, server: Any) -> A:
+        """Return an association for a connection that `server` took (for servers)."""
+
+    @abstractmethod
+    def forget_server(self, server: Any) -> None:
+        """Note that a server is shut down (for servers)."""
 
     # -- who it is ------------------------------------------------------------------------------
 
@@ -400,7 +444,7 @@ class Entity(Generic[A]):
     def _own_census(self) -> Census:
         return Census(lambda: Ceilings.of(self._settings))
 
-    def take_seat(self, seat: Seat) -> None:
+    def take_seat(self, seat: Counting) -> None:
         """Count associations together with other processes (for worker processes)."""
         self._census = seat
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from pydicom.dataset import Dataset
 
@@ -56,12 +56,10 @@ from dicomwire.services.answers import may_ask
 from dicomwire.services.normalized import PROCESSING_FAILURE
 from dicomwire.services.port import Incoming, Port, ServedBy
 from dicomwire.session.keeping import MAY_BE_META, discard, refusal_by, without_meta
+from dicomwire.session.owner import Owner, Refuse
+from dicomwire.session.pending import Pending
+from dicomwire.session.target import Target
 from dicomwire.settings import Settings
-from dicomwire.status import STATUS_WARNING, code_to_category
-
-if TYPE_CHECKING:
-    from dicomwire.session.lifecycle import Lifecycle
-    from dicomwire.session.target import Target
 
 _RESOURCE_LIMITATION = 0x0213
 """What N-services have instead (PS3.7 Annex C.5.20)."""
@@ -81,10 +79,6 @@ Key = tuple[int, int | None]
 _NOWHERE = DiscardSink()
 """Where the dataset of a refused C-STORE goes, of any size."""
 _MANY_RESPONSES = {command | RESPONSE_BIT for command in scu.OF_MANY_RESPONSES}
-
-
-Refuse = Callable[[Message], int | Dataset | None]
-"""Says of the command set of a request with which status it is refused; None to serve it."""
 
 
 class LocalAbort(AssociationAborted):
@@ -109,71 +103,6 @@ class Flag(Protocol):
 
     def set(self) -> None:
         """Set it, and wake those who wait for that."""
-
-
-class Pending:
-    """A request of ours, and the responses to it that have come and not been taken.
-
-    Several requests that have one response each may share it (see `join`).
-    """
-
-    __slots__ = ("_open", "_request", "_responses", "_wanted")
-
-    def __init__(self, request: Message) -> None:
-        self._request = request
-        self._responses: deque[Incoming] = deque()
-        self._wanted = True
-        self._open = 1  # requests whose last response has not come
-
-    def join(self) -> Self:
-        """Take the responses to one more request, which is like the first, too."""
-        self._open += 1
-        return self
-
-    def part(self) -> None:
-        """Undo `join`, or the first request: it was not sent."""
-        self._open -= 1
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the last response has come."""
-        return not self._open
-
-    def add(self, incoming: Incoming) -> bool:
-        """Take a response that came in; return whether none can come after it.
-
-        A warning is the last one of a C-FIND, and yet there are providers that go on.
-        """
-        response = incoming.message
-        is_last = scu.is_last(self._request, response)
-        if self.is_over:
-            LOGGER.warning("%s after the last one is ignored", response.name)
-            incoming.discard()
-        else:
-            self._open -= is_last
-            if self._wanted:
-                self._responses.append(incoming)
-            else:
-                incoming.discard()
-        return is_last and not (
-            response.command is Command.C_FIND_RSP
-            and code_to_category(response.Status or 0) == STATUS_WARNING
-        )
-
-    @property
-    def has_response(self) -> bool:
-        """Whether there is a response to take."""
-        return bool(self._responses)
-
-    def take(self) -> Incoming:
-        """Return a response that has come."""
-        return self._responses.popleft()
-
-    def abandon(self) -> None:
-        """Let all responses pass by that have not been taken."""
-        self._wanted = False
-        while self._responses:
-            self._responses.popleft().discard()
 
 
 class Engine(Port):
@@ -204,7 +133,7 @@ class Engine(Port):
 
     ended: Flag
 
-    def __init__(self, association: Lifecycle, role: Role, settings: Settings) -> None:
+    def __init__(self, association: Owner, role: Role, settings: Settings) -> None:
         self._association = association
         self.settings = settings
         self.handlers: Handlers = association.handlers

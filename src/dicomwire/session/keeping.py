@@ -1,6 +1,6 @@
 """How the dataset of a C-STORE is kept: what becomes of a sink that fails, and what is left out.
 
-The sinks are in `payloads`, and who opens one is in `engine`.
+The sinks are in `data.sinks`; the intake opens them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How an association begins and ends, and which events tell of it.
 
-The order of the events is part of the interface. What is sent in between is in `requesting`.
+The order of the events is part of the interface. What is sent in between is in `requests`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydicom.dataset import Dataset
 
@@ -58,11 +58,10 @@ from dicomwire.session.ends import (
     AddressInformation,
     ServiceUser,
 )
-from dicomwire.session.intake import Engine, LocalAbort, Refuse
+from dicomwire.session.entity import Entity
+from dicomwire.session.intake import Engine, LocalAbort
+from dicomwire.session.owner import Refuse
 from dicomwire.settings import Settings
-
-if TYPE_CHECKING:
-    from dicomwire.session.entity import Entity
 
 
 class Lifecycle(ABC):

@@ -9,7 +9,7 @@ import ssl
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic
+from typing import Any, Generic
 from weakref import WeakSet
 
 from dicomwire.events import Binding, EventType, Handlers
@@ -17,10 +17,7 @@ from dicomwire.protocol.context import PresentationContext
 from dicomwire.session.acceptance import Policy
 from dicomwire.session.base import ReceiveTo
 from dicomwire.session.ends import AddressInformation
-from dicomwire.session.entity import A
-
-if TYPE_CHECKING:
-    from dicomwire.session.entity import Entity
+from dicomwire.session.entity import A, Entity
 
 
 class BaseServer(ABC, Generic[A]):

@@ -1,6 +1,6 @@
 """The application entity of the threaded face: requests associations, and starts servers.
 
-Its titles, contexts and limits are in `entity`.
+Its titles, contexts and limits are in `session.entity`.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ class ApplicationEntity(Entity[Association]):
         receive_to : str, Path or callable, optional
             Where to file the objects received by C-STORE as they come: a folder, in which their
             names are generated, or a function that returns the path for a C-STORE request, or a
-            `payloads.Sink` to write it to. A handler of evt.EVT_C_STORE is not needed then.
+            `sinks.Sink` to write it to. A handler of evt.EVT_C_STORE is not needed then.
         workers : int, optional
             Serve in so many processes, which are forked at once, instead of in this one. The
             handlers run there, on copies of what they refer to.

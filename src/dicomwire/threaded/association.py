@@ -1,6 +1,6 @@
 """An association as programs use it: requests sent, results back, waited for by the thread.
 
-What it shares with the asyncio face is in `services.association`.
+What it shares with the asyncio face is in `session.base`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
@@ -28,16 +28,14 @@ from dicomwire.services import scu
 from dicomwire.services.port import Incoming, Storer
 from dicomwire.session import acceptance
 from dicomwire.session.base import BaseAssociation
+from dicomwire.session.entity import Entity
 from dicomwire.session.requests import OtherStorer
+from dicomwire.session.serving import BaseServer
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
 from dicomwire.threaded.connection import Connection
 from dicomwire.threaded.iterators import Responses, Sending
 from dicomwire.threaded.port import Exchange, ThreadedPort
-
-if TYPE_CHECKING:
-    from dicomwire.threaded.ae import ApplicationEntity
-    from dicomwire.threaded.server import AssociationServer
 
 
 class Association(BaseAssociation):
@@ -59,17 +57,17 @@ class Association(BaseAssociation):
         The server that accepted it.
     """
 
-    _ae: ApplicationEntity
+    _ae: Entity[Any]
     _port: ThreadedPort
 
     def __init__(
         self,
-        ae: ApplicationEntity,
+        ae: Entity[Any],
         mode: str,
         *,
         handlers: Handlers | None = None,
         settings: Settings | None = None,
-        server: AssociationServer | None = None,
+        server: BaseServer[Any] | None = None,
     ) -> None:
         receive_to = server.receive_to if server is not None else None
         super().__init__(ae, mode, handlers=handlers, settings=settings, receive_to=receive_to)
@@ -88,7 +86,7 @@ class Association(BaseAssociation):
             self.abort()
 
     @property
-    def ae(self) -> ApplicationEntity:
+    def ae(self) -> Entity[Any]:
         """The AE that this end belongs to."""
         return self._ae
 

@@ -6,7 +6,7 @@ What they mean is decided in `services`; how they are waited for, in `port`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
 from pydicom.dataset import Dataset
 
@@ -16,11 +16,22 @@ from dicomwire.errors import AssociationFailure
 from dicomwire.protocol.command import Message
 from dicomwire.services import scu
 from dicomwire.services.port import Incoming
+from dicomwire.settings import Settings
 from dicomwire.threaded.lobby import lobby
-from dicomwire.threaded.port import Exchange
+from dicomwire.threaded.port import Exchange, ThreadedPort
 
-if TYPE_CHECKING:
-    from dicomwire.threaded.association import Association
+
+class Requestor(Protocol):
+    """The association that asked for something, as its iterators need it."""
+
+    _port: ThreadedPort
+
+    @property
+    def settings(self) -> Settings:
+        """Limits, deadlines and switches of the association."""
+
+    def failed(self, failure: AssociationFailure) -> None:
+        """End the association because of `failure`."""
 
 
 class Responses(Iterator[tuple[Dataset, Dataset | None]]):
@@ -31,9 +42,7 @@ class Responses(Iterator[tuple[Dataset, Dataset | None]]):
     taken, or `close` is called, nothing else is served on the association in between.
     """
 
-    def __init__(
-        self, association: Association, request: Message, exchange: Exchange | None
-    ) -> None:
+    def __init__(self, association: Requestor, request: Message, exchange: Exchange | None) -> None:
         self._association = association
         self._request = request
         self._exchange = exchange
@@ -87,7 +96,7 @@ class Sending(Iterator[Sent]):
     between. It is a context manager, too, and closes itself then.
     """
 
-    def __init__(self, association: Association, pipeline: Pipeline) -> None:
+    def __init__(self, association: Requestor, pipeline: Pipeline) -> None:
         self._association = association
         self._pipeline: Pipeline | None = pipeline
         self._has_begun = False

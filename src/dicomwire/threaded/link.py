@@ -12,7 +12,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from dicomwire.errors import (
     AbortReason,
@@ -28,14 +28,12 @@ from dicomwire.protocol.pdu import Abort
 from dicomwire.protocol.states import Role, State
 from dicomwire.session.buffers import give_buffer, take_buffer
 from dicomwire.session.intake import Engine, LocalAbort
+from dicomwire.session.owner import Owner
 from dicomwire.settings import Settings
 from dicomwire.threaded import threads
 from dicomwire.threaded.connection import Connection, deadline_after
 from dicomwire.threaded.lobby import Guest, lobby
 from dicomwire.threaded.opening import open_connection
-
-if TYPE_CHECKING:
-    from dicomwire.session.lifecycle import Lifecycle
 
 LINGER = 0.05
 """Seconds that a worker waits for the next message before the association goes to the lobby."""
@@ -56,7 +54,7 @@ class Link(Engine, Guest):
         Whether the association is to be released when the turn ends.
     """
 
-    def __init__(self, association: Lifecycle, role: Role, settings: Settings) -> None:
+    def __init__(self, association: Owner, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
         self.release_wanted = False
         self.ended: threading.Event = threading.Event()

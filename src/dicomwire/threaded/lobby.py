@@ -1,6 +1,6 @@
 """One thread that waits for everything that nobody is serving, with one selector and one heap.
 
-It never blocks on a guest and runs no user's code: what takes time is handed to `workers`.
+It never blocks on a guest and runs no user's code: what takes time is handed to `threads`.
 """
 
 from __future__ import annotations

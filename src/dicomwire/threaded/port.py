@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydicom.dataset import Dataset
 
@@ -23,13 +23,12 @@ from dicomwire.services.answers import may_ask
 from dicomwire.services.port import END, Incoming, Storer
 from dicomwire.session.batch import Batch
 from dicomwire.session.buffers import give_buffer, take_buffer
-from dicomwire.session.intake import LocalAbort, Pending
+from dicomwire.session.intake import LocalAbort
+from dicomwire.session.owner import Owner
+from dicomwire.session.pending import Pending
 from dicomwire.settings import Settings
 from dicomwire.threaded.connection import deadline_after
 from dicomwire.threaded.link import LINGER, Link
-
-if TYPE_CHECKING:
-    from dicomwire.session.lifecycle import Lifecycle
 
 _QUICK = 0.0005
 _MANY = 16
@@ -40,7 +39,7 @@ together with those that follow, which are thought to be as quick."""
 class ThreadedPort(Link):
     """What services see of an association of the threaded face (`services.port.Port`)."""
 
-    def __init__(self, association: Lifecycle, role: Role, settings: Settings) -> None:
+    def __init__(self, association: Owner, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
         self._quick_results = 0  # how many came quickly of late from that handler
         self._sending = threading.RLock()  # held from the begin of a message to its end

@@ -14,13 +14,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from socket import socket as Socket
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionLost
 from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Handlers
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.session.admission import Rounds
+from dicomwire.session.base import ReceiveTo
+from dicomwire.session.entity import Entity
 from dicomwire.session.listening import (
     BACKLOG,
     PENDING_BYTES,
@@ -32,14 +34,10 @@ from dicomwire.session.listening import (
 from dicomwire.session.serving import BaseServer
 from dicomwire.settings import Settings
 from dicomwire.threaded import threads
+from dicomwire.threaded.association import Association
 from dicomwire.threaded.connection import Connection, close_socket, deadline_after
 from dicomwire.threaded.lobby import Guest, lobby
 from dicomwire.tls import tls_failure
-
-if TYPE_CHECKING:
-    from dicomwire.session.base import ReceiveTo
-    from dicomwire.threaded.ae import ApplicationEntity
-    from dicomwire.threaded.association import Association
 
 GREETERS = 32
 """Connections that are announced or answered at the same time, besides those being served."""
@@ -49,7 +47,7 @@ _PAUSE = 0.5
 """Seconds without accepting after there was no file descriptor for a connection."""
 
 
-class AssociationServer(BaseServer["Association"]):
+class AssociationServer(BaseServer[Association]):
     """Listens on one address and accepts associations for an AE; see `AE.start_server`.
 
     Attributes
@@ -63,11 +61,11 @@ class AssociationServer(BaseServer["Association"]):
         Where objects received by C-STORE are filed as they come.
     """
 
-    ae: ApplicationEntity
+    ae: Entity[Association]
 
     def __init__(
         self,
-        ae: ApplicationEntity,
+        ae: Entity[Association],
         address: tuple[Any, ...],
         ae_title: str,
         contexts: list[PresentationContext],

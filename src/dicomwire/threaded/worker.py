@@ -1,6 +1,6 @@
 """The server in a worker process of the threaded face.
 
-How the processes are started, and what the program has of them, is in `supervised`.
+`workers` starts the processes, and has what the program sees of them.
 """
 
 from __future__ import annotations
@@ -8,24 +8,23 @@ from __future__ import annotations
 import ssl
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dicomwire.events import Handlers
 from dicomwire.protocol.context import PresentationContext
+from dicomwire.session.base import ReceiveTo
+from dicomwire.session.entity import Entity
 from dicomwire.threaded import threads
+from dicomwire.threaded.association import Association
 from dicomwire.threaded.lobby import Guest, abandoning, lobby
 from dicomwire.threaded.server import AssociationServer
 from dicomwire.workers.seat import Order, Seat
 from dicomwire.workers.server import SupervisedServer
 
-if TYPE_CHECKING:
-    from dicomwire.session.base import ReceiveTo
-    from dicomwire.threaded.ae import ApplicationEntity
-
 
 def start_workers(
     workers: int,
-    ae: ApplicationEntity,
+    ae: Entity[Association],
     address: tuple[Any, ...],
     ae_title: str,
     contexts: list[PresentationContext],
