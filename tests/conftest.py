@@ -37,12 +37,14 @@ def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 
 
 @pytest.fixture(autouse=True)
-def _no_temporary_file_is_left(temporary_folder: Path) -> Iterator[None]:
+def _no_temporary_file_is_left(
+    temporary_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """A temporary file that a test leaves fails it; the next one begins without."""
     yield
     moment, deadline = threading.Event(), time.monotonic() + SOON
     while (left := sorted(temporary_folder.iterdir())) and time.monotonic() < deadline:
         moment.wait(0.01)  # a thread of the library may be about to remove it
     for path in left:
-        path.rename(temporary_folder.with_name(f"left-{path.name}"))
+        path.rename(tmp_path_factory.mktemp("left") / path.name)
     assert not left

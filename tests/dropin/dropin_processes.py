@@ -27,13 +27,13 @@ class Implementation:
         self.name = name
         self.python = python
         self._command = [python, "-u", *options]
-        self._environment = os.environ | {"PYTHONPATH": path}
+        self._path = path
 
     def start(self, *args: object, **options: Any) -> subprocess.Popen[str]:
         """Start Python with `args`."""
         return subprocess.Popen(
             [*self._command, *map(str, args)],
-            env=self._environment,
+            env=os.environ | {"PYTHONPATH": self._path},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -10,5 +10,13 @@ INSIDE = sorted(Path(__file__).with_name("inside").glob("inside_*.py"))
 
 
 @pytest.mark.parametrize("module", INSIDE, ids=lambda path: path.stem)
-def test_inside(drop_in, module):
-    drop_in.run("-m", "pytest", "-q", "-o", "python_files=inside_*.py", "-p", "no:xdist", module)
+def test_inside(drop_in, module, tmp_path):
+    options = (
+        "-o",
+        "python_files=inside_*.py",
+        "-p",
+        "no:xdist",
+        "--basetemp",
+        tmp_path / "inside",
+    )
+    drop_in.run("-m", "pytest", "-q", *options, module)

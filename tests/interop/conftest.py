@@ -20,9 +20,12 @@ from aio_face import Asyncio
 
 
 @pytest.fixture(scope="session")
-def peers() -> Peers:
+def peers() -> Iterator[Peers]:
     """The peers that this machine has; to ask for a missing one skips, or fails in CI."""
-    return Peers()
+    with pytest.MonkeyPatch.context() as patch:
+        # Without it DCMTK leaves Nagle's algorithm on, and waits 40 ms and more for each message.
+        patch.setenv("TCP_NODELAY", "1")
+        yield Peers()
 
 
 @pytest.fixture

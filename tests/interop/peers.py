@@ -26,9 +26,6 @@ _TRIES = 4
 _PYNETDICOM = "DICOMWIRE_PEER_PYTHON"
 _NODE_MODULES = "DICOMWIRE_PEER_NODE_MODULES"
 
-# Without it DCMTK leaves Nagle's algorithm on, and waits 40 ms and more for each message.
-ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
-
 
 class Peers:
     """The programs of the peers that this machine has.
@@ -72,7 +69,6 @@ def run(*command: object, codes: Container[int] = (0,)) -> str:
     """Run a program to its end and return what it printed; its exit code must be in `codes`."""
     result = subprocess.run(
         [str(each) for each in command],
-        env=ENVIRONMENT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -106,7 +102,6 @@ def serving(folder: Path, command: Callable[[int], Sequence[object]]) -> Iterato
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [str(each) for each in command(port)],
-                env=ENVIRONMENT,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -162,7 +157,6 @@ class Conversation:
     def __init__(self, *command: object) -> None:
         self._process = subprocess.Popen(
             [str(each) for each in command],
-            env=ENVIRONMENT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

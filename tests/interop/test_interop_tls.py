@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from archive import LOCALHOST, assert_same, files_in, make_images
-from peers import ENVIRONMENT, Peers, run, serving
+from peers import Peers, run, serving
 from pydicom.dataset import Dataset
 
 from certificates import PASSWORD, Certificates, Pair
@@ -275,7 +275,6 @@ def s_client(peers: Peers, port: int, *options: object) -> str:
     command = [peers.program("openssl", "openssl"), "s_client", "-connect", f"localhost:{port}"]
     result = subprocess.run(
         [*map(str, [*command, *options])],
-        env=ENVIRONMENT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
