@@ -523,8 +523,8 @@ class Handlers:
     ) -> Any:
         """Return what the handler of `event` answers; what it raises is for the caller."""
         bound = self.live.get(event)
-        binding = bound[0] if bound else (get_default_handler(event), None)
-        return _ask(binding, self.event_class(assoc, event, attrs))
+        handler, args = bound[0] if bound else (get_default_handler(event), None)
+        return handler(self.event_class(assoc, event, attrs), *(args or ()))
 
     def question(
         self, assoc: Any, event: InterventionEvent, attrs: dict[str, Any] | None = None

@@ -90,7 +90,9 @@ class MemoryPayload(Payload):
     def __init__(
         self, data: bytearray, directory: str | None = None, share: Share | None = None
     ) -> None:
-        super().__init__(len(data), directory)
+        self.size = len(data)
+        self._directory = directory
+        self._dicom_file: str | None = None
         self._data = data
         self._share = share
 
@@ -104,9 +106,11 @@ class MemoryPayload(Payload):
 
     def discard(self) -> None:
         """Remove temporary files. What is in memory stays for who keeps it."""
-        super().discard()
-        give(self._share, self.size)
-        self._share = None
+        if self._dicom_file is not None:
+            super().discard()
+        if self._share is not None:
+            self._share.give(self.size)
+            self._share = None
 
 
 class FilePayload(Payload):

@@ -163,7 +163,8 @@ class SpoolSink:
         size = _grown(self._size, chunks, self._ceiling)
         added = size - self._size
         if self._file is None:
-            if size <= self._threshold and take(self._share, added):
+            share = self._share
+            if size <= self._threshold and (share is None or share.take(added)):
                 self._size = size
                 for chunk in chunks:
                     self._data += chunk

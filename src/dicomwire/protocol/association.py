@@ -210,7 +210,8 @@ class AssociationProtocol:
     def receive_data(self, data: memoryview | bytes) -> None:
         """Take received bytes; call `next_event` until it returns None before the next ones."""
         if not self._deaf:
-            self._framer.feed(data)
+            self._framer.view = memoryview(data)
+            self._framer.at = 0
 
     def keep_data(self) -> None:
         """Copy the received bytes that no event has been made of, so that they can wait."""

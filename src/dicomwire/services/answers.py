@@ -211,7 +211,8 @@ async def respond(
     """Send the response, unless the handler (or the peer) ended the association meanwhile."""
     if port.is_over:
         return
-    assert incoming.context.context_id is not None
+    context_id = incoming.context.context_id
+    assert context_id is not None
     response.has_dataset = dataset is not None
     source = BytesSource(dataset) if dataset is not None else None
-    await port.send(incoming.context.context_id, response, source)
+    await port.send(context_id, response, source)

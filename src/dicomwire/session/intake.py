@@ -330,8 +330,12 @@ class Engine(Port):
     def feed(self, data: memoryview | bytes) -> None:
         """Take received bytes."""
         if EVT_DATA_RECV in self.handlers.live:
-            self._report(EVT_DATA_RECV, {"data": bytes(data)})
+            self.tell_received(data)
         self.protocol.receive_data(data)
+
+    def tell_received(self, data: memoryview | bytes) -> None:
+        """Tell of received bytes."""
+        self._report(EVT_DATA_RECV, {"data": bytes(data)})
 
     def _has_progressed(self) -> bool:
         """Return, once, whether what came puts the idle deadline off.
@@ -437,10 +441,6 @@ class Engine(Port):
             if incoming.service is not None and len(self._served_by) < _MOST_SERVED:
                 self._served_by[key] = incoming.service
 
-    def _is_late(self, message: Message) -> bool:
-        """Whether it is a request that came after our release request: nothing answers it."""
-        return self.protocol.state is not State.ESTABLISHED and message.is_request
-
     def _take_data(self, event: DataReceived) -> None:
         incoming = self._incoming
         assert incoming is not None
@@ -453,7 +453,8 @@ class Engine(Port):
             if self._incoming is None:  # the sink ended the association
                 return
             if event.complete:
-                if self._is_late(incoming.message):
+                # Nothing answers a request that comes after our release request.
+                if self.protocol.state is not State.ESTABLISHED and incoming.message.is_request:
                     discard(self._sink)
                 elif incoming.refusal is None:
                     incoming.payload = self._sink.finish()
@@ -487,7 +488,7 @@ class Engine(Port):
         is_cancel = message.command is Command.C_CANCEL_RQ
         if not (is_response or is_cancel):
             # Whatever a handler does when it is told, the request is let go of with all others.
-            if self._is_late(message):
+            if self.protocol.state is not State.ESTABLISHED:
                 LOGGER.warning("%s received after the release was requested", message.name)
             else:
                 self._enqueue(incoming)

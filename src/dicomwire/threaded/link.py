@@ -21,7 +21,7 @@ from dicomwire.errors import (
     AssociationTimeout,
     ConnectionLost,
 )
-from dicomwire.events import EVT_DATA_SENT, EVT_PDU_SENT
+from dicomwire.events import EVT_DATA_RECV, EVT_DATA_SENT, EVT_PDU_SENT
 from dicomwire.protocol.dimse import unpack_pdus
 from dicomwire.protocol.events import CommandReceived, Event
 from dicomwire.protocol.pdu import Abort
@@ -321,7 +321,8 @@ class Link(Engine, Guest):
             # Part of the message may have been sent, and nothing else can follow that.
             self.fail(LocalAbort("interrupted while it was sent", self.peer, self.stage))
             raise
-        self._tell_sent(data)
+        if self._sent_pdus or EVT_DATA_SENT in self.handlers.live:
+            self._tell_sent(data)
 
     def _take_meanwhile(self) -> bool:
         """Take responses while nothing can be sent: the peer may not read on until they are read.
@@ -387,7 +388,9 @@ class Link(Engine, Guest):
             return True
         self._received += size
         view = memoryview(self._buffer)[:size]
-        self.feed(view)
+        if EVT_DATA_RECV in self.handlers.live:
+            self.tell_received(view)
+        self.protocol.receive_data(view)
         return True
 
     def _read_on(self, until: float) -> bool:
