@@ -22,6 +22,7 @@ from dicomwire import (
     ALL_TRANSFER_SYNTAXES,
     AllStoragePresentationContexts,
     Association,
+    QueryRetrievePresentationContexts,
     StoragePresentationContexts,
     VerificationPresentationContexts,
     build_context,
@@ -163,6 +164,12 @@ def everything() -> list[Any]:
     for context in contexts:
         context.transfer_syntax[:] = ALL_TRANSFER_SYNTAXES
     return contexts
+
+
+@pytest.fixture
+def every_context() -> list[Any]:
+    """The contexts of storage, verification, query and retrieval."""
+    return [*everything(), *QueryRetrievePresentationContexts]
 
 
 class Terminal(io.StringIO):

@@ -117,12 +117,12 @@ def test_echoscu_aborts(peer: Any, capsys: Capture) -> None:
 
 def test_echoscu_says_what_the_peer_answered(peer: Any, capsys: Capture) -> None:
     peer.status = lambda event: 0x0110
-    assert echoscu.main([*peer.address, "-v"]) == 0
+    assert echoscu.main([*peer.address, "-v"]) == 1
     assert "(Status: 0x0110 - Failure: Processing failed)" in capsys.readouterr().err
 
 
 def test_echoscu_when_nobody_listens(closed_port: int, capsys: Capture) -> None:
-    assert echoscu.main(["127.0.0.1", str(closed_port)]) == 1
+    assert echoscu.main(["127.0.0.1", str(closed_port)]) == 3
     first, second = capsys.readouterr().err.splitlines()
     assert first == "E: Association request failed: unable to connect to remote"
     assert second.startswith("E: TCP Initialisation Error: ")
@@ -130,13 +130,13 @@ def test_echoscu_when_nobody_listens(closed_port: int, capsys: Capture) -> None:
 
 
 def test_echoscu_quiet_says_nothing_even_then(closed_port: int, capsys: Capture) -> None:
-    assert echoscu.main(["127.0.0.1", str(closed_port), "-q"]) == 1
+    assert echoscu.main(["127.0.0.1", str(closed_port), "-q"]) == 3
     assert capsys.readouterr() == ("", "")
 
 
 def test_echoscu_when_rejected(start_peer: Callable[..., Any], capsys: Capture) -> None:
     peer = start_peer(require_called_aet=True)
-    assert echoscu.main([*peer.address, "-aec", "OTHER"]) == 1
+    assert echoscu.main([*peer.address, "-aec", "OTHER"]) == 3
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("E: Association Rejected")
 
@@ -145,7 +145,7 @@ def test_echoscu_when_verification_is_refused(
     start_peer: Callable[..., Any], capsys: Capture
 ) -> None:
     peer = start_peer([build_context(CTImageStorage)])
-    assert echoscu.main(peer.address) == 1
+    assert echoscu.main(peer.address) == 3
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("E: Association request failed: the peer accepted no presentation")
 
@@ -153,7 +153,7 @@ def test_echoscu_when_verification_is_refused(
 def test_echoscu_when_the_peer_does_not_answer(capsys: Capture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        assert echoscu.main(["127.0.0.1", str(port), "-ta", "0.1"]) == 1
+        assert echoscu.main(["127.0.0.1", str(port), "-ta", "0.1"]) == 3
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("E: ACSE timeout reached while waiting for response")
 
@@ -162,7 +162,7 @@ def test_echoscu_when_the_echo_is_not_answered(peer: Any, capsys: Capture) -> No
     done = threading.Event()
     peer.status = lambda event: done.wait(20) and 0
     try:
-        assert echoscu.main([*peer.address, "-td", "0.1", "--repeat", "5"]) == 0
+        assert echoscu.main([*peer.address, "-td", "0.1", "--repeat", "5"]) == 1
     finally:
         done.set()
     shown = capsys.readouterr().err

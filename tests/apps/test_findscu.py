@@ -196,7 +196,7 @@ def test_matches_as_json(peer: Any, capsys: Capture) -> None:
 
 def test_no_matches(peer: Any, answers: Answers, capsys: Capture) -> None:
     answers.responses = []
-    assert findscu.main([*peer.address, *QUERY, "-ll", "warn", "--strict"]) == 0
+    assert findscu.main([*peer.address, *QUERY, "-ll", "warn"]) == 0
     assert findscu.main([*peer.address, *QUERY, "-ll", "warn", "--json"]) == 0
     assert capsys.readouterr() == ("[]\n", "")
 
@@ -248,7 +248,7 @@ def test_values_that_are_none(
 
 def test_quiet(peer: Any, closed_port: int, capsys: Capture) -> None:
     assert findscu.main([*peer.address, *QUERY, "-q"]) == 0
-    assert findscu.main(["127.0.0.1", str(closed_port), *QUERY, "-q"]) == 1
+    assert findscu.main(["127.0.0.1", str(closed_port), *QUERY, "-q"]) == 3
     assert capsys.readouterr() == ("", "")
 
 
@@ -326,19 +326,21 @@ def test_cancelled(start_peer: Callable[..., Any], capsys: Capture) -> None:
             yield 0xFF00, match("Doe", str(number))
 
     peer = start_peer(deepcopy(CONTEXTS), [(evt.EVT_C_FIND, find)])
-    assert findscu.main([*peer.address, *QUERY, "--cancel-after", "2", "--strict"]) == 0
+    assert findscu.main([*peer.address, *QUERY, "--cancel-after", "2"]) == 0
     shown = capsys.readouterr()
     assert shown.out.count("PatientName: ") == 2
     assert "I: Sending Cancel Request: MsgID 1\n" in shown.err
     assert "I: Find SCP Result: 0xFE00 - Cancel" in shown.err
 
 
-@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("lenient", [True, False])
 @pytest.mark.parametrize("status", [0xA900, 0xC001, 0xFE00, 0x1234])
-def test_a_failure(status: int, strict: bool, peer: Any, answers: Answers, capsys: Capture) -> None:
+def test_a_failure(
+    status: int, lenient: bool, peer: Any, answers: Answers, capsys: Capture
+) -> None:
     answers.responses.append((status, None))
-    options = ["--strict"] if strict else []
-    assert findscu.main([*peer.address, *QUERY, *options]) == int(strict)
+    options = ["--lenient"] if lenient else []
+    assert findscu.main([*peer.address, *QUERY, *options]) == int(not lenient)
     shown = capsys.readouterr()
     assert f"Find SCP Result: 0x{status:04X}" in shown.err
     assert shown.out.count("PatientName: ") == 2
@@ -349,7 +351,7 @@ def test_what_the_peer_has_to_say(peer: Any, answers: Answers, capsys: Capture) 
     status.Status = 0xA900
     status.ErrorComment = "no such level"
     answers.responses = [(status, None)]
-    assert findscu.main([*peer.address, *QUERY, "-ll", "error"]) == 0
+    assert findscu.main([*peer.address, *QUERY, "-ll", "error"]) == 1
     assert capsys.readouterr().err == (
         "E: Find SCP Result: 0xA900 - Failure: Identifier does not match the SOP class "
         "(no such level)\n"
@@ -365,19 +367,19 @@ def test_no_answer(start_peer: Callable[..., Any], capsys: Capture) -> None:
 
     peer = start_peer(deepcopy(CONTEXTS), [(evt.EVT_C_FIND, find)])
     try:
-        assert findscu.main([*peer.address, *QUERY, "--json", "-td", "0.2"]) == 0
+        assert findscu.main([*peer.address, *QUERY, "--json", "-td", "0.2"]) == 1
         shown = capsys.readouterr()
         assert len(json.loads(shown.out)) == 1
         assert "E: DIMSE timeout reached while waiting for message" in shown.err
         assert "E: No response: " in shown.err
-        assert findscu.main([*peer.address, *QUERY, "-td", "0.2", "--strict"]) == 1
+        assert findscu.main([*peer.address, *QUERY, "-td", "0.2"]) == 1
     finally:
         done.set()
 
 
 def test_the_model_is_not_taken(start_peer: Callable[..., Any], capsys: Capture) -> None:
     peer = start_peer(deepcopy(BasicWorklistManagementPresentationContexts))
-    assert findscu.main([*peer.address, *QUERY, "-ll", "error"]) == 1
+    assert findscu.main([*peer.address, *QUERY, "-ll", "error"]) == 3
     assert capsys.readouterr().err == (
         "E: The peer does not take Patient Root Query/Retrieve Information Model - FIND: "
         "try another model\n"
@@ -386,7 +388,7 @@ def test_the_model_is_not_taken(start_peer: Callable[..., Any], capsys: Capture)
 
 
 def test_nobody_listens(closed_port: int, capsys: Capture) -> None:
-    assert findscu.main(["127.0.0.1", str(closed_port), *QUERY]) == 1
+    assert findscu.main(["127.0.0.1", str(closed_port), *QUERY]) == 3
     shown = capsys.readouterr()
     assert "E: Association request failed: unable to connect to remote\n" in shown.err
     assert "E: TCP Initialisation Error" in shown.err

@@ -121,7 +121,7 @@ def test_objects_are_kept_as_they_came(
 ) -> None:
     objects.found = [wheel / "MR_small.dcm", wheel / "CT_small.dcm"]
     folder = tmp_path / "new"
-    assert getscu.main([*peer.address, *QUERY, "-od", str(folder), "--strict"]) == 0
+    assert getscu.main([*peer.address, *QUERY, "-od", str(folder)]) == 0
     for path in objects.found:
         sent = path.read_bytes()
         before = parse_file_meta(sent)
@@ -149,7 +149,7 @@ def test_ignore(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     objects.found = [wheel / "CT_small.dcm"]
-    assert getscu.main([*peer.address, *QUERY, "--ignore", "--strict"]) == 0
+    assert getscu.main([*peer.address, *QUERY, "--ignore"]) == 0
     assert os.listdir(tmp_path) == []
 
 
@@ -182,7 +182,7 @@ def test_the_folder_cannot_be_made(peer: Any, tmp_path: Path, capsys: Capture) -
 
 def test_summary_as_json(peer: Any, objects: Objects, wheel: Path, capsys: Capture) -> None:
     objects.found = [wheel / "CT_small.dcm", wheel / "no such file"]
-    assert getscu.main([*peer.address, *QUERY, "--ignore", "--json", "-q"]) == 0
+    assert getscu.main([*peer.address, *QUERY, "--ignore", "--json", "-q"]) == 1
     assert json.loads(capsys.readouterr().out) == {
         "status": 0xB000,
         "remaining": 0,
@@ -204,12 +204,12 @@ def test_instances_that_failed(
     peer = start_peer(contexts, [(evt.EVT_C_GET, objects.get)])
     objects.found = [wheel / "CT_small.dcm", wheel / "MR_small.dcm"]
     arguments = [*peer.address, *QUERY, "--ignore", "--json", "-ll", "warn"]
-    assert getscu.main(arguments) == 0
+    assert getscu.main(arguments) == 1
     shown = capsys.readouterr()
     uid = dcmread(wheel / "MR_small.dcm").SOPInstanceUID
     assert json.loads(shown.out)["failed_instances"] == [uid]
     assert "W: Get SCP Result: 0xB000 - Warning" in shown.err
-    assert getscu.main([*arguments, "--strict"]) == 1
+    assert getscu.main(arguments) == 1
 
 
 def test_progress_on_a_terminal(
@@ -228,7 +228,7 @@ def test_progress_on_a_terminal(
 
 def test_cancelled(peer: Any, objects: Objects, wheel: Path, capsys: Capture) -> None:
     objects.found = [wheel / "CT_small.dcm"] * 500
-    arguments = [*peer.address, *QUERY, "--ignore", "--cancel-after", "2", "--json", "--strict"]
+    arguments = [*peer.address, *QUERY, "--ignore", "--cancel-after", "2", "--json"]
     assert getscu.main(arguments) == 0
     shown = capsys.readouterr()
     result = json.loads(shown.out)
@@ -238,11 +238,11 @@ def test_cancelled(peer: Any, objects: Objects, wheel: Path, capsys: Capture) ->
     assert "I: Get SCP Result: 0xFE00 - Cancel" in shown.err
 
 
-@pytest.mark.parametrize("strict", [True, False])
-def test_a_failure(strict: bool, peer: Any, objects: Objects, capsys: Capture) -> None:
+@pytest.mark.parametrize("lenient", [True, False])
+def test_a_failure(lenient: bool, peer: Any, objects: Objects, capsys: Capture) -> None:
     objects.found = [0xA702]
-    options = ["--strict"] if strict else []
-    assert getscu.main([*peer.address, *QUERY, "--ignore", *options]) == int(strict)
+    options = ["--lenient"] if lenient else []
+    assert getscu.main([*peer.address, *QUERY, "--ignore", *options]) == int(not lenient)
     assert "E: Get SCP Result: 0xA702 - Failure" in capsys.readouterr().err
 
 
@@ -268,8 +268,8 @@ def test_a_warning_is_no_success_where_nothing_came(
         yield status, Dataset()
 
     monkeypatch.setattr(Association, "send_c_get", answered)
-    assert getscu.main([*peer.address, *QUERY, "--ignore"]) == 0
-    assert getscu.main([*peer.address, *QUERY, "--ignore", "--strict"]) == code
+    assert getscu.main([*peer.address, *QUERY, "--ignore"]) == 1
+    assert getscu.main([*peer.address, *QUERY, "--ignore"]) == code
 
 
 def test_objects_that_came_with_a_warning_are_a_success(
@@ -278,7 +278,7 @@ def test_objects_that_came_with_a_warning_are_a_success(
     stored = Receiver._stored
     monkeypatch.setattr(Receiver, "_stored", lambda self, event: stored(self, event) or 0xB007)
     objects.found = [wheel / "CT_small.dcm"]
-    assert getscu.main([*peer.address, *QUERY, "--ignore", "--strict"]) == 0
+    assert getscu.main([*peer.address, *QUERY, "--ignore"]) == 0
 
 
 def test_the_association_is_lost(peer: Any, objects: Objects, wheel: Path, capsys: Capture) -> None:
@@ -291,13 +291,13 @@ def test_the_association_is_lost(peer: Any, objects: Objects, wheel: Path, capsy
             return 2
 
     objects.found = Lost()
-    assert getscu.main([*peer.address, *QUERY, "--ignore", "--json"]) == 0
+    assert getscu.main([*peer.address, *QUERY, "--ignore", "--json"]) == 1
     shown = capsys.readouterr()
     assert "E: No response: aborted by the peer" in shown.err
     result = json.loads(shown.out)
     assert (result["status"], result["received"], result["remaining"]) == (None, 1, 1)
     objects.events.clear()
-    assert getscu.main([*peer.address, *QUERY, "--ignore", "--strict", "-q"]) == 1
+    assert getscu.main([*peer.address, *QUERY, "--ignore", "-q"]) == 1
 
 
 def test_a_peer_that_knows_no_roles(
@@ -311,9 +311,9 @@ def test_a_peer_that_knows_no_roles(
 
 def test_nobody_listens(closed_port: int, capsys: Capture) -> None:
     address = ["127.0.0.1", str(closed_port)]
-    assert getscu.main([*address, *QUERY, "--ignore", "-ll", "error"]) == 1
+    assert getscu.main([*address, *QUERY, "--ignore", "-ll", "error"]) == 3
     assert "E: Association request failed: unable to connect" in capsys.readouterr().err
-    assert getscu.main([*address, *QUERY, "--ignore", "-q"]) == 1
+    assert getscu.main([*address, *QUERY, "--ignore", "-q"]) == 3
     assert capsys.readouterr() == ("", "")
 
 

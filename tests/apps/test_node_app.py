@@ -223,8 +223,8 @@ def test_send_query_retrieve(
     start: Callable[..., Running], file: Path, tmp_path: Path, capsys: Capture, closed_port: int
 ) -> None:
     node = start("--destination", f"HERE=127.0.0.1:{closed_port}")
-    assert storescu.main([*node.peer, str(file), "--strict"]) == 0
-    keys = ["-S", "-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID=1.2.3", "--strict"]
+    assert storescu.main([*node.peer, str(file)]) == 0
+    keys = ["-S", "-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID=1.2.3"]
     assert findscu.main([*node.peer, *keys, "-k", "PatientName", "--json"]) == 0
     (match,) = json.loads(capsys.readouterr().out)
     assert Dataset.from_json(match).PatientName == "Nobody^At All"

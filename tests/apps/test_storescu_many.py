@@ -46,7 +46,7 @@ def received(peer: Any) -> Counter[str]:
     "options", [["--window", "4"], ["--parallel", "3"], ["--window", "8", "--parallel", "2"]]
 )
 def test_all_is_sent(options: list[str], peer: Any, folder: Path, capsys: Capture) -> None:
-    assert storescu.main([*peer.address, str(folder), *options, "--json", "--strict"]) == 0
+    assert storescu.main([*peer.address, str(folder), *options, "--json"]) == 0
     assert received(peer) == {f"1.2.{number}": 1 for number in range(12)}
     result = summary(capsys)
     assert (result["sent"], result["failed"], result["resumed"]) == (12, 0, 0)
@@ -91,7 +91,7 @@ def test_failures_and_warnings(
     codes = {"1.2.3": 0xB000, "1.2.5": 0xC123}
     peer.status = lambda event: codes.get(str(event.request.AffectedSOPInstanceUID), 0)
     arguments = [*peer.address, str(folder), str(folder / "none"), "--parallel", "2", "--json"]
-    assert storescu.main(arguments) == 0
+    assert storescu.main(arguments) == 1
     shown = capsys.readouterr()
     result = json.loads(shown.out)
     assert (result["sent"], result["warned"], result["failed"]) == (12, 1, 2)
@@ -100,12 +100,12 @@ def test_failures_and_warnings(
         (str(folder / "05"), 0xC123),
     ]
     assert f"E: Not stored: {folder / '05'}: 0xC123" in shown.err
-    assert storescu.main([*arguments, "--strict"]) == 1
+    assert storescu.main([*arguments]) == 1
 
 
 def test_nobody_there(closed_port: int, folder: Path, capsys: Capture) -> None:
     address = ["127.0.0.1", str(closed_port)]
-    assert storescu.main([*address, str(folder), "--parallel", "2", "--json"]) == 1
+    assert storescu.main([*address, str(folder), "--parallel", "2", "--json"]) == 3
     shown = capsys.readouterr()
     assert json.loads(shown.out)["failed"] == 12
     assert "unable to connect to remote" in shown.err
@@ -116,7 +116,7 @@ def test_a_peer_that_takes_other_kinds(
 ) -> None:
     contexts = [each for each in StoragePresentationContexts if each.abstract_syntax[-2:] == ".4"]
     peer = start_peer(contexts)
-    assert storescu.main([*peer.address, str(folder), "--window", "2", "--json"]) == 1
+    assert storescu.main([*peer.address, str(folder), "--window", "2", "--json"]) == 3
     shown = capsys.readouterr()
     assert len(json.loads(shown.out)["failures"]) == 12
     assert "no presentation context" in shown.err
@@ -139,7 +139,7 @@ def test_nothing_is_sent_twice(peer: Any, folder: Path, tmp_path: Path, capsys: 
     ledger = tmp_path / "sent"
     peer.status = lambda event: 0xC000 if event.request.AffectedSOPInstanceUID == "1.2.7" else 0
     arguments = [*peer.address, str(folder), "--resume", str(ledger), "--json"]
-    assert storescu.main(arguments) == 0
+    assert storescu.main(arguments) == 1
     first = summary(capsys)
     assert (first["sent"], first["failed"], first["resumed"]) == (11, 1, 0)
     peer.status = lambda event: 0
@@ -270,7 +270,7 @@ def test_a_sender_that_is_killed_is_resumed(
     killed.communicate()
     archive.may_run()
     known = ledger.read_bytes().count(b'"status": 0')
-    result = finish(sender(archive, many, ledger, "--window", "8", "--parallel", "2", "--strict"))
+    result = finish(sender(archive, many, ledger, "--window", "8", "--parallel", "2"))
     assert result["resumed"] == known
     assert result["resumed"] + result["sent"] == 400
     assert result["failed"] == 0

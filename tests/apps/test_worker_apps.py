@@ -136,7 +136,7 @@ def test_files_of_all_workers_come_into_the_folder(
     server = start("storescp", "-od", str(folder))
     for number in range(4):
         path = write_file(f"{number}.dcm", f"1.2.{number}")
-        command = [*COMMAND, "storescu", "127.0.0.1", str(server.port), str(path), "--strict"]
+        command = [*COMMAND, "storescu", "127.0.0.1", str(server.port), str(path)]
         assert subprocess.run(command, timeout=60).returncode == 0
     assert sorted(os.listdir(folder)) == [f"CT.1.2.{number}" for number in range(4)]
     server.process.send_signal(signal.SIGTERM)
@@ -155,7 +155,7 @@ def test_a_sender_with_a_ledger_loses_nothing_to_a_worker_that_is_killed(
     sender = subprocess.Popen(
         [
             *(*COMMAND, "storescu", "127.0.0.1", str(server.port), str(tmp_path / "many")),
-            *("--resume", str(ledger), "--parallel", "4", "--window", "8", "--strict", "--json"),
+            *("--resume", str(ledger), "--parallel", "4", "--window", "8", "--json"),
         ],
         stdout=subprocess.PIPE,
         text=True,

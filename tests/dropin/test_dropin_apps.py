@@ -7,7 +7,7 @@ import signal
 import tomllib
 
 import pytest
-from dropin_processes import DROP_IN, ROOT, Server, finish
+from dropin_processes import DROP_IN, ROOT, Server, finish, free_port
 from pydicom.data import get_testdata_file
 
 from dicomwire import AE, AllStoragePresentationContexts, StoragePresentationContexts, evt
@@ -93,6 +93,32 @@ def test_storescu_proposes_besides_what_files_need(proposals):
     finish(done)
     assert proposed[-1] == ("1.2.840.10008.5.1.4.1.1.7", ["1.2.840.10008.1.2.4.50"])
     assert dict(proposed[:-1]) == ALL_OF_STORAGE
+
+
+QUERY = ("-k", "QueryRetrieveLevel=PATIENT", "-k", "PatientID=1")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("echoscu",), ("findscu", *QUERY), ("getscu", *QUERY), ("movescu", *QUERY), ("storescu",)],
+)
+def test_an_association_that_cannot_be_had_is_exit_code_1(implementation, arguments):
+    app, *rest = arguments
+    path = [get_testdata_file("CT_small.dcm")] if app == "storescu" else rest
+    scu = implementation.start("-m", "pynetdicom", app, "127.0.0.1", free_port(), *path)
+    finish(scu, code=1)
+
+
+def test_an_echo_that_fails_is_exit_code_0(implementation):
+    ae = AE()
+    ae.add_supported_context("1.2.840.10008.1.1")
+    handlers = [(evt.EVT_C_ECHO, lambda event: 0x0110)]
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    try:
+        address = ("127.0.0.1", server.server_address[1])
+        finish(implementation.start("-m", "pynetdicom", "echoscu", *address))
+    finally:
+        ae.shutdown()
 
 
 def test_storescu_with_cx_proposes_what_files_need(proposals):

@@ -32,6 +32,12 @@ _REQUESTED = [
 ]
 
 
+EXIT_CODES = """\
+exit codes: 0 if everything was done, 1 if anything failed, 2 for wrong arguments, 3 if there was no
+association, 130 after Ctrl-C. With --lenient 0 if there was an association, and 1 if not."""
+"""The exit codes of the applications that request associations; docs/reference/exit_codes.md."""
+
+
 # --- Values -----------------------------------------------------------------------------------
 
 
@@ -212,6 +218,22 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
         type=pdu_length,
         default=16382,
         help="receive PDUs of up to n bytes (default: 16382, unlimited: 0)",
+    )
+
+
+def add_exit_code(group: argparse._ArgumentGroup) -> None:
+    """Add the choice of what counts as a failure: `lenient`."""
+    group.add_argument(
+        "--lenient",
+        action="store_true",
+        help="exit with 0 if the association was established, even if something failed then",
+    )
+    group.add_argument(
+        "--strict",
+        dest="lenient",
+        action="store_false",
+        default=False,
+        help="exit with 1 if anything failed (default)",
     )
 
 

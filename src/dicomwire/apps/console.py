@@ -33,8 +33,10 @@ _LEVELS = {
 _SILENT = logging.CRITICAL + 1
 _CLEAR = "\r\x1b[K"
 _PROGRESS_EVERY = 0.1
+DONE, FAILED, USAGE, NO_ASSOCIATION = range(4)
+"""Exit codes: everything was done, something failed, wrong arguments, no association."""
 INTERRUPTED = 130
-"""The exit code that shells give for Ctrl-C."""
+"""The exit code after Ctrl-C, as shells have it."""
 
 
 class Stop(Exception):
@@ -139,14 +141,14 @@ def run(options: Namespace, app: Callable[[Namespace, Console], int]) -> int:
             return INTERRUPTED
         except Stop as reason:
             LIBRARY.error("%s", escaped(str(reason)))
-            return 1
-        except BrokenPipeError:  # whoever reads our results, such as `head`, has enough
+            return FAILED
+        except BrokenPipeError:  # the reader of our output, such as `head`, closed the pipe
             _close_output()
-            return 0
+            return DONE
         except Exception as error:
             LIBRARY.error("%s", escaped(str(error)) or type(error).__name__)
             LIBRARY.debug("Where that came from", exc_info=error)
-            return 1
+            return FAILED
 
 
 def _close_output() -> None:

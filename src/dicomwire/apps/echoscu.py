@@ -10,24 +10,23 @@ from argparse import ArgumentParser, Namespace
 
 from dicomwire import build_context
 from dicomwire.apps.arguments import (
+    EXIT_CODES,
+    add_exit_code,
     add_peer,
     add_requested_syntax,
     count,
     new_parser,
     requested_syntaxes,
 )
-from dicomwire.apps.console import Console, run
-from dicomwire.apps.requesting import associate, described, message_id
+from dicomwire.apps.console import DONE, FAILED, NO_ASSOCIATION, Console, run
+from dicomwire.apps.requesting import associate, described, exit_code, message_id
 from dicomwire.sop_class import Verification
 
 LOGGER = logging.getLogger("dicomwire.echoscu")
 
-_EXIT_CODES = """\
-exit codes: 0 if there was an association, 1 if there was none, 2 for wrong arguments"""
-
 
 def _parser() -> ArgumentParser:
-    parser = new_parser("echoscu", "Ask whether a DICOM peer answers (C-ECHO).", _EXIT_CODES)
+    parser = new_parser("echoscu", "Ask whether a DICOM peer answers (C-ECHO).", EXIT_CODES)
     add_peer(parser, "ECHOSCU")
     add_requested_syntax(parser)
     group = parser.add_argument_group("what is sent")
@@ -35,6 +34,7 @@ def _parser() -> ArgumentParser:
         "--repeat", metavar="N", type=count, default=1, help="send n C-ECHO requests (default: 1)"
     )
     group.add_argument("--abort", action="store_true", help="end with an abort, not a release")
+    add_exit_code(parser.add_argument_group("outcome"))
     return parser
 
 
@@ -47,14 +47,19 @@ def _echo(options: Namespace, console: Console) -> int:
     context = build_context(Verification, list(requested_syntaxes(options)))
     with associate(options, [context], LOGGER) as association:
         if not association.is_established:
-            return 1
+            return exit_code(options, NO_ASSOCIATION)
+        code = DONE
         for number in range(options.repeat):
             LOGGER.info("Sending Echo Request: MsgID %d", message_id(number))
             status = association.send_c_echo(message_id(number))
             if "Status" not in status:
                 LOGGER.error("No response: %s", association.failure)
+                code = FAILED
                 break
-            LOGGER.info("Received Echo Response (Status: %s)", described(status.Status))
+            level = logging.INFO
+            if status.Status != 0x0000:
+                code, level = FAILED, logging.ERROR
+            LOGGER.log(level, "Received Echo Response (Status: %s)", described(status.Status))
         if options.abort:
             association.abort()
-    return 0
+    return exit_code(options, code)

@@ -22,12 +22,11 @@ from dicomwire import (
     QueryRetrievePresentationContexts,
     UnifiedProcedurePresentationContexts,
 )
-from dicomwire.apps.arguments import LEVELS, add_peer, new_parser
-from dicomwire.apps.console import Console, Stop, run
+from dicomwire.apps.arguments import EXIT_CODES, LEVELS, add_peer, new_parser
+from dicomwire.apps.console import DONE, FAILED, NO_ASSOCIATION, Console, Stop, run
 from dicomwire.apps.identifier import PATHS, add_identifier, build_identifier, check_identifier
 from dicomwire.apps.matches import Display, JsonArray, Lines, Table
 from dicomwire.apps.querying import (
-    EXIT_CODES,
     MESSAGE_ID,
     Operation,
     add_models,
@@ -36,7 +35,7 @@ from dicomwire.apps.querying import (
     negotiation,
 )
 from dicomwire.apps.receiving import add_folder, writable_folder
-from dicomwire.apps.requesting import associate
+from dicomwire.apps.requesting import associate, exit_code
 from dicomwire.data.codec import DatasetError, encode_dataset
 from dicomwire.data.file_meta import file_head
 from dicomwire.logs import escaped
@@ -58,8 +57,7 @@ _EPILOG = f"""\
 Matches are written to standard output: on a terminal as a table if that is not too wide, else
 each element on a line of its own; with -q only as JSON. The log goes to standard error.
 
-{EXIT_CODES}
-With --strict also 1 if the peer answers with a failure, or no more."""
+{EXIT_CODES}"""
 
 _CONTEXTS = [
     *QueryRetrievePresentationContexts,
@@ -104,7 +102,6 @@ def _parser() -> ArgumentParser:
     add_folder(group)
     add_outcome(
         parser,
-        strict="exit with 1 if the query did not succeed",
         json="show the matches in the DICOM JSON Model, as one array",
     )
     return parser
@@ -127,7 +124,8 @@ def _find(options: Namespace, console: Console) -> int:
         operation = Operation(options, association, LOGGER, "Find", statuses)
         context = operation.context()
         if context is None:
-            return 1
+            return exit_code(options, NO_ASSOCIATION)
+        code = DONE
         responses = association.send_c_find(identifier, options.model, MESSAGE_ID)
         matches = 0
         with closing(_display(options, console)) as display:
@@ -138,9 +136,10 @@ def _find(options: Namespace, console: Console) -> int:
                 display.add(match)
                 if folder is not None:
                     path = os.path.join(folder, f"rsp{matches:06}.dcm")
-                    _write(path, match, options.model, context.transfer_syntax[0])
+                    if not _write(path, match, options.model, context.transfer_syntax[0]):
+                        code = FAILED
                 console.follow(partial("matches: {}".format, matches))
-    return int(options.strict and not operation.succeeded)
+    return exit_code(options, code if operation.succeeded else FAILED)
 
 
 def _negotiation(options: Namespace) -> list[SOPClassExtendedNegotiation]:
@@ -162,16 +161,17 @@ def _display(options: Namespace, console: Console) -> Display:
     return Table(console) if sys.stdout.isatty() else Lines(console)
 
 
-def _write(path: str, match: Dataset, sop_class: UID, syntax: UID) -> None:
-    """Write a match into a DICOM file of its own."""
+def _write(path: str, match: Dataset, sop_class: UID, syntax: UID) -> bool:
+    """Write a match into a DICOM file of its own; return whether that could be done."""
     try:
         data = encode_dataset(match, syntax)
     except DatasetError as error:  # it was understood so far only as was needed
         LOGGER.error("Cannot write %s: %s", escaped(path), escaped(str(error)))
-        return
+        return False
     try:
         with open(path, "wb") as file:
             file.write(file_head(sop_class, generate_uid(prefix=UID_PREFIX), syntax))
             file.write(data)
     except OSError as error:
         raise Stop(f"Cannot write {path}: {error.strerror}") from None
+    return True

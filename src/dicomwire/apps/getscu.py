@@ -9,11 +9,11 @@ import logging
 from argparse import ArgumentParser, Namespace
 
 from dicomwire import Association, StoragePresentationContexts, build_context, build_role
-from dicomwire.apps.console import Console, run
+from dicomwire.apps.console import NO_ASSOCIATION, Console, run
 from dicomwire.apps.identifier import build_identifier, check_identifier
 from dicomwire.apps.querying import MESSAGE_ID, Operation
 from dicomwire.apps.receiving import Receiver
-from dicomwire.apps.requesting import associate
+from dicomwire.apps.requesting import associate, exit_code
 from dicomwire.apps.retrieving import retrieval_negotiation, retrieval_parser, retrieve
 from dicomwire.pdu_primitives import UserItem
 from dicomwire.sop_class import (
@@ -57,7 +57,7 @@ def _get(options: Namespace, console: Console) -> int:
         statuses = QR_GET_SERVICE_CLASS_STATUS
         operation = Operation(options, association, LOGGER, "Get", statuses)
         if operation.context() is None:
-            return 1
+            return exit_code(options, NO_ASSOCIATION)
         _check_roles(association)
         responses = association.send_c_get(identifier, options.model, MESSAGE_ID)
         return retrieve(options, console, LOGGER, operation, responses, receiver)

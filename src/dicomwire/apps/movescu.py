@@ -21,11 +21,11 @@ from dicomwire import (
     StoragePresentationContexts,
 )
 from dicomwire.apps.arguments import ae_title, listening_port
-from dicomwire.apps.console import Console, run
+from dicomwire.apps.console import NO_ASSOCIATION, Console, run
 from dicomwire.apps.identifier import build_identifier, check_identifier
 from dicomwire.apps.querying import MESSAGE_ID, Operation
 from dicomwire.apps.receiving import Receiver
-from dicomwire.apps.requesting import associate
+from dicomwire.apps.requesting import associate, exit_code
 from dicomwire.apps.retrieving import retrieval_negotiation, retrieval_parser, retrieve
 from dicomwire.apps.security import server_tls
 from dicomwire.apps.serving import explaining, supporting
@@ -103,7 +103,7 @@ def _move(options: Namespace, console: Console) -> int:
         statuses = QR_MOVE_SERVICE_CLASS_STATUS
         operation = Operation(options, association, LOGGER, "Move", statuses)
         if operation.context() is None:
-            return 1
+            return exit_code(options, NO_ASSOCIATION)
         with _receiving(options, association, receiver, ssl_context):
             title = options.move_aet or (options.store_aet if receiver else _DESTINATION)
             responses = association.send_c_move(identifier, title, options.model, MESSAGE_ID)

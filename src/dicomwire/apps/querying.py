@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pydicom.dataset import Dataset
 
 from dicomwire import UID, Association
-from dicomwire.apps.arguments import count
+from dicomwire.apps.arguments import add_exit_code, count
 from dicomwire.apps.requesting import answered
 from dicomwire.pdu_primitives import SOPClassExtendedNegotiation
 from dicomwire.presentation import PresentationContext
@@ -27,10 +27,6 @@ from dicomwire.status import (
 )
 
 MESSAGE_ID = 1
-
-EXIT_CODES = """\
-exit codes: 0 if there was an association and its peer could be asked; 1 if not, or if the
-identifier cannot be made; 2 for wrong arguments."""
 
 Responses = Iterator[tuple[Dataset, Dataset | None]]
 
@@ -74,8 +70,8 @@ def negotiation(model: UID, flags: list[bool]) -> list[SOPClassExtendedNegotiati
     return [item]
 
 
-def add_outcome(parser: ArgumentParser, strict: str, json: str) -> None:
-    """Add what is done with responses, and what counts as a failure."""
+def add_outcome(parser: ArgumentParser, json: str) -> None:
+    """Add the options for what is done with responses, and what counts as a failure."""
     group = parser.add_argument_group("outcome")
     group.add_argument(
         "--cancel-after",
@@ -83,8 +79,8 @@ def add_outcome(parser: ArgumentParser, strict: str, json: str) -> None:
         type=count,
         help="ask the peer to stop after n pending responses",
     )
-    group.add_argument("--strict", action="store_true", help=strict)
     group.add_argument("--json", action="store_true", help=json)
+    add_exit_code(group)
 
 
 # --- Operations -------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from dicomwire import (
     ConnectionLost,
     Settings,
 )
+from dicomwire.apps.console import DONE, FAILED, NO_ASSOCIATION
 from dicomwire.apps.identity import user_identity
 from dicomwire.apps.security import client_tls
 from dicomwire.logs import News, escaped
@@ -89,6 +90,17 @@ def explain(
         logger.error("Association request failed: %s", escaped(str(failure)))
         if isinstance(failure, ConnectionLost) and not is_tls:
             logger.error("If the peer speaks TLS on this port, --tls is needed")
+
+
+def exit_code(options: Namespace, code: int) -> int:
+    """Return the exit code for the outcome `code`, which ``--lenient`` may change.
+
+    With that option a failure after the association was established counts as done, and a missing
+    association as a failure.
+    """
+    if options.lenient:
+        return FAILED if code == NO_ASSOCIATION else DONE
+    return code
 
 
 def message_id(number: int) -> int:

@@ -15,11 +15,10 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from dicomwire import UID
-from dicomwire.apps.arguments import add_peer, new_parser
-from dicomwire.apps.console import Console
+from dicomwire.apps.arguments import EXIT_CODES, add_peer, new_parser
+from dicomwire.apps.console import DONE, FAILED, Console
 from dicomwire.apps.identifier import PATHS, add_identifier
 from dicomwire.apps.querying import (
-    EXIT_CODES,
     Operation,
     Responses,
     add_models,
@@ -28,6 +27,7 @@ from dicomwire.apps.querying import (
     negotiation,
 )
 from dicomwire.apps.receiving import NAMES, Receiver, add_output
+from dicomwire.apps.requesting import exit_code
 from dicomwire.apps.security import Role
 from dicomwire.pdu_primitives import SOPClassExtendedNegotiation
 
@@ -36,8 +36,7 @@ _EPILOG = f"""\
 
 {NAMES}
 
-{EXIT_CODES}
-With --strict also 1 if the peer answers with a failure, or no more, or could not send an object."""
+{EXIT_CODES}"""
 
 
 def retrieval_parser(
@@ -54,11 +53,7 @@ def retrieval_parser(
     }
     add_negotiation(parser, flags)
     add_output(parser)
-    add_outcome(
-        parser,
-        strict="exit with 1 if not all was retrieved",
-        json="write a summary to standard output, a JSON object",
-    )
+    add_outcome(parser, json="write a summary to standard output, a JSON object")
     return parser
 
 
@@ -123,7 +118,7 @@ def retrieve(
     console.conclude(logger, f"{tally}{received}")
     if options.json:
         print(json.dumps(_summary(operation, tally, receiver)))
-    return int(options.strict and not _is_complete(operation, tally, receiver))
+    return exit_code(options, DONE if _is_complete(operation, tally, receiver) else FAILED)
 
 
 def _is_complete(operation: Operation, tally: Tally, receiver: Receiver | None) -> bool:

@@ -18,16 +18,18 @@ from pydicom.uid import UID
 
 from dicomwire import Association
 from dicomwire.apps.arguments import (
+    EXIT_CODES,
+    add_exit_code,
     add_peer,
     add_requested_syntax,
     count,
     new_parser,
     window,
 )
-from dicomwire.apps.console import INTERRUPTED, Console, run
+from dicomwire.apps.console import DONE, FAILED, INTERRUPTED, NO_ASSOCIATION, Console, run
 from dicomwire.apps.files import short_name
 from dicomwire.apps.outgoing import Batch, ContextKey, Outgoing, Plan
-from dicomwire.apps.requesting import answered, associate, described, message_id
+from dicomwire.apps.requesting import answered, associate, described, exit_code, message_id
 from dicomwire.apps.storing_many import send_all
 from dicomwire.apps.tally import Tally
 from dicomwire.data.codec import is_uncompressed
@@ -41,7 +43,7 @@ from dicomwire.status import (
 
 LOGGER = logging.getLogger("dicomwire.storescu")
 
-_EPILOG = """\
+_EPILOG = f"""\
 One presentation context is proposed for each SOP class and transfer syntax of the files; past
 128 of them there are several associations, one after the other. Files are sent as they are. With
 -xe, -xb or -xi only that syntax is proposed: files in Implicit and Explicit VR Little Endian are
@@ -52,10 +54,9 @@ With --window, --parallel or --resume several files are sent at a time, and trie
 peer is out of resources, or an association is lost. Neither window nor parallel associations are
 of use on a quick network with few files; each hides the round trips of a slow one.
 
-exit codes: 0 if every association was established, or there was nothing to send; 1 if one was
-not; 2 for wrong arguments. With --strict also 1 if any file was not stored: it could not be read,
-the peer refused it, or the association ended before it. Files in folders that are no DICOM files,
-and DICOMDIRs, do not count."""
+Files in folders that are no DICOM files, and DICOMDIRs, are not sent, and are no failures.
+
+{EXIT_CODES}"""
 
 _PROGRESS_EVERY = 0.1
 _TRANSFER_SYNTAXES_NOT_SUPPORTED = 4  # result of a presentation context (PS3.8 Table 9-18)
@@ -97,9 +98,7 @@ def _parser() -> ArgumentParser:
         help="note in a file what was stored, and send nothing that it says was",
     )
     group = parser.add_argument_group("outcome")
-    group.add_argument(
-        "--strict", action="store_true", help="exit with 1 if any file was not stored"
-    )
+    add_exit_code(group)
     group.add_argument(
         "--json", action="store_true", help="write a summary to standard output, a JSON object"
     )
@@ -131,7 +130,16 @@ def _store(arrange: type[Plan], options: Namespace, console: Console) -> int:
         console.conclude(LOGGER, str(tally))
     if options.json:
         print(json.dumps(tally.as_dict()))
-    return max(codes, default=0) or int(options.strict and tally.failed > 0)
+    return _outcome(options, codes, tally)
+
+
+def _outcome(options: Namespace, codes: list[int], tally: Tally) -> int:
+    """Return the exit code from those of the associations."""
+    if INTERRUPTED in codes:
+        return INTERRUPTED
+    if NO_ASSOCIATION in codes and (options.lenient or not tally.associations):
+        return exit_code(options, NO_ASSOCIATION)
+    return exit_code(options, FAILED if tally.failed else DONE)
 
 
 class _Sender:
@@ -172,13 +180,13 @@ class _Sender:
         with associate(self._options, self._plan.proposed(batch), LOGGER) as association:
             self._note_refused(association, {context.abstract_syntax for context in batch.contexts})
             if not association.is_established:
-                return 1, escaped(str(association.failure))
+                return NO_ASSOCIATION, escaped(str(association.failure))
             self._tally.associations += 1
             for file in waiting:
                 self._send_file(association, file)
                 if not association.is_established:
-                    return 0, escaped(str(association.failure))
-        return 0, ""
+                    return DONE, escaped(str(association.failure))
+        return DONE, ""
 
     def _note_refused(self, association: Association, needed: set[UID | None]) -> None:
         """Note which `needed` classes the peer takes in no transfer syntax, to say so of files."""

@@ -16,7 +16,7 @@ from dicomwire import (
     evt,
     send_many,
 )
-from dicomwire.apps.console import INTERRUPTED, Console, Stop
+from dicomwire.apps.console import DONE, INTERRUPTED, NO_ASSOCIATION, Console, Stop
 from dicomwire.apps.outgoing import Outgoing, Plan
 from dicomwire.apps.requesting import answered, connection_options, described, entity, explain
 from dicomwire.apps.tally import Tally
@@ -67,7 +67,7 @@ class _ManySender:
     def send(self) -> int:
         """Send; return the exit code."""
         if not self._left:
-            return 0
+            return DONE
         options = self._options
         connection = connection_options(options)
         with send_many(
@@ -86,9 +86,9 @@ class _ManySender:
                 self._tally.seconds = time.monotonic() - self._began
                 self._console.follow(self._progress)
         if self._unreachable is None:
-            return 0
+            return DONE
         explain(self._unreachable, self._logger, connection["tls_args"] is not None)
-        return 1
+        return NO_ASSOCIATION
 
     def give_up(self, reason: str) -> None:
         """Count what has no result as failed."""

@@ -1,6 +1,15 @@
-"""`findscu` of dicomwire."""
+"""`findscu` of dicomwire, with the exit codes of pynetdicom's."""
 
-from dicomwire.apps.findscu import main as main
+from __future__ import annotations
+
+from dicomwire.apps import findscu
+from pynetdicom.apps import with_exit_codes
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run findscu and return its exit code; see ``python -m pynetdicom findscu --help``."""
+    return findscu.main(with_exit_codes(args))
+
 
 if __name__ == "__main__":
     raise SystemExit(main())

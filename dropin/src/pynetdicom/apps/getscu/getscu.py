@@ -1,6 +1,15 @@
-"""`getscu` of dicomwire."""
+"""`getscu` of dicomwire, with the exit codes of pynetdicom's."""
 
-from dicomwire.apps.getscu import main as main
+from __future__ import annotations
+
+from dicomwire.apps import getscu
+from pynetdicom.apps import with_exit_codes
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run getscu and return its exit code; see ``python -m pynetdicom getscu --help``."""
+    return getscu.main(with_exit_codes(args))
+
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""`storescu` of dicomwire, which proposes all of storage where it is not given -cx."""
+"""`storescu` of dicomwire, with the exit codes and presentation contexts of pynetdicom's."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dicomwire import build_context
 from dicomwire.apps import storescu
 from dicomwire.apps.outgoing import MOST_CONTEXTS, Batch, Plan
 from dicomwire.presentation import PresentationContext, StoragePresentationContexts
+from pynetdicom.apps import with_exit_codes
 
 _SYNTAXES = (
     ExplicitVRLittleEndian,
@@ -46,7 +47,7 @@ class _AllOfStorage(Plan):
 
 def main(args: list[str] | None = None) -> int:
     """Run storescu and return its exit code; see ``python -m pynetdicom storescu --help``."""
-    return storescu.main(args, _AllOfStorage)
+    return storescu.main(with_exit_codes(args), _AllOfStorage)
 
 
 if __name__ == "__main__":
