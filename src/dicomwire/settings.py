@@ -19,8 +19,8 @@ class Settings:
     drips a byte now and then gains nothing.
     """
 
-    connection_timeout: float | None = None
-    """Deadline "connect": the TCP connection."""
+    connection_timeout: float | None = 30.0
+    """Deadline "connect": the TCP connection. With None it is the operating system's, minutes."""
     tls_timeout: float | None = 30.0
     """Deadline "tls": the TLS handshake."""
     acse_timeout: float | None = 30.0

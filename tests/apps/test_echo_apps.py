@@ -158,6 +158,15 @@ def test_echoscu_when_the_peer_does_not_answer(capsys: Capture) -> None:
     assert line.startswith("E: ACSE timeout reached while waiting for response")
 
 
+def test_echoscu_when_the_host_does_not_take_the_connection(capsys: Capture) -> None:
+    # The system answers no connection for a queue of connections that is full.
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        port = full.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            assert echoscu.main(["127.0.0.1", str(port), "-tc", "0.05"]) == 3
+    assert "no connection in 0.05 s" in capsys.readouterr().err
+
+
 def test_echoscu_when_the_echo_is_not_answered(peer: Any, capsys: Capture) -> None:
     done = threading.Event()
     peer.status = lambda event: done.wait(20) and 0

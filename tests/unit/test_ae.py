@@ -44,7 +44,7 @@ def test_a_new_one(ae):
     assert ae.acse_timeout == 30
     assert ae.dimse_timeout == 30
     assert ae.network_timeout == 60
-    assert ae.connection_timeout is None
+    assert ae.connection_timeout == 30
     assert ae.maximum_associations == 10
     assert ae.maximum_pdu_size == 16382
     assert ae.implementation_class_uid == IMPLEMENTATION_CLASS_UID
@@ -81,7 +81,7 @@ def test_ae_title(ae):
         ("acse_timeout", 30),
         ("dimse_timeout", 30),
         ("network_timeout", 60),
-        ("connection_timeout", None),
+        ("connection_timeout", 30),
     ],
 )
 def test_timeouts(ae, name, default, caplog):
@@ -105,7 +105,7 @@ def test_no_time_at_all_is_a_timeout_but_for_connections(ae):
         setattr(ae, name, 0)
         assert getattr(ae, name) == 0
     ae.connection_timeout = 0
-    assert ae.connection_timeout is None
+    assert ae.connection_timeout == 30
 
 
 def test_a_timeout_reaches_active_associations(ae):
@@ -365,7 +365,7 @@ def test_in_words(ae):
     text = str(ae)
     assert "DICOMWIRE" in text
     assert text.count("    none") == 2
-    assert "Connection timeout: none" in text
+    assert "Connection timeout: 30" in text
     assert "Associations: 0/10" in text
     ae.add_requested_context(CT, JPEG)
     ae.add_supported_context(VERIFICATION)

@@ -25,11 +25,12 @@ from pynetdicom.transport import AssociationServer
 class ApplicationEntity(_ApplicationEntity):
     """A DICOM application entity; see `dicomwire.AE`."""
 
+    default_settings = Settings(connection_timeout=None)  # pynetdicom's; the other defaults agree
     association_class = Association
     handlers_class = BoundHandlers
 
     def __init__(self, ae_title: str = "PYNETDICOM") -> None:
-        super().__init__(ae_title)
+        super().__init__(ae_title, self.default_settings)
 
     @property
     def settings(self) -> Settings:

@@ -144,6 +144,7 @@ def add_peer(parser: ArgumentParser, title: str, role: Role = "client") -> None:
     group = _network_group(parser)
     _add_title(group, "-aet", "--calling-aet", title, "my AE title")
     _add_title(group, "-aec", "--called-aet", "ANY-SCP", "the AE title of the peer")
+    _add_timeout(group, "-tc", "--connection-timeout", "the TCP connection")
     _add_limits(group)
     add_tls_options(parser, role)
     add_user_options(parser)
@@ -203,14 +204,7 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
         ("-td", "--dimse-timeout", "a DIMSE message"),
         ("-tn", "--network-timeout", "anything at all on an idle association"),
     ):
-        group.add_argument(
-            short,
-            long,
-            metavar="S",
-            type=seconds,
-            default=30.0,
-            help=f"seconds to wait for {awaited} (default: 30, for ever: inf)",
-        )
+        _add_timeout(group, short, long, awaited)
     group.add_argument(
         "-pdu",
         "--max-pdu",
@@ -218,6 +212,17 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
         type=pdu_length,
         default=16382,
         help="receive PDUs of up to n bytes (default: 16382, unlimited: 0)",
+    )
+
+
+def _add_timeout(group: argparse._ArgumentGroup, short: str, long: str, awaited: str) -> None:
+    group.add_argument(
+        short,
+        long,
+        metavar="S",
+        type=seconds,
+        default=30.0,
+        help=f"seconds to wait for {awaited} (default: 30, for ever: inf)",
     )
 
 

@@ -58,6 +58,7 @@ def entity(options: Namespace) -> AE:
     return AE(
         options.calling_aet,
         Settings(
+            connection_timeout=options.connection_timeout,
             acse_timeout=options.acse_timeout,
             dimse_timeout=options.dimse_timeout,
             network_timeout=options.network_timeout,

@@ -96,6 +96,8 @@ class Entity(ABC, Generic[A]):
         Limits, deadlines and switches for the associations and servers to come.
     """
 
+    default_settings: Settings = DEFAULTS
+    """Where the value of a timeout comes from that is set to an invalid one."""
     handlers_class: type[Handlers] = Handlers
     """What holds the handlers of its associations and servers, for subclasses to extend."""
 
@@ -185,7 +187,7 @@ class Entity(ABC, Generic[A]):
             isinstance(value, (int, float)) and (value > 0 or (zero and value == 0))
         )
         if not valid:
-            default = getattr(DEFAULTS, name)
+            default = getattr(self.default_settings, name)
             LOGGER.warning("%s: %r is no number of seconds, reset to %s", name, value, default)
             value = default
         elif value == inf:
@@ -206,7 +208,7 @@ class Entity(ABC, Generic[A]):
 
     @property
     def connection_timeout(self) -> float | None:
-        """Seconds to wait for the TCP connection; None, as long as the system does."""
+        """Seconds to wait for the TCP connection; 30. With None the operating system decides."""
         return self._settings.connection_timeout
 
     @connection_timeout.setter

@@ -168,3 +168,10 @@ def test_context_variables_reach_handlers(connect, config, passes, name):
         assert seen == ["me", "me", "the handler", "me"]
     assert USER.get() == "me"
     assert utils.make_target(USER.get)() == "me"
+
+
+def test_the_operating_system_decides_how_long_a_connection_may_take():
+    ae = AE()
+    assert ae.connection_timeout is None
+    ae.connection_timeout = -1
+    assert ae.connection_timeout is None
