@@ -127,7 +127,9 @@ def test_a_wrong_file(tmp_path: Path, capsys: Capture) -> None:
     file = tmp_path / "node.toml"
     file.write_text("port = 'x'")
     assert main(["-c", str(file)]) == 1
-    assert capsys.readouterr().err == f'E: {file}: port is a port number, 0 to 65535, not "x"\n'
+    assert (
+        capsys.readouterr().err == f'E: {file}: port must be a port number, 0 to 65535, not "x"\n'
+    )
     with pytest.raises(Stop, match="No such file"):
         told("-c", str(tmp_path / "gone.toml"))
 

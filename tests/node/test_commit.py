@@ -144,7 +144,8 @@ def test_what_is_ignored_is_logged_with_its_uid_and_its_sender(
     with OpenArchive(tmp_path, IGNORE) as archive:
         archive.store(encoded(UID, "one"), UID)
         assert archive.store(encoded(UID, "two"), UID) == SUCCESS
-    assert caplog.messages == [f"{UID} from SENDER is ignored: another object of this UID is there"]
+    text = "is ignored: the archive has another object of this UID"
+    assert caplog.messages == [f"{UID} from SENDER {text}"]
 
 
 def test_nothing_is_compared_unless_other_bytes_of_its_uid_are_there(

@@ -135,64 +135,68 @@ def test_files_of_tls_are_beside_the_configuration(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("port = 70000", "port is a port number, 0 to 65535, not 70000"),
-        ('port = "11112"', 'port is a port number, 0 to 65535, not "11112"'),
-        ("port = true", "port is a port number, 0 to 65535, not true"),
-        ("port = 2025-01-01", "port is a port number, 0 to 65535, not 2025-01-01"),
-        ('ae_title = ""', 'ae_title is an AE title, 1 to 16 ASCII characters, not ""'),
-        ("ae_title = 5", "ae_title is an AE title, 1 to 16 ASCII characters, not 5"),
+        ("port = 70000", "port must be a port number, 0 to 65535, not 70000"),
+        ('port = "11112"', 'port must be a port number, 0 to 65535, not "11112"'),
+        ("port = true", "port must be a port number, 0 to 65535, not true"),
+        ("port = 2025-01-01", "port must be a port number, 0 to 65535, not 2025-01-01"),
+        ('ae_title = ""', 'ae_title must be an AE title, 1 to 16 ASCII characters, not ""'),
+        ("ae_title = 5", "ae_title must be an AE title, 1 to 16 ASCII characters, not 5"),
         (
             'ae_title = "SEVENTEEN LETTERS"',
-            'ae_title is an AE title, 1 to 16 ASCII characters, not "SEVENTEEN LETTERS"',
+            'ae_title must be an AE title, 1 to 16 ASCII characters, not "SEVENTEEN LETTERS"',
         ),
-        ('folder = ""', 'folder is a path, not ""'),
-        ('folder = "a\\u0000b"', 'folder is a path, not "a\\u0000b"'),
+        ('folder = ""', 'folder must be a path, not ""'),
+        ('folder = "a\\u0000b"', 'folder must be a path, not "a\\u0000b"'),
         (
             'duplicates = "keep"',
-            'duplicates is "keep-first" or "replace" or "keep-both" or "ignore", not "keep"',
+            'duplicates must be "keep-first" or "replace" or "keep-both" or "ignore", not "keep"',
         ),
-        ("acse_timeout = 0", "acse_timeout is a number of seconds above 0, or inf, not 0"),
-        ("stop_timeout = inf", "stop_timeout is a number of seconds, 0 to 3600, not inf"),
-        ("acse_timeout = nan", "acse_timeout is a number of seconds above 0, or inf, not nan"),
-        ("acse_timeout = true", "acse_timeout is a number of seconds above 0, or inf, not true"),
+        ("acse_timeout = 0", "acse_timeout must be a number of seconds above 0, or inf, not 0"),
+        ("stop_timeout = inf", "stop_timeout must be a number of seconds, 0 to 3600, not inf"),
+        ("acse_timeout = nan", "acse_timeout must be a number of seconds above 0, or inf, not nan"),
+        (
+            "acse_timeout = true",
+            "acse_timeout must be a number of seconds above 0, or inf, not true",
+        ),
         (
             "prot = 104",
-            "there is no 'prot' in a configuration, but ae_title, address, port, folder, "
-            "duplicates, strict_queries, max_associations, max_per_address, max_per_title, "
+            "there is no key 'prot' in a configuration; allowed are ae_title, address, port, "
+            "folder, duplicates, strict_queries, max_associations, max_per_address, max_per_title, "
             "max_pdu, max_object, acse_timeout, dimse_timeout, network_timeout, stop_timeout, "
             "[access], [tls], [destinations]",
         ),
-        ("access = 5", "access is a table: [access]"),
-        ("[access]\ntitles = 'CT1'", 'access.titles is a list of AE titles, not "CT1"'),
-        ("[access]\ntitles = ['']", 'access.titles is a list of AE titles, not [""]'),
+        ("access = 5", "access must be a table: [access]"),
+        ("[access]\ntitles = 'CT1'", 'access.titles must be a list of AE titles, not "CT1"'),
+        ("[access]\ntitles = ['']", 'access.titles must be a list of AE titles, not [""]'),
         (
             "[access]\nnetworks = ['10.0.0.1/8']",
-            'access.networks is a list of networks, such as "10.1.0.0/16", not ["10.0.0.1/8"]',
+            'access.networks must be a list of networks, such as "10.1.0.0/16", not ["10.0.0.1/8"]',
         ),
         (
             "[access]\nstrangers = ['all']",
-            'access.strangers is a list of "echo", "store", "query", "retrieve", not ["all"]',
+            'access.strangers must be a list of "echo", "store", "query", "retrieve", not ["all"]',
         ),
-        ("[access]\ncalled_title = 1", "access.called_title is true or false, not 1"),
+        ("[access]\ncalled_title = 1", "access.called_title must be true or false, not 1"),
         (
             "[access]\ntitle = 'CT1'",
-            "there is no 'title' in [access], but called_title, titles, networks, strangers",
+            "there is no key 'title' in [access]; allowed are "
+            "called_title, titles, networks, strangers",
         ),
-        ("destinations = 5", "destinations is a table: [destinations]"),
-        ("destinations.WS1 = 5", "destinations.WS1 is a table: [destinations.WS1]"),
+        ("destinations = 5", "destinations must be a table: [destinations]"),
+        ("destinations.WS1 = 5", "destinations.WS1 must be a table: [destinations.WS1]"),
         ("[destinations.WS1]\nport = 104", "destinations.WS1.host is missing"),
         ("[destinations.WS1]\nhost = 'ws1'", "destinations.WS1.port is missing"),
         (
             "[destinations.WS1]\nhost = 'ws1'\nport = 0",
-            "destinations.WS1.port is a port number, 1 to 65535, not 0",
+            "destinations.WS1.port must be a port number, 1 to 65535, not 0",
         ),
         (
             "[destinations.WS1]\nhost = 'ws1'\nport = 1\nname = 'ws'",
-            "there is no 'name' in [destinations.WS1], but host, port, tls",
+            "there is no key 'name' in [destinations.WS1]; allowed are host, port, tls",
         ),
         (
             "[destinations.'']\nhost = 'ws1'\nport = 1",
-            'the name of [destinations.] is an AE title, 1 to 16 ASCII characters, not ""',
+            'the name of [destinations.] must be an AE title, 1 to 16 ASCII characters, not ""',
         ),
     ],
 )
@@ -205,20 +209,23 @@ def test_mistakes_are_named(file: Path, text: str, said: str) -> None:
     [
         (
             "acse_timeout = " + "1" * 400,
-            "acse_timeout is a number of seconds above 0, or inf, not 1",
+            "acse_timeout must be a number of seconds above 0, or inf, not 1",
         ),
-        ("port = 0x" + "f" * 5000, "port is a port number, 0 to 65535, not this int"),
+        ("port = 0x" + "f" * 5000, "port must be a port number, 0 to 65535, not this int"),
         ("port = " + "1" * 5000, "Exceeds the limit"),
-        ('folder = "~nobody-is-called-so/x"', 'folder is a path, not "~nobody'),
+        ('folder = "~nobody-is-called-so/x"', 'folder must be a path, not "~nobody'),
         (
             '[tls]\ncert = "~nobody-is-called-so"',
-            'tls.cert is a path, or "" for none, not "~nobody',
+            'tls.cert must be a path, or "" for none, not "~nobody',
         ),
-        ('[tls]\nca = "~nobody-is-called-so"', 'tls.ca is a path, or "" for none, not "~nobody'),
+        (
+            '[tls]\nca = "~nobody-is-called-so"',
+            'tls.ca must be a path, or "" for none, not "~nobody',
+        ),
         ("x = " + "[" * 3000 + "]" * 3000, "lists or tables are nested too deep"),
-        ("port = " + "[" * 300 + "]" * 300, "port is a port number, 0 to 65535, not [[["),
-        ("port = [{a = 1979-05-27}]", "port is a port number, 0 to 65535, not [{"),
-        ("#" * 2_000_000, "this has more than 1048576 bytes"),
+        ("port = " + "[" * 300 + "]" * 300, "port must be a port number, 0 to 65535, not [[["),
+        ("port = [{a = 1979-05-27}]", "port must be a port number, 0 to 65535, not [{"),
+        ("#" * 2_000_000, "the file has more than 1048576 bytes"),
     ],
     ids=range(10),
 )
@@ -230,7 +237,7 @@ def test_whatever_a_file_has_the_error_is_of_the_configuration(
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no file without an end")
 def test_a_file_without_an_end_is_not_read_to_its_end() -> None:
-    with pytest.raises(ConfigurationError, match=r"/dev/zero: this has more than"):
+    with pytest.raises(ConfigurationError, match=r"/dev/zero: the file has more than"):
         load(Path("/dev/zero"))
 
 

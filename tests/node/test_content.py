@@ -294,7 +294,7 @@ def test_no_more_is_compared_than_there_may_be(monkeypatch: pytest.MonkeyPatch) 
             compared(PLAIN, PLAIN)
     with monkeypatch.context() as patch:
         patch.setattr(content, "INFLATE_CEILING", 100)
-        with pytest.raises(Unreadable, match="inflates to too much"):
+        with pytest.raises(Unreadable, match="inflates beyond the ceiling"):
             compared(deflated, deflated, *syntaxes)
     with pytest.raises(Unreadable, match="truncated"):
         compared(deflated[:-20], deflated[:-20], *syntaxes)

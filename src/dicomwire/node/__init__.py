@@ -1,4 +1,4 @@
-"""The archive: receives objects, keeps them safe, finds them, and sends them.
+"""The archive: receives, stores, finds and sends DICOM objects.
 
-It uses what any program could, the public API, with SQLAlchemy and alembic (extra "node").
+It is built on the public API of the library, with SQLAlchemy and alembic (extra "node").
 """

@@ -1,6 +1,6 @@
-"""Who may do what: known peers anything, strangers what the configuration says; and TLS.
+"""Access control and TLS: known peers may do anything, all others what the configuration allows.
 
-A calling AE title is what a peer says of itself: only networks and certificates keep anybody out.
+A peer can claim any calling AE title, so only networks and certificates are real protection.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ NOT_AUTHORIZED = 0x0124
 
 
 class Guard:
-    """Decides for a node.
+    """Decides what each peer of a node may do.
 
     Attributes
     ----------
     titles : list of str
         The only calling AE titles that may associate; empty for any.
     admits_strangers : bool
-        Whether those from networks that are not known may associate.
+        Whether peers that are not known may associate.
     """
 
     def __init__(self, configuration: Configuration) -> None:
@@ -46,29 +46,29 @@ class Guard:
         return _is_within(address, self._rules)
 
     def knows(self, title: str, address: str) -> bool:
-        """Return whether a peer is known: by its calling AE title and its network."""
+        """Return whether both the calling AE title and the network of a peer are known."""
         titles = self._rules.titles
         return (not titles or title.strip() in titles) and self.knows_address(address)
 
     def allows(self, association: Association, right: Right) -> bool:
-        """Return whether the peer may do something."""
+        """Return whether the peer has the right `right`."""
         peer = association.requestor
         return right in self._strangers or self.knows(peer.ae_title, _address_of(association))
 
     def may(self, association: Association, right: Right) -> bool:
-        """Return whether the peer may do what it is about to; the log has what is refused."""
+        """Return whether the peer has the right `right`; log a warning if not."""
         if self.allows(association, right):
             return True
         self.report(association, right)
         return False
 
     def report(self, association: Association, right: Right) -> None:
-        """Log what a peer is refused."""
+        """Log that a peer lacks a right."""
         title = escaped(association.requestor.ae_title)
         LOGGER.warning("Not allowed to %s: '%s' at %s", right, title, _address_of(association))
 
     def destination(self, title: str | None) -> Destination | None:
-        """Return where the Move Destination `title` is; None if it is not configured."""
+        """Return the address of the Move Destination `title`; None if it is not configured."""
         return self._destinations.get((title or "").strip())
 
 
@@ -94,12 +94,12 @@ def _is_within(address: str, rules: Access) -> bool:
 
 
 def server_tls(configuration: Configuration) -> ssl.SSLContext | None:
-    """Return what the node listens with; None if it has no certificate, and speaks no TLS.
+    """Return the TLS context of the node's server; None if no certificate is configured.
 
     Raises
     ------
     TLSConfigurationError
-        When a file is missing or wrong, or TLS seems to be meant and there is no certificate.
+        When a file is missing or invalid, or other TLS keys are set without a certificate.
     """
     tls = configuration.tls
     if tls.cert:
@@ -111,7 +111,7 @@ def server_tls(configuration: Configuration) -> ssl.SSLContext | None:
 
 
 def client_tls(configuration: Configuration) -> ssl.SSLContext | None:
-    """Return what the node sends to destinations over TLS with; None if there are none."""
+    """Return the TLS context for destinations; None if no destination uses TLS."""
     tls = configuration.tls
     if not _sends_over_tls(configuration):
         return None

@@ -1,6 +1,6 @@
-"""The identifiers that a query is answered with: datasets, their values and their character set.
+"""The identifiers of C-FIND responses: their elements, values and character set.
 
-What is found is not decided here, nor what is asked for.
+`identifier` reads the keys of the request, `search` selects the rows that match.
 """
 
 from __future__ import annotations
@@ -25,22 +25,24 @@ from dicomwire.node.values import text_of
 UTF_8 = "ISO_IR 192"
 _CHARACTER_SET = BaseTag(0x00080005)
 _FIRST_GROUP = 0x0008
-"""Of a dataset; what is below belongs to commands, files and directories (PS3.5 7.1)."""
+"""The first group of a dataset; commands, file meta information and DICOMDIR use lower ones
+(PS3.5 7.1)."""
 
 _Elements = dict[BaseTag, DataElement | RawDataElement]
 
 
 class Answers:
-    """Makes answers out of values.
+    """Makes the identifiers of responses out of the values found.
 
-    Values are put in as text, unconverted: an answer is made to be encoded at once.
+    Values stay text, without pydicom's conversion: an identifier is encoded as soon as it is made.
 
     Parameters
     ----------
     constants : list
-        What each answer says besides: tag, VR and value.
+        Tag, VR and value of the elements that every response contains.
     character_sets : list of str
-        Those of the asker, which are used for what can be said in them (PS3.4 C.4.1.1.3.2).
+        The Specific Character Set of the request. A response uses it if it can encode all of its
+        text, and UTF-8 otherwise (PS3.4 C.4.1.1.3.2).
     """
 
     def __init__(
@@ -50,18 +52,18 @@ class Answers:
             BaseTag(tag): DataElement(tag, vr, value, already_converted=True)
             for tag, vr, value in constants
         }
-        self._asked = character_sets
-        self._can_say = _checker(character_sets)
+        self._character_sets = character_sets
+        self._can_encode = _checker(character_sets)
 
     def make(self, values: Sequence[tuple[BaseTag, str, Sequence[Any], Nested | None]]) -> Dataset:
-        """Return an answer with these elements: tag, VR, values, and what is wanted of items."""
+        """Return an identifier with the elements `values`: tag, VR, values, keys of the items."""
         elements: _Elements = {**self._constants}
-        said: list[str] = []
+        texts: list[str] = []
         for tag, vr, found, nested in values:
-            elements[tag] = _element(tag, vr, found, nested, said)
-        text = "".join(said)
+            elements[tag] = _element(tag, vr, found, nested, texts)
+        text = "".join(texts)
         if not text.isascii():
-            terms: Any = self._asked if self._can_say(text) else UTF_8
+            terms: Any = self._character_sets if self._can_encode(text) else UTF_8
             terms = terms[0] if len(terms) == 1 else terms
             elements[_CHARACTER_SET] = DataElement(
                 _CHARACTER_SET, "CS", terms, already_converted=True
@@ -70,16 +72,16 @@ class Answers:
 
 
 def _element(
-    tag: BaseTag, vr: str, values: Sequence[Any], nested: Nested | None, said: list[str]
+    tag: BaseTag, vr: str, values: Sequence[Any], nested: Nested | None, encoded: list[str]
 ) -> DataElement:
-    """Return an element; add to `said` what text it has.
+    """Return an element; append its text that the character set has to encode to `encoded`.
 
-    Values that objects should not have had are left out, or shown with question marks: one of
-    them is no reason for all of an answer to fail.
+    Invalid values of stored objects are left out, or their characters replaced by question marks,
+    so that one of them does not make the whole response fail.
     """
     value: Any
     if vr == "SQ":
-        value = Items(_item(item, nested, said) for item in values if isinstance(item, dict))
+        value = Items(_item(item, nested, encoded) for item in values if isinstance(item, dict))
     elif vr in _BINARY:
         numbers = [each for each in values if _BINARY[vr](each)][:_MOST_NUMBERS]
         value = numbers[0] if len(numbers) == 1 else numbers or None
@@ -93,17 +95,20 @@ def _element(
             value = "\\".join(texts)
         if vr == "PN":
             names = [PersonName(text) for text in texts]
-            said.extend(map(str, names))
+            encoded.extend(map(str, names))
             value = names[0] if len(names) == 1 else names or ""
         elif vr in WITH_CHARACTER_SET:
-            said.append(value)
+            encoded.append(value)
         elif not value.isascii():
             value = value.encode("ascii", "replace").decode()
     return DataElement(tag, vr, value, already_converted=True)
 
 
 def _fitting(texts: list[str]) -> list[str]:
-    """Return the texts that fit together into an element with a length of 16 bits."""
+    """Return those of the texts that together have at most `VALUE_LIMIT` characters.
+
+    An element with a 16-bit length can hold them in any character set.
+    """
     fitting, room = [], VALUE_LIMIT
     for text in texts:
         if len(text) <= room:
@@ -112,43 +117,43 @@ def _fitting(texts: list[str]) -> list[str]:
     return fitting
 
 
-def _whole(least: int, most: int) -> Callable[[Any], bool]:
+def _integer(least: int, most: int) -> Callable[[Any], bool]:
     return lambda number: type(number) is int and least <= number <= most
 
 
-def _broken(most: float) -> Callable[[Any], bool]:
+def _floating(most: float) -> Callable[[Any], bool]:
     return lambda number: type(number) in (int, float) and abs(number) <= most
 
 
 _BINARY = {
-    "FD": _broken(1.7e308),
-    "FL": _broken(3.4e38),
-    "SL": _whole(-1 << 31, (1 << 31) - 1),
-    "SS": _whole(-1 << 15, (1 << 15) - 1),
-    "SV": _whole(-1 << 63, (1 << 63) - 1),
-    "UL": _whole(0, (1 << 32) - 1),
-    "US": _whole(0, (1 << 16) - 1),
-    "UV": _whole(0, (1 << 64) - 1),
+    "FD": _floating(1.7e308),
+    "FL": _floating(3.4e38),
+    "SL": _integer(-1 << 31, (1 << 31) - 1),
+    "SS": _integer(-1 << 15, (1 << 15) - 1),
+    "SV": _integer(-1 << 63, (1 << 63) - 1),
+    "UL": _integer(0, (1 << 32) - 1),
+    "US": _integer(0, (1 << 16) - 1),
+    "UV": _integer(0, (1 << 64) - 1),
 }
-"""VRs of binary numbers, and what they can hold."""
+"""The VRs of binary numbers, each with a check whether it can hold a value."""
 _NUMBER_TEXT = {
     "DS": re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII).fullmatch,
     "IS": re.compile(r"[+-]?\d{1,32}(?:\.0*)?", re.ASCII).fullmatch,
 }
-"""VRs of numbers as text, and what these are like: decoders raise for anything else."""
+"""The VRs of numbers as text, with their patterns: a peer's decoder may raise for other text."""
 _MOST_NUMBERS = 0xFFFF // 8
-"""Of FD, SV and UV, which have 8 bytes each, an element with a length of 16 bits has no more."""
+"""An element with a 16-bit length holds no more values of FD, SV and UV, of 8 bytes each."""
 _TEXT = ASCII_VRS | WITH_CHARACTER_SET
 _KIND = {**dict.fromkeys(_TEXT, "text"), **dict.fromkeys(_BINARY, "number"), "SQ": "items"}
-"""What values in the DICOM JSON model are, by VR; other VRs are not answered."""
+"""The Python kind of values in the DICOM JSON model, by VR; responses leave out other VRs."""
 
 
 @lru_cache(maxsize=1024)
 def _vr_of(name: str) -> str | None:
-    """Return the dictionary's VR of an element in an item; None for what is not answered.
+    """Return the dictionary's VR of an element in an item; None if responses leave it out.
 
-    Group lengths, the character set of an item and private elements are not: the one would be
-    wrong, the other is that of the answer, and of the last an asker in implicit VR knows nothing.
+    They leave out group lengths, which would be wrong, the character set of the item, since that
+    of the response applies, and private elements, whose VR a peer with implicit VR cannot know.
     """
     tag = BaseTag(int(name, 16))
     if tag == _CHARACTER_SET or tag.group < _FIRST_GROUP or not tag.element or tag.is_private:
@@ -160,56 +165,56 @@ def _vr_of(name: str) -> str | None:
     return vr if vr in _KIND else None
 
 
-def _item(item: dict[str, Any], nested: Nested | None, said: list[str]) -> Dataset:
-    """Return an item in the DICOM JSON model (PS3.18 F.2) as a dataset, with what is wanted.
+def _item(item: dict[str, Any], nested: Nested | None, encoded: list[str]) -> Dataset:
+    """Return the requested elements of an item in the DICOM JSON model (PS3.18 F.2) as a dataset.
 
-    The VRs are those of the dictionary, whatever the object had: an asker in implicit VR takes
-    elements for what they are there.
+    The VRs come from the dictionary, not from the object: a peer with implicit VR decodes
+    elements by the dictionary.
     """
     elements: _Elements = {}
     if nested is not None and nested.keys:
         for name, (tag, vr, inner) in nested.keys.items():
-            elements[tag] = _element(tag, vr, _values(item.get(name, {}), vr), inner, said)
+            elements[tag] = _element(tag, vr, _values(item.get(name, {}), vr), inner, encoded)
     else:
         for name, found in item.items():
             own = _vr_of(name)
             if own is not None and _KIND.get(found["vr"]) == _KIND[own]:
                 tag = BaseTag(int(name, 16))
-                elements[tag] = _element(tag, own, found.get("Value", ()), None, said)
+                elements[tag] = _element(tag, own, found.get("Value", ()), None, encoded)
     return Dataset(elements)
 
 
 def _values(found: dict[str, Any], vr: str) -> Sequence[Any]:
-    """Return the values of an element; none where they are of another kind than the VR's."""
+    """Return the values of an element; none if their kind is not that of the VR."""
     values: Sequence[Any] = found.get("Value", ())
     return values if _KIND.get(found.get("vr", "")) == _KIND[vr] else ()
 
 
 def _checker(character_sets: list[str]) -> Callable[[str], bool]:
-    """Return what tells whether all of a text can be said in character sets.
+    """Return a function that tells whether the character sets can encode all of a text.
 
-    It says no where pydicom's encoder would take bytes for what the sets do not have, or leave
-    out the escape sequence: the answer to rare pairs of sets is in UTF-8 then.
+    It also returns False where pydicom's encoder would write bytes of another character, or
+    leave out an escape sequence: for such rare pairs of sets the response is in UTF-8.
     """
     is_default = [term in _DEFAULT for term in character_sets]
     codecs = [python_encoding[term] for term in character_sets if term not in _DEFAULT]
 
-    def can_say(text: str) -> bool:
+    def can_encode(text: str) -> bool:
         characters = {each for each in text if not each.isascii()}
         if any(is_default) and any(each <= "\xff" for each in characters):
             return False
         return all(any(_has(codec, each) for codec in codecs) for each in characters)
 
-    return can_say
+    return can_encode
 
 
 _DEFAULT = frozenset({"", "ISO_IR 6", "ISO 2022 IR 6"})
 
 
 def _has(codec: str, character: str) -> bool:
-    if codec == "shift_jis":  # as pydicom calls JIS X 0201, which has no more than this of it
+    if codec == "shift_jis":  # pydicom's codec for JIS X 0201, which has only these characters
         return "\uff61" <= character <= "\uff9f"
-    if codec == "iso2022_jp_2":  # JIS X 0212, of which the codec is far more
+    if codec == "iso2022_jp_2":  # pydicom's codec for JIS X 0212; it encodes many other sets too
         return False
     try:
         character.encode(codec)

@@ -1,7 +1,7 @@
 """The sizes that compressed frames state in their own headers.
 
-A decoder allocates what the frame header states, whatever the dataset around it states. No sample
-is decoded here, and nothing is allocated by what a header states.
+A decoder allocates memory by the frame header, even where the dataset states another size. The
+functions here decode no samples, and allocate nothing by what a header states.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydicom.uid import (
 
 
 class Shape(NamedTuple):
-    """The image that a frame holds; None is for what its header does not state."""
+    """The size of the image in a frame; None if the header does not state it."""
 
     rows: int | None
     columns: int | None
@@ -30,23 +30,23 @@ class Shape(NamedTuple):
 
 
 class UnknownFrame(ValueError):
-    """A frame does not begin as its transfer syntax asks for; the text says what is wrong."""
+    """A frame has no valid header for its transfer syntax; the text says what is wrong."""
 
 
 def shape_of(frame: bytes, transfer_syntax: str) -> Shape:
-    """Return what the header of a frame states.
+    """Return the size that the header of a frame states.
 
     Parameters
     ----------
     frame : bytes
-        The whole compressed frame, without the items that it was split into.
+        The whole compressed frame: its fragments joined.
     transfer_syntax : str
-        Its UID. An unknown one is that of no header.
+        The UID of its transfer syntax.
 
     Raises
     ------
     UnknownFrame
-        When there is no such header, or it is damaged.
+        When the header is missing or damaged, or the transfer syntax is not known here.
     """
     read = _READERS.get(transfer_syntax)
     if read is None:
@@ -62,7 +62,7 @@ def shape_of(frame: bytes, transfer_syntax: str) -> Shape:
 _SOI, _EOI, _SOS, _LSE = 0xD8, 0xD9, 0xDA, 0xF8
 _STARTS_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 _OVERSIZE = 4
-"""The preset parameters of JPEG-LS that replace the size in the frame header."""
+"""The LSE parameters of JPEG-LS that override the size in the frame header."""
 
 
 def _jpeg(frame: bytes) -> Shape:
@@ -76,14 +76,14 @@ def _jpeg(frame: bytes) -> Shape:
 
 
 def _segments(frame: bytes) -> Iterator[tuple[int, int]]:
-    """Iterate over marker segments up to the first scan: marker, begin of the parameters."""
+    """Yield marker and offset of the parameters of each marker segment before the first scan."""
     if frame[:2] != bytes((0xFF, _SOI)):
         raise UnknownFrame("a frame is no JPEG image")
     position = 2
     while True:
         if frame[position] != 0xFF:
             raise UnknownFrame("a JPEG frame has no marker where there should be one")
-        while (marker := frame[position]) == 0xFF:  # any number of them may fill up
+        while (marker := frame[position]) == 0xFF:  # fill bytes; any number is allowed
             position += 1
         if marker in (_SOS, _EOI):
             return
@@ -120,7 +120,7 @@ def _jpeg_2000(frame: bytes) -> Shape:
 
 
 def _boxes(frame: bytes, kind: bytes) -> Iterator[int]:
-    """Iterate over where the contents of the boxes of a kind begin."""
+    """Yield the offset of the contents of each box of the type `kind`."""
     position = 0
     while position + 8 <= len(frame):
         length, found = struct.unpack_from(">L4s", frame, position)
@@ -130,7 +130,7 @@ def _boxes(frame: bytes, kind: bytes) -> Iterator[int]:
             start += 8
         if found == kind:
             yield start
-        if length < start - position:  # 0 is up to the end; other lengths below are none
+        if length < start - position:  # 0 means up to the end; other small lengths are invalid
             return
         position += length
 
@@ -141,9 +141,9 @@ _MOST_SEGMENTS = 15
 
 
 def _rle(frame: bytes) -> Shape:
-    """Return a shape that states nothing: decoders take the size of an RLE frame from the dataset.
+    """Return a shape without sizes: decoders take the size of an RLE frame from the dataset.
 
-    A segment expands to 64 times its length at the most, and there are no more than 15.
+    A frame has at most 15 segments, and a segment expands to at most 64 times its length.
     """
     (segments,) = struct.unpack_from("<L60x", frame)
     if not 0 < segments <= _MOST_SEGMENTS:
@@ -158,15 +158,15 @@ _JXL_CODESTREAM = b"\xff\x0a"
 _LENGTHS_OF_SIZES = (9, 13, 18, 30)
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 _LONGEST_SIZE_HEADER = 10
-"""Bytes: two sizes of 32 bits, a ratio of 3, a flag."""
+"""In bytes: two sizes of up to 32 bits each, a ratio of 3 bits, and a flag."""
 
 
 def _jpeg_xl(frame: bytes) -> Shape:
-    """Return rows and columns; what follows them is not byte-aligned, and needs a decoder."""
+    """Return rows and columns; the fields after them can only be read by a decoder."""
     start = 0
     if frame.startswith(_JXL_SIGNATURE):
         start = next(_boxes(frame, b"jxlc"), -1)
-        if start < 0:  # in parts, each with its number before it
+        if start < 0:  # the codestream is in several boxes, each with its number in front
             start = next(_boxes(frame, b"jxlp"), len(frame)) + 4
     if frame[start : start + 2] != _JXL_CODESTREAM:
         raise UnknownFrame("a frame is no JPEG XL image")
@@ -184,13 +184,14 @@ def _jpeg_xl(frame: bytes) -> Shape:
 
 
 class _Bits:
-    """Bits in the order of JPEG XL: the least significant one of each byte first."""
+    """A reader of bits in the order of JPEG XL: the least significant bit of each byte first."""
 
     def __init__(self, value: int, left: int) -> None:
         self._value = value
         self._left = left
 
     def take(self, count: int) -> int:
+        """Return the next `count` bits; IndexError if there are fewer."""
         self._left -= count
         if self._left < 0:
             raise IndexError
@@ -199,7 +200,7 @@ class _Bits:
         return taken
 
     def size(self, is_small: int) -> int:
-        """Return a number of rows or columns; those of small images are multiples of 8."""
+        """Return a number of rows or columns; in small images it is a multiple of 8."""
         if is_small:
             return 8 * (1 + self.take(5))
         return 1 + self.take(_LENGTHS_OF_SIZES[self.take(2)])

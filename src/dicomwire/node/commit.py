@@ -1,6 +1,7 @@
-"""Group commit: objects of many associations become durable together, and findable, or fail.
+"""Group commit: stores the objects of many associations in batches, durable and indexed.
 
-How files and index are written is in `storage` and `index`; here is in which order, and who waits.
+`storage` writes the files and `index` the database; this module decides in which order, and which
+threads wait for which.
 """
 
 from __future__ import annotations
@@ -33,43 +34,43 @@ LOGGER = logging.getLogger("dicomwire")
 
 SUCCESS = 0x0000
 COERCED = 0xB000
-"""Warning: Coercion of Data Elements (PS3.4 Table B.2-1): it is found by another Patient ID."""
+"""Warning: Coercion of Data Elements (PS3.4 Table B.2-1): queries find the object by the Patient
+ID of its study, not by its own."""
 OUT_OF_RESOURCES = 0xA700
-"""Refused: Out of Resources (PS3.4 Table B.2-1): nothing was kept, and trying again may help."""
+"""Refused: Out of Resources (PS3.4 Table B.2-1): nothing was stored; the peer may try again."""
 DUPLICATE = 0x0111
 """Duplicate SOP Instance (PS3.7 Annex C).
 
-PS3.4 Section B.2.3 has no code of its own for this, and refers to PS3.7 for the general ones.
+PS3.4 Section B.2.3 defines no code for this, and refers to PS3.7 for the general ones.
 """
 
 
 class _Outcome(NamedTuple):
-    """What becomes of an object."""
+    """The result of storing an object."""
 
     status: int | None
-    """What to answer; None if that is not decided."""
+    """The status of the response; None while it is undecided."""
     remark: str = ""
-    """For the log, with places for the UID of the object and the title of its sender."""
+    """The format of a log line about it: for the UID of the object and the title of its sender."""
 
 
 _STORED = _Outcome(SUCCESS)
 _COERCED = _Outcome(
     COERCED,
-    "%s from %s has another Patient ID than its study: it is found by that of the study",
+    "%s from %s has another Patient ID than its study: queries find it by that of the study",
 )
-_REFUSED = _Outcome(DUPLICATE, "%s from %s is refused: another object of this UID is there")
-_IGNORED = _Outcome(SUCCESS, "%s from %s is ignored: another object of this UID is there")
+_REFUSED = _Outcome(DUPLICATE, "%s from %s is refused: the archive has another object of this UID")
+_IGNORED = _Outcome(SUCCESS, "%s from %s is ignored: the archive has another object of this UID")
 _FAILED = _Outcome(OUT_OF_RESOURCES)
 _UNDECIDED = _Outcome(None)
-_OF_KEPT_FIRST = {Duplicates.KEEP_FIRST: _REFUSED, Duplicates.IGNORE: _IGNORED}
-"""What becomes of other content by the policies that keep what is there alone."""
+_OUTCOMES_OF_DUPLICATES = {Duplicates.KEEP_FIRST: _REFUSED, Duplicates.IGNORE: _IGNORED}
+"""The outcome of different data with a known UID, for the policies that keep only the first."""
 
 
 class _Waiting:
-    """An object on the disk that waits for its place, with the thread that brought it."""
+    """An object in the spool whose thread waits until it is committed."""
 
     __slots__ = (
-        "baton",
         "digest",
         "entry",
         "equals",
@@ -79,6 +80,7 @@ class _Waiting:
         "rivals",
         "spooled",
         "uid",
+        "wake",
     )
 
     def __init__(self, spooled: Spooled, entry: Entry) -> None:
@@ -87,20 +89,22 @@ class _Waiting:
         self.uid = entry.instance_uid
         self.digest = spooled.digest(entry.origin.transfer_syntax_uid).hex()
         self.outcome = _STORED
-        """What becomes of it if the batch succeeds; once it is done, what became of it."""
+        """The outcome if the batch succeeds; final once `is_done`."""
         self.is_done = False
+        """Whether a batch with this object has been committed, or has failed."""
         self.equals = {self.digest}
-        """The digests of datasets that are known to have its content, however they are encoded."""
+        """The digests of datasets with the same content, also in another encoding."""
         self.others: set[str] = set()
-        """The digests of those that are known to have other content."""
+        """The digests of datasets with other content."""
         self.rivals: list[Stored] = []
-        """What it has to be compared with before its outcome can be decided."""
-        self.baton = threading.Lock()
-        self.baton.acquire()
+        """Stored objects to compare it with before its outcome can be decided."""
+        self.wake = threading.Lock()
+        """The thread of this object waits for it; the leader of a batch releases it."""
+        self.wake.acquire()
 
 
 class _Plan:
-    """What is to be done for the objects of one batch."""
+    """Decides which objects of one batch to publish, and which stored ones to remove."""
 
     __slots__ = ("_copies", "_duplicates", "_storage", "accepted", "superseded")
 
@@ -110,15 +114,15 @@ class _Plan:
         self._storage = storage
         self._duplicates = duplicates
         self.accepted: dict[_Waiting, int] = {}
-        """To be put in place, with the number of the copy."""
+        """Objects to publish, with the number of the copy."""
         self.superseded: list[Stored] = []
-        """To be removed, once those are durable."""
+        """Stored objects to remove once the accepted ones are durable."""
         self._copies: dict[str, list[Stored | _Waiting]] = {
             uid: self._present(copies) for uid, copies in known.items()
         }
 
     def _present(self, copies: list[Stored]) -> list[Stored | _Waiting]:
-        """Return those whose file is there: nothing is like, or before, what has been lost."""
+        """Return those whose file exists: an object without a file does not count as a copy."""
         present: list[Stored | _Waiting] = []
         for stored in copies:
             if is_missing(self._storage.open_path(stored.file)):
@@ -129,19 +133,20 @@ class _Plan:
         return present
 
     def add(self, waiting: _Waiting) -> None:
-        """Decide what becomes of an object, also in the light of those before it in the batch."""
+        """Decide the outcome of an object, with regard to those before it in the batch."""
         copies = self._copies.setdefault(waiting.uid, [])
         if any(copy.digest in waiting.equals for copy in copies):
-            return  # it is there
+            return  # the archive has it already
         unknown = [copy for copy in copies if copy.digest not in waiting.others]
         if unknown:
-            # Those of this batch are in the index when it comes again.
+            # Those of this batch cannot be compared yet: they will be in the index when the
+            # object comes back with the next batch.
             waiting.rivals = [copy for copy in unknown if isinstance(copy, Stored)]
             waiting.outcome = _UNDECIDED
             return
         number = 0
-        if copies and self._duplicates in _OF_KEPT_FIRST:
-            waiting.outcome = _OF_KEPT_FIRST[self._duplicates]
+        if copies and self._duplicates in _OUTCOMES_OF_DUPLICATES:
+            waiting.outcome = _OUTCOMES_OF_DUPLICATES[self._duplicates]
             return
         if self._duplicates is Duplicates.REPLACE:
             for copy in copies:
@@ -159,7 +164,7 @@ class _Plan:
 
 
 def _entry(origin: Origin, spooled: Spooled) -> Entry:
-    """Return what there is to index, from the begin of the dataset where that will do."""
+    """Return the index entry of an object, from the beginning of its dataset if that suffices."""
     if len(spooled.begin) < spooled.size:
         with contextlib.suppress(Truncated):
             return Entry(origin, spooled.begin, is_whole=False)
@@ -175,30 +180,33 @@ def _dataset_in(file: BinaryIO) -> tuple[BinaryIO, str]:
 
 
 def _named(waiting: _Waiting) -> tuple[str, str]:
-    """Return what the log says of an object: its UID, and who sent it."""
+    """Return UID and sender of an object, for the log."""
     return waiting.uid, escaped(waiting.entry.origin.source_ae)
 
 
 class Committer:
-    """Stores what the handlers of all associations bring, in batches.
+    """Stores the objects of all associations, in batches.
 
-    The thread of the first object to come leads: it commits all that wait by then, its own among
-    them, and passes the lead on to one of those that came meanwhile. With one association there is
-    no other thread to hand to and wait for; with many, nobody waits for a sync of his own.
+    The thread of the first object leads: it commits all objects that are waiting, its own
+    included, and then makes the thread of an object that arrived meanwhile the leader. So with
+    one association no thread waits for another, and with many one sync serves many objects.
+
+    A thread holds at most one of `_lock` and `_committing` at a time. The index takes its own
+    lock while `_committing` is held.
 
     Parameters
     ----------
     storage, index
-        Of one folder; they are reconciled at once.
+        Both of the same folder; they are reconciled at once.
     converters : Converters
         To compare pixels in different transfer syntaxes.
     duplicates : Duplicates
-        What becomes of an object whose UID is there already, with other contents.
+        What to do with different data that has the UID of a stored object.
 
     Raises
     ------
     IndexFailure, OSError
-        When they cannot be reconciled.
+        When the files and the index cannot be reconciled.
     """
 
     def __init__(
@@ -213,42 +221,46 @@ class Committer:
         self._converters = converters
         self._duplicates = duplicates
         self._queue: list[_Waiting] = []
-        self._is_led = False
-        self._lock = threading.Lock()  # for the two above
+        self._has_leader = False
+        self._lock = threading.Lock()  # guards _queue and _has_leader
         self._committing = threading.Lock()
+        """Guards the commit of a batch, `_is_reconciled` and `_is_closed`."""
         self._is_reconciled = False
         self._is_closed = False
         self.recover()
 
     def recover(self) -> None:
-        """See that the index is there, and make it anew from the files if it was deleted."""
+        """Make the index again from the files if it was deleted."""
         with self._committing:
-            self._see_to_index()
+            self._ensure_index()
 
     def close(self) -> None:
-        """Store nothing any more; what is being stored is when this returns."""
+        """Wait for the batch that is being committed; refuse all later objects."""
         with self._committing:
             self._is_closed = True
 
     def store(self, spooled: Payload | None, origin: Origin) -> int:
-        """Store an object; return the status of it when it is durable and findable, or refused.
+        """Store an object; return the status of the response.
+
+        For a status of success or warning, the object is durable and indexed by then.
 
         Parameters
         ----------
         spooled : Payload
-            From `Storage.sink`, and the caller's to discard, whatever becomes of it.
+            From `Storage.sink`. The caller discards it, whatever the status is.
         origin : Origin
-            What the request says of it.
+            UIDs and sender, from the request.
         """
         if not isinstance(spooled, Spooled):
-            return CANNOT_UNDERSTAND  # no dataset came
+            return CANNOT_UNDERSTAND  # the request had no dataset
         try:
             origin = origin._replace(
                 sop_class_uid=origin_uid(origin.sop_class_uid),
                 sop_instance_uid=origin_uid(origin.sop_instance_uid),
             )
             entry = _entry(origin, spooled)
-            # Here each thread does that for itself, and what it trips over is its own.
+            # Decode the values here: each thread decodes its own object, in parallel with others,
+            # and an error concerns that object alone and not the batch.
             for level in [Level.IMAGE] if self._index.knows(entry) else Level:
                 entry.row(level)
             spooled.seal(origin)
@@ -261,7 +273,7 @@ class Committer:
         waiting = _Waiting(spooled, entry)
         self._wait_or_lead(waiting)
         while waiting.outcome.status is None:
-            # Here, and not while the batch is committed, for which others wait.
+            # Compare outside of the commit, since other threads wait for that.
             try:
                 self._compare(waiting)
             except OSError as error:
@@ -271,13 +283,14 @@ class Committer:
         return waiting.outcome.status
 
     def _compare(self, waiting: _Waiting) -> None:
-        """Find out which of its rivals have the content of an object."""
+        """Sort the rivals of an object into those with the same and with other content."""
         path = waiting.spooled.path
         assert path is not None
         with path.open("rb") as received:
             for rival in waiting.rivals:
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                    # A file that is gone was replaced meanwhile, or is missing in the next batch.
+                    # If the file is gone, the object was replaced meanwhile, or `_Plan._present`
+                    # will drop it from the next batch.
                     with self._storage.open_path(rival.file).open("rb") as stored:
                         is_same = self._is_same(waiting, received, stored)
                     (waiting.equals if is_same else waiting.others).add(rival.digest)
@@ -285,27 +298,25 @@ class Committer:
         waiting.is_done = False
 
     def _is_same(self, waiting: _Waiting, received: BinaryIO, stored: BinaryIO) -> bool:
-        """Return whether two files have objects of the same content.
-
-        What cannot be compared has not.
-        """
+        """Return whether the objects in two files have the same content; False if unknown."""
         try:
             found = compare(*_dataset_in(received), *_dataset_in(stored))
             if found is Comparison.BY_PIXELS:
                 digest = self._converters.pixel_digest
                 return digest(Path(received.name)) == digest(Path(stored.name))
         except (DatasetError, Unreadable, CannotTranscode) as error:
-            text = "%s from %s cannot be compared with another object of this UID: %s"
+            text = "%s from %s cannot be compared with the stored object of this UID: %s"
             LOGGER.warning(text, *_named(waiting), error)
             return False
         return found is Comparison.SAME
 
     def _wait_or_lead(self, mine: _Waiting) -> None:
+        """Return when `mine` is done: another thread commits it, or this one leads a batch."""
         with self._lock:
             self._queue.append(mine)
-            follows, self._is_led = self._is_led, True
+            follows, self._has_leader = self._has_leader, True
         if follows:
-            mine.baton.acquire()  # to be had when it is done, or when this thread is to lead
+            mine.wake.acquire()  # a leader releases it: `mine` is done, or this thread is to lead
             if mine.is_done:
                 return
         with self._lock:
@@ -315,22 +326,22 @@ class Committer:
         finally:
             with self._lock:
                 leader = self._queue[0] if self._queue else None
-                self._is_led = leader is not None
+                self._has_leader = leader is not None
             if leader is not None:
-                leader.baton.release()
+                leader.wake.release()
             for waiting in batch:
                 if waiting is not mine:
-                    waiting.baton.release()
+                    waiting.wake.release()
 
     def _commit(self, batch: Sequence[_Waiting]) -> None:
-        """Give every object of `batch` its outcome."""
+        """Store the objects of `batch`, and set the outcome of each."""
         succeeded = is_unforeseen = False
         for waiting in batch:
             waiting.outcome = _STORED
         try:
             with self._committing:
                 if not self._is_closed:
-                    self._see_to_index()
+                    self._ensure_index()
                     self._store_all(batch)
                     succeeded = True
         except (OSError, IndexFailure) as error:
@@ -347,13 +358,14 @@ class Committer:
                 waiting.is_done = True
                 if waiting.outcome.remark:
                     LOGGER.warning(waiting.outcome.remark, *_named(waiting))
-        if is_unforeseen and len(batch) > 1:  # it is due to one of them
+        if is_unforeseen and len(batch) > 1:
+            # One object probably caused it: store each alone, so that the others succeed.
             for waiting in batch:
                 self._commit([waiting])
 
-    def _see_to_index(self) -> None:
+    def _ensure_index(self) -> None:
         if self._index.is_lost:
-            LOGGER.error("The index was deleted or replaced: it is made anew from the files")
+            LOGGER.error("The index was deleted or replaced; making it again from the files")
             self._is_reconciled = False
             self._index.reopen()
         if not self._is_reconciled:
@@ -361,7 +373,7 @@ class Committer:
             self._is_reconciled = True
 
     def _store_all(self, batch: Sequence[_Waiting]) -> None:
-        """Put all files in place, then all into the index; both are durable when this returns."""
+        """Publish all files, then add all to the index; both are durable when this returns."""
         published: list[Spooled] = []
         names: list[str] = []
         try:
@@ -395,5 +407,5 @@ class Committer:
         except BaseException:
             self._storage.take_back(published, names)
             raise
-        # Only now: until the new file is durable, the old one is what was acknowledged.
+        # Not earlier: until the new file is durable, the acknowledged object is the old one.
         self._storage.withdraw([stored.file for stored in plan.superseded])

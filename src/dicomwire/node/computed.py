@@ -1,6 +1,6 @@
 """Attributes that are counted or collected from the levels below (PS3.4 C.6.1.1).
 
-Only expressions of SQL are here; they are part of a statement when somebody asks for them.
+This module only makes SQL expressions; a statement includes them if the query has the key.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from dicomwire.node.schema import instance, patient, series, study
 from dicomwire.node.values import Condition, Matcher
 
 _LONGEST = 64
-"""Characters of a collected value: UIDs have no more (PS3.5 6.2), and there may be thousands."""
+"""The most characters of a collected value. A UID has at most 64 (PS3.5 6.2); a study may have
+thousands of values, so that longer invalid ones would cost much memory."""
 
 
 class Computed(NamedTuple):
-    """An attribute that no object has.
+    """An attribute that is computed from the index; no stored object contains it.
 
     Attributes
     ----------
     column : ColumnElement
-        To be selected beside the row of the level above.
+        The expression to select together with the row of the level above.
     values : callable
-        Returns the values of the attribute, of what is in that column.
+        Converts the content of that column to the values of the attribute.
     prefilter : callable
-        Returns what `Matcher.prefilter` does, for the rows of the level above.
+        Like `Matcher.prefilter`, for the rows of the level above.
     """
 
     column: ColumnElement[Any]
@@ -49,7 +50,8 @@ def _collection(
     column = select(values).select_from(below).where(related).correlate(above)
 
     def prefilter(matcher: Matcher) -> Condition | None:
-        # As an expression it is not looked up in an index of its own: there are few below each.
+        # concat("") keeps SQLite from using the index of this column: each row above has few rows
+        # below it, so that finding those first is faster.
         condition = matcher.prefilter(collected.concat(""))
         if condition is None:
             return None
@@ -78,4 +80,4 @@ COMPUTED = {
     "ModalitiesInStudy": _collection(study, series, _IN_STUDY, series.c.modality),
     "SOPClassesInStudy": _collection(study, _SERIES_INSTANCES, _IN_STUDY, instance.c.sop_class_uid),
 }
-"""By keyword; where the standard has more of the kind, they are not kept."""
+"""The computed attributes by keyword. Others of the standard are not supported."""

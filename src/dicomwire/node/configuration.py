@@ -1,7 +1,7 @@
-"""What a node is told: every key with its default, what it may be, and a line that explains it.
+"""The configuration of a node: every key with its default, its allowed values and an explanation.
 
-The TOML file, its commented template and the options of the command line are made from the one list
-that the dataclasses are. What a key brings about is not here.
+The fields of the dataclasses are the one list of keys; the TOML file, its commented template, the
+options of the command line and the documentation are made from it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from dicomwire.utils import set_title
 
 Network = IPv4Network | IPv6Network
 _LONGEST_GRACE = 3600
+"""In seconds; an hour is far more than any association needs to end."""
 _LONGEST_FILE = 1 << 20
 """In bytes; thousands of peers and destinations need less."""
 
 
 class ConfigurationError(ValueError):
-    """A configuration that cannot be used; the text names file, key and what is allowed."""
+    """An invalid configuration; the text names the file, the key and the allowed values."""
 
 
 class Right(StrEnum):
-    """What a peer may ask of the node."""
+    """A service that a peer may use."""
 
     ECHO = "echo"
     STORE = "store"
@@ -41,7 +42,7 @@ class Right(StrEnum):
 
 
 class Duplicates(StrEnum):
-    """What becomes of an object whose UID is there already, with other contents."""
+    """What to do with different data that has the UID of a stored object."""
 
     KEEP_FIRST = "keep-first"
     REPLACE = "replace"
@@ -49,23 +50,23 @@ class Duplicates(StrEnum):
     IGNORE = "ignore"
 
 
-# --- What values may be -----------------------------------------------------------------------
+# --- Kinds of values --------------------------------------------------------------------------
 
 
 class Kind(NamedTuple):
-    """What the value of a key may be.
+    """The values that a key allows.
 
     Attributes
     ----------
     allowed : str
-        In words, for errors and help texts.
+        The allowed values in words, for errors and help texts.
     check : callable
-        Returns what the configuration holds for a value from TOML; ValueError, TypeError or
-        KeyError if it is not allowed.
+        Converts a value from TOML to the one that the configuration holds; raises ValueError or
+        TypeError if it is not allowed.
     read : callable
-        Returns the value in TOML for a text from the command line.
+        Converts an argument of the command line to the value as in TOML.
     is_list, is_flag : bool
-        Whether it takes several texts there, or none.
+        Whether the option takes several arguments, or none.
     """
 
     allowed: str
@@ -132,7 +133,7 @@ def _filled(value: Any) -> str:
 def _folder(value: Any) -> Path:
     try:
         return Path(_filled(value)).expanduser()
-    except RuntimeError:  # nobody has such a home folder
+    except RuntimeError:  # "~name", and there is no such user
         raise ValueError from None
 
 
@@ -168,25 +169,25 @@ _NETWORK = Kind("a network", lambda value: ip_network(_string(value)))
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may do what; see `access.Guard`."""
+    """The rights of peers; see `access.Guard`."""
 
     called_title: Annotated[
-        bool, _FLAG, "Reject requests that do not call the node by its AE title."
+        bool, _FLAG, "Reject associations that do not call the node by its AE title."
     ] = False
     titles: Annotated[
         tuple[str, ...],
         _several(_TITLE, "AE titles"),
-        "Calling AE titles of known peers; none means any.",
+        "Calling AE titles of known peers; an empty list allows any.",
     ] = ()
     networks: Annotated[
         tuple[Network, ...],
         _several(_NETWORK, 'networks, such as "10.1.0.0/16"'),
-        "Networks of known peers; none means any.",
+        "Networks of known peers; an empty list allows any.",
     ] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
     strangers: Annotated[
         tuple[Right, ...],
         _several(_one_of(Right), ", ".join(f'"{each}"' for each in Right)),
-        "What peers that are not known may do; with none they are turned away.",
+        "What peers that are not known may do; with an empty list they may not associate.",
     ] = (Right.ECHO, Right.STORE)
 
 
@@ -195,49 +196,49 @@ class TLS:
     """How the node speaks TLS (PS3.15 Annex B)."""
 
     cert: Annotated[
-        str, _FILE, "The node's certificate (PEM); with one it speaks TLS, and nothing else."
+        str, _FILE, "The node's certificate (PEM). If it is set, the node accepts only TLS."
     ] = ""
-    key: Annotated[str, _FILE, "The certificate's key, if that is in another file."] = ""
+    key: Annotated[str, _FILE, "The certificate's key, if it is in another file."] = ""
     key_password_file: Annotated[
-        str, _FILE, "The file that has the key's password as its first line."
+        str, _FILE, "A file with the key's password in its first line."
     ] = ""
     ca: Annotated[
         str,
         _FILE,
-        "Authorities: peers without a certificate of theirs are not let in, nor sent to over TLS.",
+        "Trusted authorities (PEM): peers and TLS destinations need a certificate of one of them.",
     ] = ""
     profile: Annotated[
-        Profile, _one_of(Profile), "The profile: which versions and ciphers are used."
+        Profile, _one_of(Profile), "The TLS profile, which defines versions and cipher suites."
     ] = Profile.BCP195
     no_verify: Annotated[
         bool,
         _FLAG,
-        "Check no destination's certificate: anybody may read and change what is sent there.",
+        "Do not check certificates of destinations: others could read and change the data sent.",
     ] = False
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where C-MOVE may send to; the key is its AE title."""
+    """A destination of C-MOVE; the key is its AE title."""
 
     host: Annotated[str, _HOST, "Host name or address."]
     port: Annotated[int, _PORT, "Port."]
-    tls: Annotated[bool, _FLAG, "Whether over TLS, with what [tls] says."] = False
+    tls: Annotated[bool, _FLAG, "Whether to use TLS, as configured in [tls]."] = False
 
 
 STORESCP = Destination("127.0.0.1", 11113)
-"""A receiver on this machine, such as that of `dicomwire movescu --store` and pynetdicom's."""
+"""A Storage SCP on this machine, such as that of `dicomwire movescu --store`, or pynetdicom's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """All that a node is told. Relative paths count from the current folder."""
+    """The configuration of a node. Relative paths count from the current folder."""
 
     ae_title: Annotated[str, _TITLE, "The AE title of the node."] = "DICOMWIRE"
     address: Annotated[
         str,
         _ADDRESS,
-        'The address to listen on; "" is all. Beyond this machine, think of [access] and [tls].',
+        'The address to listen on; "" is all. If others can reach it, set [access] and [tls].',
     ] = "127.0.0.1"
     port: Annotated[
         int, _whole(0, 65535, "a port number"), "The port to listen on; 0 is any free one."
@@ -245,50 +246,50 @@ class Configuration:
     folder: Annotated[
         Path,
         Kind("a path", _folder),
-        "The folder of objects and index, made if needed. Relative, it is beside this file.",
+        "The folder of objects and index, made if needed. A relative path counts from this file.",
     ] = Path("archive")
     duplicates: Annotated[
         Duplicates,
         _one_of(Duplicates),
-        "What becomes of an object whose UID is there already, with other contents.",
+        "What to do with different data that has the UID of a stored object.",
     ] = Duplicates.KEEP_FIRST
     strict_queries: Annotated[
         bool,
         _FLAG,
-        "Refuse what lacks a unique key of a level above, unless relational is negotiated.",
+        "Require the unique keys of all levels above, unless relational operation is negotiated.",
     ] = False
     max_associations: Annotated[
-        int, _whole(1, 100_000, "a number"), "How many associations are served at a time."
+        int, _whole(1, 100_000, "a number"), "The most associations at a time."
     ] = 64
     max_per_address: Annotated[
         int,
         _whole(0, 100_000, "a number"),
-        "How many of them one address may have; 0 is three quarters. Raise it for a gateway.",
+        "The most of them from one address; 0 means three quarters. Raise it for a gateway.",
     ] = 0
     max_per_title: Annotated[
         int,
         _whole(0, 100_000, "a number"),
-        "How many of them one calling AE title may have; 0 is three quarters.",
+        "The most of them by one calling AE title; 0 means three quarters.",
     ] = 0
     max_pdu: Annotated[
         int,
         _whole(0, 2**32 - 1, "a length in bytes"),
-        "The longest PDU that peers may send; 0 is unlimited.",
+        "The longest PDU that peers may send; 0 means no limit.",
     ] = 131_072
     max_object: Annotated[
         int,
         _whole(0, 2**63 - 1, "a length in bytes"),
-        "The longest object that is stored, others are answered with 0xA700; 0 is unlimited.",
+        "The longest object to store; longer ones are refused with 0xA700. 0 means no limit.",
     ] = 16 * 2**30
     acse_timeout: Annotated[
-        float, _SECONDS, "Seconds to wait for an association to be agreed on or released."
+        float, _SECONDS, "Seconds to wait for the negotiation or release of an association."
     ] = 30.0
     dimse_timeout: Annotated[float, _SECONDS, "Seconds to wait for a DIMSE message."] = 60.0
     network_timeout: Annotated[
-        float, _SECONDS, "Seconds to wait for anything on an idle association."
+        float, _SECONDS, "Seconds to wait for data on an idle association."
     ] = 60.0
     stop_timeout: Annotated[
-        float, _GRACE, "Seconds that associations have to end in when the node is stopped."
+        float, _GRACE, "Seconds that open associations have to end when the node stops."
     ] = 5.0
     access: Access = Access()
     tls: TLS = TLS()
@@ -298,7 +299,7 @@ class Configuration:
 
 
 class Key(NamedTuple):
-    """A key as files and command lines name it."""
+    """A key of the configuration, with its table and name in the file."""
 
     table: str
     name: str
@@ -308,7 +309,7 @@ class Key(NamedTuple):
 
     @property
     def option(self) -> str:
-        """The option of the same meaning."""
+        """The option of the command line that sets this key."""
         return "--" + "-".join(filter(None, (self.table, self.name))).replace("_", "-")
 
 
@@ -322,10 +323,10 @@ def _keys_of(table: str, owner: type) -> Iterator[Key]:
 
 _TABLES: dict[str, type] = {"": Configuration, "access": Access, "tls": TLS}
 KEYS = tuple(key for table, owner in _TABLES.items() for key in _keys_of(table, owner))
-"""Every key but those of destinations, in the order of the file."""
+"""All keys except those of destinations, in the order of the file."""
 _BY_NAME = {(key.table, key.name): key for key in KEYS}
 DESTINATION_KEYS = {key.name: key for key in _keys_of("destinations", Destination)}
-"""Those of a destination."""
+"""The keys of a destination, by name."""
 
 
 # --- Reading ----------------------------------------------------------------------------------
@@ -337,7 +338,7 @@ def read(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(_LONGEST_FILE + 1)
         if len(data) > _LONGEST_FILE:
-            raise ValueError(f"this has more than {_LONGEST_FILE} bytes")
+            raise ValueError(f"the file has more than {_LONGEST_FILE} bytes")
         return data.decode()
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from None
@@ -346,7 +347,7 @@ def read(path: Path) -> str:
 
 
 def load(path: Path) -> Configuration:
-    """Return what a file says; ConfigurationError if it cannot be read or says what is wrong."""
+    """Return the configuration in a file; ConfigurationError if it cannot be read or is invalid."""
     text = read(path)
     try:
         values = tomllib.loads(text)
@@ -378,9 +379,9 @@ def _beside(folder: Path, configuration: Configuration) -> Configuration:
 
 
 def merged(base: Configuration, values: Mapping[str, Any], where: str = "") -> Configuration:
-    """Return `base` with what `values`, shaped like the file, says otherwise.
+    """Return `base` changed by `values`, which is structured like the file.
 
-    Destinations are taken together: where `values` has any, those of `base` are gone.
+    If `values` has destinations, they replace all those of `base`.
     """
     changes: dict[str, Any] = {}
     for name, value in values.items():
@@ -397,7 +398,7 @@ def merged(base: Configuration, values: Mapping[str, Any], where: str = "") -> C
 
 def _table(value: Any, name: str, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{where}{name} is a table: [{name}]")
+        raise ConfigurationError(f"{where}{name} must be a table: [{name}]")
     return value
 
 
@@ -405,19 +406,20 @@ def _checked(table: str, name: str, value: Any, where: str) -> Any:
     key = _BY_NAME.get((table, name))
     if key is None:
         raise _unknown(name, table, [each.name for each in KEYS if each.table == table], where)
-    return _taken(key.kind, value, where + ".".join(filter(None, (table, name))))
+    return _converted(key.kind, value, where + ".".join(filter(None, (table, name))))
 
 
-def _taken(kind: Kind, value: Any, name: str) -> Any:
+def _converted(kind: Kind, value: Any, name: str) -> Any:
     try:
         return kind.check(value)
     except (TypeError, ValueError):
-        raise ConfigurationError(f"{name} is {kind.allowed}, not {_shown(value)}") from None
+        text = f"{name} must be {kind.allowed}, not {_shown(value)}"
+        raise ConfigurationError(text) from None
 
 
 def _shown(value: Any) -> str:
-    for show in (toml, str):  # which is for a date, or a table in a list
-        # Numbers may have too many digits, and lists be nested too deep.
+    for show in (toml, str):  # str is for a date, or a table in a list
+        # Both fail for numbers with too many digits, and for lists that are nested too deep.
         with contextlib.suppress(TypeError, ValueError, RecursionError):
             return show(value)
     return f"this {type(value).__name__}"
@@ -426,20 +428,20 @@ def _shown(value: Any) -> str:
 def _unknown(name: str, table: str, known: list[str], where: str) -> ConfigurationError:
     within = f"in [{table}]" if table else "in a configuration"
     tables = [] if table else [f"[{each}]" for each in (*filter(None, _TABLES), "destinations")]
-    there_is = ", ".join((*known, *tables))
-    return ConfigurationError(f"{where}there is no {name!r} {within}, but {there_is}")
+    allowed = ", ".join((*known, *tables))
+    return ConfigurationError(f"{where}there is no key {name!r} {within}; allowed are {allowed}")
 
 
 def _destinations(tables: Mapping[str, Any], where: str) -> dict[str, Destination]:
     found = {}
     for title, values in tables.items():
         name = f"destinations.{title}"
-        known = _taken(_TITLE, title, f"{where}the name of [{name}]")
+        known = _converted(_TITLE, title, f"{where}the name of [{name}]")
         own = {}
         for each, value in _table(values, name, where).items():
             if each not in DESTINATION_KEYS:
                 raise _unknown(each, name, [*DESTINATION_KEYS], where)
-            own[each] = _taken(DESTINATION_KEYS[each].kind, value, f"{where}{name}.{each}")
+            own[each] = _converted(DESTINATION_KEYS[each].kind, value, f"{where}{name}.{each}")
         for needed in ("host", "port"):
             if needed not in own:
                 raise ConfigurationError(f"{where}{name}.{needed} is missing")
@@ -448,7 +450,7 @@ def _destinations(tables: Mapping[str, Any], where: str) -> dict[str, Destinatio
 
 
 def destination(text: str) -> tuple[str, dict[str, Any]]:
-    """Return title and values of a destination written NAME=HOST:PORT or NAME=tls:HOST:PORT."""
+    """Return AE title and values of a destination NAME=HOST:PORT or NAME=tls:HOST:PORT."""
     title, equals, place = text.partition("=")
     over_tls = place.startswith("tls:")
     host, colon, port = place.removeprefix("tls:").rpartition(":")
@@ -462,7 +464,7 @@ def destination(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def toml(value: Any) -> str:
-    """Return a value of a configuration as TOML has it."""
+    """Return a value of a configuration in TOML."""
     if isinstance(value, tuple | list):
         return "[" + ", ".join(map(toml, value)) + "]"
     if isinstance(value, Enum):
@@ -477,14 +479,14 @@ def toml(value: Any) -> str:
 
 
 def template() -> str:
-    """Return a file that says of every key what it means, what it may be, and its default."""
+    """Return the text of a file with all keys: meaning, allowed values and default of each."""
     lines = ["# The configuration of a dicomwire node, with the default of every key."]
     for table in _TABLES:
         lines += ["", f"[{table}]"] if table else []
         for key in (each for each in KEYS if each.table == table):
             lines += ["", f"# {key.meaning}", f"# Allowed: {key.kind.allowed}."]
             lines.append(f"{key.name} = {toml(key.default)}")
-    lines += ["", "# Where C-MOVE may send to: a table for each AE title."]
+    lines += ["", "# The destinations of C-MOVE: a table for each AE title."]
     for title, place in Configuration().destinations.items():
         lines.append(f"[destinations.{title}]")
         for key in DESTINATION_KEYS.values():

@@ -1,7 +1,7 @@
-"""Whether two encoded datasets say the same: in values and in the order of elements.
+"""Compares two encoded datasets: whether they have the same elements and values, in the same order.
 
-How they are encoded does not count. Both are read side by side, a piece at a time, and no further
-than the first difference. Compressed pixel data is not decoded here.
+Differences of the encoding do not count. Both are read in parallel, a piece at a time, up to the
+first difference. Compressed pixel data is not decoded here.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from dicomwire.data.codec import INFLATE_CEILING, encoding_of, is_uncompressed
 from dicomwire.data.scanner import LONG_VRS, MAX_DEPTH
 
 _PIECE = 2**20
-"""Bytes of each dataset that are in memory at a time; twice that at the end of a value."""
+"""Bytes of each dataset in memory at a time; the end of a value may take twice as many."""
 _MAX_ELEMENTS = 1_000_000
-"""How many elements are compared at the most, items with them: some seconds' work."""
+"""The most elements and items to compare: a few seconds of work."""
 
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -37,9 +37,9 @@ _OF_ENCODING = frozenset(
         0xFFFCFFFC,  # Data Set Trailing Padding, which items may have too
     }
 )
-"""These say how a dataset is encoded, as group lengths do."""
+"""Elements that describe the encoding of a dataset, as group lengths do."""
 _OF_COMPRESSION = frozenset({0x00280004, 0x00280006})
-"""Photometric Interpretation and Planar Configuration, which go with the compression."""
+"""Photometric Interpretation and Planar Configuration, which depend on the compression."""
 
 _LONG = frozenset(vr.encode() for vr in LONG_VRS)
 _TEXT = frozenset(str(vr) for vr in STR_VR)
@@ -49,41 +49,42 @@ _WORDS = {
     **dict.fromkeys(("FL", "OF", "OL", "SL", "UL"), "I"),
     **dict.fromkeys(("FD", "OD", "OV", "SV", "UV"), "Q"),
 }
-"""The VRs whose values depend on the byte order, with the code of their words."""
+"""The VRs whose values depend on the byte order, with the `array` type code of their words."""
 
 _Values = dict[int, bytes]
 """By tag."""
 
 
 class Comparison(Enum):
-    """What there is to be said of two datasets."""
+    """The result of comparing two datasets."""
 
     SAME = "same"
     OTHER = "other"
     BY_PIXELS = "by pixels"
-    """They are the same if their decoded pixels are: all else is."""
+    """All but the pixels is the same; the decoded pixels decide."""
 
 
 class Unreadable(ValueError):
-    """A dataset is damaged, or has more than can be compared."""
+    """A dataset is damaged, or too large or nested too deep to be compared."""
 
 
 def compare(one: BinaryIO, one_syntax: str, other: BinaryIO, other_syntax: str) -> Comparison:
     """Compare two datasets in files that are positioned at them.
 
-    These do not count: lengths of sequences and items that are defined or not, implicit or explicit
-    VR, the byte order, deflation, group lengths, padding, fragments and their offset tables.
+    These differences do not count: implicit or explicit VR, byte order, deflation, defined or
+    undefined lengths of sequences and items, group lengths, padding, fragments and their offset
+    tables.
 
     Parameters
     ----------
     one_syntax, other_syntax : str
-        Their transfer syntaxes.
+        The UIDs of their transfer syntaxes.
 
     Raises
     ------
     Unreadable
-        When either is damaged before the first difference, is nested too deep, has too many
-        elements or inflates to too much.
+        When one is damaged before the first difference, is nested too deep, has too many
+        elements or inflates beyond the ceiling.
     OSError
         When a file cannot be read.
     """
@@ -97,43 +98,43 @@ def compare(one: BinaryIO, one_syntax: str, other: BinaryIO, other_syntax: str) 
 
 
 class _Element(NamedTuple):
-    """The header of an element; its value comes next."""
+    """The header of an element; the reader is positioned at its value."""
 
     tag: int
     vr: str | None
-    """None where the encoding has none."""
+    """None in implicit VR."""
     length: int | None
     """None if it is undefined."""
 
     @property
     def own_vr(self) -> str | None:
-        """What it is for certain: UN is what is not known (PS3.5 Section 6.2.2)."""
+        """The VR of the element if its sender knew it; UN means unknown (PS3.5 Section 6.2.2)."""
         return None if self.vr == "UN" else self.vr
 
     @property
     def is_encapsulated(self) -> bool:
-        """Whether its value is in fragments."""
+        """Whether its value consists of fragments."""
         if self.length is not None:
             return False
         return self.tag == _PIXEL_DATA or self.own_vr not in (None, "SQ")
 
 
 class _Scope:
-    """A dataset, sequence or item that is being read."""
+    """A dataset, sequence or item while it is read."""
 
     __slots__ = ("end", "is_implicit", "is_whole")
 
     def __init__(self, end: int | None, is_implicit: bool | None, is_whole: bool = False) -> None:
         self.end = end
-        """None if there is a delimiter."""
+        """Where it ends; None if a delimiter or the end of the file ends it."""
         self.is_implicit = is_implicit
-        """None if its first element tells."""
+        """Whether it is in implicit VR; None until its first element shows that."""
         self.is_whole = is_whole
-        """Whether it is as long as the file."""
+        """Whether it is the whole dataset, which the end of the file ends."""
 
 
 class _Reader:
-    """Reads a dataset from its begin to its end."""
+    """Reads a dataset from beginning to end, element by element."""
 
     def __init__(self, file: BinaryIO, transfer_syntax: str) -> None:
         _, is_little, deflated = encoding_of(transfer_syntax)
@@ -149,15 +150,15 @@ class _Reader:
         self._left = _MAX_ELEMENTS
 
     def element(self, scope: _Scope) -> _Element | None:
-        """Return the next element that has content; None at the end of its dataset or item."""
+        """Return the next element that is compared; None at the end of its dataset or item."""
         while not self._is_at_end(scope):
             head = self._file.read(8)
             if scope.is_whole and len(head) < 8 and not head.strip(b"\0"):
-                return None  # some writers pad the whole
+                return None  # some writers pad the whole dataset
             element = self._header(head, scope)
             if element.tag == _ITEM_END:
                 if scope.is_whole or scope.end is not None:
-                    raise Unreadable("an item ends where there is none")
+                    raise Unreadable("there is an item delimiter outside of an item")
                 return None
             if element.tag not in _OF_ENCODING and element.tag & 0xFFFF:
                 return element
@@ -172,16 +173,16 @@ class _Reader:
         if tag == _SEQUENCE_END:
             return None
         if tag != _ITEM:
-            raise Unreadable("a sequence has something else than items")
-        # Implicit VR may begin with any item, and lasts as long as the item does.
+            raise Unreadable("a sequence contains something other than items")
+        # Some writers change to implicit VR for a single item.
         return self._scope(length, sequence.is_implicit or None)
 
     def sequence(self, element: _Element) -> _Scope:
-        """Return the scope of the value of an element, to be read as items."""
+        """Return the scope of a sequence, for `item`."""
         return self._scope(element.length, element.vr in (None, "UN"))
 
     def take(self, count: int, vr: str) -> bytes:
-        """Return the next bytes of a value, in little endian."""
+        """Return the next `count` bytes of a value, converted to little endian."""
         data = self._exactly(count)
         code = _WORDS.get(vr) if self._is_swapped else None
         if code is None:
@@ -194,15 +195,16 @@ class _Reader:
         return words.tobytes()
 
     def skip(self, element: _Element) -> None:
-        """Pass the value of an element that has a length."""
+        """Skip the value of an element, which must have a defined length."""
         if element.length is None:
-            raise Unreadable("an element has no length where it should have one")
+            raise Unreadable("the length of an element must not be undefined")
         self._pass(element.length, None)
 
     def pixels(self, element: _Element) -> bytes | None:
-        """Pass pixel data; return a digest of its fragments (PS3.5 Section A.4), if it has some.
+        """Read pixel data; return a digest of its fragments (PS3.5 Section A.4), None for native.
 
-        Where one ends and the next begins does not count. The first one has offsets alone.
+        The digest does not depend on the boundaries of fragments. It leaves out the first item,
+        the Basic Offset Table.
         """
         if not element.is_encapsulated:
             self.skip(element)
@@ -214,7 +216,7 @@ class _Reader:
             if tag == _SEQUENCE_END:
                 return digest.digest()
             if tag != _ITEM or length is None:
-                raise Unreadable("pixel data has something else than fragments")
+                raise Unreadable("encapsulated pixel data contains something other than fragments")
             self._pass(length, None if is_first else digest.update)
             is_first = False
 
@@ -225,7 +227,7 @@ class _Reader:
         if scope.end is None or self._position < scope.end:
             return False
         if self._position > scope.end:
-            raise Unreadable("a value is longer than what it is in")
+            raise Unreadable("a value is longer than its item or sequence")
         return True
 
     def _header(self, head: bytes, scope: _Scope) -> _Element:
@@ -234,7 +236,7 @@ class _Reader:
         has_vr = code.isalpha() and code.isupper()
         if scope.is_implicit is None:
             scope.is_implicit = not has_vr
-        if scope.is_implicit or not has_vr:  # some writers leave out single VRs
+        if scope.is_implicit or not has_vr:  # some writers leave out the VR of single elements
             group, number, length = self._implicit(head)
             vr = None
         else:
@@ -274,7 +276,7 @@ class _Reader:
 
 
 class _Inflated(io.RawIOBase):
-    """A deflated dataset (PS3.5 Section A.5), inflated as it is read."""
+    """A file object that inflates a deflated dataset (PS3.5 Section A.5) while it is read."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -293,7 +295,7 @@ class _Inflated(io.RawIOBase):
                 raise Unreadable("the dataset is not deflated, or damaged") from None
             self._left -= len(data)
             if self._left < 0:
-                raise Unreadable("the dataset inflates to too much")
+                raise Unreadable("the dataset inflates beyond the ceiling")
             if data:
                 buffer[: len(data)] = data
                 return len(data)
@@ -306,17 +308,17 @@ class _Inflated(io.RawIOBase):
 
 
 class _Walk:
-    """Goes through two datasets in step."""
+    """Reads two datasets in parallel, and compares their elements."""
 
     def __init__(self, one: _Reader, other: _Reader, is_recompressed: bool) -> None:
         self._one = one
         self._other = other
         self._is_recompressed = is_recompressed
         self._has_pixels = False
-        """Whether there are pixels that have to be decoded."""
+        """Whether pixels have to be decoded to be compared."""
 
     def result(self) -> Comparison:
-        """Return what comes of it."""
+        """Return the result of the comparison."""
         one, other = _Scope(None, None, True), _Scope(None, None, True)
         descriptions: tuple[_Values, _Values] | None = None
         if self._is_recompressed:
@@ -336,7 +338,7 @@ class _Walk:
         depth: int,
         descriptions: tuple[_Values, _Values] | None = None,
     ) -> bool:
-        """Compare datasets or items; put what describes the compression into `descriptions`."""
+        """Compare datasets or items; collect the `_OF_COMPRESSION` elements in `descriptions`."""
         if depth > MAX_DEPTH:
             raise Unreadable("sequences are nested too deep")
         while True:
@@ -361,7 +363,7 @@ class _Walk:
         return self._same_value(one, other, vr)
 
     def _same_pixels(self, one: _Element, other: _Element, depth: int) -> bool:
-        """Return false if pixel data, of which some is in fragments, differs for certain."""
+        """Return False if the pixel data certainly differs; at least one side is in fragments."""
         values = self._one.pixels(one), self._other.pixels(other)
         if depth == 0 and (self._is_recompressed or values[0] != values[1]):
             self._has_pixels = True
@@ -394,7 +396,7 @@ class _Walk:
 def _described(
     reader: _Reader, scope: _Scope, element: _Element | None, values: _Values
 ) -> _Element | None:
-    """Return the next element that does not describe the compression; take the values of others."""
+    """Return the next element that does not describe the compression; store those that do."""
     while element is not None and element.tag in _OF_COMPRESSION:
         length = element.length
         if length is None or length > _PIECE:
@@ -405,10 +407,11 @@ def _described(
 
 
 def _common_vr(one: _Element, other: _Element) -> str | None:
-    """Return the VR to compare values by; None if they contradict each other.
+    """Return the VR to compare two values by; None if their VRs contradict each other.
 
-    Of a public element the dictionary knows it: an element that came in implicit VR or as UN is
-    written by it, and some are of several VRs. Of a private one, only its own VR tells.
+    A public element may differ in VR: a program that received it in implicit VR, or as UN, takes
+    the dictionary's, and the dictionary allows several for some. For a private element, only its
+    own VR is known.
     """
     known = [vr for vr in (one.own_vr, other.own_vr) if vr is not None]
     if "SQ" in known or (not known and None in (one.length, other.length)):
@@ -424,5 +427,5 @@ def _common_vr(one: _Element, other: _Element) -> str | None:
 
 
 def _without_padding(value: bytes, vr: str) -> bytes:
-    """Return a value as long as it is, or, if it is binary, of even length."""
+    """Return a text value without its padding, or a binary value padded to an even length."""
     return value.rstrip(_PADDING) if vr in _TEXT else value + b"\0" * (len(value) % 2)

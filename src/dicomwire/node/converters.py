@@ -1,8 +1,8 @@
-"""Processes that decode and encode pixels: a peer's image can end them, and not the node.
+"""Processes that decode and encode pixels, so that a peer's image cannot crash the node.
 
-Codecs are native code that is fed with what anybody stored. Each process has a ceiling of memory
-and each task an end in time; whatever a codec does beyond is the failure of that task alone. How an
-object is converted is in `transcode`.
+Codecs are native code, and their input comes from peers. Each process has a limit of memory and
+each task a limit of time; when a codec exceeds one, only that task fails. `transcode` does the
+conversion itself.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from pathlib import Path
 from dicomwire.node.transcode import CannotTranscode, pixel_digest, write_transcoded
 
 PROCESSES = 2
-"""The most that run at a time, so that a few retrievals do not take all cores and memory."""
+"""The most processes at a time, so that a few retrievals do not take all cores and memory."""
 MEMORY = 4 * 2**30
-"""Bytes of address space of a process: four times the pixel data that is decoded at the most
-(`transcode.LARGEST`), which is there compressed, decoded, as an array and encoded."""
+"""The address space of a process in bytes: room for four copies of the largest pixel data
+(`transcode.LARGEST`), which is in memory compressed, decoded, as an array and encoded."""
 TASK_TIMEOUT = 120.0
-"""Seconds for one object: pixel data of 1 GiB in JPEG 2000 takes about one minute."""
+"""Seconds for one object: twice the minute that 1 GiB of pixel data takes in JPEG 2000."""
 
 _Process = subprocess.Popen[bytes]
 
@@ -34,16 +34,17 @@ _Process = subprocess.Popen[bytes]
 class Converters:
     """A few processes for the tasks of all associations, each started when it is needed.
 
-    From any thread. A process is used again until it dies, or a task of its takes too long.
+    Safe to use from any thread. A process serves further tasks until it dies, or one of its tasks
+    takes too long.
 
     Parameters
     ----------
     make_file : callable
         Returns a new, empty file for a converted object, which is removed after use.
     timeout : float
-        Seconds that a task may take, and before that wait for a process.
+        Seconds that a task may take; also the longest wait for a free process before that.
     memory : int
-        Bytes of address space of each process; where the system has no such limit, none.
+        Limit of each process's address space in bytes, where the system has such a limit.
     """
 
     def __init__(
@@ -52,30 +53,32 @@ class Converters:
         self._make_file = make_file
         self._timeout = timeout
         self._memory = memory
-        self._places = threading.BoundedSemaphore(PROCESSES)
-        self._lock = threading.Lock()  # for the three below
+        # The finished task of another thread wakes a thread that waits for a free process.
+        self._free = threading.BoundedSemaphore(PROCESSES)
+        self._lock = threading.Lock()  # guards _idle, _busy and _is_closed; taken after _free
         self._idle: list[_Process] = []
         self._busy: set[_Process] = set()
         self._is_closed = False
 
     def close(self) -> None:
-        """End all processes; tasks that are under way, and later ones, fail."""
+        """End all processes; running and later tasks fail."""
         with self._lock:
             self._is_closed = True
             idle, self._idle = self._idle, []
             for process in self._busy:
-                process.kill()  # whoever waits for it reads the end of its output, and reaps it
+                # The thread that waits for its answer reads the end of its output, and reaps it.
+                process.kill()
         for process in idle:
             _end(process)
 
     @contextlib.contextmanager
     def converted(self, path: Path, target: str) -> Iterator[Path]:
-        """Give a file with the object of another one in the transfer syntax `target`.
+        """Yield a file with the object of `path`, converted to the transfer syntax `target`.
 
         Raises
         ------
         CannotTranscode
-            When that is not possible; the text says why, without values of the object.
+            When it cannot be converted; the text says why, without values of the object.
         """
         try:
             output = self._make_file()
@@ -88,11 +91,11 @@ class Converters:
             output.unlink(missing_ok=True)
 
     def pixel_digest(self, path: Path) -> str:
-        """Return a digest of the decoded samples of a DICOM file; raises as `converted`."""
+        """Return a digest of the decoded samples of a DICOM file; raises like `converted`."""
         return self._ask("digest", path)
 
     def _ask(self, *task: object) -> str:
-        if not self._places.acquire(timeout=self._timeout):
+        if not self._free.acquire(timeout=self._timeout):
             raise CannotTranscode("all converters are busy")
         try:
             process = self._take()
@@ -101,10 +104,10 @@ class Converters:
             finally:
                 self._give_back(process)
         finally:
-            self._places.release()
+            self._free.release()
 
     def _take(self) -> _Process:
-        """Return a process that is idle, or a new one."""
+        """Return an idle process, or a new one."""
         with self._lock:
             if self._is_closed:
                 raise CannotTranscode("the node is being stopped")
@@ -133,11 +136,11 @@ class Converters:
                 [sys.executable, "-P", "-m", __name__, str(self._memory)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,  # codecs print what they make of a peer's bytes
+                stderr=subprocess.DEVNULL,  # codecs may print values of a peer's object
                 env={
                     **os.environ,
                     "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-                    # A pool of threads takes address space for each core of the machine.
+                    # Their thread pools would take address space for each core of the machine.
                     "OPENBLAS_NUM_THREADS": "1",
                     "OMP_NUM_THREADS": "1",
                 },
@@ -146,7 +149,7 @@ class Converters:
             raise CannotTranscode(f"no converter can be started: {error.strerror}") from None
 
     def _answer(self, process: _Process, task: bytes) -> str:
-        """Have a task done; a process that fails to answer is dead when this raises."""
+        """Return the answer to a task; if the process gives none, it is dead when this raises."""
         assert process.stdin is not None
         assert process.stdout is not None
         ending = time.monotonic() + self._timeout
@@ -155,13 +158,13 @@ class Converters:
         try:
             process.stdin.write(task + b"\n")
             process.stdin.flush()
-            line = process.stdout.readline()  # which ends with an answer, or with the process
+            line = process.stdout.readline()  # returns with the answer, or when the process ends
             answer: dict[str, str] = json.loads(line)
         except (OSError, ValueError):
             process.kill()
             code = process.wait()
             if time.monotonic() >= ending:
-                reason = f"takes more than {self._timeout:g} seconds"
+                reason = f"its conversion takes more than {self._timeout:g} seconds"
             else:
                 reason = f"its conversion ended with {_exit(code)}"
             raise CannotTranscode(reason) from None
@@ -183,12 +186,12 @@ def _exit(code: int) -> str:
 
 
 def _end(process: _Process) -> None:
-    """Kill a process, if it lives, and release what it takes."""
+    """Kill a process if it is alive, reap it, and close its pipes."""
     process.kill()
     process.wait()
     for pipe in (process.stdin, process.stdout):
         assert pipe is not None
-        with contextlib.suppress(OSError):  # what was never written to it
+        with contextlib.suppress(OSError):  # closing flushes a task that it never read
             pipe.close()
 
 
@@ -196,10 +199,10 @@ def _end(process: _Process) -> None:
 
 
 def main() -> None:
-    """Do one task after the other, until there are no more; each is a line of JSON."""
+    """Do the tasks that come by standard input, each a line of JSON, until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the node, which ends this
     _limit(int(sys.argv[1]))
-    # What a codec prints must not get between the answers.
+    # Keep text that a codec prints out of the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     for line in sys.stdin.buffer:
@@ -219,7 +222,7 @@ def _done(task: str, path: str, *arguments: str) -> dict[str, str]:
 
 
 def _limit(memory: int) -> None:
-    """Bound the address space, and leave no core file, which would hold a patient's image."""
+    """Limit the address space; forbid core files, which could contain a patient's image."""
     try:
         import resource
     except ImportError:  # Windows
@@ -227,7 +230,7 @@ def _limit(memory: int) -> None:
     for limit, wanted in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0)):
         _, most = resource.getrlimit(limit)
         bound = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
-        with contextlib.suppress(OSError, ValueError):  # macOS refuses the former
+        with contextlib.suppress(OSError, ValueError):  # macOS refuses RLIMIT_AS
             resource.setrlimit(limit, (bound, bound))
 
 

@@ -1,6 +1,6 @@
-"""What the node's files begin with: file meta information, and a seal that the file is verified by.
+"""The head of the node's files: file meta information, and a seal to verify the file by.
 
-Where files are, and when they are written, is not known here.
+`storage` decides where files are, and when they are written.
 """
 
 from __future__ import annotations
@@ -14,10 +14,15 @@ from dicomwire.data.file_meta import FileFormatError, file_head, parse_file_meta
 from dicomwire.implementation import UID_PREFIX
 
 HEAD_SIZE = 640
-"""Where the dataset begins in each file of ours: what is before it is filled up to this."""
+"""The offset of the dataset in each file of the node: the head is padded to this size.
 
-# Private information in the file meta information (PS3.10 Section 7.1) lets a file be verified
-# without the index: SHA-256, length of the dataset, microseconds since 1970 when it was received.
+The longest UIDs, a title of 16 characters and the seal take less. Because the size is fixed, the
+dataset can be written before all values of the head are known.
+"""
+
+# The seal is private information in the file meta information (PS3.10 Section 7.1). By it a file
+# can be verified without the index: SHA-256 of the dataset, its length, and the time of receipt in
+# microseconds since 1970.
 _CREATOR = f"{UID_PREFIX}1".encode()
 _SEAL = struct.Struct("<32sQQ")
 _META_LENGTH = struct.Struct("<I")
@@ -30,7 +35,7 @@ _CREATOR_ELEMENT = _SHORT.pack(2, 0x0100, b"UI", len(_EVEN_CREATOR)) + _EVEN_CRE
 
 
 class Origin(NamedTuple):
-    """What is known of an object but its dataset: from the C-STORE request, or from its file."""
+    """UIDs and sender of an object, from the C-STORE request or from the head of its file."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -39,7 +44,7 @@ class Origin(NamedTuple):
 
 
 class Seal(NamedTuple):
-    """What a file says of its own dataset."""
+    """Digest, length and time of receipt of a dataset, kept in the head of its file."""
 
     digest: bytes
     size: int
@@ -48,7 +53,7 @@ class Seal(NamedTuple):
 
 
 def sealed_head(origin: Origin, seal: Seal) -> bytes:
-    """Return what a file begins with: `HEAD_SIZE` bytes, whatever the lengths of the UIDs."""
+    """Return the head of a file: always `HEAD_SIZE` bytes, whatever the lengths of the UIDs."""
     head = file_head(*origin)
     size = len(head) + len(_CREATOR_ELEMENT) + _LONG.size
     information = _SEAL.pack(*seal).ljust(HEAD_SIZE - size, b"\0")
@@ -66,19 +71,19 @@ def sealed_head(origin: Origin, seal: Seal) -> bytes:
 
 
 def read_head(begin: bytes, size: int) -> tuple[Origin, int, Seal | None]:
-    """Return what a file says of itself, where its dataset begins, and its seal if it has one.
+    """Return the origin of a file's object, the offset of its dataset, and its seal or None.
 
     Parameters
     ----------
     begin : bytes
         The first 64 KiB of the file, or all of it.
     size : int
-        How many bytes it has.
+        The size of the file in bytes.
 
     Raises
     ------
     FileFormatError
-        When it is no DICOM file, or not all of the file that was sealed.
+        When it is no DICOM file, or its size is not that of the sealed file.
     """
     head = parse_file_meta(begin)
     origin = Origin(*map(str, head[:3]))
@@ -88,14 +93,14 @@ def read_head(begin: bytes, size: int) -> tuple[Origin, int, Seal | None]:
         return origin, head.offset, None
     seal = Seal(*_SEAL.unpack_from(begin, at))
     if size != head.offset + seal.size:
-        raise FileFormatError("the file has not the length that it says")
+        raise FileFormatError("the file does not have the length that its head states")
     return origin, head.offset, seal
 
 
 def digest_of(file: BufferedIOBase, offset: int, transfer_syntax_uid: str) -> bytes:
     """Return the digest of the dataset in a file from `offset` on; see `Spooled.digest`.
 
-    The file is read, not mapped: a sector that cannot be read is an OSError then, and no signal.
+    The file is read and not mapped, so that a bad sector leads to an OSError and not to SIGBUS.
     """
     file.seek(offset)
     whole = hashlib.file_digest(file, "sha256")
