@@ -85,7 +85,7 @@ def test_options_go_before_the_file(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("[DEFAULT]\nport: x", "[DEFAULT] port is a number, not 'x'"),
-        ("[DEFAULT]\nport: 70000", "port is a port number, 0 to 65535, not 70000"),
+        ("[DEFAULT]\nport: 70000", "port must be a port number, 0 to 65535, not 70000"),
         ("[DEFAULT]\nprot: 104", "[DEFAULT] has no 'prot', but ae_title, port"),
         ("[DEFAULT]\nacse_timeout: 0", "[DEFAULT] acse_timeout: '0' is not a number of seconds"),
         ("[WS1]\naddress: x", "destinations.WS1.port is missing"),
@@ -111,7 +111,7 @@ def test_a_file_that_is_not_there(tmp_path: Path, capsys: Capture) -> None:
     endless = tmp_path / "endless.ini"
     endless.write_bytes(b"#" * 2_000_000)
     assert main(["-c", str(endless)]) == 1
-    assert "endless.ini: this has more than" in capsys.readouterr().err
+    assert "endless.ini: the file has more than" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ def test_what_cannot_be_converted_says_why_and_leaves_the_process(
     converters = make()
     for _ in range(2):
         gone = converters.converted(tmp_path / "gone.dcm", ExplicitVRLittleEndian)
-        with pytest.raises(CannotTranscode, match="its file is gone"), gone:
+        with pytest.raises(CannotTranscode, match="its file is missing"), gone:
             pass
     assert len(started) == 1
 

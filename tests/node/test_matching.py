@@ -147,7 +147,7 @@ def test_a_name_of_nothing_but_asterisks_is_universal(key: str) -> None:
     ],
 )
 def test_malformed_keys_are_refused(vr: str, key: str) -> None:
-    with pytest.raises(ValueError, match=r"no |too long"):
+    with pytest.raises(ValueError, match=r"not a|neither|too long"):
         matcher_for(vr, [key])
 
 

@@ -572,7 +572,7 @@ def test_a_sequence_where_there_should_be_none(index: Index) -> None:
     asked = Dataset()
     asked.QueryRetrieveLevel = "STUDY"
     asked.add_new(0x00100020, "SQ", [Dataset()])
-    assert refusal(index, STUDY_ROOT, asked).ErrorComment == "PatientID: is a sequence"
+    assert refusal(index, STUDY_ROOT, asked).ErrorComment == "PatientID: must not be a sequence"
 
 
 # --- Speed ------------------------------------------------------------------------------------

@@ -187,7 +187,7 @@ def test_a_frame_that_states_any_size_fails_alone_with_its_reason(
     *_, (status, failed) = get(node, Receiver(), study_of(), context)
     assert counts(status) == (0xB000, 2, 1)
     assert failed.FailedSOPInstanceUIDList == "1.2.3.3"
-    assert status.ErrorComment == "1 not sent: a frame is of another size than its dataset states"
+    assert status.ErrorComment == "1 not sent: a frame and its dataset state different sizes"
 
 
 def test_what_was_converted_leaves_no_file(node: Node, tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_a_lost_file_fails_alone(node: Node, tmp_path: Path) -> None:
     *_, (status, failed) = get(node, Receiver(), study_of(), context)
     assert counts(status) == (0xB000, 2, 1)
     assert str(failed.FailedSOPInstanceUIDList).startswith("1.2.3.")
-    assert status.ErrorComment == "1 not sent: its file is gone"
+    assert status.ErrorComment == "1 not sent: its file is missing"
 
 
 def test_an_object_whose_file_cannot_be_looked_for_is_a_failed_sub_operation(

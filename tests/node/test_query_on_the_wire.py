@@ -85,7 +85,7 @@ def test_strict_queries_have_all_unique_keys_above_unless_relational(tmp_path: P
     assert match is None
     assert status.Status == 0xA900
     assert status.OffendingElement == 0x0020000D
-    assert status.ErrorComment == "StudyInstanceUID has not one value"
+    assert status.ErrorComment == "StudyInstanceUID must have one value"
 
 
 def test_answers_come_in_the_asker_s_character_set(node: Node) -> None:

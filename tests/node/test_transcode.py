@@ -100,7 +100,7 @@ def test_without_pixels_only_the_encoding_changes() -> None:
 
 @pytest.mark.parametrize("target", [JPEG2000, JPEGBaseline8Bit])
 def test_nothing_is_lost(target: UID) -> None:
-    with pytest.raises(CannotTranscode, match="nothing is compressed to JPEG"):
+    with pytest.raises(CannotTranscode, match="compression to JPEG"):
         transcoded(WHEEL / "MR_small.dcm", target)
 
 
@@ -142,7 +142,7 @@ def test_a_frame_that_states_another_size_than_its_dataset_is_not_decoded(
     ds.PixelData = ds.PixelData.replace(size, size[:-1] + b"\x77", 1)
     ds.save_as(tmp_path / "bomb.dcm")
     monkeypatch.setattr(Dataset, "decompress", None)
-    with pytest.raises(CannotTranscode, match="of another size than its dataset states"):
+    with pytest.raises(CannotTranscode, match="a frame and its dataset state different sizes"):
         transcoded(tmp_path / "bomb.dcm", ExplicitVRLittleEndian)
 
 
@@ -153,7 +153,7 @@ def test_a_frame_of_other_samples_than_its_dataset_states_is_not_decoded(
     ds = dcmread(WHEEL / "MR_small_jp2klossless.dcm")
     setattr(ds, keyword, value)
     ds.save_as(tmp_path / "bomb.dcm")
-    with pytest.raises(CannotTranscode, match="of another size than its dataset states"):
+    with pytest.raises(CannotTranscode, match="a frame and its dataset state different sizes"):
         transcoded(tmp_path / "bomb.dcm", ExplicitVRLittleEndian)
 
 
@@ -185,7 +185,7 @@ def test_a_syntax_that_nobody_knows(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_gone(tmp_path: Path) -> None:
-    with pytest.raises(CannotTranscode, match="its file is gone"):
+    with pytest.raises(CannotTranscode, match="its file is missing"):
         transcoded(tmp_path / "gone.dcm", ExplicitVRLittleEndian)
 
 

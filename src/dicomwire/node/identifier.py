@@ -1,7 +1,7 @@
-"""What an identifier asks for: its level, its keys and what they match (PS3.4 C.4.1.1.3).
+"""Reads the identifier of a request: its level, its keys and their matchers (PS3.4 C.4.1.1.3).
 
-It is read without pydicom's conversions, which warn of values and make a thousand bytes of eight;
-the database is not known here.
+pydicom's conversions are avoided: they warn of values, and a value of 8 bytes may take 1,000 bytes
+of memory. This module does not use the database.
 """
 
 from __future__ import annotations
@@ -33,35 +33,38 @@ _LEVEL = BaseTag(0x00080052)
 _CHARACTER_SET = BaseTag(0x00080005)
 _TIMEZONE = 0x00080201
 _NO_KEYS = frozenset({_CHARACTER_SET, _LEVEL, 0x00080053, 0x00080054, 0x00080056, _TIMEZONE})
-"""They say something of the query, or are answered with what is no attribute of an entity:
-Specific Character Set, Query/Retrieve Level and View, Retrieve AE Title, Instance Availability,
-Timezone Offset From UTC."""
+"""Elements that are not matched: they describe the query, or the response sets them without the
+index. Specific Character Set, Query/Retrieve Level and View, Retrieve AE Title, Instance
+Availability, Timezone Offset From UTC."""
 
 _LONGEST_COMMENT = 64
+"""In characters: Error Comment has the VR LO."""
 _LONGEST_KEY = 1 << 20
-"""In bytes; lists of UIDs have no end."""
+"""In bytes, except for lists of UIDs, which the standard does not bound."""
 _DEEPEST = 16
+"""How deep sequences may be nested; no key of the standard comes near it."""
 WITH_CHARACTER_SET = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 ASCII_VRS = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"})
 _SINGLE_VRS = frozenset({"LT", "ST", "UR", "UT"})
 _DELIMITERS = {0x5C, 0x5E, 0x3D, 0x0A, 0x0C, 0x0D, 0x09}
-"""After these the character set is the first again (PS3.5 6.1.2.5.3)."""
+"""After these characters the first character set applies again (PS3.5 6.1.2.5.3)."""
 
 _MODELS = {
     "1.2.840.10008.5.1.4.1.2.1": tuple(Level),
     "1.2.840.10008.5.1.4.1.2.2": (Level.STUDY, Level.SERIES, Level.IMAGE),
     "1.2.840.10008.5.1.4.1.2.3": (Level.PATIENT, Level.STUDY),
 }
-"""Patient Root, Study Root and Patient/Study Only, whose SOP classes have a component more."""
+"""The levels of Patient Root, Study Root and Patient/Study Only, by the UID of their SOP classes
+without its last component."""
 
 
 class InvalidIdentifier(ValueError):
-    """An identifier that does not fit its model; the text has no values of it.
+    """An identifier that does not fit its information model; the text contains none of its values.
 
     Attributes
     ----------
     status : Dataset
-        What to answer: 0xA900, with comment and offending element.
+        The status of the response: 0xA900, with Error Comment and Offending Element.
     """
 
     def __init__(self, comment: str, tag: int | None = None) -> None:
@@ -75,12 +78,14 @@ class InvalidIdentifier(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Nested:
-    """What is asked for of the items of a sequence; all, where there are no keys.
+    """The keys for the items of a sequence; without keys, all elements are returned.
 
     Attributes
     ----------
     keys : dict
-        By tag as in the DICOM JSON model: tag, VR, and what is asked for of a nested sequence.
+        By tag as in the DICOM JSON model: tag, VR, and the keys of a nested sequence.
+    matcher : Matcher or None
+        For the items; None if they match universally.
     """
 
     keys: dict[str, tuple[BaseTag, str, Nested | None]]
@@ -93,7 +98,7 @@ class Identifier:
     Parameters
     ----------
     identifier : Elements or Dataset
-        The elements as they came, or what a program made.
+        The elements as received, or a dataset that a program made.
     model : str
         The SOP class: C-FIND, C-MOVE or C-GET of a Query/Retrieve information model.
 
@@ -101,14 +106,15 @@ class Identifier:
     ----------
     level : Level
     keys : list of Key
-        The keys it has, of its level and above. Patients' belong to studies in Study Root.
+        Its supported keys of its level and above. In Study Root, the keys of patients belong to
+        the STUDY level.
     is_complete : bool
-        Whether it has no others.
+        Whether it has no other keys.
 
     Raises
     ------
     InvalidIdentifier
-        When it has no level, or none of the model.
+        When it has no level, or one that the model does not have.
     """
 
     def __init__(self, identifier: Elements | Dataset, model: str) -> None:
@@ -134,19 +140,19 @@ class Identifier:
 
     @property
     def character_sets(self) -> list[str]:
-        """The Specific Character Set that it is in; empty for the default or an unknown one."""
+        """The terms of its Specific Character Set; empty for the default or an unknown one."""
         return _character_sets(self._elements)
 
     def has(self, tag: int) -> bool:
-        """Return whether an element is there."""
+        """Return whether the identifier has an element."""
         return tag in self._elements
 
     def values(self, key: Key) -> list[str]:
-        """Return the values of a key that is no sequence, without those that are empty."""
+        """Return the non-empty values of a key that is not a sequence."""
         return [value for value in self._texts(int(key.tag), key.vr) if value]
 
     def matcher(self, key: Key, fuzzy: bool = False) -> Matcher | None:
-        """Return what matches a key; None if it is universal, or absent."""
+        """Return the matcher of a key; None if the key matches universally or is absent."""
         if key.tag not in self._elements or int(key.tag) in _NO_KEYS:
             return None
         if key.vr == "SQ":
@@ -154,26 +160,26 @@ class Identifier:
         return _matcher(key.vr, self.values(key), fuzzy, key.tag)
 
     def nested(self, key: Key, fuzzy: bool = False) -> Nested:
-        """Return what is asked for of a sequence."""
+        """Return the keys inside a sequence key."""
         return self._nested(self._elements[key.tag], fuzzy, 0)
 
     def one_value(self, key: Key) -> str:
-        """Return the value of a unique key that is to have just one, and no wildcards."""
+        """Return the only value of a unique key, which must not have wildcards."""
         values = self.values(key) if self.has(key.tag) else []
         if len(values) != 1:
-            raise InvalidIdentifier(f"{key.keyword} has not one value", key.tag)
+            raise InvalidIdentifier(f"{key.keyword} must have one value", key.tag)
         matcher = _matcher(key.vr, values, False, key.tag)
         if not isinstance(matcher, matching.Equal | matching.UIDs):
             raise InvalidIdentifier(f"{key.keyword} has wildcards", key.tag)
         return values[0]
 
     def check_above(self) -> None:
-        """Check that each level above has its unique key with one value (PS3.4 C.4.1.3.1.1)."""
+        """Check that the unique key of each level above has one value (PS3.4 C.4.1.3.1.1)."""
         for key in self.unique_above():
             self.one_value(key)
 
     def unique_above(self) -> Iterator[Key]:
-        """Iterate over the unique keys of the levels that the model has above this one."""
+        """Yield the unique keys of the model's levels above that of the identifier."""
         for level in self._levels:
             if level.depth < self.level.depth:
                 yield UNIQUE[level]
@@ -186,7 +192,7 @@ class Identifier:
     def _element_texts(self, element: Any, tag: BaseTag, vr: str) -> list[str]:
         """Return the values of an element as text."""
         if element.VR == "SQ":
-            _refuse("is a sequence", tag)
+            _refuse("must not be a sequence", tag)
         if isinstance(element, RawDataElement):
             raw = element.value or b""
             if len(raw) > _LONGEST_KEY and vr != "UI":
@@ -204,7 +210,7 @@ class Identifier:
     def _nested(self, element: Element, fuzzy: bool, depth: int) -> Nested:
         items = list(islice(_items(element), 2))
         if len(items) > 1 or depth > _DEEPEST:
-            text = "a sequence has more than one item, or is too deep"
+            text = "a sequence has more than one item, or is nested too deep"
             raise InvalidIdentifier(text, element.tag)
         keys: dict[str, tuple[BaseTag, str, Nested | None]] = {}
         matchers: list[tuple[str, Matcher]] = []
@@ -240,7 +246,7 @@ def _refuse(reason: str, tag: int) -> NoReturn:
 
 
 def _vr_of(tag: BaseTag) -> str | None:
-    """Return the VR of a key in an item; None for what cannot be one, and for private ones."""
+    """Return the VR of a key in an item; None if it is private or its VR cannot be matched."""
     try:
         vr = dictionary_VR(tag)
     except KeyError:
@@ -256,21 +262,21 @@ def _elements_of(dataset: Elements | Dataset) -> Elements:
 
 
 def _items(element: Element) -> Iterator[Elements]:
-    """Iterate over the items of a sequence, as far as they are asked for."""
+    """Yield the items of a sequence; each is decoded only when it is asked for."""
     value = element.value
     if not value:
         return
     if isinstance(element, RawDataElement):
         if element.VR not in (None, "SQ", "UN"):
-            _refuse("no sequence", element.tag)
+            _refuse("not a sequence", element.tag)
         try:
             yield from items_of(element)
         except DatasetError:
-            _refuse("no sequence", element.tag)
+            _refuse("not a sequence", element.tag)
     elif isinstance(value, Items):
         yield from map(_elements_of, value)
     else:
-        _refuse("no sequence", element.tag)
+        _refuse("not a sequence", element.tag)
 
 
 def _decoded(raw: bytes, codecs: list[str], tag: int) -> str:
@@ -283,14 +289,15 @@ def _decoded(raw: bytes, codecs: list[str], tag: int) -> str:
 
 
 def _converted(element: RawDataElement, tag: BaseTag) -> list[str]:
-    """Return the numbers of a binary VR."""
+    """Return the numbers of an element with a binary VR."""
     try:
         return _program_made(Dataset({tag: element})[tag])
-    except Exception:  # whatever pydicom makes of a peer's bytes
-        _refuse("no number", tag)
+    except Exception:  # pydicom raises many kinds of errors for invalid bytes
+        _refuse("not a number", tag)
 
 
 def _program_made(element: DataElement) -> list[str]:
+    """Return the values of a decoded element as text."""
     value = element.value
     if value is None:
         return []
@@ -312,5 +319,5 @@ def _character_sets(elements: Elements) -> list[str]:
 
 
 def _codecs_of(elements: Elements) -> list[str]:
-    """Return Python's names of the character sets of a dataset (PS3.3 C.12.1.1.2)."""
+    """Return the Python codecs for the character sets of a dataset (PS3.3 C.12.1.1.2)."""
     return [python_encoding[term] for term in _character_sets(elements)] or [default_encoding]

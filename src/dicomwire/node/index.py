@@ -1,6 +1,7 @@
-"""The index: which objects there are, in a database that is written by one and read by many.
+"""The index: a database of all stored objects, with one writer at a time and many readers.
 
-What is a duplicate and what to do about it is not decided here; objects' files are not touched.
+`commit` decides what a duplicate is and what to do with it; this module does not touch the files
+of objects.
 """
 
 from __future__ import annotations
@@ -41,21 +42,22 @@ from dicomwire.node.names import fold_name
 from dicomwire.node.schema import instance, patient, series, study
 
 BUSY_TIMEOUT = 5.0
-"""Seconds to wait for another program that has the database."""
+"""Seconds to wait while another program has locked the database."""
 _MOST_KNOWN = 50_000
-"""How many series are remembered, so that a further instance of one costs a single statement."""
+"""The most series to remember; a further instance of one of them takes a single statement. They
+take some 25 MB of memory."""
 _MOST_VARIABLES = 500
-"""How many values one statement looks for; SQLite takes 32,766, older ones 999."""
+"""The most values in one statement; SQLite allows 32,766, and old versions 999."""
 _PRAGMAS = (
-    "journal_mode = WAL",  # readers go on while the writer writes
-    "synchronous = FULL",  # what is committed is on the disk
+    "journal_mode = WAL",  # readers need not wait for the writer
+    "synchronous = FULL",  # a committed transaction is on the disk
     "foreign_keys = ON",
 )
 _T = TypeVar("_T")
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 IndexFailure = SQLAlchemyError
-"""What is raised when the database cannot be read or written: locked, full, damaged."""
+"""The error of a database that cannot be read or written: locked, full or damaged."""
 
 
 class Stored(NamedTuple):
@@ -70,19 +72,19 @@ class Stored(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """An instance to be put into the index."""
+    """An instance with a published file, to be added to the index."""
 
     entry: Entry
     file: str
     size: int
-    """Of the file in bytes."""
+    """The size of the file in bytes."""
     digest: str
-    """In hex."""
+    """The digest of its dataset in hex."""
     received: int
-    """Microseconds since 1970."""
+    """The time of receipt in microseconds since 1970."""
     copy: int = 0
     replaces: bool = False
-    """Whether its patient, study and series are to be as it says, though they are known."""
+    """Whether its attributes replace those of its patient, study and series in the index."""
 
 
 _STORED = select(
@@ -101,7 +103,7 @@ _REMOVE = delete(instance).where(instance.c.id.in_(bindparam("ids", expanding=Tr
 
 
 class _Parent(NamedTuple):
-    """A level above instances: its table, and the levels about."""
+    """A level above instances: its table, and its neighbouring levels."""
 
     table: Table
     above: str | None
@@ -120,30 +122,30 @@ class _Known(NamedTuple):
 
     id: int
     patient_id: str
-    """The Patient ID that its study has."""
+    """The Patient ID of its study."""
 
 
 _Series = dict[tuple[str, str], _Known]
-"""By Study and Series Instance UID: one of the same UID may be in several studies."""
+"""Series by Study and Series Instance UID: several studies may have a series of the same UID."""
 
 
 class WrongRevision(IndexFailure):
-    """The tables are not those of this version; the text says what to do."""
+    """The tables are not those of this version of the program; the text says what to do."""
 
 
 class IndexReader:
-    """The database of a node, to be read only, in whatever state another process has it.
+    """The database of a node for reading, also while another process writes it.
 
     Raises
     ------
     IndexFailure
-        When the database cannot be used; `WrongRevision` if it is of another version.
+        When the database cannot be used; `WrongRevision` if another version made it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
         self.engine = _engine(self.path, "BEGIN", ["query_only = ON"])
-        """For reading, from any thread."""
+        """Gives connections for reading, to any thread."""
         try:
             self._check_revision()
         except BaseException:
@@ -156,8 +158,8 @@ class IndexReader:
         needed = ScriptDirectory.from_config(_migrations()).get_current_head()
         if found != needed:
             raise WrongRevision(
-                f"the index has revision {found}, and not {needed}: serving from the folder brings "
-                "an older one up to date, and reindex makes a new one"
+                f"the index has revision {found}, not {needed}: start the node to bring an older "
+                "one up to date, or make a new one (reindex)"
             )
 
     def __enter__(self) -> Self:
@@ -172,30 +174,30 @@ class IndexReader:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Give a connection that sees one state of the database, for as long as it is open."""
+        """Yield a connection; all its statements see the same state of the database."""
         with self.engine.connect() as connection:
             yield connection
 
     def stored(self) -> Iterator[Stored]:
-        """Iterate over all instances in the order of their files' names, as they are now."""
+        """Yield all instances in the order of their file names, in one state of the database."""
         with self.reading() as connection:
             query = _STORED.order_by(instance.c.file)
             for row in connection.execution_options(yield_per=1000).execute(query):
                 yield Stored(*row)
 
     def last_id(self) -> int:
-        """Return a number that no instance's id is above now, and the ids to come all are."""
+        """Return the highest id of an instance; all later ones get higher ids."""
         with self.reading() as connection:
             return connection.execute(select(func.max(instance.c.id))).scalar() or 0
 
     def find(self, uids: Sequence[str]) -> dict[str, list[Stored]]:
-        """Return the copies there are of instances now, by SOP Instance UID."""
+        """Return the copies of instances in the index, by SOP Instance UID."""
         with self.reading() as connection:
             return _find(connection, uids)
 
 
 class Index(IndexReader):
-    """The database of a node, made if it is not there, its schema brought up to date.
+    """The database of a node. It is made if it is missing, and its schema is brought up to date.
 
     Raises
     ------
@@ -205,14 +207,15 @@ class Index(IndexReader):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards _connection and _known; one writer at a time
         self._identity: tuple[int, int] | None = None
+        """Device and inode of the database, by which `is_lost` notices a replacement."""
         self._open()
 
     def _open(self) -> None:
-        # Until it is open there is none: a new file may get the inode of the one that is gone.
+        # None until it is open: a new file may get the inode of the deleted one.
         self._identity = None
-        self._known: _Series = {}  # only what is committed
+        self._known: _Series = {}  # contains committed series only
         self.engine = _engine(self.path, "BEGIN", _PRAGMAS)
         self._writing = _engine(self.path, "BEGIN IMMEDIATE", _PRAGMAS)
         try:
@@ -229,7 +232,7 @@ class Index(IndexReader):
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")
-        except CommandError as error:  # of a later version
+        except CommandError as error:  # a later version of the program made it
             raise WrongRevision(f"the index cannot be brought up to date: {error}") from None
         connection.commit()
 
@@ -242,32 +245,32 @@ class Index(IndexReader):
 
     @property
     def is_lost(self) -> bool:
-        """Whether the database was deleted or another put in its place, which SQLite ignores."""
+        """Whether its file was deleted or replaced, which SQLite does not notice."""
         return self._identity is None or _identity(self.path) != self._identity
 
     def reopen(self) -> None:
-        """Open what is at the path now, or make a new database there."""
+        """Open the database that is at the path now; make a new one if there is none."""
         self.close()
         if self._identity is not None and self.is_lost:
-            # They are the old one's still, and would be applied to the new one.
+            # The logs belong to the old database, and SQLite would apply them to the new one.
             for log in logs_of(self.path):
                 log.unlink(missing_ok=True)
         self._open()
 
     def knows(self, entry: Entry) -> bool:
-        """Return whether the object's series is remembered: then nothing above it is looked at."""
+        """Return whether the object's series is remembered: then only its instance row is read."""
         return (entry.study_uid, entry.series_uid) in self._known
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Writer]:
-        """Give what changes the index: all of it at the end of the block, or nothing.
+        """Yield a writer; the end of the block commits all of its changes in one transaction.
 
-        What was changed is on the disk when the block has ended.
+        They are on the disk after the block. An exception in it undoes them.
 
         Raises
         ------
         IndexFailure
-            When it cannot be written to; then nothing is changed.
+            When the database cannot be written; then nothing is changed.
         """
         with self._lock:
             with self._connection.begin():
@@ -292,14 +295,14 @@ class Writer:
         self.removed = False
 
     def find(self, uids: Sequence[str]) -> dict[str, list[Stored]]:
-        """Return the copies there are of instances, by SOP Instance UID."""
+        """Return the copies of instances, by SOP Instance UID."""
         return _find(self._connection, uids)
 
     def add(self, objects: Sequence[Placed]) -> list[Placed]:
-        """Add instances, and what is not known yet of the levels above them.
+        """Add instances, and those of their series, studies and patients that are new.
 
-        Of a known series, study or patient the attributes stay as its first object had them, and
-        a known study stays its patient's. Returned are those that have another Patient ID.
+        A known series, study or patient keeps the attributes of its first object, and a known
+        study keeps its patient. Returns the objects whose Patient ID is not that of their study.
         """
         rows, others = [], []
         for placed in objects:
@@ -312,16 +315,16 @@ class Writer:
         return others
 
     def remove(self, ids: Sequence[int]) -> None:
-        """Remove instances; what is left without any goes with `prune`."""
+        """Remove instances; `prune` then removes the levels above that have become empty."""
         self.removed = True
-        self._series = {}  # what replaces them may change it
+        self._series = {}  # a replacement may change the patients of studies
         for some in _portions(ids):
             of_these = self._connection.execute(_SERIES_OF, {"ids": some}).scalars()
             self._emptied["series"].update(of_these)
             self._connection.execute(_REMOVE, {"ids": some})
 
     def prune(self) -> None:
-        """Remove the series, studies and patients of which something went, and nothing is left."""
+        """Remove the series, studies and patients that `remove` or `add` has made empty."""
         for name, parent in _PARENTS.items():
             table = parent.table
             is_empty = ~exists().where(parent.below.c[name] == table.c.id)
@@ -336,7 +339,7 @@ class Writer:
         key = entry.study_uid, entry.series_uid
         known = None
         if placed.replaces:
-            self.learned.clear()  # the study may get another patient
+            self.learned.clear()  # the study may get another patient, also for known series
         else:
             known = self._series.get(key) or self.learned.get(key)
         if known is None:
@@ -344,7 +347,10 @@ class Writer:
         return known
 
     def _place(self, entry: Entry, replace: bool) -> _Known:
-        """Return the object's series; it is added, or, to `replace`, changed, with all above it."""
+        """Return the object's series; add it if it is new, and the levels above it.
+
+        With `replace`, the object's attributes replace those of the series and the levels above.
+        """
         study_id, patient_id = self._study_of(entry, replace)
         values = {**_values(entry, Level.SERIES), "study": study_id}
         uid = values["series_instance_uid"]
@@ -355,7 +361,7 @@ class Writer:
         return _Known(self._put(series, found, values, replace), patient_id)
 
     def _study_of(self, entry: Entry, replace: bool) -> tuple[int, str]:
-        """Return the id of the object's study, and the Patient ID that this has."""
+        """Return the id of the object's study, and the Patient ID of this study."""
         values = _values(entry, Level.STUDY)
         uid = values["study_instance_uid"]
         query = select(study.c.id, study.c.patient, patient.c.patient_id)
@@ -366,14 +372,14 @@ class Writer:
         current = found.patient if found is not None else None
         values["patient"] = self._patient_of(entry, replace, current)
         if current not in (None, values["patient"]):
-            self._emptied["patient"].add(current)  # that may have been its last
+            self._emptied["patient"].add(current)  # this may have been the patient's last study
         study_id = self._put(study, found.id if found is not None else None, values, replace)
         return study_id, entry.patient_id
 
     def _patient_of(self, entry: Entry, replace: bool, current: int | None) -> int:
-        """Return the id of the object's patient; `current` is the one that its study has by now.
+        """Return the id of the object's patient; `current` is the present patient of its study.
 
-        An empty Patient ID is nobody's: a patient without one is that of one study.
+        An empty Patient ID identifies nobody: each study without one has a patient of its own.
         """
         values = _values(entry, Level.PATIENT)
         values["patient_name_key"] = fold_name(values["patient_name"])
@@ -384,7 +390,7 @@ class Writer:
         return self._put(patient, found, values, replace)
 
     def _put(self, table: Table, found: int | None, values: dict[str, Any], replace: bool) -> int:
-        """Return the id of a row: of a new one, or of the one found, changed to `replace` it."""
+        """Return the id of a row: insert it unless it was `found`; with `replace`, update it."""
         if found is None:
             result = self._connection.execute(insert(table), values)
             assert result.inserted_primary_key is not None
@@ -415,7 +421,7 @@ def _row(placed: Placed, series_id: int) -> dict[str, Any]:
 
 def _find(connection: Connection, uids: Sequence[str]) -> dict[str, list[Stored]]:
     found: dict[str, list[Stored]] = {}
-    if len(uids) == 1:  # as for each object of a single association: it takes a third of the time
+    if len(uids) == 1:  # the usual case with one association; this takes a third of the time
         copies = [Stored(*row) for row in connection.execute(_BY_UID, {"uid": uids[0]})]
         return {uids[0]: copies} if copies else {}
     for some in _portions(uids):
@@ -425,18 +431,18 @@ def _find(connection: Connection, uids: Sequence[str]) -> dict[str, list[Stored]
 
 
 def _portions(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    """Iterate over as many values at a time as a statement may have."""
+    """Yield the values in portions that fit into one statement."""
     for start in range(0, len(values), _MOST_VARIABLES):
         yield values[start : start + _MOST_VARIABLES]
 
 
 def iso(microseconds: int) -> str:
-    """Return a moment, in microseconds since 1970, as UTC in ISO 8601."""
+    """Return a time, given in microseconds since 1970, as UTC in ISO 8601."""
     return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="microseconds")
 
 
 def logs_of(path: Path) -> list[Path]:
-    """Return the files that SQLite keeps beside a database while that is in use."""
+    """Return the paths of the log files that SQLite keeps beside a database in use."""
     return [path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm", "-journal")]
 
 
@@ -450,23 +456,26 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _migrations() -> Config:
     config = Config()
-    # Alembic reads it as the text of an INI file, where % begins a reference.
+    # Alembic interpolates it as in an INI file, where % has a meaning.
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     return config
 
 
 def _create(path: Path) -> None:
-    """Make an empty database that nobody else may read, if there is none."""
+    """Make an empty database that only its owner may read, if there is none."""
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _engine(path: Path, begin: str, pragmas: Sequence[str]) -> Engine:
-    """Return an engine whose transactions begin with `begin`, as SQLite's own driver's do not."""
+    """Return an engine whose transactions begin with the statement `begin`.
+
+    Python's driver begins one only before a change; a reader would not see one state.
+    """
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         connect_args={"timeout": BUSY_TIMEOUT, "isolation_level": None},
-        hide_parameters=True,  # in errors: they are patients' data
+        hide_parameters=True,  # keep patient data out of error texts
     )
 
     @event.listens_for(engine, "connect")

@@ -1,7 +1,7 @@
-"""What the index keeps of an object, from the head of its dataset: no further than the last key.
+"""Reads the values to index from the beginning of a dataset, no further than the last key.
 
-pydicom decodes sequences alone; all else is so plain, and so often done, that it is done here.
-Pixel data is never read.
+This is done for every object received, so it must be fast: pydicom decodes only sequences, and
+all other values are decoded here. Pixel data is never read.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ MISMATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 """Error: Cannot understand (PS3.4 Table B.2-1)."""
 INVALID_INSTANCE = 0x0117
-"""Invalid SOP Instance: the UID breaks the rules of UIDs (PS3.7 Annex C)."""
+"""Invalid SOP Instance: the UID is malformed (PS3.7 Annex C)."""
 
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _CHARACTER_SET = 0x00080005
 _MAX_DEPTH = 64
 _MAX_VALUE = 4 * VALUE_LIMIT
-"""How many bytes that many characters take at the most, in UTF-8."""
+"""The most bytes of a value: a character takes up to four in UTF-8."""
 _MAX_SEQUENCES = 64 * 1024
-"""How many bytes of sequences are kept of an object; pydicom takes a tenth of a second for them."""
+"""The most bytes of sequences per object; pydicom needs a tenth of a second to decode as many."""
 _MAX_VALUES = 64 * 1024
-"""How many bytes of other values are kept of an object, but for the unique keys, which are short.
+"""The most bytes of other values per object, except for the unique keys, which are short.
 
-So the rows of an object have some hundred thousand bytes at the most, as JSON escapes them.
+With JSON's escapes, the rows of an object have a few hundred thousand bytes at the most.
 """
 _MAX_HEAD = 64 * 1024 * 1024
-"""How much of a deflated dataset is inflated at the most; nothing is wanted beyond."""
+"""The most bytes to inflate of a deflated dataset; the keys of real objects come long before."""
 
 _MAX_ELEMENTS = 1_000_000
-"""How many elements are passed at the most on the way to the last key: a second's work."""
+"""The most elements to skip before the last key: a second of work."""
 _MAX_INFLATED_ELEMENTS = 100_000
-"""The same for a deflated dataset, of which that many take but few bytes to send."""
+"""The same for a deflated dataset, where a peer can send so many in a few bytes."""
 _INFLATING = threading.Lock()
-"""One dataset is inflated at a time, whatever the number of associations: memory is for all."""
+"""Held while a dataset is inflated: only one at a time, since each may take `_MAX_HEAD` bytes."""
 
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
@@ -59,12 +59,12 @@ _TEXT = _WITH_CHARACTER_SET | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "
 _ONE_VALUE = frozenset(["LT", "ST", "UR", "UT"])
 _GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _DELIMITERS = set(b"^=\\\t\n\f\r")
-"""After these a character set begins anew (PS3.5 Section 6.1.2.5.3)."""
+"""After these characters the first character set applies again (PS3.5 Section 6.1.2.5.3)."""
 _is_uid = re.compile(r"[0-9]+(\.[0-9]+)*").fullmatch
 
 _DEPTHS = {level: level.depth for level in Level}
 _WANTED = {int(key.tag): (key, _DEPTHS[key.level]) for keys in KEPT.values() for key in keys}
-# These two are known from elsewhere.
+# The transfer syntax comes from the request, and not from the dataset.
 del _WANTED[next(tag for tag, key in KEYS.items() if key.keyword == "AvailableTransferSyntaxUID")]
 _READ = {*_WANTED, _CHARACTER_SET}
 _LAST = max(_WANTED)
@@ -81,7 +81,10 @@ _CLASS_UID = 0x00080016
 
 
 class Unacceptable(ValueError):
-    """An object that cannot be indexed; `status` is what to answer. The text has no values."""
+    """An object that cannot be indexed, with the `status` of the response.
+
+    The text contains no values of the object.
+    """
 
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)
@@ -89,14 +92,14 @@ class Unacceptable(ValueError):
 
 
 class Truncated(Unacceptable):
-    """What there is ends before the last key: of the begin of a dataset, more is needed."""
+    """The bytes end before the last key: the dataset is truncated, or more of it must be read."""
 
     def __init__(self) -> None:
         super().__init__("the dataset is truncated", CANNOT_UNDERSTAND)
 
 
 class Row(NamedTuple):
-    """The attributes of one level: text by column, and the DICOM JSON model of all (PS3.18 F)."""
+    """The attributes of one level: text by column, and all in the DICOM JSON model (PS3.18 F)."""
 
     columns: dict[str, str]
     attributes: dict[str, Any]
@@ -106,21 +109,21 @@ _Raw = tuple[str, bytes]
 
 
 class Entry:
-    """What there is to index of one object; values are decoded level by level, when asked for.
+    """The values to index of one object; those of a level are decoded when they are asked for.
 
     Parameters
     ----------
     origin : Origin
     dataset : memoryview
-        Encoded; none of it is kept.
+        The encoded dataset; needed values are copied from it.
     is_whole : bool
-        Whether that is all of it, and not its begin.
+        Whether this is the whole dataset, or only its beginning.
 
     Attributes
     ----------
     origin : Origin
     study_uid, series_uid, instance_uid : str
-        As the dataset has them.
+        From the dataset.
     """
 
     __slots__ = (
@@ -175,29 +178,29 @@ class Entry:
         uid = raw[1].rstrip(b"\0 ").decode("latin-1").strip() if raw is not None else ""
         if not _is_uid(uid) or len(uid) > 64:
             name = KEYS[tag].keyword
-            what = "has no" if not uid else "has an invalid"
-            raise Unacceptable(f"the dataset {what} {name}", MISMATCH)
+            fault = "has no" if not uid else "has an invalid"
+            raise Unacceptable(f"the dataset {fault} {name}", MISMATCH)
         return uid
 
     @property
     def size(self) -> int:
-        """How many bytes of the dataset it keeps."""
+        """The number of bytes of the dataset that it keeps."""
         return sum(len(raw) for level in self._levels for _, raw in level.values())
 
     @property
     def patient_id(self) -> str:
-        """As the index has it, "" for none."""
+        """The Patient ID as in the index; "" if there is none."""
         vr, raw = self._levels[0].get(_PATIENT_ID, ("LO", b""))
         return self._text(vr, raw)
 
     def row(self, level: Level) -> Row:
-        """Return what the index keeps of `level`; values that make no sense are left out."""
+        """Return the attributes of `level` for the index, without invalid values."""
         row = self._rows.get(level)
         if row is None:
-            row = self._rows[level] = self._made(level)
+            row = self._rows[level] = self._decoded_row(level)
         return row
 
-    def _made(self, level: Level) -> Row:
+    def _decoded_row(self, level: Level) -> Row:
         columns = _COLUMNS[level].copy()
         attributes: dict[str, Any] = {}
         for tag, (vr, raw) in self._levels[_DEPTHS[level]].items():
@@ -235,8 +238,8 @@ class Entry:
         return [number for (number,) in form.iter_unpack(raw)]
 
     def _sequence(self, key: Key, raw: bytes) -> list[Any] | None:
-        """Return the items of a sequence, of which `raw` is the whole element."""
-        with contextlib.suppress(Exception):  # whatever pydicom makes of a peer's values
+        """Return the items of a sequence; `raw` is the whole element. None if it is invalid."""
+        with contextlib.suppress(Exception):  # pydicom raises many kinds of errors for bad values
             head = self._character_set_element()
             dataset = decode(head + raw, self._implicit, self._little)
             found: list[Any] | None = dataset[key.tag].to_json_dict(None, 0).get("Value", [])
@@ -261,7 +264,8 @@ def origin_uid(uid: str) -> str:
     Raises
     ------
     Unacceptable
-        When it is none: digits and dots, 64 at the most. (Leading zeros occur, and do no harm.)
+        When it is not a UID: components of digits between dots, 64 characters at the most.
+        (Components with leading zeros occur, and do no harm.)
     """
     uid = uid.rstrip("\0 ")
     if not _is_uid(uid) or len(uid) > 64:
@@ -270,7 +274,7 @@ def origin_uid(uid: str) -> str:
 
 
 def _inflated(dataset: memoryview) -> bytes:
-    """Return the begin of a deflated dataset (PS3.5 A.5), bounded whatever it would inflate to."""
+    """Return the first `_MAX_HEAD` bytes of a deflated dataset (PS3.5 A.5), inflated."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         return inflater.decompress(dataset, _MAX_HEAD)
@@ -292,22 +296,22 @@ _HEADERS = {
 
 
 class _Reader:
-    """Finds the wanted elements of a dataset (PS3.5 Section 7), without recursion."""
+    """Finds the elements to index in a dataset (PS3.5 Section 7), without recursion."""
 
     __slots__ = ("_explicit", "_implicit_header", "_left", "_length", "_view", "is_implicit")
 
     def __init__(self, view: memoryview, is_implicit: bool, is_little: bool, most: int) -> None:
         self._view = view
-        self._left = most  # elements
+        self._left = most  # how many more elements may be read
         self._explicit, self._implicit_header, self._length = _HEADERS[is_little]
-        # Some send implicit VR where explicit was agreed on, or the reverse.
+        # Some senders use implicit VR where explicit VR was negotiated, or the reverse.
         self.is_implicit = not _has_vr(view) if len(view) >= 8 else is_implicit
 
     def read(self, levels: tuple[dict[int, _Raw], ...], is_whole: bool) -> bytes:
-        """Fill `levels`, by tag; return the Specific Character Set."""
+        """Put the values by tag into `levels`; return the Specific Character Set."""
         view, end, position = self._view, len(self._view), 0
         character_set = b""
-        sequences, values = _MAX_SEQUENCES, _MAX_VALUES  # how many bytes may yet be kept
+        sequences, values = _MAX_SEQUENCES, _MAX_VALUES  # how many more bytes may be kept
         wanted = _WANTED.get
         while end - (position := self._next(position)) >= 8:
             tag, vr, length, start = self._header(position, self.is_implicit)
@@ -328,7 +332,7 @@ class _Reader:
                         levels[key[1]][tag] = form, bytes(view[position:stop])
                 elif form and length != _UNDEFINED:
                     if tag in _UNIQUE:
-                        # Of what is too long it is enough to see that it is.
+                        # Two bytes beyond the limit show that the value is too long.
                         stop_at = min(stop, start + _MAX_VALUE + 2)
                         levels[key[1]][tag] = form, bytes(view[start:stop_at])
                     elif stop - start <= values:
@@ -339,13 +343,14 @@ class _Reader:
             position = stop
         else:
             if not is_whole:
-                raise Truncated  # there may be keys behind
+                raise Truncated  # the rest of the dataset may have further keys
         return character_set
 
     def _next(self, position: int) -> int:
-        """Return where the next element is that is wanted, or not plain. Four of five are neither.
+        """Return the offset of the next element that is not skipped here.
 
-        That is a loop of its own because there is nothing else that an object takes so long for.
+        Four of five elements are skipped: they have a VR with a short header, and are not
+        indexed. This has a tight loop of its own, since it takes most of the time of an object.
         """
         if self.is_implicit:
             return position
@@ -363,7 +368,7 @@ class _Reader:
         return position
 
     def _header(self, position: int, is_implicit: bool) -> tuple[int, bytes, int, int]:
-        """Return tag, VR (empty if there is none), length, and where the value begins."""
+        """Return tag, VR (empty in implicit VR), length, and the offset of the value."""
         self._left -= 1
         if self._left < 0:
             raise Unacceptable("the dataset has too many elements", CANNOT_UNDERSTAND)
@@ -378,8 +383,8 @@ class _Reader:
         return group << 16 | element, b"", length, position + 8
 
     def _skip(self, position: int, is_implicit: bool) -> int:
-        """Return where a sequence of undefined length ends; only such are gone through."""
-        inside = [(False, is_implicit)]  # whether it is an item, whether it has no VRs
+        """Return the end of a sequence of undefined length, which has to be searched for."""
+        inside = [(False, is_implicit)]  # for each level: is it an item, is it in implicit VR
         while inside:
             is_item, is_implicit = inside[-1]
             tag, vr, length, start = self._header(position, is_implicit or not is_item)
@@ -403,7 +408,7 @@ def _has_vr(view: memoryview) -> bool:
 
 
 def _form(vr: bytes, key: Key) -> str:
-    """Return the VR to take a value by: its own, where it is of the key's kind; "" for none."""
+    """Return the VR to decode a value by: its own, if similar to the key's; "" if not."""
     own = vr.decode() if vr and vr != b"UN" else key.vr
     if own == key.vr or (own in _TEXT and key.vr in _TEXT):
         return own
@@ -415,22 +420,22 @@ def _form(vr: bytes, key: Key) -> str:
 
 @lru_cache(maxsize=64)
 def _known_terms(character_set: bytes) -> tuple[str, ...]:
-    """Return the terms of Specific Character Set (PS3.3 C.12.1.1.2) that there are."""
+    """Return the known terms of a Specific Character Set (PS3.3 C.12.1.1.2)."""
     terms = character_set.decode("latin-1").strip("\0 ").split("\\")
     return tuple(term for each in terms if (term := each.strip()) in python_encoding)
 
 
 def _decoded(raw: bytes, terms: tuple[str, ...]) -> str:
-    """Return text; what is not in its character set is replaced."""
+    """Return `raw` as text; bytes that are invalid in its character set are replaced."""
     codecs = [python_encoding[term] for term in terms] or ["latin-1"]
     if b"\x1b" in raw:
-        with contextlib.suppress(Exception):  # pydicom warns of unknown escapes, perhaps by raising
+        with contextlib.suppress(Exception):  # pydicom warns of unknown escapes, or raises
             return decode_bytes(raw, codecs, _DELIMITERS)
     return raw.decode(codecs[0], "replace")
 
 
 def _text_values(vr: str, text: str) -> list[Any] | None:
-    """Return the "Value" of the JSON model (PS3.18 F.2.2); None for a number that is none."""
+    """Return the "Value" of the JSON model (PS3.18 F.2.2); None if a number is invalid."""
     if not text:
         return []
     if vr in _ONE_VALUE:

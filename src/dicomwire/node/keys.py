@@ -1,6 +1,6 @@
-"""The one table of the attributes that an index keeps and a query may ask for, by level.
+"""The table of the attributes that the index keeps and a query may have as keys, by level.
 
-What matches is not here, nor is anything of the database but names of columns.
+It names the columns of the database; `matching` has the rules of matching.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.tag import BaseTag
 
 VALUE_LIMIT = 10_240
-"""The most characters of a value that the index keeps; that is what an LT may have (PS3.5 6.2)."""
+"""The most characters of a value in the index: the maximum length of an LT (PS3.5 6.2)."""
 
 
 class Level(Enum):
@@ -34,24 +34,24 @@ _LEVELS = tuple(Level)
 
 
 class Use(Enum):
-    """What a key is to the query (PS3.4 C.2.2.1)."""
+    """The type of a key (PS3.4 C.2.2.1)."""
 
     UNIQUE = "U"
     REQUIRED = "R"
     OPTIONAL = "O"
     COMPUTED = "C"
-    """Optional, and counted or collected from the levels below when it is asked for."""
+    """Optional, and counted or collected from the levels below for each query."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An attribute that a query may ask for.
+    """An attribute that a query may have as a key.
 
     Attributes
     ----------
     column : str or None
-        The column of the level's table that has its value as text, without the spaces around
-        it; None where it is only among `attributes`, or computed.
+        The column of the level's table that contains its value as text, without leading and
+        trailing spaces; None if it is only in the column `attributes`, or computed.
     """
 
     level: Level
@@ -68,7 +68,7 @@ class Key:
 
 
 def _keys(level: Level, use: Use, names: str, columns: str = "") -> Iterable[Key]:
-    """Make keys of keywords; those in `columns` are named there as keyword:column."""
+    """Yield the keys for keywords; those with a column are in `columns`, as keyword:column."""
     named = dict(pair.split(":") for pair in columns.split())
     for keyword in [*named, *names.split()]:
         tag = tag_for_keyword(keyword)
@@ -182,7 +182,7 @@ _IMAGE = (
         " AvailableTransferSyntaxUID:transfer_syntax_uid",
     ),
 )
-"""PS3.4 C.6.1.1.5, and what programs commonly ask for besides."""
+"""PS3.4 C.6.1.1.5, and further keys that programs commonly use."""
 
 KEYS: dict[int, Key] = {int(key.tag): key for key in (*_PATIENT, *_STUDY, *_SERIES, *_IMAGE)}
 """All keys, by tag."""
@@ -191,7 +191,7 @@ KEPT: dict[Level, tuple[Key, ...]] = {
     level: tuple(key for key in KEYS.values() if key.level is level and key.use is not Use.COMPUTED)
     for level in Level
 }
-"""The keys of each level whose values an index keeps."""
+"""The keys of each level whose values the index keeps."""
 
 UNIQUE: dict[Level, Key] = {key.level: key for key in KEYS.values() if key.use is Use.UNIQUE}
 """The unique key of each level."""

@@ -1,6 +1,6 @@
-"""Brings files and index into step, makes the index anew, and verifies both.
+"""Reconciles the index with the files, makes it again, and verifies both.
 
-What comes from the network never passes here.
+Received objects do not pass through here.
 """
 
 from __future__ import annotations
@@ -27,36 +27,38 @@ LOGGER = logging.getLogger("dicomwire")
 INDEX = "index.sqlite"
 """The name of the index in a node's folder."""
 _BEGIN = 64 * 1024
+"""How many bytes of a file to read first: the head, and in most objects all keys."""
 _PORTION = 1000
-"""How many files are indexed in one transaction."""
+"""The most files to index in one transaction."""
 _PORTION_BYTES = 8 * 1024 * 1024
-"""So many bytes of their datasets are kept until then; usual objects have a thousand each."""
+"""The most bytes of values to hold in memory for one transaction; usual objects have a thousand
+each."""
 
 _NO_FILES = (
-    "the index has objects, and there is not one file: is their file system mounted? "
-    "If they are meant to be gone, make the index again (reindex)"
+    "the index has objects, but there is no file of any: is their file system mounted? "
+    "If they were removed on purpose, make the index again (reindex)"
 )
 
 Progress = Callable[[int], None]
-"""Is told how many files have been done so far."""
+"""Called with the number of files done so far."""
 
 
 @dataclass(slots=True)
 class Reconciled:
-    """What was out of step."""
+    """The differences between files and index that were found, as numbers of files or objects."""
 
     indexed: int = 0
-    """Files that the index did not know."""
+    """Files that were not in the index, and were added."""
     dropped: int = 0
-    """Objects in the index without a file."""
+    """Objects without a file, which were removed from the index."""
     removed: int = 0
-    """Files of objects that are there in another file."""
+    """Superfluous files, whose objects have another file."""
     unreadable: int = 0
-    """Files that are no whole DICOM object, or damaged: they stay where they are, not found."""
+    """Files that are incomplete, damaged or not DICOM: they stay, but are not indexed."""
 
 
 def _no_progress(done: int) -> None:
-    """Nobody looks."""
+    """Report nothing."""
 
 
 def reconcile(
@@ -65,18 +67,19 @@ def reconcile(
     duplicates: Duplicates = Duplicates.KEEP_FIRST,
     progress: Progress = _no_progress,
 ) -> Reconciled:
-    """Bring the index into step with the files.
+    """Make the index agree with the files.
 
     The names of all files are compared with those in the index, which takes a second for 100,000.
-    Only files that the index does not know are looked into: after a crash the few that were given
-    their place and not yet listed. They need not have been acknowledged, but they are whole, since
-    they were synced before they were placed; their length is compared with what their head says,
-    their bytes are not (see `check`). Nor is the content of files that the index knows.
+    Only files that are not in the index are read: after a crash, the few that were published but
+    not yet indexed. They may not have been acknowledged, but they are complete, since they were
+    synced before they were published. Their length is compared with that in their head. No
+    digests are compared (see `check`), and files that are in the index are not opened.
 
     Raises
     ------
     IndexFailure, OSError
-        When they cannot be; also where all files are gone, since they may come back.
+        When files or index cannot be read or written; also when the index has objects and there
+        is no file at all, since their file system may not be mounted.
     """
     if next(storage.files(), None) is None and index.last_id():
         raise OSError(errno.ENOENT, _NO_FILES)
@@ -86,9 +89,9 @@ def reconcile(
     for file, stored in _differences(storage, index):
         unknown += file is not None
         if stored is not None:
-            LOGGER.error("%s is missing: its object is dropped from the index", stored.file)
+            LOGGER.error("%s is missing: its object is removed from the index", stored.file)
             lost.append(stored)
-    # These go first: a file that was moved is not to be taken for a second copy of itself.
+    # Remove these first, so that a file that was moved does not count as a second copy of itself.
     if lost:
         found.dropped = len(lost)
         with index.writing() as writer:
@@ -103,7 +106,7 @@ def reconcile(
             done += portion.files
             progress(done)
         LOGGER.warning(
-            "%d files were not in the index: %d are now, %d were superfluous, %d are unreadable",
+            "%d files were not in the index: %d added, %d superfluous and removed, %d unreadable",
             done,
             found.indexed,
             found.removed,
@@ -113,12 +116,12 @@ def reconcile(
 
 
 def _differences(files: Files, index: Index) -> Iterator[tuple[str | None, Stored | None]]:
-    """Iterate over files without an instance, and over instances without a file."""
+    """Yield files without an instance, and instances without a file."""
     return (pair for pair in _side_by_side(files, index) if None in pair)
 
 
 def _side_by_side(files: Files, index: IndexReader) -> Iterator[tuple[str | None, Stored | None]]:
-    """Iterate over all files and instances in the order of names; None is for what is missing."""
+    """Yield each file with its instance, in the order of names; None for one that is missing."""
     names, rows = files.files(), index.stored()
     file, stored = next(names, None), next(rows, None)
     while file is not None or stored is not None:
@@ -134,15 +137,15 @@ def _side_by_side(files: Files, index: IndexReader) -> Iterator[tuple[str | None
 
 
 class _Portion(NamedTuple):
-    """What is indexed in one transaction."""
+    """The objects to index in one transaction."""
 
     files: int
-    """How many files were read for it."""
+    """The number of files that were read for it."""
     objects: list[Placed]
 
 
 def _read_some(storage: Storage, files: Iterator[str], found: Reconciled) -> _Portion:
-    """Return the objects of the next files, as many as one transaction is for."""
+    """Return the objects of the next files, for one transaction."""
     objects: list[Placed] = []
     done, room = 0, _PORTION_BYTES
     for file in islice(files, _PORTION):
@@ -167,7 +170,7 @@ def _index_portion(
     last_id: int,
     found: Reconciled,
 ) -> None:
-    """Put objects into the index in one transaction; remove files of those that are there."""
+    """Add objects to the index in one transaction; then remove superfluous files."""
     with index.writing() as writer:
         superfluous, left_out = _place(storage, writer, objects, duplicates, last_id)
     storage.withdraw(superfluous)
@@ -177,7 +180,7 @@ def _index_portion(
 
 
 def _read(storage: Storage, file: str) -> Placed:
-    """Return what the index keeps of a file, from its head if that is ours."""
+    """Return the object in a file; its digest is that of the seal, or computed if it has none."""
     with storage.open_path(file).open("rb") as opened:
         status = os.fstat(opened.fileno())
         origin, offset, seal = read_head(opened.read(_BEGIN), status.st_size)
@@ -189,7 +192,7 @@ def _read(storage: Storage, file: str) -> Placed:
 
 
 def _entry(file: BinaryIO, offset: int, origin: Origin, size: int) -> Entry:
-    """Return what there is to index of a dataset, of which no more is read than that takes."""
+    """Return the index entry of a dataset; read no more of the file than necessary."""
     length = _BEGIN
     while True:
         file.seek(offset)
@@ -209,13 +212,14 @@ def _place(
     duplicates: Duplicates,
     last_id: int,
 ) -> tuple[set[str], set[str]]:
-    """Put objects into the index; return the files that are superfluous, and those left out.
+    """Add objects to the index; return the superfluous files, and those left out.
 
-    The former are second copies of the same bytes, and what a crash left of a replacement. What the
-    index had before, up to `last_id`, is what was acknowledged last, and stays; of files that it
-    did not know, as when it is made anew, the one received last does. No other file is
-    superfluous: where files differ and none is to replace the other, both stay. Nothing is if what
-    is to stay instead is damaged, for which it is read.
+    Two kinds of files are superfluous: second copies of the same bytes, and, with the policy
+    "replace", the older one of two files, which a crash left behind. An object that was in the
+    index before, up to `last_id`, was acknowledged last, and its file stays. Of files that were
+    not in the index, as when it is made again, the one received last stays. Other files with the
+    same UID all stay, as copies. Before a file counts as superfluous, the file that stays is read
+    and verified.
     """
     superfluous: set[str] = set()
     left_out: set[str] = set()
@@ -225,7 +229,7 @@ def _place(
         uid = placed.entry.instance_uid
         if uid in fresh:
             writer.add(list(fresh.values()))
-            known.update(writer.find(list(fresh)))  # another of them may come again, too
+            known.update(writer.find(list(fresh)))  # others of them may occur again, too
             fresh.clear()
         copies = known.get(uid, [])
         rivals = copies
@@ -240,13 +244,14 @@ def _place(
             continue
         is_same = all(copy.digest == placed.digest for copy in rivals)
         if not (is_newer or is_same) or not _is_intact(files, placed):
-            LOGGER.error("%s is not indexed: of two files one is damaged", escaped(placed.file))
+            text = "%s is not indexed: it or another file of its object is damaged"
+            LOGGER.error(text, escaped(placed.file))
             left_out.add(placed.file)
             continue
         if is_newer:
             superfluous.update(copy.file for copy in rivals)
         else:
-            LOGGER.error("%s takes the place of a damaged file", escaped(placed.file))
+            LOGGER.error("%s replaces a damaged file of the same object", escaped(placed.file))
         writer.remove([copy.id for copy in rivals])
         known[uid] = [copy for copy in copies if copy not in rivals]
         number = min(copy.copy for copy in rivals)
@@ -262,7 +267,7 @@ def _is_replaced(copy: Stored, placed: Placed, last_id: int) -> bool:
 
 
 def _is_intact(files: Files, copy: Stored | Placed) -> bool:
-    """Return whether a file has the bytes that it should have, by reading them all."""
+    """Return whether the digest of a file's dataset is correct; this reads the whole file."""
     try:
         with files.open_path(copy.file).open("rb") as opened:
             size = os.fstat(opened.fileno()).st_size
@@ -277,11 +282,11 @@ def reindex(
     progress: Progress = _no_progress,
     duplicates: Duplicates = Duplicates.KEEP_FIRST,
 ) -> Reconciled:
-    """Make the index of a node that is not running anew, from its files.
+    """Make the index of a stopped node again from its files.
 
-    The old index, whatever it is, stays until the new one is complete. What cannot be told from
-    the files is which of several copies was first, and whose patient and study attributes count
-    where objects of one study disagree.
+    The old index stays, whatever its state, until the new one is complete. Two things cannot be
+    read from the files: which of several copies was the first, and, if the objects of a study have
+    different patient and study attributes, which of them applied.
 
     Raises
     ------
@@ -295,7 +300,8 @@ def reindex(
             old.unlink(missing_ok=True)
         with Index(new) as index:
             found = reconcile(storage, index, duplicates, progress)
-        # Closing it has left one file. What is beside the old one must not be taken for its log.
+        # The new index, now closed, is a single file. SQLite would apply the logs of the old one
+        # to it.
         for log in logs_of(path):
             log.unlink(missing_ok=True)
         os.replace(new, path)
@@ -304,18 +310,18 @@ def reindex(
 
 
 class Problem(StrEnum):
-    """What can be wrong with an object."""
+    """A kind of problem with an object."""
 
     MISSING = "missing"
-    """It is in the index, and its file is not there."""
+    """It is in the index, but its file is missing."""
     UNKNOWN = "unknown"
-    """Its file is there, and not in the index."""
+    """Its file is not in the index."""
     DAMAGED = "damaged"
-    """Its file is not what was stored."""
+    """The content of its file is not what was stored."""
 
 
 class Finding(NamedTuple):
-    """Something wrong."""
+    """A problem that `check` has found."""
 
     problem: Problem
     file: str
@@ -323,16 +329,17 @@ class Finding(NamedTuple):
 
 
 def check(folder: str | os.PathLike[str], progress: Progress = _no_progress) -> Iterator[Finding]:
-    """Verify a node: every file against the index, and every byte against its digest.
+    """Verify a node: compare all files with the index, and all datasets with their digests.
 
-    Nothing is changed. The node may be running: objects that come and go meanwhile are no finding.
+    Nothing is changed. The node may be running: objects that are stored or replaced meanwhile are
+    no findings.
 
     Raises
     ------
     FileNotFoundError
         When there is no index.
     IndexFailure
-        When it cannot be read, or is of another version.
+        When it cannot be read, or another version of the program made it.
     """
     path = Path(folder).absolute() / INDEX
     if not path.exists():
@@ -356,13 +363,13 @@ def _unknown(files: Files, index: IndexReader, file: str) -> Finding | None:
             size = os.fstat(opened.fileno()).st_size
             origin, _, _ = read_head(opened.read(_BEGIN), size)
     except FileNotFoundError:
-        return None  # it went meanwhile
+        return None  # it was removed meanwhile
     except (OSError, ValueError) as error:
-        return Finding(Problem.DAMAGED, file, f"not in the index, and {error}")
+        return Finding(Problem.DAMAGED, file, f"it is not in the index, and {error}")
     uid = origin.sop_instance_uid
     if any(stored.file == file for stored in index.find([uid]).get(uid, [])):
-        return None  # it came meanwhile
-    return Finding(Problem.UNKNOWN, file, "not in the index")
+        return None  # it was indexed meanwhile
+    return Finding(Problem.UNKNOWN, file, "it is not in the index")
 
 
 def _verify(files: Files, index: IndexReader, stored: Stored) -> Finding | None:
@@ -375,11 +382,11 @@ def _verify(files: Files, index: IndexReader, stored: Stored) -> Finding | None:
     except FileNotFoundError:
         if stored not in index.find([uid]).get(uid, []):
             return None  # it was replaced meanwhile
-        return Finding(Problem.MISSING, stored.file, "the file is not there")
+        return Finding(Problem.MISSING, stored.file, "it is in the index, but does not exist")
     except (OSError, ValueError) as error:
         return Finding(Problem.DAMAGED, stored.file, str(error))
     if origin.sop_instance_uid != uid:
-        return Finding(Problem.DAMAGED, stored.file, "it is another object")
+        return Finding(Problem.DAMAGED, stored.file, "it contains another object")
     if digest != stored.digest:
-        return Finding(Problem.DAMAGED, stored.file, "its digest is not that in the index")
+        return Finding(Problem.DAMAGED, stored.file, "its digest differs from that in the index")
     return None

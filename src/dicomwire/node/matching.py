@@ -1,7 +1,7 @@
 """The rules of attribute matching (PS3.4 C.2.2.2): which values a key of a query matches.
 
-What a matcher says of values is the rule; its prefilter selects all that the rule accepts, and
-maybe more, in a database. Nothing is executed here.
+The `matches` method of a matcher is the rule. Its prefilter is an SQL condition that selects all
+rows that match, and maybe more. No statement is executed here.
 """
 
 from __future__ import annotations
@@ -38,15 +38,17 @@ _UID = re.compile(r"[0-9.]{1,64}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _LONGEST_NUMBER = 32
 _MOST_VALUES = 100
-"""Of a key that is no list of UIDs."""
+"""The most values of a key, except for lists of UIDs."""
 _MOST_SELECTED = 100
-"""So many UIDs are looked for beside something else; with more, all rows are looked at."""
+"""The most UIDs in a prefilter, where each is a parameter of the statement. For a longer list there
+is no prefilter, and the rule looks at all rows; but see `parts`."""
 _MOST_IN_PART = 10_000
+"""The most UIDs of one statement, in JSON: some 500 kB."""
 
 
 @dataclass(frozen=True)
 class Equal(ByText):
-    """Single value matching of text, case and all (PS3.4 C.2.2.2.1)."""
+    """Case-sensitive single value matching of text (PS3.4 C.2.2.2.1)."""
 
     text: str
 
@@ -59,7 +61,7 @@ class Equal(ByText):
 
 @dataclass(frozen=True)
 class Number(ByText):
-    """Single value matching of numbers, however they are written."""
+    """Single value matching of numbers by value, whatever their notation."""
 
     number: Decimal
 
@@ -72,7 +74,7 @@ class Number(ByText):
 
 @dataclass(frozen=True)
 class UIDs(ByText):
-    """A UID, or any of a list of them (PS3.4 C.2.2.2.2)."""
+    """Single UID or list of UID matching (PS3.4 C.2.2.2.2)."""
 
     uids: frozenset[str]
 
@@ -83,7 +85,7 @@ class UIDs(ByText):
         return column.in_(self.uids) if len(self.uids) <= _MOST_SELECTED else None
 
     def parts(self, column: Column) -> Iterator[Condition]:
-        """Iterate over conditions on a column, each for a part of the list."""
+        """Yield conditions on a column, each for a part of the list."""
         short = self.prefilter(column)
         if short is not None:
             yield short
@@ -128,7 +130,7 @@ class Items:
     """Sequence matching: one item matches all keys (PS3.4 C.2.2.2.6)."""
 
     keys: tuple[tuple[str, Matcher], ...]
-    """Tags as in the DICOM JSON model, and what matches them."""
+    """Tags as in the DICOM JSON model, with the matcher of each."""
 
     def matches(self, values: Sequence[Any]) -> bool:
         return any(
@@ -145,9 +147,9 @@ class Items:
 
 
 def matcher_for(vr: str, values: Sequence[str], fuzzy: bool = False) -> Matcher | None:
-    """Return what matches a key with these values; None if it is universal (C.2.2.2.3).
+    """Return the matcher of a key with these values; None if it matches universally (C.2.2.2.3).
 
-    A key without a value is universal, and so is "*", also as one of several values.
+    Keys without a value, and keys one of whose values is "*", match universally.
 
     Parameters
     ----------
@@ -157,13 +159,13 @@ def matcher_for(vr: str, values: Sequence[str], fuzzy: bool = False) -> Matcher 
     Raises
     ------
     ValueError
-        When a value is none that a key of this VR may have; the text says what it should be.
+        When the VR does not allow a value, or the key is too long; the text says which.
     """
     wanted = list(dict.fromkeys(filter(None, (value.strip(" \0") for value in values))))
     is_long = len(wanted) > _MOST_VALUES or sum(map(len, wanted)) > VALUE_LIMIT
     if is_long and vr != "UI":
         raise ValueError("too long")
-    # The standard has an asterisk match all for text alone; people send it for every attribute.
+    # In the standard, "*" is universal for VRs of text only, but programs send it for any VR.
     if not wanted or not all(value.strip("*") for value in wanted):
         return None
     if vr == "UI":
@@ -182,7 +184,7 @@ def _uids(values: list[str]) -> Matcher:
     if values == [EMPTY]:
         return Empty()
     if not all(map(_UID.fullmatch, values)):
-        raise ValueError("no UID")
+        raise ValueError("not a UID")
     return UIDs(frozenset(values))
 
 
@@ -204,7 +206,7 @@ def _is_number(text: str) -> bool:
 
 def _number(value: str, vr: str) -> Matcher:
     if not _is_number(value):
-        raise ValueError("no number")
+        raise ValueError("not a number")
     return Number(Decimal(value))
 
 
@@ -212,11 +214,11 @@ _Value = TypeVar("_Value")
 
 
 def _range(
-    value: str, parse: Callable[[str], _Value | None], what: str
+    value: str, parse: Callable[[str], _Value | None], noun: str
 ) -> tuple[_Value | None, _Value | None]:
     ends = ends_of(value, parse)
     if ends is None:
-        raise ValueError(f"no {what}, nor a range of them")
+        raise ValueError(f"neither a {noun} nor a range")
     return ends
 
 

@@ -1,6 +1,6 @@
-"""Person names: their forms that are alike, and the words in them (PS3.5 6.2.1).
+"""Person names: forms for comparison, and the words in a name (PS3.5 6.2.1).
 
-Which names match a key is not decided here.
+`patterns` decides which names match a key.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import unicodedata
 _NOT_DECOMPOSED = str.maketrans(
     dict(zip("øđðłħ\u0131", "oddlhi", strict=True)) | {"æ": "ae", "œ": "oe", "þ": "th"}
 )
+"""Letters that Unicode does not decompose into a base letter and an accent."""
 _BETWEEN_WORDS = re.compile(r"[\s^=,.;'\u2019-]+")
 
 
 def plain_name(name: str) -> str:
-    """Return the form in which names that differ only in case or in empty ends are the same.
+    """Return a form that is equal for names that differ only in case, padding or empty ends.
 
-    Empty components at the end of a group, empty groups at the end, and spaces around
-    components do not count; letters with accents are what they are, composed or not.
+    It lacks empty components at the end of a group, empty groups at the end, and spaces around
+    components. It keeps accents; composed and decomposed letters become equal.
     """
     if not name.isascii():
         name = unicodedata.normalize("NFC", name)
@@ -30,15 +31,15 @@ def plain_name(name: str) -> str:
 
 
 def fold_name(name: str) -> str:
-    """Return `plain_name` without accents: what an index keeps for its first selection."""
+    """Return `plain_name` without accents; the index keeps this form for prefilters."""
     return without_accents(plain_name(name))
 
 
 def without_accents(plain: str) -> str:
     """Return a plain name, or a part of one, with base letters in place of accented ones.
 
-    It goes character by character: where a plain name begins with a text, or contains it, the
-    folded name does so with the folded text. Control characters are left out.
+    Each character is folded on its own, so that if a plain name begins with or contains a text,
+    the folded name begins with or contains the folded text. Control characters are left out.
     """
     if not plain.isascii():
         plain = unicodedata.normalize("NFKD", plain)
@@ -48,5 +49,5 @@ def without_accents(plain: str) -> str:
 
 
 def words_of(name: str) -> set[str]:
-    """Return the words of a name in all its groups, folded; wildcards stay in them."""
+    """Return the folded words of all groups of a name, with their wildcards."""
     return set(_BETWEEN_WORDS.split(fold_name(name))) - {""}

@@ -1,6 +1,6 @@
 """Matching with wildcards, and of person names (PS3.4 C.2.2.2.1 and C.2.2.2.4).
 
-How names are taken apart and folded is in `names`.
+`names` splits and folds names.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from dicomwire.node.values import ByText, Column, Condition
 WILDCARDS = re.compile(r"[*?]")
 _COMPONENTS = 5
 _GROUPS = 3
-_MOST_LOOKED_FOR = 10
+_MOST_PREFILTERED = 10
+"""The most words in a prefilter, which becomes slower with each; the rule checks all words."""
 _MOST_WORDS = 100
-"""Of a key; a name of three groups of 64 characters has no more (PS3.5 6.2)."""
+"""The most words of a key: three groups of 64 characters have fewer (PS3.5 6.2)."""
 _LONGEST_NAME = 256
-"""In characters. What is behind them is not compared word by word: such a name is none."""
+"""The most characters of a name to split into words; a valid name has fewer (PS3.5 6.2)."""
 
 
 def _compile(pattern: str) -> Callable[[str], object]:
-    """Return what tells whether a text is matched by * and ?, without ever going back far.
+    """Return a function that matches a whole text with a pattern of * and ?.
 
-    Each piece between two asterisks is looked for once, after the one before, as in an atomic
-    group; so a pattern of thousands of them takes no longer than the text is.
+    Each piece between two asterisks becomes an atomic group: it is searched for once, after the
+    previous piece. Without backtracking, the time does not explode for patterns of many asterisks.
     """
     if not WILDCARDS.search(pattern):
         return pattern.__eq__
@@ -42,7 +43,7 @@ def _compile(pattern: str) -> Callable[[str], object]:
 
 
 class Wildcard(ByText):
-    """Wild card matching, case and all (PS3.4 C.2.2.2.4)."""
+    """Case-sensitive wild card matching (PS3.4 C.2.2.2.4)."""
 
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
@@ -59,15 +60,16 @@ class Wildcard(ByText):
 
 
 def _longest_piece(pattern: str) -> str:
-    """Return the longest part of a pattern for a name that is surely in its folded form."""
+    """Return the longest piece of a pattern; the folded form of each matching name contains it."""
     pieces = (without_accents(piece.rstrip("^")) for piece in WILDCARDS.split(pattern))
     return max(pieces, key=len)
 
 
 class _NameGroup:
-    """What a component group of a key matches: a plain group, with wildcards or none.
+    """A component group of a key, with or without wildcards; matches plain component groups.
 
-    Components at the end may be missing where an asterisk alone is for them: Doe^* is Doe, too.
+    A component that is only an asterisk at the end also matches if it is missing: Doe^* matches
+    Doe, too.
     """
 
     __slots__ = ("_matches", "is_needed", "pattern")
@@ -82,15 +84,15 @@ class _NameGroup:
                 self._matches.append(_compile(pattern))
 
     def matches(self, group: str) -> bool:
-        """Tell whether a plain group matches."""
+        """Return whether a plain group matches."""
         return bool(group) and any(matches(group) for matches in self._matches)
 
 
 class Name(ByText):
     """Matching of person names (PS3.4 C.2.2.2.1 and C.2.2.2.4, PS3.5 6.2.1).
 
-    Case does not count, accents do. A key of one component group is looked for in all groups of
-    a name; where it has more, each that is not empty has to match its counterpart.
+    It ignores case, but not accents. A key of one component group may match any group of a name.
+    In a key of several groups, each that is not empty has to match the same group of the name.
     """
 
     def __init__(self, key: str) -> None:
@@ -111,10 +113,10 @@ class Name(ByText):
 
 
 class FuzzyName(ByText):
-    """Fuzzy semantic matching of person names, where it was negotiated (PS3.4 C.2.2.2.1.1).
+    """Fuzzy semantic matching of person names, if it was negotiated (PS3.4 C.2.2.2.1.1).
 
-    Each word of the key is a word of the name, in whatever component and order, and without
-    regard to case and accents. Words may have wildcards.
+    A name matches if it contains all words of the key, in any component and order. Case and
+    accents are ignored. Words may have wildcards.
 
     Raises
     ------
@@ -135,6 +137,6 @@ class FuzzyName(ByText):
         return self._plain <= words and all(any(map(each, words)) for each in self._matches)
 
     def prefilter(self, column: Column) -> Condition | None:
-        pieces = map(_longest_piece, self._words[:_MOST_LOOKED_FOR])
+        pieces = map(_longest_piece, self._words[:_MOST_PREFILTERED])
         conditions = [contains(column, piece) for piece in pieces if piece]
         return and_(*conditions) if conditions else None

@@ -1,6 +1,6 @@
-"""Conditions in SQL that hold wherever a rule of matching does, and now and then elsewhere.
+"""SQL conditions for prefilters: true for each row that matches, and maybe for others.
 
-The rules are not here. Values go into statements as parameters only.
+`matching` and `patterns` have the rules. Values become parameters, never part of a statement.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import re
 from sqlalchemy import ColumnElement, and_
 
 _LONGEST = 64
-"""How much of a text is looked for: databases refuse patterns that are too long."""
+"""The most characters of a text in a condition: databases refuse patterns that are too long."""
 _ESCAPED = re.compile(r"([\\%_])")
 _LIKE = {"*": "%", "?": "_"}
 
 
 def begins_with(column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
-    """Select what begins with a text, by ranges that an index can be used for."""
+    """Return the condition that a column begins with `prefix`, as a range an index can serve."""
     prefix = _shortened(prefix)
     after = _next(prefix)
     lower = column >= prefix
@@ -24,7 +24,10 @@ def begins_with(column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
 
 
 def _next(prefix: str) -> str | None:
-    """Return the least text above all that begin so, as code points are sorted."""
+    """Return the first text after all those that begin with `prefix`, by code points.
+
+    None if there is no such text.
+    """
     stem = prefix.rstrip("\U0010ffff")
     if not stem:
         return None
@@ -33,12 +36,12 @@ def _next(prefix: str) -> str | None:
 
 
 def contains(column: ColumnElement[str], piece: str) -> ColumnElement[bool]:
-    """Select what contains a text."""
+    """Return the condition that a column contains `piece`."""
     return column.like(f"%{_escaped(_shortened(piece))}%", escape="\\")
 
 
 def like(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
-    """Select what a pattern with * and ? matches."""
+    """Return the condition that a column matches a pattern with * and ?."""
     shortened = _shortened(pattern)
     text = re.sub(r"[*?]", lambda sign: _LIKE[sign[0]], _escaped(shortened))
     return column.like(text if shortened == pattern else f"{text}%", escape="\\")

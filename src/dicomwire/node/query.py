@@ -1,6 +1,6 @@
-"""Queries of the index: C-FIND's matches, and the instances that C-GET and C-MOVE are about.
+"""Queries of the index: the matches of a C-FIND, and the instances that C-GET and C-MOVE send.
 
-Rows that the database selects are candidates; what matches is decided by the rules of `matching`.
+The database selects candidates; the rules of `matching` decide which of them match.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LEVEL, _AE_TITLE, _AVAILABILITY = 0x00080052, 0x00080054, 0x00080056
 
 
 class Found(NamedTuple):
-    """An instance to be sent."""
+    """An instance to send."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -49,41 +49,41 @@ def find(
     combined_datetime: bool = False,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[int | Dataset, Dataset | None]]:
-    """Yield what a C-FIND is answered with, as the database finds it (PS3.4 C.4.1).
+    """Yield status and identifier of each response to a C-FIND (PS3.4 C.4.1).
 
-    Keys of the levels above are matched too, though only their unique keys have to be there.
-    Keys that are not known, or of a level below, are as if they were not there; the matches then
-    have the status 0xFF01. No connection is held, and no transaction open, between two pages.
+    All keys of the levels above are matched, though only the unique ones are mandatory. Keys that
+    are unknown, or of a level below, are ignored; the matches then have the status 0xFF01. No
+    connection and no transaction is open between two pages of results.
 
     Parameters
     ----------
     model : str
         The SOP class: Patient Root, Study Root or Patient/Study Only - FIND.
     ae_title : str
-        To retrieve from.
+        The Retrieve AE Title of the responses.
     relational : bool, optional
         Whether unique keys of the levels above may be missing, or have more than one value.
     fuzzy, combined_datetime : bool, optional
-        What was negotiated (PS3.4 C.5.1.1).
+        Whether the peer negotiated these (PS3.4 C.5.1.1).
     cancelled : callable, optional
-        Is asked whether the peer wants no more, before each row that is looked at.
+        Called before each candidate; returns whether the peer has cancelled the query.
     """
     try:
-        asked = Identifier(identifier, model)
+        request = Identifier(identifier, model)
         if not relational:
-            asked.check_above()
-        search = Search(asked, fuzzy, combined_datetime)
+            request.check_above()
+        search = Search(request, fuzzy, combined_datetime)
     except InvalidIdentifier as error:
         yield error.status, None
         return
-    status = PENDING if asked.is_complete else PENDING_WITHOUT_SOME_KEYS
-    constants = [(_LEVEL, "CS", asked.level.value), (_AE_TITLE, "AE", ae_title)]
-    if asked.has(_AVAILABILITY):
+    status = PENDING if request.is_complete else PENDING_WITHOUT_SOME_KEYS
+    constants = [(_LEVEL, "CS", request.level.value), (_AE_TITLE, "AE", ae_title)]
+    if request.has(_AVAILABILITY):
         constants.append((_AVAILABILITY, "CS", "ONLINE"))
-    answers = Answers(constants, asked.character_sets)
+    answers = Answers(constants, request.character_sets)
     wanted = [
-        (key.tag, key.vr, search.value_of(key), asked.nested(key) if key.vr == "SQ" else None)
-        for key in asked.keys
+        (key.tag, key.vr, search.value_of(key), request.nested(key) if key.vr == "SQ" else None)
+        for key in request.keys
     ]
     for row in chain.from_iterable(search.pages(index)):
         if cancelled():
@@ -97,11 +97,11 @@ def find(
 def instances(
     index: Searched, model: str, identifier: Elements | Dataset, *, relational: bool = False
 ) -> Iterator[Found]:
-    """Return an iterator over what a C-GET or C-MOVE is to send (PS3.4 C.4.2 and C.4.3).
+    """Return an iterator over the instances that a C-GET or C-MOVE sends (PS3.4 C.4.2 and C.4.3).
 
-    Unique keys decide it, and the issuer of the Patient ID; other keys are as if they were not
-    there. That of the level itself has one value, or a list of UIDs: without it nothing is sent,
-    so that no retrieval is for all of the archive.
+    The unique keys and the Issuer of Patient ID select them; other keys are ignored. The unique
+    key of the level itself must have one value, or a list of UIDs, so that a retrieval cannot
+    be for the whole archive.
 
     Parameters
     ----------
@@ -113,24 +113,24 @@ def instances(
     InvalidIdentifier
         When the identifier does not fit the model.
     """
-    asked = Identifier(identifier, model)
-    unique = [UNIQUE[asked.level]]
+    request = Identifier(identifier, model)
+    unique = [UNIQUE[request.level]]
     if relational:
-        unique += [key for key in asked.unique_above() if asked.has(key.tag)]
+        unique += [key for key in request.unique_above() if request.has(key.tag)]
     else:
-        asked.check_above()
-        unique += asked.unique_above()
+        request.check_above()
+        unique += request.unique_above()
     for level, key in UNIQUE.items():
-        if level.depth > asked.level.depth and asked.has(key.tag) and asked.values(key):
+        if level.depth > request.level.depth and request.has(key.tag) and request.values(key):
             raise InvalidIdentifier(f"{key.keyword} is of a level below", key.tag)
-    if asked.matcher(unique[0]) is None:
+    if request.matcher(unique[0]) is None:
         raise InvalidIdentifier(f"{unique[0].keyword} has no value", unique[0].tag)
     if unique[0].vr != "UI":
-        asked.one_value(unique[0])
-    if asked.has(_ISSUER.tag) and Level.PATIENT in {key.level for key in unique}:
+        request.one_value(unique[0])
+    if request.has(_ISSUER.tag) and Level.PATIENT in {key.level for key in unique}:
         unique.append(_ISSUER)
-    asked.keys = unique
-    search = Search(asked, selects=Level.IMAGE)
+    request.keys = unique
+    search = Search(request, selects=Level.IMAGE)
     columns = [
         search.add(instance.c[name])
         for name in ("sop_class_uid", "sop_instance_uid", "transfer_syntax_uid", "file")

@@ -1,6 +1,6 @@
 """Dates, times and date-times, and matching of their ranges (PS3.5 6.2, PS3.4 C.2.2.2.5).
 
-Which keys are matched so is not decided here.
+`matching` decides which keys use these matchers.
 """
 
 from __future__ import annotations
@@ -26,24 +26,27 @@ _MOMENT = re.compile(
 _EARLIEST_TIME = "000000000000"
 _LATEST_TIME = "235959999999"
 _LONGEST_RANGE = 64
+"""In characters; two date-times of 26 characters and a hyphen have 53."""
 
 _Value = TypeVar("_Value")
 
 
 class Time(NamedTuple):
-    """A time (TM) as digits to the microsecond, the earliest and latest that it may mean."""
+    """A time (TM): the earliest and latest time that it may mean, as digits to the microsecond."""
 
     earliest: str
     latest: str
 
 
 class Moment(NamedTuple):
-    """A date-time (DT) in microseconds of its own zone, the earliest and latest it may mean.
+    """A date-time (DT): the earliest and latest moment that it may mean.
+
+    Both are microseconds from the beginning of the calendar, in its own time zone.
 
     Attributes
     ----------
     offset : int or None
-        How many microseconds its zone is ahead of UTC, if it says so.
+        How many microseconds its zone is ahead of UTC; None if it states no zone.
     """
 
     earliest: int
@@ -51,7 +54,7 @@ class Moment(NamedTuple):
     offset: int | None
 
     def in_zone_of(self, other: Moment) -> Moment:
-        """Return the same moment in the zone of another; where one has none, they share it."""
+        """Return the same moment in the zone of `other`; unchanged if one of them has no zone."""
         if self.offset is None or other.offset is None:
             return self
         ahead = other.offset - self.offset
@@ -59,12 +62,12 @@ class Moment(NamedTuple):
 
 
 def parse_date(text: str) -> str | None:
-    """Return a date (DA) if the text is one."""
+    """Return the text if it is a date (DA); None if not."""
     return text if _DATE.fullmatch(text) else None
 
 
 def parse_time(text: str) -> Time | None:
-    """Return a time if the text is one; what it leaves out may be anything."""
+    """Return a time if the text is one; components that it leaves out may have any value."""
     if not _TIME.fullmatch(text):
         return None
     digits = text.replace(".", "")
@@ -72,7 +75,7 @@ def parse_time(text: str) -> Time | None:
 
 
 def parse_moment(text: str) -> Moment | None:
-    """Return a date-time if the text is one; what it leaves out may be anything."""
+    """Return a date-time if the text is one; components that it leaves out may have any value."""
     parts = _MOMENT.fullmatch(text)
     if parts is None:
         return None
@@ -90,7 +93,7 @@ def parse_moment(text: str) -> Moment | None:
 
 
 def _microseconds(year: int, month: int, day: int, digits: str) -> int:
-    """Count from the beginning of the calendar; a day that the month lacks is its last."""
+    """Count from the beginning of the calendar; a day after the end of a month is its last day."""
     days = date(year, month, min(day, monthrange(year, month)[1])).toordinal()
     hours, minutes, seconds = (int(digits[at : at + 2]) for at in (0, 2, 4))
     return (((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1_000_000 + int(digits[6:])
@@ -99,9 +102,10 @@ def _microseconds(year: int, month: int, day: int, digits: str) -> int:
 def ends_of(
     text: str, parse: Callable[[str], _Value | None]
 ) -> tuple[_Value | None, _Value | None] | None:
-    """Return the ends of "first-last", "first-" or "-last" (PS3.4 C.2.2.2.5); None if neither.
+    """Return the ends of "first-last", "first-" or "-last" (PS3.4 C.2.2.2.5); None for other text.
 
-    What may be a date-time with an offset from UTC is asked for first by the caller.
+    The caller first checks that the text is not a single date-time, since a hyphen may also begin
+    its offset from UTC.
     """
     if len(text) > _LONGEST_RANGE:
         return None
@@ -120,7 +124,7 @@ def ends_of(
 
 @dataclass(frozen=True)
 class DateRange(ByText):
-    """Range matching of dates, ends included (PS3.4 C.2.2.2.5.1)."""
+    """Range matching of dates, including both ends (PS3.4 C.2.2.2.5.1)."""
 
     first: str = ""
     last: str = ""
@@ -139,7 +143,10 @@ class DateRange(ByText):
 
 @dataclass(frozen=True)
 class TimeRange(ByText):
-    """Matching of times (PS3.4 C.2.2.2.5.2): the last includes all that it leaves out."""
+    """Range matching of times (PS3.4 C.2.2.2.5.2).
+
+    If the last time leaves out components, the range includes all their values.
+    """
 
     first: str = ""
     last: str = ""
@@ -156,7 +163,7 @@ class TimeRange(ByText):
 
 @dataclass(frozen=True)
 class MomentRange(ByText):
-    """Matching of date-times, with their offsets from UTC (PS3.4 C.2.2.2.5.3)."""
+    """Range matching of date-times, with their offsets from UTC (PS3.4 C.2.2.2.5.3)."""
 
     first: Moment | None = None
     last: Moment | None = None
@@ -175,17 +182,17 @@ class MomentRange(ByText):
 
 @dataclass(frozen=True)
 class DateAndTime:
-    """Combined date-time matching, where it was negotiated (PS3.4 C.2.2.2.5.4).
+    """Combined date-time matching, if it was negotiated (PS3.4 C.2.2.2.5.4).
 
-    A range of dates and times is one range, from the first time of the first date to the last
-    of the last. What has no time does not match.
+    A range of dates and a range of times form one range, from the first time on the first date
+    to the last time on the last date. Rows without a time do not match.
     """
 
     first: str
     last: str
 
     def matches(self, dates: Sequence[Any], times: Sequence[Any]) -> bool:
-        """Return whether a date with its time matches; each is the only value of its attribute."""
+        """Return whether a date with its time matches; each attribute has one value or none."""
         date = parse_date(text_of(dates[0])) if dates else None
         time = parse_time(text_of(times[0])) if times else None
         if date is None or time is None:
@@ -194,12 +201,12 @@ class DateAndTime:
         return self.first <= moment and (not self.last or moment <= self.last)
 
     def prefilter(self, date_column: Column) -> Condition | None:
-        """Return a condition on the column of the date."""
+        """Return a condition on the column of the date; see `Matcher.prefilter`."""
         return DateRange(self.first[:8], self.last[:8]).prefilter(date_column)
 
 
 def combined(dates: Matcher | None, times: Matcher | None) -> DateAndTime | None:
-    """Return the combination of a range of dates and a range of times; None if there is none."""
+    """Return the combination of two ranges; None unless they are of dates and of times."""
     if not isinstance(dates, DateRange) or not isinstance(times, TimeRange):
         return None
     first = dates.first and dates.first + (times.first or "0" * 12)

@@ -1,6 +1,7 @@
-"""C-GET and C-MOVE of a node: what is sent, in which transfer syntax, and where to (PS3.4 C.4).
+"""The sub-operations of C-GET and C-MOVE: their contexts, files and transfer syntaxes (PS3.4 C.4).
 
-Files go as they are stored; only for a peer that does not accept that, they are converted.
+An object is sent as it is stored. Only if the peer does not accept its transfer syntax is it
+converted.
 """
 
 from __future__ import annotations
@@ -27,22 +28,23 @@ from dicomwire.presentation import PresentationContext
 LOGGER = logging.getLogger("dicomwire.node")
 
 MOST_CONTEXTS = 128
-"""Of an association (PS3.8 Section 9.3.2.2)."""
+"""The most presentation contexts of an association (PS3.8 Section 9.3.2.2)."""
 _PENDING = 0xFF00
 _SUCCESS = 0x0000
 LONGEST_COMMENT = 64
-"""Of an ErrorComment, which is of VR LO."""
+"""The most characters of an Error Comment, which has the VR LO."""
 _FALLBACK = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 Syntaxes = dict[str, dict[str, None]]
-"""The transfer syntaxes that were accepted, by SOP class."""
+"""The accepted transfer syntaxes, in order, by SOP class."""
 
 
 def contexts_for(found: list[Found]) -> list[PresentationContext]:
-    """Return what to propose so that each of `found` can go in its own transfer syntax.
+    """Return contexts to propose, so that each of `found` can be sent in its own transfer syntax.
 
-    There is one context for each SOP class and transfer syntax, the most frequent first, and as far
-    as there is room one for each SOP class that a receiver which takes no compression can accept.
+    There is one context for each pair of SOP class and transfer syntax, the most frequent first.
+    As far as 128 contexts allow, each SOP class gets a further one with the uncompressed transfer
+    syntaxes, for receivers that accept no compression.
     """
     pairs = Counter((each.sop_class_uid, each.transfer_syntax_uid) for each in found)
     proposed = [build_context(*pair) for pair, _ in pairs.most_common(MOST_CONTEXTS)]
@@ -55,7 +57,7 @@ def contexts_for(found: list[Found]) -> list[PresentationContext]:
 
 
 def accepted_by(association: Association) -> Syntaxes:
-    """Return what may be sent on an association, on which we are the SCU of storage."""
+    """Return the SOP classes and transfer syntaxes that we may send on an association as SCU."""
     accepted: Syntaxes = {}
     for context in association.accepted_contexts:
         if context.as_scu:
@@ -65,12 +67,12 @@ def accepted_by(association: Association) -> Syntaxes:
 
 
 class Destined:
-    """Learns what the destination of a C-MOVE accepts, once it is associated with.
+    """Records the contexts that the destination of a C-MOVE accepts.
 
     Attributes
     ----------
     accepted : dict
-        See `accepted_by`; empty before.
+        See `accepted_by`; empty until the destination has accepted the association.
     """
 
     def __init__(self) -> None:
@@ -78,20 +80,21 @@ class Destined:
 
     @property
     def handlers(self) -> list[evt.EventHandlerType]:
-        """For `AE.associate`."""
-        return [(evt.EVT_ACCEPTED, self._learn)]
+        """The `evt_handlers` for the association with the destination."""
+        return [(evt.EVT_ACCEPTED, self._accepted)]
 
-    def _learn(self, event: evt.Event) -> None:
+    def _accepted(self, event: evt.Event) -> None:
         self.accepted = accepted_by(event.assoc)
 
 
 def sub_operations(
     found: list[Found], accepted: Callable[[], Syntaxes], converters: Converters
 ) -> Iterator[Any]:
-    """Yield what the handler of C-GET or C-MOVE is to yield from the count on.
+    """Yield the results of a C-GET or C-MOVE handler, beginning with the number of objects.
 
-    For what cannot be sent, a dataset is yielded that cannot be sent either: the library counts it
-    as failed, and lists it. The last status tells a reason.
+    For an object that cannot be sent, it yields a dataset that has only a SOP Instance UID. The
+    library cannot send that either, so it counts the object as failed, and lists its UID. The
+    final status has the most frequent reason as its Error Comment.
     """
     yield len(found)
     reasons: Counter[str] = Counter()
@@ -110,13 +113,13 @@ def sub_operations(
 def _sendable(
     found: Found, accepted: Syntaxes, converters: Converters, until_sent: ExitStack
 ) -> Path | Dataset:
-    """Return the file as it is stored, or its object in a transfer syntax that was accepted.
+    """Return the stored file, or its object converted to an accepted transfer syntax.
 
-    A converted object may be in a file that goes with `until_sent`.
+    Leaving `until_sent` removes the file of a converted object.
     """
     try:
         if is_missing(found.path):
-            raise CannotTranscode("its file is gone")
+            raise CannotTranscode("its file is missing")
     except OSError as error:
         raise CannotTranscode(f"its file cannot be read: {error.strerror}") from None
     stored = found.transfer_syntax_uid
@@ -126,19 +129,19 @@ def _sendable(
     if target == stored:
         return found.path
     if is_uncompressed(stored) and is_uncompressed(target):
-        return transcoded(found.path, target)  # for which no codec is called
+        return transcoded(found.path, target)  # calls no codec, so it needs no converter process
     return until_sent.enter_context(converters.converted(found.path, target))
 
 
 def _named(found: Found) -> Dataset:
-    """Return a dataset that only tells which instance it would be."""
+    """Return a dataset that has only the SOP Instance UID of an object."""
     ds = Dataset()
     ds.SOPInstanceUID = found.sop_instance_uid
     return ds
 
 
 def _conclusion(reasons: Counter[str]) -> Dataset:
-    """Return the final status; the library puts in what came of the sub-operations."""
+    """Return the final status; the library adds the numbers of sub-operations to it."""
     status = Dataset()
     status.Status = _SUCCESS
     for reason, count in reasons.most_common(1):

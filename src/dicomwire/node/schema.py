@@ -1,5 +1,7 @@
-"""Tables of the node's index, four levels of the Query/Retrieve model (PS3.4 C.6.1.1).
-Only tables live here: no engine, no query, no conversion of values."""
+"""The tables of the node's index: the four levels of the Query/Retrieve model (PS3.4 C.6.1.1).
+
+`index` and `search` have the statements, `ingest` converts the values.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +25,16 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
-"""What the migrations build; a new revision is written against it."""
+"""The tables as the migrations make them; alembic compares a new revision with it."""
 
 
 def _text(name: str) -> Column[str]:
-    """A text column that is never NULL: an absent value and an empty one match alike."""
+    """A text column that is never NULL, since absent and empty values match in the same way."""
     return Column(name, String, nullable=False, default="", server_default="")
 
 
 def _attributes() -> Column[object]:
-    """The level's attributes in the DICOM JSON model (PS3.18 F), already Unicode."""
+    """The column of all attributes of a level in the DICOM JSON model (PS3.18 F), as Unicode."""
     return Column("attributes", JSON, nullable=False)
 
 
@@ -43,12 +45,12 @@ patient = Table(
     _text("patient_id"),
     _text("issuer_of_patient_id"),
     _text("patient_name"),
-    # Folded for prefilters: casefold, component groups kept.
+    # For prefilters; see `names.fold_name`.
     _text("patient_name_key"),
     _text("patient_birth_date"),
     _text("patient_sex"),
     _attributes(),
-    # They are a patient's key, unless the ID is empty: such a patient is that of one study.
+    # Both together identify a patient, unless the ID is empty: then each study has its own.
     Index(None, "patient_id", "issuer_of_patient_id"),
     Index(None, "patient_name_key"),
 )
@@ -83,7 +85,8 @@ series = Table(
     _text("body_part_examined"),
     _text("series_date"),
     _attributes(),
-    # Leads with the UID, so it is the UID's index as well; some use one UID in two studies.
+    # With the UID first, it also serves as the index of UIDs. Some programs use one UID in two
+    # studies.
     UniqueConstraint("series_instance_uid", "study"),
     Index(None, "modality"),
 )
@@ -94,23 +97,22 @@ instance = Table(
     Column("id", Integer, primary_key=True),
     Column("series", ForeignKey("series.id"), nullable=False, index=True),
     Column("sop_instance_uid", String, nullable=False),
-    # 0 but for the further copies that the policy "keep-both" leaves.
+    # 0, except for the further copies that the policy "keep-both" stores.
     Column("copy", Integer, nullable=False, default=0, server_default="0"),
     _text("sop_class_uid"),
     _text("instance_number"),
     _text("transfer_syntax_uid"),
     _text("content_date"),
-    # Below the node's folder, with "/": objects/ab/cd/<32 hex digits>.dcm
+    # Its path relative to the node's folder, with "/": objects/ab/cd/<32 hex digits>.dcm
     Column("file", String, nullable=False),
-    # Of the file in bytes.
+    # The size of the file in bytes.
     Column("size", Integer, nullable=False),
-    # SHA-256 of the dataset as received and the transfer syntax UID after it, in hex.
+    # SHA-256, in hex, of the dataset as received, followed by the transfer syntax UID.
     Column("digest", String, nullable=False),
-    # UTC, ISO 8601.
+    # The time of receipt: UTC, ISO 8601.
     _text("received"),
     _attributes(),
-    # Leads with the UID, so it is the UID's index as well.
-    # There is none of the file: its name is random, and an index of random names is
-    # one more page to write for each object.
+    # With the UID first, it also serves as the index of UIDs. "file" has no index: the names are
+    # random, so that each object would write one more page.
     UniqueConstraint("sop_instance_uid", "copy"),
 )

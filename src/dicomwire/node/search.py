@@ -1,6 +1,7 @@
-"""Statements for the rows that an identifier may match, and the rules that say which of them do.
+"""Searches the index for the rows that match an identifier.
 
-What an identifier may ask for is not decided here, nor what an answer looks like.
+SQL statements select candidates, and the matchers decide which of them match. `identifier` reads
+the request, `answers` makes the responses.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _TABLES = {
     Level.IMAGE: instance,
 }
 _ATTRIBUTES = {level: type_coerce(table.c.attributes, String) for level, table in _TABLES.items()}
-"""As the text that they are kept as."""
+"""The columns `attributes` as JSON text; it is parsed only for rows that need it."""
 _JOINED = {
     Level.PATIENT: patient,
     Level.STUDY: study.join(patient),
@@ -46,9 +47,11 @@ _JOINED = {
     Level.IMAGE: instance.join(series.join(study.join(patient))),
 }
 _FIRST_PAGE = 50
+"""Rows of the first page: few, so that the first responses are sent early."""
 _LARGEST_PAGE = 1000
+"""The most rows of a page: usual rows have a thousand bytes, so that is 1 MB."""
 _PAGE_BYTES = 4 * 1024 * 1024
-"""A page ends with the row that makes it larger; usual rows have a thousand bytes."""
+"""The most text of a page in memory; the row that exceeds it ends the page."""
 _PATIENT_NAME = next(tag for tag, key in KEYS.items() if key.keyword == "PatientName")
 _DATES_AND_TIMES = [
     (key, other)
@@ -59,38 +62,46 @@ _DATES_AND_TIMES = [
 
 
 class Searched(Protocol):
-    """The index, as far as it is asked here."""
+    """The methods of an index that a search uses."""
 
     @property
     def path(self) -> Path:
         """The database, which is in the node's folder."""
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """Give a connection for a short while."""
+        """Yield a connection, for one page."""
 
 
 class _Condition(NamedTuple):
-    """A rule, and where the values come from that it is asked about."""
+    """A rule, and functions that take the values to match from a row."""
 
     matches: Callable[..., bool]
     values: tuple[Callable[[Row[Any]], Sequence[Any]], ...]
 
 
 class Search:
-    """The rows of a level that an identifier may match, page by page, and which of them do.
+    """A search for the rows of one level that match an identifier, page by page.
 
-    Pages go by the primary key, so that each is a statement of its own which takes up where the
-    last ended: no reader holds a state of the database for as long as a peer takes to be answered.
+    Each page is a statement of its own, which continues after the primary key of the last row. So
+    no transaction stays open while responses are sent, however slowly the peer takes them.
+
+    Parameters
+    ----------
+    request : Identifier
+    fuzzy, combined_datetime : bool, optional
+        Whether the peer negotiated these (PS3.4 C.5.1.1).
+    selects : Level or None, optional
+        The level of the rows, if it is not that of the identifier.
     """
 
     def __init__(
         self,
-        asked: Identifier,
+        request: Identifier,
         fuzzy: bool = False,
         combined_datetime: bool = False,
         selects: Level | None = None,
     ) -> None:
-        level = selects or asked.level
+        level = selects or request.level
         self._table = _TABLES[level]
         self._level = level
         self._columns: dict[Any, int] = {}
@@ -99,7 +110,7 @@ class Search:
         self._lists: list[tuple[UIDs, ColumnElement[str]]] = []
         self._parsed: dict[int, _Attributes] = {}
         self.add(self._table.c.id)
-        matchers = {key: asked.matcher(key, fuzzy) for key in asked.keys}
+        matchers = {key: request.matcher(key, fuzzy) for key in request.keys}
         if combined_datetime:
             self._combine(matchers)
         for key, matcher in matchers.items():
@@ -107,11 +118,11 @@ class Search:
                 self._match(key, matcher)
 
     def add(self, column: ColumnElement[Any]) -> int:
-        """Select a column; return where it is in the rows."""
+        """Select a column; return its position in the rows."""
         return self._columns.setdefault(column, len(self._columns))
 
     def _combine(self, matchers: dict[Key, Matcher | None]) -> None:
-        """Take pairs of a date and its time that are one range out of `matchers`."""
+        """Replace the matchers of dates and their times by combined conditions where possible."""
         for date, time in _DATES_AND_TIMES:
             both = combined(matchers.get(date), matchers.get(time))
             if both is not None:
@@ -139,7 +150,7 @@ class Search:
             self._where.append(condition)
 
     def value_of(self, key: Key) -> Callable[[Row[Any]], Sequence[Any]]:
-        """Return what takes the values of a key from a row."""
+        """Return a function that takes the values of a key from a row."""
         if key.column is not None:
             at = self.add(_TABLES[key.level].c[key.column])
             return lambda row: (row[at],)
@@ -158,7 +169,7 @@ class Search:
         )
 
     def pages(self, index: Searched) -> Iterator[Sequence[Row[Any]]]:
-        """Iterate over the candidates, in the order of their arrival."""
+        """Yield pages of candidates, in the order in which they were stored."""
         statement = (
             select(*self._columns)
             .select_from(_JOINED[self._level])
@@ -170,7 +181,7 @@ class Search:
             yield from _pages(index, part)
 
     def _parts(self, statement: Select[Any]) -> Iterable[Select[Any]]:
-        """Cut a statement in several where a list of UIDs is too long for one."""
+        """Split a statement into several if its longest list of UIDs is too long for one."""
         if not self._lists:
             return [statement]
         *others, (longest, column) = sorted(self._lists, key=lambda each: len(each[0].uids))
@@ -196,7 +207,7 @@ def _pages(index: Searched, statement: Select[Any]) -> Iterator[Sequence[Row[Any
 
 
 def _page_of(result: Iterable[Row[Any]]) -> tuple[list[Row[Any]], bool]:
-    """Return rows up to `_PAGE_BYTES` of text, and whether there may be more."""
+    """Return rows up to `_PAGE_BYTES` of text, and whether that limit ended the page."""
     rows: list[Row[Any]] = []
     room = _PAGE_BYTES
     for row in result:
@@ -208,7 +219,7 @@ def _page_of(result: Iterable[Row[Any]]) -> tuple[list[Row[Any]], bool]:
 
 
 def _prefilter_column(key: Key) -> ColumnElement[str] | None:
-    """Return the column that prefilters of a key are for."""
+    """Return the column for prefilters of a key; None if there is none."""
     if key.tag == _PATIENT_NAME:
         return patient.c.patient_name_key
     if key.column is None or key.vr == "PN":
@@ -217,9 +228,9 @@ def _prefilter_column(key: Key) -> ColumnElement[str] | None:
 
 
 class _Attributes:
-    """Takes values out of the JSON text of a level's attributes.
+    """Reads values from the JSON text of a level's attributes.
 
-    Rows of one study or series come one after the other: theirs is parsed once.
+    The rows of one study or series mostly follow each other, so their text is parsed only once.
     """
 
     def __init__(self, at: int) -> None:

@@ -1,6 +1,7 @@
-"""The node: an AE whose handlers store, find and send what is in its folder.
+"""The node: an AE whose handlers store, find and send the objects in its folder.
 
-What each of them does is in the modules that it calls; who may have it done, in `access`.
+The handlers delegate to the other modules of this package; `access` decides which peers may use
+them.
 """
 
 from __future__ import annotations
@@ -87,8 +88,11 @@ _EXTENSIONS = {
     **dict.fromkeys(FIND_MODELS, b"\1\1\1\0\0"),
     **dict.fromkeys(RETRIEVE_MODELS, b"\1\0"),
 }
-"""What can be negotiated: relational queries, combined date and time, fuzzy names, but neither time
-zones nor conversion of images (PS3.4 C.5.1.1); relational retrieval, but no conversion (C.5.2.1).
+"""Service class application information: bytes of 1 are features that the node supports.
+
+C-FIND: relational queries, combined date-time matching and fuzzy names, but neither time zone
+adjustment nor enhanced multi-frame conversion (PS3.4 C.5.1.1). C-GET and C-MOVE: relational
+retrieval, but no conversion (C.5.2.1).
 """
 _RIGHTS = {
     Command.C_ECHO_RQ: Right.ECHO,
@@ -98,6 +102,7 @@ _RIGHTS = {
     Command.C_MOVE_RQ: Right.RETRIEVE,
 }
 _MOST_SUB_OPERATIONS = 65535
+"""The highest number of sub-operations that a response can state (VR US)."""
 _PREFERRED = [ExplicitVRLittleEndian, *ALL_TRANSFER_SYNTAXES]
 
 
@@ -106,7 +111,7 @@ class FolderUnusable(Exception):
 
 
 class Node:
-    """An archive. As a context manager it serves for as long as the block runs.
+    """An archive. As a context manager, it serves while the block runs.
 
     Parameters
     ----------
@@ -115,7 +120,7 @@ class Node:
     Raises
     ------
     OSError
-        From `start`, when the address cannot be listened on.
+        From `start`, when it cannot listen on the address.
     FolderUnusable, TLSConfigurationError
         From `start`, when the folder or the certificates cannot be used.
     """
@@ -135,7 +140,7 @@ class Node:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port that it listens on: with port 0 asked for, the port that was given."""
+        """Host and port that it listens on; for port 0, the port that the system chose."""
         host, port = self._server.server_address[:2]
         return host, port
 
@@ -148,14 +153,15 @@ class Node:
             self._open_folder(opened)
             self._ae = self._entity()
             opened.callback(self._ae.shutdown)
-            opened.callback(self._converters.close)  # first: handlers may wait for a conversion
+            # Before the server is shut down: handlers may wait for a conversion.
+            opened.callback(self._converters.close)
             self._server = self._ae.start_server(
                 (configuration.address, configuration.port),
                 block=False,
                 contexts=_contexts(),
                 ssl_context=ssl_context,
                 evt_handlers=self._handlers(),
-                receive_to=_refuse,  # until `_accepted` sees to what is refused
+                receive_to=_refuse,  # until `_accepted` has set `refuse` and `receive_to`
             )
             self._open = opened.pop_all()
 
@@ -177,11 +183,11 @@ class Node:
             raise FolderUnusable(f"{configuration.folder} cannot be used: {reason}") from error
 
     def wait(self) -> None:
-        """Wait until somebody stops it."""
+        """Wait until the server is shut down, for example by `stop` on another thread."""
         self._server.serve_forever()
 
     def stop(self) -> None:
-        """Take no more associations, let those there are end for a while, and close the folder."""
+        """Stop accepting, wait up to `stop_timeout` for open associations, close the folder."""
         if self._server is not None:
             self._server.drain(self.configuration.stop_timeout)
         self._open.close()
@@ -224,7 +230,8 @@ class Node:
 
     def _connected(self, event: evt.Event) -> None:
         if not self._guard.knows_address(event.address[0]):
-            LOGGER.warning("A connection from %s is closed: not a known network", event.address[0])
+            text = "The connection from %s is closed: its network is not known"
+            LOGGER.warning(text, event.address[0])
             event.assoc.abort()
 
     def _accepted(self, event: evt.Event) -> None:
@@ -232,7 +239,7 @@ class Node:
         event.assoc.receive_to = self._storage.sink
 
     def _refusal_of(self, association: Association, request: Message) -> Dataset | None:
-        """Return what a peer is answered that does not have the right to what it asks for."""
+        """Return the status that refuses a request; None if the peer has the right to it."""
         right = _RIGHTS.get(request.command)
         if right is None or self._guard.may(association, right):
             return None
@@ -290,7 +297,7 @@ class Node:
     def _move(self, event: evt.Event) -> Iterator[Any]:
         try:
             found = self._found(event)
-            place = self._place(event)
+            destination = self._destination(event)
         except _Refused as refusal:
             yield refusal.status, None
             return
@@ -305,15 +312,15 @@ class Node:
             "contexts": contexts_for(found),
             "max_pdu": self.configuration.max_pdu,
             "evt_handlers": destined.handlers,
-            "tls_args": (self._tls, None) if place.tls else None,
+            "tls_args": (self._tls, None) if destination.tls else None,
         }
-        yield place.host, place.port, options
+        yield destination.host, destination.port, options
         yield from sub_operations(found, lambda: destined.accepted, self._converters)
 
-    # --- What they share ---
+    # --- For several handlers ---
 
     def _found(self, event: evt.Event) -> list[query.Found]:
-        """Return what a request is to send; _Refused where it fails."""
+        """Return the instances for a C-GET or C-MOVE; _Refused if the request fails."""
         identifier = _identifier_of(event)
         model = event.context.abstract_syntax
         relational = next(_granted(event)) or not self.configuration.strict_queries
@@ -322,27 +329,27 @@ class Node:
         except InvalidIdentifier as error:
             raise _Refused(error.status.Status, str(error), error.status) from None
         try:
-            # The library answers if there is one too many.
+            # With one more than allowed, the library answers with a failure.
             return list(islice(found, _MOST_SUB_OPERATIONS + 1))
         except IndexFailure as error:
             raise _index_failed(MATCHES_UNKNOWN, error) from None
 
-    def _place(self, event: evt.Event) -> Destination:
-        """Return where a C-MOVE is to send to; _Refused if it is not configured."""
-        place = self._guard.destination(event.move_destination)
-        if place is None:
+    def _destination(self, event: evt.Event) -> Destination:
+        """Return the destination of a C-MOVE; _Refused if it is not configured."""
+        destination = self._guard.destination(event.move_destination)
+        if destination is None:
             title = escaped(event.move_destination or "")
             raise _Refused(UNKNOWN_DESTINATION, f"no destination {title!r}")
-        return place
+        return destination
 
 
 class _Refused(Exception):
-    """A request that is answered with a failure and nothing else.
+    """A request to answer with a failure only.
 
     Attributes
     ----------
     status : Dataset
-        With the reason as its comment.
+        The status of the response, with the reason as its Error Comment.
     """
 
     def __init__(self, code: int, reason: str, status: Dataset | None = None) -> None:
@@ -379,7 +386,7 @@ def _seconds(timeout: float) -> float | None:
 
 
 def _contexts() -> list[PresentationContext]:
-    """Return what the node supports: peers that retrieve with C-GET are SCPs of storage."""
+    """Return the supported contexts. Storage has both roles: a peer that uses C-GET is its SCP."""
     contexts = [build_context(model) for model in (*FIND_MODELS, *RETRIEVE_MODELS)]
     syntaxes = list(dict.fromkeys(_PREFERRED))
     storage = [*AllStoragePresentationContexts, *StoragePresentationContexts]
@@ -391,7 +398,7 @@ def _contexts() -> list[PresentationContext]:
 
 
 def _negotiate(event: evt.Event) -> dict[Any, bytes]:
-    """Answer SOP class extended negotiation: what was asked for, as far as it is there."""
+    """Answer SOP class extended negotiation: the proposed features that the node supports."""
     return {
         uid: bytes(asked & ours for asked, ours in zip(info, _EXTENSIONS[uid], strict=False))
         for uid, info in event.app_info.items()
@@ -400,7 +407,7 @@ def _negotiate(event: evt.Event) -> dict[Any, bytes]:
 
 
 def _granted(event: evt.Event) -> Iterator[bool]:
-    """Yield what was granted for the SOP class of a request; without an end."""
+    """Yield whether each feature was granted for the SOP class of a request; then endless False."""
     granted = event.assoc.acceptor.sop_class_extended.get(event.context.abstract_syntax, b"")
     return chain(map(bool, granted), repeat(False))
 

@@ -1,6 +1,6 @@
-"""The node's files: spooled as they come, made durable, then given their place in a folder.
+"""The node's files: received into the spool, made durable, then moved to the folder of objects.
 
-What an object is and where it is listed is not known here; no name is made of a peer's text.
+This module does not use the index. File names are random; they contain no text of a peer.
 """
 
 from __future__ import annotations
@@ -26,27 +26,28 @@ from dicomwire.node.heads import Origin as Origin
 SPOOL = "spool"
 OBJECTS = "objects"
 KEPT_IN_MEMORY = 64 * 1024
-"""A dataset gets its file when it has more bytes than this, or else when it is complete."""
+"""In bytes. A longer dataset is written to its file while it is received, others when complete."""
 FILES_PER_FOLDER = 1000
-"""How many files a folder gets before the next one is begun.
+"""The number of files in a folder before the next one is begun.
 
-Objects that are committed together go to one folder, which costs one sync. (Folders chosen by the
-name of each file cost one sync per object: with eight at a time that is twice the time.)
+The objects of a batch go to one folder, which takes one sync. (If the name of each file chose the
+folder, each object would take one: with eight objects at a time, that doubles the time.)
 """
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _MOST_BUFFERS = 1024
+"""IOV_MAX on Linux and macOS: writev takes no more buffers."""
 _is_spooled = re.compile(r"[0-9a-f]{32}\.(part|dcm)|dicomwire-[0-9a-f]{32}\.dcm").fullmatch
-"""Whether a name is that of a file in the spool: being received, taken back from its place, or made
-for a program that asked for a file."""
+"""Whether a name is one that the node uses in the spool: for a file being received (part), one
+moved back after a failure (dcm), or one that the library made for a handler (dicomwire-)."""
 
 
 class StorageInUse(OSError):
-    """Another process has the node's folder."""
+    """Another process uses the node's folder."""
 
 
 class Spooled(Payload):
-    """A received dataset that has no place yet: in memory, or in a file of the spool."""
+    """A received dataset that is not published yet: in memory, or in a file of the spool."""
 
     __slots__ = ("_data", "_descriptor", "_file", "_hash", "received")
 
@@ -64,28 +65,28 @@ class Spooled(Payload):
 
     @property
     def path(self) -> Path | None:
-        """The file in the spool, which is a DICOM file once it is sealed."""
+        """The file in the spool; it is a valid DICOM file once it is sealed."""
         return Path(self._file) if self._file is not None else None
 
     @property
     def file_size(self) -> int:
-        """How many bytes its file has."""
+        """The size of its file in bytes."""
         return HEAD_SIZE + self.size
 
     @property
     def begin(self) -> memoryview:
-        """The first bytes, which are in memory: `KEPT_IN_MEMORY` of them, or all."""
+        """The first bytes, up to `KEPT_IN_MEMORY`, which stay in memory."""
         return memoryview(self._data).toreadonly()
 
     def view(self) -> memoryview:
-        """Return the bytes; those of a file are mapped, and stay so while the view is in use."""
+        """Return all bytes. A file is mapped to memory for as long as the view is in use."""
         if len(self._data) == self.size or self._file is None:
             return self.begin
         with open(self._file, "rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))[HEAD_SIZE:]
 
     def open(self) -> BinaryIO:
-        """Return a file that is positioned at the dataset."""
+        """Return an open file, positioned at the dataset."""
         path = self.path
         if path is None or len(self._data) == self.size:
             return BytesIO(self._data)
@@ -94,17 +95,17 @@ class Spooled(Payload):
         return file
 
     def digest(self, transfer_syntax_uid: str) -> bytes:
-        """Return SHA-256 of the dataset and the syntax: the same bytes may mean two things."""
+        """Return SHA-256 of the dataset followed by the UID of its transfer syntax."""
         whole = self._hash.copy()
         whole.update(transfer_syntax_uid.encode())
         digest: bytes = whole.digest()
         return digest
 
     def seal(self, origin: Origin) -> None:
-        """Make a DICOM file of it, and have it on the disk when this returns.
+        """Complete its DICOM file; it is synced to the disk when this returns.
 
-        Each association's thread does so for its own object, so that those of many overlap (the
-        file system gathers their syncs) and nobody waits for another's large one.
+        Each association's thread does this for its own object. So the syncs of several objects
+        overlap, which the file system combines, and no thread waits for a large object of another.
         """
         self.received = time.time_ns() // 1000
         head = sealed_head(
@@ -122,13 +123,13 @@ class Spooled(Payload):
         os.close(descriptor)
 
     def move(self, target: str) -> None:
-        """Rename the file, which is sealed, to `target`: from now on it stays."""
+        """Rename the sealed file to `target`; from then on, `discard` leaves it alone."""
         assert self._file is not None
         os.rename(self._file, target)
         self._file = None
 
     def move_back(self, placed: str) -> None:
-        """Undo `move`. It never raises: what stays is found at the next start."""
+        """Undo `move`. It never raises: the next start finds a file that could not be moved."""
         file = f"{self._directory}/{os.path.basename(placed)}"
         try:
             os.rename(placed, file)
@@ -149,7 +150,7 @@ class Spooled(Payload):
 
 
 class SpoolSink:
-    """Takes a dataset into the spool, and its digest as it comes; see `sinks.Sink`."""
+    """Receives a dataset into the spool, and computes its digest meanwhile; see `sinks.Sink`."""
 
     __slots__ = ("_ceiling", "_data", "_descriptor", "_file", "_hash", "_size", "_spool")
 
@@ -163,7 +164,7 @@ class SpoolSink:
         self._descriptor = -1
 
     def write(self, chunks: list[memoryview]) -> None:
-        """Take the next bytes."""
+        """Write the next bytes."""
         for chunk in chunks:
             self._size += len(chunk)
             self._hash.update(chunk)
@@ -175,14 +176,15 @@ class SpoolSink:
             for chunk in chunks:
                 self._data += chunk
         else:
-            # The head is written when all is known. Until then nobody takes this for a DICOM file.
+            # `seal` writes the head, when its values are known. Until then it is zeros, so that
+            # the file is not a DICOM file.
             self._file, self._descriptor = _create(self._spool)
             _write(self._descriptor, [bytes(HEAD_SIZE), self._data, *chunks])
             for chunk in chunks:
                 self._data += chunk[: KEPT_IN_MEMORY - len(self._data)]
 
     def finish(self) -> Spooled:
-        """Return the dataset, which owns its file from now on."""
+        """Return the dataset, which owns the file from then on."""
         descriptor, self._descriptor = self._descriptor, -1
         return Spooled(self._size, self._data, self._spool, self._file, descriptor, self._hash)
 
@@ -197,18 +199,18 @@ class SpoolSink:
 
 
 class Files:
-    """The objects in a node's folder, for whoever reads them."""
+    """Read access to the objects in a node's folder."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder).absolute()
         self._root = os.path.join(self.folder, "")
 
     def open_path(self, file: str) -> Path:
-        """Return where `file`, as the index names it, is."""
+        """Return the path of `file`, a name as in the index."""
         return Path(self._root + file)
 
     def files(self) -> Iterator[str]:
-        """Iterate over the names of all files, sorted, folder by folder."""
+        """Yield the names of all files, sorted; only the names of one folder are in memory."""
         for first in _names(self._root + OBJECTS, "/"):
             for second in _names(f"{self._root}{OBJECTS}/{first}", "/"):
                 folder = f"{OBJECTS}/{first}/{second}"
@@ -218,19 +220,19 @@ class Files:
 
 
 class Storage(Files):
-    """The folder of a node, which one process has at a time.
+    """The folder of a node; only one process may use it at a time.
 
     Parameters
     ----------
     folder : Path
-        Made if it is not there. Files that an earlier process left in the spool are removed.
+        Made if it is missing. Files that an earlier process left in the spool are removed.
     ceiling : int or None
-        The most bytes of a dataset; a larger one is answered with 0xA700.
+        The most bytes of a dataset; larger ones are answered with 0xA700.
 
     Raises
     ------
     StorageInUse
-        When another process has it.
+        When another process uses it.
     OSError
         When it cannot be made or written to.
     """
@@ -241,14 +243,15 @@ class Storage(Files):
         self._ceiling = ceiling
         self._current = ""
         self._room = 0
-        self.folder.mkdir(0o700, parents=True, exist_ok=True)  # what is in it is patients' data
+        self.folder.mkdir(0o700, parents=True, exist_ok=True)  # others must not read patient data
         self._lock = _lock(self._root + "lock")
         try:
             os.makedirs(self._spool, exist_ok=True)
             os.makedirs(self._root + OBJECTS, exist_ok=True)
             sync_folder(self._root)
             sync_folder(os.path.dirname(self.folder))
-            # Behind a link may be a folder that others write to; this one nobody else has.
+            # If the spool is a link, other programs may use the folder it points to: keep their
+            # recent files. Otherwise, the lock guarantees that all files are left over.
             age = ABANDONED_AFTER if os.path.islink(self._spool) else 0.0
             remove_leftovers(self._spool, _is_spooled, age)
         except BaseException:
@@ -262,33 +265,34 @@ class Storage(Files):
         self.close()
 
     def close(self) -> None:
-        """Let other processes have the folder."""
+        """Allow other processes to use the folder."""
         lock, self._lock = self._lock, -1
         if lock >= 0:
             os.close(lock)
 
     def sink(self, request: object = None) -> SpoolSink:
-        """Return where the dataset of a C-STORE request is to go; for `receive_to`."""
+        """Return the sink for the dataset of a C-STORE request; for `receive_to`."""
         return SpoolSink(self._spool, self._ceiling)
 
     def make_file(self) -> Path:
-        """Return a new, empty file of the spool, which the caller removes."""
+        """Make an empty file in the spool, and return its path; the caller removes it."""
         path, descriptor = _create(self._spool)
         os.close(descriptor)
         return Path(path)
 
     def publish(self, objects: Sequence[Spooled]) -> list[str]:
-        """Give sealed files their place, durably; return their names as the index has them.
+        """Move sealed files to the folder of objects, durably; return their names for the index.
 
-        One caller at a time. The cheapest safe order: each file was synced before its rename, so
-        that what is in a folder is whole, also after a power failure; all go to one folder, which
-        is synced once. (Renaming before the sync would save some 80 µs of 400 on ext4, where both
-        then go with one commit of the journal, but a power failure could leave half a file.)
+        Only one thread may call this at a time. `seal` has synced each file before this renames
+        it, so that each published file is complete, also after a power failure. All files go to
+        one folder, which is synced once. (To rename before the sync would save some 80 µs of 400
+        on ext4, where one commit of the journal then covers both, but a power failure could leave
+        an incomplete file.)
 
         Raises
         ------
         OSError
-            When it fails for any; then none has a place.
+            When it fails for one of them; then none is published.
         """
         names: list[str] = []
         try:
@@ -302,7 +306,7 @@ class Storage(Files):
         return names
 
     def take_back(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
-        """Undo `publish`, as far as it got; the files are in the spool again."""
+        """Undo `publish`, also if it stopped half-way: move the files back to the spool."""
         for spooled, name in zip(objects, names, strict=False):
             spooled.move_back(self._root + name)
 
@@ -313,14 +317,14 @@ class Storage(Files):
         except FileNotFoundError:
             if os.path.isdir(self._root + self._current):
                 raise
-            self._room = 0  # somebody removed the folder
+            self._room = 0  # the folder was removed
             name = f"{self._folder()}/{os.urandom(16).hex()}.dcm"
             spooled.move(self._root + name)
         self._room -= 1
         return name
 
     def _folder(self) -> str:
-        """Return the folder that files go to now, of which there is durably one."""
+        """Return the current folder for new files; make a new one, durably, if it is full."""
         if not self._room:
             digits = os.urandom(2).hex()
             parent = f"{OBJECTS}/{digits[:2]}"
@@ -332,24 +336,24 @@ class Storage(Files):
         return self._current
 
     def withdraw(self, names: Iterable[str]) -> None:
-        """Remove published files. It never raises: what stays is found at the next start."""
+        """Remove published files. It never raises: the next start finds those that remain."""
         for name in names:
             remove(self._root + name)
 
 
 def _names(folder: str, then: str) -> list[str]:
-    """Return the names in a folder, sorted as the paths that have `then` after them are."""
+    """Return the names in a folder, in the order of the paths that they and `then` begin."""
     try:
         return sorted(os.listdir(folder), key=lambda name: name + then)
     except (NotADirectoryError, FileNotFoundError):
         return []
 
 
-# --- What the system does ---------------------------------------------------------------------
+# --- Calls of the system ----------------------------------------------------------------------
 
 
 def is_missing(path: Path) -> bool:
-    """Return whether there is no such file; OSError if that cannot be told."""
+    """Return whether a file does not exist; OSError if that cannot be determined."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -368,12 +372,12 @@ def _create(spool: str) -> tuple[str, int]:
     try:
         return path, os.open(path, _NEW_FILE, 0o600)
     except FileNotFoundError:
-        os.makedirs(spool, exist_ok=True)  # somebody removed it
+        os.makedirs(spool, exist_ok=True)  # it was removed while the node runs
         return path, os.open(path, _NEW_FILE, 0o600)
 
 
 def _write(descriptor: int, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
-    """Write all of `buffers`, of which a writev may take less than it is given."""
+    """Write all of `buffers`, also if writev writes only a part of them."""
     if hasattr(os, "writev") and len(buffers) <= _MOST_BUFFERS:
         done = os.writev(descriptor, buffers)
     else:
@@ -395,7 +399,7 @@ _sync_data = getattr(os, "fdatasync", os.fsync)
 
 
 def sync_folder(folder: str) -> None:
-    """Have the names in a folder on the disk; Windows does that by itself."""
+    """Sync the names in a folder to the disk; Windows does that by itself."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -406,7 +410,10 @@ def sync_folder(folder: str) -> None:
 
 
 def _lock(path: str) -> int:
-    """Return a file that is locked until it is closed, by the death of the process as well."""
+    """Lock a file; return its descriptor.
+
+    Closing the descriptor releases the lock, and so does the end of the process.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if os.name == "nt":

@@ -1,6 +1,6 @@
-"""An object in another transfer syntax, for peers that do not accept the one it is stored in.
+"""Converts objects to another transfer syntax, for peers that do not accept the stored one.
 
-Nothing is lost here: compression is lossless, and the SOP Instance UID stays (PS3.5 Section 8).
+Conversions are lossless, so the SOP Instance UID stays the same (PS3.5 Section 8).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from dicomwire.node.codestreams import Shape, UnknownFrame, shape_of
 LOGGER = logging.getLogger("dicomwire.node")
 
 LARGEST = 2**30
-"""Pixel data of more bytes than this is not decoded."""
+"""The most bytes of pixel data to decode: more would not fit into `converters.MEMORY`."""
 _UNCOMPRESSED = (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -47,13 +47,13 @@ _CODES = {2: "H", 4: "I", 8: "Q"}
 
 
 class CannotTranscode(Exception):
-    """The object cannot be had in the transfer syntax; the text says why, without its values."""
+    """An object cannot be converted; the text says why, without values of the object."""
 
 
 def choose(syntax: str, accepted: Collection[str]) -> UID | None:
-    """Return in which of the `accepted` transfer syntaxes to send an object; None for none.
+    """Return the one of the `accepted` transfer syntaxes to send an object in; None for none.
 
-    It is its own if possible, then an uncompressed one, then one of lossless compression.
+    First choice is its own, then an uncompressed one, then one with lossless compression.
     """
     for candidate in (UID(syntax), *_UNCOMPRESSED, *_LOSSLESS):
         if candidate in accepted:
@@ -62,14 +62,14 @@ def choose(syntax: str, accepted: Collection[str]) -> UID | None:
 
 
 def transcoded(path: Path, target: str) -> Dataset:
-    """Return the object of a DICOM file in the transfer syntax `target`, with `file_meta`.
+    """Return the object of a DICOM file, converted to the transfer syntax `target`.
 
-    Compression and decompression are pydicom's, with the codecs that are installed.
+    The dataset has `file_meta`. pydicom compresses and decompresses, with the installed codecs.
 
     Raises
     ------
     CannotTranscode
-        When that is not possible.
+        When the object cannot be read or converted.
     """
     try:
         ds = _read(path)
@@ -84,8 +84,8 @@ def transcoded(path: Path, target: str) -> Dataset:
     except CannotTranscode:
         raise
     except FileNotFoundError:
-        raise CannotTranscode("its file is gone") from None
-    except Exception as error:  # pydicom, its plugins and their libraries raise anything
+        raise CannotTranscode("its file is missing") from None
+    except Exception as error:  # pydicom, its plugins and their libraries raise all kinds of errors
         LOGGER.debug("An object cannot be converted", exc_info=error)
         text = f"cannot be converted to {UID(target).name} ({type(error).__name__})"
         raise CannotTranscode(text) from None
@@ -93,14 +93,14 @@ def transcoded(path: Path, target: str) -> Dataset:
 
 
 def pixel_digest(path: Path) -> str:
-    """Return a digest of the decoded samples of a DICOM file, the same in every encoding.
+    """Return a digest of the decoded samples of a DICOM file, the same for every compression.
 
-    Colours are taken by pixel, in RGB where they are stored in another space that has it.
+    Samples are ordered by pixel; colours are converted to RGB where pydicom can do that.
 
     Raises
     ------
     CannotTranscode
-        When they cannot be decoded.
+        When the pixels cannot be decoded.
     """
     ds = transcoded(path, ExplicitVRLittleEndian)
     digest = hashlib.sha256()
@@ -114,12 +114,12 @@ def pixel_digest(path: Path) -> str:
 
 
 def write_transcoded(path: Path, target: str, output: Path) -> None:
-    """Write the object of a DICOM file, in the transfer syntax `target`, to another file.
+    """Convert the object of a DICOM file to the transfer syntax `target`; write it to `output`.
 
     Raises
     ------
     CannotTranscode
-        When it cannot be had in that, or not be written.
+        When it cannot be converted or written.
     """
     ds = transcoded(path, target)
     try:
@@ -145,7 +145,7 @@ def _read(path: Path) -> Dataset:
 
 def _decompress(ds: Dataset) -> None:
     if "PixelData" not in ds:
-        return  # what else there is, is encoded as Explicit VR Little Endian has it
+        return  # the other elements are in Explicit VR Little Endian already
     _check_codec(get_decoder, ds.file_meta.TransferSyntaxUID)
     _check_size(ds, _check_frames(ds))
     ds.decompress(generate_instance_uid=False)
@@ -153,9 +153,9 @@ def _decompress(ds: Dataset) -> None:
 
 def _compress(ds: Dataset, target: UID) -> None:
     if target not in _LOSSLESS:
-        raise CannotTranscode(f"nothing is compressed to {target.name}")
+        raise CannotTranscode(f"compression to {target.name} is not supported")
     if "PixelData" not in ds:
-        raise CannotTranscode("it has no pixel data to be compressed")
+        raise CannotTranscode("it has no pixel data to compress")
     _check_codec(get_encoder, target)
     _check_size(ds, int(ds.get("NumberOfFrames") or 1))
     ds.compress(target, generate_instance_uid=False)
@@ -171,16 +171,16 @@ def _check_codec(get: Callable[[str], Any], syntax: UID) -> None:
 
 
 def _check_size(ds: Dataset, frames: int) -> None:
-    """Refuse what would take too much memory by what the dataset states."""
+    """Raise CannotTranscode if, by the dataset, the pixels take more than `LARGEST` bytes."""
     samples = ds.get("SamplesPerPixel", 1) * ds.get("BitsAllocated", 8) // 8
     if frames * ds.get("Rows", 0) * ds.get("Columns", 0) * max(samples, 1) > LARGEST:
         raise CannotTranscode(f"its pixel data has more than {LARGEST} bytes")
 
 
 def _check_frames(ds: Dataset) -> int:
-    """Refuse frames of another size than the dataset states; return how many there are.
+    """Check that all frames have the size that the dataset states; return their number.
 
-    Decoders go by the header of a frame, which may state any size in a few bytes.
+    Decoders allocate memory by the header of a frame, which may state any size in a few bytes.
     """
     offsets, lengths = ds.get("ExtendedOffsetTable"), ds.get("ExtendedOffsetTableLengths")
     frames = generate_frames(
@@ -196,12 +196,12 @@ def _check_frames(ds: Dataset) -> int:
         except UnknownFrame as error:
             raise CannotTranscode(str(error)) from None
         if not _fits(shape, ds):
-            raise CannotTranscode("a frame is of another size than its dataset states")
+            raise CannotTranscode("a frame and its dataset state different sizes")
     return number
 
 
 def _fits(shape: Shape, ds: Dataset) -> bool:
-    """Return whether a frame header agrees with the dataset, as far as it states something."""
+    """Return whether all sizes that a frame header states agree with the dataset."""
     if shape.bits is not None and shape.bits > ds.BitsAllocated:
         return False
     pairs = zip(shape[:3], (ds.Rows, ds.Columns, ds.SamplesPerPixel), strict=True)
@@ -209,7 +209,7 @@ def _fits(shape: Shape, ds: Dataset) -> bool:
 
 
 def _swap(ds: Dataset) -> None:
-    """Turn words round where pydicom takes them for bytes (PS3.5 Section 7.3)."""
+    """Swap the bytes of words in values that pydicom keeps as bytes (PS3.5 Section 7.3)."""
     for element in ds.iterall():
         length = _WORD_LENGTHS.get(element.VR)
         if length is not None and element.value:
@@ -219,9 +219,9 @@ def _swap(ds: Dataset) -> None:
 
 
 def _declare(ds: Dataset, syntax: UID) -> None:
-    """Let `ds` say that it is in `syntax`: none of its elements may be in another one then."""
+    """Decode all elements of `ds`, and set its transfer syntax to `syntax`."""
     for _ in ds.iterall():
-        pass  # by which it is decoded
+        pass  # this decodes them; an undecoded element would be written in its old encoding
     ds.file_meta.TransferSyntaxUID = syntax
     implicit, little, _ = encoding_of(syntax)
     ds.set_original_encoding(implicit, little, ds.original_character_set)

@@ -1,7 +1,4 @@
-"""What is common to all matchers of attributes: how they are asked, and values as text.
-
-No rule of matching is here.
-"""
+"""The interface of all matchers, and the conversion of values to text."""
 
 from __future__ import annotations
 
@@ -15,23 +12,23 @@ Condition = ColumnElement[bool]
 
 
 class Matcher(Protocol):
-    """What matches a key that is not universal."""
+    """Decides which attributes match a key."""
 
     def matches(self, values: Sequence[Any]) -> bool:
-        """Return whether an attribute matches, of which these are the values.
+        """Return whether an attribute with these values matches: at least one of them has to.
 
-        They are as the DICOM JSON model has them (PS3.18 F.2), or text; one that matches is enough.
+        The values are those of the DICOM JSON model (PS3.18 F.2), or text.
         """
 
     def prefilter(self, column: Column) -> Condition | None:
-        """Return a condition on a column of the values as text; None where all are to be seen.
+        """Return a condition on the column of the values as text, true for all that match.
 
-        For names the column has `fold_name` of them.
+        None if there is no such condition. For names, the column contains their `fold_name`.
         """
 
 
 def text_of(value: Any) -> str:
-    """Return a value of the DICOM JSON model as text, without the spaces around it."""
+    """Return a value of the DICOM JSON model as text, without leading and trailing spaces."""
     if isinstance(value, str):
         return value.strip(" \0")
     if value is None:
@@ -43,7 +40,7 @@ def text_of(value: Any) -> str:
 
 
 class ByText:
-    """Looks at one value after the other, as text; empty ones never match."""
+    """Base of matchers that check each value as text; empty values never match."""
 
     def matches(self, values: Sequence[Any]) -> bool:
         return any(self.accepts(text) for text in map(text_of, values) if text)

@@ -1,1 +1,1 @@
-"""Versions of the index's schema, for alembic; a new database goes through all of them."""
+"""The alembic migrations of the index's schema; a new database runs all of them."""

@@ -1,7 +1,9 @@
-"""What alembic runs: the migrations, on the connection that `index` or a developer gives it.
+"""The script that alembic executes to run the migrations.
+
+`index` passes a connection; a developer names a database in the configuration.
 
 ``alembic -c src/dicomwire/node/migrations/alembic.ini revision --autogenerate -m "…"`` makes the
-next one, beside a database that has all before it.
+next migration; it needs a database with all earlier ones.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dicomwire.node.schema import metadata
 
 
 def _migrate(connection: Connection) -> None:
-    # SQLite changes tables by making them anew: "batch".
+    # SQLite cannot alter most columns; alembic's "batch" mode makes the tables again instead.
     context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
     with context.begin_transaction():
         context.run_migrations()
