@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomwire import sop_class
-from dicomwire.apps.files import expand, file_name, short_name
+from dicomwire.apps.files import file_name, find_files, short_name
 from dicomwire.data.sinks import plain_name
 
 PREFIXES = {
@@ -78,18 +78,19 @@ def test_long_uids_stay_apart() -> None:
     assert len(file_name(None, one)) == len("UN.") + 64
 
 
-def test_expand_passes_over_what_is_no_file(tmp_path: Path) -> None:
+def test_find_files_passes_over_what_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "nowhere").symlink_to(tmp_path / "missing")
-    files, lost, named = expand([str(tmp_path), str(tmp_path / "pipe"), "missing"], True)
-    assert files == [str(tmp_path / "a")]
-    assert lost == [str(tmp_path / "pipe"), "missing"]
-    assert named == set()
+    found = find_files([str(tmp_path), str(tmp_path / "pipe"), "missing"], True)
+    assert found.files == {str(tmp_path / "a")}
+    assert found.lost == [str(tmp_path / "pipe"), "missing"]
+    assert found.named == set()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_expand_tells_of_folders_that_cannot_be_read(tmp_path: Path) -> None:
+def test_find_files_tells_of_folders_that_cannot_be_read(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0)
-    assert expand([str(tmp_path)], True) == ([], [str(closed)], set())
+    found = find_files([str(tmp_path)], True)
+    assert (found.files, found.lost) == (set(), [str(closed)])

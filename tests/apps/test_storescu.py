@@ -90,7 +90,7 @@ def test_debug(peer: Any, write_file: WriteFile, capsys: Capture) -> None:
 def test_a_folder_is_sent_in_order(peer: Any, write_file: WriteFile, tmp_path: Path) -> None:
     for name, uid in (("b", "1.2"), ("a", "1.1"), ("c", "1.3"), ("deeper/d", "1.4")):
         write_file(f"folder/{name}", uid)
-    assert storescu.main([*peer.address, str(tmp_path / "folder")]) == 0
+    assert storescu.main([*peer.address, str(tmp_path / "folder")]) == 1
     assert [each.AffectedSOPInstanceUID for each in peer.received] == ["1.1", "1.2", "1.3"]
     assert [each.MessageID for each in peer.received] == [1, 2, 3]
 
@@ -118,7 +118,7 @@ def test_what_is_no_dicom_file_is_skipped(
     (tmp_path / "folder" / "empty").touch()
     assert storescu.main([*peer.address, str(tmp_path / "folder"), "--json"]) == 0
     shown = capsys.readouterr()
-    assert "E: Cannot read input file " in shown.err
+    assert shown.err == ""
     result = json.loads(shown.out)
     assert (result["sent"], result["failed"], result["skipped"]) == (1, 0, 2)
 
@@ -161,10 +161,59 @@ def test_a_named_file_that_is_none_counts(
     assert len(peer.received) == 1
 
 
-def test_nothing_to_send(peer: Any, tmp_path: Path, capsys: Capture) -> None:
-    assert storescu.main([*peer.address, str(tmp_path), "-ll", "warn"]) == 0
-    assert capsys.readouterr().err == "W: No suitable DICOM files found\n"
+def folder_empty(folder: Path) -> None:
+    folder.mkdir()
+
+
+def folder_of_folders(folder: Path) -> None:
+    (folder / "study").mkdir(parents=True)
+
+
+def folder_of_notes(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "one.txt").write_text("not this")
+    (folder / "two.txt").write_text("nor this")
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "reason"),
+    [
+        (folder_empty, [], "it has no files"),
+        (folder_of_folders, [], "the folders in it need -r"),
+        (folder_of_folders, ["-r"], "it has no files"),
+        (folder_of_notes, [], "none of its 2 files is a DICOM file to send"),
+    ],
+)
+def test_a_folder_without_files_to_send_is_a_failure_in_one_line(
+    make: Callable[[Path], None],
+    options: list[str],
+    reason: str,
+    peer: Any,
+    tmp_path: Path,
+    capsys: Capture,
+) -> None:
+    folder = tmp_path / "folder"
+    make(folder)
+    assert storescu.main([*peer.address, str(folder), *options, "--json"]) == 1
+    shown = capsys.readouterr()
+    assert shown.err == f"E: No suitable DICOM files found in {folder}: {reason}\n"
+    failure = {"path": str(folder), "reason": reason, "status": None}
+    assert json.loads(shown.out)["failures"] == [failure]
+    assert storescu.main([*peer.address, str(folder), *options, "--lenient"]) == 0
     assert peer.proposed == []
+
+
+def test_folders_in_a_folder_are_not_forgotten_silently(
+    peer: Any, write_file: WriteFile, tmp_path: Path, capsys: Capture
+) -> None:
+    write_file("folder/a", "1.1")
+    write_file("folder/study/b", "1.2")
+    folder = tmp_path / "folder"
+    assert storescu.main([*peer.address, str(folder)]) == 1
+    assert capsys.readouterr().err == f"E: Not all is sent of {folder}: the folders in it need -r\n"
+    assert len(peer.received) == 1
+    assert storescu.main([*peer.address, str(folder), "--recursive"]) == 0
+    assert len(peer.received) == 3
 
 
 def test_a_path_that_is_missing(peer: Any, tmp_path: Path, capsys: Capture) -> None:

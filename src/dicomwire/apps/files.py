@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicomwire.sop_class import (
@@ -78,44 +79,60 @@ def _tamed(uid: str) -> str:
     return f"{tamed[: _UID_LENGTH - 21]}_{digest:020}"
 
 
-def expand(paths: Iterable[str], recurse: bool) -> tuple[list[str], list[str], set[str]]:
-    """Find the files at `paths`, each of which is a file or a folder of files.
+@dataclass(slots=True)
+class Found:
+    """The files at the paths that were given; see `find_files`.
 
-    Returns
-    -------
-    list of str
-        The files, sorted, none twice.
-    list of str
-        Which of `paths` (or folders in them) cannot be accessed.
-    set of str
-        Those of the files that are in `paths` themselves.
+    Attributes
+    ----------
+    files : set of str
+        All of them.
+    named : set of str
+        The files whose paths were given, as opposed to files in folders.
+    folders : dict
+        The files of each folder that was given.
+    lost : list of str
+        The paths that cannot be accessed, and such folders within folders.
+    not_opened : list of str
+        The folders that have folders in them, which were not searched.
     """
-    named: set[str] = set()
-    found: set[str] = set()
-    lost: list[str] = []
+
+    files: set[str] = field(default_factory=set)
+    named: set[str] = field(default_factory=set)
+    folders: dict[str, list[str]] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
+    not_opened: list[str] = field(default_factory=list)
+
+
+def find_files(paths: Iterable[str], recurse: bool) -> Found:
+    """Find the files at `paths`, each of which is a file or a folder of files."""
+    found = Found()
     for path in map(_normal, paths):
         if os.path.isfile(path):
-            named.add(path)
+            found.named.add(path)
         elif os.path.isdir(path):
-            found.update(_files_in(path, recurse, lost))
+            found.folders[path] = list(_files_in(path, recurse, found))
         else:
-            lost.append(path)
-    return sorted(named | found), lost, named
+            found.lost.append(path)
+    found.files.update(found.named, *found.folders.values())
+    return found
 
 
 def _normal(path: str) -> str:
     return str(Path(path))
 
 
-def _files_in(folder: str, recurse: bool, lost: list[str]) -> Iterator[str]:
-    """Yield the files in `folder`, and of its folders if `recurse`; links to folders are passed."""
+def _files_in(folder: str, recurse: bool, found: Found) -> Iterator[str]:
+    """Yield the files in `folder`, and if `recurse` in its folders except links to folders."""
     try:
         entries = list(os.scandir(folder))
     except OSError:
-        lost.append(folder)
+        found.lost.append(folder)
         return
-    for entry in entries:
-        if entry.is_file():
-            yield entry.path
-        elif recurse and entry.is_dir(follow_symlinks=False):
-            yield from _files_in(entry.path, recurse, lost)
+    folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+    yield from (entry.path for entry in entries if entry.is_file())
+    if recurse:
+        for entry in folders:
+            yield from _files_in(entry.path, recurse, found)
+    elif folders:
+        found.not_opened.append(folder)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dicomwire import build_context
-from dicomwire.apps.files import expand
+from dicomwire.apps.files import Found, find_files
 from dicomwire.data.file_meta import FileFormatError
 from dicomwire.data.storable import open_storable
 from dicomwire.logs import escaped
@@ -73,12 +73,13 @@ class Plan:
         self.syntax = syntax
         self._logger = logger
         self._batch_of: dict[ContextKey, Batch] = {}
-        files, lost, named = expand(paths, recurse)
-        for path in lost:
+        found = find_files(paths, recurse)
+        for path in found.lost:
             logger.error("Cannot access path: %s", escaped(path))
             self.unusable.append(Unusable(path, "cannot be accessed"))
-        for path in files:
-            self._add(path, path in named)
+        for path in sorted(found.files):
+            self._add(path, path in found.named)
+        self._explain_folders(found)
 
     def proposed(self, batch: Batch) -> list[PresentationContext]:
         """Return the contexts to propose for `batch`: those that its files need."""
@@ -107,15 +108,38 @@ class Plan:
             batch = self._batch_of.get(key) or self._batch_for(key)
         except (OSError, ValueError, FileFormatError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            self._logger.error(
-                "Cannot read input file %s: %s", escaped(path), escaped(reason or str(error))
+            is_skipped = isinstance(error, FileFormatError) and not is_named
+            self._logger.log(
+                logging.INFO if is_skipped else logging.ERROR,
+                "Cannot read input file %s: %s",
+                escaped(path),
+                escaped(reason or str(error)),
             )
-            if isinstance(error, FileFormatError) and not is_named:
+            if is_skipped:
                 self.skipped += 1
             else:
                 self.unusable.append(Unusable(path, reason or str(error)))
             return
         batch.files.append(Outgoing(path, size, key))
+
+    def _explain_folders(self, found: Found) -> None:
+        """Say of which folders nothing is sent, or not everything; each of them is a failure."""
+        sendable = {file.path for batch in self.batches for file in batch.files}
+        reported = {path for path, _ in self.unusable}
+        for folder, files in found.folders.items():
+            has_none = sendable.isdisjoint(files)
+            if folder in found.not_opened:
+                reason = "the folders in it need -r"
+            elif not files:
+                reason = "it has no files"
+            else:
+                reason = f"none of its {len(files)} files is a DICOM file to send"
+                has_none = has_none and reported.isdisjoint(files)
+            if folder in reported or not (has_none or folder in found.not_opened):
+                continue
+            what = "No suitable DICOM files found in" if has_none else "Not all is sent of"
+            self._logger.error("%s %s: %s", what, escaped(folder), reason)
+            self.unusable.append(Unusable(folder, reason))
 
     def _batch_for(self, key: ContextKey) -> Batch:
         """Return the batch with a context for `key`, which is new."""

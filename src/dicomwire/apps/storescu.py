@@ -69,7 +69,11 @@ def _parser() -> ArgumentParser:
     add_requested_syntax(parser)
     group = parser.add_argument_group("what is sent")
     group.add_argument(
-        "-r", "--recurse", action="store_true", help="send what is in folders of folders, too"
+        "-r",
+        "--recurse",
+        "--recursive",
+        action="store_true",
+        help="send the files in folders within folders, too",
     )
     group.add_argument(
         "-cx",
@@ -119,8 +123,6 @@ def _store(arrange: type[Plan], options: Namespace, console: Console) -> int:
     tally = Tally(skipped=plan.skipped)
     for path, reason in plan.unusable:
         tally.fail(path, reason)
-    if not plan.batches:
-        LOGGER.warning("No suitable DICOM files found")
     if options.window > 1 or options.parallel > 1 or options.resume is not None:
         codes = [send_all(options, console, tally, plan, LOGGER)]
     else:
