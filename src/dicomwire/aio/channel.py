@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from dicomwire.aio.tls import Secure
-from dicomwire.session.buffers import BUFFER_SIZE
+from dicomwire.session.buffers import BUFFER_SIZE, RECEIVE_BUFFER
 from dicomwire.session.listening import peer_name
 
 FAREWELL = 2.0
@@ -85,6 +85,7 @@ class Channel(asyncio.BufferedProtocol):
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where to read to: the loop fills it, and tells of it before all else."""

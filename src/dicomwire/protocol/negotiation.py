@@ -6,6 +6,7 @@ Pure functions over contexts. Where contexts come from, and what travels in them
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Literal, NamedTuple, TypeAlias
 
 from pydicom.uid import (
@@ -141,10 +142,14 @@ def negotiate_unrestricted(
     return _answer(rq_contexts, offer_for, roles or {})
 
 
+_ABSTRACT_SYNTAX = attrgetter("_abstract_syntax")
+
+
 def _by_abstract_syntax(
     contexts: list[PresentationContext],
 ) -> dict[UID | None, PresentationContext]:
-    return {context.abstract_syntax: context for context in contexts}
+    # A server supports well over a hundred, and does this for each association.
+    return dict(zip(map(_ABSTRACT_SYNTAX, contexts), contexts, strict=True))
 
 
 def _own_offer(

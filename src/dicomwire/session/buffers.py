@@ -7,6 +7,12 @@ from __future__ import annotations
 
 BUFFER_SIZE = 256 * 1024
 _KEPT_BUFFERS = 16
+RECEIVE_BUFFER = 1024 * 1024
+"""Bytes that the system may hold for a socket of ours, as far as its own ceiling allows.
+
+So the sender of large objects seldom has to wait for us. The system's own tuning begins at an
+eighth of that, and grows with the round-trip time, which says nothing on one machine.
+"""
 
 _free_buffers: list[bytearray] = []
 

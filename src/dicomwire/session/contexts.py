@@ -6,6 +6,7 @@ Plain functions over lists of contexts; which context a peer gets is not decided
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import repeat
 
 from dicomwire.protocol.context import PresentationContext
 
@@ -16,7 +17,7 @@ MAXIMUM_REQUESTED = 128
 def check_contexts(contexts: Iterable[PresentationContext] | None) -> list[PresentationContext]:
     """Return `contexts` as a list, empty for None; ValueError for what is no context."""
     checked = list(contexts or ())
-    if not all(isinstance(context, PresentationContext) for context in checked):
+    if not all(map(isinstance, checked, repeat(PresentationContext))):
         raise ValueError("contexts must be a list of PresentationContext")
     return checked
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dicomwire.errors import AssociationTimeout, ConnectionLost
-from dicomwire.session.buffers import give_buffer, take_buffer
+from dicomwire.session.buffers import RECEIVE_BUFFER, give_buffer, take_buffer
 from dicomwire.session.listening import peer_name
 from dicomwire.threaded import threads
 from dicomwire.threaded.lobby import Guest, lobby
@@ -76,6 +76,7 @@ class Connection:
         # TCP only: a socket pair has neither peer nor Nagle's algorithm.
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         self._socket = sock
         self._tls = isinstance(sock, ssl.SSLSocket)
         self._access = threading.Lock()  # TLS is not for two threads at once, one of them reading
