@@ -226,10 +226,10 @@ def test_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("dicomwire.data.storable.io.FileIO", File)
     with closing(open_storable(path)) as opened:
         opened.encoded_in(EXPLICIT)
-    assert (len(opens), reads) == (1, [4096])
+    assert (len(opens), reads) == (1, [16384])
     with closing(open_storable(path)) as opened:
         opened.encoded_in(IMPLICIT)
-    assert (len(opens), reads) == (2, [4096, 4096])
+    assert (len(opens), reads) == (2, [16384, 16384])
 
 
 @pytest.mark.parametrize("size", range(len(WHOLE)))

@@ -431,9 +431,9 @@ class Exchange(Pending):
 
     def add(self, incoming: Incoming) -> bool:
         """Take a response that came in; return whether none can come after it."""
-        before = len(self._responses)
+        before = len(self.responses)
         is_last = super().add(incoming)
-        if len(self._responses) > before:
+        if len(self.responses) > before:
             self._port.count_untaken(1, _size(incoming))
         if self.waiter is None:
             self._port.check_untaken()
@@ -443,7 +443,7 @@ class Exchange(Pending):
 
     async def response(self) -> Incoming:
         """Return the next response, within the DIMSE timeout."""
-        if not self._responses:
+        if not self.responses:
             await self._port.await_response(self)
         return self.take()
 
@@ -455,8 +455,8 @@ class Exchange(Pending):
 
     def abandon(self) -> None:
         """Let all responses pass by that have not been taken."""
-        waiting = len(self._responses)
-        size = sum(map(_size, self._responses))
+        waiting = len(self.responses)
+        size = sum(map(_size, self.responses))
         super().abandon()
         self._port.count_untaken(-waiting, -size)
 

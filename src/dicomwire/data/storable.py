@@ -13,6 +13,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from contextlib import closing
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
@@ -126,8 +127,14 @@ def open_storable(value: Storable) -> Opened:
 def _open_path(path: str | os.PathLike[str]) -> Opened:
     file = io.FileIO(path)
     try:
-        head = _read_head(file)
-        return _Encoded(head, FileSource.of(file, head.offset))
+        data = file.read(_READ_AT_ONCE)
+        is_whole = len(data) == os.fstat(file.fileno()).st_size
+        head = _read_head(file, data, is_whole)
+        if not is_whole:
+            return _Encoded(head, FileSource.of(file, head.offset))
+        # Of a small file nothing has to be read again: there may be many of them.
+        file.close()
+        return _Encoded(head, BytesSource(memoryview(data)[head.offset :]))
     except BaseException:
         file.close()
         raise
@@ -151,7 +158,10 @@ class _Encoded(Opened):
     """A DICOM file, which is sent as it is wherever that is possible."""
 
     def __init__(self, head: _Head, source: Source) -> None:
-        super().__init__(head.sop_class_uid, head.sop_instance_uid, head.transfer_syntax_uid)
+        # As `Opened.__init__` does, without a call more for each of thousands.
+        self.sop_class_uid = head.sop_class_uid
+        self.sop_instance_uid = head.sop_instance_uid
+        self.transfer_syntax_uid = head.transfer_syntax_uid
         self.differing = head.differing
         self._source = source
 
@@ -230,7 +240,8 @@ def _syntax_of(ds: Dataset) -> UID:
 
 # --- The beginning of a file ------------------------------------------------------------------
 
-_READ_AT_ONCE = 4 * KIB
+_READ_AT_ONCE = 16 * KIB
+"""Holds a small object whole; of a large one, so much is read once more when it is sent."""
 _MOST = MIB
 """The most that is read of a file before it is sent."""
 _PREFIX = b"DICM"
@@ -261,10 +272,12 @@ class _Head(NamedTuple):
     differing: Sequence[str]
 
 
-def _read_head(file: Any) -> _Head:
+def _read_head(file: Any, data: bytes = b"", is_whole: bool = False) -> _Head:
+    """Return what the beginning of `file` says, of which `data` has been read."""
     try:
-        data = _read(file, _READ_AT_ONCE)
-        head = _parse(data, len(data) < _READ_AT_ONCE)
+        if not is_whole and len(data) < _READ_AT_ONCE:
+            data += _read(file, _READ_AT_ONCE - len(data))
+        head = _parse(data, is_whole or len(data) < _READ_AT_ONCE)
         if head is None:
             head = _parse(data + _read(file, _MOST - len(data)), True)
             assert head is not None
@@ -314,7 +327,8 @@ def _parse(data: bytes, whole: bool) -> _Head | None:
         differing.append("SOP Instance UID")
     if declared not in (syntax, ""):
         differing.append("Transfer Syntax UID")
-    return _Head(_uid(sop_class), _uid(sop_instance), syntax, offset, differing)
+    instance_uid = quick_uid(sop_instance.decode("ascii", "replace"))
+    return _Head(_uid(sop_class), instance_uid, syntax, offset, differing)
 
 
 def _after_prefix(data: bytes) -> int:
@@ -324,6 +338,7 @@ def _after_prefix(data: bytes) -> int:
     return 0
 
 
+@lru_cache(256)  # SOP classes and transfer syntaxes, of which there are a few
 def _uid(text: bytes) -> UID:
     return quick_uid(text.decode("ascii", "replace"))
 

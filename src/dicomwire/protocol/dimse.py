@@ -189,7 +189,7 @@ def pack_small_data(context_id: int, data: memoryview, maximum_length: int) -> b
     size = len(data)
     if size > fragment_size(maximum_length):
         return None
-    return _headers(context_id, LAST, size) + data
+    return _HEADERS.pack(_P_DATA, size + _IN_PDU, size + 2, context_id, LAST) + data
 
 
 def _headers(context_id: int, control: int, size: int) -> bytes:

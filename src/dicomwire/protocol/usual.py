@@ -168,7 +168,11 @@ def encode_usual(message: Message) -> bytes | None:
     try:
         if command is Command.C_STORE_RQ:
             priority = message.Priority
-            if priority not in (0, 1, 2) or _has_originator(message):
+            if (
+                priority not in (0, 1, 2)
+                or message.MoveOriginatorApplicationEntityTitle is not None
+                or message.MoveOriginatorMessageID is not None
+            ):
                 return None
             rest = _STORE.pack(
                 *(message.MessageID, _PRIORITY, priority, _DATASET_TYPE, dataset_type),
@@ -192,10 +196,3 @@ def encode_usual(message: Message) -> bytes | None:
         return None
     length = _LENGTH.pack(len(prefix) + len(rest) + len(uid))
     return b"%b%b%b%b%b" % (_GROUP_LENGTH, length, prefix, rest, uid)
-
-
-def _has_originator(message: Message) -> bool:
-    return (
-        message.MoveOriginatorApplicationEntityTitle is not None
-        or message.MoveOriginatorMessageID is not None
-    )

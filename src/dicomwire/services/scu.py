@@ -46,6 +46,7 @@ _STATUS_KEYWORDS = (
 _STATUS = BaseTag(0x00000900)
 _COMMENT = BaseTag(0x00000902)
 _status_values = attrgetter(*_STATUS_KEYWORDS)
+_NO_VALUES = (None,) * len(_STATUS_KEYWORDS)
 OF_MANY_RESPONSES = (Command.C_FIND_RQ, Command.C_GET_RQ, Command.C_MOVE_RQ)
 _REPOSITORY_PARTIAL = 0xB001
 """Warning of Repository Query that more matches follow, though not now (PS3.4 Section C.4.1)."""
@@ -185,7 +186,10 @@ def status_dataset(response: Message) -> Dataset:
     """Return what the response says of the outcome, as programs get it (PS3.7 Annex C)."""
     element = DataElement(_STATUS, "US", response.Status, already_converted=True)
     status = new_dataset({_STATUS: element})
-    for keyword, value in zip(_STATUS_KEYWORDS, _status_values(response), strict=True):
+    values = _status_values(response)
+    if values == _NO_VALUES:  # as nearly always
+        return status
+    for keyword, value in zip(_STATUS_KEYWORDS, values, strict=True):
         if keyword == "ErrorComment" and value is not None:
             # As it came: pydicom would take text with a backslash for several values.
             status[_COMMENT] = DataElement(_COMMENT, "LO", value, already_converted=True)

@@ -19,13 +19,18 @@ class Pending:
     """A request of ours, and the responses to it that have come and not been taken.
 
     Several requests that have one response each may share it (see `join`).
+
+    Attributes
+    ----------
+    responses : deque of Incoming
+        Those that have come and have not been taken.
     """
 
-    __slots__ = ("_open", "_request", "_responses", "_wanted")
+    __slots__ = ("_open", "_request", "_wanted", "responses")
 
     def __init__(self, request: Message) -> None:
         self._request = request
-        self._responses: deque[Incoming] = deque()
+        self.responses: deque[Incoming] = deque()
         self._wanted = True
         self._open = 1  # requests whose last response has not come
 
@@ -49,14 +54,15 @@ class Pending:
         A warning is the last one of a C-FIND, and yet there are providers that go on.
         """
         response = incoming.message
-        is_last = scu.is_last(self._request, response)
-        if self.is_over:
+        request = self._request
+        is_last = request.command not in scu.OF_MANY_RESPONSES or scu.is_last(request, response)
+        if not self._open:
             LOGGER.warning("%s after the last one is ignored", response.name)
             incoming.discard()
         else:
             self._open -= is_last
             if self._wanted:
-                self._responses.append(incoming)
+                self.responses.append(incoming)
             else:
                 incoming.discard()
         return is_last and not (
@@ -67,14 +73,14 @@ class Pending:
     @property
     def has_response(self) -> bool:
         """Whether there is a response to take."""
-        return bool(self._responses)
+        return bool(self.responses)
 
     def take(self) -> Incoming:
         """Return a response that has come."""
-        return self._responses.popleft()
+        return self.responses.popleft()
 
     def abandon(self) -> None:
         """Let all responses pass by that have not been taken."""
         self._wanted = False
-        while self._responses:
-            self._responses.popleft().discard()
+        while self.responses:
+            self.responses.popleft().discard()

@@ -36,7 +36,7 @@ class Requesting(Lifecycle):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._chosen: dict[tuple[str, str], PresentationContext] = {}
+        self._chosen: dict[tuple[str, str | None], PresentationContext] = {}
         self._services: dict[SOPClass, Service] = {}
 
     @property
@@ -58,8 +58,10 @@ class Requesting(Lifecycle):
                 "the association is not established" + (f": {self.failure}" if self.failure else "")
             )
 
-    def _choose(self, abstract_syntax: str, transfer_syntax: str) -> PresentationContext:
-        """Return the context for an object; remembered, since thousands are alike."""
+    def _choose(
+        self, abstract_syntax: str, transfer_syntax: str | None = None
+    ) -> PresentationContext:
+        """Return the context for a request; remembered, since thousands are alike."""
         key = (abstract_syntax, transfer_syntax)
         context = self._chosen.get(key)
         if context is None:
@@ -151,7 +153,7 @@ class Requesting(Lifecycle):
     async def echo(self, message_id: int) -> Dataset:
         """Send a C-ECHO request; return the status of its response."""
         self.check_established()
-        context = self._context_for(Verification)
+        context = self._choose(Verification)
         incoming = await self.perform(context, scu.echo_request(message_id))
         return scu.status_dataset(incoming.message)
 
@@ -175,7 +177,7 @@ class Requesting(Lifecycle):
         """Send a C-FIND, C-GET or C-MOVE request; return what its responses come by."""
         self.check_established()
         assert request.AffectedSOPClassUID is not None
-        context = self._context_for(request.AffectedSOPClassUID)
+        context = self._choose(request.AffectedSOPClassUID)
         assert context.context_id is not None
         check_keys(identifier)
         data = codec.encode_dataset(identifier, context.transfer_syntax[0])

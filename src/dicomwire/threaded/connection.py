@@ -80,7 +80,7 @@ class Connection:
         self._socket = sock
         self._tls = isinstance(sock, ssl.SSLSocket)
         self._access = threading.Lock()  # TLS is not for two threads at once, one of them reading
-        self._poll: Any = None  # for `linger`, which one thread at a time calls
+        self._poll: Any = None  # taken out while it is in use: no two threads may wait for one
         self.local = _address(sock.getsockname)
         self.remote = remote or _address(sock.getpeername)
         self.peer = peer_name(self.remote)
@@ -121,27 +121,33 @@ class Connection:
 
     def wait_readable(self, deadline: float | None) -> bool:
         """Wait until there is something to read; false if the deadline comes first."""
-        return self.pending() or wait_for(self._socket, deadline)
+        if self._tls and self.pending():
+            return True
+        poll, self._poll = self._poll, None
+        if poll is None and (poll := self._new_poll()) is None:
+            return wait_for(self._socket, deadline)
+        left = None if deadline is None else max(deadline - time.monotonic(), 0) * 1000
+        is_readable = bool(poll.poll(left))
+        self._poll = poll
+        return is_readable
+
+    def _new_poll(self) -> Any:
+        """Return what `poll` waits for the socket with; None where there is no such thing."""
+        if not hasattr(select, "poll"):
+            return None
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return poll
 
     def linger(self, seconds: float) -> bool:
         """Wait until there is something to read, or until the socket is closed; false if neither.
 
-        For the one thread that looks after an association: it is called for each message, and so
-        has one poll object, which no two threads may wait for at once.
+        For the thread that looks after an association, and does not have the turn.
         """
-        if not hasattr(select, "poll"):
-            try:
-                return self.wait_readable(time.monotonic() + seconds)
-            except (OSError, ValueError):
-                return True  # closed by another thread
-        if self._tls and self.pending():
-            return True
-        if self._poll is None:
-            if self._socket.fileno() < 0:
-                return True
-            self._poll = select.poll()
-            self._poll.register(self._socket, select.POLLIN)
-        return bool(self._poll.poll(seconds * 1000))
+        try:
+            return self.wait_readable(time.monotonic() + seconds)
+        except (OSError, ValueError):
+            return True  # closed by another thread
 
     def write(
         self,
@@ -164,13 +170,16 @@ class Connection:
             When nothing could be sent for `timeout` seconds.
         ConnectionLost
         """
-        flags = _MORE if more and not self._tls else 0
+        flags = _MORE if more else 0
         view = memoryview(data)
         deadline: float | None = None
         is_waiting = False
         while view:
             try:
-                with self._access:
+                if self._tls:
+                    with self._access:
+                        sent = self._socket.send(view)
+                else:
                     sent = self._socket.send(view, flags)
             except _NOT_NOW as wait:
                 if not is_waiting:
@@ -187,6 +196,8 @@ class Connection:
                     f"sending failed: {error.strerror or error}", stage="write", peer=self.peer
                 ) from None
             else:
+                if sent == len(view):
+                    return
                 view = view[sent:]
                 is_waiting = False
 

@@ -81,7 +81,8 @@ class Link(Engine, Guest):
         self._depth += 1
         if self._depth == 1:
             self._owner = threading.get_ident()
-            lobby().leave(self)
+            if self._inside:  # nobody but who has the turn lets it in
+                lobby().leave(self)
         return self
 
     def __exit__(
@@ -424,9 +425,10 @@ class Link(Engine, Guest):
             connection = self._connection
             if connection is None:
                 raise self._ended_failure()
-            if self.protocol.is_over:  # closed where the protocol has no event for that
-                raise self.closed_by_peer(stage)
-            self.flush()  # a release that met the peer's has to be answered
+            if self.protocol.state is not State.ESTABLISHED and self.protocol.is_over:
+                raise self.closed_by_peer(stage)  # where the protocol has no event for that
+            if self.protocol.out:
+                self.flush()  # a release that met the peer's has to be answered
             if not connection.wait_readable(deadline):
                 raise AssociationTimeout("no answer in time", stage=stage, peer=self.peer)
             self._read()

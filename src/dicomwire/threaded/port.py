@@ -17,13 +17,14 @@ from dicomwire.data.sources import BytesSource, Source
 from dicomwire.errors import AssociationFailure, LocalProtocolError
 from dicomwire.events import EVT_DIMSE_SENT, InterventionEvent
 from dicomwire.protocol.command import RESPONSE_BIT, Command, Message
+from dicomwire.protocol.dimse import pack_command, pack_small_data
 from dicomwire.protocol.states import Role
 from dicomwire.services import scp
 from dicomwire.services.answers import may_ask
 from dicomwire.services.port import END, Incoming, Storer
 from dicomwire.session.batch import Batch
 from dicomwire.session.buffers import give_buffer, take_buffer
-from dicomwire.session.intake import LocalAbort
+from dicomwire.session.intake import Key, LocalAbort
 from dicomwire.session.owner import Owner
 from dicomwire.session.pending import Pending
 from dicomwire.settings import Settings
@@ -110,12 +111,12 @@ class ThreadedPort(Link):
         if EVT_DIMSE_SENT in self.handlers.live:
             self._notify_message(EVT_DIMSE_SENT, context_id, message)
         protocol = self.protocol
-        packed = protocol.pack(context_id, message)
+        packed = pack_command(context_id, message, protocol.maximum_length)
         if together and source is not None and self._keep(context_id, packed, source):
             return
         more = self._quick_results > _MANY and _is_match(message)
         if type(source) is BytesSource:
-            data = protocol.pack_small_data(context_id, source.view)
+            data = pack_small_data(context_id, source.view, protocol.maximum_length)
             if data is not None:
                 packed += data
                 source = None
@@ -165,9 +166,8 @@ class ThreadedPort(Link):
     ) -> Exchange:
         """Send a request, once none alike is being answered and there is room for one more."""
         key = (message.command | RESPONSE_BIT, message.MessageID)
-        deadline = deadline_after(self.settings.dimse_timeout)
-        while self.must_wait(key):
-            deadline = self._take_in(deadline)
+        if self._exchanges:
+            self._wait_for_room(key)
         exchange = Exchange(self, message) if join is None else join.join()
         self._exchanges[key] = exchange
         try:
@@ -207,18 +207,31 @@ class ThreadedPort(Link):
         finally:
             give_buffer(buffer)
 
-    def wait_for_response(self, exchange: Exchange) -> None:
-        """Wait until there is a response to take."""
+    def _wait_for_room(self, key: Key) -> None:
+        """Wait until a request may be sent whose responses are for `key`."""
         deadline = deadline_after(self.settings.dimse_timeout)
-        while not exchange.has_response:
-            deadline = self._take_in(deadline)
+        while self.must_wait(key):
+            if self._take_in(deadline):
+                deadline = deadline_after(self.settings.dimse_timeout)
 
-    def _take_in(self, deadline: float | None) -> float | None:
+    def wait_for_response(self, exchange: Exchange) -> None:
+        """Wait for a response: none has come that was not taken."""
+        deadline = deadline_after(self.settings.dimse_timeout)
+        while True:
+            heard = self._take_in(deadline)
+            if exchange.responses:
+                return
+            if heard:
+                deadline = deadline_after(self.settings.dimse_timeout)
+
+    def _take_in(self, deadline: float | None) -> bool:
         """Wait for one thing to come in and take it, or serve what has come: C-GET needs that.
 
-        Return until when to wait for the next. The DIMSE timeout is for each message: what comes
-        begins it anew, but no part of one, and no request that the peer has no role to make.
+        Returns whether a message came, with which the response deadline begins anew: not after a
+        part of one, nor after a request that the peer has no role to make.
         """
+        if self._batch.end:
+            self.flush()
         self._heard = False
         # Handlers of one association never run at the same time; else nothing need wait for us.
         if self._requests and self._served is None:
@@ -228,7 +241,7 @@ class ThreadedPort(Link):
             self.take(self.next_event(deadline, "response"))
         if self.is_ended:
             raise self._ended_failure()
-        return deadline_after(self.settings.dimse_timeout) if self._heard else deadline
+        return self._heard
 
     async def intervene(self, event: InterventionEvent, attrs: dict[str, Any]) -> Any:
         """Call the handler bound to `event`."""
@@ -293,6 +306,6 @@ class Exchange(Pending):
 
     async def response(self) -> Incoming:
         """Return the next response, within the DIMSE timeout."""
-        if not self._responses:
+        if not self.responses:
             self._port.wait_for_response(self)
-        return self._responses.popleft()
+        return self.responses.popleft()
