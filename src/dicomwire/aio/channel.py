@@ -207,7 +207,7 @@ class Channel(asyncio.BufferedProtocol):
 
     # --- For the listener ---
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send `data`, which must not change as long as the channel is full."""
         if self._tls is not None:
             with contextlib.suppress(ssl.SSLError):  # the end, which is told of in its place

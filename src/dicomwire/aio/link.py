@@ -15,7 +15,6 @@ from dicomwire.aio.opening import open_channel
 from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionLost
 from dicomwire.protocol.events import Event
 from dicomwire.protocol.states import Role, State
-from dicomwire.session.batch import Batch
 from dicomwire.session.intake import Engine, LocalAbort
 from dicomwire.session.owner import Owner
 from dicomwire.settings import Settings
@@ -57,7 +56,7 @@ class Link(Engine):
         self._was_lost = False
         self._lost_by: ConnectionLost | None = None  # where the peer did not just close it
         self._waiters: set[asyncio.Future[None]] = set()
-        self._batch = Batch()
+        self._batch = bytearray()  # small messages, which are sent together
         self._last_active = self.loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._response_deadline: float | None = None
@@ -139,7 +138,7 @@ class Link(Engine):
         self.flush_now()
         await self._drained()
 
-    def _write(self, data: bytes | memoryview) -> None:
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
         if self._channel is not None:
             self._channel.write(data)
             self._tell_sent(data)
@@ -175,9 +174,9 @@ class Link(Engine):
 
     def _flush_batch(self) -> None:
         """Send what was kept to be sent together."""
-        if self._batch.end:
-            self._write(bytes(self._batch.content()))  # the batch begins anew before it has left
-            self._batch.clear()
+        if self._batch:
+            batch, self._batch = self._batch, bytearray()
+            self._write(batch)
 
     # --- What comes in ---
 

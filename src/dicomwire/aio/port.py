@@ -17,7 +17,6 @@ from dicomwire.aio.handlers import PlainResults, ask
 from dicomwire.aio.link import Link
 from dicomwire.aio.sinks import AsyncSink
 from dicomwire.data.sources import BytesSource, Source
-from dicomwire.data.streams import AsyncChunkSource
 from dicomwire.errors import (
     AssociationFailure,
     LocalProtocolError,
@@ -30,7 +29,7 @@ from dicomwire.protocol.states import Role
 from dicomwire.services import scp
 from dicomwire.services.answers import may_ask
 from dicomwire.services.port import END, Incoming, Storer
-from dicomwire.session.buffers import give_buffer, take_buffer
+from dicomwire.session.buffers import BUFFER_SIZE, give_buffer, take_buffer
 from dicomwire.session.intake import BACKLOG, BACKLOG_BYTES, LocalAbort
 from dicomwire.session.owner import Owner
 from dicomwire.session.pending import Pending
@@ -218,13 +217,11 @@ class AioPort(Link):
             if self._channel is not None and self._channel.is_full:
                 await self._drained()
             self.check()
-            if self._batch.end and not together:
+            if self._batch and not together:
                 self._flush_batch()
             if EVT_DIMSE_SENT in self.handlers.live:
                 self._notify_message(EVT_DIMSE_SENT, context_id, message)
             packed = protocol.pack(context_id, message)
-            if together and source is not None and self._keep(context_id, packed, source):
-                return
             if type(source) is BytesSource:
                 data = protocol.pack_small_data(context_id, source.view)
                 if data is not None:
@@ -232,28 +229,18 @@ class AioPort(Link):
                     source = None
             try:
                 if source is None:
-                    protocol.check_data(memoryview(packed))
-                    self._write(packed)
+                    protocol.check_data(packed)
+                    if not together:
+                        self._write(packed)
+                        return
+                    if self._batch and len(self._batch) + len(packed) > BUFFER_SIZE:
+                        self._flush_batch()
+                    self._batch += packed
                 else:
+                    self._flush_batch()
                     await self._send_dataset(context_id, packed, source)
             except LocalProtocolError:
                 raise self._ended_failure() from None
-
-    def _keep(self, context_id: int, packed: bytes, source: Source) -> bool:
-        """Keep a small message to be sent together with others; return whether it is small."""
-        batch = self._batch
-        if isinstance(source, AsyncChunkSource):
-            self._flush_batch()
-            return False
-        if not batch.has_room(self.protocol, packed, source):
-            self._flush_batch()
-            if not batch.has_room(self.protocol, packed, source):
-                return False
-        try:
-            batch.add(self.protocol, context_id, packed, source)
-        except LocalProtocolError:
-            raise self._ended_failure() from None
-        return True
 
     async def _send_dataset(self, context_id: int, packed: bytes, source: Source) -> None:
         """Send a command and its dataset, read from `source` as they leave."""

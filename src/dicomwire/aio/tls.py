@@ -98,7 +98,7 @@ class Secure:
             self._flush()
         return size, at_end
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt and send `data`."""
         if self._unwritten:
             self._unwritten += data

@@ -116,7 +116,7 @@ class Pipeline:
     @property
     def _wants_more(self) -> bool:
         """Whether it is time to send: not for each response, but so that many leave together."""
-        return not self._is_exhausted and len(self._outstanding) * 2 <= self._window
+        return len(self._outstanding) * 2 <= self._window and not self._is_exhausted
 
     async def next(self) -> Sent | None:
         """Return the next result; None when there are no more.
@@ -159,7 +159,11 @@ class Pipeline:
         while not self._is_exhausted and self._has_room:
             if self._items.may_wait:
                 await self._port.flushed()  # what is ready does not wait for what is not
-            item = await self._draw()
+            try:
+                item = await self._items.take()
+            except Exception as error:
+                self._error = error
+                item = END
             if item is END:
                 self._is_exhausted = True
             elif await self._send(item) > _SMALL:
@@ -167,13 +171,6 @@ class Pipeline:
                 if self._results:  # before much more is sent
                     break
         await self._port.flushed()  # not after an error: that would take the place of it
-
-    async def _draw(self) -> Any:
-        try:
-            return await self._items.take()
-        except Exception as error:
-            self._error = error
-            return END
 
     @property
     def _has_room(self) -> bool:
@@ -193,7 +190,7 @@ class Pipeline:
         try:
             request = scu.store_request(number, sop_class, uid, self._priority, None, None)
             self._exchange = await self._port.request(
-                context.context_id, request, source, join=self._exchange, more=True
+                context.context_id, request, source, join=self._exchange, more=self._window > 1
             )
         except AssociationFailure:
             raise
@@ -219,9 +216,9 @@ class Pipeline:
 
     def _collect(self) -> None:
         """Note the responses that have come."""
-        exchange = self._exchange
-        while exchange is not None and exchange.has_response:
-            self._note(exchange.take())
+        if self._outstanding and (exchange := self._exchange) is not None:
+            while exchange.has_response:
+                self._note(exchange.take())
 
     def _note(self, incoming: Incoming) -> None:
         response = incoming.message

@@ -190,7 +190,7 @@ class AssociationProtocol:
         """Return what lays out `command` (from `pack`) and the dataset after it in `buffer`."""
         return Packer(buffer, context_id, self.maximum_length, command)
 
-    def check_data(self, packed: memoryview) -> None:
+    def check_data(self, packed: memoryview | bytes) -> None:
         """Take notice of packed PDUs that are about to be sent.
 
         Raises
@@ -202,7 +202,7 @@ class AssociationProtocol:
             return  # DT-1 leads from Sta6 to Sta6, and nobody is told of it
         self._step(Trigger.DATA_REQUEST)
         if self._observer is not None:
-            for pdu in unpack_pdus(packed):
+            for pdu in unpack_pdus(memoryview(packed)):
                 self._observer.pdu_sent(pdu)
 
     # What comes from outside

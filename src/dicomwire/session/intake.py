@@ -310,7 +310,7 @@ class Engine(Port):
         finally:
             self._reporting -= 1
 
-    def _tell_sent(self, data: bytes | memoryview) -> None:
+    def _tell_sent(self, data: bytes | bytearray | memoryview) -> None:
         if EVT_DATA_SENT in self.handlers.live:
             self._report(EVT_DATA_SENT, {"data": bytes(data)})
         if self._sent_pdus:

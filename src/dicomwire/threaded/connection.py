@@ -151,7 +151,7 @@ class Connection:
 
     def write(
         self,
-        data: bytes | memoryview,
+        data: bytes | bytearray | memoryview,
         timeout: float | None,
         more: bool = False,
         meanwhile: Callable[[], bool] | None = None,

@@ -303,7 +303,7 @@ class Link(Engine, Guest):
             connection.close()
             self._on_closed()
 
-    def _write(self, data: bytes | memoryview, more: bool = False) -> None:
+    def _write(self, data: bytes | bytearray | memoryview, more: bool = False) -> None:
         connection = self._connection
         if connection is None or self._abort_wanted:
             raise self._ended_failure()

@@ -22,8 +22,7 @@ from dicomwire.protocol.states import Role
 from dicomwire.services import scp
 from dicomwire.services.answers import may_ask
 from dicomwire.services.port import END, Incoming, Storer
-from dicomwire.session.batch import Batch
-from dicomwire.session.buffers import give_buffer, take_buffer
+from dicomwire.session.buffers import BUFFER_SIZE, give_buffer, take_buffer
 from dicomwire.session.intake import Key, LocalAbort
 from dicomwire.session.owner import Owner
 from dicomwire.session.pending import Pending
@@ -44,7 +43,7 @@ class ThreadedPort(Link):
         super().__init__(association, role, settings)
         self._quick_results = 0  # how many came quickly of late from that handler
         self._sending = threading.RLock()  # held from the begin of a message to its end
-        self._batch = Batch()
+        self._batch = bytearray()  # small messages, which are sent together
 
     def serve(self) -> None:
         """Serve all that has come in; failures end the association, and are not raised."""
@@ -86,13 +85,10 @@ class ThreadedPort(Link):
 
     def flush(self) -> None:
         """Send what the protocol has to say, and what waited to be sent."""
-        batch = self._batch
-        if batch.end:
-            try:
-                with self._sending:
-                    self._write(batch.content())
-            finally:
-                batch.clear()
+        if self._batch:
+            batch, self._batch = self._batch, bytearray()
+            with self._sending:
+                self._write(batch)
         super().flush()
 
     def close(self) -> None:
@@ -106,14 +102,12 @@ class ThreadedPort(Link):
         """Send a message, or keep it to be sent `together` with others."""
         if self.is_ended or self._abort_wanted:
             raise self._ended_failure()
-        if self.protocol.out or (self._batch.end and not together):
+        if self.protocol.out or (self._batch and not together):
             self.flush()  # the answer to the association request, while its handlers are told
         if EVT_DIMSE_SENT in self.handlers.live:
             self._notify_message(EVT_DIMSE_SENT, context_id, message)
         protocol = self.protocol
         packed = pack_command(context_id, message, protocol.maximum_length)
-        if together and source is not None and self._keep(context_id, packed, source):
-            return
         more = self._quick_results > _MANY and _is_match(message)
         if type(source) is BytesSource:
             data = pack_small_data(context_id, source.view, protocol.maximum_length)
@@ -123,26 +117,20 @@ class ThreadedPort(Link):
         try:
             with self._sending:
                 if source is None:
-                    view = memoryview(packed)
-                    protocol.check_data(view)
-                    self._write(view, more)
+                    protocol.check_data(packed)
+                    if not together:
+                        self._write(packed, more)
+                        return
+                    if self._batch and len(self._batch) + len(packed) > BUFFER_SIZE:
+                        self.flush()
+                    self._batch += packed
                 else:
+                    if self._batch:
+                        self.flush()
                     self._send_dataset(context_id, packed, source)
         except LocalProtocolError:
             self.take_put_back()
             raise self._ended_failure() from None
-
-    def _keep(self, context_id: int, packed: bytes, source: Source) -> bool:
-        """Keep a small message to be sent together with others; return whether it is small."""
-        if not self._batch.has_room(self.protocol, packed, source):
-            self.flush()
-            if not self._batch.has_room(self.protocol, packed, source):
-                return False
-        try:
-            self._batch.add(self.protocol, context_id, packed, source)
-        except LocalProtocolError:
-            raise self._ended_failure() from None
-        return True
 
     def send_between(self, context_id: int, message: Message) -> None:
         """Send a message without a dataset while another thread has the turn, and waits perhaps.
@@ -230,7 +218,7 @@ class ThreadedPort(Link):
         Returns whether a message came, with which the response deadline begins anew: not after a
         part of one, nor after a request that the peer has no role to make.
         """
-        if self._batch.end:
+        if self._batch:
             self.flush()
         self._heard = False
         # Handlers of one association never run at the same time; else nothing need wait for us.
