@@ -417,6 +417,10 @@ def test_a_dataset_that_fits_one_pdu() -> None:
     assert pack_small_data(3, memoryview(bytes(26)), 30) is None
 
 
+def test_a_dataset_of_odd_length_is_padded() -> None:
+    assert pack_small_data(3, memoryview(b"abc"), 0) == data_pdu(pdv(3, LAST, b"abc\0"))
+
+
 def test_there_and_back_byte_by_byte() -> None:
     sent = pack(STORE, bytes(range(200)), 30, 100) + pack(ECHO, b"", 30, 100)
     received = receive(sent[at : at + 1] for at in range(len(sent)))

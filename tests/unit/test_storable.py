@@ -232,6 +232,15 @@ def test_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (len(opens), reads) == (2, [16384, 16384])
 
 
+def test_a_small_file_is_in_memory_once_it_is_open(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    ds = image()
+    path.write_bytes(file_of(ds))
+    opened = open_storable(path)
+    path.write_bytes(b"")
+    assert bytes(opened.encoded_in(EXPLICIT).view) == encode_dataset(ds, EXPLICIT)
+
+
 @pytest.mark.parametrize("size", range(len(WHOLE)))
 def test_a_file_that_is_cut(size: int) -> None:
     try:

@@ -13,10 +13,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from functools import partial
 
-from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from dicomwire import Association
+from dicomwire import Association, AssociationFailure, Sent
 from dicomwire.apps.arguments import (
     EXIT_CODES,
     add_exit_code,
@@ -156,6 +155,7 @@ class _Sender:
         self._size = plan.size
         self._tried = 0
         self._refused: dict[ContextKey, str] = {}
+        self._current: Outgoing | None = None  # what is being sent
         self._is_interrupted = False
         self._began = time.monotonic()
         self._next_progress = 0.0 if console.is_terminal else math.inf
@@ -169,6 +169,8 @@ class _Sender:
                 code, reason = self._send_all(batch, waiting)
         except KeyboardInterrupt:
             self._is_interrupted = True
+            if self._current is not None:
+                self._tally.fail(self._current.path, "interrupted")
         unsent = list(waiting)
         for file in unsent:
             self._tally.fail(file.path, f"not sent: {reason}")
@@ -184,10 +186,12 @@ class _Sender:
             if not association.is_established:
                 return NO_ASSOCIATION, escaped(str(association.failure))
             self._tally.associations += 1
-            for file in waiting:
-                self._send_file(association, file)
-                if not association.is_established:
-                    return DONE, escaped(str(association.failure))
+            # No window was asked for, so that one file is outstanding at a time.
+            with association.send_c_stores(self._draw(waiting)) as results:
+                for sent in results:
+                    self._judge(sent)
+            if not association.is_established:
+                return DONE, escaped(str(association.failure))
         return DONE, ""
 
     def _note_refused(self, association: Association, needed: set[UID | None]) -> None:
@@ -210,53 +214,51 @@ class _Sender:
             and self._options.request_syntax is None
         )
 
-    def _send_file(self, association: Association, file: Outgoing) -> None:
-        number = message_id(self._tried)
-        self._tried += 1
-        refused = self._refused.get(file.context) if self._refused else None
-        if refused is not None:
-            self._fail(file, refused)
-            return
-        chatty = LOGGER.isEnabledFor(logging.INFO)
-        if chatty:
-            LOGGER.info("Sending file: %s", escaped(file.path))
-            LOGGER.info(
-                "Sending Store Request: MsgID %d, (%s)", number, short_name(file.context[0])
-            )
-        try:
-            status = association.send_c_store(file.path, number)
-        except KeyboardInterrupt:
-            self._tally.fail(file.path, "interrupted")
-            raise
-        except Exception as error:  # whatever is wrong with this file, there are others
-            LOGGER.debug("%s", file.path, exc_info=error)
-            self._fail(file, escaped(str(error)))
+    def _draw(self, waiting: Iterator[Outgoing]) -> Iterator[str]:
+        """Take files, each when it is to be sent, and return their paths."""
+        number = 0
+        for file in waiting:
+            self._tried += 1
+            refused = self._refused.get(file.context) if self._refused else None
+            if refused is not None:
+                self._fail(file, refused)
+                continue
+            if LOGGER.isEnabledFor(logging.INFO):
+                name = short_name(file.context[0])
+                LOGGER.info("Sending file: %s", escaped(file.path))
+                LOGGER.info("Sending Store Request: MsgID %d, (%s)", message_id(number), name)
+            number += 1
+            self._current = file
+            yield file.path
+
+    def _judge(self, sent: Sent) -> None:
+        """Take what became of the file that is being sent."""
+        file, self._current = self._current, None
+        assert file is not None
+        code = sent.code
+        if code is None:
+            self._fail(file, _no_response(file.path, sent.failure))
         else:
-            self._judge(association, file, status, chatty)
+            if LOGGER.isEnabledFor(logging.INFO):
+                text = described(code, STORAGE_SERVICE_CLASS_STATUS)
+                LOGGER.info("Received Store Response (Status: %s)", text)
+            if not code:
+                self._tally.sent += 1
+                self._tally.size += file.size
+            else:
+                self._judge_status(file, code, answered(sent.status, STORAGE_SERVICE_CLASS_STATUS))
         if (now := time.monotonic()) >= self._next_progress:
             self._next_progress = now + _PROGRESS_EVERY
             self._console.progress(self._progress(now))
 
-    def _judge(
-        self, association: Association, file: Outgoing, status: Dataset, chatty: bool
-    ) -> None:
-        """Take the response: `status` is empty where there was none."""
-        code: int | None = status.get("Status")
-        if code is None:
-            self._fail(file, f"no response: {association.failure}")
-            return
-        if chatty:
-            text = described(code, STORAGE_SERVICE_CLASS_STATUS)
-            LOGGER.info("Received Store Response (Status: %s)", text)
-        category = STATUS_SUCCESS if code == 0 else code_to_category(code)
-        if category not in (STATUS_SUCCESS, STATUS_WARNING):
-            self._fail(file, answered(status, STORAGE_SERVICE_CLASS_STATUS), code)
+    def _judge_status(self, file: Outgoing, code: int, text: str) -> None:
+        if code_to_category(code) not in (STATUS_SUCCESS, STATUS_WARNING):
+            self._fail(file, text, code)
             return
         self._tally.sent += 1
         self._tally.size += file.size
-        if category == STATUS_WARNING:
+        if code_to_category(code) == STATUS_WARNING:
             self._tally.warned += 1
-            text = answered(status, STORAGE_SERVICE_CLASS_STATUS)
             LOGGER.warning("Stored with a warning: %s: %s", escaped(file.path), text)
 
     def _fail(self, file: Outgoing, reason: str, status: int | None = None) -> None:
@@ -265,3 +267,11 @@ class _Sender:
 
     def _progress(self, now: float) -> str:
         return self._tally.progress(self._tried, self._count, self._size, now - self._began)
+
+
+def _no_response(path: str, failure: Exception | None) -> str:
+    """Return why no response came for a file: the association ended, or it cannot be sent."""
+    if isinstance(failure, AssociationFailure):
+        return f"no response: {failure}"
+    LOGGER.debug("%s", path, exc_info=failure)
+    return escaped(str(failure))

@@ -178,6 +178,7 @@ class Pipeline:
 
     async def _send(self, item: Any) -> int:
         """Send an object; return the number of bytes."""
+        number = self._next_number()
         try:
             opened = self._open(item)
         except Exception as error:  # whatever is wrong with it, there are others
@@ -185,7 +186,6 @@ class Pipeline:
             return 0
         sop_class, uid, context, source = opened
         assert context.context_id is not None
-        number = self._next_number()
         self._outstanding[number] = item, uid
         try:
             request = scu.store_request(number, sop_class, uid, self._priority, None, None)

@@ -185,11 +185,16 @@ def pack_command(context_id: int, message: Message, maximum_length: int) -> byte
 
 
 def pack_small_data(context_id: int, data: memoryview, maximum_length: int) -> bytes | None:
-    """Return the P-DATA-TF PDU that carries a whole dataset; None where it takes more than one."""
-    size = len(data)
+    """Return the P-DATA-TF PDU that carries a whole dataset; None where it takes more than one.
+
+    One of odd length gets a NUL, as in `Packer.seal`.
+    """
+    padding = b"\0" * (len(data) % 2)
+    size = len(data) + len(padding)
     if size > fragment_size(maximum_length):
         return None
-    return _HEADERS.pack(_P_DATA, size + _IN_PDU, size + 2, context_id, LAST) + data
+    header = _HEADERS.pack(_P_DATA, size + _IN_PDU, size + 2, context_id, LAST)
+    return b"%b%b%b" % (header, data, padding)
 
 
 def _headers(context_id: int, control: int, size: int) -> bytes:
