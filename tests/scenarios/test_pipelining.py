@@ -281,7 +281,7 @@ def test_a_file_that_shrinks_while_it_waits_or_is_sent(face, tmp_path, size):
     def shrink(event):
         if event.message.AffectedSOPInstanceUID == "1.2.9":
             with path.open("r+b") as file:
-                file.truncate(1000)
+                file.truncate(size // 2)
 
     server = face.serve([(evt.EVT_C_STORE, lambda event: 0)], operations_window=8)
     first, last = objects(2)
@@ -291,7 +291,8 @@ def test_a_file_that_shrinks_while_it_waits_or_is_sent(face, tmp_path, size):
         results = {each.sop_instance_uid: each for each in assoc.send_c_stores([first, path, last])}
         assert isinstance(results["1.2.9"].failure, EOFError)
         if size > 1 << 20:
-            assert isinstance(results["1.2.3.0"].failure, AssociationAborted)
+            before = results["1.2.3.0"]  # whose response may have come before the abort
+            assert before.is_stored or isinstance(before.failure, AssociationAborted)
             assert set(results) == {"1.2.3.0", "1.2.9"}
         else:
             assert results["1.2.3.0"].is_stored

@@ -268,7 +268,7 @@ def test_a_file_that_shrinks_while_it_is_sent(face, tmp_path):
 
     def shrink(event):
         with path.open("r+b") as file:
-            file.truncate(1000)
+            file.truncate(4 << 20)
 
     assoc = face.associate(
         server, [(evt.EVT_DIMSE_SENT, shrink)], contexts=[build_context(CT, EXPLICIT)]
@@ -277,6 +277,23 @@ def test_a_file_that_shrinks_while_it_is_sent(face, tmp_path):
         assoc.send_c_store(path)
     assert state(assoc) == ABORTED  # half of a message is out: nothing can follow it
     assert log.wait_for(evt.EVT_ABORTED).assoc.failure.by_peer
+
+
+def test_a_file_that_shrinks_before_anything_of_it_has_left(face, tmp_path):
+    path = tmp_path / "ct.dcm"
+    make_ct(30_000).save_as(path, enforce_file_format=True)
+    server = face.serve([(evt.EVT_C_STORE, lambda event: 0)])
+
+    def shrink(event):
+        with path.open("r+b") as file:
+            file.truncate(20_000)
+
+    with face.associate(
+        server, [(evt.EVT_DIMSE_SENT, shrink)], contexts=[build_context(CT, EXPLICIT)]
+    ) as assoc:
+        with pytest.raises(EOFError):
+            assoc.send_c_store(path)
+        assert assoc.send_c_store(make_ct()).Status == 0x0000
 
 
 # --- Sizes ---

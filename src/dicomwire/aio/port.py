@@ -245,6 +245,7 @@ class AioPort(Link):
     async def _send_dataset(self, context_id: int, packed: bytes, source: Source) -> None:
         """Send a command and its dataset, read from `source` as they leave."""
         buffer = take_buffer()
+        has_begun = False
         try:
             packer = self.protocol.packer(memoryview(buffer), context_id, packed)
             sent = 0
@@ -258,6 +259,7 @@ class AioPort(Link):
                 is_last = sent == source.length  # of streams that is known now, and not before
                 view = packer.seal(filled, is_last)
                 self.protocol.check_data(view)
+                has_begun = True
                 self._write(view)
                 if self._channel is None or self._channel.is_full:
                     await self._drained()
@@ -267,8 +269,9 @@ class AioPort(Link):
             raise
         except BaseException as error:  # of the source, or the task is cancelled
             # Part of the message may have been sent, and nothing else can follow that.
-            text = f"a dataset was sent in part: {str(error) or type(error).__name__}"
-            self.fail(LocalAbort(text, self.peer))
+            if has_begun:
+                text = f"a dataset was sent in part: {str(error) or type(error).__name__}"
+                self.fail(LocalAbort(text, self.peer))
             raise
         # Only here: what has not left of an association that ended is still read from there.
         give_buffer(buffer)

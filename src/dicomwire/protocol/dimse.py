@@ -194,7 +194,7 @@ def pack_small_data(context_id: int, data: memoryview, maximum_length: int) -> b
     if size > fragment_size(maximum_length):
         return None
     header = _HEADERS.pack(_P_DATA, size + _IN_PDU, size + 2, context_id, LAST)
-    return b"%b%b%b" % (header, data, padding)
+    return b"".join((header, data, padding))
 
 
 def _headers(context_id: int, control: int, size: int) -> bytes:

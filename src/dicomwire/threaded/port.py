@@ -172,6 +172,7 @@ class ThreadedPort(Link):
     def _send_dataset(self, context_id: int, packed: bytes, source: Source) -> None:
         """Send a command and its dataset, read from `source` as they leave."""
         buffer = take_buffer()
+        has_begun = False
         try:
             packer = self.protocol.packer(memoryview(buffer), context_id, packed)
             sent = 0
@@ -182,6 +183,7 @@ class ThreadedPort(Link):
                 is_last = sent == source.length  # of streams that is known now, and not before
                 view = packer.seal(filled, is_last)
                 self.protocol.check_data(view)
+                has_begun = True
                 self._write(view)
                 if is_last:
                     return
@@ -189,8 +191,9 @@ class ThreadedPort(Link):
             raise
         except BaseException as error:  # of the file, or KeyboardInterrupt
             # Part of the message may have been sent, and nothing else can follow that.
-            text = f"a dataset was sent in part: {str(error) or type(error).__name__}"
-            self.fail(LocalAbort(text, self.peer))
+            if has_begun:
+                text = f"a dataset was sent in part: {str(error) or type(error).__name__}"
+                self.fail(LocalAbort(text, self.peer))
             raise
         finally:
             give_buffer(buffer)
