@@ -1,0 +1,9 @@
+"""The services and their SOP classes, under the name that programs import.
+
+They are made in `registry.services`.
+"""
+
+from __future__ import annotations
+
+from dicomwire.registry.services import Service as Service
+from dicomwire.registry.services import SOPClass as SOPClass
