@@ -63,7 +63,7 @@ def test_titles_are_looked_at_on_association_only_where_strangers_may_nothing() 
 def test_a_refusal_is_logged_and_cannot_steer_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "dicomwire.node"):
         assert not guard().may(peer("WS\x1b[2J", "10.0.0.1"), Right.QUERY)
-    assert caplog.messages == ["Not allowed to query: 'WS\\x1b[2J' at 10.0.0.1"]
+    assert caplog.messages == ["'WS\\x1b[2J' at 10.0.0.1 is not allowed to query"]
 
 
 def test_destinations_are_those_of_the_configuration() -> None:

@@ -137,7 +137,7 @@ def test_strangers_may_be_kept_from_storing(
     with running(tmp_path, access=access) as node:
         with caplog.at_level(logging.WARNING, "dicomwire.node"):
             assert store(node, make_object()) == [0x0124]
-        assert "Not allowed to store: 'TESTER' at 127.0.0.1" in caplog.messages
+        assert "'TESTER' at 127.0.0.1 is not allowed to store" in caplog.messages
         assert files_in(tmp_path) == list((tmp_path / "spool").iterdir()) == []
         assert store(node, make_object(), title="FRIEND") == [0x0000]
         assert len(find(node, study_of())) == 2

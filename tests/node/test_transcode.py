@@ -172,7 +172,7 @@ def test_a_frame_of_another_kind_than_its_syntax(tmp_path: Path) -> None:
     ds = dcmread(WHEEL / "MR_small_jp2klossless.dcm")
     ds.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
     ds.save_as(tmp_path / "other.dcm")
-    with pytest.raises(CannotTranscode, match="a frame is no JPEG image"):
+    with pytest.raises(CannotTranscode, match="a frame is not a JPEG image"):
         transcoded(tmp_path / "other.dcm", ExplicitVRLittleEndian)
 
 

@@ -65,7 +65,7 @@ class Guard:
     def report(self, association: Association, right: Right) -> None:
         """Log that a peer lacks a right."""
         title = escaped(association.requestor.ae_title)
-        LOGGER.warning("Not allowed to %s: '%s' at %s", right, title, _address_of(association))
+        LOGGER.warning("'%s' at %s is not allowed to %s", title, _address_of(association), right)
 
     def destination(self, title: str | None) -> Destination | None:
         """Return the address of the Move Destination `title`; None if it is not configured."""

@@ -78,11 +78,11 @@ def _jpeg(frame: bytes) -> Shape:
 def _segments(frame: bytes) -> Iterator[tuple[int, int]]:
     """Yield marker and offset of the parameters of each marker segment before the first scan."""
     if frame[:2] != bytes((0xFF, _SOI)):
-        raise UnknownFrame("a frame is no JPEG image")
+        raise UnknownFrame("a frame is not a JPEG image")
     position = 2
     while True:
         if frame[position] != 0xFF:
-            raise UnknownFrame("a JPEG frame has no marker where there should be one")
+            raise UnknownFrame("a JPEG frame lacks a marker")
         while (marker := frame[position]) == 0xFF:  # fill bytes; any number is allowed
             position += 1
         if marker in (_SOS, _EOI):
@@ -104,7 +104,7 @@ def _jpeg_2000(frame: bytes) -> Shape:
     if frame.startswith(_JP2_SIGNATURE):
         start = next(_boxes(frame, b"jp2c"), len(frame))
     if frame[start : start + 4] != _SOC_AND_SIZ:
-        raise UnknownFrame("a frame is no JPEG 2000 image")
+        raise UnknownFrame("a frame is not a JPEG 2000 image")
     start += 4
     _, right, bottom, left, top, *_, samples = _SIZ.unpack_from(frame, start)
     start += _SIZ.size
@@ -147,7 +147,7 @@ def _rle(frame: bytes) -> Shape:
     """
     (segments,) = struct.unpack_from("<L60x", frame)
     if not 0 < segments <= _MOST_SEGMENTS:
-        raise UnknownFrame("a frame is no RLE image")
+        raise UnknownFrame("a frame is not an RLE image")
     return Shape(None, None, None, None)
 
 
@@ -169,7 +169,7 @@ def _jpeg_xl(frame: bytes) -> Shape:
         if start < 0:  # the codestream is in several boxes, each with its number in front
             start = next(_boxes(frame, b"jxlp"), len(frame)) + 4
     if frame[start : start + 2] != _JXL_CODESTREAM:
-        raise UnknownFrame("a frame is no JPEG XL image")
+        raise UnknownFrame("a frame is not a JPEG XL image")
     begin = frame[start + 2 : start + 2 + _LONGEST_SIZE_HEADER]
     bits = _Bits(int.from_bytes(begin, "little"), 8 * len(begin))
     is_small = bits.take(1)

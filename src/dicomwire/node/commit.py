@@ -77,8 +77,8 @@ class _Waiting:
         "is_done",
         "others",
         "outcome",
-        "rivals",
         "spooled",
+        "to_compare",
         "uid",
         "wake",
     )
@@ -96,7 +96,7 @@ class _Waiting:
         """The digests of datasets with the same content, also in another encoding."""
         self.others: set[str] = set()
         """The digests of datasets with other content."""
-        self.rivals: list[Stored] = []
+        self.to_compare: list[Stored] = []
         """Stored objects to compare it with before its outcome can be decided."""
         self.wake = threading.Lock()
         """The thread of this object waits for it; the leader of a batch releases it."""
@@ -141,7 +141,7 @@ class _Plan:
         if unknown:
             # Those of this batch cannot be compared yet: they will be in the index when the
             # object comes back with the next batch.
-            waiting.rivals = [copy for copy in unknown if isinstance(copy, Stored)]
+            waiting.to_compare = [copy for copy in unknown if isinstance(copy, Stored)]
             waiting.outcome = _UNDECIDED
             return
         number = 0
@@ -283,18 +283,18 @@ class Committer:
         return waiting.outcome.status
 
     def _compare(self, waiting: _Waiting) -> None:
-        """Sort the rivals of an object into those with the same and with other content."""
+        """Compare an object with stored ones; note which of them have the same content."""
         path = waiting.spooled.path
         assert path is not None
         with path.open("rb") as received:
-            for rival in waiting.rivals:
+            for stored_object in waiting.to_compare:
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     # If the file is gone, the object was replaced meanwhile, or `_Plan._present`
                     # will drop it from the next batch.
-                    with self._storage.open_path(rival.file).open("rb") as stored:
+                    with self._storage.open_path(stored_object.file).open("rb") as stored:
                         is_same = self._is_same(waiting, received, stored)
-                    (waiting.equals if is_same else waiting.others).add(rival.digest)
-        waiting.rivals = []
+                    (waiting.equals if is_same else waiting.others).add(stored_object.digest)
+        waiting.to_compare = []
         waiting.is_done = False
 
     def _is_same(self, waiting: _Waiting, received: BinaryIO, stored: BinaryIO) -> bool:

@@ -92,17 +92,17 @@ def _title(value: Any) -> str:
     return set_title(_string(value), "title").strip()
 
 
-def _whole(least: int, most: int, what: str) -> Kind:
+def _whole(least: int, most: int, noun: str) -> Kind:
     def check(value: Any) -> int:
         number: int = _exactly(int)(value)
         if not least <= number <= most:
             raise ValueError
         return number
 
-    return Kind(f"{what}, {least} to {most}", check, int)
+    return Kind(f"{noun}, {least} to {most}", check, int)
 
 
-def _wait(value: Any) -> float:
+def _timeout(value: Any) -> float:
     if type(value) not in (int, float) or not value > 0:
         raise ValueError
     try:
@@ -146,18 +146,18 @@ def _one_of(values: type[Enum]) -> Kind:
     return Kind(allowed, lambda value: values(_string(value)))
 
 
-def _several(kind: Kind, what: str) -> Kind:
+def _several(kind: Kind, noun: str) -> Kind:
     def check(value: Any) -> tuple[Any, ...]:
         return tuple(map(kind.check, _exactly(list)(value)))
 
-    return Kind(f"a list of {what}", check, is_list=True)
+    return Kind(f"a list of {noun}", check, is_list=True)
 
 
 _TITLE = Kind("an AE title, 1 to 16 ASCII characters", _title)
 _PORT = _whole(1, 65535, "a port number")
 _FLAG = Kind("true or false", _exactly(bool), is_flag=True)
 _GRACE = Kind(f"a number of seconds, 0 to {_LONGEST_GRACE}", _grace, float)
-_SECONDS = Kind("a number of seconds above 0, or inf", _wait, float)
+_SECONDS = Kind("a number of seconds above 0, or inf", _timeout, float)
 _HOST = Kind("a host name or an address", _filled)
 _FILE = Kind('a path, or "" for none', _file)
 _ADDRESS = Kind('an address of this machine, or "" for all', _text)
@@ -355,11 +355,11 @@ def load(path: Path) -> Configuration:
         raise ConfigurationError(f"{path}: lists or tables are nested too deep") from None
     except ValueError as error:
         raise ConfigurationError(f"{path}: {error}") from None
-    return _beside(path.parent, merged(Configuration(), values, f"{path}: "))
+    return _relative_to(path.parent, merged(Configuration(), values, f"{path}: "))
 
 
-def _beside(folder: Path, configuration: Configuration) -> Configuration:
-    """Return `configuration` with its relative paths counting from `folder`."""
+def _relative_to(folder: Path, configuration: Configuration) -> Configuration:
+    """Return `configuration` with its relative paths resolved against `folder`."""
 
     def found(path: str) -> str:
         return str(folder / path) if path else ""

@@ -146,7 +146,7 @@ class Converters:
                 },
             )
         except OSError as error:
-            raise CannotTranscode(f"no converter can be started: {error.strerror}") from None
+            raise CannotTranscode(f"a converter cannot be started: {error.strerror}") from None
 
     def _answer(self, process: _Process, task: bytes) -> str:
         """Return the answer to a task; if the process gives none, it is dead when this raises."""

@@ -232,29 +232,29 @@ def _place(
             known.update(writer.find(list(fresh)))  # others of them may occur again, too
             fresh.clear()
         copies = known.get(uid, [])
-        rivals = copies
+        conflicting = copies
         if duplicates is not Duplicates.REPLACE:
-            rivals = [copy for copy in copies if copy.digest == placed.digest]
-        if not rivals:
+            conflicting = [copy for copy in copies if copy.digest == placed.digest]
+        if not conflicting:
             fresh[uid] = placed._replace(copy=1 + max((copy.copy for copy in copies), default=-1))
             continue
-        is_newer = all(_is_replaced(copy, placed, last_id) for copy in rivals)
-        if not is_newer and all(_is_intact(files, copy) for copy in rivals):
+        is_newer = all(_is_replaced(copy, placed, last_id) for copy in conflicting)
+        if not is_newer and all(_is_intact(files, copy) for copy in conflicting):
             superfluous.add(placed.file)
             continue
-        is_same = all(copy.digest == placed.digest for copy in rivals)
+        is_same = all(copy.digest == placed.digest for copy in conflicting)
         if not (is_newer or is_same) or not _is_intact(files, placed):
             text = "%s is not indexed: it or another file of its object is damaged"
             LOGGER.error(text, escaped(placed.file))
             left_out.add(placed.file)
             continue
         if is_newer:
-            superfluous.update(copy.file for copy in rivals)
+            superfluous.update(copy.file for copy in conflicting)
         else:
             LOGGER.error("%s replaces a damaged file of the same object", escaped(placed.file))
-        writer.remove([copy.id for copy in rivals])
-        known[uid] = [copy for copy in copies if copy not in rivals]
-        number = min(copy.copy for copy in rivals)
+        writer.remove([copy.id for copy in conflicting])
+        known[uid] = [copy for copy in copies if copy not in conflicting]
+        number = min(copy.copy for copy in conflicting)
         fresh[uid] = placed._replace(copy=number, replaces=True)
     writer.add(list(fresh.values()))
     writer.prune()

@@ -66,7 +66,7 @@ def accepted_by(association: Association) -> Syntaxes:
     return accepted
 
 
-class Destined:
+class DestinationContexts:
     """Records the contexts that the destination of a C-MOVE accepts.
 
     Attributes

@@ -43,7 +43,7 @@ from dicomwire.node.index import Index, IndexFailure
 from dicomwire.node.maintenance import INDEX
 from dicomwire.node.retrieve import (
     LONGEST_COMMENT,
-    Destined,
+    DestinationContexts,
     accepted_by,
     contexts_for,
     sub_operations,
@@ -307,15 +307,15 @@ class Node:
             len(found),
             event.move_destination,
         )
-        destined = Destined()
+        destination_contexts = DestinationContexts()
         options = {
             "contexts": contexts_for(found),
             "max_pdu": self.configuration.max_pdu,
-            "evt_handlers": destined.handlers,
+            "evt_handlers": destination_contexts.handlers,
             "tls_args": (self._tls, None) if destination.tls else None,
         }
         yield destination.host, destination.port, options
-        yield from sub_operations(found, lambda: destined.accepted, self._converters)
+        yield from sub_operations(found, lambda: destination_contexts.accepted, self._converters)
 
     # --- For several handlers ---
 
