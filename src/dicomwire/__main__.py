@@ -1,6 +1,6 @@
-"""The `dicomwire` command: finds the application that its first argument names, and runs it.
+"""The `dicomwire` command: runs the application that its first argument names.
 
-Which arguments an application takes, and what it does, is in `apps`.
+The applications are in `apps`, a module for each.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dicomwire import __version__
 APPS = {
     "echoscp": "answer C-ECHO requests",
     "echoscu": "ask whether a DICOM peer answers (C-ECHO)",
-    "findscu": "ask a peer what it has (C-FIND)",
+    "findscu": "query a peer (C-FIND)",
     "getscu": "retrieve objects over the same association (C-GET)",
-    "movescu": "have a peer send objects to some AE (C-MOVE)",
-    "node": "be an archive: receive, find and send objects",
-    "qrscp": "be an archive, with pynetdicom's options and INI file",
+    "movescu": "let a peer send objects to an AE (C-MOVE)",
+    "node": "run an archive that receives, finds and sends objects",
+    "qrscp": "run that archive with the options and the INI file of pynetdicom",
     "storescp": "receive DICOM files (C-STORE)",
-    "storescu": "send DICOM files and folders of them (C-STORE)",
-    "users": "make a line of a file of users, for --users",
+    "storescu": "send DICOM files and folders (C-STORE)",
+    "users": "print a line for the file of users that --users reads",
 }
 
 
@@ -33,7 +33,7 @@ def _help() -> str:
             "DICOM networking from the command line. The applications are:",
             *lines,
             "",
-            "dicomwire APP --help says what each of them takes.",
+            "dicomwire help APP, or dicomwire APP --help, lists the options of an application.",
             "",
         )
     )
@@ -43,19 +43,21 @@ def _unknown(name: str) -> str:
     from difflib import get_close_matches
 
     nearest = " or ".join(get_close_matches(name, APPS, n=2, cutoff=0.6))
-    meant = f"did you mean {nearest}?" if nearest else f"there are {', '.join(APPS)}"
-    return f"dicomwire: there is no application {name!r}: {meant}\n"
+    advice = f" (did you mean {nearest}?)" if nearest else ""
+    return f"dicomwire: there is no application {name!r}{advice}; see dicomwire --help\n"
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the application that the first argument names with the others.
+    """Run the application that the first argument names with the other arguments.
 
     Returns
     -------
     int
-        The exit code: that of the application, or 2 where none was named.
+        The exit code of the application, or 2 if the first argument names none.
     """
     name, *rest = (sys.argv[1:] if args is None else args) or [""]
+    if name == "help":
+        name, rest = (rest[0], ["--help"]) if rest else ("--help", [])
     if name in APPS:
         code: int = import_module(f"dicomwire.apps.{name}").main(rest)
         return code

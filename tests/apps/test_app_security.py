@@ -168,8 +168,8 @@ def test_a_receiver_needs_a_certificate(
     archive: Any, trusting: list[str], tmp_path: Path, capsys: Capture
 ) -> None:
     options = [*QUERY, *trusting, "--store", "--store-port", "0", "-od", str(tmp_path)]
-    assert movescu.main([*at(archive), *options, "-ll", "error"]) == 1
-    assert "needs a certificate (--tls-cert, --tls-key)" in capsys.readouterr().err
+    assert movescu.main([*at(archive), *options, "-ll", "error"]) == 2
+    assert "needs a certificate for TLS: give --tls-cert" in capsys.readouterr().err
 
 
 def test_an_authority_that_is_not_trusted(
@@ -230,21 +230,27 @@ def test_a_password_that_cannot_be_had(locked: list[str], capsys: Capture) -> No
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--tls"], "who is called needs a certificate"),
-        (["--tls-cert", "x"], "of no use without --tls"),
-        (["--tls-no-verify"], "of no use without --tls"),
-        (["--tls", "--tls-cert", "/nowhere"], "No TLS: cannot read the certificate: /nowhere: "),
+        (["--tls"], "A server needs a certificate for TLS: give --tls-cert; see --help"),
+        (["--tls-cert", "x"], "--tls-cert needs --tls; see --help"),
+        (["--tls-no-verify"], "--tls-no-verify needs --tls; see --help"),
     ],
 )
 def test_options_that_do_not_go_together(options: list[str], told: str, capsys: Capture) -> None:
-    assert echoscp.main(["0", *options]) == 1
+    assert echoscp.main(["0", *options]) == 2
+    assert capsys.readouterr().err == f"E: {told}\n"
+
+
+def test_a_certificate_that_cannot_be_read(capsys: Capture) -> None:
+    assert echoscp.main(["0", "--tls", "--tls-cert", "/nowhere"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert told in line
+    assert "cannot read the certificate: /nowhere: " in line
 
 
-@pytest.mark.parametrize("options", [["--tls-ca", "/nowhere"], ["--tls", "--tls-ca", "/nowhere"]])
-def test_a_client_is_told_too(options: list[str], capsys: Capture) -> None:
-    assert echoscu.main(["127.0.0.1", "1", *options]) == 1
+@pytest.mark.parametrize(
+    ("options", "code"), [(["--tls-ca", "/nowhere"], 2), (["--tls", "--tls-ca", "/nowhere"], 1)]
+)
+def test_a_client_is_told_too(options: list[str], code: int, capsys: Capture) -> None:
+    assert echoscu.main(["127.0.0.1", "1", *options]) == code
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
@@ -256,7 +262,7 @@ def test_wrong_arguments(options: list[str], capsys: Capture) -> None:
     with pytest.raises(SystemExit) as end:
         echoscu.main(["localhost", "104", *options])
     assert end.value.code == 2
-    assert "echoscu: error: " in capsys.readouterr().err
+    assert "dicomwire echoscu: " in capsys.readouterr().err
 
 
 APPS = [echoscp, echoscu, findscu, getscu, movescu, storescp, storescu]
@@ -387,6 +393,11 @@ def test_lines_that_are_none(line: str, tmp_path: Path, capsys: Capture) -> None
     assert told == f"E: {path}, line 2: it is not what dicomwire users prints for a user"
 
 
+def test_a_passcode_needs_a_user(capsys: Capture) -> None:
+    assert echoscu.main(["h", "1", "--password", "x"]) == 2
+    assert capsys.readouterr().err == "E: A passcode needs --user; see --help\n"
+
+
 def test_files_that_cannot_be_read(tmp_path: Path, capsys: Capture) -> None:
     empty = tmp_path / "empty"
     empty.touch()
@@ -394,7 +405,6 @@ def test_files_that_cannot_be_read(tmp_path: Path, capsys: Capture) -> None:
         (echoscp.main, ["0", "--users", "/nowhere"], "Cannot read /nowhere: "),
         (echoscu.main, ["h", "1", "--jwt", "/nowhere"], "Cannot read /nowhere: "),
         (echoscu.main, ["h", "1", "--saml", str(empty)], "There is nothing in "),
-        (echoscu.main, ["h", "1", "--password", "x"], "of no use without --user"),
     ):
         assert main(options) == 1
         (line,) = capsys.readouterr().err.splitlines()

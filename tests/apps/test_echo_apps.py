@@ -206,7 +206,7 @@ def test_echoscu_wrong_arguments(arguments: list[str], capsys: Capture) -> None:
     with pytest.raises(SystemExit) as end:
         echoscu.main(arguments)
     assert end.value.code == 2
-    assert "echoscu: error: " in capsys.readouterr().err
+    assert "dicomwire echoscu: " in capsys.readouterr().err
 
 
 def test_a_timeout_may_be_endless(peer: Any) -> None:

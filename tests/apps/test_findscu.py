@@ -436,4 +436,4 @@ def test_wrong_arguments(arguments: list[str], capsys: Capture) -> None:
     with pytest.raises(SystemExit) as end:
         findscu.main(arguments)
     assert end.value.code == 2
-    assert "findscu: error: " in capsys.readouterr().err
+    assert "dicomwire findscu: " in capsys.readouterr().err

@@ -324,4 +324,4 @@ def test_wrong_arguments(arguments: list[str], capsys: Capture) -> None:
     with pytest.raises(SystemExit) as end:
         getscu.main(arguments)
     assert end.value.code == 2
-    assert "getscu: error: " in capsys.readouterr().err
+    assert "dicomwire getscu: " in capsys.readouterr().err

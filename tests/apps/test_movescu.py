@@ -231,4 +231,4 @@ def test_wrong_arguments(arguments: list[str], capsys: Capture) -> None:
     with pytest.raises(SystemExit) as end:
         movescu.main(arguments)
     assert end.value.code == 2
-    assert "movescu: error: " in capsys.readouterr().err
+    assert "dicomwire movescu: " in capsys.readouterr().err

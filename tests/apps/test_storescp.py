@@ -250,7 +250,7 @@ def test_wrong_arguments(arguments: list[str], capsys: Capture) -> None:
     with pytest.raises(SystemExit) as end:
         storescp.main(arguments)
     assert end.value.code == 2
-    assert "storescp: error: " in capsys.readouterr().err
+    assert "dicomwire storescp: " in capsys.readouterr().err
 
 
 # --- Attacks ----------------------------------------------------------------------------------

@@ -543,7 +543,7 @@ def test_wrong_arguments(arguments: list[str], capsys: Capture) -> None:
     with pytest.raises(SystemExit) as end:
         storescu.main(arguments)
     assert end.value.code == 2
-    assert "storescu: error: " in capsys.readouterr().err
+    assert "dicomwire storescu: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["JPEG2000.dcm", "image_dfl.dcm", "MR_small_RLE.dcm"])

@@ -1,6 +1,6 @@
-"""The arguments that several applications take, and the checks of their values.
+"""The arguments that several applications share, and the checks of their values.
 
-What an application alone takes is with the application.
+The arguments of a single application are in its own module.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 import math
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
+from typing import NoReturn
 
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -18,6 +19,7 @@ from pydicom.uid import (
 )
 
 from dicomwire import ALL_TRANSFER_SYNTAXES, UID, Settings, __version__
+from dicomwire.apps.console import USAGE
 from dicomwire.apps.identity import add_user_options, add_users_option
 from dicomwire.apps.security import Role, add_tls_options
 from dicomwire.utils import set_title
@@ -42,7 +44,7 @@ association, 130 after Ctrl-C. With --lenient 0 if there was an association, and
 
 
 def ae_title(text: str) -> str:
-    """Return an AE title (PS3.5 Section 6.2)."""
+    """Return an AE title, as PS3.5 Section 6.2 allows it."""
     try:
         return set_title(text, "AE title")
     except ValueError as error:
@@ -50,32 +52,32 @@ def ae_title(text: str) -> str:
 
 
 def port_number(text: str) -> int:
-    """Return the port of a peer."""
+    """Return the port number of a peer."""
     return _number(text, "a port number", 1, 65535)
 
 
 def listening_port(text: str) -> int:
-    """Return a port to listen on; 0 is any free one."""
+    """Return a port number to listen on; with 0 the system chooses a free port."""
     return _number(text, "a port number", 0, 65535)
 
 
 def pdu_length(text: str) -> int:
-    """Return a maximum length of PDUs; 0 is unlimited (PS3.8 Annex D.1)."""
+    """Return a maximum length of PDUs in bytes; 0 means unlimited (PS3.8 Annex D.1)."""
     return _number(text, "a length in bytes", 0, _LONGEST_PDU)
 
 
 def count(text: str) -> int:
-    """Return how many, at least one."""
+    """Return a number that is at least 1."""
     return _number(text, "a number", 1, _LONGEST_PDU)
 
 
 def window(text: str) -> int:
-    """Return how many operations may be outstanding (PS3.7 Annex D.3.3.3)."""
+    """Return a number of outstanding operations (PS3.7 Annex D.3.3.3)."""
     return _number(text, "a number", 1, 65535)
 
 
 def seconds(text: str) -> float | None:
-    """Return a timeout; "inf" waits for ever, which is None to the library."""
+    """Return a timeout in seconds; for "inf" it is None, with which the library waits forever."""
     try:
         value = float(text)
     except ValueError:
@@ -98,47 +100,99 @@ def _number(text: str, what: str, least: int, most: int) -> int:
 # --- Parsers ----------------------------------------------------------------------------------
 
 
-def new_parser(
-    app: str,
-    description: str,
-    epilog: str = "",
-    *,
-    verbose: bool = False,
-    levels: Sequence[str] = LEVELS,
-) -> ArgumentParser:
-    """Return a parser with the arguments that every application takes.
+class Parser(ArgumentParser):
+    """Reports wrong arguments in one line, which names the option that was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line on standard error, and exit with 2."""
+        self.exit(USAGE, f"{self.prog}: {self._explained(message)}; see {self.prog} --help\n")
+
+    def _explained(self, message: str) -> str:
+        """Return the message of argparse, in other words if an argument is unknown."""
+        _, is_unknown, arguments = message.partition("unrecognized arguments: ")
+        if not is_unknown:
+            return message
+        option = next((each for each in arguments.split() if each.startswith("-")), None)
+        if option is None:
+            return f"too many arguments: {arguments}"
+        from difflib import get_close_matches
+
+        option = option.partition("=")[0]
+        known = [name for action in self._actions for name in action.option_strings]
+        meant = get_close_matches(option, known, n=1)
+        advice = f" (did you mean {meant[0]}?)" if meant else ""
+        return f"there is no option {option}{advice}"
+
+
+def new_parser(app: str, description: str, notes: str, examples: Sequence[str]) -> ArgumentParser:
+    """Return the parser of an application, with the options ``--help`` and ``--version``.
+
+    Add the groups of options in the order in which the help shall list them: those of the
+    application itself, and then `add_peer`, `add_server` or `add_logging`.
+
+    Parameters
+    ----------
+    notes : str
+        The help has these after the options.
+    examples : sequence of str
+        Command lines without ``dicomwire``, which end the help.
+    """
+    lines = "".join(f"\n  dicomwire {example}" for example in examples)
+    parser = Parser(
+        prog=f"dicomwire {app}",
+        description=description,
+        epilog=f"{notes}\n\nexamples:{lines}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"dicomwire {__version__}")
+    return parser
+
+
+def add_logging(
+    parser: ArgumentParser, *, verbose: bool = False, levels: Sequence[str] = LEVELS
+) -> None:
+    """Add the options for the log.
 
     Parameters
     ----------
     verbose : bool
-        Whether what is done is logged unless something else is asked for.
+        Whether the level is INFO by default.
     levels : sequence of str
-        What ``--log-level`` takes.
+        The values of ``--log-level``.
     """
-    parser = ArgumentParser(
-        prog=f"dicomwire {app}",
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"{app}.py v{__version__}")
-    group = parser.add_argument_group("what is logged, on standard error")
+    group = parser.add_argument_group("log, on standard error")
     one = group.add_mutually_exclusive_group()
-    one.add_argument("-q", "--quiet", action="store_true", help="nothing, not even errors")
-    one.add_argument("-v", "--verbose", action="store_true", help="what is done (level info)")
-    one.add_argument("-d", "--debug", action="store_true", help="every PDU and message as well")
+    one.add_argument("-q", "--quiet", action="store_true", help="log nothing, not even errors")
+    one.add_argument("-v", "--verbose", action="store_true", help="log each step (level info)")
+    one.add_argument("-d", "--debug", action="store_true", help="log PDUs and messages, too")
     group.add_argument(
         "-ll",
         "--log-level",
         choices=levels,
-        help=f"this level and those above it (default: {'info' if verbose else 'error'})",
+        help=f"log this level and those above it (default: {'info' if verbose else 'error'})",
     )
     parser.set_defaults(verbose=verbose)
-    return parser
 
 
-def add_peer(parser: ArgumentParser, title: str, role: Role = "client") -> None:
-    """Add what says whom to call, as whom (`title` if not said), how safely and how patiently."""
+def add_peer(
+    parser: ArgumentParser,
+    title: str,
+    role: Role = "client",
+    *,
+    verbose: bool = False,
+    levels: Sequence[str] = LEVELS,
+) -> None:
+    """Add the peer's address, and the options for the association, the log, the user and TLS.
+
+    Parameters
+    ----------
+    title : str
+        The default of the calling AE title.
+    role : str
+        Who uses the options for TLS; see `add_tls_options`.
+    verbose, levels
+        As those of `add_logging`.
+    """
     parser.add_argument("addr", help="host name or address of the peer")
     parser.add_argument("port", type=port_number, help="port of the peer")
     group = _network_group(parser)
@@ -146,13 +200,19 @@ def add_peer(parser: ArgumentParser, title: str, role: Role = "client") -> None:
     _add_title(group, "-aec", "--called-aet", "ANY-SCP", "the AE title of the peer")
     _add_timeout(group, "-tc", "--connection-timeout", "the TCP connection")
     _add_limits(group)
-    add_tls_options(parser, role)
+    add_logging(parser, verbose=verbose, levels=levels)
     add_user_options(parser)
+    add_tls_options(parser, role)
 
 
 def add_server(parser: ArgumentParser, title: str) -> None:
-    """Add what says where to listen, as whom (`title` if not said), how safely, how patiently."""
-    parser.add_argument("port", type=listening_port, help="port to listen on, 0 for any free one")
+    """Add the port, and the options for associations, processes, the log, users and TLS.
+
+    `title` is the default of the AE title.
+    """
+    parser.add_argument(
+        "port", type=listening_port, help="port to listen on; with 0 the system chooses one"
+    )
     group = _network_group(parser)
     _add_title(group, "-aet", "--ae-title", title, "my AE title")
     _add_limits(group)
@@ -177,8 +237,9 @@ def add_server(parser: ArgumentParser, title: str) -> None:
         default=Settings().operations_window,
         help="let a peer that asks for it have n operations outstanding (default: %(default)s)",
     )
-    add_tls_options(parser, "server")
+    add_logging(parser)
     add_users_option(parser)
+    add_tls_options(parser, "server")
 
 
 def _network_group(parser: ArgumentParser) -> argparse._ArgumentGroup:
@@ -200,9 +261,9 @@ def _add_title(
 
 def _add_limits(group: argparse._ArgumentGroup) -> None:
     for short, long, awaited in (
-        ("-ta", "--acse-timeout", "an association to be agreed on or released"),
-        ("-td", "--dimse-timeout", "a DIMSE message"),
-        ("-tn", "--network-timeout", "anything at all on an idle association"),
+        ("-ta", "--acse-timeout", "the answer to an association or release request"),
+        ("-td", "--dimse-timeout", "each DIMSE message"),
+        ("-tn", "--network-timeout", "data on an idle association"),
     ):
         _add_timeout(group, short, long, awaited)
     group.add_argument(
@@ -222,12 +283,12 @@ def _add_timeout(group: argparse._ArgumentGroup, short: str, long: str, awaited:
         metavar="S",
         type=seconds,
         default=30.0,
-        help=f"seconds to wait for {awaited} (default: 30, for ever: inf)",
+        help=f"seconds to wait for {awaited} (default: 30, forever: inf)",
     )
 
 
 def add_exit_code(group: argparse._ArgumentGroup) -> None:
-    """Add the choice of what counts as a failure: `lenient`."""
+    """Add the options for the exit code; see `requesting.exit_code`."""
     group.add_argument(
         "--lenient",
         action="store_true",
@@ -243,7 +304,7 @@ def add_exit_code(group: argparse._ArgumentGroup) -> None:
 
 
 def add_requested_syntax(parser: ArgumentParser) -> None:
-    """Add the choice of one transfer syntax to propose: `request_syntax`, None for no choice."""
+    """Add the options for the transfer syntax to propose: `request_syntax`, None without them."""
     group = parser.add_argument_group("transfer syntax").add_mutually_exclusive_group()
     for short, long, syntax in (
         ("-xe", "--request-little", ExplicitVRLittleEndian),
@@ -261,12 +322,12 @@ def add_requested_syntax(parser: ArgumentParser) -> None:
 
 
 def requested_syntaxes(options: Namespace) -> list[UID]:
-    """Return what to propose for a SOP class that comes in any uncompressed transfer syntax."""
+    """Return the transfer syntaxes to propose for messages without compressed data."""
     return _REQUESTED if options.request_syntax is None else [options.request_syntax]
 
 
 def add_supported_syntax(parser: ArgumentParser) -> None:
-    """Add the choice of the transfer syntaxes to accept; see `supported_syntaxes`."""
+    """Add the options for the transfer syntaxes to accept; see `supported_syntaxes`."""
     group = parser.add_argument_group("transfer syntax").add_mutually_exclusive_group()
     for short, long, meaning in (
         ("-x=", "--prefer-uncompr", "prefer explicit VR to Implicit VR Little Endian"),
@@ -278,7 +339,7 @@ def add_supported_syntax(parser: ArgumentParser) -> None:
 
 
 def supported_syntaxes(options: Namespace) -> list[UID]:
-    """Return what to accept; the first of them that a peer proposes is taken."""
+    """Return the transfer syntaxes to accept, in the order of preference."""
     if options.implicit:
         return [ImplicitVRLittleEndian]
     syntaxes = list(ALL_TRANSFER_SYNTAXES)

@@ -40,7 +40,15 @@ INTERRUPTED = 130
 
 
 class Stop(Exception):
-    """What keeps an application from its work: a line that says what to do."""
+    """Ends an application; the text is one line, which says what to do."""
+
+    exit_code = FAILED
+
+
+class Misuse(Stop):
+    """Ends an application whose arguments do not go together."""
+
+    exit_code = USAGE
 
 
 class Console(logging.StreamHandler[TextIO]):
@@ -141,7 +149,7 @@ def run(options: Namespace, app: Callable[[Namespace, Console], int]) -> int:
             return INTERRUPTED
         except Stop as reason:
             LIBRARY.error("%s", escaped(str(reason)))
-            return FAILED
+            return reason.exit_code
         except BrokenPipeError:  # the reader of our output, such as `head`, closed the pipe
             _close_output()
             return DONE

@@ -1,6 +1,6 @@
 """echoscp: answers C-ECHO requests (PS3.4 Annex A).
 
-How it listens and when it ends is in `serving`.
+The server is started and stopped in `serving`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from dicomwire.apps.serving import add_workers, log_echo, serve, supporting
 
 LOGGER = logging.getLogger("dicomwire.echoscp")
 
-_EXIT_CODES = "exit codes: 0 after Ctrl-C, 1 if the port cannot be had, 2 for wrong arguments"
+_EXIT_CODES = "exit codes: 0 after Ctrl-C, 1 if it cannot listen on the port, 2 for wrong arguments"
+_EXAMPLES = ("echoscp 11112 -v", "echoscp 11112 -ba 127.0.0.1 -aet ECHOSCP")
 
 
 def _parser() -> ArgumentParser:
-    parser = new_parser("echoscp", "Answer C-ECHO requests until Ctrl-C.", _EXIT_CODES)
-    add_server(parser, "ECHOSCP")
+    parser = new_parser("echoscp", "Answer C-ECHO requests until Ctrl-C.", _EXIT_CODES, _EXAMPLES)
     add_supported_syntax(parser)
     add_workers(parser)
+    add_server(parser, "ECHOSCP")
     return parser
 
 

@@ -1,6 +1,6 @@
-"""echoscu: asks a peer whether it answers (PS3.4 Annex A).
+"""echoscu: verifies that a peer answers C-ECHO requests (PS3.4 Annex A).
 
-How the association comes about is in `requesting`.
+The association is requested in `requesting`.
 """
 
 from __future__ import annotations
@@ -25,16 +25,21 @@ from dicomwire.sop_class import Verification
 LOGGER = logging.getLogger("dicomwire.echoscu")
 
 
+_EXAMPLES = ("echoscu localhost 11112", "echoscu pacs.example.org 104 -aet ME -aec ARCHIVE -v")
+
+
 def _parser() -> ArgumentParser:
-    parser = new_parser("echoscu", "Ask whether a DICOM peer answers (C-ECHO).", EXIT_CODES)
-    add_peer(parser, "ECHOSCU")
-    add_requested_syntax(parser)
+    parser = new_parser(
+        "echoscu", "Ask whether a DICOM peer answers (C-ECHO).", EXIT_CODES, _EXAMPLES
+    )
     group = parser.add_argument_group("what is sent")
     group.add_argument(
         "--repeat", metavar="N", type=count, default=1, help="send n C-ECHO requests (default: 1)"
     )
-    group.add_argument("--abort", action="store_true", help="end with an abort, not a release")
+    group.add_argument("--abort", action="store_true", help="abort the association at the end")
+    add_requested_syntax(parser)
     add_exit_code(parser.add_argument_group("outcome"))
+    add_peer(parser, "ECHOSCU")
     return parser
 
 

@@ -66,15 +66,16 @@ _CONTEXTS = [
 ]
 
 
+_EXAMPLES = (
+    'findscu localhost 11112 -k QueryRetrieveLevel=PATIENT -k "PatientName=Doe*" -k PatientID',
+    "findscu localhost 11112 -S -k QueryRetrieveLevel=STUDY -k StudyDate=20260101- -k PatientName",
+    "findscu localhost 11112 -W -k ScheduledProcedureStepSequence[0].Modality=CT -k PatientName",
+)
+
+
 def _parser() -> ArgumentParser:
-    parser = new_parser(
-        "findscu",
-        "Ask a peer for what matches (C-FIND).",
-        _EPILOG,
-        verbose=True,
-        levels=(*LEVELS, "fatal", "trace"),
-    )
-    add_peer(parser, "FINDSCU")
+    parser = new_parser("findscu", "Query a peer (C-FIND).", _EPILOG, _EXAMPLES)
+    add_identifier(parser)
     models = {
         "-P": PatientRootQueryRetrieveInformationModelFind,
         "-S": StudyRootQueryRetrieveInformationModelFind,
@@ -83,7 +84,6 @@ def _parser() -> ArgumentParser:
         "-U": UnifiedProcedureStepPull,
     }
     add_models(parser, models)
-    add_identifier(parser)
     flags = {
         "--relational-query": "relational queries",
         "--dt-matching": "combined matching of dates and times",
@@ -104,6 +104,7 @@ def _parser() -> ArgumentParser:
         parser,
         json="show the matches in the DICOM JSON Model, as one array",
     )
+    add_peer(parser, "FINDSCU", verbose=True, levels=(*LEVELS, "fatal", "trace"))
     return parser
 
 

@@ -9,6 +9,7 @@ import logging
 from argparse import ArgumentParser, Namespace
 
 from dicomwire import Association, StoragePresentationContexts, build_context, build_role
+from dicomwire.apps.arguments import add_peer
 from dicomwire.apps.console import NO_ASSOCIATION, Console, run
 from dicomwire.apps.identifier import build_identifier, check_identifier
 from dicomwire.apps.querying import MESSAGE_ID, Operation
@@ -32,8 +33,16 @@ _MODELS = {
 }
 
 
+_EXAMPLES = (
+    "getscu localhost 11112 -k QueryRetrieveLevel=PATIENT -k PatientID=1234 -od received",
+    "getscu localhost 11112 -S -k QueryRetrieveLevel=STUDY -k StudyInstanceUID=1.2.3",
+)
+
+
 def _parser() -> ArgumentParser:
-    return retrieval_parser("getscu", "Retrieve objects from a peer (C-GET).", "GETSCU", _MODELS)
+    parser = retrieval_parser("getscu", "Retrieve objects from a peer (C-GET).", _MODELS, _EXAMPLES)
+    add_peer(parser, "GETSCU", verbose=True)
+    return parser
 
 
 def main(args: list[str] | None = None) -> int:

@@ -26,12 +26,11 @@ from dicomwire.data.characters import check_keys
 from dicomwire.data.codec import DatasetError
 
 PATHS = """\
-KEY is path=value, or path alone for an empty value. A path is the keyword of an element or its
-tag, as PatientName or (0010,0010). Elements in sequences are named by item, from 0:
-    -k ScheduledProcedureStepSequence[0].Modality=CT
-An item that is not there is added, with those before it. Values are separated by backslashes;
-bytes are given as hexadecimal digits."""
-"""What people should know of keys."""
+KEY is path=value, or only path for an empty value. A path is the keyword or the tag of an element,
+such as PatientName or (0010,0010). In a sequence, name the item by its number, from 0, as in
+ScheduledProcedureStepSequence[0].Modality=CT. Missing items are added. Separate several values by
+backslashes; give bytes as hexadecimal digits."""
+"""The notes about KEY in the help of applications."""
 
 _COMPONENT = re.compile(r"([^\[\]]*)(?:\[([0-9]{1,4})\])?").fullmatch
 _TAG = re.compile(r"\(([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})\)|([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})")

@@ -14,7 +14,7 @@ from argparse import ArgumentParser, Namespace
 from typing import NamedTuple
 
 from dicomwire import evt
-from dicomwire.apps.console import Stop
+from dicomwire.apps.console import Misuse, Stop
 from dicomwire.apps.security import read_secret, secret_source
 from dicomwire.logs import escaped
 from dicomwire.pdu_primitives import UserIdentityNegotiation
@@ -59,7 +59,7 @@ def user_identity(options: Namespace) -> list[UserIdentityNegotiation]:
             return [UserIdentityNegotiation(_NAME, False, name)]
         return [UserIdentityNegotiation(_NAME_AND_PASSCODE, False, name, password.encode())]
     if password is not None:
-        raise Stop("A password is of no use without --user")
+        raise Misuse("A passcode needs --user; see --help")
     for option, kind in _TOKENS.items():
         path = getattr(options, option)
         if path is not None:

@@ -20,7 +20,7 @@ from dicomwire import (
     Settings,
     StoragePresentationContexts,
 )
-from dicomwire.apps.arguments import ae_title, listening_port
+from dicomwire.apps.arguments import add_peer, ae_title, listening_port
 from dicomwire.apps.console import NO_ASSOCIATION, Console, run
 from dicomwire.apps.identifier import build_identifier, check_identifier
 from dicomwire.apps.querying import MESSAGE_ID, Operation
@@ -46,9 +46,15 @@ _MODELS = {
 _DESTINATION = "STORESCP"
 
 
+_EXAMPLES = (
+    "movescu localhost 11112 -aem STATION -k QueryRetrieveLevel=PATIENT -k PatientID=1234",
+    "movescu localhost 11112 --store -S -k QueryRetrieveLevel=STUDY -k StudyInstanceUID=1.2.3",
+)
+
+
 def _parser() -> ArgumentParser:
     parser = retrieval_parser(
-        "movescu", "Have a peer send objects to an AE (C-MOVE).", "MOVESCU", _MODELS, "both"
+        "movescu", "Let a peer send objects to an AE (C-MOVE).", _MODELS, _EXAMPLES
     )
     group = parser.add_argument_group("destination")
     group.add_argument(
@@ -82,6 +88,7 @@ def _parser() -> ArgumentParser:
         help="address of the network interface to receive on, '' for all "
         "(default: the one that leads to the peer)",
     )
+    add_peer(parser, "MOVESCU", "both", verbose=True)
     return parser
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dicomwire.apps.archive import needing_extra, serve
-from dicomwire.apps.arguments import new_parser
+from dicomwire.apps.arguments import add_logging, new_parser
 from dicomwire.apps.console import Console, Stop, run
 from dicomwire.logs import escaped
 from dicomwire.node.configuration import (
@@ -49,9 +49,15 @@ configuration cannot be used, or if check or reindex find files that are wrong; 
 arguments"""
 
 
+_EXAMPLES = ("node --folder archive", "node --init node.toml", "node -c node.toml", "node check")
+
+
 def _parser() -> ArgumentParser:
     parser = new_parser(
-        "node", "Be a DICOM archive: receive, find and send objects until Ctrl-C.", _EPILOG
+        "node",
+        "Run an archive that receives, finds and sends objects until Ctrl-C.",
+        _EPILOG,
+        _EXAMPLES,
     )
     parser.add_argument(
         "action",
@@ -85,6 +91,7 @@ def _parser() -> ArgumentParser:
         help="where C-MOVE may send to (NAME=tls:HOST:PORT over TLS); may be repeated, and takes "
         "the place of all in the file (default: STORESCP=127.0.0.1:11113)",
     )
+    add_logging(parser)
     return parser
 
 

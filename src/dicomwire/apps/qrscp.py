@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from dicomwire.apps.archive import clean, serve
-from dicomwire.apps.arguments import ae_title, listening_port, new_parser, pdu_length, seconds
+from dicomwire.apps.arguments import (
+    add_logging,
+    ae_title,
+    listening_port,
+    new_parser,
+    pdu_length,
+    seconds,
+)
 from dicomwire.apps.console import Console, Stop, run
 from dicomwire.node.configuration import Configuration, ConfigurationError, Right, merged, read
 
@@ -63,8 +70,13 @@ exit codes: 0 after Ctrl-C and for --clean, 1 if the port, the files or the conf
 used, 2 for wrong arguments"""
 
 
+_EXAMPLES = ("qrscp -c qrscp.ini -v", "qrscp --port 11112 -ba 127.0.0.1")
+
+
 def _parser() -> ArgumentParser:
-    parser = new_parser("qrscp", "Be a DICOM archive: receive, find and send objects.", _EPILOG)
+    parser = new_parser(
+        "qrscp", "Run an archive that receives, finds and sends objects.", _EPILOG, _EXAMPLES
+    )
     parser.set_defaults(json=False)
     parser.add_argument("-c", "--config", metavar="FILE", type=Path, help="use this INI file")
     network = parser.add_argument_group("network, instead of what the file says")
@@ -89,6 +101,7 @@ def _parser() -> ArgumentParser:
         action="store_true",
         help="remove all instances from database and folder, and end",
     )
+    add_logging(parser)
     return parser
 
 

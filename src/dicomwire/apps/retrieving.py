@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import logging
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pydicom.dataset import Dataset
 
 from dicomwire import UID
-from dicomwire.apps.arguments import EXIT_CODES, add_peer, new_parser
+from dicomwire.apps.arguments import EXIT_CODES, new_parser
 from dicomwire.apps.console import DONE, FAILED, Console
 from dicomwire.apps.identifier import PATHS, add_identifier
 from dicomwire.apps.querying import (
@@ -28,7 +28,6 @@ from dicomwire.apps.querying import (
 )
 from dicomwire.apps.receiving import NAMES, Receiver, add_output
 from dicomwire.apps.requesting import exit_code
-from dicomwire.apps.security import Role
 from dicomwire.pdu_primitives import SOPClassExtendedNegotiation
 
 _EPILOG = f"""\
@@ -40,13 +39,12 @@ _EPILOG = f"""\
 
 
 def retrieval_parser(
-    app: str, description: str, title: str, models: Mapping[str, UID], role: Role = "client"
+    app: str, description: str, models: Mapping[str, UID], examples: Sequence[str]
 ) -> ArgumentParser:
-    """Return a parser with the arguments of both applications."""
-    parser = new_parser(app, description, _EPILOG, verbose=True)
-    add_peer(parser, title, role)
-    add_models(parser, models)
+    """Return a parser with the arguments of both applications, but for those of `add_peer`."""
+    parser = new_parser(app, description, _EPILOG, examples)
     add_identifier(parser)
+    add_models(parser, models)
     flags = {
         "--relational-retrieval": "relational retrieval",
         "--enhanced-conversion": "enhanced multi-frame image conversion",

@@ -11,7 +11,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from functools import lru_cache
 from typing import Literal
 
-from dicomwire.apps.console import Stop
+from dicomwire.apps.console import Misuse, Stop
 from dicomwire.errors import TLSConfigurationError
 from dicomwire.tls import Profile, client_context, server_context
 
@@ -118,7 +118,7 @@ def server_tls(options: Namespace) -> ssl.SSLContext | None:
     if not _is_wanted(options):
         return None
     if options.tls_cert is None:
-        raise Stop("No TLS: who is called needs a certificate (--tls-cert, --tls-key)")
+        raise Misuse("A server needs a certificate for TLS: give --tls-cert; see --help")
     password = options.tls_key_password
     try:
         return server_context(
@@ -133,8 +133,16 @@ def server_tls(options: Namespace) -> ssl.SSLContext | None:
 
 
 def _is_wanted(options: Namespace) -> bool:
-    given = (options.tls_cert, options.tls_key, options.tls_ca, options.tls_key_password)
-    if not options.tls and (options.tls_no_verify or any(given)):
-        raise Stop("The options for TLS are of no use without --tls")
+    given = {
+        "--tls-cert": options.tls_cert,
+        "--tls-key": options.tls_key,
+        "--tls-key-password": options.tls_key_password,
+        "--tls-ca": options.tls_ca,
+        "--tls-no-verify": options.tls_no_verify,
+    }
+    if not options.tls:
+        for option, value in given.items():
+            if value:
+                raise Misuse(f"{option} needs --tls; see --help")
     wanted: bool = options.tls
     return wanted

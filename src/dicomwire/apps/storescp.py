@@ -1,6 +1,6 @@
-"""storescp: receives objects by C-STORE, and keeps each as a DICOM file (PS3.4 Annex B).
+"""storescp: receives objects by C-STORE, and writes each into a DICOM file (PS3.4 Annex B).
 
-What becomes of the objects is in `receiving`, how it listens and when it ends in `serving`.
+The files are written in `receiving`; the server is started and stopped in `serving`.
 """
 
 from __future__ import annotations
@@ -29,16 +29,20 @@ LOGGER = logging.getLogger("dicomwire.storescp")
 _EPILOG = f"""\
 {NAMES}
 
-exit codes: 0 after Ctrl-C, 1 if the port or the folder cannot be had, 2 for wrong arguments"""
+exit codes: 0 after Ctrl-C, 1 if it cannot listen on the port or write into the folder, 2 for wrong
+arguments"""
+_EXAMPLES = ("storescp 11112 -v -od received", "storescp 11112 --ignore --workers 4")
 
 
 def _parser() -> ArgumentParser:
-    parser = new_parser("storescp", "Receive DICOM files (C-STORE) until Ctrl-C.", _EPILOG)
-    add_server(parser, "STORESCP")
-    add_supported_syntax(parser)
-    add_workers(parser)
+    parser = new_parser(
+        "storescp", "Receive DICOM files (C-STORE) until Ctrl-C.", _EPILOG, _EXAMPLES
+    )
     group = add_output(parser)
     group.add_argument("--no-echo", action="store_true", help="do not answer C-ECHO requests")
+    add_supported_syntax(parser)
+    add_workers(parser)
+    add_server(parser, "STORESCP")
     return parser
 
 

@@ -1,6 +1,6 @@
-"""storescu: sends DICOM files and folders of them by C-STORE (PS3.4 Annex B).
+"""storescu: sends DICOM files and folders by C-STORE (PS3.4 Annex B).
 
-Which files there are, and the associations that they need, is found out in `outgoing`.
+The files and the associations that they need are determined in `outgoing`.
 """
 
 from __future__ import annotations
@@ -43,29 +43,31 @@ from dicomwire.status import (
 LOGGER = logging.getLogger("dicomwire.storescu")
 
 _EPILOG = f"""\
-One presentation context is proposed for each SOP class and transfer syntax of the files; past
-128 of them there are several associations, one after the other. Files are sent as they are. With
--xe, -xb or -xi only that syntax is proposed: files in Implicit and Explicit VR Little Endian are
-converted into each other, files that would need more than that fail. A peer that takes none but
-Implicit VR Little Endian needs -xi.
+storescu proposes a presentation context for each SOP class and transfer syntax of the files. For
+more than 128 it uses several associations, one after the other. Files are sent unchanged. With
+-xe, -xb or -xi it proposes only that transfer syntax, and converts files between Implicit and
+Explicit VR Little Endian; other files fail. For a peer that accepts only Implicit VR Little Endian,
+give -xi.
 
-With --window, --parallel or --resume several files are sent at a time, and tried again where the
-peer is out of resources, or an association is lost. Neither window nor parallel associations are
-of use on a quick network with few files; each hides the round trips of a slow one.
+With --window, --parallel or --resume it sends a file again if the peer is out of resources or an
+association is lost. A window or parallel associations help on a slow network, where each response
+takes long. They do not help on a fast network with few files.
 
 Files in folders that are no DICOM files, and DICOMDIRs, are not sent, and are no failures.
 
 {EXIT_CODES}"""
+_EXAMPLES = (
+    "storescu localhost 11112 image.dcm",
+    "storescu pacs.example.org 104 -aec ARCHIVE -r studies",
+    "storescu pacs.example.org 104 -r studies --window 8 --resume sent.txt",
+)
 
 _PROGRESS_EVERY = 0.1
 _TRANSFER_SYNTAXES_NOT_SUPPORTED = 4  # result of a presentation context (PS3.8 Table 9-18)
 
 
 def _parser() -> ArgumentParser:
-    parser = new_parser("storescu", "Send DICOM files to a peer (C-STORE).", _EPILOG)
-    add_peer(parser, "STORESCU")
-    parser.add_argument("path", nargs="+", help="DICOM file or folder of DICOM files to send")
-    add_requested_syntax(parser)
+    parser = new_parser("storescu", "Send DICOM files to a peer (C-STORE).", _EPILOG, _EXAMPLES)
     group = parser.add_argument_group("what is sent")
     group.add_argument(
         "-r",
@@ -80,13 +82,14 @@ def _parser() -> ArgumentParser:
         action="store_true",
         help="propose only what the files need, as dicomwire storescu always does",
     )
+    add_requested_syntax(parser)
     group = parser.add_argument_group("how it is sent")
     group.add_argument(
         "--window",
         metavar="N",
         type=window,
         default=1,
-        help="have up to n files outstanding, if the peer agrees (default: 1)",
+        help="wait for up to n responses at a time, if the peer agrees (default: 1)",
     )
     group.add_argument(
         "--parallel",
@@ -98,13 +101,15 @@ def _parser() -> ArgumentParser:
     group.add_argument(
         "--resume",
         metavar="FILE",
-        help="note in a file what was stored, and send nothing that it says was",
+        help="record in this file what was stored, and do not send that again",
     )
     group = parser.add_argument_group("outcome")
     add_exit_code(group)
     group.add_argument(
         "--json", action="store_true", help="write a summary to standard output, a JSON object"
     )
+    add_peer(parser, "STORESCU")
+    parser.add_argument("path", nargs="+", help="DICOM file or folder of DICOM files to send")
     return parser
 
 

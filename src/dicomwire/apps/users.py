@@ -9,23 +9,22 @@ import getpass
 import sys
 from argparse import ArgumentParser, Namespace
 
-from dicomwire.apps.arguments import new_parser
+from dicomwire.apps.arguments import add_logging, new_parser
 from dicomwire.apps.console import Console, Stop, run
 from dicomwire.apps.identity import user_line
 
 _EPILOG = """\
-The passcode is asked for on a terminal, else read from standard input. It cannot be got back from
-the line, which goes to standard output:
+users asks for the passcode on a terminal, and otherwise reads it from standard input. The line goes
+to standard output. The passcode cannot be computed from it.
 
-  dicomwire users jane >> users.txt
-  dicomwire storescp 11112 --users users.txt
-
-exit codes: 0, 1 if the name or the passcode will not do, 2 for wrong arguments"""
+exit codes: 0, 1 if the name or the passcode cannot be used, 2 for wrong arguments"""
+_EXAMPLES = ("users jane >> users.txt", "storescp 11112 --users users.txt")
 
 
 def _parser() -> ArgumentParser:
-    parser = new_parser("users", "Make a line of a file of users.", _EPILOG)
+    parser = new_parser("users", "Print a line for a file of users.", _EPILOG, _EXAMPLES)
     parser.add_argument("name", help="name of the user")
+    add_logging(parser)
     return parser
 
 
