@@ -562,6 +562,14 @@ def test_two_pipelines_share_the_window(face):
         assert outstanding.most == 3
 
 
+def test_few_large_objects_are_outstanding(face):
+    server = face.serve([(evt.EVT_C_STORE, lambda event: 0)], operations_window=8)
+    with face.associate(server, contexts=CONTEXTS, window=8) as assoc:
+        outstanding = Outstanding(assoc)
+        assert all(each.is_stored for each in assoc.send_c_stores(objects(6, 1 << 20)))
+        assert outstanding.most <= 2
+
+
 def test_an_echo_waits_for_room_in_the_window(face):
     server = face.serve([(evt.EVT_C_STORE, lambda event: 0)], operations_window=2)
     with face.associate(server, window=2) as assoc:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import AsyncIterator, Container, Sized
-from contextlib import closing
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeAlias
 
 from pydicom.uid import UID
 
 from dicomwire.bulk.pipeline import Drawer, Items, Pipeline, Sent
-from dicomwire.data.storable import open_storable
+from dicomwire.data.storable import Opened, open_storable
 from dicomwire.errors import (
     AbortSource,
     AssociationAborted,
@@ -37,6 +37,8 @@ MOST_CONTEXTS = 128
 """What one association can have (PS3.8 Section 9.3.2.2)."""
 LOOK_AHEAD = 256
 """How many objects are looked at to find out which contexts an association needs."""
+_DRAWN_AT_ONCE = 16
+"""Items of a list or the like that are looked at in one go, once the first have been."""
 _MOST_RESULTS = 1024
 """Results that wait to be taken before no more is sent."""
 _TRANSIENT = 2
@@ -144,6 +146,7 @@ class _Task:
     item: Any
     uid: str
     key: ContextKey
+    opened: Opened | None = None  # with its data, if it is small and was not tried yet
     attempts: int = 0
 
 
@@ -214,6 +217,10 @@ class Dispatcher:
         Exception
             What taking an item raised, after the results of those before it.
         """
+        results = self._results
+        if results and len(results) < _MOST_RESULTS:
+            with suppress(IndexError):  # another may take the last one just now
+                return results.popleft()
         async with self._monitor as monitor:
             while not self._results and self._lanes:
                 await monitor.wait()
@@ -348,22 +355,26 @@ class Dispatcher:
             await self._draw()
 
     async def _draw(self) -> None:
-        """Have one more item wait, if there is one, for who has set `_is_drawing`.
+        """Have more items wait, if there are any, for who has set `_is_drawing`.
 
-        The item may be long in coming, so that the monitor is not held meanwhile.
+        An item may be long in coming, so that the monitor is not held meanwhile.
         """
-        item = END
+        items: list[Any] = []
+        is_exhausted = True
         try:
-            item = await self._items.take()
+            wanted = 1 if self._items.may_wait else _DRAWN_AT_ONCE
+            while len(items) < wanted and (item := await self._items.take()) is not END:
+                items.append(item)
+            is_exhausted = len(items) < wanted
         except Exception as error:
             self._error = error
         finally:
             async with self._monitor as monitor:
                 self._is_drawing = False
-                if item is END:
-                    self._is_exhausted = True
-                elif not self._is_stopped:
-                    await self._admit(item)
+                self._is_exhausted = is_exhausted
+                for item in items:
+                    if not self._is_stopped:
+                        await self._admit(item)
                 monitor.notify_all()
 
     # --- Tasks; all of this with the monitor ---
@@ -371,9 +382,11 @@ class Dispatcher:
     async def _admit(self, item: Any) -> None:
         """Have an item wait as a task, unless it needs not or cannot be sent."""
         try:
-            with closing(open_storable(item)) as opened:
-                uid = str(opened.sop_instance_uid)
-                key = (str(opened.sop_class_uid), self._syntax or str(opened.transfer_syntax_uid))
+            opened = open_storable(item)
+            uid = str(opened.sop_instance_uid)
+            key = (str(opened.sop_class_uid), self._syntax or str(opened.transfer_syntax_uid))
+            if not opened.is_small_file:
+                opened.close()
         except Exception as error:  # whatever is wrong with it, there are others
             await self._conclude(Sent(item, failure=error))
             return
@@ -386,7 +399,7 @@ class Dispatcher:
             await self._conclude(Sent(item, uid, failure=self._refused[key]))
             return
         self._known[key] = None
-        self._waiting.append(_Task(item, uid, key))
+        self._waiting.append(_Task(item, uid, key, opened if opened.is_small_file else None))
 
     def _keys_to_propose(self) -> frozenset[ContextKey]:
         """Return the contexts for what waits, and for what is like what came before."""
@@ -449,7 +462,11 @@ class Dispatcher:
                 due = self._outlet.now() + self._retry.wait(task.attempts)
                 heapq.heappush(self._later, (due, self._postponed, task))
             else:
-                await self._conclude(replace(sent, item=task.item))
+                await self._conclude(
+                    Sent(task.item, sent.sop_instance_uid, sent.response, sent.failure)
+                )
+                if self._open:
+                    return  # no lane waits for that
             monitor.notify_all()
 
     async def _conclude(self, sent: Sent) -> None:
@@ -462,7 +479,8 @@ class Dispatcher:
         while len(self._results) >= _MOST_RESULTS and not self._is_stopped:
             await self._monitor.wait()
         self._results.append(sent)
-        self._monitor.notify_all()
+        if len(self._results) == 1:  # else whoever takes results has been told
+            self._monitor.notify_all()
 
 
 class _Feed(AsyncIterator[_Task]):
@@ -484,7 +502,8 @@ class _TaskPipeline(Pipeline):
     """Sends the items of tasks."""
 
     def _open(self, item: Any) -> Any:
-        return super()._open(item.item)
+        opened, item.opened = item.opened, None
+        return super()._open(item.item if opened is None else opened)
 
 
 def _accepts_nothing(failure: AssociationFailure) -> bool:

@@ -16,6 +16,7 @@ from dicomwire.data.storable import instance_uid_of
 from dicomwire.errors import AssociationFailure
 from dicomwire.protocol.command import Message
 from dicomwire.protocol.context import PresentationContext
+from dicomwire.protocol.limits import MIB
 from dicomwire.services import scu
 from dicomwire.services.port import END, Exchange, Incoming
 from dicomwire.session.requests import Requesting
@@ -28,6 +29,9 @@ LARGEST_WINDOW = 64
 LAST_MESSAGE_ID = 65535
 _SMALL = 64 * 1024
 """Bytes of an object after which responses are looked at before the next one is sent."""
+_MOST_IN_FLIGHT = 2 * MIB
+"""Bytes of outstanding objects after which no other is sent: four slices of a CT. With more than
+the sockets' buffers hold, large objects become slower than one at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,9 @@ class Pipeline:
         self._priority = priority
         self._window = association.own_window or LARGEST_WINDOW
         self._exchange: Exchange | None = None
-        self._outstanding: dict[int, tuple[Any, str]] = {}  # by message id, in sending order
+        # Item, SOP Instance UID and bytes, by message id, in sending order.
+        self._outstanding: dict[int, tuple[Any, str, int]] = {}
+        self._in_flight = 0  # bytes of those
         self._results: deque[Sent] = deque()
         self._number = 0
         self._is_exhausted = False
@@ -116,7 +122,11 @@ class Pipeline:
     @property
     def _wants_more(self) -> bool:
         """Whether it is time to send: not for each response, but so that many leave together."""
-        return len(self._outstanding) * 2 <= self._window and not self._is_exhausted
+        return (
+            len(self._outstanding) * 2 <= self._window
+            and self._in_flight * 2 <= _MOST_IN_FLIGHT
+            and not self._is_exhausted
+        )
 
     async def next(self) -> Sent | None:
         """Return the next result; None when there are no more.
@@ -174,7 +184,11 @@ class Pipeline:
 
     @property
     def _has_room(self) -> bool:
-        return len(self._outstanding) < self._window and len(self._results) < self._window
+        return (
+            len(self._outstanding) < self._window
+            and len(self._results) < self._window
+            and self._in_flight < _MOST_IN_FLIGHT
+        )
 
     async def _send(self, item: Any) -> int:
         """Send an object; return the number of bytes."""
@@ -186,12 +200,16 @@ class Pipeline:
             return 0
         sop_class, uid, context, source = opened
         assert context.context_id is not None
-        self._outstanding[number] = item, uid
+        self._outstanding[number] = item, uid, 0
+        size = 0
         try:
             request = scu.store_request(number, sop_class, uid, self._priority, None, None)
             self._exchange = await self._port.request(
                 context.context_id, request, source, join=self._exchange, more=self._window > 1
             )
+            size = source.length  # of a stream it was not known before
+            self._outstanding[number] = item, uid, size
+            self._in_flight += size
         except AssociationFailure:
             raise
         except Exception as error:
@@ -200,7 +218,6 @@ class Pipeline:
             self._port.check()  # what has been sent in part ends the association
         finally:
             source.close()
-        size: int = source.length
         return size
 
     def _open(self, item: Any) -> tuple[str, str, PresentationContext, Any]:
@@ -223,14 +240,15 @@ class Pipeline:
     def _note(self, incoming: Incoming) -> None:
         response = incoming.message
         assert response.MessageIDBeingRespondedTo is not None
-        item, uid = self._outstanding.pop(response.MessageIDBeingRespondedTo)
+        item, uid, size = self._outstanding.pop(response.MessageIDBeingRespondedTo)
+        self._in_flight -= size
         self._results.append(Sent(item, uid, response))
 
     def _lose(self, failure: AssociationFailure) -> None:
         """Note that the association has ended, with what came before it did."""
         self._is_exhausted = True
         self._collect()
-        for item, uid in self._outstanding.values():
+        for item, uid, _ in self._outstanding.values():
             self._results.append(Sent(item, uid, failure=failure))
         self._outstanding.clear()
 

@@ -52,9 +52,12 @@ class Opened:
         Whether it can be had in other transfer syntaxes.
     differing : sequence of str
         In what the file meta information contradicts the dataset.
+    is_small_file : bool
+        Whether it was a file that has been read whole and closed.
     """
 
     is_convertible = True
+    is_small_file = False
     differing: Sequence[str] = ()
 
     def __init__(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> None:
@@ -86,7 +89,7 @@ class Opened:
         """Close the file that was opened for it."""
 
 
-def open_storable(value: Storable) -> Opened:
+def open_storable(value: Storable | Opened) -> Opened:
     """Return what is known of an object that is to be sent, and its dataset.
 
     Of a file only the beginning is read, nearly always in one piece.
@@ -106,6 +109,8 @@ def open_storable(value: Storable) -> Opened:
         return _open_path(value)
     if isinstance(value, Dataset):
         return _Decoded(value)
+    if isinstance(value, Opened):
+        return value
     if isinstance(value, bytes | bytearray | memoryview):
         view = memoryview(value)
         head = _read_head(io.BytesIO(view[:_MOST]))
@@ -134,7 +139,9 @@ def _open_path(path: str | os.PathLike[str]) -> Opened:
             return _Encoded(head, FileSource.of(file, head.offset))
         # Of a small file nothing has to be read again: there may be many of them.
         file.close()
-        return _Encoded(head, BytesSource(memoryview(data)[head.offset :]))
+        opened = _Encoded(head, BytesSource(memoryview(data)[head.offset :]))
+        opened.is_small_file = True
+        return opened
     except BaseException:
         file.close()
         raise

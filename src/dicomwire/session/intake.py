@@ -152,6 +152,7 @@ class Engine(Port):
         self._served_by: dict[tuple[int, Command, str | None], ServedBy] = {}
         self._served: Message | None = None  # the request whose handler runs
         self._exchanges: dict[Key, Pending] = {}
+        self._own_window: int | None = None  # `Owner.own_window`, once it was asked for
         self._cancelled: set[int | None] = set()
         self._heard = False  # a message that puts off the deadline of what is waited for
         self._held = 0  # programs that take results one by one
@@ -542,9 +543,13 @@ class Engine(Port):
         """
         if not self._exchanges or self._served is not None:
             return False
-        window = self._association.own_window
+        if self._own_window is None:  # it was agreed on before anything could be sent
+            self._own_window = self._association.own_window
+        window = self._own_window
+        if not window or len(self._exchanges) < window:
+            return False
         outstanding = sum(command not in _MANY_RESPONSES for command, _ in self._exchanges)
-        return bool(window) and outstanding >= window
+        return outstanding >= window
 
     # --- What services ask, and both faces answer alike ---
 

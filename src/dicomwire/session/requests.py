@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from dicomwire.data import codec
 from dicomwire.data.characters import check_keys
 from dicomwire.data.sources import BytesSource, Source
-from dicomwire.data.storable import Storable, instance_uid_of, open_storable
+from dicomwire.data.storable import Opened, Storable, instance_uid_of, open_storable
 from dicomwire.errors import AssociationFailure, LocalProtocolError
 from dicomwire.logs import LOGGER, News, escaped, log_identifier
 from dicomwire.protocol.command import Command, Message
@@ -223,7 +223,7 @@ class Requesting(Lifecycle):
         finally:
             source.close()
 
-    def open_object(self, value: Storable) -> tuple[str, str, PresentationContext, Any]:
+    def open_object(self, value: Storable | Opened) -> tuple[str, str, PresentationContext, Any]:
         """Return an object's SOP Class and Instance UIDs, the context for it, and its dataset."""
         opened = open_storable(value)
         try:

@@ -17,7 +17,7 @@ from pydicom.uid import UID
 from dicomwire.bulk.pipeline import Pipeline
 from dicomwire.data.blocking import run_blocking
 from dicomwire.data.sources import Source
-from dicomwire.data.storable import Storable
+from dicomwire.data.storable import Opened, Storable
 from dicomwire.data.streams import Stream
 from dicomwire.errors import AssociationFailure, ConnectionLost, LocalProtocolError
 from dicomwire.events import Handlers
@@ -179,7 +179,7 @@ class Association(BaseAssociation):
 
     # --- Requests, with the turn ---
 
-    def open_object(self, value: Storable) -> tuple[str, str, PresentationContext, Any]:
+    def open_object(self, value: Storable | Opened) -> tuple[str, str, PresentationContext, Any]:
         """Return an object's SOP Class and Instance UIDs, the context for it, and its dataset."""
         if isinstance(value, Stream) and value.is_asynchronous:
             raise TypeError("chunks that have to be awaited are for the asyncio face")

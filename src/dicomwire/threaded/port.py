@@ -154,7 +154,7 @@ class ThreadedPort(Link):
     ) -> Exchange:
         """Send a request, once none alike is being answered and there is room for one more."""
         key = (message.command | RESPONSE_BIT, message.MessageID)
-        if self._exchanges:
+        if self._exchanges and self.must_wait(key):
             self._wait_for_room(key)
         exchange = Exchange(self, message) if join is None else join.join()
         self._exchanges[key] = exchange
