@@ -58,6 +58,11 @@ class NewFile:
 
     def write(self, buffers: Sequence[Buffer]) -> None:
         """Write all of `buffers`."""
+        if hasattr(os, "writev") and len(buffers) <= _MOST_BUFFERS:
+            count = os.writev(self._descriptor, buffers)
+            if count == sum(map(len, buffers)):
+                return  # mostly, one call writes all of them
+            buffers = _after(buffers, count)
         transfer(self._write, buffers)
 
     def _write(self, buffers: Sequence[Buffer]) -> int:

@@ -237,7 +237,9 @@ class FileSink:
         exclusive: bool = False,
     ) -> None:
         token = new_token()
-        folder = os.path.join(directory, "")
+        folder = os.fspath(directory)
+        if not folder.endswith(os.sep):
+            folder += os.sep
         self._target = folder + (f"{token}.dcm" if name is None else plain_name(name))
         self._ceiling = ceiling
         self._exclusive = exclusive
@@ -256,7 +258,8 @@ class FileSink:
 
     def finish(self) -> Payload:
         """Give the file its name, and return the dataset in it, which is there to stay."""
-        self.write([])
+        if self._pending:  # there was no dataset
+            self.write([])
         self._file.publish(self._target, self._exclusive)
         return FilePayload(self._target, len(self._head), self._size)
 

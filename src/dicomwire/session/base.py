@@ -5,6 +5,7 @@ How it begins and ends is in `lifecycle`; what programs can send is each face's 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -192,9 +193,9 @@ class BaseAssociation(Requesting):
         place = self.receive_to(request)
         if not isinstance(place, (str, Path)):
             return place
-        path = Path(place)
+        folder, name = os.path.split(place)
         head = file_meta.file_head(*uids, syntax)
-        return FileSink(path.parent, path.name, head, settings.store_ceiling)
+        return FileSink(folder or os.curdir, name, head, settings.store_ceiling)
 
 
 def _with_harmless_uids(request: Message) -> Message:
