@@ -65,7 +65,6 @@ class News(StrEnum):
     ABORTING = "Aborting Association"
     ABORTED = "Association Aborted"
     CANNOT_CONNECT = "Association request failed: unable to connect to remote"
-    CANNOT_OPEN = "TCP Initialisation Error"
     ACSE_TIMEOUT = "ACSE timeout reached while waiting for response"
     DIMSE_TIMEOUT = "DIMSE timeout reached while waiting for message"
 

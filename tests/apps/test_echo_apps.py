@@ -123,10 +123,9 @@ def test_echoscu_says_what_the_peer_answered(peer: Any, capsys: Capture) -> None
 
 def test_echoscu_when_nobody_listens(closed_port: int, capsys: Capture) -> None:
     assert echoscu.main(["127.0.0.1", str(closed_port)]) == 3
-    first, second = capsys.readouterr().err.splitlines()
-    assert first == "E: Association request failed: unable to connect to remote"
-    assert second.startswith("E: TCP Initialisation Error: ")
-    assert f"127.0.0.1:{closed_port}" in second
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("E: Association request failed: unable to connect to remote: ")
+    assert f"127.0.0.1:{closed_port}" in line
 
 
 def test_echoscu_quiet_says_nothing_even_then(closed_port: int, capsys: Capture) -> None:
@@ -146,8 +145,7 @@ def test_echoscu_when_verification_is_refused(
 ) -> None:
     peer = start_peer([build_context(CTImageStorage)])
     assert echoscu.main(peer.address) == 3
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("E: Association request failed: the peer accepted no presentation")
+    assert capsys.readouterr().err == "E: The peer does not accept Verification SOP Class\n"
 
 
 def test_echoscu_when_the_peer_does_not_answer(capsys: Capture) -> None:
@@ -174,9 +172,7 @@ def test_echoscu_when_the_echo_is_not_answered(peer: Any, capsys: Capture) -> No
         assert echoscu.main([*peer.address, "-td", "0.1", "--repeat", "5"]) == 1
     finally:
         done.set()
-    shown = capsys.readouterr().err
-    assert "E: DIMSE timeout reached while waiting for message" in shown
-    assert "No response" in shown
+    assert capsys.readouterr().err == "E: DIMSE timeout reached while waiting for message\n"
     assert len(peer.received) == 1
 
 

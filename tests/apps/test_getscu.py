@@ -81,7 +81,7 @@ def test_what_is_proposed(peer: Any, objects: Objects, tmp_path: Path) -> None:
     assert getscu.main([*peer.address, *QUERY, "-od", str(tmp_path)]) == 0
     assert objects.identifiers[0].StudyInstanceUID == "1.2.3"
     classes = [each.abstract_syntax for each in StoragePresentationContexts]
-    assert [uid for uid, _ in peer.syntaxes] == [*MODELS, *classes]
+    assert [uid for uid, _ in peer.syntaxes] == [MODELS[0], *classes]
     roles = [
         (item.sop_class_uid, bool(item.scu_role), item.scp_role)
         for item in peer.requestors[0].primitive.user_information

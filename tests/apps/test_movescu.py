@@ -86,7 +86,7 @@ def test_destinations(
     assert event.move_destination == title
     assert event.identifier.StudyInstanceUID == "1.2.3"
     assert peer.requestors[0].ae_title == "MOVESCU"
-    assert len(peer.syntaxes) == len(QueryRetrievePresentationContexts)
+    assert len(peer.syntaxes) == 1
     assert "E: Move SCP Result: 0xA801 - Failure: Move destination unknown" in (
         capsys.readouterr().err
     )
@@ -213,9 +213,8 @@ def test_a_failure(peer: Any, capsys: Capture) -> None:
 
 def test_nobody_listens(closed_port: int, capsys: Capture) -> None:
     assert movescu.main(["127.0.0.1", str(closed_port), *QUERY, "-ll", "error"]) == 3
-    first, second = capsys.readouterr().err.splitlines()
-    assert first == "E: Association request failed: unable to connect to remote"
-    assert second.startswith("E: TCP Initialisation Error")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("E: Association request failed: unable to connect to remote: ")
 
 
 @pytest.mark.parametrize(

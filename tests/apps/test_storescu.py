@@ -323,9 +323,7 @@ def test_a_refused_sop_class(
         "the peer refused CT Image Storage with Explicit VR Little Endian: "
         "Abstract Syntax Not Supported"
     )
-    assert shown.err.splitlines() == [
-        f"E: Not stored: {tmp_path}/{name}: {reason}" for name in ("a", "c")
-    ]
+    assert shown.err == f"E: T{reason[1:]}\n"
     assert json.loads(shown.out)["failures"] == [
         {"path": f"{tmp_path}/{name}", "reason": reason, "status": None} for name in ("a", "c")
     ]
@@ -397,15 +395,15 @@ def test_the_association_is_lost_midway(
     shown = capsys.readouterr()
     result = json.loads(shown.out)
     assert (result["sent"], result["failed"]) == (1, 4)
-    assert "E: 3 of 5 files were not sent: aborted by the peer" in shown.err
+    assert "E: 3 of 5 files were not sent\n" in shown.err
 
 
 def test_nobody_listens(closed_port: int, write_file: WriteFile, capsys: Capture) -> None:
     address = ["127.0.0.1", str(closed_port)]
     assert storescu.main([*address, str(write_file("a")), "--json"]) == 3
     shown = capsys.readouterr()
-    assert "E: Association request failed: unable to connect to remote\n" in shown.err
-    assert "E: TCP Initialisation Error" in shown.err
+    assert "E: Association request failed: unable to connect to remote: " in shown.err
+    assert len([line for line in shown.err.splitlines() if line.startswith("E: ")]) == 1
     result = json.loads(shown.out)
     assert (result["sent"], result["failed"], result["associations"]) == (0, 1, 0)
 

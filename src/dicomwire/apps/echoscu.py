@@ -19,7 +19,13 @@ from dicomwire.apps.arguments import (
     requested_syntaxes,
 )
 from dicomwire.apps.console import DONE, FAILED, NO_ASSOCIATION, Console, run
-from dicomwire.apps.requesting import associate, described, exit_code, message_id
+from dicomwire.apps.requesting import (
+    associate,
+    described,
+    exit_code,
+    explain_no_response,
+    message_id,
+)
 from dicomwire.sop_class import Verification
 
 LOGGER = logging.getLogger("dicomwire.echoscu")
@@ -52,13 +58,15 @@ def _echo(options: Namespace, console: Console) -> int:
     context = build_context(Verification, list(requested_syntaxes(options)))
     with associate(options, [context], LOGGER) as association:
         if not association.is_established:
+            if association.rejected_contexts:
+                LOGGER.error("The peer does not accept %s", Verification.name)
             return exit_code(options, NO_ASSOCIATION)
         code = DONE
         for number in range(options.repeat):
             LOGGER.info("Sending Echo Request: MsgID %d", message_id(number))
             status = association.send_c_echo(message_id(number))
             if "Status" not in status:
-                LOGGER.error("No response: %s", association.failure)
+                explain_no_response(association, LOGGER)
                 code = FAILED
                 break
             level = logging.INFO

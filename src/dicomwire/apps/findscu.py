@@ -18,9 +18,7 @@ from pydicom.uid import generate_uid
 from dicomwire import (
     UID,
     UID_PREFIX,
-    BasicWorklistManagementPresentationContexts,
-    QueryRetrievePresentationContexts,
-    UnifiedProcedurePresentationContexts,
+    build_context,
 )
 from dicomwire.apps.arguments import EXIT_CODES, LEVELS, add_peer, new_parser
 from dicomwire.apps.console import DONE, FAILED, NO_ASSOCIATION, Console, Stop, run
@@ -58,12 +56,6 @@ Matches are written to standard output: on a terminal as a table if that is not 
 each element on a line of its own; with -q only as JSON. The log goes to standard error.
 
 {EXIT_CODES}"""
-
-_CONTEXTS = [
-    *QueryRetrievePresentationContexts,
-    *BasicWorklistManagementPresentationContexts,
-    *UnifiedProcedurePresentationContexts,
-]
 
 
 _EXAMPLES = (
@@ -120,7 +112,8 @@ def _find(options: Namespace, console: Console) -> int:
     identifier = build_identifier(options)
     folder = writable_folder(options) if options.write else None
     wanted = _negotiation(options)
-    with associate(options, _CONTEXTS, LOGGER, ext_neg=wanted) as association:
+    contexts = [build_context(options.model)]
+    with associate(options, contexts, LOGGER, ext_neg=wanted) as association:
         statuses = QR_FIND_SERVICE_CLASS_STATUS
         operation = Operation(options, association, LOGGER, "Find", statuses)
         context = operation.context()

@@ -57,7 +57,7 @@ def _get(options: Namespace, console: Console) -> int:
     identifier = build_identifier(options)
     receiver = Receiver(options, LOGGER)
     storage = StoragePresentationContexts
-    contexts = [*map(build_context, _MODELS.values()), *storage]
+    contexts = [build_context(options.model), *storage]
     roles = [build_role(each.abstract_syntax or "", scp_role=True) for each in storage]
     wanted: list[UserItem] = [*roles, *retrieval_negotiation(options)]
     handlers = receiver.handlers

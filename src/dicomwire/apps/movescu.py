@@ -16,9 +16,9 @@ from dicomwire import (
     ALL_TRANSFER_SYNTAXES,
     AllStoragePresentationContexts,
     Association,
-    QueryRetrievePresentationContexts,
     Settings,
     StoragePresentationContexts,
+    build_context,
 )
 from dicomwire.apps.arguments import add_peer, ae_title, listening_port
 from dicomwire.apps.console import NO_ASSOCIATION, Console, run
@@ -104,7 +104,7 @@ def _move(options: Namespace, console: Console) -> int:
     identifier = build_identifier(options)
     receiver = Receiver(options, LOGGER) if options.store else None
     ssl_context = server_tls(options) if options.store else None
-    contexts = QueryRetrievePresentationContexts
+    contexts = [build_context(options.model)]
     wanted = retrieval_negotiation(options)
     with associate(options, contexts, LOGGER, ext_neg=wanted) as association:
         statuses = QR_MOVE_SERVICE_CLASS_STATUS

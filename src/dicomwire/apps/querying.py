@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from dicomwire import UID, Association
 from dicomwire.apps.arguments import add_exit_code, count
-from dicomwire.apps.requesting import answered
+from dicomwire.apps.requesting import answered, explain_no_response
 from dicomwire.pdu_primitives import SOPClassExtendedNegotiation
 from dicomwire.presentation import PresentationContext
 from dicomwire.status import (
@@ -126,12 +126,11 @@ class Operation:
 
     def context(self) -> PresentationContext | None:
         """Return the presentation context for the request, if there is an association with one."""
-        if not self._association.is_established:
-            return None
         for context in self._association.accepted_contexts:
             if context.abstract_syntax == self._model:
                 return context
-        self._logger.error("The peer does not take %s: try another model", self._model.name)
+        if self._association.rejected_contexts:
+            self._logger.error("The peer does not accept %s: try another model", self._model.name)
         return None
 
     def pending(self, responses: Responses) -> Iterator[tuple[Dataset, Dataset | None]]:
@@ -159,7 +158,7 @@ class Operation:
         self.status, self.reply = status, reply
         category = self._category(status)
         if not category:
-            self._logger.error("No response: %s", self._association.failure)
+            explain_no_response(self._association, self._logger)
             return
         level = {STATUS_FAILURE: logging.ERROR, STATUS_WARNING: logging.WARNING}.get(category)
         text = answered(status, self._statuses)

@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from dicomwire import (
     AE,
     Association,
+    AssociationAborted,
     AssociationFailure,
     AssociationRejected,
     AssociationTimeout,
@@ -39,16 +40,17 @@ def associate(
     ext_neg: Sequence[UserItem] = (),
     **others: Any,
 ) -> Association:
-    """Return the association, established or not: then the reason has been logged.
+    """Request an association and return it; log why if it is not established.
 
-    The other keyword arguments are those of `AE.associate`.
+    The caller says which presentation contexts the peer refused, if it answered with these.
+    `others` are further keyword arguments of `AE.associate`.
     """
     connection = connection_options(options)
     connection["ext_neg"] = [*ext_neg, *connection["ext_neg"]]
     association = entity(options).associate(
         options.addr, options.port, contexts, **connection, **others
     )
-    if not association.is_established:
+    if not association.is_established and not association.rejected_contexts:
         explain(association.failure, logger, connection["tls_args"] is not None)
     return association
 
@@ -79,18 +81,26 @@ def connection_options(options: Namespace) -> dict[str, Any]:
 def explain(
     failure: AssociationFailure | None, logger: logging.Logger, is_tls: bool = False
 ) -> None:
-    """Say in the log why an association could not be had."""
+    """Log why an association was not established, in one line."""
     if failure is None or isinstance(failure, AssociationRejected):
-        return  # the library has said so
+        return  # the library logs a rejection
     if failure.stage in ("connect", "tls"):
-        logger.error(News.CANNOT_CONNECT)
-        logger.error("%s: %s", News.CANNOT_OPEN, escaped(str(failure)))
+        logger.error("%s: %s", News.CANNOT_CONNECT, escaped(str(failure)))
     elif isinstance(failure, AssociationTimeout):
         logger.error("%s (%s)", News.ACSE_TIMEOUT, failure.peer)
     else:
-        logger.error("Association request failed: %s", escaped(str(failure)))
-        if isinstance(failure, ConnectionLost) and not is_tls:
-            logger.error("If the peer speaks TLS on this port, --tls is needed")
+        advice = "; try --tls" if isinstance(failure, ConnectionLost) and not is_tls else ""
+        logger.error("Association request failed: %s%s", escaped(str(failure)), advice)
+
+
+def explain_no_response(association: Association, logger: logging.Logger) -> None:
+    """Log why no response came, unless the library has logged that."""
+    failure = association.failure
+    if isinstance(failure, AssociationTimeout):
+        return
+    if isinstance(failure, AssociationAborted) and not failure.by_peer:
+        return
+    logger.error("No response: %s", failure)
 
 
 def exit_code(options: Namespace, code: int) -> int:

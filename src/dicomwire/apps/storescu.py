@@ -179,8 +179,9 @@ class _Sender:
         unsent = list(waiting)
         for file in unsent:
             self._tally.fail(file.path, f"not sent: {reason}")
-        if unsent:
-            LOGGER.error("%d of %d files were not sent: %s", len(unsent), self._count, reason)
+        if unsent and code != NO_ASSOCIATION:  # the log says already why there was none
+            why = ": interrupted" if code == INTERRUPTED else ""
+            LOGGER.error("%d of %d files were not sent%s", len(unsent), self._count, why)
         self._tally.seconds = time.monotonic() - self._began
         return code
 
@@ -201,7 +202,6 @@ class _Sender:
 
     def _note_refused(self, association: Association, needed: set[UID | None]) -> None:
         """Note which `needed` classes the peer takes in no transfer syntax, to say so of files."""
-        level = logging.WARNING if association.is_established else logging.ERROR
         taken = {context.abstract_syntax for context in association.accepted_contexts}
         for context in association.rejected_contexts:
             sop_class, syntax = context.abstract_syntax, context.transfer_syntax[0]
@@ -210,7 +210,7 @@ class _Sender:
             advice = "; try -xi" if self._may_convert(syntax, context.result) else ""
             reason = f"{escaped(sop_class.name)} with {escaped(syntax.name)}: {context.status}"
             self._refused[sop_class, syntax] = f"the peer refused {reason}{advice}"
-            LOGGER.log(level, "Refused: %s%s", reason, advice)
+            LOGGER.error("The peer refused %s%s", reason, advice)
 
     def _may_convert(self, syntax: str, result: int | None) -> bool:
         return (
@@ -226,7 +226,8 @@ class _Sender:
             self._tried += 1
             refused = self._refused.get(file.context) if self._refused else None
             if refused is not None:
-                self._fail(file, refused)
+                self._tally.fail(file.path, refused)
+                LOGGER.info("Not stored: %s: %s", escaped(file.path), refused)
                 continue
             if LOGGER.isEnabledFor(logging.INFO):
                 name = short_name(file.context[0])

@@ -112,9 +112,11 @@ class _ManySender:
             self._logger.info("Stored in an earlier run: %s", path)
         elif code is None:
             failure = sent.failure
+            level = logging.ERROR
             if isinstance(failure, AssociationFailure) and failure.stage in _BEFORE_DATA:
                 self._unreachable = failure
-            self._fail(file, escaped(str(failure)), None)
+                level = logging.INFO  # `send` logs the cause once
+            self._fail(file, escaped(str(failure)), None, level)
         elif not sent.is_stored:
             self._fail(file, answered(sent.status, STORAGE_SERVICE_CLASS_STATUS), code)
         else:
@@ -127,6 +129,8 @@ class _ManySender:
                 text = answered(sent.status, STORAGE_SERVICE_CLASS_STATUS)
                 self._logger.warning("Stored with a warning: %s: %s", path, text)
 
-    def _fail(self, file: Outgoing, reason: str, code: int | None) -> None:
-        self._logger.error("Not stored: %s: %s", escaped(file.path), reason)
+    def _fail(
+        self, file: Outgoing, reason: str, code: int | None, level: int = logging.ERROR
+    ) -> None:
+        self._logger.log(level, "Not stored: %s: %s", escaped(file.path), reason)
         self._tally.fail(file.path, reason, code)
