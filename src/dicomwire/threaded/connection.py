@@ -23,6 +23,8 @@ from dicomwire.tls import tls_failure
 
 _MORE = getattr(socket, "MSG_MORE", 0)
 """Gathers small messages into large segments; Linux sends them after 200 ms in any case."""
+_FULL_RECORD = 16 * 1024
+"""Bytes that a TLS record holds at most (RFC 8446 Section 5.1)."""
 _FOREVER = 2_000_000.0
 """Seconds beyond which a timeout is none; the system counts some in 31 bits of milliseconds."""
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -107,13 +109,26 @@ class Connection:
             if not self._tls:
                 return self._socket.recv_into(buffer)
             with self._access:
-                return self._socket.recv_into(buffer)
+                return self._read_records(memoryview(buffer))
         except _NOT_NOW:
             return None
         except ssl.SSLError as error:
             raise tls_failure(error, self.peer) from None
         except OSError:
             return 0  # reset by the peer: the end as well
+
+    def _read_records(self, view: memoryview) -> int:
+        """Read TLS records, as long as they are full ones, which others follow as a rule.
+
+        The system's calls return one record at a time, and to act on each would cost more than
+        to decrypt it. A failure after the first record occurs again at the next call.
+        """
+        size = last = self._socket.recv_into(view)
+        with contextlib.suppress(OSError):  # ssl.SSLError is one
+            while last == _FULL_RECORD and size < len(view):
+                last = self._socket.recv_into(view[size:])
+                size += last
+        return size
 
     def pending(self) -> bool:
         """Whether bytes were received that the socket does not announce as readable."""
