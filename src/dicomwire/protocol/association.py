@@ -1,7 +1,7 @@
-"""One association, from connection to close, without doing any I/O (PS3.8 Section 9).
+"""One association, from connection to close, without any I/O (PS3.8 Section 9).
 
-Bytes go in by `receive_data`, what they mean comes out of `next_event`; every other method returns
-nothing and leaves the bytes to be sent in `data_to_send`. Whoever drives it owns socket and clock.
+`receive_data` takes received bytes and `next_event` returns the events they contain. Methods that
+send PDUs queue the bytes; `data_to_send` returns them. The caller owns the socket and the clock.
 """
 
 from __future__ import annotations
@@ -60,7 +60,10 @@ _RECEIVED = {
 _DATA_STATES = (State.ESTABLISHED, State.AWAITING_RELEASE_REPLY)
 _OVER = (State.IDLE, State.AWAITING_CLOSE)
 _AGREED = (State.COLLISION_REQUESTOR_LOCAL, State.COLLISION_ACCEPTOR_LOCAL)
-"""Where the peer's release awaits the answer of a program that asked for the release itself."""
+"""States after a release collision in which this side must answer the peer's A-RELEASE-RQ.
+
+The program has already asked for a release, so the answer is sent without asking it again.
+"""
 _SENDING = frozenset(
     {
         Action.AE_2,
@@ -74,17 +77,20 @@ _SENDING = frozenset(
         Action.AA_8,
     }
 )
-"""The actions that send a PDU which is not P-DATA-TF."""
+"""The actions that send a PDU other than P-DATA-TF."""
 _VIOLATIONS = (Action.AA_1, Action.AA_8)
-"""The actions that end an association because of what came. AA-7 comes after the end."""
+"""The actions that end an association because of an invalid or unexpected PDU.
 
+AA-7 is not among them: it answers a PDU received after the association has ended.
+"""
 _PEER_ABORTING = (Action.AA_2, Action.AA_3)
 
 
 class Observer(Protocol):
-    """Is shown what passes; nothing is formed for it while there is none.
+    """Receives every PDU and every step of the state machine.
 
-    A P-DATA-TF PDU makes its step when it begins, and is shown when all of it was received.
+    The step for a received P-DATA-TF PDU is reported when the PDU begins, the PDU itself when all
+    of it has arrived. Without an observer, no PDU objects are built for P-DATA-TF.
     """
 
     def pdu_received(self, pdu: PDU) -> None:
@@ -105,11 +111,13 @@ class AssociationProtocol:
     state : State
     role : Role
     accepted_ids : frozenset[int]
-        Presentation contexts that messages may use; the driver sets it after negotiation.
+        IDs of the presentation contexts that messages may use; the caller sets it after
+        negotiation.
     out : list of bytes
-        PDUs that wait to be sent; see `data_to_send`.
+        Encoded PDUs to send; see `data_to_send`.
     maximum_length : int
-        The greatest PDU that the peer receives (0: no maximum); the driver sets it too.
+        The longest P-DATA-TF PDU that the peer accepts, in bytes (0: no maximum); the caller sets
+        it after negotiation.
     """
 
     def __init__(
@@ -129,23 +137,23 @@ class AssociationProtocol:
         self._assembler = Assembler(self._limits)
         self._events: deque[Event] = deque()
         self.out: list[bytes] = []
-        self._deaf = False  # after a PDU that cannot be parsed, the rest of the stream is noise
+        self._deaf = False  # true after an invalid PDU: no later byte can be parsed reliably
         self.observe(observer)
 
     def observe(self, observer: Observer | None) -> None:
-        """Show what passes from now on to `observer`, or to nobody."""
+        """Report PDUs and state changes to `observer` from now on; None stops reporting."""
         self._observer = observer
         self._collector = PDUCollector()
         self._set_announcement()
 
-    # What the program wants
+    # Requests of the program
 
     def connecting(self) -> None:
-        """Note that a transport connection is being opened (requestor)."""
+        """Record that the requestor is opening a transport connection."""
         self._step(Trigger.ASSOCIATE_REQUEST)
 
     def connected(self, request: AssociateRQ | None = None) -> None:
-        """Note that the connection is open; the requestor then sends `request`."""
+        """Record that the connection is open; the requestor also passes the `request` to send."""
         if request is None:
             self._step(Trigger.CONNECTION_INDICATED)
         else:
@@ -164,7 +172,7 @@ class AssociationProtocol:
         self._step(Trigger.RELEASE_REQUEST, ReleaseRQ())
 
     def respond_release(self) -> None:
-        """Agree to the release that the peer asked for."""
+        """Accept the peer's release request."""
         self._step(Trigger.RELEASE_RESPONSE, ReleaseRP())
 
     def abort(
@@ -172,68 +180,68 @@ class AssociationProtocol:
         source: AbortSource = AbortSource.SERVICE_USER,
         reason: AbortReason = AbortReason.NOT_SPECIFIED,
     ) -> None:
-        """End the association at once; what was still to be sent is dropped."""
+        """End the association at once: drop all queued PDUs and queue an A-ABORT."""
         if self._step(Trigger.ABORT_REQUEST, Abort(source, reason)) is Action.AA_1:
             del self.out[:-1]
 
     # Messages
 
     def pack(self, context_id: int, message: Message) -> bytes:
-        """Return the PDUs of the command set of `message`, to be sent by the caller."""
+        """Return the PDUs that carry the command set of `message`; the caller sends them."""
         return pack_command(context_id, message, self.maximum_length)
 
     def pack_small_data(self, context_id: int, data: memoryview) -> bytes | None:
-        """Return the PDU of a dataset; None where it takes more than one (see `packer`)."""
+        """Return the PDU that carries a dataset; None if it needs several (see `packer`)."""
         return pack_small_data(context_id, data, self.maximum_length)
 
     def packer(self, buffer: memoryview, context_id: int, command: bytes) -> Packer:
-        """Return what lays out `command` (from `pack`) and the dataset after it in `buffer`."""
+        """Return a `Packer` that puts `command` (from `pack`) and then the dataset in `buffer`."""
         return Packer(buffer, context_id, self.maximum_length, command)
 
     def check_data(self, packed: memoryview | bytes) -> None:
-        """Take notice of packed PDUs that are about to be sent.
+        """Record that the caller is about to send P-DATA-TF PDUs.
 
         Raises
         ------
         LocalProtocolError
-            When there is no association that could carry them.
+            If no association is established.
         """
         if self.state is State.ESTABLISHED and self._observer is None:
-            return  # DT-1 leads from Sta6 to Sta6, and nobody is told of it
+            return  # DT-1 stays in Sta6, and without an observer there is nothing to report
         self._step(Trigger.DATA_REQUEST)
         if self._observer is not None:
             for pdu in unpack_pdus(memoryview(packed)):
                 self._observer.pdu_sent(pdu)
 
-    # What comes from outside
+    # Input from the peer, the connection and the timer
 
     def receive_data(self, data: memoryview | bytes) -> None:
-        """Take received bytes; call `next_event` until it returns None before the next ones."""
+        """Take received bytes; the caller must then call `next_event` until it returns None."""
         if not self._deaf:
             self._framer.view = memoryview(data)
             self._framer.at = 0
 
     def keep_data(self) -> None:
-        """Copy the received bytes that no event has been made of, so that they can wait."""
+        """Copy the unparsed bytes, so that the caller can reuse the buffer they arrived in."""
         self._framer.keep()
 
     def connection_lost(self) -> None:
-        """Note that the transport connection ended."""
+        """Record that the transport connection was closed."""
         if self._step(Trigger.CONNECTION_CLOSED) is Action.AA_4:
             self._events.append(ConnectionClosed())
 
     def artim_expired(self) -> None:
-        """Note that the ARTIM timer ran out (PS3.8 Section 9.1.5); the connection is to close."""
+        """Record that the ARTIM timer expired; the connection must close (PS3.8 Section 9.1.5)."""
         self._step(Trigger.ARTIM_EXPIRED)
 
     def next_event(self) -> Event | None:
-        """Return what the received bytes mean, one thing at a time; None when all are used."""
+        """Return the next event in the received bytes; None when more bytes are needed."""
         if self._events:
             return self._events.popleft()
         if self._deaf or self.state is State.IDLE:
             return None
         framer, assembler = self._framer, self._assembler
-        if framer.pdu_type is None and not framer.head:  # at the begin of a PDU
+        if framer.pdu_type is None and not framer.head:  # at the start of a PDU
             if framer.at == len(framer.view) and not assembler.chunks:
                 return None
             if not framer.announce_data:
@@ -259,16 +267,16 @@ class AssociationProtocol:
         return data
 
     def put_back(self, event: Event) -> None:
-        """Have `next_event` return, once more, the event that it has just returned."""
+        """Return `event` to the front of the queue: the next `next_event` returns it again."""
         self._events.appendleft(event)
 
     @property
     def has_events(self) -> bool:
-        """Whether events wait that `next_event` returns before it looks at more bytes."""
+        """Whether `next_event` has events to return before it parses more bytes."""
         return bool(self._events)
 
     def data_to_send(self) -> bytes:
-        """Return, once, the bytes to send; empty where there are none."""
+        """Return the queued bytes and empty the queue."""
         if not self.out:
             return b""
         data = b"".join(self.out)
@@ -277,28 +285,28 @@ class AssociationProtocol:
 
     @property
     def mid_message(self) -> bool:
-        """Whether a PDU or a message has begun to come in and not ended."""
+        """Whether a PDU or a message has been received in part."""
         framer = self._framer
         mid_pdu = framer.pdu_type is not None or bool(framer.head)
         return mid_pdu or self._assembler.context_id != 0
 
     @property
     def is_over(self) -> bool:
-        """Whether the association has ended, or has not begun."""
+        """Whether the association has ended or has not begun."""
         return self.state in _OVER
 
     @property
     def must_close(self) -> bool:
-        """Whether the transport connection is to be closed now (Sta1)."""
+        """Whether the caller must close the transport connection now (Sta1)."""
         return self.state is State.IDLE
 
-    # The actions
+    # Actions
 
     def _step(self, trigger: Trigger, pdu: PDU | None = None) -> Action:
-        """Go through one cell of the state table, and send `pdu` if its action is to send one.
+        """Apply one cell of the state table, and queue `pdu` if the cell's action sends a PDU.
 
-        Of the two ways on from AR-8 the role chooses. From AE-6 there is only the one to Sta3 here:
-        whether a request is acceptable the program decides, with `accept` or `reject`.
+        AR-8 has two next states: the role decides. AE-6 also has two, but here it always leads to
+        Sta3, because the program decides with `accept` or `reject` if the request is acceptable.
         """
         state = self.state
         action, following = TRANSITIONS[state, trigger]
@@ -308,7 +316,7 @@ class AssociationProtocol:
             return action
         sent = pdu if action in _SENDING else None
         if sent is not None:
-            self.out.append(sent.encode())  # before the state changes, since it may fail
+            self.out.append(sent.encode())  # encoding may fail: do it before the state changes
         after = following[action is Action.AR_8 and self.role is Role.ACCEPTOR]
         self.state = after
         self._set_announcement()
@@ -319,7 +327,10 @@ class AssociationProtocol:
         return action
 
     def _set_announcement(self) -> None:
-        """Let data flow past the state table where it would only say "go on" to nobody."""
+        """Skip the state table for data where its action (DT-2, AR-6) changes nothing.
+
+        An observer has to see each step, so with one every P-DATA-TF PDU goes through the table.
+        """
         self._framer.announce_data = self._observer is not None or self.state not in _DATA_STATES
 
     def _take_frame(self, frame: Frame) -> None:
@@ -340,7 +351,7 @@ class AssociationProtocol:
         self._act(_RECEIVED[frame.pdu_type], pdu)
 
     def _act(self, trigger: Trigger, pdu: PDU | None) -> None:
-        """Do what the table says of a PDU that came."""
+        """Apply the state table to a received PDU (None: a P-DATA-TF), and queue its event."""
         state = self.state
         action = self._step(
             trigger, Abort(AbortSource.SERVICE_PROVIDER, AbortReason.UNEXPECTED_PDU)
@@ -379,7 +390,7 @@ class AssociationProtocol:
         return self._assembler.add(fragment)
 
     def _violated(self, error: RemoteProtocolError) -> None:
-        """Answer what could not be parsed, or was no valid message."""
+        """Abort after a PDU that could not be parsed or a message that was not valid."""
         self._deaf = True
         by_provider = error.source is AbortSource.SERVICE_PROVIDER
         trigger = Trigger.INVALID_PDU if by_provider else Trigger.ABORT_REQUEST

@@ -1,6 +1,6 @@
-"""Messages to presentation data values and back (PS3.7 Section 6.3.1, PS3.8 Annex E).
+"""Converts messages to presentation data values and back (PS3.7 Section 6.3.1, PS3.8 Annex E).
 
-Datasets pass through as views; what they contain is never looked at here.
+Datasets pass through as views of their encoded bytes; this module does not decode them.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from dicomwire.protocol.pdu import PDataTF
 from dicomwire.protocol.usual import decode_usual, encode_usual
 
 COMMAND = 0x01
-"""Message control header bit: the fragment is of a command set, not of a dataset."""
+"""Message control header bit: the fragment belongs to a command set, not to a dataset."""
 LAST = 0x02
-"""Message control header bit: the fragment is the last of its command set or dataset."""
+"""Message control header bit: the fragment is the last one of its command set or dataset."""
 
 _HEADERS = struct.Struct(">BxIIBB")
 """PDU header and PDV header of a P-DATA-TF PDU with one presentation data value."""
 OVERHEAD = _HEADERS.size
 _IN_PDU = 6
-"""Bytes of the PDV header, which the maximum length of a PDU counts."""
+"""Bytes of the PDV header; the maximum length of a PDU includes them."""
 _P_DATA = 0x04
 UNLIMITED_LENGTH = 128 * 1024
-"""The PDU length we use where the peer sets no maximum (it sent 0)."""
+"""The PDU length that we use when the peer sets no maximum (it sent 0)."""
 _USUAL_SIZE = 256
-"""Bytes that a usual command set has at most: some 80, and two UIDs of up to 64."""
+"""The most bytes of a usual command set: about 80, and two UIDs of up to 64 characters."""
 _SMALLEST = _IN_PDU + 2
-"""The least maximum length under which an even number of bytes of data can be sent."""
+"""The smallest maximum length: a PDV header and two bytes, since fragments have even length."""
 
 
 def _violation(text: str) -> RemoteProtocolError:
@@ -39,22 +39,22 @@ def _violation(text: str) -> RemoteProtocolError:
 
 
 def fragment_size(maximum_length: int) -> int:
-    """Return how many bytes of data fit a PDU of the peer's `maximum_length` (0: no maximum).
+    """Return the most bytes of data for one PDU under the peer's `maximum_length` (0: no maximum).
 
-    It is even, as every fragment must be (PS3.8 Annex E.1).
+    The number is even, because every fragment must have an even length (PS3.8 Annex E.1).
     """
     return (max(maximum_length or UNLIMITED_LENGTH, _SMALLEST) - _IN_PDU) & ~1
 
 
 class Assembler:
-    """Puts the fragments of one association together into commands and streams of data.
+    """Joins the fragments of one association into command sets and datasets.
 
     Attributes
     ----------
     context_id : int
-        The presentation context of the message that has begun and not ended; 0 for none.
+        The presentation context of the message being received; 0 if there is none.
     chunks : list of memoryview
-        The pieces of a dataset that have come and have not been returned.
+        Received pieces of the current dataset that have not been returned yet.
     """
 
     __slots__ = ("_command", "_limits", "_message", "_usual_size", "chunks", "context_id")
@@ -64,21 +64,21 @@ class Assembler:
         self._usual_size = min(_USUAL_SIZE, limits.command_set)
         self._command = bytearray()
         self.context_id = 0
-        self._message: Message | None = None  # whose dataset has not ended
+        self._message: Message | None = None  # the message whose dataset is being received
         self.chunks: list[memoryview] = []
 
     @property
     def mid_message(self) -> bool:
-        """Whether a message has begun and not ended."""
+        """Whether a message has been received in part."""
         return self.context_id != 0
 
     def add(self, fragment: Fragment) -> CommandReceived | DataReceived | None:
-        """Take the next fragment; return the command set or the dataset that it completes.
+        """Take the next fragment; return the command set or dataset that it completes, if any.
 
         Raises
         ------
         RemoteProtocolError
-            For fragments out of order and command sets that are invalid or too long.
+            For a fragment out of order, or a command set that is invalid or too long.
         """
         if fragment.control & COMMAND:
             return self._add_command(fragment)
@@ -100,11 +100,11 @@ class Assembler:
     def take_whole(
         self, view: memoryview, at: int, accepted_ids: frozenset[int]
     ) -> tuple[CommandReceived | DataReceived, int] | None:
-        """Return what the PDU at `at` completes, and where it ends, if it is a usual one.
+        """Return the event of the usual P-DATA-TF PDU at index `at`, and the index of its end.
 
-        A usual P-DATA-TF PDU has one presentation data value, and is in `view` whole: a command
-        set of a usual shape, or all of a dataset that fits one PDU. None for any other, which is
-        left to `add` and to the framing: this is a short cut for most small messages.
+        A usual PDU is complete in `view` and has one presentation data value: a command set of
+        the usual layout, or a whole dataset. For any other PDU the result is None, and `Framer`
+        and `add` handle it. Most small messages take this short cut.
         """
         if len(view) - at < OVERHEAD:
             return None
@@ -131,7 +131,7 @@ class Assembler:
         return CommandReceived(context_id, message), end
 
     def data_so_far(self) -> DataReceived | None:
-        """Return what has come of a dataset since it was last returned, if anything has."""
+        """Return the pieces of the dataset received since the last call; None if there are none."""
         return DataReceived(self._take_chunks(), complete=False) if self.chunks else None
 
     def _take_chunks(self) -> list[memoryview]:
@@ -170,7 +170,7 @@ def pack_command(context_id: int, message: Message, maximum_length: int) -> byte
     """Return the P-DATA-TF PDUs that carry the command set of `message`."""
     command = encode_usual(message) or encode_command(message)
     length = len(command)
-    if length + _IN_PDU <= (maximum_length or UNLIMITED_LENGTH):  # its length is even
+    if length + _IN_PDU <= (maximum_length or UNLIMITED_LENGTH):  # command sets have even length
         return (
             _HEADERS.pack(_P_DATA, length + _IN_PDU, length + 2, context_id, COMMAND | LAST)
             + command
@@ -185,9 +185,9 @@ def pack_command(context_id: int, message: Message, maximum_length: int) -> byte
 
 
 def pack_small_data(context_id: int, data: memoryview, maximum_length: int) -> bytes | None:
-    """Return the P-DATA-TF PDU that carries a whole dataset; None where it takes more than one.
+    """Return the P-DATA-TF PDU that carries a whole dataset; None if it needs several.
 
-    One of odd length gets a NUL, as in `Packer.seal`.
+    A dataset of odd length gets a trailing NUL, as in `Packer.seal`.
     """
     padding = b"\0" * (len(data) % 2)
     size = len(data) + len(padding)
@@ -202,15 +202,15 @@ def _headers(context_id: int, control: int, size: int) -> bytes:
 
 
 class Packer:
-    """Lays the P-DATA-TF PDUs of a message into a buffer, with gaps that its data are read into.
+    """Builds the P-DATA-TF PDUs of a message in a buffer that the dataset is read into directly.
 
-    The data go straight from their source to where they are sent from: `gaps` are the places for
-    them, and `seal` writes the headers between and returns all that is ready to be sent.
+    The caller reads the dataset into the places that `gaps` returns; `seal` then writes the PDU
+    headers between them and returns the bytes to send. So the dataset is never copied.
 
     Parameters
     ----------
     buffer : memoryview
-        Writable, reused from call to call; with room for the command and some of the data.
+        Writable, reused from call to call; it must hold the command and part of the dataset.
     """
 
     __slots__ = ("_buffer", "_context_id", "_size", "_start")
@@ -225,7 +225,7 @@ class Packer:
         buffer[: self._start] = command
 
     def gaps(self, wanted: int) -> list[memoryview]:
-        """Return places for up to `wanted` bytes of data, as many as the buffer has room for."""
+        """Return places for up to `wanted` bytes of data; fewer if the buffer is too small."""
         buffer, size = self._buffer, self._size
         at = self._start + OVERHEAD
         end = len(buffer)
@@ -242,8 +242,9 @@ class Packer:
     def seal(self, filled: int, last: bool) -> memoryview:
         """Return the bytes to send after `filled` bytes were put into the gaps, in order.
 
-        Each call begins the buffer anew; `last` marks the end of the dataset. One of odd length,
-        as files of deflated ones may be, gets the NUL that PS3.5 Annex A.5 asks for.
+        The next `gaps` starts at the beginning of the buffer again. `last` marks the end of the
+        dataset; if its length is odd (a deflated one's may be), it gets the trailing NUL that
+        PS3.5 Annex A.5 requires.
         """
         buffer, size, context_id = self._buffer, self._size, self._context_id
         at = self._start
@@ -264,7 +265,7 @@ class Packer:
 
 
 def unpack_pdus(packed: memoryview) -> list[PDataTF]:
-    """Return the PDUs in what `pack_command` or `Packer` made, for who observes them."""
+    """Return the PDUs in the output of `pack_command` or `Packer`, for an `Observer`."""
     pdus = []
     at = 0
     while at < len(packed):
@@ -276,9 +277,10 @@ def unpack_pdus(packed: memoryview) -> list[PDataTF]:
 
 
 class PDUCollector:
-    """Puts fragments back together into P-DATA-TF PDUs, for who observes them.
+    """Rebuilds P-DATA-TF PDUs from fragments, for an `Observer`.
 
-    Of a PDU longer than `maximum` bytes it keeps the beginning.
+    Of a PDU longer than `maximum` bytes it keeps only the beginning: a peer chooses the length,
+    and an observer needs enough for a log or a handler, not all of a large object.
     """
 
     __slots__ = ("_in_pdv", "_maximum", "_room", "_values")
@@ -290,7 +292,7 @@ class PDUCollector:
         self._in_pdv = False
 
     def add(self, fragment: Fragment, ends_pdu: bool) -> PDataTF | None:
-        """Take the next fragment; return the PDU that it ends."""
+        """Take the next fragment; return the PDU if the fragment ends it."""
         if not self._in_pdv and self._room > 0:
             self._values.append((fragment.context_id, fragment.control, bytearray()))
             self._room -= _IN_PDU

@@ -1,6 +1,6 @@
-"""Cuts the byte stream into PDUs, and P-DATA-TF PDUs into fragments without waiting for the whole.
+"""Splits the byte stream into PDUs, and P-DATA-TF PDUs into fragments as their bytes arrive.
 
-Nothing is allocated from a length that the peer claims; what bytes mean is decided elsewhere.
+No memory is allocated for a length that the peer claims. Other modules decode the contents.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from dicomwire.protocol.pdu import PDUType
 _PDU_HEADER = struct.Struct(">BxI")
 _PDV_HEADER = struct.Struct(">IBB")
 _HEADER_SIZE = 6
-"""Of either; so a P-DATA-TF PDU is as long as this at least, and so is what is left of one."""
-_TLS_RECORDS = (0x15, 0x16)  # an alert, and a handshake (RFC 8446 Section 5.1)
+"""Bytes of a PDU header, and of a PDV header (PS3.8 Sections 9.3.1 and 9.3.5.1).
+
+So a P-DATA-TF PDU that holds a PDV has at least this many bytes after its header.
+"""
+_TLS_RECORDS = (0x15, 0x16)  # alert and handshake (RFC 8446 Section 5.1)
 _PDV_OVERHEAD = 2
-"""Context id and message control header, which the length of a PDV counts."""
+"""Context ID and message control header: the length field of a PDV includes both."""
 
 _NOTHING = memoryview(b"")
 _P_DATA = PDUType.P_DATA_TF
@@ -28,7 +31,7 @@ _ASSOCIATE = (PDUType.ASSOCIATE_RQ, PDUType.ASSOCIATE_AC)
 
 @dataclass(slots=True)
 class Frame:
-    """A whole PDU but P-DATA-TF, or (with an empty body) the beginning of one of those."""
+    """A complete PDU; for P-DATA-TF only its start, with an empty body."""
 
     pdu_type: PDUType
     body: memoryview
@@ -38,7 +41,7 @@ class Frame:
 class Fragment:
     """Part of one presentation data value (PS3.8 Section 9.3.5.1).
 
-    `control` is its message control header; `complete` is true with the last bytes of the value.
+    `control` is its message control header; `complete` is true if the value ends here.
     """
 
     context_id: int
@@ -54,15 +57,15 @@ class Framer:
     ----------
     announce_data : bool
         Whether `next` returns a `Frame` for the header of each P-DATA-TF PDU, before its fragments.
-        The association sets it whenever data are not simply welcome.
+        The association sets it when each such PDU must go through the state table.
     view : memoryview
         The received bytes.
     at : int
-        Where in `view` the next byte is that has not been consumed.
+        Index in `view` of the first byte that has not been consumed.
     pdu_type : PDUType or None
-        The type of the PDU whose bytes come next; None between two PDUs.
+        The type of the current PDU; None between two PDUs.
     head : bytearray
-        The bytes of a header, as long as only a part of it has come.
+        The received bytes of an incomplete header.
     """
 
     __slots__ = (
@@ -84,10 +87,10 @@ class Framer:
         self._limits = limits
         self.view = _NOTHING
         self.at = 0
-        self.head = bytearray()  # a header of which only a part has come
-        self.pdu_type: PDUType | None = None  # of the PDU that we are inside of
-        self._pdu_left = 0  # bytes of it after the current PDV
-        self._body = bytearray()  # of a PDU that is not P-DATA-TF and only partly here
+        self.head = bytearray()
+        self.pdu_type: PDUType | None = None
+        self._pdu_left = 0  # bytes of the current PDU after the current PDV
+        self._body = bytearray()  # received bytes of an incomplete PDU other than P-DATA-TF
         self._in_pdv = False
         self._pdv_left = 0
         self._context_id = 0
@@ -95,27 +98,27 @@ class Framer:
         self.announce_data = True
 
     def feed(self, data: memoryview | bytes) -> None:
-        """Take the next received bytes; all before them must have been consumed by `next`."""
+        """Take the next received bytes; `next` must have consumed all earlier ones."""
         self.view = memoryview(data)
         self.at = 0
 
     def keep(self) -> None:
-        """Copy what has not been consumed, before the memory that it is in is used again."""
+        """Copy the bytes not consumed yet, so that the caller can reuse the buffer."""
         self.view = memoryview(bytes(self.view[self.at :]))
         self.at = 0
 
     @property
     def mid_pdu(self) -> bool:
-        """Whether what was returned last does not end a PDU."""
+        """Whether a PDU has been received in part."""
         return self.pdu_type is not None or bool(self.head)
 
     def next(self) -> Frame | Fragment | None:
-        """Return what comes next in the stream, or None when more bytes are needed.
+        """Return the next frame or fragment in the stream, or None if more bytes are needed.
 
         Raises
         ------
         RemoteProtocolError
-            For an unknown PDU type, or a length that is impossible or above its ceiling.
+            For an unknown PDU type, or a length that is impossible or above its limit.
         """
         while True:
             if self._in_pdv:
@@ -134,7 +137,7 @@ class Framer:
                     return Frame(_P_DATA, _NOTHING)
 
     def _header(self, layout: struct.Struct) -> tuple[int, ...] | None:
-        """Return the fields of the next header, of whichever kind, once all of it is here."""
+        """Return the fields of the next PDU or PDV header; None until all of it has arrived."""
         at = self.at
         end = at + _HEADER_SIZE
         if end <= len(self.view) and not self.head:
@@ -150,7 +153,7 @@ class Framer:
         return fields
 
     def _begin_pdu(self, code: int, length: int) -> bool:
-        """Enter the PDU whose header was read; true if it is to be announced."""
+        """Start the PDU with this header; return whether `next` must announce it."""
         pdu_type = _TYPES.get(code)
         if pdu_type is _P_DATA:
             if length < _HEADER_SIZE:
@@ -187,7 +190,7 @@ class Framer:
         self._in_pdv = True
 
     def _next_piece(self) -> Fragment | None:
-        """Return what is here of the PDV that we are inside of."""
+        """Return the received bytes of the current PDV."""
         at = self.at
         data = self.view[at : at + self._pdv_left]
         size = len(data)
@@ -204,7 +207,7 @@ class Framer:
         return Fragment(self._context_id, self._control, data, not left)
 
     def _next_frame(self, pdu_type: PDUType) -> Frame | None:
-        """Return the PDU that we are inside of, once all of it is here."""
+        """Return the current PDU (not P-DATA-TF); None until all of it has arrived."""
         at = self.at
         piece = self.view[at : at + self._pdu_left]
         self.at = at + len(piece)

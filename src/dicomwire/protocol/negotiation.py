@@ -1,6 +1,6 @@
-"""Presentation contexts and roles: what an acceptor grants, what a requestor may then use.
+"""Negotiates presentation contexts and roles, for an acceptor and for a requestor.
 
-Pure functions over contexts. Where contexts come from, and what travels in them, is not here.
+All functions are pure: they read contexts and return new ones.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from dicomwire.registry.services import REGISTRY, Service
 from dicomwire.registry.tables import UnifiedProcedureStepPush
 
 Roles: TypeAlias = tuple[bool | None, bool | None]
-"""Whether the requestor may be SCU, and SCP: proposed or supported; None for not negotiated."""
+"""(SCU, SCP) roles of the requestor, proposed or supported; None where a role is not negotiated."""
 
 
 class Outcome(NamedTuple):
-    """What each end of an association may be in a presentation context."""
+    """The roles that each side of an association may take in a presentation context."""
 
     requestor_as_scu: bool
     requestor_as_scp: bool
@@ -42,7 +42,7 @@ CONTEXT_REJECTED = Outcome(False, False, False, False)
 
 _BOTH, _SCU, _SCP, _NEITHER = (True, True), (True, False), (False, True), (False, False)
 
-# PS3.7 Section D.3.3.4, by what the requestor proposes and what the acceptor supports.
+# PS3.7 Section D.3.3.4: the requestor's proposal, then the acceptor's support.
 _NEGOTIATED: dict[Roles, dict[Roles, Outcome]] = {
     _BOTH: {
         _BOTH: BOTH_SCU_SCP_ROLE,
@@ -74,11 +74,11 @@ SCP_SCU_ROLES: dict[Roles, dict[Roles, Outcome]] = {
     }
     for proposed, outcomes in _NEGOTIATED.items()
 }
-"""The outcome by proposed and supported roles, where None on either side leaves the default."""
+"""The outcome by proposed and supported roles; None on either side gives the default roles."""
 
 
 def _outcome(proposed: Roles, supported: Roles) -> Outcome:
-    # A proposal with one role alone left open is as good as none.
+    # A proposal of only one of the two roles counts as no proposal.
     return SCP_SCU_ROLES.get(proposed, {}).get(supported, DEFAULT_ROLE)
 
 
@@ -86,11 +86,11 @@ def _outcome(proposed: Roles, supported: Roles) -> Outcome:
 
 
 class _Offer(NamedTuple):
-    """What an acceptor has for one requested context."""
+    """The transfer syntaxes and roles that an acceptor supports for one requested context."""
 
     transfer_syntaxes: list[UID]
     supported: Roles
-    unasked: Outcome = DEFAULT_ROLE  # where the requestor proposes no roles
+    unasked: Outcome = DEFAULT_ROLE  # the outcome if the requestor proposes no roles
 
 
 def negotiate_as_acceptor(
@@ -100,22 +100,23 @@ def negotiate_as_acceptor(
 ) -> tuple[list[PresentationContext], list[SCP_SCU_RoleSelectionNegotiation]]:
     """Return the acceptor's answer to requested contexts (PS3.8 Section 9.3.3.2).
 
-    The transfer syntax of an accepted context is the first of the acceptor's own that was
-    proposed; a rejected one keeps the first that was proposed, which means nothing.
+    The acceptor's order decides: an accepted context gets the first transfer syntax in
+    `ac_contexts` that was proposed. A rejected context keeps the first proposed transfer syntax,
+    because the answer must contain one; it has no meaning.
 
     Parameters
     ----------
     rq_contexts : list of PresentationContext
-        What the requestor proposes.
+        The contexts that the requestor proposes.
     ac_contexts : list of PresentationContext
-        What the acceptor supports; its roles are those it allows the requestor.
+        The contexts that the acceptor supports, with the roles that it allows the requestor.
     roles : dict, optional
         The (scu, scp) roles that the requestor proposes by SOP class UID.
 
     Returns
     -------
     tuple
-        A context with result for each requested one, by id, and the role selections to reply.
+        The requested contexts with their results, in order of ID, and the role selection replies.
     """
     supported = _by_abstract_syntax(ac_contexts)
     return _answer(rq_contexts, lambda requested: _own_offer(supported, requested), roles or {})
@@ -126,10 +127,10 @@ def negotiate_unrestricted(
     ac_contexts: list[PresentationContext],
     roles: dict[UID, Roles] | None = None,
 ) -> tuple[list[PresentationContext], list[SCP_SCU_RoleSelectionNegotiation]]:
-    """Return the answer of an acceptor that stores anything, known SOP class or not.
+    """Return the answer of an acceptor that stores objects of any SOP class.
 
-    Storage, private and unknown abstract syntaxes are accepted with their first transfer syntax
-    and any roles; those of other services as `negotiate_as_acceptor` does.
+    Storage, private and unknown abstract syntaxes are accepted with their first proposed transfer
+    syntax and any roles. For other services, `negotiate_as_acceptor` describes the answer.
     """
     supported = _by_abstract_syntax(ac_contexts)
 
@@ -148,7 +149,7 @@ _ABSTRACT_SYNTAX = attrgetter("_abstract_syntax")
 def _by_abstract_syntax(
     contexts: list[PresentationContext],
 ) -> dict[UID | None, PresentationContext]:
-    # A server supports well over a hundred, and does this for each association.
+    # A fast form: a server often supports over a hundred contexts, and each association needs this.
     return dict(zip(map(_ABSTRACT_SYNTAX, contexts), contexts, strict=True))
 
 
@@ -186,7 +187,7 @@ def _answer_one(
     requested: PresentationContext, offer: _Offer | None, proposed: Roles | None
 ) -> PresentationContext:
     """Return the result of one requested context."""
-    if requested.result is not None:  # nobody could accept it
+    if requested.result is not None:  # the decoder found it invalid
         return _rejected(requested, requested.result)
     if offer is None:
         return _rejected(requested, Result.ABSTRACT_SYNTAX_NOT_SUPPORTED)
@@ -203,7 +204,7 @@ def _answer_one(
 def _role_reply(
     uid: UID | None, proposed: Roles, supported: Roles
 ) -> SCP_SCU_RoleSelectionNegotiation | None:
-    """Return what the acceptor grants of the roles proposed; None where it does not negotiate."""
+    """Return the roles that the acceptor grants; None if one side does not negotiate roles."""
     if None in proposed or None in supported:
         return None
     scu = bool(proposed[0] and supported[0])
@@ -219,22 +220,22 @@ def negotiate_as_requestor(
     ac_contexts: list[PresentationContext],
     roles: dict[UID, Roles] | None = None,
 ) -> list[PresentationContext]:
-    """Return the requested contexts as the acceptor's answer leaves them.
+    """Return the requested contexts with the results of the acceptor's answer.
 
     Parameters
     ----------
     rq_contexts : list of PresentationContext
-        What was requested, with the roles that were proposed.
+        The requested contexts, with the proposed roles.
     ac_contexts : list of PresentationContext
-        The acceptor's results; one that is not there counts as rejected by the provider, and so
-        does one in a transfer syntax that was not proposed.
+        The acceptor's results. A context without an answer counts as rejected by the provider; one
+        accepted with a transfer syntax that was not proposed counts as rejected too.
     roles : dict, optional
-        The acceptor's role replies by SOP class UID; none leaves the default roles.
+        The acceptor's role replies by SOP class UID; without a reply the default roles apply.
 
     Raises
     ------
     ValueError
-        If nothing was requested.
+        If `rq_contexts` is empty.
     """
     if not rq_contexts:
         raise ValueError("there are no requested presentation contexts")
@@ -264,7 +265,7 @@ def negotiate_as_requestor(
     return results
 
 
-# -- what both ends share -------------------------------------------------------------------------
+# -- shared by acceptor and requestor -------------------------------------------------------------
 
 
 def _id(context: PresentationContext) -> int:
@@ -291,8 +292,8 @@ def _rejected(requested: PresentationContext, result: int) -> PresentationContex
 
 # -- the choice of a context ----------------------------------------------------------------------
 
-# Datasets convert freely between transfer syntaxes of one byte order. Across, only the data type
-# of a value tells how to swap its bytes, and that of private elements may not be known.
+# A dataset can be converted between uncompressed transfer syntaxes of the same byte order. To
+# change the byte order we would need the VR of each value, and private elements may have none.
 _BYTE_ORDER: dict[str, str] = {
     ImplicitVRLittleEndian: "little",
     ExplicitVRLittleEndian: "little",
@@ -310,24 +311,25 @@ def choose_context(
     *,
     allow_conversion: bool = True,
 ) -> PresentationContext | None:
-    """Return the accepted context that a message may go in, or None where there is none.
+    """Return the first accepted context that can carry a message; None if none can.
 
     Parameters
     ----------
     accepted : iterable of PresentationContext
-        The accepted contexts; of several that fit the first is taken.
+        The accepted contexts.
     abstract_syntax : str
-        The (Meta) SOP class. UPS Push messages go in the context of any other UPS SOP class
-        where Push has none of its own (PS3.4 Annex CC).
+        The (Meta) SOP class of the message. If UPS Push has no context, UPS Push messages use the
+        context of another UPS SOP class (PS3.4 Annex CC).
     transfer_syntax : str, optional
-        How the dataset is encoded; None for any.
+        The transfer syntax of the dataset; None for any.
     role : {"scu", "scp"}, optional
-        The role to have been negotiated for this end; None for any.
+        The role that this side needs; None for any.
     context_id : int, optional
         The only context to consider.
     allow_conversion : bool
-        Whether, where no context has the transfer syntax, one that the dataset can be converted
-        to will do: neither is compressed, and the byte order is the same.
+        Whether a context with another transfer syntax may be chosen if none has
+        `transfer_syntax`: both must be uncompressed and have the same byte order, so that the
+        dataset can be converted.
     """
     contexts = list(accepted)
     fitting = [
