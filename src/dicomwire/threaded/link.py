@@ -1,7 +1,28 @@
-"""One association's protocol and socket, and the taking of turns with it between threads.
+"""One association's protocol and socket, and the turn: the lock with which threads share them.
 
-Who holds the turn owns the socket. When nobody does, the association waits in the lobby, and a
-worker takes the turn when something comes. What the messages are is for the `port` on top.
+The thread that holds the turn owns the socket. While no thread holds it, the association waits in
+the lobby; when data arrives, a worker thread takes the turn. `port` sends and receives messages.
+
+The order of the locks
+----------------------
+A thread that holds one of these locks takes only locks below it:
+
+1. `Link._turn`: the protocol, the socket and all state of one association.
+2. `ThreadedPort._sending`: no message begins before the one that is being sent has ended.
+3. `Link._writing`: no A-ABORT is written in the midst of another PDU.
+4. `Connection._access`: one call on a TLS socket at a time; no lock is taken under it.
+5. `bulk._Monitor`: the queues of one `send_many`; then `Ledger._lock`: its file.
+6. `BaseServer._binding`: the handlers of a server and of its associations.
+7. `AssociationServer._lock`: the connections of one server that have no association yet.
+8. `Lobby._lock`: the guests of the lobby, with its selector and heap; `lobby._creation` before it.
+9. `Workers._changed`: the tasks and the number of worker threads.
+10. `Entity._lock`: the associations and servers of an AE; then `Seat._lock`: the slots of a worker.
+11. `Budget.lock`, `Handlers._lock`, `WorkerServer._changed`: no lock is taken under these.
+
+Handlers of the program run with the turn, and with `_sending` and `_writing` too if responses are
+received while a message is being sent. No library code holds a lock from 5 on when it waits for
+the peer, or when it calls a handler. `abort` and `send_between` do without the turn: they begin
+at `_writing` and at `_sending`.
 """
 
 from __future__ import annotations
@@ -38,15 +59,17 @@ from dicomwire.threaded.opening import open_connection
 LINGER = 0.05
 """Seconds that a worker waits for the next message before the association goes to the lobby."""
 _PATIENCE = 0.1
-"""Seconds that an abort waits for another thread to be through with sending a PDU."""
+"""Seconds that an abort waits for another thread to finish sending a PDU: far longer than a peer
+that reads lets it take. After that the abort closes the connection without an A-ABORT."""
 
 _ABORT = Abort(AbortSource.SERVICE_USER, AbortReason.NOT_SPECIFIED).encode()
 
 
 class Link(Engine, Guest):
-    """The engine under an association.
+    """The engine of an association on the threaded face.
 
-    ``with link:`` takes the turn, and may be nested. All methods but `abort` want the turn.
+    ``with link:`` takes the turn, and may be nested. Call all methods with the turn, except
+    `abort`, `without_waiting`, `write_between` and those that the lobby calls.
 
     Attributes
     ----------
@@ -60,10 +83,12 @@ class Link(Engine, Guest):
         self.ended: threading.Event = threading.Event()
         self._connection: Connection | None = None
         self._on_closed: Callable[[], None] = lambda: None
+        # Guards everything here but what `_writing` guards; first in the order of the locks.
         self._turn = threading.RLock()
-        self._depth = 0
-        self._owner: int | None = None
-        self._attended = False  # a worker looks after the socket
+        self._depth = 0  # how often the thread with the turn has entered
+        self._owner: int | None = None  # the thread that has the turn
+        self._attended = False  # a worker thread watches the socket, so the lobby does not
+        # Held while a PDU is written, so that an abort by another thread does not cut into it.
         self._writing = threading.RLock()
         self._mid_write = False
         self._abort_sent = False
@@ -72,7 +97,7 @@ class Link(Engine, Guest):
 
     @abstractmethod
     def serve(self) -> None:
-        """Serve all that has come in; failures end the association, and are not raised."""
+        """Serve the received requests. A failure ends the association, and is not raised."""
 
     # --- The turn ---
 
@@ -81,7 +106,7 @@ class Link(Engine, Guest):
         self._depth += 1
         if self._depth == 1:
             self._owner = threading.get_ident()
-            if self._inside:  # nobody but who has the turn lets it in
+            if self._inside:  # only a thread with the turn lets it in, so this is no race
                 lobby().leave(self)
         return self
 
@@ -100,10 +125,10 @@ class Link(Engine, Guest):
                 self._owner = None
             self._turn.release()
         if self._abort_wanted and not self.is_ended:
-            self.abort()  # that was asked for while this thread was about to leave
+            self.abort()  # another thread asked for it when it could not get the turn
 
     def without_waiting(self, action: Callable[[], None]) -> bool:
-        """Do `action` with the turn, if it can be had at once; else return False."""
+        """Call `action` with the turn if the turn is free; otherwise return False."""
         if not self._turn.acquire(blocking=False):
             return False
         try:
@@ -119,7 +144,7 @@ class Link(Engine, Guest):
         return self._owner == threading.get_ident()
 
     def _settle(self) -> None:
-        """Leave the association where it will be looked after, now that nobody holds the turn."""
+        """Before the turn ends: process received events, and hand the association to the lobby."""
         if self._connection is None or self.is_ended:
             self._drop_buffer()
             return
@@ -130,7 +155,7 @@ class Link(Engine, Guest):
                 self._association.release_soon()
         except AssociationFailure as failure:
             self.fail(failure)
-        except BaseException as error:  # a handler called sys.exit: nobody would look after it
+        except BaseException as error:  # a handler called sys.exit: no thread would serve it again
             self.crash(error)
             raise
         self._drop_buffer()
@@ -152,17 +177,17 @@ class Link(Engine, Guest):
         return self._connection.fileno()
 
     def on_ready(self) -> None:
-        """Have what came served by a worker."""
+        """Have a worker thread serve the data that arrived."""
         if lobby().leave(self):
             threads.submit(self._attend)
 
     def on_deadline(self) -> None:
-        """Have the association ended by a worker, since nothing came for too long."""
+        """Have a worker thread check whether the network timeout has passed."""
         if lobby().leave(self):
             threads.submit(self._end_if_idle)
 
     def on_gone(self) -> None:
-        """Have the association ended by a worker, since the program closed its socket."""
+        """Have a worker thread end the association: the program closed its socket."""
         if self._connection is not None:
             self._connection.disown()
         threads.submit(self._end_as_gone)
@@ -172,16 +197,16 @@ class Link(Engine, Guest):
             self.fail(ConnectionLost("its socket was closed", stage=self.stage, peer=self.peer))
 
     def hold(self) -> None:
-        """Keep the association out of the lobby: its program is reading responses."""
+        """Keep the association out of the lobby while the program takes responses."""
         self._held += 1
 
     def unhold(self) -> None:
-        """Undo one `hold`: the program is done with the results, and idleness begins."""
+        """Undo one `hold`: the program has taken the results. The network timeout starts anew."""
         self._held -= 1
         self._last_active = time.monotonic()
 
     def attend(self) -> None:
-        """Have a worker look after the association from now on."""
+        """Have a worker thread serve the association from now on."""
         self._attended = True
         threads.submit(self._attend)
 
@@ -196,11 +221,11 @@ class Link(Engine, Guest):
                 self._attended = False
 
     def _serve_on(self) -> bool:
-        """Serve what has come, and wait for more; false if nothing comes for `LINGER` seconds.
+        """Serve received messages and wait for more; false if none arrive for `LINGER` seconds.
 
-        Another thread may take the turn while this one waits. For each message the turn is given
-        up and taken again without leaving the association in order for the lobby, which would
-        cost more than the message: this thread is still there to look after it.
+        This thread waits without the turn, so that others can take it. It releases and acquires
+        the lock itself: `__exit__` and `__enter__` would move the association to the lobby and
+        back for each message, which takes longer than the message.
         """
         self.serve()
         connection = self._connection
@@ -209,20 +234,21 @@ class Link(Engine, Guest):
         if self._has_progressed():
             self._last_active = time.monotonic()
         else:
-            self._end_if_idle()  # the lobby, which looks for that, does not have it
+            self._end_if_idle()  # the lobby does not check its deadline meanwhile
             if self.is_ended:
                 return False
         owner = self._owner
         self._depth, self._owner = 0, None
         self._turn.release()
-        # An abort by another thread shuts the socket down, which ends this wait.
+        # Data from the peer ends this wait, or an abort by another thread, which shuts the socket
+        # down.
         is_readable = connection.linger(LINGER)
         self._turn.acquire()
         self._depth, self._owner = 1, owner
         return is_readable
 
     def deadline_changed(self) -> None:
-        """Count the network timeout anew if the association is waiting in the lobby."""
+        """Compute the network deadline again if the association is in the lobby."""
         if lobby().leave(self):
             with self:
                 pass
@@ -235,7 +261,7 @@ class Link(Engine, Guest):
                 self._last_active = time.monotonic()
             timeout = self.settings.network_timeout
             if timeout is None or self._last_active + timeout > time.monotonic():
-                return  # something came just now, or the program put the deadline off
+                return  # a message arrived just now, or the program made the timeout longer
             self._association.on_network_timeout(
                 AssociationTimeout(
                     f"{'next to ' if self._received else ''}nothing for {timeout} s",
@@ -248,9 +274,9 @@ class Link(Engine, Guest):
 
     @property
     def is_reporting(self) -> bool:
-        """Whether the calling thread is in a handler of what passes on the wire.
+        """Whether the calling thread is in a handler of PDUs, bytes or state transitions.
 
-        The protocol is in the midst of something then, and can do nothing else but abort.
+        The protocol is then in the middle of a step, and only an abort is possible.
         """
         return self._reporting > 0 and self.has_turn
 
@@ -272,17 +298,17 @@ class Link(Engine, Guest):
         self._last_active = time.monotonic()
 
     def flush(self) -> None:
-        """Send what the protocol has to say."""
+        """Send the bytes that the protocol has ready."""
         data = self.protocol.data_to_send()
         if data:
             self._write(data)
 
     async def flushed(self) -> None:
-        """Send what the protocol has to say."""
+        """Send the bytes that the protocol has ready."""
         self.flush()
 
     def flush_now(self) -> None:
-        """Send what the protocol has to say as far as that needs no waiting; for farewells."""
+        """Send as many bytes of the last PDU as the socket takes without waiting."""
         data = self.protocol.data_to_send()
         if data and self._connection is not None:
             with self._writing:
@@ -291,7 +317,7 @@ class Link(Engine, Guest):
             self._tell_sent(data)
 
     def close(self) -> None:
-        """Give the socket up: close it, or let it wait for the peer to close (Sta13)."""
+        """Close the socket, or have the lobby close it once the peer has (Sta13)."""
         connection = self._connection
         if connection is None:
             return
@@ -326,12 +352,13 @@ class Link(Engine, Guest):
             self._tell_sent(data)
 
     def _take_meanwhile(self) -> bool:
-        """Take responses while nothing can be sent: the peer may not read on until they are read.
+        """Process responses while the socket takes no more bytes.
 
-        All else has to wait until what is being sent has been. Returns whether nothing has to.
+        The peer may read no more before its responses are read. Any other message stays in the
+        protocol until the current message is sent: false then, and nothing more is read.
         """
         if self.protocol.has_events:
-            return False  # so that no more is read than one event that waits
+            return False  # so that at most one event waits
         self._read()
         while (event := self.protocol.next_event()) is not None:
             if not _is_response(event):
@@ -343,12 +370,12 @@ class Link(Engine, Guest):
         return True
 
     def take_put_back(self) -> None:
-        """Take what had to wait until something was sent."""
+        """Process the events that waited until a message was sent."""
         while not self.is_ended and (event := self.protocol.next_event()) is not None:
             self.take(event)
 
     def write_between(self, data: bytes) -> None:
-        """Send whole PDUs of data while another thread has the turn, if that is possible."""
+        """Send whole P-DATA-TF PDUs while another thread has the turn, if that is possible."""
         connection = self._connection
         if connection is None or self.is_over:
             return
@@ -361,7 +388,7 @@ class Link(Engine, Guest):
                 self.handlers.notify(self._association, EVT_PDU_SENT, {"pdu": pdu})
 
     def _look_for_abort(self) -> None:
-        """Read on after sending failed: the peer may have said why it is gone."""
+        """Read on after sending failed: the peer may have sent an A-ABORT with the reason."""
         while True:
             event = self.protocol.next_event()
             if event is not None:
@@ -373,7 +400,7 @@ class Link(Engine, Guest):
                 return
 
     def _read(self) -> bool:
-        """Read once, without waiting; false if nothing was there."""
+        """Read once, without waiting; false if no data was available."""
         connection = self._connection
         if connection is None:
             raise self._ended_failure()
@@ -395,9 +422,9 @@ class Link(Engine, Guest):
         return True
 
     def _read_on(self, until: float) -> bool:
-        """Read the rest of a message as it comes; false once that takes longer than `until`.
+        """Wait for more of a message, and read it; false if none arrives before `until`.
 
-        To give the turn up and take it again for each piece would cost as much as reading it.
+        Keeps the turn: to release and take it for each read would take as long as the read.
         """
         connection = self._connection
         if connection is None or time.monotonic() >= until:
@@ -411,7 +438,9 @@ class Link(Engine, Guest):
             self._buffer = None
 
     def next_event(self, deadline: float | None, stage: str) -> Event:
-        """Return the next event of the protocol, reading as long as it takes.
+        """Return the next event of the protocol; read until there is one.
+
+        Data from the peer ends the wait, or `abort` on another thread: it shuts the socket down.
 
         Raises
         ------
@@ -428,7 +457,7 @@ class Link(Engine, Guest):
             if self.protocol.state is not State.ESTABLISHED and self.protocol.is_over:
                 raise self.closed_by_peer(stage)  # where the protocol has no event for that
             if self.protocol.out:
-                self.flush()  # a release that met the peer's has to be answered
+                self.flush()  # the answer to the peer's release request, if both asked at once
             if not connection.wait_readable(deadline):
                 raise AssociationTimeout("no answer in time", stage=stage, peer=self.peer)
             self._read()
@@ -438,17 +467,17 @@ class Link(Engine, Guest):
         return self.next_event(deadline_after(timeout), stage)
 
     async def until_ended(self, timeout: float | None, stage: str) -> None:
-        """Take in what comes until the association is over; see `next_event`."""
+        """Process events until the association is over; see `next_event`."""
         deadline = deadline_after(timeout)
         while not self.is_ended:
             self.advance(deadline, stage)
 
     def advance(self, deadline: float | None, stage: str) -> None:
-        """Wait for one thing to come in, and take it; see `next_event`."""
+        """Wait for one event and process it; see `next_event`."""
         self.take(self.next_event(deadline, stage))
 
     def look(self) -> None:
-        """Take in what has come, without waiting; an end of the association is not raised."""
+        """Process what has arrived, without waiting. The end of the association is not raised."""
         try:
             while not self.is_over:
                 event = self.protocol.next_event()
@@ -461,7 +490,7 @@ class Link(Engine, Guest):
 
     @property
     def _has_enough(self) -> bool:
-        """Whether no more is to be read ahead: whoever was granted a window may send any amount."""
+        """Whether to stop reading ahead: a peer with a window may send any number of requests."""
         return bool(self._requests) and self._association.operations_window > 1
 
     # --- The end ---
@@ -474,7 +503,8 @@ class Link(Engine, Guest):
         connection = self._connection
         if connection is None:
             return
-        # Another thread has the turn. An A-ABORT in the middle of its PDU would be noise.
+        # Another thread has the turn. The peer could not read an A-ABORT in the middle of its PDU.
+        # That thread releases `_writing` after the PDU.
         if self._writing.acquire(timeout=_PATIENCE):
             connection.write_now(_ABORT)
             self._abort_sent = True
@@ -487,7 +517,7 @@ class Link(Engine, Guest):
 
 
 def _is_response(event: Event) -> bool:
-    """Return whether it is a response that nothing belongs to any more."""
+    """Return whether the event is a complete response: a command without a dataset."""
     if not isinstance(event, CommandReceived):
         return False
     return event.message.is_response and not event.message.has_dataset

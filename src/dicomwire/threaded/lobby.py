@@ -1,6 +1,7 @@
-"""One thread that waits for everything that nobody is serving, with one selector and one heap.
+"""One thread that watches all sockets that no other thread is using, with a selector and a heap.
 
-It never blocks on a guest and runs no user's code: what takes time is handed to `threads`.
+It never blocks on a guest and runs no code of the program: `threads` does all longer work.
+`threaded.link` has the order of the locks.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from dicomwire.threaded import threads
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _CHANGES_SEEN_WHILE_WAITING = {"EpollSelector", "KqueueSelector"}
-"""Selectors to which a registration from another thread takes effect at once."""
+"""Selectors that see a registration by another thread while they wait."""
 
 _RELIEF = 0.5
-"""Seconds until a thread is asked for again that the system did not have."""
+"""Seconds until the lobby tries again to start a thread, after the system refused one."""
 _LONGEST_SLEEP = 86_400.0
-"""Seconds; the system could not reckon with all that programs may ask for."""
+"""Seconds that the selector waits at most: systems reject very long timeouts."""
 
 
 class Guest(ABC):
-    """Something with a socket that waits in the lobby.
+    """An object with a socket that the lobby watches.
 
     Attributes
     ----------
@@ -41,8 +42,8 @@ class Guest(ABC):
 
     deadline: float | None = None
     _inside: bool = False
-    _number: int = -1  # the file descriptor that the selector has of it
-    _entry: float | None = None  # when the heap's one live entry for this guest is due
+    _number: int = -1  # the file descriptor that is registered in the selector
+    _entry: float | None = None  # the time in its one valid entry in the heap
 
     @abstractmethod
     def fileno(self) -> int:
@@ -50,7 +51,7 @@ class Guest(ABC):
 
     @abstractmethod
     def on_ready(self) -> None:
-        """Called on the lobby's thread; it may be called without cause, and must not block."""
+        """Called on the lobby's thread, sometimes without data to read; it must not block."""
 
     @abstractmethod
     def on_deadline(self) -> None:
@@ -58,31 +59,32 @@ class Guest(ABC):
 
     @abstractmethod
     def on_gone(self) -> None:
-        """Called, on any thread, once it is outside since the program closed its descriptor.
+        """Called on any thread after the program closed the descriptor: the guest has left.
 
-        It must not block, for the lobby is locked, nor close the descriptor: what is opened next
-        gets its number.
+        It must not block, since the lobby's lock is held. It must not close the descriptor: its
+        number may belong to another file now.
         """
 
     def on_failure(self) -> None:
-        """Called after one of the others has raised something: it may be of no more use."""
+        """Called after another of these methods raised an exception; leaves the lobby."""
         lobby().leave(self)
 
 
 class Lobby:
-    """The waiting room of the process; see `lobby`.
+    """Watches the sockets of the process that no thread is using; see `lobby`.
 
-    A program may close any descriptor by mistake, that of a guest or one of the lobby's own, and
-    the system gives its number to what is opened next. Whoever loses by that, others do not.
+    A program may by mistake close the descriptor of a guest or of the lobby, and the system then
+    gives its number to another file. That ends this guest at most; the others are watched on.
     """
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
-        self._broken: list[selectors.BaseSelector] = []  # to close them could close another file
+        self._broken: list[selectors.BaseSelector] = []  # kept: closing one may close another file
         self._must_wake = type(self._selector).__name__ not in _CHANGES_SEEN_WHILE_WAITING
-        # Guards the selector, the heap, and who is inside. Guests that are gone are told with it.
+        # Guards the selector, the heap, and `_inside`, `_number` and `_entry` of all guests.
+        # Taken after the turn or a server's lock; under it, `on_gone` may take that of `threads`.
         self._lock = threading.RLock()
-        # Weak, so that a guest that has gone for good does not stay until it would be due.
+        # Weak references, so that the heap keeps no guest in memory until its deadline.
         self._heap: list[tuple[float, int, weakref.ref[Guest]]] = []
         self._counter = itertools.count()
         self._sleeps_until = float("inf")
@@ -92,7 +94,7 @@ class Lobby:
         threading.Thread(target=self._run, name="dicomwire-lobby", daemon=True).start()
 
     def enter(self, guest: Guest, deadline: float | None, *, write: bool = False) -> None:
-        """Watch `guest` until it leaves: for reading, or for writing."""
+        """Watch `guest` for reading, or for writing, until it leaves."""
         with self._lock:
             self._watch(guest, _WRITE if write else _READ)
             wake = guest._inside and self._schedule(guest, deadline)
@@ -111,14 +113,14 @@ class Lobby:
             self._wake()
 
     def _schedule(self, guest: Guest, deadline: float | None) -> bool:
-        """Note when `guest` is due; return whether the lobby has to be woken for it."""
+        """Set the deadline of `guest`; return whether the lobby's thread must be woken."""
         guest.deadline = deadline
         if deadline is None or (guest._entry is not None and guest._entry <= deadline):
             return self._must_wake
         self._push(guest)
         if deadline >= self._sleeps_until:
             return self._must_wake
-        self._sleeps_until = deadline  # once it is woken, nobody else has to for later ones
+        self._sleeps_until = deadline  # so that later deadlines do not wake the thread again
         return True
 
     def _push(self, guest: Guest) -> None:
@@ -129,7 +131,7 @@ class Lobby:
 
     def leave(self, guest: Guest) -> bool:
         """Stop watching `guest`; false if it was not inside."""
-        if not guest._inside:  # mostly so, and nobody but the caller could let it in just now
+        if not guest._inside:  # the usual case; only the caller could let the guest in now
             return False
         with self._lock:
             if not guest._inside:
@@ -141,15 +143,15 @@ class Lobby:
         return True
 
     def call(self, task: Callable[[], None]) -> None:
-        """Have a worker run `task`; for where no lock may be waited for, as in `__del__`."""
+        """Have a worker thread run `task`. Takes no lock, and so may be called in `__del__`."""
         self._calls.put(task)
         self._wake()
 
     def abandon(self) -> None:
-        """Let go of all sockets inside, in a child of the process whose lobby this is.
+        """Close the copies of all watched sockets, in a child of the process that has this lobby.
 
-        What the parent closes would stay open otherwise. The numbers stay taken: objects that the
-        child will never use may close them some day.
+        Otherwise, connections that the parent closes would stay open. The numbers remain in use,
+        for /dev/null: copies of the parent's objects may close them later.
         """
         with open(os.devnull, "rb") as nothing:
             watched = [key.fd for key in self._selector.get_map().values()]
@@ -158,7 +160,7 @@ class Lobby:
         self._selector.close()
 
     def _wake(self) -> None:
-        # It may be the lobby's own thread that is here, which would wait for itself to read.
+        # This must not block: the lobby's own thread, which reads these bytes, may call it.
         try:
             self._wake_out.send(b"\0")
         except BlockingIOError:
@@ -182,16 +184,18 @@ class Lobby:
         while True:
             with self._lock:
                 while self._heap and self._heap[0][2]() is None:
-                    heapq.heappop(self._heap)  # nobody is there to be woken for
+                    heapq.heappop(self._heap)  # the guest is gone: do not wake for its deadline
                 self._sleeps_until = self._heap[0][0] if self._heap else float("inf")
             longest = _RELIEF if threads.relieve() else _LONGEST_SLEEP
             timeout = min(max(self._sleeps_until - time.monotonic(), 0), longest)
+            # A guest's socket ends this wait, or `_wake`: after a change, a call, or a shortage
+            # of threads.
             for key, _ in self._select(timeout):
                 if key.data is None:
                     self._woken()
                 else:
                     self._call(key.data, key.data.on_ready)
-                del key  # what it holds is not to stay while nothing happens
+                del key  # so that the guest is freed while the thread waits
             self._expire()
 
     def _select(self, timeout: float) -> list[tuple[selectors.SelectorKey, int]]:
@@ -204,7 +208,7 @@ class Lobby:
                     self._renew_selector()
             return []
 
-    # --- Descriptors that the program closed; all of this with the lock ---
+    # --- Descriptors that the program closed; the caller holds the lock ---
 
     def _watch(self, guest: Guest, events: int) -> None:
         guest._number = guest.fileno()
@@ -217,7 +221,7 @@ class Lobby:
     ) -> bool:
         """Have the selector watch a descriptor; return false if it is closed.
 
-        Where that is not why it cannot, the selector is broken, unless it `is_new`.
+        If registering fails for another reason, the selector is broken, unless it `is_new`.
         """
         while True:
             try:
@@ -233,7 +237,7 @@ class Lobby:
                 return True
 
     def _forget(self, number: int) -> None:
-        """Stop watching what had a number that something else has now."""
+        """Stop watching the guest that had `number` before another file got it."""
         guest = self._selector.unregister(number).data
         if guest is None:
             self._renew_pair()
@@ -242,7 +246,7 @@ class Lobby:
             guest.on_gone()
 
     def _renew_selector(self) -> None:
-        """Begin anew with another selector."""
+        """Replace the selector, and register all guests in the new one."""
         LOGGER.error("The program closed a file descriptor of the library, which opens another")
         known = list(self._selector.get_map().values())
         self._broken.append(self._selector)
@@ -254,17 +258,17 @@ class Lobby:
                 else:
                     key.data._inside = False
                     key.data.on_gone()
-        self._wake()  # the lobby's thread may still wait for the old one
+        self._wake()  # the lobby's thread may be waiting in the old one
 
     def _renew_pair(self) -> None:
-        """Begin anew with another pair of sockets to be woken by."""
+        """Replace the pair of sockets that wakes the lobby's thread."""
         LOGGER.error("The program closed a file descriptor of the library, which opens another")
         with self._lock:
             known = self._selector.get_map().get(self._wake_in.fileno())
             if known is not None and known.data is None:
                 self._selector.unregister(known.fd)
             for each in (self._wake_in, self._wake_out):
-                each.detach()  # and not closed: something else may have the number
+                each.detach()  # not closed: another file may have the number
             self._open_pair()
         self._wake()
 
@@ -283,12 +287,12 @@ class Lobby:
                 due, _, reference = heapq.heappop(self._heap)
                 guest = reference()
                 if guest is None or due != guest._entry:
-                    continue  # gone, or a later entry that an earlier deadline made superfluous
+                    continue  # the guest is gone, or an entry with an earlier time replaced this
                 guest._entry = None
                 if not guest._inside or guest.deadline is None:
                     continue
                 if guest.deadline > now:
-                    # The deadline was put off since; nobody is woken for that, we look again.
+                    # The deadline was moved later, which does not change the heap until now.
                     self._push(guest)
                     continue
             self._call(guest, guest.on_deadline)
@@ -312,11 +316,11 @@ def _is_open(number: int) -> bool:
 
 
 _lobby: Lobby | None = None
-_creation = threading.Lock()
+_creation = threading.Lock()  # so that two threads do not make two; taken before `Lobby._lock`
 
 
 def lobby() -> Lobby:
-    """Return the lobby of this process, made when it is first needed."""
+    """Return the lobby of this process; the first call makes it."""
     global _lobby
     if _lobby is None:
         with _creation:
@@ -326,7 +330,7 @@ def lobby() -> Lobby:
 
 
 def abandoning() -> Callable[[], None]:
-    """Return what is to be called in a child process; see `Lobby.abandon`."""
+    """Return a function to call in a child process after a fork; see `Lobby.abandon`."""
     parents = _lobby
     return parents.abandon if parents is not None else lambda: None
 

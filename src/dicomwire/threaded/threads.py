@@ -1,6 +1,6 @@
-"""Threads that serve associations: as many as have something to do, and a few that rest.
+"""Worker threads that serve associations; each ends after `REST` seconds without a task.
 
-Which work there is, and how much of it at once, is decided by those who submit it.
+Their number has no bound here: callers limit how many tasks they submit at a time.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ from collections.abc import Callable
 from dicomwire.logs import LOGGER
 
 REST = 2.0
-"""Seconds after which an idle thread ends."""
+"""Seconds after which an idle thread ends. Pauses between two associations are mostly shorter."""
 
 
 class Workers:
-    """Runs each submitted task on an idle thread, or on a new one where none is idle."""
+    """Runs each submitted task on an idle thread, or on a new one if none is idle."""
 
     def __init__(self) -> None:
-        # No SimpleQueue: its `get` may wait for ever in spite of a timeout, when another thread
-        # takes what it was woken for (CPython 3.11).
+        # Guards all fields; no lock is taken under it (`threaded.link` has the order). No
+        # SimpleQueue: in CPython 3.11 its `get` may wait for ever in spite of a timeout, when
+        # another thread takes the item that it was woken for.
         self._changed = threading.Condition(threading.Lock())
         self._tasks: deque[Callable[[], None]] = deque()
-        self._idle = 0  # resting threads less waiting tasks
+        self._idle = 0  # idle threads less waiting tasks
         self._threads = 0
         self._names = 0
 
     def submit(self, task: Callable[[], None]) -> None:
-        """Run `task` soon; it waits behind no other task, while there are threads to be had."""
+        """Run `task` soon: on its own thread, as long as the system allows new threads."""
         with self._changed:
             is_thread_wanted = self._idle <= 0
             self._idle -= 1
@@ -40,11 +41,11 @@ class Workers:
             self._start()
 
     def is_short(self) -> bool:
-        """Return whether tasks wait and no thread is there to run them."""
+        """Return whether tasks wait and there is no thread to run them."""
         return bool(self._tasks) and not self._threads
 
     def relieve(self) -> None:
-        """Try once more to start a thread for the tasks that wait."""
+        """If tasks wait without a thread, try again to start one."""
         if self.is_short():
             self._start()
 
@@ -55,7 +56,7 @@ class Workers:
             name = f"dicomwire-worker-{self._names}"
         try:
             threading.Thread(target=self._run, name=name, daemon=True).start()
-        except RuntimeError:  # the system has no more: a thread that is busy runs the task later
+        except RuntimeError:  # no more threads: a busy one runs the task later
             with self._changed:
                 self._threads -= 1
             if self.is_short():
@@ -67,13 +68,14 @@ class Workers:
         while (task := self._next()) is not None:
             try:
                 contextvars.Context().run(task)
-            except BaseException:  # a thread that ended here could leave a task to nobody
-                LOGGER.exception("A worker thread met an internal error")
-            del task  # what it holds is not to stay while this thread rests
+            except BaseException:  # the thread must not end: tasks may count on it
+                LOGGER.exception("A task of a worker thread failed with an internal error")
+            del task  # so that its objects are freed while this thread waits
 
     def _next(self) -> Callable[[], None] | None:
         with self._changed:
             self._idle += 1
+            # `submit` wakes one waiting thread for each task.
             if self._changed.wait_for(lambda: self._tasks, REST):
                 return self._tasks.popleft()
             self._idle -= 1
@@ -91,14 +93,14 @@ def submit(task: Callable[[], None]) -> None:
 
 
 def relieve() -> bool:
-    """Help tasks that no thread is there for; return whether some still wait for one."""
+    """Try to start a thread if tasks have none; return whether they still have none."""
     if _workers.is_short():
         _workers.relieve()
     return _workers.is_short()
 
 
 def call_when_short(call: Callable[[], None]) -> None:
-    """Have `call` called, on any thread, when a task waits and no thread can be started."""
+    """Set the function that is called, on any thread, when tasks wait and no thread can start."""
     global _on_shortage
     _on_shortage = call
 

@@ -1,6 +1,6 @@
 """The server in a worker process of the threaded face.
 
-`workers` starts the processes, and has what the program sees of them.
+`workers` starts the processes, and has the object by which the program controls them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def start_workers(
     handlers: Handlers,
     receive_to: ReceiveTo | None,
 ) -> SupervisedServer:
-    """Return a server that has so many workers; see `AE.start_server`."""
+    """Return a server with that many worker processes; see `AE.start_server`."""
 
     def serve(seat: Seat) -> None:
         ae.take_seat(seat)
@@ -55,13 +55,14 @@ class WorkerServer(AssociationServer):
     def __init__(self, *args: Any, seat: Seat, **kwargs: Any) -> None:
         self._seat = seat
         self._has_to_quit = False
+        # Guards `_has_to_quit`; no lock is taken under it. `_obey` and `connection_closed` notify.
         self._changed = threading.Condition()
         super().__init__(*args, **kwargs)
 
     def run(self) -> None:
-        """Serve until the supervisor says that it is over."""
+        """Serve until the supervisor orders the end."""
         self.serve_forever()
-        with self._changed:
+        with self._changed:  # after the order to stop: associations may end by themselves
             self._changed.wait_for(lambda: self._has_to_quit or not self._connections)
         for association in self.active_associations:
             association.abort(block=False)
@@ -78,7 +79,7 @@ class WorkerServer(AssociationServer):
         lobby().enter(self._channel, None)
 
     def stop_listening(self) -> None:
-        """Nothing: the supervisor may still have to say something."""
+        """Nothing: the supervisor may still send the order to quit."""
 
     def connection_closed(self) -> None:
         super().connection_closed()
@@ -87,11 +88,11 @@ class WorkerServer(AssociationServer):
             self._changed.notify_all()
 
     def accept(self) -> None:
-        """Take what the supervisor hands over (on the lobby's thread)."""
+        """Receive connections and orders from the supervisor (on the lobby's thread)."""
         self._seat.take_in(self._welcome, self._obey, lambda: self._evict(self._newcomers))
 
     def pause(self) -> None:
-        """Nothing: there is nobody else to listen to."""
+        """Nothing: the worker accepts no connections itself."""
 
     def _obey(self, order: Order) -> None:
         self.shutdown()
@@ -103,7 +104,7 @@ class WorkerServer(AssociationServer):
 
 
 class _Channel(Guest):
-    """The way from the supervisor to a worker, as a guest of the lobby."""
+    """The channel from the supervisor to a worker, as a guest of the lobby."""
 
     def __init__(self, server: WorkerServer, seat: Seat) -> None:
         self._server = server
@@ -116,11 +117,11 @@ class _Channel(Guest):
         self._server.accept()
 
     def on_deadline(self) -> None:
-        """Nothing: there is none."""
+        """Nothing: it has no deadline."""
 
     def on_gone(self) -> None:
-        """Quit: nobody can be heard any more."""
+        """Quit: no order can arrive any more."""
         threads.submit(partial(self._server._obey, Order.QUIT))
 
     def on_failure(self) -> None:
-        """Nothing: the next one may be taken."""
+        """Nothing: stay in the lobby, and receive the next connection."""
