@@ -113,7 +113,7 @@ def test_a_second_signal_ends_the_draining(start: Callable[..., Server]) -> None
     server.process.send_signal(signal.SIGTERM)
     code, logged = server.end()
     assert code == -signal.SIGTERM
-    assert "Associations that have not ended are aborted: 1" in logged
+    assert "Aborting associations that have not ended: 1" in logged
     assert "Traceback" not in logged
     association.join(10)
     assert association.is_aborted

@@ -388,7 +388,7 @@ def test_draining_aborts_when_its_time_is_up(start, face):
     associations = [face.associate(program.port) for _ in range(2)]
     assert 0.2 <= program.command("drain 0.2") < WAIT
     assert eventually(lambda: {state(assoc) for assoc in associations} == {ABORTED})
-    assert "Associations that have not ended are aborted: 2" in program.log
+    assert "Aborting associations that have not ended: 2" in program.log
 
 
 @pytest.mark.parametrize("server_face", ["uvloop"])
@@ -426,7 +426,7 @@ def test_closing_cancels_what_takes_too_long(start, face):
         assert program.says("is being stored")
         assert 0.2 <= program.command("drain 0.2") < WAIT
         assert "Status" not in stored.result()
-    assert "Associations that have not ended are aborted: 1" in program.log
+    assert "Aborting associations that have not ended: 1" in program.log
     assert "does not end" not in program.log
 
 
@@ -436,7 +436,7 @@ def test_a_worker_that_does_not_end_is_killed(start):
     (worker,) = program.pids
     os.kill(worker, signal.SIGSTOP)
     program.command("drain 0")
-    assert f"Worker {worker} does not end, and is killed" in program.log
+    assert f"Worker {worker} does not end and is killed" in program.log
     assert not is_alive(worker)
 
 

@@ -1,1 +1,1 @@
-"""Worker processes: who starts and supervises them, and what each has of its server."""
+"""Worker processes: the supervisor that starts them, and the server as a worker sees it."""

@@ -1,6 +1,6 @@
-"""What a worker process has of its server: the connections it is handed, and what all may count.
+"""A worker process's link to its server: it receives connections and counts associations.
 
-Who hands them out, and starts the processes, is in `supervisor`.
+`supervisor` starts the worker processes and sends them the connections.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from dicomwire.session.listening import BACKLOG
 
 try:
     import fcntl
-except ImportError:  # nor is there a fork on Windows
+except ImportError:  # Windows, which has no os.fork either: no workers there
     fcntl = None  # type: ignore[assignment]
 
-# Between supervisor and worker pass single bytes, of which CONNECTION carries a file descriptor.
+# Supervisor and worker send each other single bytes; CONNECTION carries a file descriptor.
 CONNECTION, STOP, QUIT = b"c", b"s", b"q"
 READY, TAKEN = b"r", b"t"
 
 
 class Order(Enum):
-    """What a worker is told, beside being handed connections."""
+    """An order of the supervisor to a worker."""
 
     STOP = STOP
-    """No more will come: end when those there are have ended."""
+    """No connections will follow: end when the present ones have ended."""
     QUIT = QUIT
-    """End now; who does not is killed after `GRACE` seconds."""
+    """End now; the supervisor kills a worker that takes longer than `GRACE` seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker process: its id, what it serves, and how often its predecessors died."""
+    """A worker process: its process ID, its counts, and how often its predecessors died."""
 
     pid: int
     connections: int
@@ -53,11 +53,13 @@ class Worker:
 
 
 class Board:
-    """Numbers in memory that all processes of a server see; each is written by one process.
+    """Counts in memory that all processes of a server share.
 
-    The file below it is what they lock, to count associations exactly: the system releases the
-    lock of a process that dies. An association takes a slot, which says what place has it, and for
-    which address and title, as numbers that hardly ever are the same for two of them.
+    Each worker has a place with four numbers, and only the worker and the supervisor write them.
+    Each association takes a slot: the place of its worker, and hashes of its address and title.
+
+    `file` backs the memory. A process locks it to read and take slots together, so that the count
+    is exact; the operating system releases the lock of a process that dies.
     """
 
     PID, CONNECTIONS, ASSOCIATIONS, RESTARTS = range(4)
@@ -69,7 +71,7 @@ class Board:
         numbers = memoryview(mmap.mmap(self.file.fileno(), size)).cast("q")
         self._numbers = numbers[: places * 4]
         columns = numbers[places * 4 :]
-        self._owners = columns[:slots]  # the number of the place, from 1; 0 where a slot is free
+        self._owners = columns[:slots]  # the place of the slot's worker plus 1; 0: a free slot
         self._addresses = columns[slots : 2 * slots]
         self._titles = columns[2 * slots :]
 
@@ -86,40 +88,41 @@ class Board:
         return sum(self._numbers[column::4])
 
     def counts(self, address: int, title: int) -> tuple[int, int, int]:
-        """Return how many slots are taken: in all, for an address, and for a title."""
+        """Return the number of taken slots: in all, for an address, and for a title."""
         owners = self._owners.tolist()
         taken = len(owners) - owners.count(0)
         return taken, self._addresses.tolist().count(address), self._titles.tolist().count(title)
 
     def take_slot(self, place: int, address: int, title: int) -> int:
-        """Take a free slot, of which there has to be one, and return its number."""
+        """Take a free slot and return its number; the caller has checked that there is one."""
         slot = self._owners.tolist().index(0)
-        self._owners[slot] = place + 1  # first, so that it is freed if the process dies here
+        # The owner comes first: if the process dies here, the supervisor finds the slot to free.
+        self._owners[slot] = place + 1
         self._addresses[slot], self._titles[slot] = address, title
         return slot
 
     def free_slot(self, slot: int) -> None:
-        """Give a slot back."""
+        """Free one slot."""
         self._addresses[slot] = self._titles[slot] = 0
-        self._owners[slot] = 0  # last, since another process may take it now
+        self._owners[slot] = 0  # last: from here on another process may take the slot
 
     def free_slots(self, place: int) -> None:
-        """Give all slots of a place back."""
+        """Free all slots of a place."""
         for slot, owner in enumerate(self._owners.tolist()):
             if owner == place + 1:
                 self.free_slot(slot)
 
 
 class Seat:
-    """What a worker process has of its server; made by the supervisor.
+    """A worker process's link to its server; the supervisor makes it.
 
-    Who serves watches `fileno` for reading, calls `ready`, then `take_in` whenever there is
-    something, and tells of each end of a connection.
+    The worker calls `ready`, then `take_in` each time `fileno` is readable, and
+    `connection_closed` at the end of each connection.
 
     Attributes
     ----------
     address : tuple
-        The address that is listened on.
+        The address that the server listens on.
     """
 
     def __init__(
@@ -135,15 +138,17 @@ class Seat:
         self._board = board
         self._place = place
         self._ceilings = ceilings
-        self._slots: dict[object, int] = {}  # of our associations
+        self._slots: dict[object, int] = {}  # by association, those of this worker
+        # Guards `_slots` and this worker's numbers on the board between the threads of the worker.
+        # It is taken before the lock of the board's file.
         self._lock = threading.Lock()
 
     def fileno(self) -> int:
-        """Return the file descriptor that is readable when there is something to receive."""
+        """Return the file descriptor that is readable when a connection or an order waits."""
         return self._channel.fileno()
 
     def ready(self) -> None:
-        """Tell that connections may come."""
+        """Tell the supervisor that this worker can take connections."""
         self._channel.send(READY)
 
     def take_in(
@@ -152,22 +157,23 @@ class Seat:
         obey: Callable[[Order], None],
         make_room: Callable[[], object],
     ) -> None:
-        """Take in what has come, without blocking.
+        """Receive the waiting connections and orders, without blocking.
 
         Parameters
         ----------
         welcome : callable
-            Lets a connection in, given the peer's address too; returns whether it did.
+            Called with a connection and the peer's address; returns whether it takes the
+            connection.
         obey : callable
-            Does what is ordered; called once at the most.
+            Called with an order; at most once.
         make_room : callable
-            Gives file descriptors back, of which there are no more.
+            Called when no file descriptor is left: closes connections that can be spared.
         """
         for _ in range(BACKLOG):
             try:
                 received = self.receive()
             except OSError:
-                LOGGER.error("No file descriptor is left for a connection, which is lost")
+                LOGGER.error("A connection is lost: no file descriptor is left for it")
                 make_room()
                 return
             if received is None:
@@ -177,19 +183,19 @@ class Seat:
                 return
             try:
                 is_in = welcome(received, received.getpeername())
-            except OSError:  # reset already
+            except OSError:  # the peer has reset the connection already
                 is_in = False
             if not is_in:
                 received.close()
                 self.connection_closed()
 
     def receive(self) -> Socket | Order | None:
-        """Return a connection, or an order, or None if neither has come; never blocks.
+        """Return a connection or an order; None if neither waits. Never blocks.
 
         Raises
         ------
         OSError
-            When there was no file descriptor for a connection, which is lost then.
+            If there was no file descriptor for a connection; that connection is lost.
         """
         flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
         try:
@@ -199,25 +205,26 @@ class Seat:
         except ConnectionError:
             kind = b""
         if kind != CONNECTION:
-            return Order(kind or QUIT)  # nobody is there any more, who could tell
+            return Order(kind or QUIT)  # no byte: the supervisor has ended
         if files:
-            self._count(Board.CONNECTIONS, 1)  # before the supervisor counts it no longer
+            # Before TAKEN, at which the supervisor stops counting it, so that it is always counted.
+            self._count(Board.CONNECTIONS, 1)
         with suppress(OSError):
             self._channel.send(TAKEN)
         if not files:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        os.set_inheritable(files[0], False)  # where there is no flag for that
+        os.set_inheritable(files[0], False)  # for systems without MSG_CMSG_CLOEXEC
         return Socket(fileno=files[0])
 
     def connection_closed(self) -> None:
-        """Note that a connection is closed."""
+        """Count one connection less."""
         self._count(Board.CONNECTIONS, -1)
 
     def admit(self, association: object, party: Party) -> str | None:
-        """Count `association`, or return why the whole server may have no more of its party."""
+        """Count `association` and return None, or return which limit of the server forbids it."""
         board = self._board
         address, title = _number(party.address), _number(party.title)
-        with self._lock:  # locks of files are not between the threads of a process
+        with self._lock:  # lockf does not keep apart the threads of one process
             fcntl.lockf(board.file, fcntl.LOCK_EX)
             try:
                 objection = self._ceilings.objection(party, *board.counts(address, title))
@@ -229,7 +236,7 @@ class Seat:
                 fcntl.lockf(board.file, fcntl.LOCK_UN)
 
     def dismiss(self, association: object) -> None:
-        """Note that `association` is over, if it was counted."""
+        """Stop counting `association`, which has ended, if it was counted."""
         with self._lock:
             slot = self._slots.pop(association, None)
             if slot is not None:
@@ -242,6 +249,6 @@ class Seat:
 
 
 def _number(text: str) -> int:
-    """Return a number for an address or a title, which is not 0."""
+    """Return a hash of an address or a title of 64 bits, never 0 (0 marks a free slot)."""
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True) or 1

@@ -1,7 +1,7 @@
-"""A server whose associations are served by worker processes, as the program has it.
+"""A server with worker processes, as the program that starts it sees it.
 
-What a worker does is its face's, and so is how a program waits; who starts the processes is in
-`supervisor`.
+The threaded and the asyncio face each define what a worker does and how the program waits.
+`supervisor` starts the processes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dicomwire.workers.supervisor import Crew, Serve, check_platform
 
 
 class _Entity(Protocol):
-    """What is asked of the application entity, of either face."""
+    """The members of the application entity (of either face) that a server needs."""
 
     @property
     def settings(self) -> Settings: ...
@@ -30,20 +30,20 @@ class _Entity(Protocol):
 
 
 class Supervised:
-    """Listens on one address, and has worker processes serve there, on either face.
+    """Listens on one address and lets worker processes serve there, on either face.
 
-    Handlers run in the workers, on copies of what they refer to. What can be seen from here is in
-    `workers`.
+    Handlers run in the workers, on copies of the objects they refer to. This process sees only
+    the counts in `workers`.
 
     Attributes
     ----------
     ae : ApplicationEntity
     ae_title : str
-        The title that requestors may have to call.
+        The AE title of the server; the AE may require that requestors call it.
     contexts : list of PresentationContext
-        What is supported.
+        The supported presentation contexts.
     server_address : tuple
-        The address that is listened on: with port 0 asked for, the port that was given.
+        The address that the server listens on; if port 0 was asked for, with the actual port.
     """
 
     def __init__(
@@ -80,31 +80,31 @@ class Supervised:
 
     @property
     def workers(self) -> list[Worker]:
-        """The worker processes that live now."""
+        """The running worker processes."""
         return self._crew.workers
 
     @property
     def restarts(self) -> int:
-        """How often a worker that had died was replaced."""
+        """How many workers died and were replaced."""
         return self._crew.restarts
 
 
 class SupervisedServer(Supervised):
     """A server with worker processes; see `Supervised`, and `AE.start_server`.
 
-    As a context manager it is shut down at the end of the block.
+    As a context manager it shuts down at the end of the block.
     """
 
     def serve_forever(self) -> None:
         """Wait until the server is shut down.
 
-        SIGTERM drains the server, and then ends the program, if this is called in the main thread
-        and the program does not handle SIGTERM itself.
+        SIGTERM drains the server and then ends the program, if the main thread calls this and the
+        program does not handle SIGTERM itself.
 
         Raises
         ------
         RuntimeError
-            When the process died that supervises the workers.
+            If the process that supervises the workers died.
         """
         try:
             with _sigterm_raised():
@@ -114,21 +114,21 @@ class SupervisedServer(Supervised):
             signal.raise_signal(signal.SIGTERM)
 
     def shutdown(self) -> None:
-        """Stop listening, and drop connections that have no association yet; others go on.
+        """Stop listening, and close connections that have no association yet.
 
-        They do so as long as this process lives.
+        Running associations continue as long as this process lives.
         """
         self._crew.stop()
 
     server_close = shutdown
 
     def drain(self, timeout: float | None = None) -> None:
-        """Stop listening, and wait for the end of running associations.
+        """Stop listening, and wait until running associations have ended.
 
         Parameters
         ----------
         timeout : float, optional
-            After so many seconds they are aborted; `Settings.drain_timeout` if left out.
+            Seconds after which they are aborted; default `Settings.drain_timeout`.
         """
         self._crew.stop(self.ae.settings.drain_timeout if timeout is None else timeout)
         self._crew.wait_ended()
@@ -141,12 +141,12 @@ class SupervisedServer(Supervised):
 
 
 class _Terminated(BaseException):
-    """SIGTERM came."""
+    """The process received SIGTERM."""
 
 
 @contextmanager
 def _sigterm_raised() -> Iterator[None]:
-    """Raise `_Terminated` in the block when SIGTERM comes, unless the program handles it."""
+    """Raise `_Terminated` in the block on SIGTERM, unless the program handles SIGTERM itself."""
     if (
         threading.current_thread() is not threading.main_thread()
         or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL

@@ -1,6 +1,7 @@
-"""Processes that serve one port: one hands out the connections, and restarts workers that die.
+"""Processes that serve one port: a supervisor and its workers.
 
-What is spoken on a connection is not known here, nor the face that a worker serves it with.
+The supervisor accepts connections, gives each to a worker, and restarts workers that die. It does
+not read from the connections; `serve`, which the face passes in, is all that a worker does.
 """
 
 from __future__ import annotations
@@ -28,48 +29,58 @@ from dicomwire.session.admission import Ceilings
 from dicomwire.workers.seat import CONNECTION, READY, Board, Order, Seat, Worker
 
 QUICK_DEATH = 5.0
-"""A worker that lives for fewer seconds may die again at once, and is restarted with a delay."""
+"""A worker that dies within so many seconds is restarted with a delay: its successor may die too.
+
+Long enough for a worker to start, so that a fault at its start does not make a busy loop.
+"""
 FIRST_DELAY, LONGEST_DELAY = 0.1, 30.0
-"""Seconds; from one quick death to the next the delay doubles."""
+"""Seconds; the delay doubles from one quick death to the next."""
 GRACE = 5.0
-"""Seconds for a worker to leave when it may wait for nothing any more; then it is killed."""
+"""Seconds that a worker has to end after the order to quit; then it is killed."""
 PENDING = 64
-"""Connections handed to a worker that it has not taken yet."""
+"""The most connections sent to a worker that it has not taken yet.
+
+Each holds a file descriptor here; a worker that is slow to take them gets no more.
+"""
 _PAUSE = 0.5
-"""Seconds without accepting after there was no file descriptor for a connection."""
+"""Seconds without accepting after the process ran out of file descriptors.
+
+Until one is free the listener stays readable, and each attempt would fail at once.
+"""
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 
-# From the supervisor to the caller: lines, of a level and a text for the log; or this one.
+# The supervisor sends the caller lines: a log level and a text, or this line.
 _STOPPED = b"stopped"
 
 _HELD_BACK = (signal.SIGINT, signal.SIGTERM)
 
 
 Serve = Callable[[Seat], None]
-"""Serves what comes to a seat in this process, until it is ordered to end, and has ended."""
+"""Serves the connections that a `Seat` receives in this process; returns when all have ended."""
 
 
 class Crew:
     """The processes that serve a listening socket, as the program that started them sees them.
 
-    They are forked at once: a supervisor, and by that the workers. All end when this process does.
+    `Crew` forks the supervisor at once, and the supervisor forks the workers. All of them end when
+    this process ends.
 
     Parameters
     ----------
     listener : socket
-        A listening socket; it is the supervisor's from now on, and closed here.
+        A listening socket; the supervisor takes it over, and this process closes it.
     serve : callable
-        What a worker does; see `Serve`. It runs in the main thread of a process of its own.
+        The work of a worker; see `Serve`. It runs in the main thread of the worker process.
     forget : callable
-        Called first in the new process: closes what belongs to this one.
+        Called first in the supervisor process: closes what belongs to this process only.
     on_end : callable
-        Called here when all processes have ended, on a thread of its own.
+        Called in this process, on a separate thread, when all processes have ended.
     count : int
-        How many workers.
+        The number of workers.
     ceilings : Ceilings
-        How many associations they may have, all together.
+        The limits on associations, for all workers together.
     drain_timeout : float
-        Seconds for running associations to end after SIGTERM came to the supervisor.
+        Seconds that running associations have to end after the supervisor receives SIGTERM.
     """
 
     def __init__(
@@ -87,6 +98,7 @@ class Crew:
         self._count = count
         self._on_end = on_end
         self._control, control = socket.socketpair()
+        # Both are set by the thread of `_listen`: when the listener is closed, and at the end.
         self._stopped, self._ended = threading.Event(), threading.Event()
         self._is_lost = False
         supervisor = _Supervisor(listener, control, self._board, serve, ceilings, drain_timeout)
@@ -110,7 +122,7 @@ class Crew:
 
     @property
     def workers(self) -> list[Worker]:
-        """The workers that live now."""
+        """The running workers."""
         found = []
         for place in range(self._count):
             get = partial(self._board.get, place)
@@ -121,36 +133,36 @@ class Crew:
 
     @property
     def restarts(self) -> int:
-        """How often a worker that had died was replaced."""
+        """How many workers died and were replaced."""
         return self._board.total(Board.RESTARTS)
 
     def stop(self, timeout: float = inf) -> None:
-        """Stop listening; after `timeout` seconds, what still goes on is aborted.
+        """Stop listening; abort associations that still run after `timeout` seconds.
 
-        It returns when nobody listens any more. It may be called again, with a shorter time.
+        It returns when the listener is closed. A later call can shorten the time.
         """
-        with suppress(OSError):  # it has ended
+        with suppress(OSError):  # the supervisor has ended
             self._control.send(b"%r\n" % timeout)
         self._stopped.wait()
 
     def wait_stopped(self) -> None:
-        """Wait until nobody listens any more.
+        """Wait until the listener is closed.
 
         Raises
         ------
         RuntimeError
-            When that is so because the supervisor died.
+            If it was closed because the supervisor died.
         """
         self._stopped.wait()
         if self._is_lost:
             raise LocalProtocolError("the supervisor of the workers died")
 
     def wait_ended(self, timeout: float | None = None) -> bool:
-        """Wait until all processes have ended; false if they have not after `timeout` seconds."""
+        """Wait until all processes have ended; return False if `timeout` seconds pass first."""
         return self._ended.wait(timeout)
 
     def _listen(self) -> None:
-        """Log what the supervisor tells, until its end."""
+        """Log the lines that the supervisor sends; at its end, wake all that wait for the crew."""
         rest = b""
         with suppress(OSError):
             while data := self._control.recv(4096):
@@ -165,7 +177,7 @@ class Crew:
             os.waitpid(self.pid, 0)
         if not self._stopped.is_set():
             self._is_lost = True
-            LOGGER.error("The supervisor of the workers died; nobody serves any more")
+            LOGGER.error("The supervisor of the workers died; the server has stopped")
         for place in range(self._count):
             self._board.set(place, Board.PID, 0)
         self._control.close()
@@ -176,14 +188,14 @@ class Crew:
 
 
 class _Place:
-    """A worker's place at the supervisor: who has it, and what is between the two."""
+    """The supervisor's record of one worker, kept when the worker is replaced."""
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.pid = 0
         self.is_ready = False
         self.channel: Socket | None = None
-        self.pending: deque[Socket] = deque()  # handed over, but not taken yet
+        self.pending: deque[Socket] = deque()  # sent to the worker, which has not taken them yet
         self.began = 0.0
         self.start_at: float | None = None
         self.quick_deaths = 0
@@ -195,9 +207,9 @@ class _Place:
 
 
 class _Supervisor:
-    """The process that accepts connections and hands them to workers, and does nothing else.
+    """The process that accepts connections and sends each to a worker.
 
-    It has one thread from its birth on, so that it may fork at any time.
+    It never has more than one thread, so that it can fork safely at any time.
     """
 
     def __init__(
@@ -217,7 +229,7 @@ class _Supervisor:
         self._ceilings = ceilings
         self._drain_timeout = drain_timeout
         self._places: list[_Place] = []
-        self._waiting: deque[Socket] = deque()  # accepted, for the next worker that is open
+        self._waiting: deque[Socket] = deque()  # accepted connections that no worker could take yet
         self._handed = 0
         self._is_watching = False
         self._accept_at = 0.0
@@ -225,7 +237,7 @@ class _Supervisor:
         self._quit_at = self._kill_at = inf
 
     def run(self, count: int) -> None:
-        """Supervise `count` workers, until all have ended after a stop."""
+        """Supervise `count` workers until the server is stopped and all workers have ended."""
         self._selector = selectors.DefaultSelector()
         self._woken, self._wake = socket.socketpair()
         self._woken.setblocking(False)
@@ -247,16 +259,16 @@ class _Supervisor:
             self._hand_out()
 
     def _tell(self, level: int, text: str) -> None:
-        """Have the caller log `text`; if it does not read, that is lost."""
+        """Send a line for the caller to log; the line is lost if the caller does not read."""
         with suppress(OSError):
             self._control.send(f"{level} {text}\n".encode())
 
-    # --- What comes in ---
+    # --- Input ---
 
     def _on_signal(self) -> None:
         numbers = self._woken.recv(4096)
         if signal.SIGTERM in numbers:
-            self._tell(logging.INFO, f"SIGTERM: draining, for {self._drain_timeout} s at most")
+            self._tell(logging.INFO, f"SIGTERM: draining for at most {self._drain_timeout} s")
             self._stop(self._drain_timeout)
         if signal.SIGCHLD in numbers:
             for place in self._places:
@@ -267,7 +279,7 @@ class _Supervisor:
             data = self._control.recv(4096)
         except OSError:
             data = b""
-        if not data:  # the caller is gone, or has nothing to do with us any more
+        if not data:  # the caller has ended, or has dropped this server (`_forget_parent`)
             self._selector.unregister(self._control)
             self._stop(0)
         for line in data.splitlines():
@@ -285,13 +297,13 @@ class _Supervisor:
 
     def _on_answer(self, place: _Place) -> None:
         if place.channel is None:
-            return  # what is noted just now is that it has died
+            return  # an event of the same `select`; the channel was closed since
         try:
             answers = place.channel.recv(4096)
         except OSError:
             answers = b""
         if not answers:
-            self._close_channel(place)  # it is about to end
+            self._close_channel(place)  # the worker is about to end
         for number in answers:
             if number == READY[0]:
                 place.is_ready = True
@@ -299,10 +311,14 @@ class _Supervisor:
             else:
                 place.pending.popleft().close()
 
-    # --- Handing out ---
+    # --- Giving connections to workers ---
 
     def _watch_listener(self) -> None:
-        """Accept where there is somebody to serve; what is not accepted is never lost."""
+        """Accept only while a worker can take a connection.
+
+        A connection that is not accepted stays in the listener's backlog, where it cannot be lost
+        by the death of a process.
+        """
         wanted = (
             not self._is_stopping
             and not self._waiting
@@ -316,7 +332,7 @@ class _Supervisor:
         self._is_watching = wanted
 
     def _hand_out(self) -> None:
-        """Give each connection to the worker with the fewest."""
+        """Send each accepted connection to the worker with the fewest connections."""
         while self._waiting:
             places = [place for place in self._places if place.is_open]
             if not places:
@@ -327,7 +343,7 @@ class _Supervisor:
             try:
                 socket.send_fds(place.channel, [CONNECTION], [connection.fileno()])
             except OSError:
-                place.is_ready = False  # it is about to end
+                place.is_ready = False  # the worker is about to end
                 continue
             self._handed += 1
             place.last_handed = self._handed
@@ -337,7 +353,7 @@ class _Supervisor:
         taken = self._board.get(place.number, Board.CONNECTIONS)
         return taken + len(place.pending), place.last_handed
 
-    # --- The life of workers ---
+    # --- Start and end of workers ---
 
     def _start(self, place: _Place) -> None:
         place.began, place.start_at = time.monotonic(), None
@@ -354,7 +370,7 @@ class _Supervisor:
             self._board.set(place.number, Board.PID, place.pid)
 
     def _work(self, place: _Place, channel: Socket) -> None:
-        """Be a worker (in its process)."""
+        """Run the worker, in its process: close the supervisor's files, then serve."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._selector.close()
@@ -373,13 +389,14 @@ class _Supervisor:
         if pid:
             code = os.waitstatus_to_exitcode(status)
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-            self._on_answer(place)  # what it has taken was its own
+            self._on_answer(place)  # its last TAKEN: those connections ended with it
             self._ended(place, f"Worker {pid} {how}")
 
     def _ended(self, place: _Place, how: str) -> None:
-        """Note that there is no worker any more, and when to start the next."""
+        """Record that the place has no worker, and set the time to start the next."""
         self._close_channel(place)
-        self._waiting.extendleft(reversed(place.pending))  # it had not even looked at them
+        # The worker had not read from these connections: another one can serve them.
+        self._waiting.extendleft(reversed(place.pending))
         place.pending.clear()
         place.pid = 0
         for column in (Board.PID, Board.CONNECTIONS, Board.ASSOCIATIONS):
@@ -405,10 +422,10 @@ class _Supervisor:
             place.channel.close()
             place.channel = None
 
-    # --- The end ---
+    # --- Stopping ---
 
     def _stop(self, timeout: float) -> None:
-        """Take no more connections; after `timeout` seconds, the workers have to quit."""
+        """Take no more connections; order the workers to quit after `timeout` seconds."""
         self._quit_at = min(self._quit_at, time.monotonic() + timeout)
         if self._is_stopping:
             return
@@ -429,10 +446,10 @@ class _Supervisor:
     def _order(self, order: Order) -> None:
         for place in self._places:
             if place.channel is not None:
-                with suppress(OSError):  # it is about to end
+                with suppress(OSError):  # the worker is about to end
                     place.channel.send(order.value)
 
-    # --- What is due ---
+    # --- Deadlines ---
 
     def _time_to_wait(self) -> float | None:
         moments = [self._quit_at, self._kill_at]
@@ -452,32 +469,32 @@ class _Supervisor:
         if self._quit_at <= now:
             self._quit_at, self._kill_at = inf, now + GRACE
             if left := self._board.total(Board.ASSOCIATIONS):
-                self._tell(logging.WARNING, f"Associations that have not ended are aborted: {left}")
+                self._tell(logging.WARNING, f"Aborting associations that have not ended: {left}")
             self._order(Order.QUIT)
         if self._kill_at <= now:
             self._kill_at = inf
             for place in self._places:
                 if place.pid:
-                    self._tell(logging.ERROR, f"Worker {place.pid} does not end, and is killed")
+                    self._tell(logging.ERROR, f"Worker {place.pid} does not end and is killed")
                     os.kill(place.pid, signal.SIGKILL)
 
 
 def check_platform() -> None:
-    """Raise an error where there can be no worker processes."""
+    """Raise LocalProtocolError on a platform that cannot have worker processes."""
     if not hasattr(os, "fork"):
         raise LocalProtocolError(
             "workers need os.fork, which this platform does not have: "
-            "start several servers, each on a port of its own"
+            "start several servers, each on a different port"
         )
 
 
 def _fork(run: Callable[[], None]) -> int:
-    """Have a new process do `run` and end; return the id of that process.
+    """Start a process that calls `run` and ends; return its process ID.
 
-    Ctrl-C goes to all processes of a terminal, and service managers may send SIGTERM to all:
-    what is to be done then is decided by the first of them, so the new process ignores both.
+    The new process ignores SIGINT and SIGTERM. A terminal sends Ctrl-C to all processes, and a
+    service manager may send SIGTERM to all: the program's first process decides how to end.
     """
-    _flush()  # what is in a buffer would be written twice
+    _flush()  # both processes would write out the content of a buffer
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
     try:
         pid = os.fork()
@@ -497,27 +514,30 @@ def _run_and_exit(run: Callable[[], None]) -> None:
         run()
         code = 0
     except BaseException:
-        LOGGER.exception("A server process met an internal error")
+        LOGGER.exception("A server process failed with an internal error")
     finally:
         _flush()
-        os._exit(code)  # what the caller registered to be done at its exit is not for us
+        os._exit(code)  # without the exit handlers, which belong to the caller's process
 
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, OSError, ValueError):  # there may be none, or a closed one
+        with suppress(AttributeError, OSError, ValueError):  # a stream may be None or closed
             stream.flush()
 
 
 def _ignore(number: int, frame: object) -> None:
-    """Handle a signal by nothing; unlike SIG_IGN, this is not inherited by other programs."""
+    """Ignore a signal; unlike SIG_IGN, programs that this process starts do not inherit this."""
 
 
 _crews: weakref.WeakSet[Crew] = weakref.WeakSet()
 
 
 def _forget_parent() -> None:
-    """Leave crews to the process that started them: it is its end that ends them."""
+    """In a fork of the program, drop its crews: they must end when the original process ends.
+
+    A supervisor sees that end when the last copy of the caller's socket is closed.
+    """
     for crew in _crews:
         crew._control.close()
     _crews.clear()
