@@ -126,7 +126,7 @@ def test_extended_negotiation(options: list[str], expected: bytes | None, peer: 
 
 
 def test_matches_in_lines(peer: Any, capsys: Capture) -> None:
-    assert findscu.main([*peer.address, *QUERY]) == 0
+    assert findscu.main([*peer.address, *QUERY, "-v"]) == 0
     shown = capsys.readouterr()
     assert shown.out == (
         "PatientName: Doe^John\nPatientID: 1\n\nPatientName: Roe^Jane\nPatientID: 22\n\n"
@@ -152,14 +152,17 @@ def test_a_table_on_a_terminal(
     monkeypatch.setattr(sys, "stdout", new_terminal())
     monkeypatch.setattr(sys, "stderr", new_terminal())
     answers.responses.append((0xFF00, match("山田^太郎", "333")))
-    assert findscu.main([*peer.address, *QUERY, "-ll", "error"]) == 0
+    asked = ["-k", "QueryRetrieveLevel=PATIENT", "-k", "PatientID", "-k", "PatientName"]
+    asked += ["-k", "StudyDate"]
+    assert findscu.main([*peer.address, *asked]) == 0
     assert sys.stdout.getvalue() == (  # type: ignore[attr-defined]
-        "PatientName  PatientID\n"
-        "-----------  ---------\n"
-        "Doe^John     1\n"
-        "Roe^Jane     22\n"
-        "山田^太郎    333\n"
+        "PatientID  PatientName  StudyDate\n"
+        "---------  -----------  ---------\n"
+        "1          Doe^John\n"
+        "22         Roe^Jane\n"
+        "333        山田^太郎\n"
         "\n"
+        "3 matches\n"
     )
     assert sys.stderr.getvalue().startswith("\r\x1b[Kmatches: 1")  # type: ignore[attr-defined]
     assert sys.stderr.getvalue().endswith("\r\x1b[K")  # type: ignore[attr-defined]
@@ -168,22 +171,89 @@ def test_a_table_on_a_terminal(
 def test_lines_where_a_table_is_too_wide(
     peer: Any, new_terminal: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("COLUMNS", "17")
     monkeypatch.setattr(sys, "stdout", new_terminal())
-    assert findscu.main([*peer.address, *QUERY]) == 0
+    assert findscu.main([*peer.address, *QUERY, "-k", "PatientID"]) == 0
     shown = sys.stdout.getvalue()  # type: ignore[attr-defined]
     assert shown.startswith("PatientName: Doe^John\nPatientID: 1\n\nPatientName: ")
+    assert shown.endswith("\n\n2 matches\n")
 
 
-def test_a_long_table_has_headings(
+def test_a_table_is_shortened_to_the_terminal(
+    peer: Any, new_terminal: Any, monkeypatch: pytest.MonkeyPatch, answers: Answers
+) -> None:
+    monkeypatch.setenv("COLUMNS", "26")
+    monkeypatch.setattr(sys, "stdout", new_terminal())
+    one, other = match("山田^太郎^Doe^John", "1"), match("Bo", "2")
+    one.StudyInstanceUID = "1.2.840.113619.2.55.3.604688119.971.1234567890.123"
+    other.StudyInstanceUID = "1.2.3"
+    answers.responses = [(0xFF00, one), (0xFF00, other)]
+    assert findscu.main([*peer.address, *QUERY, "-k", "StudyInstanceUID"]) == 0
+    assert sys.stdout.getvalue() == (  # type: ignore[attr-defined]
+        "PatientName   StudyInstan…\n"
+        "------------  ------------\n"
+        "Bo            1.2.3\n"
+        "山田^太郎^D…  …4567890.123\n"
+        "\n"
+        "2 matches\n"
+    )
+
+
+def test_a_table_of_one_match_and_of_none(
+    peer: Any, new_terminal: Any, monkeypatch: pytest.MonkeyPatch, answers: Answers
+) -> None:
+    for responses, end in (([(0xFF00, match("A", "1"))], "A\n\n1 match\n"), ([], "0 matches\n")):
+        answers.responses = responses
+        monkeypatch.setattr(sys, "stdout", new_terminal())
+        assert findscu.main([*peer.address, *QUERY]) == 0
+        assert sys.stdout.getvalue().endswith(end)  # type: ignore[attr-defined]
+
+
+def test_a_table_has_the_items_of_sequences_that_were_asked_for(
     peer: Any, new_terminal: Any, monkeypatch: pytest.MonkeyPatch, answers: Answers
 ) -> None:
     monkeypatch.setattr(sys, "stdout", new_terminal())
-    answers.responses = [(0xFF00, match("A", str(number))) for number in range(250)]
-    assert findscu.main([*peer.address, *QUERY]) == 0
-    shown = sys.stdout.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert sum(line.startswith("PatientName") for line in shown) == 3
-    assert sum(line.startswith("A ") for line in shown) == 250
+    found = match("A", "1")
+    found.ScheduledProcedureStepSequence = [Dataset(), Dataset()]
+    found.ScheduledProcedureStepSequence[0].Modality = "CT"
+    found.ScheduledProcedureStepSequence[0].ScheduledStationAETitle = "X"
+    found.ScheduledProcedureStepSequence[1].Modality = "MR"
+    answers.responses = [(0xFF00, found)]
+    keys = ["-k", "PatientName", "-k", "ScheduledProcedureStepSequence[0].Modality"]
+    assert findscu.main([*peer.address, *keys, "--csv"]) == 0
+    steps = ",".join(f"ScheduledProcedureStepSequence[{item}].Modality" for item in (0, 1))
+    shown = f"PatientName,{steps}\nA,CT,MR\n"
+    assert sys.stdout.getvalue() == shown  # type: ignore[attr-defined]
+    monkeypatch.setattr(sys, "stdout", new_terminal())
+    keys = ["-k", "ScheduledProcedureStepSequence", "-k", "PatientName"]
+    assert findscu.main([*peer.address, *keys, "--sort", "PatientID", "--csv"]) == 0
+    lines = sys.stdout.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines[1:] == ["CT,X,MR,A"]
+
+
+def test_csv(peer: Any, answers: Answers, capsys: Capture) -> None:
+    answers.responses = [(0xFF00, match('B "b", c', "1")), (0xFF00, match("A\n", "2"))]
+    assert findscu.main([*peer.address, *QUERY, "--csv"]) == 0
+    assert capsys.readouterr() == ('PatientName\nA\\n\n"B ""b"", c"\n', "")
+    answers.responses = []
+    assert findscu.main([*peer.address, *QUERY, "--csv"]) == 0
+    assert capsys.readouterr().out == "PatientName\n"
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_sorted_by_a_key(form: list[str], peer: Any, answers: Answers, capsys: Capture) -> None:
+    people = [("Roe", "10"), ("Doe", "10"), ("Poe", "9"), ("Moe", "")]
+    answers.responses = [(0xFF00, match(name, number)) for name, number in people]
+    options = [*form, "--sort", "(0010,0020)", "--sort", "PatientName"]
+    assert findscu.main([*peer.address, *QUERY, *options]) == 0
+    shown = capsys.readouterr().out
+    assert sorted(("Roe", "Doe", "Poe", "Moe"), key=shown.index) == ["Moe", "Poe", "Doe", "Roe"]
+
+
+def test_a_key_to_sort_by_that_is_none(peer: Any, capsys: Capture) -> None:
+    assert findscu.main([*peer.address, *QUERY, "--sort", "Name"]) == 1
+    assert capsys.readouterr().err.startswith("E: --sort: ")
+    assert peer.proposed == []
 
 
 def test_matches_as_json(peer: Any, capsys: Capture) -> None:
@@ -238,17 +308,21 @@ def test_values_that_are_none(
     ds.add_new("InstanceNumber", "LO", "what")
     answers.responses = [(0xFF00, ds)]
     assert findscu.main([*peer.address, *QUERY]) == 0
-    assert "InstanceNumber: (cannot be understood)\n" in capsys.readouterr().out
+    assert "InstanceNumber: (cannot be decoded)\n" in capsys.readouterr().out
     assert findscu.main([*peer.address, *QUERY, "--json", "-ll", "warn"]) == 0
     shown = capsys.readouterr()
     assert [sorted(each) for each in json.loads(shown.out)] == [
         ["00080052", "00100010", "00100020"]
     ]
-    assert shown.err == ("W: A match is shown without (0020,0013), which cannot be understood\n")
+    assert shown.err == ("W: A match is shown without (0020,0013), which cannot be decoded\n")
 
 
 def test_quiet(peer: Any, closed_port: int, capsys: Capture) -> None:
     assert findscu.main([*peer.address, *QUERY, "-q"]) == 0
+    assert capsys.readouterr() == (
+        "PatientName: Doe^John\nPatientID: 1\n\nPatientName: Roe^Jane\nPatientID: 22\n\n",
+        "",
+    )
     assert findscu.main(["127.0.0.1", str(closed_port), *QUERY, "-q"]) == 3
     assert capsys.readouterr() == ("", "")
 
@@ -327,7 +401,7 @@ def test_cancelled(start_peer: Callable[..., Any], capsys: Capture) -> None:
             yield 0xFF00, match("Doe", str(number))
 
     peer = start_peer(deepcopy(CONTEXTS), [(evt.EVT_C_FIND, find)])
-    assert findscu.main([*peer.address, *QUERY, "--cancel-after", "2"]) == 0
+    assert findscu.main([*peer.address, *QUERY, "--cancel-after", "2", "-v"]) == 0
     shown = capsys.readouterr()
     assert shown.out.count("PatientName: ") == 2
     assert "I: Sending Cancel Request: MsgID 1\n" in shown.err

@@ -91,5 +91,5 @@ def test_queries_and_retrievals(
     peer = start_peer(
         [build_context(model)], [(event, lambda event: iter([(commented(code), None)]))]
     )
-    assert app.main(["--lenient", *peer.address, *QUERY]) == 0
+    assert app.main(["--lenient", "-v", *peer.address, *QUERY]) == 0
     assert f"({comment})" in capsys.readouterr().err

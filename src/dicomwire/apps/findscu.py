@@ -1,6 +1,6 @@
-"""findscu: asks a peer what it has (C-FIND; PS3.4 Annexes C, K and CC), and shows the matches.
+"""findscu: queries a peer (C-FIND; PS3.4 Annexes C, K and CC), and shows the matches.
 
-How the association comes about is in `requesting`, how matches look in `matches`.
+The association is requested in `requesting`; the matches are shown in `matches`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,14 @@ from dicomwire import (
 )
 from dicomwire.apps.arguments import EXIT_CODES, LEVELS, add_peer, new_parser
 from dicomwire.apps.console import DONE, FAILED, NO_ASSOCIATION, Console, Stop, run
-from dicomwire.apps.identifier import PATHS, add_identifier, build_identifier, check_identifier
-from dicomwire.apps.matches import Display, JsonArray, Lines, Table
+from dicomwire.apps.identifier import (
+    PATHS,
+    add_identifier,
+    build_identifier,
+    check_identifier,
+    set_element,
+)
+from dicomwire.apps.matches import Csv, Display, JsonArray, Lines, Sorted, Table, asked_for
 from dicomwire.apps.querying import (
     MESSAGE_ID,
     Operation,
@@ -52,8 +58,8 @@ LOGGER = logging.getLogger("dicomwire.findscu")
 _EPILOG = f"""\
 {PATHS}
 
-Matches are written to standard output: on a terminal as a table if that is not too wide, else
-each element on a line of its own; with -q only as JSON. The log goes to standard error.
+findscu writes the matches to standard output: on a terminal as a table of what was asked for, with
+texts shortened to its width; otherwise with a line for each element, in the order of arrival.
 
 {EXIT_CODES}"""
 
@@ -65,7 +71,7 @@ _EXAMPLES = (
 )
 
 
-def _parser() -> ArgumentParser:
+def _parser(verbose: bool) -> ArgumentParser:
     parser = new_parser("findscu", "Query a peer (C-FIND).", _EPILOG, _EXAMPLES)
     add_identifier(parser)
     models = {
@@ -92,17 +98,31 @@ def _parser() -> ArgumentParser:
         help="write the matches into files rsp000001.dcm, rsp000002.dcm and so on",
     )
     add_folder(group)
-    add_outcome(
-        parser,
-        json="show the matches in the DICOM JSON Model, as one array",
+    group = parser.add_argument_group("how matches are shown")
+    one = group.add_mutually_exclusive_group()
+    one.add_argument(
+        "--csv", action="store_true", help="comma-separated values, with a line of headings"
     )
-    add_peer(parser, "FINDSCU", verbose=True, levels=(*LEVELS, "fatal", "trace"))
+    one.add_argument("--json", action="store_true", help="an array in the DICOM JSON Model")
+    group.add_argument(
+        "--sort",
+        metavar="KEY",
+        action="append",
+        default=[],
+        help="sort by this element, when all matches have arrived; may be repeated (default: a "
+        "table and CSV by what is asked for)",
+    )
+    add_outcome(parser)
+    add_peer(parser, "FINDSCU", verbose=verbose, levels=(*LEVELS, "fatal", "trace"))
     return parser
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run findscu and return its exit code; see ``dicomwire findscu --help``."""
-    parser = _parser()
+def main(args: list[str] | None = None, verbose: bool = False) -> int:
+    """Run findscu and return its exit code; see ``dicomwire findscu --help``.
+
+    `verbose` says whether it logs each step without -v.
+    """
+    parser = _parser(verbose)
     options = parser.parse_args(args)
     check_identifier(parser, options)
     return run(options, _find)
@@ -110,6 +130,7 @@ def main(args: list[str] | None = None) -> int:
 
 def _find(options: Namespace, console: Console) -> int:
     identifier = build_identifier(options)
+    display = _display(options, console, asked_for(identifier))
     folder = writable_folder(options) if options.write else None
     wanted = _negotiation(options)
     contexts = [build_context(options.model)]
@@ -122,7 +143,7 @@ def _find(options: Namespace, console: Console) -> int:
         code = DONE
         responses = association.send_c_find(identifier, options.model, MESSAGE_ID)
         matches = 0
-        with closing(_display(options, console)) as display:
+        with closing(display) as display:
             for _, match in operation.pending(responses):
                 if match is None or operation.is_cancelled:
                     continue
@@ -147,19 +168,36 @@ def _negotiation(options: Namespace) -> list[SOPClassExtendedNegotiation]:
     return negotiation(options.model, [relational, combined, fuzzy, timezone, enhanced])
 
 
-def _display(options: Namespace, console: Console) -> Display:
+def _display(options: Namespace, console: Console, asked: list[str]) -> Display:
+    """Return what shows the matches; `asked` are the paths of the identifier."""
+    display: Display
+    keys = _sort_keys(options)
     if options.json:
-        return JsonArray(console)
-    if options.quiet:
-        return Display(console)
-    return Table(console) if sys.stdout.isatty() else Lines(console)
+        display = JsonArray(console)
+    elif options.csv or sys.stdout.isatty():
+        display = Csv(console, asked) if options.csv else Table(console, asked)
+        keys = keys or asked
+    else:
+        display = Lines(console)
+    return Sorted(console, display, keys) if keys else display
+
+
+def _sort_keys(options: Namespace) -> list[str]:
+    """Return the paths of the elements to sort by."""
+    keys = Dataset()
+    for key in options.sort:
+        try:
+            set_element(keys, key)
+        except ValueError as error:
+            raise Stop(f"--sort: {error}") from None
+    return asked_for(keys)
 
 
 def _write(path: str, match: Dataset, sop_class: UID, syntax: UID) -> bool:
-    """Write a match into a DICOM file of its own; return whether that could be done."""
+    """Write a match into a DICOM file; return whether its dataset could be encoded."""
     try:
         data = encode_dataset(match, syntax)
-    except DatasetError as error:  # it was understood so far only as was needed
+    except DatasetError as error:  # the values were not decoded before
         LOGGER.error("Cannot write %s: %s", escaped(path), escaped(str(error)))
         return False
     try:

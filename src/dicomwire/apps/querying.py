@@ -18,7 +18,6 @@ from dicomwire.pdu_primitives import SOPClassExtendedNegotiation
 from dicomwire.presentation import PresentationContext
 from dicomwire.status import (
     STATUS_CANCEL,
-    STATUS_FAILURE,
     STATUS_PENDING,
     STATUS_SUCCESS,
     STATUS_WARNING,
@@ -70,8 +69,8 @@ def negotiation(model: UID, flags: list[bool]) -> list[SOPClassExtendedNegotiati
     return [item]
 
 
-def add_outcome(parser: ArgumentParser, json: str) -> None:
-    """Add the options for what is done with responses, and what counts as a failure."""
+def add_outcome(parser: ArgumentParser) -> None:
+    """Add the options for the end of the operation and the exit code."""
     group = parser.add_argument_group("outcome")
     group.add_argument(
         "--cancel-after",
@@ -79,7 +78,6 @@ def add_outcome(parser: ArgumentParser, json: str) -> None:
         type=count,
         help="ask the peer to stop after n pending responses",
     )
-    group.add_argument("--json", action="store_true", help=json)
     add_exit_code(group)
 
 
@@ -160,9 +158,11 @@ class Operation:
         if not category:
             explain_no_response(self._association, self._logger)
             return
-        level = {STATUS_FAILURE: logging.ERROR, STATUS_WARNING: logging.WARNING}.get(category)
+        level = logging.WARNING if self.is_warned else logging.INFO
+        if not self.succeeded:
+            level = logging.ERROR
         text = answered(status, self._statuses)
-        self._logger.log(level or logging.INFO, "%s SCP Result: %s", self._name, text)
+        self._logger.log(level, "%s SCP Result: %s", self._name, text)
 
     @property
     def is_warned(self) -> bool:

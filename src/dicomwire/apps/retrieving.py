@@ -51,7 +51,10 @@ def retrieval_parser(
     }
     add_negotiation(parser, flags)
     add_output(parser)
-    add_outcome(parser, json="write a summary to standard output, a JSON object")
+    parser.add_argument_group("summary").add_argument(
+        "--json", action="store_true", help="write a summary to standard output, a JSON object"
+    )
+    add_outcome(parser)
     return parser
 
 
