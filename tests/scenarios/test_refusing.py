@@ -86,4 +86,4 @@ def test_a_function_that_cannot_tell_refuses(face, caplog):
     with ask(face, refusing(refuse)) as assoc:
         assert assoc.send_c_echo().Status == 0x0110
         assert assoc.is_established
-    assert any("which requests are refused failed" in text for text in caplog.messages)
+    assert any("`refuse` of the program failed" in text for text in caplog.messages)

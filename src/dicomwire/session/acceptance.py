@@ -1,6 +1,6 @@
-"""Setting an association up: what an acceptor answers, and what a requestor makes of the answer.
+"""The negotiation of an association: the acceptor's answer, and the requestor's reading of it.
 
-PS3.7 Annex D and PS3.8 Section 7.1. Asking the user's handlers goes through the port.
+PS3.7 Annex D and PS3.8 Section 7.1. The port calls the program's handlers.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ from dicomwire.services.port import Port
 from dicomwire.session.ends import ServiceUser
 
 _IDENTITIES_WITH_RESPONSE = (3, 4, 5)
-"""User identity types that a server response is defined for (PS3.7 Annex D.3.3.7.2)."""
+"""User identity types with a defined server response (PS3.7 Annex D.3.3.7.2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Whom an acceptor takes, and how.
+    """Which association requests an acceptor accepts, and on which terms.
 
     Attributes
     ----------
     called_ae_title : str or None
-        The title that a request must call; None for any.
+        The called AE title that a request must have; None for any.
     calling_ae_titles : tuple of str
-        The titles of which a request must come from one; empty for any.
+        The allowed calling AE titles; empty for any.
     unrestricted_storage : bool
-        Accept storage of anything, known SOP class or not.
+        Whether to accept every storage context, also of unknown SOP classes.
     admit : callable
-        Counts one more association; returns why there is no room for it, or None.
+        Counts one more association and returns None, or returns why there is no room for it.
     operations_window : int
         How many operations a requestor may have outstanding, if it asks for several.
     """
@@ -76,7 +76,7 @@ class Policy:
 async def answer_request(
     port: Port, request: AssociateRQ, acceptor: ServiceUser, policy: Policy
 ) -> AssociateAC | AssociateRJ:
-    """Return what is to be answered to an association request."""
+    """Return the answer to an association request."""
     rejection = _unwelcome(request, policy)
     if rejection is not None:
         return AssociateRJ.because(rejection)
@@ -127,7 +127,10 @@ def _roles(pdu: AssociateRQ | AssociateAC) -> dict[UID, tuple[bool | None, bool 
 async def _verify(
     port: Port, identity: UserIdentityNegotiation
 ) -> tuple[bool, UserIdentityNegotiation | None]:
-    """Ask whether the user is welcome, and what to respond (PS3.7 Annex D.3.3.7)."""
+    """Ask the handler whether to accept the user; return its server response too, if one is sent.
+
+    PS3.7 Annex D.3.3.7.
+    """
     if not port.bound(EVT_USER_ID):
         return True, None
     attributes = {
@@ -162,7 +165,7 @@ async def _verify(
 async def _extend(
     port: Port, request: AssociateRQ, acceptor: ServiceUser, operations_window: int
 ) -> None:
-    """Negotiate what else the request brings up (PS3.7 Annex D.3.3.3, .5 and .6)."""
+    """Negotiate the window and extended negotiation (PS3.7 Annex D.3.3.3, .5 and .6)."""
     items = request.user_information
     window = request.user_item(AsynchronousOperationsWindowNegotiation)
     if window is not None:
@@ -198,16 +201,16 @@ async def _grant_window(
     acceptor: ServiceUser,
     most: int,
 ) -> None:
-    """Answer how many operations the requestor may have outstanding: at most what it asks for.
+    """Grant the requestor a number of outstanding operations: at most as many as it asks for.
 
-    Our own are performed one at a time. No answer means one (PS3.7 Annex D.3.3.3).
+    We send one request at a time ourselves. No answer means one (PS3.7 Annex D.3.3.3).
     """
     invoked = asked.maximum_number_operations_invoked
     performed = asked.maximum_number_operations_performed
     is_bound = (invoked, performed) != (1, 1) and port.bound(EVT_ASYNC_OPS)
     if is_bound:
         await _negotiate(port, EVT_ASYNC_OPS, {"nr_invoked": invoked, "nr_performed": performed})
-    granted = min(invoked or most, most)  # to ask for 0 is to ask for any number
+    granted = min(invoked or most, most)  # a request for 0 is one for any number
     if is_bound or granted > 1:
         acceptor.add_negotiation_item(AsynchronousOperationsWindowNegotiation(granted, 1))
 
@@ -215,7 +218,7 @@ async def _grant_window(
 async def _negotiate(
     port: Port, event: InterventionEvent, attributes: dict[str, Any]
 ) -> dict[Any, Any]:
-    """Return the dict that a handler answers with; empty where it fails to."""
+    """Return the dict that the handler returned; an empty one if it failed."""
     try:
         answer = await port.intervene(event, attributes)
     except AssociationFailure:
@@ -231,9 +234,9 @@ async def _negotiate(
 
 
 def build_request(requestor: ServiceUser, called_ae_title: str) -> AssociateRQ:
-    """Return the association request that says what `requestor` proposes.
+    """Return the association request with the proposals of `requestor`.
 
-    The roles of its role selection items are noted in its contexts.
+    Copies the roles of its role selection items into its contexts.
     """
     roles = requestor.role_selection
     contexts = requestor.requested_contexts
@@ -250,7 +253,7 @@ def build_request(requestor: ServiceUser, called_ae_title: str) -> AssociateRQ:
 
 
 def conclude_request(request: AssociateRQ, answer: AssociateAC) -> list[PresentationContext]:
-    """Return the requested contexts as the acceptor's answer leaves them."""
+    """Return the requested contexts with the results from the acceptor's answer."""
     return negotiate_as_requestor(
         request.presentation_contexts, answer.presentation_contexts, _roles(answer)
     )

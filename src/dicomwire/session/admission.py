@@ -1,6 +1,6 @@
-"""Who may have one more association: how many there may be in all, for an address, for a title.
+"""Whether a peer may have one more association: limits in all, per address and per title.
 
-Nothing here knows sockets or processes. The AE counts, or the memory that workers share.
+This module knows no sockets or processes. The AE counts, or the shared memory of the workers.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from dicomwire.settings import Settings
 T = TypeVar("T")
 
 WAITING_PER_ADDRESS = 1024
-"""Connections of one address that may wait to be answered: as many as the system's queue holds."""
+"""Connections of one address that may wait for an answer: as many as the system's queue holds."""
 _SITE = 64
-"""Bits of an IPv6 address that tell sites apart; within a site, a host may have any number."""
+"""Bits of an IPv6 address that identify a site; a host may use any number of addresses in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """Whom an association is counted for.
+    """The address and the title that an association is counted for.
 
     Attributes
     ----------
     address : str
-        The peer's address, for IPv6 the network of its site; empty where there is none.
+        The peer's address, for IPv6 the network of its site; empty if there is none.
     title : str
         The calling AE title.
     """
@@ -59,7 +59,7 @@ def _site(host: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ceilings:
-    """How many associations there may be: in all, for one address, and for one calling title."""
+    """The limits of associations: in all, for one address, and for one calling title."""
 
     total: int
     per_address: int
@@ -69,9 +69,9 @@ class Ceilings:
     def of(cls, settings: Settings) -> Ceilings:
         """Return the ceilings of `settings`.
 
-        Where they set no ceiling for an address or a title, that is three quarters of all slots,
-        rounded up. Sites behind one gateway share an address, and stations one title, so that most
-        of the slots are anybody's; yet nobody alone can keep all others out.
+        An address or a title without a limit of its own may have three quarters of all slots,
+        rounded up. That many, since a site behind a gateway has one address, and its stations may
+        share a title; not all, so that one peer cannot keep all others out.
         """
         total = settings.maximum_associations
         share = -(-3 * total // 4)
@@ -79,7 +79,7 @@ class Ceilings:
         return cls(total, share if address is None else address, share if title is None else title)
 
     def objection(self, party: Party, total: int, from_address: int, by_title: int) -> str | None:
-        """Return why `party` gets no association, given how many there are; None if it does."""
+        """Return why `party` may have no more associations, given the counts; None if it may."""
         if total >= self.total:
             return f"there are {total} associations, of {self.total} in all"
         if party.address and from_address >= self.per_address:
@@ -91,12 +91,12 @@ class Ceilings:
 
 
 class Census:
-    """Counts the accepted associations of one process; its caller lets one thread in at a time.
+    """Counts the accepted associations of one process. Its caller holds a lock (`Entity._lock`).
 
     Parameters
     ----------
     ceilings : callable
-        Returns the ceilings that are in force.
+        Returns the current ceilings.
     """
 
     def __init__(self, ceilings: Callable[[], Ceilings]) -> None:
@@ -106,7 +106,7 @@ class Census:
         self._titles: Counter[str] = Counter()
 
     def admit(self, association: object, party: Party) -> str | None:
-        """Count `association`, or return why there may be no more of its party."""
+        """Count `association` and return None, or return why its party may have no more."""
         counts = len(self._parties), self._addresses[party.address], self._titles[party.title]
         objection = self._ceilings().objection(party, *counts)
         if objection is None:
@@ -116,7 +116,7 @@ class Census:
         return objection
 
     def dismiss(self, association: object) -> None:
-        """Note that `association` is over, if it was counted."""
+        """Stop counting `association`, if it was counted."""
         party = self._parties.pop(association, None)
         if party is not None:
             _take_one(self._addresses, party.address)
@@ -126,36 +126,36 @@ class Census:
 def _take_one(counter: Counter[str], key: str) -> None:
     counter[key] -= 1
     if not counter[key]:
-        del counter[key]  # so that nothing stays of who was here once
+        del counter[key]  # so that the memory does not grow with the number of past peers
 
 
 class Rounds(Generic[T]):
-    """Those who wait to be answered; each address has its turn, however many others send.
+    """A queue in which the addresses take turns, so that no address delays all others.
 
-    Its caller lets one thread in at a time.
+    Its caller holds a lock.
     """
 
     def __init__(self) -> None:
-        self._lines: dict[str, deque[T]] = {}  # in the order of their turns; none is empty
+        self._lines: dict[str, deque[T]] = {}  # by address, the next first; no line is empty
 
     def __len__(self) -> int:
         return sum(map(len, self._lines.values()))
 
     def is_crowded(self, address: str) -> bool:
-        """Return whether enough of an address wait."""
+        """Return whether `WAITING_PER_ADDRESS` items of an address wait."""
         return len(self._lines.get(address, ())) >= WAITING_PER_ADDRESS
 
     def put(self, address: str, item: T) -> None:
-        """Have `item` wait behind others of its address."""
+        """Append `item` to the line of its address."""
         self._lines.setdefault(address, deque()).append(item)
 
     def take(self) -> T | None:
-        """Return the one whose turn it is; None where nobody waits."""
+        """Remove and return the next item; None if none waits."""
         address = next(iter(self._lines), None)
         if address is None:
             return None
         line = self._lines.pop(address)
         item = line.popleft()
         if line:
-            self._lines[address] = line  # the others of this address come after all others
+            self._lines[address] = line  # at the end: the other addresses are next
         return item

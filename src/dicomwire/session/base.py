@@ -1,6 +1,6 @@
-"""What an association is to those who use it, on either face: two ends, settings, handlers.
+"""The association of both faces, as programs see it: two ends, settings, handlers and sinks.
 
-How it begins and ends is in `lifecycle`; what programs can send is each face's to offer.
+`lifecycle` has its beginning and end; each face adds the methods that send requests.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ ReceiveTo = str | Path | Callable[[Message], str | Path | Sink]
 """Where received objects go: a folder, or a function from the C-STORE-RQ to a path or a `Sink`."""
 
 _WITHOUT_DATASET = (Command.C_STORE_RSP, Command.C_ECHO_RSP, Command.N_DELETE_RSP)
-"""Nobody takes a dataset that comes with one of these all the same."""
+"""Messages that have no dataset; if a peer sends one nevertheless, it is discarded."""
 
 _is_uid = re.compile(r"[0-9]+(\.[0-9]+)*").fullmatch
 
 
 class BaseAssociation(Requesting):
-    """An association with a peer, whichever face it is used by.
+    """An association with a peer, on either face.
 
     Attributes
     ----------
     requestor, acceptor : ServiceUser
-        The two ends, and what they said in negotiation.
+        The two ends, with their values in the negotiation.
     is_established, is_released, is_aborted, is_rejected : bool
-        How far it has come; one of the last three is true once it is over.
+        The state; one of the last three is true once the association is over.
     network_timeout_response : str
-        What ends an association on which nothing came for too long: "A-ABORT" or "A-RELEASE".
+        How the association ends after the network timeout: by "A-ABORT" or "A-RELEASE".
     receive_to : ReceiveTo or None
-        Where objects received by C-STORE are filed as they come.
+        Where to write objects received by C-STORE, while they arrive.
     refuse : callable or None
-        Is given the command set of each request (a `Message`), before its dataset is taken in.
-        The failure that it returns, an int or a Dataset with Status, is the answer, and nothing
-        of the dataset is kept; None serves the request. It must not block. What it raises is
-        logged, and answered with 0x0110.
+        Called with the command set of each request (a `Message`), before its dataset is received.
+        If it returns a failure status (an int, or a Dataset with Status), the request is answered
+        with that and its dataset is not kept; None serves the request. It must not block. If it
+        raises an exception, that is logged, and the answer is 0x0110.
     """
 
     def __init__(
@@ -65,16 +65,16 @@ class BaseAssociation(Requesting):
         super().__init__(ae, mode, handlers or Handlers(), settings or ae.settings)
         self.receive_to = receive_to
 
-    # --- What it is ---
+    # --- The two ends ---
 
     @property
     def is_requestor(self) -> bool:
-        """Whether this end asked for the association."""
+        """Whether this end requested the association."""
         return self._mode == MODE_REQUESTOR
 
     @property
     def is_acceptor(self) -> bool:
-        """Whether this end was asked for the association."""
+        """Whether this end accepted the association."""
         return self._mode == MODE_ACCEPTOR
 
     @property
@@ -85,12 +85,12 @@ class BaseAssociation(Requesting):
 
     @property
     def local(self) -> dict[str, Any]:
-        """What is known of this end; see `ServiceUser.info`."""
+        """Title and address of this end; see `ServiceUser.info`."""
         return self._ends[0].info
 
     @property
     def remote(self) -> dict[str, Any]:
-        """What is known of the peer; see `ServiceUser.info`."""
+        """Title and address of the peer; see `ServiceUser.info`."""
         return self._ends[1].info
 
     # --- Settings ---
@@ -135,7 +135,7 @@ class BaseAssociation(Requesting):
 
     @property
     def network_timeout(self) -> float | None:
-        """Seconds without anything received after which the association ends."""
+        """Seconds without a message after which the association ends."""
         return self._port.settings.network_timeout
 
     @network_timeout.setter
@@ -155,7 +155,7 @@ class BaseAssociation(Requesting):
         self._port.observe()
 
     def get_handlers(self, event: EventType) -> list[Binding] | Binding:
-        """Return what is bound to `event`: a list, or one pair for an intervention event."""
+        """Return the bindings of `event`: a list, or one pair for an intervention event."""
         return self.handlers.get_handlers(event)
 
     def get_events(self) -> list[EventType]:
@@ -164,13 +164,13 @@ class BaseAssociation(Requesting):
 
     @property
     def files_stored(self) -> bool:  # type: ignore[override]  # read-only is enough
-        """Whether objects received by C-STORE are filed without a handler's help."""
+        """Whether the library writes objects received by C-STORE to files."""
         return self.receive_to is not None
 
-    # --- What comes in ---
+    # --- Received datasets ---
 
     def open_sink(self, incoming: Incoming) -> Sink:
-        """Return where the dataset of `incoming` is to go."""
+        """Return the sink for the dataset of `incoming`."""
         settings, request = self._port.settings, incoming.message
         if request.command is not Command.C_STORE_RQ:
             if request.command in _WITHOUT_DATASET:
@@ -199,7 +199,7 @@ class BaseAssociation(Requesting):
 
 
 def _with_harmless_uids(request: Message) -> Message:
-    """Return a copy for naming a file: what is in no UID, and could lead anywhere, becomes "_"."""
+    """Return a copy that is safe for file names: characters that no UID has become "_"."""
     harmless = {
         keyword: quick_uid(re.sub(r"[^0-9.]|\.(?=\.)", "_", str(getattr(request, keyword))))
         for keyword in ("AffectedSOPClassUID", "AffectedSOPInstanceUID")

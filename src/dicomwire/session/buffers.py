@@ -1,6 +1,6 @@
-"""The buffers that bytes are read into and sent from: a few large ones, used again and again.
+"""A few large buffers that are reused for reading and sending.
 
-What is in them is known to who took them.
+A caller takes one, uses it alone, and gives it back.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 BUFFER_SIZE = 256 * 1024
 _KEPT_BUFFERS = 16
 RECEIVE_BUFFER = 1024 * 1024
-"""Bytes that the system may hold for a socket of ours, as far as its own ceiling allows.
+"""Received bytes that the system may buffer for one of our sockets, if its own limit allows.
 
-So the sender of large objects seldom has to wait for us. The system's own tuning begins at an
-eighth of that, and grows with the round-trip time, which says nothing on one machine.
+With that many, the sender of large objects seldom waits for us. The system's own tuning begins
+at an eighth of it, and grows with the round-trip time, which is near zero on one machine.
 """
 
 _free_buffers: list[bytearray] = []
@@ -26,6 +26,6 @@ def take_buffer() -> bytearray:
 
 
 def give_buffer(buffer: bytearray) -> None:
-    """Give back what `take_buffer` returned, when no view of it is in use any more."""
+    """Give back a buffer from `take_buffer`, once no view of it is in use."""
     if len(_free_buffers) < _KEPT_BUFFERS:
         _free_buffers.append(buffer)

@@ -1,6 +1,6 @@
-"""The presentation contexts of an AE: what may be in the two lists, and how they change.
+"""The two lists of presentation contexts of an AE: checks and changes.
 
-Plain functions over lists of contexts; which context a peer gets is not decided here.
+Plain functions over lists of contexts; `protocol.negotiation` accepts and rejects contexts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MAXIMUM_REQUESTED = 128
 
 
 def check_contexts(contexts: Iterable[PresentationContext] | None) -> list[PresentationContext]:
-    """Return `contexts` as a list, empty for None; ValueError for what is no context."""
+    """Return `contexts` as a list, empty for None; ValueError if an item is not a context."""
     checked = list(contexts or ())
     if not all(map(isinstance, checked, repeat(PresentationContext))):
         raise ValueError("contexts must be a list of PresentationContext")
@@ -46,7 +46,7 @@ def numbered(contexts: Iterable[PresentationContext]) -> list[PresentationContex
     Raises
     ------
     ValueError
-        For what is no context, or more than 128 of them.
+        If an item is not a context, or for more than 128.
     """
     checked = check_contexts(contexts)
     check_count(checked)
@@ -64,8 +64,7 @@ def merged(
 ) -> list[PresentationContext]:
     """Return supported contexts with `additions`: one for each abstract syntax, sorted by UID.
 
-    Transfer syntaxes that are new come after those that were there; the roles are those of the
-    addition.
+    New transfer syntaxes come after the present ones; the roles are those of the addition.
     """
     by_uid = {context.abstract_syntax or "": context for context in contexts}
     for addition in additions:
@@ -84,7 +83,7 @@ def without(
 ) -> list[PresentationContext]:
     """Return `contexts` without `abstract_syntax`, or without its `transfer_syntax`.
 
-    A context that has no transfer syntax left goes too. What is not there is no error.
+    A context without any transfer syntax left is removed too. A missing syntax is no error.
     """
     if transfer_syntax is None:
         return [context for context in contexts if context.abstract_syntax != abstract_syntax]

@@ -1,6 +1,6 @@
-"""One end of an association: what it is going to say of itself, and what its PDU then said.
+"""One end of an association: the values that it proposes, and those in the PDU that it sent.
 
-The values of the negotiation are held here; what is accepted is decided elsewhere.
+This module holds the values; `acceptance` negotiates.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _EXTENDED = {
 
 @dataclass(frozen=True, slots=True)
 class AddressInformation:
-    """The numeric address and the port of one end; the last two are for IPv6 only."""
+    """The numeric address and the port of one end; `flowinfo` and `scope_id` are for IPv6."""
 
     address: str
     port: int
@@ -78,12 +78,12 @@ class AddressInformation:
 
     @classmethod
     def from_tuple(cls, address_info: tuple[Any, ...]) -> Self:
-        """Return what a socket's address says: (host, port), or the four values of IPv6."""
+        """Return the address from a socket's: (host, port), or the four values of IPv6."""
         return cls(*address_info)
 
     @classmethod
     def from_addr_port(cls, addr: str | tuple[str, int, int], port: int) -> Self:
-        """Return the address that `AE.associate` is given: `addr` may be (host, flow, scope)."""
+        """Return the address for `AE.associate`, where `addr` may be (host, flow, scope)."""
         if isinstance(addr, str):
             return cls(addr, port)
         host, flowinfo, scope_id = addr
@@ -101,14 +101,14 @@ class AddressInformation:
 
     @property
     def as_tuple(self) -> tuple[str, int] | tuple[str, int, int, int]:
-        """The address in the form that sockets have it in."""
+        """The address as a tuple for sockets."""
         if self.is_ipv6:
             return self.address, self.port, self.flowinfo, self.scope_id
         return self.address, self.port
 
 
 class Owner(Protocol):
-    """What a `ServiceUser` needs of its association: which end of it is ours."""
+    """The association as its `ServiceUser`s see it: it knows which end is ours."""
 
     @property
     def mode(self) -> str:
@@ -118,16 +118,16 @@ class Owner(Protocol):
 class ServiceUser:
     """The requestor or the acceptor of an association (PS3.7 Annex D.3).
 
-    Of the two ends one is our own, and whoever makes the association gives it its values. They
-    can be set until `primitive` is: from then on what the PDU said holds, at both ends.
+    One of the two ends is ours, and the AE sets its values before negotiation. From then on, both
+    ends have the values of the PDUs (`primitive`), which cannot be changed.
 
     Attributes
     ----------
     assoc : Association
     primitive : AssociateRQ, AssociateAC, AssociateRJ or None
-        The PDU that this end sent, once it is sent or received.
+        The PDU that this end sent; None before that.
     address_info : AddressInformation or None
-        The address, once it is known.
+        The address; None before the connection is open.
     """
 
     def __init__(self, assoc: Owner, mode: str) -> None:
@@ -154,12 +154,12 @@ class ServiceUser:
 
     @property
     def is_requestor(self) -> bool:
-        """Whether this end asked for the association."""
+        """Whether this end requests the association."""
         return self._mode == MODE_REQUESTOR
 
     @property
     def is_acceptor(self) -> bool:
-        """Whether this end was asked for the association."""
+        """Whether this end accepts the association."""
         return self._mode == MODE_ACCEPTOR
 
     @property
@@ -168,18 +168,18 @@ class ServiceUser:
 
     @property
     def writeable(self) -> bool:
-        """Whether negotiation has not begun yet, so that values can be set."""
+        """Whether values can still be set: negotiation has not begun."""
         return self.primitive is None
 
-    def _check_writeable(self, what: str) -> None:
+    def _check_writeable(self, name: str) -> None:
         if not self.writeable:
-            raise LocalProtocolError(f"{what} cannot be changed after negotiation has begun")
+            raise LocalProtocolError(f"{name} cannot be changed after negotiation has begun")
 
     @property
     def ae_title(self) -> str:
-        """The AE title, which can be set at any time; the peer's own may be empty.
+        """The AE title, which can be set at any time; that of the peer may be empty.
 
-        An acceptor's is the one it was called by, as its answer names none (PS3.8 Table 9-17).
+        An acceptor's is the called AE title: its answer has no title (PS3.8 Table 9-17).
         """
         if not self._ae_title and isinstance(self.primitive, AssociateRQ):
             return self.primitive.calling_ae_title
@@ -226,14 +226,14 @@ class ServiceUser:
         Parameters
         ----------
         cx_type : str
-            "requested" of a requestor and "supported" of an acceptor, where that is our own end;
-            "pcdl" (definition list) or "pcdrl" (definition result list): what the request or the
-            answer held.
+            "requested" for a requestor or "supported" for an acceptor, at our own end only;
+            "pcdl" (definition list) for the contexts in the request, or "pcdrl" (definition
+            result list) for those in the answer.
 
         Raises
         ------
         ValueError
-            Where this end has, or has yet, no contexts of that kind.
+            When this end has no contexts of that kind now.
         """
         own, sent = ("requested", "pcdl") if self.is_requestor else ("supported", "pcdrl")
         if cx_type == own and self._is_ours:
@@ -246,7 +246,7 @@ class ServiceUser:
 
     @property
     def requested_contexts(self) -> list[PresentationContext]:
-        """What the requestor asks for; where that is the peer, what its request holds."""
+        """The contexts that the requestor proposes; if it is the peer, those in its request."""
         return self.get_contexts("requested" if self._is_ours else "pcdl")
 
     @requested_contexts.setter
@@ -257,7 +257,7 @@ class ServiceUser:
 
     @property
     def supported_contexts(self) -> list[PresentationContext]:
-        """What the acceptor supports; where that is the peer, what its answer holds."""
+        """The contexts that the acceptor supports; if it is the peer, those in its answer."""
         return self.get_contexts("supported" if self._is_ours else "pcdrl")
 
     @supported_contexts.setter
@@ -266,17 +266,17 @@ class ServiceUser:
             raise AttributeError("only the acceptor has supported_contexts")
         self._set_contexts("supported_contexts", contexts)
 
-    def _set_contexts(self, what: str, contexts: list[PresentationContext]) -> None:
-        self._check_writeable(what)
+    def _set_contexts(self, name: str, contexts: list[PresentationContext]) -> None:
+        self._check_writeable(name)
         if not self._is_ours:
-            raise ValueError(f"{what} of the peer are its own affair")
+            raise ValueError(f"{name} of the peer cannot be set")
         self._contexts = check_contexts(contexts)
 
     # -- user information -----------------------------------------------------------------------
 
     @property
     def user_information(self) -> list[UserItem]:
-        """The items that the A-ASSOCIATE PDU of this end holds, or is to hold."""
+        """The user information items in the A-ASSOCIATE PDU of this end, or for it."""
         if isinstance(self.primitive, AssociateRJ):
             return []
         if self.primitive is not None:
@@ -296,7 +296,7 @@ class ServiceUser:
 
     @property
     def maximum_length(self) -> int | None:
-        """The longest P-DATA-TF that this end takes, in bytes; 0 for no maximum."""
+        """The longest P-DATA-TF that this end accepts, in bytes; 0 for no maximum."""
         item = self._first(MaximumLengthNotification)
         return item.maximum_length_received if item else None
 
@@ -311,7 +311,7 @@ class ServiceUser:
 
     @property
     def implementation_class_uid(self) -> UID | None:
-        """The UID of the software at this end, if it tells; set to None it does not."""
+        """The UID of the software at this end; None if it sends none."""
         item = self._first(ImplementationClassUIDNotification)
         return item.implementation_class_uid if item else None
 
@@ -322,7 +322,7 @@ class ServiceUser:
 
     @property
     def implementation_version_name(self) -> str | None:
-        """The version of the software at this end, if it tells; set to None it does not."""
+        """The version of the software at this end; None if it sends none."""
         item = self._first(ImplementationVersionNameNotification)
         return item.implementation_version_name if item else None
 
@@ -336,13 +336,13 @@ class ServiceUser:
     def add_negotiation_item(self, item: UserItem) -> None:
         """Add an item of extended negotiation (PS3.7 Annex D.3.3).
 
-        It takes the place of one of the same kind, and SOP class where the kind has one: a PDU
-        holds no two of them.
+        It replaces an item of the same kind (and SOP class, if the kind has one), since a PDU
+        must not have two of them.
 
         Raises
         ------
         TypeError
-            For anything but an item that this end may send.
+            When it is not an item that this end may send.
         RuntimeError
             After negotiation has begun.
         """
@@ -352,7 +352,7 @@ class ServiceUser:
         self._extended[key] = item
 
     def remove_negotiation_item(self, item: UserItem) -> None:
-        """Remove the item that is equal to `item`, if there is one; errors as for adding."""
+        """Remove the item that equals `item`, if there is one; errors as for adding."""
         self._check_item(item)
         key = _identity(item)
         if self._extended.get(key) == item:
@@ -404,7 +404,7 @@ class ServiceUser:
 
     @property
     def accepted_common_extended(self) -> dict[UID, tuple[UID, list[UID]]]:
-        """What the acceptor took of common extended negotiation, which no PDU tells.
+        """The items of common extended negotiation that the acceptor accepted; no PDU has them.
 
         By SOP class UID: the service class UID and the related general SOP class UIDs.
         RuntimeError for the requestor.
@@ -416,7 +416,7 @@ class ServiceUser:
     def accept_common_extended(
         self, items: Mapping[UID, SOPClassCommonExtendedNegotiation]
     ) -> None:
-        """Note which `items`, by SOP class UID, the acceptor took; for the association to call."""
+        """Set the accepted `items` by SOP class UID (called by the association)."""
         self._accepted_common = {
             uid: (item.service_class_uid, item.related_general_sop_class_identification)
             for uid, item in items.items()
@@ -425,7 +425,7 @@ class ServiceUser:
 
     @property
     def user_identity(self) -> UserIdentityNegotiation | None:
-        """Who the requestor says its user is; of the acceptor, the answer to that."""
+        """The user identity that the requestor sends; for the acceptor, its server response."""
         return self._first(UserIdentityNegotiation)
 
 

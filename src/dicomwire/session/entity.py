@@ -1,6 +1,6 @@
-"""What application entities of both faces are: titles, contexts, limits, and who takes part.
+"""The application entity of both faces: title, contexts, settings, and present associations.
 
-How they associate and serve is each face's own.
+Each face requests associations and starts servers in its own way.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ LOGGER = logging.getLogger(__name__)
 
 
 class Member(Protocol):
-    """An association, as its entity knows it."""
+    """An association as its entity sees it."""
 
     requestor: ServiceUser
     server: Any
 
     @property
     def is_acceptor(self) -> bool:
-        """Whether this end was asked for the association."""
+        """Whether this end accepted the association."""
 
     def update_settings(self, **changes: Any) -> None:
         """Change settings of this association alone."""
@@ -64,10 +64,10 @@ class Member(Protocol):
 
 
 class Counting(Protocol):
-    """The count of associations: of this process alone, or of all that serve together."""
+    """The count of associations: of this process, or of all worker processes together."""
 
     def admit(self, association: Any, party: Party) -> str | None:
-        """Count an association, or return why it cannot be accepted."""
+        """Count an association and return None, or return why it cannot be accepted."""
 
     def dismiss(self, association: Any) -> None:
         """Note that an association is over."""
@@ -82,24 +82,24 @@ DEFAULT_TITLE = "DICOMWIRE"
 DEFAULTS = Settings()
 
 _LARGEST_WINDOW = 0xFFFF
-"""Of asynchronous operations; the field has 16 bits, and 0 in it is any number."""
+"""Asynchronous operations at most: the field has 16 bits. (0 in it means any number.)"""
 
 
 class Entity(ABC, Generic[A]):
-    """What an application entity is on either face: titles, contexts, limits, associations.
+    """An application entity on either face: title, contexts, settings and associations.
 
     Parameters
     ----------
     ae_title : str
-        The title it goes by, 1 to 16 ASCII characters.
+        Its AE title, 1 to 16 ASCII characters.
     settings : Settings, optional
-        Limits, deadlines and switches for the associations and servers to come.
+        Limits, deadlines and switches for future associations and servers.
     """
 
     default_settings: Settings = DEFAULTS
-    """Where the value of a timeout comes from that is set to an invalid one."""
+    """A timeout that is set to an invalid value gets its value from here."""
     handlers_class: type[Handlers] = Handlers
-    """What holds the handlers of its associations and servers, for subclasses to extend."""
+    """The class that holds the handlers of associations and servers, for subclasses to extend."""
 
     def __init__(self, ae_title: str = DEFAULT_TITLE, settings: Settings = DEFAULTS) -> None:
         self._title = set_title(ae_title, "ae_title")
@@ -111,13 +111,15 @@ class Entity(ABC, Generic[A]):
         self._require_calling_aet: list[str] = []
         self._requested: list[PresentationContext] = []
         self._supported: list[PresentationContext] = []
-        self._lock = threading.Lock()  # for what follows, which any thread may change
-        self._associations: dict[A, None] = {}  # in the order of their beginning
+        # Guards the associations, the servers and the census, which any thread may change. That of
+        # a worker's seat is taken under it; `threaded.link` has the order of the locks.
+        self._lock = threading.Lock()
+        self._associations: dict[A, None] = {}  # the oldest first
         self._census: Counting = self._own_census()
         self.memory = Budget(settings.memory_budget)
         self.spool = Budget(settings.spool_budget)
 
-    # -- what each face does in its way ---------------------------------------------------------
+    # -- implemented by each face ---------------------------------------------------------------
 
     @abstractmethod
     def associate(self, *args: Any, **kwargs: Any) -> Any:
@@ -125,17 +127,17 @@ class Entity(ABC, Generic[A]):
 
     @abstractmethod
     def new_acceptor(self, server: Any) -> A:
-        """Return an association for a connection that `server` took (for servers)."""
+        """Return an association for a connection that `server` accepted (for servers)."""
 
     @abstractmethod
     def forget_server(self, server: Any) -> None:
-        """Note that a server is shut down (for servers)."""
+        """Remove a server that was shut down (for servers)."""
 
-    # -- who it is ------------------------------------------------------------------------------
+    # -- title and implementation ---------------------------------------------------------------
 
     @property
     def ae_title(self) -> str:
-        """The title it goes by, 1 to 16 ASCII characters, not all spaces (PS3.5, VR AE)."""
+        """The AE title, 1 to 16 ASCII characters, not all spaces (PS3.5, VR AE)."""
         return self._title
 
     @ae_title.setter
@@ -144,7 +146,7 @@ class Entity(ABC, Generic[A]):
 
     @property
     def implementation_class_uid(self) -> UID:
-        """The UID that says which software this is (PS3.7 Annex D.3.3.2)."""
+        """The UID that identifies the software (PS3.7 Annex D.3.3.2)."""
         return self._class_uid
 
     @implementation_class_uid.setter
@@ -167,9 +169,9 @@ class Entity(ABC, Generic[A]):
 
     @property
     def settings(self) -> Settings:
-        """Limits, deadlines and switches; a new one counts for associations and servers to come.
+        """Limits, deadlines and switches; new ones apply to future associations and servers.
 
-        A timeout that is changed by its own property also changes in those there are.
+        The property of a single timeout changes it in present associations too.
         """
         return self._settings
 
@@ -182,7 +184,7 @@ class Entity(ABC, Generic[A]):
         self.spool.ceiling = value.spool_budget
 
     def _set_timeout(self, name: str, value: float | None, zero: bool = True) -> None:
-        """Set a timeout here and in all associations; what cannot be one resets it, with a log."""
+        """Set a timeout here and in all associations; an invalid value resets it, and is logged."""
         valid = value is None or (
             isinstance(value, (int, float)) and (value > 0 or (zero and value == 0))
         )
@@ -191,7 +193,7 @@ class Entity(ABC, Generic[A]):
             LOGGER.warning("%s: %r is no number of seconds, reset to %s", name, value, default)
             value = default
         elif value == inf:
-            value = None  # waits forever too, and no clock can reckon with infinity
+            value = None  # waits forever too; deadlines cannot be computed with infinity
         change: dict[str, Any] = {name: value}
         self._settings = replace(self._settings, **change)
         for assoc in self.active_associations:
@@ -199,7 +201,7 @@ class Entity(ABC, Generic[A]):
 
     @property
     def acse_timeout(self) -> float | None:
-        """Seconds that the peer has to answer a request or a release, also ARTIM; 30."""
+        """Seconds to wait for the answer to an association or release request; also ARTIM; 30."""
         return self._settings.acse_timeout
 
     @acse_timeout.setter
@@ -226,7 +228,7 @@ class Entity(ABC, Generic[A]):
 
     @property
     def network_timeout(self) -> float | None:
-        """Seconds without anything received after which an association ends; 60."""
+        """Seconds without a message after which an association ends; 60."""
         return self._settings.network_timeout
 
     @network_timeout.setter
@@ -235,7 +237,7 @@ class Entity(ABC, Generic[A]):
 
     @property
     def maximum_associations(self) -> int:
-        """How many associations its servers take at a time; what is no such number means 1."""
+        """How many associations its servers accept at a time; an invalid number sets 1."""
         return self._settings.maximum_associations
 
     @maximum_associations.setter
@@ -247,9 +249,9 @@ class Entity(ABC, Generic[A]):
 
     @property
     def maximum_pdu_size(self) -> int:
-        """The longest P-DATA-TF to be received, in bytes; 0 for no maximum; 16382.
+        """The longest P-DATA-TF that we accept, in bytes; 0 for no maximum; 16382.
 
-        A number that the field of 32 bits cannot hold is ignored, with a warning.
+        A number that does not fit into the field of 32 bits is ignored, with a warning.
         """
         return self._maximum_pdu_size
 
@@ -262,11 +264,11 @@ class Entity(ABC, Generic[A]):
         else:
             LOGGER.warning("maximum_pdu_size: %d is not 0 to %d, ignored", value, LONGEST)
 
-    # -- who may associate ----------------------------------------------------------------------
+    # -- required titles ------------------------------------------------------------------------
 
     @property
     def require_called_aet(self) -> bool:
-        """Whether a request must call this AE by its title."""
+        """Whether the called AE title of a request must be the title of this AE."""
         return self._require_called_aet
 
     @require_called_aet.setter
@@ -275,7 +277,7 @@ class Entity(ABC, Generic[A]):
 
     @property
     def require_calling_aet(self) -> list[str]:
-        """The titles of which a request must come from one; empty for any."""
+        """The allowed calling AE titles; empty for any."""
         return self._require_calling_aet
 
     @require_calling_aet.setter
@@ -288,9 +290,9 @@ class Entity(ABC, Generic[A]):
 
     @property
     def requested_contexts(self) -> list[PresentationContext]:
-        """What associations are requested with: in this order, at most 128, duplicates kept.
+        """The contexts that associations propose: in this order, at most 128, duplicates kept.
 
-        Setting adds copies without roles to what is there; an empty list or None clears it.
+        Setting adds copies without roles to the present ones; an empty list or None clears them.
         """
         return self._requested
 
@@ -310,7 +312,7 @@ class Entity(ABC, Generic[A]):
         ----------
         abstract_syntax : str or UID
         transfer_syntax : str, UID or several of them, optional
-            The uncompressed transfer syntaxes if left out.
+            The uncompressed transfer syntaxes by default.
 
         Raises
         ------
@@ -329,9 +331,9 @@ class Entity(ABC, Generic[A]):
 
     @property
     def supported_contexts(self) -> list[PresentationContext]:
-        """What servers support: one context for each abstract syntax, sorted by UID.
+        """The contexts that servers support: one for each abstract syntax, sorted by UID.
 
-        Setting adds copies without roles to what is there; an empty list or None clears it.
+        Setting adds copies without roles to the present ones; an empty list or None clears them.
         """
         return list(self._supported)
 
@@ -353,10 +355,10 @@ class Entity(ABC, Generic[A]):
         ----------
         abstract_syntax : str or UID
         transfer_syntax : str, UID or several of them, optional
-            The uncompressed transfer syntaxes if left out.
+            The uncompressed transfer syntaxes by default.
         scu_role, scp_role : bool, optional
-            Which roles a requestor that asks may take; both None, its roles are not negotiated
-            and it is the SCU. They replace what was said before, also when both are None.
+            Which roles a requestor may take if it asks for them. With both None, roles are not
+            negotiated, and the requestor is the SCU. They replace the roles of an earlier call.
         """
         context = _build(abstract_syntax, transfer_syntax)
         context.scu_role, context.scp_role = scu_role, scp_role
@@ -378,7 +380,7 @@ class Entity(ABC, Generic[A]):
         ext_neg: Sequence[UserItem] | None,
         window: int = 1,
     ) -> None:
-        """Let an association that is to be requested say what we propose, and count it."""
+        """Put our proposals into the requestor end of a new association, and register it."""
         requestor = association.requestor
         self._introduce(requestor, self._title)
         requestor.maximum_length = max_pdu if 0 <= max_pdu <= LONGEST else DEFAULT_MAX_LENGTH
@@ -400,7 +402,7 @@ class Entity(ABC, Generic[A]):
         return proposed
 
     def _to_support(self, contexts: list[PresentationContext] | None) -> list[PresentationContext]:
-        """Return the contexts that a server is to support."""
+        """Return the contexts that a server supports."""
         supported = merged(
             [], check_contexts(contexts if contexts is not None else self._supported)
         )
@@ -420,7 +422,7 @@ class Entity(ABC, Generic[A]):
             return list(self._associations)
 
     def admit(self, association: A) -> str | None:
-        """Count an association that is to be accepted, or return why it cannot (for servers)."""
+        """Count an association and return None, or return why it is rejected (for servers)."""
         requestor = association.requestor
         host = requestor.address_info.address if requestor.address_info is not None else ""
         with self._lock:
@@ -430,13 +432,13 @@ class Entity(ABC, Generic[A]):
             return objection
 
     def forget(self, association: A) -> None:
-        """Note that an association is over (for associations)."""
+        """Remove an association that is over (for associations)."""
         with self._lock:
             self._associations.pop(association, None)
             self._census.dismiss(association)
 
     def forget_parent(self) -> None:
-        """Leave associations and servers to the process that has them (for its children)."""
+        """Forget the associations and servers of the parent process, after a fork."""
         self._lock = threading.Lock()
         self._associations.clear()
         self._census = self._own_census()
@@ -451,7 +453,7 @@ class Entity(ABC, Generic[A]):
         self._census = seat
 
     def _introduce(self, end: ServiceUser, title: str) -> None:
-        """Let our end of an association say who we are."""
+        """Put our title and implementation into our end of an association."""
         end.ae_title = title
         end.maximum_length = self._maximum_pdu_size
         end.implementation_class_uid = self._class_uid

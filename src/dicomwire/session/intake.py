@@ -1,6 +1,6 @@
-"""What the ports of both faces are made of: a protocol, and what comes in by it put in its place.
+"""The engine of both faces: the protocol of one association, and its received messages.
 
-Sockets, waiting and taking turns are the faces'; what a message means is decided by the services.
+The faces add sockets, waiting and turns; the services act on the messages.
 """
 
 from __future__ import annotations
@@ -62,20 +62,21 @@ from dicomwire.session.target import Target
 from dicomwire.settings import Settings
 
 _RESOURCE_LIMITATION = 0x0213
-"""What N-services have instead (PS3.7 Annex C.5.20)."""
+"""Resource limitation, for N-services (PS3.7 Annex C.5.20)."""
 BACKLOG = 1024
-"""Requests that may wait to be served while a program's own call has the association."""
+"""Requests that may wait while the program uses the association for a call of its own."""
 BACKLOG_BYTES = 64 * MIB
-"""What the datasets of those may take, in memory or on disk, unless there is but one."""
+"""Bytes of the datasets of waiting requests, in memory or on disk; a single one may have more."""
 
 _LEAST_PROGRESS = 1024
-"""Bytes of a dataset that put the idle deadline off, before the dataset is complete."""
+"""Bytes of an incomplete dataset that restart the idle deadline. Fewer do not: single bytes now
+and then would keep an association forever."""
 
 _MOST_SERVED = 256
-"""Kinds of requests whose service is remembered: as many as an association has contexts, twice."""
+"""Kinds of requests whose service is remembered: two for each of 128 contexts."""
 
 Key = tuple[int, int | None]
-"""Of an exchange: the command of its responses, and the message that they respond to."""
+"""Key of an exchange: the command of its responses, and the message that they respond to."""
 _NOWHERE = DiscardSink()
 """Where the dataset of a refused C-STORE goes, of any size."""
 _MANY_RESPONSES = {command | RESPONSE_BIT for command in scu.OF_MANY_RESPONSES}
@@ -96,17 +97,17 @@ class LocalAbort(AssociationAborted):
 
 
 class Flag(Protocol):
-    """Something that is set once: `threading.Event`, or what is like it."""
+    """An event that is set once, such as `threading.Event`."""
 
     def is_set(self) -> bool:
         """Return whether it has been set."""
 
     def set(self) -> None:
-        """Set it, and wake those who wait for that."""
+        """Set it, and wake all waiters."""
 
 
 class Engine(Port):
-    """One association's protocol, the messages that come in by it, and why it ended.
+    """The protocol of one association, its received messages, and why it ended.
 
     Attributes
     ----------
@@ -118,17 +119,17 @@ class Engine(Port):
     failure : AssociationFailure or None
         Why the association ended, if not by an orderly release.
     stage : str
-        What is going on: "associate", "data" or "release".
+        The stage of the association: "associate", "data" or "release".
     peer : str
         The peer as "host:port".
     target : Target or None
         Where a requestor connects to.
     is_active : bool
-        Whether something came or happened that puts the idle deadline off.
+        Whether a message was received or served since the idle deadline was last restarted.
     is_ended : bool
         Whether the association is over.
     ended : Flag
-        For waiting until it is.
+        Set at the end of the association, which wakes those who wait for it.
     """
 
     ended: Flag
@@ -145,27 +146,27 @@ class Engine(Port):
         self.stage = "associate"
         self.peer = ""
         self._abort_wanted = False
-        self._incoming: Incoming | None = None  # whose dataset is coming in
+        self._incoming: Incoming | None = None  # the message whose dataset is being received
         self._sink: Sink = _NOWHERE
-        self._begins = False  # a dataset of a C-STORE, of which nothing has come
+        self._begins = False  # no byte of the dataset of a C-STORE has arrived yet
         self._requests: deque[Incoming] = deque()
         self._served_by: dict[tuple[int, Command, str | None], ServedBy] = {}
         self._served: Message | None = None  # the request whose handler runs
         self._exchanges: dict[Key, Pending] = {}
-        self._own_window: int | None = None  # `Owner.own_window`, once it was asked for
+        self._own_window: int | None = None  # a copy of `Owner.own_window`, from its first use on
         self._cancelled: set[int | None] = set()
-        self._heard = False  # a message that puts off the deadline of what is waited for
-        self._held = 0  # programs that take results one by one
-        self._received = 0  # bytes since the idle deadline was put off
-        self.is_active = False  # something has come or happened that puts it off
-        self._reporting = 0  # handlers that are told of what passes
+        self._heard = False  # whether the last message restarts the response deadline
+        self._held = 0  # iterators by which the program takes results
+        self._received = 0  # bytes since the idle deadline was restarted
+        self.is_active = False  # whether to restart the idle deadline
+        self._reporting = 0  # running handlers of bytes, PDUs and transitions
         self._sent_pdus: list[PDU] = []
 
-    # --- What the faces do, each in its way ---
+    # --- Implemented by each face ---
 
     @abstractmethod
     async def connect(self) -> tuple[Any, Any]:
-        """Open the connection that was asked for; return the addresses of its two ends."""
+        """Open the connection to `target`; return the addresses of its two ends."""
 
     @abstractmethod
     async def hear(self, timeout: float | None, stage: str) -> Event:
@@ -179,23 +180,23 @@ class Engine(Port):
 
     @abstractmethod
     async def flushed(self) -> None:
-        """Send what the protocol has to say."""
+        """Send the bytes that the protocol has ready."""
 
     @abstractmethod
     async def until_ended(self, timeout: float | None, stage: str) -> None:
-        """Take in what comes until the association is over; AssociationTimeout as for `hear`."""
+        """Process events until the association is over; AssociationTimeout as for `hear`."""
 
     @abstractmethod
     def flush_now(self) -> None:
-        """Send what the protocol has to say as far as that needs no waiting; for farewells."""
+        """Send as many bytes of the last PDU as the socket takes without waiting."""
 
     @abstractmethod
     def attend(self) -> None:
-        """See to it that what the peer asks for is served from now on."""
+        """Have the peer's requests served from now on."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give the connection up: close it, or let it wait for the peer to close (Sta13)."""
+        """Close the connection, at once or after the peer has (Sta13)."""
 
     @abstractmethod
     def abort(self) -> None:
@@ -203,12 +204,12 @@ class Engine(Port):
 
     @abstractmethod
     def deadline_changed(self) -> None:
-        """Count the deadlines anew, since the settings have changed."""
+        """Compute the deadlines again, since the settings have changed."""
 
     # --- Whether it is over, and why ---
 
     def end(self) -> None:
-        """Note that the association is over, and wake whatever waits for that."""
+        """Note that the association is over, and wake all that wait for its end."""
         self.is_ended = True
         self.ended.set()
 
@@ -218,12 +219,12 @@ class Engine(Port):
         return self.is_ended or self._abort_wanted
 
     def check(self) -> None:
-        """Raise why, if the association has ended."""
+        """Raise the failure of the association if it has ended."""
         if self.is_over:
             raise self._ended_failure()
 
     def fail(self, failure: AssociationFailure) -> None:
-        """End the association because of `failure`: an A-ABORT if it still can be sent."""
+        """End the association because of `failure`, with an A-ABORT if the connection is open."""
         if self.is_ended:
             return
         if self._abort_wanted:
@@ -235,13 +236,13 @@ class Engine(Port):
             self._association.on_local_abort(failure)
 
     def crash(self, error: BaseException) -> None:
-        """End the association because of an error that is ours, in an `except` block for it."""
+        """End the association because of an internal error; call it in the `except` block."""
         LOGGER.exception("An association is aborted after an internal error")
         self.fail(LocalAbort(f"internal error: {type(error).__name__}", self.peer))
 
     @contextlib.contextmanager
     def ending_on_error(self) -> Iterator[None]:
-        """End the association because of what the block raises, on a thread that is ours."""
+        """End the association if the block raises an exception. For threads of the library."""
         try:
             yield
         except AssociationFailure as failure:
@@ -260,14 +261,14 @@ class Engine(Port):
         return LocalAbort("aborted by the program", self.peer, self.stage)
 
     def closed_by_peer(self, stage: str) -> ConnectionLost:
-        """Return that the peer closed the connection, and what may have led it to."""
+        """Return the failure for a connection that the peer closed, with a likely reason."""
         text = "the peer closed the connection"
         if stage == "associate" and self.target is not None and self.target.tls is None:
-            text += " without an answer; it may expect TLS, or another port is meant"
+            text += " without an answer; it may expect TLS, or the port may be wrong"
         return ConnectionLost(text, stage=stage, peer=self.peer)
 
     def _unbearable(self, text: str) -> AssociationAborted:
-        """Return that the peer does what we end an association for."""
+        """Return the failure with which we abort because of the peer's behaviour."""
         return AssociationAborted(
             text,
             source=AbortSource.SERVICE_USER,
@@ -277,25 +278,25 @@ class Engine(Port):
             peer=self.peer,
         )
 
-    # --- Telling of what passes ---
+    # --- Notifications of bytes, PDUs, transitions and messages ---
 
     def observe(self) -> None:
-        """Have the protocol show PDUs and transitions, if there is a handler for them."""
-        self._served_by.clear()  # which may depend on the handlers
+        """Have the protocol report PDUs and transitions, if a handler is bound for them."""
+        self._served_by.clear()  # it may depend on the handlers
         bound = self.handlers.bound
         wanted = bound(EVT_PDU_RECV) or bound(EVT_PDU_SENT) or bound(EVT_FSM_TRANSITION)
         self.protocol.observe(self if wanted else None)
 
     def pdu_received(self, pdu: PDU) -> None:
-        """Tell of a PDU (Observer)."""
+        """Notify of a received PDU (Observer)."""
         self._report(EVT_PDU_RECV, {"pdu": pdu})
 
     def pdu_sent(self, pdu: PDU) -> None:
-        """Remember a PDU that is told of once it has been sent (Observer)."""
+        """Remember a PDU; its notification follows when it has been sent (Observer)."""
         self._sent_pdus.append(pdu)
 
     def transition(self, state: State, trigger: Trigger, action: Action, following: State) -> None:
-        """Tell of a step of the state machine (Observer)."""
+        """Notify of a transition of the state machine (Observer)."""
         attributes = {
             "current_state": state.value,
             "fsm_event": trigger.value,
@@ -326,24 +327,24 @@ class Engine(Port):
             {"message": message, "context_id": context_id},
         )
 
-    # --- What comes in ---
+    # --- Received bytes, events and messages ---
 
     def feed(self, data: memoryview | bytes) -> None:
-        """Take received bytes."""
+        """Give received bytes to the protocol."""
         if EVT_DATA_RECV in self.handlers.live:
             self.tell_received(data)
         self.protocol.receive_data(data)
 
     def tell_received(self, data: memoryview | bytes) -> None:
-        """Tell of received bytes."""
+        """Notify of received bytes."""
         self._report(EVT_DATA_RECV, {"data": bytes(data)})
 
     def _has_progressed(self) -> bool:
-        """Return, once, whether what came puts the idle deadline off.
+        """Return, once, whether received data restarts the idle deadline.
 
-        That is a message that asks for something or answers what we asked for, or a good part of
-        its dataset. A C-CANCEL, a request that the peer has no role to make, or a byte now and
-        then would hold an association for ever.
+        A request or a response does, or `_LEAST_PROGRESS` bytes of its dataset. A C-CANCEL, a
+        request that the peer has no role for, or fewer bytes do not: with them, a peer could keep
+        an association forever.
         """
         incoming = self._incoming
         if incoming is not None and self._received >= _LEAST_PROGRESS:
@@ -360,19 +361,19 @@ class Engine(Port):
         return bool(self._requests)
 
     def let_go(self) -> None:
-        """Give up what was received in part, and what nobody is going to serve."""
+        """Discard the message that was received in part, and the waiting requests."""
         if self._incoming is not None:
             self._incoming = None
             discard(self._sink)
         self.drop_requests()
 
     def drop_requests(self) -> None:
-        """Give up the requests that wait to be served."""
+        """Discard the requests that wait to be served."""
         while self._requests:
             self._requests.popleft().discard()
 
     def take(self, event: Event) -> None:
-        """Act on an event of the protocol, unless a handler ended the association over it."""
+        """Process an event of the protocol, unless the association has ended."""
         if self.is_ended:
             return
         if isinstance(event, DataReceived):
@@ -414,7 +415,7 @@ class Engine(Port):
             self._dispatch(incoming)
             return
         self._incoming = incoming
-        self._received = 0  # what is counted from here on is its dataset
+        self._received = 0  # from here on, count bytes of the dataset
         self._sink = _NOWHERE
         self._begins = False
         if incoming.refusal is not None:
@@ -432,7 +433,7 @@ class Engine(Port):
             discard(sink)
 
     def _admit(self, context_id: int, incoming: Incoming) -> None:
-        """Decide what serves a request. Of thousands that are alike, this is decided once."""
+        """Find the service for a request, and remember it for requests of the same kind."""
         message = incoming.message
         class_uid = message.AffectedSOPClassUID or message.RequestedSOPClassUID
         key = (context_id, message.command, class_uid)
@@ -454,7 +455,7 @@ class Engine(Port):
             if self._incoming is None:  # the sink ended the association
                 return
             if event.complete:
-                # Nothing answers a request that comes after our release request.
+                # A request that arrives after our release request is not answered.
                 if self.protocol.state is not State.ESTABLISHED and incoming.message.is_request:
                     discard(self._sink)
                 elif incoming.refusal is None:
@@ -466,7 +467,7 @@ class Engine(Port):
             self._dispatch(incoming)
 
     def _refuse(self, incoming: Incoming, error: Exception) -> None:
-        """Let the dataset of `incoming` pass by, since keeping it raised `error`."""
+        """Refuse `incoming`, and discard the rest of its dataset: its sink raised `error`."""
         message = incoming.message
         if message.command is Command.C_STORE_RQ:
             incoming.refusal = refusal_by(error, self.peer)
@@ -488,7 +489,7 @@ class Engine(Port):
         self.is_active |= self._heard
         is_cancel = message.command is Command.C_CANCEL_RQ
         if not (is_response or is_cancel):
-            # Whatever a handler does when it is told, the request is let go of with all others.
+            # Before the handler runs: if it ends the association, this request is discarded too.
             if self.protocol.state is not State.ESTABLISHED:
                 LOGGER.warning("%s received after the release was requested", message.name)
             else:
@@ -501,19 +502,19 @@ class Engine(Port):
             self._dispatch_response(incoming)
 
     def _enqueue(self, incoming: Incoming) -> None:
-        """Have a request wait until it is served."""
+        """Append a request to those that wait to be served; abort if they are too many."""
         self._requests.append(incoming)
         if len(self._requests) > 1 and self._is_swamped:
             raise self._unbearable("too many requests are waiting to be served")
 
     @property
     def _is_swamped(self) -> bool:
-        """Whether more requests wait than should."""
+        """Whether more requests or bytes wait than are allowed."""
         waiting = [each.payload for each in self._requests if each.payload is not None]
         return len(self._requests) > BACKLOG or sum(each.size for each in waiting) > BACKLOG_BYTES
 
     def _cancel(self, message_id: int | None) -> None:
-        """Note that the peer cancels an operation, unless that is over or was never asked for."""
+        """Note that the peer cancels an operation, if it is waiting or running."""
         requests = [incoming.message for incoming in self._requests]
         if self._served is not None:
             requests.append(self._served)
@@ -530,20 +531,21 @@ class Engine(Port):
             del self._exchanges[key]
 
     def must_wait(self, key: Key) -> bool:
-        """Whether a request has to wait: one alike is being answered, or enough others are."""
+        """Whether a request must wait: one like it is outstanding, or the window is full."""
         other = self._exchanges.get(key)
         return (other is not None and not other.is_over) or self._window_is_full
 
     @property
     def _window_is_full(self) -> bool:
-        """Whether as many requests are outstanding as were agreed on (PS3.7 Annex D.3.3.3).
+        """Whether as many requests are outstanding as were negotiated (PS3.7 Annex D.3.3.3).
 
-        What has many responses does not count: who takes them may ask for something between two,
-        and would wait for himself. Nor does a handler wait: the answers may be waiting for it.
+        Operations with many responses do not count: the program may send a request between two
+        of them, and would wait for itself. Within a handler the window is never full: the
+        responses may be waiting for the handler to end.
         """
         if not self._exchanges or self._served is not None:
             return False
-        if self._own_window is None:  # it was agreed on before anything could be sent
+        if self._own_window is None:  # it was negotiated before the first request
             self._own_window = self._association.own_window
         window = self._own_window
         if not window or len(self._exchanges) < window:
@@ -551,11 +553,11 @@ class Engine(Port):
         outstanding = sum(command not in _MANY_RESPONSES for command, _ in self._exchanges)
         return outstanding >= window
 
-    # --- What services ask, and both faces answer alike ---
+    # --- services.port.Port, as far as both faces have it in common ---
 
     @property
     def keeps_stored(self) -> bool:
-        """Whether received objects are filed without a handler's help."""
+        """Whether the library writes received objects to files."""
         return self._association.files_stored
 
     def bound(self, event: EventType) -> bool:
@@ -568,9 +570,9 @@ class Engine(Port):
 
 
 def refusal_of_program(refuse: Refuse, request: Message) -> int | Dataset | None:
-    """Return what a function of the program refuses `request` with, also where it fails."""
+    """Return the status with which the program refuses `request`; a failure if `refuse` raises."""
     try:
         return refuse(request)
     except Exception:
-        LOGGER.exception("The function that says which requests are refused failed")
+        LOGGER.exception("The function `refuse` of the program failed")
         return PROCESSING_FAILURE

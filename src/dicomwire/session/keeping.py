@@ -1,6 +1,6 @@
-"""How the dataset of a C-STORE is kept: what becomes of a sink that fails, and what is left out.
+"""Receiving the dataset of a C-STORE: the status if its sink fails, and leading group 0002.
 
-The sinks are in `data.sinks`; the intake opens them.
+The sinks are in `data.sinks`; `intake` opens them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ OUT_OF_RESOURCES = 0xA700
 CANNOT_UNDERSTAND = 0xC000
 """Error: Cannot understand (PS3.4 Table B.2-1)."""
 MAY_BE_META = (b"", b"\2")
-"""The first byte of a dataset for which it is worth while to look, or none yet."""
+"""The first byte of a dataset that may begin with group 0002; empty if no byte has arrived."""
 _LONGEST = MIB
-"""Bytes of file meta information: as many as are read of a file."""
+"""Bytes of file meta information at most: the same limit as for reading files."""
 _HEADER = 12
 """Bytes of the longest header of an element."""
 
@@ -29,7 +29,7 @@ _HEADER = 12
 def refusal_by(error: Exception, peer: str) -> int:
     """Return the status for a C-STORE from `peer` whose dataset could not be kept, and log why.
 
-    What the system or a sink says by an OSError is no fault of the program. All else is.
+    An OSError comes from the system or a sink; any other exception is an error of the program.
     """
     if isinstance(error, OSError):
         LOGGER.error("The dataset of C-STORE-RQ from %s cannot be kept: %s", peer, error)
@@ -41,7 +41,7 @@ def refusal_by(error: Exception, peer: str) -> int:
 
 
 def discard(sink: Sink) -> None:
-    """Have `sink` let go of what was written. What one of the program's own raises is logged."""
+    """Discard the data in `sink`; log an exception, which a sink of the program may raise."""
     try:
         sink.discard()
     except Exception:
@@ -49,22 +49,22 @@ def discard(sink: Sink) -> None:
 
 
 class LeadingMeta:
-    """Passes a dataset on to `sink`, without the elements of group 0002 that it begins with.
+    """Writes a dataset to `sink` without elements of group 0002 at its beginning.
 
-    Some senders leave them there. In a file they would follow on our own file meta information,
-    and be read as part of it (PS3.10 Section 7.1). What they say, the request says.
+    Some senders leave them there. In a file they would follow our own file meta information, and
+    readers would take them for a part of it (PS3.10 Section 7.1). The request has the same values.
     """
 
     __slots__ = ("_enough", "_held", "_is_passed", "_sink")
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
-        self._held = bytearray()  # what may still be of the group
-        self._enough = _HEADER  # bytes with which it is worth while to look
+        self._held = bytearray()  # bytes that may belong to the group
+        self._enough = _HEADER  # how many bytes to hold before the next look
         self._is_passed = False
 
     def write(self, chunks: list[memoryview]) -> None:
-        """Take the next bytes; pass on what is behind the group."""
+        """Take the next bytes; write those after the group to the sink."""
         if self._is_passed:
             self._sink.write(chunks)
             return
@@ -80,11 +80,11 @@ class LeadingMeta:
             text = "it begins with file meta information that has no end"
             raise SinkRefused(text, CANNOT_UNDERSTAND)
         if end + _HEADER > size and not is_whole:
-            # Twice as much, so that all looking together takes time in proportion to the size.
+            # Double the size, so that the total time is in proportion to it.
             self._enough = max(2 * size, end + _HEADER)
             return
         if end:
-            LOGGER.warning("File meta information at the begin of a received dataset is left out")
+            LOGGER.warning("File meta information at the start of a received dataset is left out")
         self._is_passed = True
         held, self._held = self._held, bytearray()
         self._sink.write([memoryview(held)[end:]])
@@ -96,13 +96,13 @@ class LeadingMeta:
         return self._sink.finish()
 
     def discard(self) -> None:
-        """Let go of all that was written."""
+        """Discard all data."""
         self._held = bytearray()
         self._sink.discard()
 
 
 def _end_of_meta(data: bytes) -> int:
-    """Return where group 0002 ends, also where there is one behind the other."""
+    """Return where group 0002 ends; if it is there several times, the end of the last."""
     end, before = 0, -1
     while end > before:
         before, (_, end) = end, file_meta_values(data, end)
@@ -110,6 +110,6 @@ def _end_of_meta(data: bytes) -> int:
 
 
 def without_meta(sink: Sink, incoming: Incoming) -> Sink:
-    """Return `LeadingMeta` in front of `sink`; what is deflated has no elements to look at."""
+    """Return `LeadingMeta` in front of `sink`; `sink` itself if the dataset is deflated."""
     _, _, is_deflated = encoding_of(str(incoming.context.transfer_syntax[0]))
     return sink if is_deflated else LeadingMeta(sink)

@@ -1,6 +1,6 @@
-"""How an association begins and ends, and which events tell of it.
+"""The beginning and the end of an association, and the events that report them.
 
-The order of the events is part of the interface. What is sent in between is in `requests`.
+The order of the events is part of the interface. `requests` sends requests on the association.
 """
 
 from __future__ import annotations
@@ -65,16 +65,16 @@ from dicomwire.settings import Settings
 
 
 class Lifecycle(ABC):
-    """What every association has: two ends, a state that people can read, a beginning, an end."""
+    """An association from its request to its end: both ends, the public state and the events."""
 
     files_stored: bool
-    """Whether objects received by C-STORE are filed without a handler's help."""
+    """Whether the library writes objects received by C-STORE to files."""
     refuse: Refuse | None = None
-    """Is given the command set of each request before its dataset is taken in."""
+    """Called with the command set of each request, before its dataset is received."""
 
     @abstractmethod
     def open_sink(self, incoming: Incoming) -> Sink:
-        """Return where the dataset of `incoming` goes; what this raises refuses a C-STORE."""
+        """Return the sink for the dataset of `incoming`; an exception refuses a C-STORE."""
 
     @abstractmethod
     def service_of(self, sop_class: SOPClass) -> Service:
@@ -82,11 +82,11 @@ class Lifecycle(ABC):
 
     @abstractmethod
     def own_storer(self, reduce: Callable[[Dataset], Dataset] | None = None) -> Storer:
-        """Return what sends retrieved objects on this association (C-GET)."""
+        """Return the storer that sends retrieved objects on this association (C-GET)."""
 
     @abstractmethod
     async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
-        """Return what sends retrieved objects to another AE (C-MOVE)."""
+        """Return a storer that sends retrieved objects to another AE (C-MOVE)."""
 
     @abstractmethod
     def _make_port(self, role: Role, settings: Settings) -> Engine:
@@ -94,7 +94,7 @@ class Lifecycle(ABC):
 
     @abstractmethod
     def release_soon(self) -> None:
-        """Have the association released, without being waited for."""
+        """Start releasing the association, and do not wait for the end."""
 
     def __init__(self, ae: Entity[Any], mode: str, handlers: Handlers, settings: Settings) -> None:
         self._ae = ae
@@ -113,7 +113,7 @@ class Lifecycle(ABC):
         self._address: tuple[Any, ...] = ()
         self._conn_open_told = False
         self._releasing = False
-        self._ending = False  # nothing can change any more how it ends
+        self._ending = False  # how it ends is decided, and nothing changes it any more
         role = Role.REQUESTOR if mode == MODE_REQUESTOR else Role.ACCEPTOR
         self._port = self._make_port(role, settings)
 
@@ -131,8 +131,8 @@ class Lifecycle(ABC):
     def operations_window(self) -> int:
         """How many operations the requestor may have outstanding (PS3.7 Annex D.3.3.3).
 
-        One, unless it asked for more and the acceptor granted that; 0 is any number, which no
-        requestor gets that does not ask for it.
+        One, unless the requestor asked for more and the acceptor granted it. 0 means any number;
+        only a requestor that asks for it gets it.
         """
         asked, _ = self.requestor.asynchronous_operations
         granted, _ = self.acceptor.asynchronous_operations
@@ -146,7 +146,7 @@ class Lifecycle(ABC):
     # --- The requestor's beginning ---
 
     async def begin(self, called_ae_title: str) -> None:
-        """Connect and request the association; the outcome is in the flags and `failure`."""
+        """Connect and request the association; the flags and `failure` tell the outcome."""
         port = self._port
         self.handlers.arm()
         port.observe()
@@ -168,7 +168,7 @@ class Lifecycle(ABC):
         except AssociationFailure as failure:
             port.fail(failure)
         except BaseException:
-            port.abort()  # so that nothing stays behind
+            port.abort()  # so that no connection stays open
             raise
 
     def _tell_open(self, remote: Any) -> None:
@@ -177,7 +177,7 @@ class Lifecycle(ABC):
         self._announce(EVT_CONN_OPEN, address=self._address)
 
     async def _conclude(self) -> None:
-        """Take the acceptor's answer."""
+        """Await the acceptor's answer and act on it."""
         port = self._port
         event = await port.hear(port.settings.acse_timeout, "associate")
         if isinstance(event, AssociateAccepted):
@@ -216,7 +216,7 @@ class Lifecycle(ABC):
         self._announce(EVT_ESTABLISHED)
 
     def _rejected(self, answer: AssociateRJ) -> None:
-        with self._last_words():
+        with self._concluding():
             self.acceptor.primitive = answer
             text = f"rejected: {answer.result_str}, {answer.source_str}: {answer.reason_str}"
             LOGGER.error("%s: %s", News.REJECTED, text)
@@ -230,7 +230,7 @@ class Lifecycle(ABC):
     # --- The acceptor's beginning ---
 
     def take_over(self, local: Any, remote: Any) -> None:
-        """Take over an accepted connection, before anything is known of the peer."""
+        """Begin as the acceptor on a new connection, before the peer's request is known."""
         self.handlers.arm()
         self._port.observe()
         self._port.protocol.connected()
@@ -239,15 +239,15 @@ class Lifecycle(ABC):
         self._tell_open(remote)
 
     def give_up(self, failure: AssociationFailure) -> None:
-        """Close a connection that no association was asked for on."""
+        """Close a connection on which no association request arrived."""
         if self._ending:
             return
-        with self._last_words():
+        with self._concluding():
             self._port.failure = failure
             self._port.protocol.artim_expired()
 
     async def answer_request(self, policy: acceptance.Policy) -> None:
-        """Answer the request that comes, and serve what follows."""
+        """Await the association request, answer it, and serve the requests that follow."""
         port = self._port
         try:
             port.check()
@@ -266,7 +266,7 @@ class Lifecycle(ABC):
     async def _requested(self, event: AssociateRequested, policy: acceptance.Policy) -> None:
         port, request = self._port, event.pdu
         self.requestor.primitive = request
-        with contextlib.suppress(ValueError):  # a title that nobody can have: ours stays
+        with contextlib.suppress(ValueError):  # no valid title: keep our own
             self.acceptor.ae_title = request.called_ae_title
         self._announce(EVT_ACSE_RECV, primitive=request)
         self._announce(EVT_REQUESTED)
@@ -282,11 +282,11 @@ class Lifecycle(ABC):
         self._announce(EVT_ACSE_SENT, primitive=answer)
         port.protocol.accept(answer)
         self._establish()
-        await port.flushed()  # the peer begins once the handlers are through
+        await port.flushed()  # after the handlers, since the peer may send requests from here on
 
     def _reject(self, answer: AssociateRJ) -> None:
         port = self._port
-        with self._last_words():
+        with self._concluding():
             LOGGER.warning(
                 "%s of '%s' from %s: %s",
                 News.REJECTING,
@@ -340,7 +340,7 @@ class Lifecycle(ABC):
         port = self._port
         if self._ending:
             return
-        with self._last_words():
+        with self._concluding():
             source = failure.source if isinstance(failure, AssociationAborted) else 0
             level = logging.INFO if isinstance(failure, LocalAbort) else logging.WARNING
             LOGGER.log(level, "%s: %s", News.ABORTING, failure)
@@ -348,7 +348,7 @@ class Lifecycle(ABC):
             self._aborted(failure)
             with contextlib.suppress(LocalProtocolError):
                 port.protocol.abort(AbortSource(source))
-            self._farewell()
+            self._send_last_pdu()
 
     def _aborted(self, failure: AssociationFailure) -> None:
         self.is_established = False
@@ -363,8 +363,8 @@ class Lifecycle(ABC):
         self._notify(EVT_RELEASED)
 
     @contextlib.contextmanager
-    def _last_words(self) -> Iterator[None]:
-        """Tell everybody how it ends; that it ends is settled, whatever the handlers do."""
+    def _concluding(self) -> Iterator[None]:
+        """In the block, report how the association ends; then close it, also after an exception."""
         self._ending = True
         try:
             yield
@@ -377,8 +377,11 @@ class Lifecycle(ABC):
                 self._port.end()
                 self._ae.forget(self)
 
-    def _farewell(self) -> None:
-        """Send the last PDU; when the peer reads it, we count the association no more."""
+    def _send_last_pdu(self) -> None:
+        """Stop counting the association, then send the last PDU.
+
+        In this order, a peer that has read the PDU can associate again at once.
+        """
         self._ae.forget(self)
         self._port.flush_now()
 
@@ -388,7 +391,7 @@ class Lifecycle(ABC):
             self._conn_open_told = False
             self._notify(EVT_CONN_CLOSE, address=self._address)
 
-    # --- What the port reports ---
+    # --- Called by the port ---
 
     def on_release_requested(self) -> None:
         """Agree to the peer's release."""
@@ -396,17 +399,17 @@ class Lifecycle(ABC):
         self._port.stage = "release"
         self._announce(EVT_ACSE_RECV, primitive=ReleaseRQ())
         self._announce(EVT_ACSE_SENT, primitive=ReleaseRP())
-        with self._last_words():
+        with self._concluding():
             self._released()
             self._port.protocol.respond_release()
-            self._farewell()
+            self._send_last_pdu()
 
     def on_release_confirmed(self) -> None:
         """Note that the peer agrees to our release."""
-        with self._last_words():
+        with self._concluding():
             self._notify(EVT_ACSE_RECV, primitive=ReleaseRP())
             self._released()
-            self._farewell()
+            self._send_last_pdu()
 
     def on_peer_abort(self, pdu: Abort) -> None:
         """Note that the peer aborted."""
@@ -429,26 +432,27 @@ class Lifecycle(ABC):
     def _gone(self, pdu: Abort, failure: AssociationFailure) -> None:
         if self._ending:
             return
-        with self._last_words():
+        with self._concluding():
             self._disconnect()
             self._notify(EVT_ACSE_RECV, primitive=pdu)
             self._aborted(failure)
 
     def on_violation(self, failure: AssociationAborted) -> None:
-        """Note that the peer broke the protocol; the A-ABORT for that is ready."""
+        """Note that the peer violated the protocol; the A-ABORT is ready to be sent."""
         if self._ending:
             return
-        with self._last_words():
+        with self._concluding():
             LOGGER.error("%s: %s", News.ABORTING, failure)
-            # For a wrong message we abort, for a wrong PDU the Upper Layer does and tells us.
+            # The service user aborts after a wrong message, the Upper Layer after a wrong PDU:
+            # that abort is reported as received.
             ours = failure.source == AbortSource.SERVICE_USER
             primitive = Abort(failure.source, failure.reason)
             self._notify(EVT_ACSE_SENT if ours else EVT_ACSE_RECV, primitive=primitive)
             self._aborted(failure)
-            self._farewell()
+            self._send_last_pdu()
 
     def on_network_timeout(self, failure: AssociationFailure) -> None:
-        """End an association on which nothing came for too long."""
+        """End the association, since no message arrived within the network timeout."""
         if self.network_timeout_response == "A-RELEASE" and not self._port.protocol.mid_message:
             LOGGER.warning("%s", failure)
             self.release_soon()
@@ -460,7 +464,7 @@ class Lifecycle(ABC):
             self.handlers.notify(self, event, attributes)
 
     def _announce(self, event: NotificationEvent, **attributes: Any) -> None:
-        """Tell of a step that leads on, unless a handler ended the association: raise that."""
+        """Notify of `event`; raise the failure if the association ended before or in a handler."""
         self._port.check()
         self._notify(event, **attributes)
         self._port.check()

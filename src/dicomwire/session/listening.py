@@ -1,6 +1,6 @@
-"""What servers of both faces listen with, and how many connections they may have.
+"""The listening socket of servers on both faces, and the limit of their connections.
 
-Accepting is each face's own.
+Each face accepts connections in its own way.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ except ImportError:  # no such limits on Windows
     resource = None  # type: ignore[assignment]
 
 BACKLOG = 1024
+"""Connections that the system queues for `accept`: a burst of so many loses none."""
 PENDING_BYTES = 64 * MIB
-"""What association requests that are not complete may take in memory, all together."""
+"""Memory for all incomplete association requests together: of the longest allowed, 64."""
 _SPARE_FILES = 128
-"""File descriptors that connections leave to the rest of the program."""
+"""File descriptors that connections leave for the rest of the program."""
 _HEADER = 6
 _KINDS = frozenset(PDUType)
 _ASSOCIATE = (PDUType.ASSOCIATE_RQ, PDUType.ASSOCIATE_AC)
 
 
 class ListeningSocket(Socket):
-    """A listening socket that is no longer watched when it is closed, be it by the program.
+    """A listening socket that calls `before_close` first when the library or program closes it.
 
     Attributes
     ----------
     before_close : callable or None
-        Has whoever watches the socket leave that.
+        Removes the socket from the lobby or the event loop.
     """
 
     before_close: Callable[[], object] | None = None
@@ -65,7 +66,7 @@ def listen(address: tuple[Any, ...]) -> ListeningSocket:
 
 
 def connection_ceiling(settings: Settings) -> int:
-    """Return how many connections there may be, given how many files the process may open."""
+    """Return how many connections to allow: as set, or fewer if the process may open few files."""
     if resource is None:
         return settings.maximum_connections
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -82,9 +83,9 @@ def peer_name(address: Any) -> str:
 
 
 def is_answerable(received: bytes | bytearray, limits: Limits) -> bool:
-    """Whether what a new connection sent can be answered without waiting for more of it.
+    """Whether the first bytes of a connection can be answered without waiting for more.
 
-    That is a whole PDU, or the header of one that is judged by that alone.
+    They can if they are a whole PDU, or a header that alone makes the PDU invalid.
     """
     if len(received) < _HEADER:
         return False

@@ -1,6 +1,6 @@
-"""The association that an `Engine` belongs to, as that needs it.
+"""The association as its `Engine` sees it.
 
-`session.lifecycle` and what builds on it provide this.
+`session.lifecycle` and its subclasses implement this.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from dicomwire.registry.services import Service, SOPClass
 from dicomwire.services.port import Incoming, Storer
 
 Refuse = Callable[[Message], int | Dataset | None]
-"""Says of the command set of a request with which status it is refused; None to serve it."""
+"""Returns the failure status for the command set of a request; None to serve the request."""
 
 
 class Owner(Protocol):
-    """The association that an `Engine` belongs to, as far as that needs it."""
+    """The association that an `Engine` belongs to, with the members that the engine uses."""
 
     handlers: Handlers
     refuse: Refuse | None
@@ -43,22 +43,22 @@ class Owner(Protocol):
 
     @property
     def files_stored(self) -> bool:
-        """Whether objects received by C-STORE are filed without a handler's help."""
+        """Whether the library writes objects received by C-STORE to files."""
 
     def open_sink(self, incoming: Incoming) -> Sink:
-        """Return the sink that the dataset of a message goes to."""
+        """Return the sink for the dataset of a message."""
 
     def service_of(self, sop_class: SOPClass) -> Service:
         """Return the service that serves `sop_class` on this association."""
 
     def own_storer(self, reduce: Callable[[Dataset], Dataset] | None = None) -> Storer:
-        """Return what sends objects on this association."""
+        """Return the storer that sends objects on this association."""
 
     async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
-        """Return what sends objects to another AE."""
+        """Return a storer that sends objects to another AE."""
 
     def release_soon(self) -> None:
-        """Release the association without waiting for that."""
+        """Start releasing the association, and do not wait for the end."""
 
     def on_release_requested(self) -> None:
         """Agree to the peer's release."""
@@ -70,7 +70,7 @@ class Owner(Protocol):
         """Note that the peer aborted."""
 
     def on_violation(self, failure: AssociationAborted) -> None:
-        """Note that the peer broke the protocol."""
+        """Note that the peer violated the protocol."""
 
     def on_lost(self, failure: AssociationFailure) -> None:
         """Note that the connection is lost."""
@@ -79,4 +79,4 @@ class Owner(Protocol):
         """End the association from our side."""
 
     def on_network_timeout(self, failure: AssociationFailure) -> None:
-        """End an association on which nothing was received for too long."""
+        """End the association, since no message arrived within the network timeout."""

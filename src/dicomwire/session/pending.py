@@ -1,6 +1,6 @@
-"""A request of ours, and its responses: those that have come and have not been taken.
+"""A request that we sent, and the queue of its received responses.
 
-How a program waits for them is each face's own.
+Each face waits for responses in its own way.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from dicomwire.status import STATUS_WARNING, code_to_category
 
 
 class Pending:
-    """A request of ours, and the responses to it that have come and not been taken.
+    """A request that we sent, and the queue of its received responses.
 
-    Several requests that have one response each may share it (see `join`).
+    Several requests with one response each may share one queue (see `join`).
 
     Attributes
     ----------
     responses : deque of Incoming
-        Those that have come and have not been taken.
+        The received responses that the program has not taken.
     """
 
     __slots__ = ("_open", "_request", "_wanted", "responses")
@@ -32,26 +32,26 @@ class Pending:
         self._request = request
         self.responses: deque[Incoming] = deque()
         self._wanted = True
-        self._open = 1  # requests whose last response has not come
+        self._open = 1  # requests whose last response has not arrived
 
     def join(self) -> Self:
-        """Take the responses to one more request, which is like the first, too."""
+        """Add one more request of the same kind, whose response comes to this queue."""
         self._open += 1
         return self
 
     def part(self) -> None:
-        """Undo `join`, or the first request: it was not sent."""
+        """Remove one request, since it was not sent."""
         self._open -= 1
 
     @property
     def is_over(self) -> bool:
-        """Whether the last response has come."""
+        """Whether the last response has arrived."""
         return not self._open
 
     def add(self, incoming: Incoming) -> bool:
-        """Take a response that came in; return whether none can come after it.
+        """Add a received response; return whether no other can follow it.
 
-        A warning is the last one of a C-FIND, and yet there are providers that go on.
+        A warning is the last response to a C-FIND, but some providers send more after it.
         """
         response = incoming.message
         request = self._request
@@ -76,11 +76,11 @@ class Pending:
         return bool(self.responses)
 
     def take(self) -> Incoming:
-        """Return a response that has come."""
+        """Remove and return the first response."""
         return self.responses.popleft()
 
     def abandon(self) -> None:
-        """Let all responses pass by that have not been taken."""
+        """Discard the responses in the queue, and all that arrive from now on."""
         self._wanted = False
         while self.responses:
             self.responses.popleft().discard()

@@ -1,6 +1,6 @@
-"""What servers of both faces are: whom they serve, with what, and the handlers of their events.
+"""The server of both faces: its AE, title, contexts, policy and handlers.
 
-How connections are taken is each face's own.
+Each face accepts connections in its own way.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ class BaseServer(ABC, Generic[A]):
         self.ssl_context = ssl_context
         self.receive_to = receive_to
         self.handlers = evt_handlers or Handlers()
-        self._made: WeakSet[A] = WeakSet()  # also those that are being negotiated
+        self._made: WeakSet[A] = WeakSet()  # also associations in negotiation
         # Guards `_made` together with `handlers`, so that no association misses a binding.
+        # `threaded.link` has the order of the locks.
         self._binding = threading.Lock()
 
     @property
@@ -50,11 +51,11 @@ class BaseServer(ABC, Generic[A]):
     @property
     @abstractmethod
     def server_address(self) -> tuple[Any, ...]:
-        """The address that is listened on."""
+        """The address that the server listens on."""
 
     @property
     def address_info(self) -> AddressInformation:
-        """The address that is listened on, with names for its parts."""
+        """The address that the server listens on, with names for its parts."""
         return AddressInformation.from_tuple(self.server_address)
 
     @property
@@ -63,28 +64,28 @@ class BaseServer(ABC, Generic[A]):
         return [each for each in self.ae.active_associations if each.server is self]
 
     def bind(self, event: EventType, handler: Any, args: Any = None) -> None:
-        """Bind `handler` to `event`, for the associations there are and those to come."""
+        """Bind `handler` to `event`, for present and future associations."""
         with self._binding:
             self.handlers.bind(event, handler, args)
             for association in self._made:
                 association.bind(event, handler, args)
 
     def unbind(self, event: EventType, handler: Any) -> None:
-        """Undo the binding of `handler` to `event`, everywhere."""
+        """Undo the binding of `handler` to `event`, for present and future associations."""
         with self._binding:
             self.handlers.unbind(event, handler)
             for association in self._made:
                 association.unbind(event, handler)
 
     def enrolled(self, make: Callable[[Handlers], A]) -> A:
-        """Return the association that `make` returns, given a copy of the server's handlers."""
+        """Call `make` with a copy of the server's handlers; return the association it makes."""
         with self._binding:
             association = make(self.handlers.copy())
             self._made.add(association)
         return association
 
     def get_handlers(self, event: EventType) -> list[Binding] | Binding:
-        """Return what is bound to `event`."""
+        """Return the handlers that are bound to `event`."""
         return self.handlers.get_handlers(event)
 
     def get_events(self) -> list[EventType]:
@@ -92,7 +93,7 @@ class BaseServer(ABC, Generic[A]):
         return self.handlers.get_events()
 
     def policy(self, association: A) -> Policy:
-        """Return whom the server takes, and how."""
+        """Return which association requests the server accepts, and on which terms."""
         ae = self.ae
         return Policy(
             called_ae_title=self.ae_title.strip() if ae.require_called_aet else None,

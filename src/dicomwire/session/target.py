@@ -1,6 +1,6 @@
-"""Where a requestor connects to: the address, the local one, and TLS.
+"""The target of a requestor's connection: the peer's address, the local address, and TLS.
 
-Connecting is each face's own.
+Each face opens connections in its own way.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to connect to, and how.
+    """The address to connect to, the local address, and TLS.
 
     Attributes
     ----------
@@ -21,7 +21,7 @@ class Target:
     bind_address : tuple or None
         The local address to connect from.
     tls : tuple of ssl.SSLContext and str, or None
-        The context, and the name that the peer's certificate is to be for (empty: the host).
+        The context, and the name that the peer's certificate must have (empty: the host).
     """
 
     address: tuple[Any, ...]
@@ -36,7 +36,7 @@ class Target:
         bind_address: Any = None,
         tls: tuple[ssl.SSLContext, str | None] | None = None,
     ) -> Target:
-        """Return the target that the arguments of `AE.associate` mean; TypeError if they cannot."""
+        """Return the target from arguments of `AE.associate`; TypeError if a type is wrong."""
         return cls(_address(addr, port), _bind_address(bind_address), tls)
 
     @property
