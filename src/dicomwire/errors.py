@@ -1,6 +1,6 @@
-"""Every fault that dicomwire reports, each with the wire code it maps to.
+"""Every exception that dicomwire raises, each with the code that it has in a PDU.
 
-One tree: what the caller did wrong, what the peer did wrong, and how an association ended.
+One tree of classes: faults of the program, faults of the peer, and ends of an association.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class DicomwireError(Exception):
 
 
 class LocalProtocolError(DicomwireError, RuntimeError):
-    """The program asked for something that the protocol does not allow now."""
+    """The program requested an action that the protocol does not allow in the present state."""
 
 
 class RemoteProtocolError(DicomwireError):
     """The peer broke the protocol; the answer is an A-ABORT with `source` and `reason`.
 
-    `source` is the Upper Layer for a bad PDU, and the service user for a bad DIMSE message,
-    which the Upper Layer has no reason code for.
+    `source` is the service provider (the Upper Layer) for an invalid PDU, and the service user for
+    an invalid DIMSE message, for which the Upper Layer has no reason code.
     """
 
     def __init__(
@@ -53,15 +53,15 @@ class RemoteProtocolError(DicomwireError):
 
 
 class AssociationFailure(DicomwireError):
-    """Why an association ended, or never began.
+    """The reason why an association ended or was not established.
 
     Attributes
     ----------
     stage : str
-        What was going on: "connect", "tls", "associate", "write", "response", "idle",
+        The stage at which it failed: "connect", "tls", "associate", "write", "response", "idle",
         "release" or "data".
     peer : str
-        The peer's "host:port", or an empty string where it is not known.
+        The peer's "host:port"; empty if it is not known.
     """
 
     def __init__(self, text: str, *, stage: str, peer: str = "") -> None:
@@ -115,35 +115,35 @@ class TLSConfigurationError(DicomwireError, ValueError):
 
 
 class TLSFault(Enum):
-    """What is wrong where two ends do not come to speak TLS."""
+    """Why a TLS connection failed."""
 
     CERTIFICATE_EXPIRED = "certificate expired"
-    """Or it is not valid yet."""
+    """The certificate has expired or is not valid yet."""
     UNKNOWN_AUTHORITY = "unknown authority"
-    """The certificate is from nobody who is trusted."""
+    """The authority that issued the certificate is not trusted."""
     OTHER_HOST = "other host"
-    """The certificate is for another host than the one that was called."""
+    """The certificate does not name the host that we connected to."""
     CERTIFICATE_MISSING = "certificate missing"
-    """The requestor has to show one, and did not."""
+    """The requestor must present a certificate and did not."""
     CERTIFICATE_REFUSED = "certificate refused"
-    """For another reason."""
+    """The certificate was refused for another reason."""
     NOT_TLS = "not TLS"
-    """One end speaks TLS, and the other does not."""
+    """Only one side uses TLS."""
     INCOMPATIBLE = "incompatible"
-    """The ends have no version of TLS or no cipher suite in common."""
+    """The two sides have no version of TLS or no cipher suite in common."""
     CLOSED = "closed"
-    """The peer hung up without a reason, as many do that do not expect TLS."""
+    """The peer closed the connection without an alert; many peers without TLS do so."""
     OTHER = "other"
 
 
 class TLSFailure(ConnectionLost):
-    """TLS did not come about, or broke; `stage` is "tls".
+    """The TLS handshake failed, or TLS failed later; `stage` is "tls".
 
     Attributes
     ----------
     fault : TLSFault
     by_peer : bool
-        Whether it is the peer who found fault with us.
+        Whether the peer found the fault, and reported it in an alert.
     """
 
     def __init__(self, text: str, *, fault: TLSFault, by_peer: bool, peer: str = "") -> None:

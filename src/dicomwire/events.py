@@ -1,6 +1,6 @@
-"""`evt`: what can happen to an association, and the handlers that are told of it or asked.
+"""`evt`: the events of an association, and the handlers that programs bind to them.
 
-When an event is raised is for the faces to know; what a handler's answer means, for the services.
+The faces raise the events; the services use the answers of handlers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LOGGER = logging.getLogger("dicomwire")
 
 
 class NotificationEvent(NamedTuple):
-    """Something that happened; any number of handlers may be told."""
+    """Reports something that happened; any number of handlers may be bound."""
 
     name: str
     description: str
@@ -41,7 +41,7 @@ class NotificationEvent(NamedTuple):
 
 
 class InterventionEvent(NamedTuple):
-    """Something that has to be answered; exactly one handler is asked."""
+    """Asks for an answer; exactly one handler is called."""
 
     name: str
     description: str
@@ -60,60 +60,62 @@ EventHandlerType: TypeAlias = (
     tuple[EventType, Handler] | tuple[EventType, Handler, list[Any] | None]
 )
 
-EVT_ABORTED = NotificationEvent("EVT_ABORTED", "The association was aborted, by either end")
+EVT_ABORTED = NotificationEvent("EVT_ABORTED", "Either side aborted the association")
 EVT_ACCEPTED = NotificationEvent("EVT_ACCEPTED", "The association request was accepted")
-EVT_ACSE_RECV = NotificationEvent("EVT_ACSE_RECV", "An association service primitive came in")
-EVT_ACSE_SENT = NotificationEvent("EVT_ACSE_SENT", "An association service primitive went out")
+EVT_ACSE_RECV = NotificationEvent("EVT_ACSE_RECV", "An association service primitive was received")
+EVT_ACSE_SENT = NotificationEvent("EVT_ACSE_SENT", "An association service primitive was sent")
 EVT_CONN_CLOSE = NotificationEvent("EVT_CONN_CLOSE", "The transport connection closed")
 EVT_CONN_OPEN = NotificationEvent("EVT_CONN_OPEN", "The transport connection opened")
-EVT_DATA_RECV = NotificationEvent("EVT_DATA_RECV", "The bytes of a PDU came in")
-EVT_DATA_SENT = NotificationEvent("EVT_DATA_SENT", "The bytes of a PDU went out")
-EVT_DIMSE_RECV = NotificationEvent("EVT_DIMSE_RECV", "A DIMSE message came in")
-EVT_DIMSE_SENT = NotificationEvent("EVT_DIMSE_SENT", "A DIMSE message went out")
+EVT_DATA_RECV = NotificationEvent("EVT_DATA_RECV", "The bytes of a PDU were received")
+EVT_DATA_SENT = NotificationEvent("EVT_DATA_SENT", "The bytes of a PDU were sent")
+EVT_DIMSE_RECV = NotificationEvent("EVT_DIMSE_RECV", "A DIMSE message was received")
+EVT_DIMSE_SENT = NotificationEvent("EVT_DIMSE_SENT", "A DIMSE message was sent")
 EVT_ESTABLISHED = NotificationEvent("EVT_ESTABLISHED", "The association is ready for messages")
-EVT_FSM_TRANSITION = NotificationEvent("EVT_FSM_TRANSITION", "The state machine made a step")
-EVT_PDU_RECV = NotificationEvent("EVT_PDU_RECV", "A PDU came in and was decoded")
-EVT_PDU_SENT = NotificationEvent("EVT_PDU_SENT", "A PDU was encoded and went out")
+EVT_FSM_TRANSITION = NotificationEvent("EVT_FSM_TRANSITION", "The state machine changed its state")
+EVT_PDU_RECV = NotificationEvent("EVT_PDU_RECV", "A PDU was received and decoded")
+EVT_PDU_SENT = NotificationEvent("EVT_PDU_SENT", "A PDU was encoded and sent")
 EVT_REJECTED = NotificationEvent("EVT_REJECTED", "The association request was rejected")
 EVT_RELEASED = NotificationEvent("EVT_RELEASED", "The association was released")
 EVT_REQUESTED = NotificationEvent("EVT_REQUESTED", "An association was requested")
 
-EVT_ASYNC_OPS = InterventionEvent("EVT_ASYNC_OPS", "Asynchronous operations are to be negotiated")
-EVT_C_ECHO = InterventionEvent("EVT_C_ECHO", "A C-ECHO request is to be served")
-EVT_C_FIND = InterventionEvent("EVT_C_FIND", "A C-FIND request is to be served")
-EVT_C_GET = InterventionEvent("EVT_C_GET", "A C-GET request is to be served")
-EVT_C_MOVE = InterventionEvent("EVT_C_MOVE", "A C-MOVE request is to be served")
-EVT_C_STORE = InterventionEvent("EVT_C_STORE", "A C-STORE request is to be served")
-EVT_N_ACTION = InterventionEvent("EVT_N_ACTION", "An N-ACTION request is to be served")
-EVT_N_CREATE = InterventionEvent("EVT_N_CREATE", "An N-CREATE request is to be served")
-EVT_N_DELETE = InterventionEvent("EVT_N_DELETE", "An N-DELETE request is to be served")
-EVT_N_EVENT_REPORT = InterventionEvent(
-    "EVT_N_EVENT_REPORT", "An N-EVENT-REPORT request is to be served"
+EVT_ASYNC_OPS = InterventionEvent(
+    "EVT_ASYNC_OPS", "The requestor proposes an asynchronous operations window"
 )
-EVT_N_GET = InterventionEvent("EVT_N_GET", "An N-GET request is to be served")
-EVT_N_SET = InterventionEvent("EVT_N_SET", "An N-SET request is to be served")
+EVT_C_ECHO = InterventionEvent("EVT_C_ECHO", "A C-ECHO request needs a response")
+EVT_C_FIND = InterventionEvent("EVT_C_FIND", "A C-FIND request needs responses")
+EVT_C_GET = InterventionEvent("EVT_C_GET", "A C-GET request needs responses")
+EVT_C_MOVE = InterventionEvent("EVT_C_MOVE", "A C-MOVE request needs responses")
+EVT_C_STORE = InterventionEvent("EVT_C_STORE", "A C-STORE request needs a response")
+EVT_N_ACTION = InterventionEvent("EVT_N_ACTION", "An N-ACTION request needs a response")
+EVT_N_CREATE = InterventionEvent("EVT_N_CREATE", "An N-CREATE request needs a response")
+EVT_N_DELETE = InterventionEvent("EVT_N_DELETE", "An N-DELETE request needs a response")
+EVT_N_EVENT_REPORT = InterventionEvent(
+    "EVT_N_EVENT_REPORT", "An N-EVENT-REPORT request needs a response"
+)
+EVT_N_GET = InterventionEvent("EVT_N_GET", "An N-GET request needs a response")
+EVT_N_SET = InterventionEvent("EVT_N_SET", "An N-SET request needs a response")
 EVT_SOP_COMMON = InterventionEvent(
-    "EVT_SOP_COMMON", "SOP classes are to be negotiated by common extended negotiation"
+    "EVT_SOP_COMMON", "The requestor proposes SOP class common extended negotiation"
 )
 EVT_SOP_EXTENDED = InterventionEvent(
-    "EVT_SOP_EXTENDED", "SOP classes are to be negotiated by extended negotiation"
+    "EVT_SOP_EXTENDED", "The requestor proposes SOP class extended negotiation"
 )
-EVT_USER_ID = InterventionEvent("EVT_USER_ID", "The identity of a user is to be verified")
+EVT_USER_ID = InterventionEvent("EVT_USER_ID", "The requestor proposes a user identity to verify")
 
 _DEFAULTS = Settings()
 _QUERIES = (Command.C_FIND_RQ, Command.C_GET_RQ, Command.C_MOVE_RQ)
 
 
 class Event:
-    """What a handler is given: what happened, to which association, and with what.
+    """The argument of a handler: the kind of event, its association and its data.
 
-    Every event has `assoc`, `event` and `timestamp`. Which of the rest it has is said with each;
-    to ask for one that the event does not have raises AttributeError.
+    Every event has `assoc`, `event` and `timestamp`. The documentation of each other attribute
+    says which events have it; for other events, reading it raises AttributeError.
 
     Parameters
     ----------
     assoc : Association
-        Of the face in use, threaded or asyncio.
+        The association, of the threaded or the asyncio face.
     event : NotificationEvent or InterventionEvent
     attrs : dict of str to Any, optional
         Attributes of this event, by name.
@@ -121,20 +123,20 @@ class Event:
     Raises
     ------
     AttributeError
-        When a name in `attrs` is that of something every Event has.
+        If `attrs` has the name of an attribute that every Event has.
     """
 
     assoc: Any
-    """The association that the event is of."""
+    """The association of the event."""
     event: EventType
-    """Which event it is."""
+    """The kind of event."""
     timestamp: datetime
     """When it happened: local time, without a time zone."""
 
     request: Message
     """C- and N-service events: the command set of the request."""
     context: PresentationContextTuple
-    """C- and N-service events: the presentation context that the request came on."""
+    """C- and N-service events: the presentation context of the request."""
     payload: Payload | None = None
     """C- and N-service events: the dataset as it was received; None if there was none."""
     message: Message
@@ -148,13 +150,13 @@ class Event:
     data: bytes
     """EVT_DATA_RECV, EVT_DATA_SENT: the bytes on the wire."""
     address: tuple[Any, ...]
-    """EVT_CONN_OPEN, EVT_CONN_CLOSE: the peer, (host, port) or the four values of IPv6."""
+    """EVT_CONN_OPEN, EVT_CONN_CLOSE: the peer's (host, port); four values for IPv6."""
     current_state: str
     """EVT_FSM_TRANSITION: the state before, as PS3.8 Table 9-10 names it ("Sta6")."""
     fsm_event: str
-    """EVT_FSM_TRANSITION: what the state machine was told ("Evt10")."""
+    """EVT_FSM_TRANSITION: the event of the state machine ("Evt10")."""
     action: str
-    """EVT_FSM_TRANSITION: what it did ("DT-2")."""
+    """EVT_FSM_TRANSITION: the action of the state machine ("DT-2")."""
     next_state: str
     """EVT_FSM_TRANSITION: the state after."""
     nr_invoked: int
@@ -162,11 +164,11 @@ class Event:
     nr_performed: int
     """EVT_ASYNC_OPS: the operations that it would perform at a time (0: no limit)."""
     user_id_type: int
-    """EVT_USER_ID: what the fields hold, 1 to 5 (PS3.7 Annex D.3.3.7.1)."""
+    """EVT_USER_ID: the User-Identity-Type, 1 to 5 (PS3.7 Annex D.3.3.7.1)."""
     primary_field: bytes
     """EVT_USER_ID: the user name, ticket, assertion or token."""
     secondary_field: bytes | None
-    """EVT_USER_ID: the passcode, where the type has one."""
+    """EVT_USER_ID: the passcode, for a type that has one."""
     app_info: dict[Any, bytes]
     """EVT_SOP_EXTENDED: the service class application information by SOP class UID."""
     items: dict[Any, Any]
@@ -197,7 +199,7 @@ class Event:
             if payload is None or not payload.size:
                 self._dataset = Dataset()
             else:
-                # Tests of handlers have no association.
+                # Programs test their handlers with events that have no association.
                 settings = getattr(self.assoc, "settings", None) or _DEFAULTS
                 syntax, limits = self.context.transfer_syntax, settings.limits
                 if self.request.command is Command.C_STORE_RQ:
@@ -208,14 +210,14 @@ class Event:
         return self._dataset
 
     def _stored(self) -> tuple[UID, UID]:
-        """Return the SOP class and instance of a C-STORE request, which never lacks them."""
+        """Return the SOP class and instance UIDs of a C-STORE request, which always has both."""
         request = self._asked("Data Set", Command.C_STORE_RQ)
         assert request.AffectedSOPClassUID is not None
         assert request.AffectedSOPInstanceUID is not None
         return request.AffectedSOPClassUID, request.AffectedSOPInstanceUID
 
     def _file_head(self) -> bytes:
-        """Return what a DICOM file of a C-STORE request's dataset begins with."""
+        """Return the bytes before the dataset in a DICOM file of a C-STORE request."""
         return file_meta.file_head(*self._stored(), self.context.transfer_syntax)
 
     @property
@@ -230,8 +232,8 @@ class Event:
     def is_cancelled(self) -> bool:
         """C-FIND, C-GET, C-MOVE: whether the peer sent C-CANCEL since this was last read.
 
-        Reading it looks whether anything has come in, without waiting. It is True once for each
-        C-CANCEL, and False for what cannot be cancelled.
+        Reading it checks for received messages without waiting. It is True once for each
+        C-CANCEL, and always False for a request that cannot be cancelled.
         """
         request: Message | None = self.__dict__.get("request")
         if request is None:
@@ -240,9 +242,9 @@ class Event:
 
     @property
     def peer_gone(self) -> bool:
-        """Whether the peer has aborted or the connection is lost, so that nobody awaits an answer.
+        """Whether the peer has aborted or the connection is lost, so that a response is useless.
 
-        Reading it looks whether anything has come in, without waiting.
+        Reading it checks for received messages without waiting.
         """
         return bool(self.assoc.peer_gone)
 
@@ -256,9 +258,9 @@ class Event:
 
     @property
     def dataset_path(self) -> Path:
-        """C-STORE: a DICOM file of the dataset, there at least until the handler returns.
+        """C-STORE: a DICOM file of the dataset; it exists at least until the handler returns.
 
-        It is the one that the dataset was received into, or else one that is made now.
+        If the dataset was not received into a file, reading this writes a temporary one.
         """
         payload = self.payload
         if payload is None:
@@ -269,7 +271,7 @@ class Event:
     def file_meta(self) -> FileMetaDataset:
         """C-STORE: file meta information for the dataset (PS3.10 Section 7.1), new each time.
 
-        Its group length is 0; pydicom puts in the right one when it writes a file.
+        Its group length is 0; pydicom corrects it when it writes a file.
         """
         sop_class_uid, sop_instance_uid = self._stored()
         return file_meta.create_file_meta(
@@ -303,14 +305,14 @@ class Event:
 
     @property
     def move_destination(self) -> str | None:
-        """C-MOVE: the AE title to send to."""
+        """C-MOVE: the AE title that the objects are sent to."""
         return self._asked("Move Destination", Command.C_MOVE_RQ).MoveDestination
 
     # N-services
 
     @property
     def attribute_identifiers(self) -> list[BaseTag]:
-        """N-GET: the tags asked for; empty for all of them."""
+        """N-GET: the requested tags; empty for all of them."""
         request = self._asked("Attribute Identifier List", Command.N_GET_RQ)
         return request.AttributeIdentifierList or []
 
@@ -352,11 +354,11 @@ class Event:
 _RESERVED = (frozenset(dir(Event)) | {"assoc", "event", "timestamp"}) - {"payload"}
 
 
-# --- What is done where nobody bound a handler ------------------------------------------------
+# --- Default handlers -------------------------------------------------------------------------
 
 
 class NoHandler(NotImplementedError):
-    """Nobody bound a handler to an event that has to be answered."""
+    """The program has bound no handler to an event that needs an answer."""
 
 
 def _not_implemented(event: Event) -> Any:
@@ -391,7 +393,7 @@ _DEFAULT_HANDLERS: dict[InterventionEvent, Callable[[Event], Any]] = {
 
 
 def get_default_handler(event: InterventionEvent) -> Callable[[Event], Any]:
-    """Return the handler that answers `event` where none is bound.
+    """Return the handler that answers `event` if the program has bound none.
 
     Most raise NoHandler, which is a NotImplementedError: the services turn that into a failure
     status, and the negotiation of user identity and asynchronous operations into no reply.
@@ -405,59 +407,61 @@ def get_default_handler(event: InterventionEvent) -> Callable[[Event], Any]:
 class Handlers:
     """The handlers of one server or association, by event.
 
-    Safe to use from any thread: a change replaces the table, so that a dispatch that is going on
-    goes on with the handlers it began with.
+    It is safe to use from any thread: a change replaces the table, and a dispatch that has begun
+    continues with the handlers of the old table.
 
-    Log handlers are bound like any other, and listed and unbound like any other, but count as
-    bound only while DEBUG is on for the "dicomwire" logger, when they have something to do. The
-    level is looked at by `arm`, not for each event.
+    Log handlers are bound, listed and unbound like any other, but they are called only while the
+    "dicomwire" logger is enabled for DEBUG. `arm` checks that level, so that it is not checked for
+    each event.
 
     Parameters
     ----------
     bindings : iterable of (event, handler) or (event, handler, args), optional
-        `handler` is called with the Event and, where there are `args`, with those after it.
+        `handler` is called with the Event, followed by `args` if there are any.
     log_handlers : iterable of (event, handler), optional
-        Handlers that do nothing but log at DEBUG level.
+        Handlers that only log at DEBUG level.
 
     Attributes
     ----------
     live : dict
-        The handlers that count as bound, by event; looked up for each message that passes.
+        The handlers to call, by event. It is looked up for every message.
     """
 
     __slots__ = ("_all", "_lock", "_log_handlers", "_quiet", "live")
 
     event_class: type[Event] = Event
-    """What handlers are given, for subclasses to extend."""
+    """The class of the events that handlers receive; subclasses may extend it."""
 
     def __init__(
         self,
         bindings: Iterable[EventHandlerType] | None = None,
         log_handlers: Iterable[tuple[NotificationEvent, Handler]] = (),
     ) -> None:
+        # Guards `_all`, `_quiet` and `live` against two changes at once; readers need no lock,
+        # since the tables are replaced and never changed. No other lock is taken while it is held.
         self._lock = Lock()
         log_handlers = tuple(log_handlers)
         self._log_handlers = tuple(handler for _, handler in log_handlers)
-        # What is bound; the same without log handlers; and whichever of the two is in force.
+        # All bindings; the bindings without log handlers; the one of the two that is in use.
         self._all: dict[EventType, tuple[Binding, ...]] = {}
         self._quiet = self.live = self._all
         for binding in (*log_handlers, *(bindings or ())):
             self.bind(*binding)
 
     def copy(self) -> Handlers:
-        """Return handlers that begin with the same bindings, for an association of a server."""
+        """Return a copy with the same bindings, for an association of a server."""
         other = type(self)()
         other._log_handlers = self._log_handlers
         other._put(self._all)
         return other
 
     def bind(self, event: EventType, handler: Handler, args: HandlerArgs = None) -> None:
-        """Bind `handler` to `event`; an intervention's handler takes the place of the last one.
+        """Bind `handler` to `event`; it replaces the present handler of an intervention event.
 
         Raises
         ------
         TypeError
-            When `event` is no event, `handler` cannot be called, or `args` is no list or tuple.
+            If `event` is no event, `handler` cannot be called, or `args` is no list or tuple.
         """
         _check(event)
         if not callable(handler):
@@ -471,7 +475,7 @@ class Handlers:
                 self._put({**self._all, event: (*before, binding)})
 
     def unbind(self, event: EventType, handler: Handler) -> None:
-        """Undo the binding of `handler` to `event`, if there is one."""
+        """Remove the binding of `handler` to `event`, if there is one."""
         _check(event)
         with self._lock:
             rest = tuple(each for each in self._all.get(event, ()) if each[0] != handler)
@@ -481,7 +485,7 @@ class Handlers:
             self._put(table)
 
     def get_handlers(self, event: EventType) -> list[Binding] | Binding:
-        """Return what is bound to `event`.
+        """Return the bindings of `event`.
 
         Returns
         -------
@@ -499,21 +503,21 @@ class Handlers:
         return sorted({*self._all, *_DEFAULT_HANDLERS}, key=lambda event: event.name)
 
     def arm(self) -> None:
-        """Let log handlers count as bound, or not, as the logger's level is now.
+        """Enable or disable the log handlers according to the logger's present level.
 
-        To be called where messages begin to be served: it is cheap, but not free as `bound` is.
+        Call it once when messages begin to be served: it costs more than the look-up of an event.
         """
         with self._lock:
             self._choose()
 
     def bound(self, event: EventType) -> bool:
-        """Return whether anything but a default handler would be called for `event`."""
+        """Return whether `event` has a handler other than the default one."""
         return event in self.live
 
     def notify(
         self, assoc: Any, event: NotificationEvent, attrs: dict[str, Any] | None = None
     ) -> None:
-        """Tell the handlers of `event`, if there are any; what they raise is logged."""
+        """Call the handlers of `event`, if there are any, and log their exceptions."""
         bound = self.live.get(event)
         if bound is not None:
             _tell(bound, self.event_class(assoc, event, attrs))
@@ -521,7 +525,7 @@ class Handlers:
     def intervene(
         self, assoc: Any, event: InterventionEvent, attrs: dict[str, Any] | None = None
     ) -> Any:
-        """Return what the handler of `event` answers; what it raises is for the caller."""
+        """Call the handler of `event` and return its answer; its exceptions reach the caller."""
         bound = self.live.get(event)
         handler, args = bound[0] if bound else (get_default_handler(event), None)
         return handler(self.event_class(assoc, event, attrs), *(args or ()))
@@ -529,7 +533,7 @@ class Handlers:
     def question(
         self, assoc: Any, event: InterventionEvent, attrs: dict[str, Any] | None = None
     ) -> partial[Any]:
-        """Return what `intervene` would call, for faces that call handlers in another way."""
+        """Return the call that `intervene` would make, for a face that makes it elsewhere."""
         bound = self.live.get(event)
         handler, args = bound[0] if bound else (get_default_handler(event), None)
         return partial(handler, self.event_class(assoc, event, attrs), *(args or ()))
@@ -561,7 +565,7 @@ def _tell(bound: Iterable[Binding], event: Event) -> None:
 
 
 def log_failed_handler(event: EventType, handler: Handler) -> None:
-    """Log what a handler that was told of `event` raised, in an `except` block for it."""
+    """Log the exception of a handler of `event`; call it in the `except` block."""
     name = getattr(handler, "__name__", repr(handler))
     _LOGGER.exception("A handler of evt.%s failed: %s", event.name, name)
 
@@ -572,12 +576,12 @@ def _ask(binding: Binding, event: Event) -> Any:
 
 
 def trigger(assoc: Any, event: EventType, attrs: dict[str, Any] | None = None) -> Any:
-    """Raise `event` on `assoc`, as the library does: call what is bound to it there.
+    """Raise `event` on `assoc`, as the library does: call the handlers that are bound to it.
 
     Returns
     -------
     Any
-        What the handler of an intervention event answers (what it raises is raised here too);
+        The answer of the handler of an intervention event, whose exceptions reach the caller;
         None for a notification event.
     """
     what = Event(assoc, event, attrs)

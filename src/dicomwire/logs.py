@@ -1,6 +1,6 @@
-"""What the library logs: its lines at INFO and above, and the dumps of PDUs and messages at DEBUG.
+"""The library's log lines at INFO and above, and its dumps of PDUs and messages at DEBUG.
 
-Nothing that could identify a patient is logged above DEBUG, and no passcode or token at all.
+Patient data are logged at DEBUG only, passcodes and tokens never.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _SHOWN_VALUES = 8
 
 
 class News(StrEnum):
-    """The lines by which people follow an association; each is logged as it stands."""
+    """The log lines that report the progress of an association, without variable parts."""
 
     REQUESTING = "Requesting Association"
     ACCEPTING = "Accepting Association"
@@ -70,7 +70,7 @@ class News(StrEnum):
 
 
 def debug_logger() -> None:
-    """Log everything that dicomwire does to standard error, in place of its other handlers."""
+    """Log all of dicomwire's records to standard error; this replaces its other handlers."""
     for handler in list(LOGGER.handlers):
         LOGGER.removeHandler(handler)
     handler = logging.StreamHandler()
@@ -80,10 +80,10 @@ def debug_logger() -> None:
 
 
 def escaped(text: str) -> str:
-    """Return `text` from a peer so that it stays on its line and cannot steer a terminal.
+    """Return `text` from a peer in a form that cannot break a log line or control a terminal.
 
-    Whatever is not printable (controls, line ends, changes of writing direction, lone surrogates)
-    becomes a Python escape such as ``\\x1b``.
+    Characters that are not printable (controls, line ends, changes of writing direction, lone
+    surrogates) become Python escapes such as ``\\x1b``.
     """
     if text.isprintable():
         return text
@@ -94,9 +94,9 @@ def escaped(text: str) -> str:
 
 
 def log_identifier(title: str, identifier: Dataset) -> None:
-    """Log the Identifier of a C-FIND, C-GET or C-MOVE, which holds patient data: at DEBUG.
+    """Log the Identifier of a C-FIND, C-GET or C-MOVE at DEBUG, since it holds patient data.
 
-    So that a filter can drop them, the log records have an attribute `patient_data`.
+    The log records have an attribute `patient_data`, so that a filter can drop them.
     """
     if LOGGER.isEnabledFor(logging.DEBUG):
         _log_block(title, pretty.pretty_dataset(identifier), {"patient_data": True})
@@ -106,22 +106,22 @@ def log_identifier(title: str, identifier: Dataset) -> None:
 
 
 def standard_pdu_recv_handler(event: Event) -> None:
-    """Log a PDU that came in (EVT_PDU_RECV)."""
+    """Log a received PDU (EVT_PDU_RECV)."""
     _log_pdu("INCOMING", event)
 
 
 def standard_pdu_sent_handler(event: Event) -> None:
-    """Log a PDU that went out (EVT_PDU_SENT)."""
+    """Log a sent PDU (EVT_PDU_SENT)."""
     _log_pdu("OUTGOING", event)
 
 
 def standard_dimse_recv_handler(event: Event) -> None:
-    """Log the command set of a message that came in (EVT_DIMSE_RECV)."""
+    """Log the command set of a received message (EVT_DIMSE_RECV)."""
     _log_message("INCOMING", event)
 
 
 def standard_dimse_sent_handler(event: Event) -> None:
-    """Log the command set of a message that went out (EVT_DIMSE_SENT)."""
+    """Log the command set of a sent message (EVT_DIMSE_SENT)."""
     _log_message("OUTGOING", event)
 
 
@@ -145,7 +145,7 @@ def _log_pdu(direction: str, event: Event) -> None:
     if not LOGGER.isEnabledFor(logging.DEBUG):
         return
     pdu = event.pdu
-    if isinstance(pdu, PDataTF):  # there may be very many: one line
+    if isinstance(pdu, PDataTF):  # a dataset may need thousands: one line each
         values = "; ".join(_value(*each) for each in pdu.values[:_SHOWN_VALUES])
         more = f"; {len(pdu.values)} in all" if len(pdu.values) > _SHOWN_VALUES else ""
         LOGGER.debug(f"{direction} P-DATA-TF PDU: {values}{more}")
@@ -160,7 +160,7 @@ def _log_message(direction: str, event: Event) -> None:
     _log_block(f"{direction} DIMSE MESSAGE", _message_lines(event.message, event))
 
 
-# --- Their lines ------------------------------------------------------------------------------
+# --- The lines of the dumps -------------------------------------------------------------------
 
 
 def _field(name: str, value: object) -> str:
@@ -168,15 +168,15 @@ def _field(name: str, value: object) -> str:
 
 
 def _uid(uid: UID | None) -> str:
-    """Return `uid` with its name in front, where it has one."""
+    """Return `uid` with its name, if it has one, in front."""
     if uid is None:
         return "(none)"
-    name = quick_uid(uid).name  # programs may have set mere text
+    name = quick_uid(uid).name  # a program may have set a plain str
     return str(uid) if name == uid else f"{name} ({uid})"
 
 
 def _hex(data: bytes | None) -> str:
-    """Return the beginning of `data` in hexadecimal, and how long it is."""
+    """Return the beginning of `data` in hexadecimal, and its length."""
     data = data or b""
     more = " ..." if len(data) > _SHOWN_BYTES else ""
     return f"{data[:_SHOWN_BYTES].hex(' ')}{more} ({len(data)} bytes)"
@@ -209,7 +209,7 @@ def _accept_lines(pdu: AssociateAC, assoc: Any) -> Iterator[str]:
 
 
 def _proposed(assoc: Any) -> dict[int | None, UID | None]:
-    """Return what the contexts were proposed for, which an answer does not repeat on the wire."""
+    """Return the abstract syntaxes of the proposed contexts by ID; an A-ASSOCIATE-AC omits them."""
     request = getattr(getattr(assoc, "requestor", None), "primitive", None)
     if not isinstance(request, AssociateRQ):
         return {}
@@ -270,7 +270,7 @@ _IDENTITIES = {
 
 
 def _identity(item: UserIdentityNegotiation) -> str:
-    """Describe `item` without what it proves the identity by: that would be a secret in a log."""
+    """Describe `item` without the passcode, ticket or token, which must not get into a log."""
     if item.server_response is not None:
         return f"confirmed, {len(item.server_response)} bytes of response"
     kind = _IDENTITIES.get(item.user_identity_type or 0, f"type {item.user_identity_type}")
@@ -315,13 +315,13 @@ def _message_lines(message: Message, event: Event) -> Iterator[str]:
         value = getattr(message, keyword)
         if value is not None:
             yield _field(keyword, _element(keyword, value))
-    # Debug logs are searched for the name of the call that reads such a thing.
+    # Names the pydicom function that reads a command set, for readers who search the log for it.
     yield _field("Command set", "implicit VR little endian, as for pydicom.read_dataset()")
     yield _field("Dataset", "present" if message.has_dataset else "none")
 
 
 def _element(keyword: str, value: Any) -> str:
-    """Return the value of a command element as people write it."""
+    """Return the value of a command element in its usual notation."""
     if keyword == "Status":
         return f"0x{value:04X}"
     if keyword == "Priority":

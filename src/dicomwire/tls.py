@@ -1,6 +1,6 @@
-"""TLS: contexts for the secure transport profiles of PS3.15 Annex B, and what a failure means.
+"""TLS: contexts for the secure transport profiles of PS3.15 Annex B, and errors in plain words.
 
-What goes over a connection, and who waits for a handshake, is not known here.
+The faces perform the handshakes and move the data.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from dicomwire.errors import TLSConfigurationError, TLSFailure, TLSFault
 
 PORT = 2762
-"""The port that is registered for DICOM over TLS, "dicom-tls" (PS3.15 Annex B)."""
+"""The registered port of DICOM over TLS, "dicom-tls" (PS3.15 Annex B)."""
 
 StrPath: TypeAlias = str | os.PathLike[str]
 Password: TypeAlias = str | bytes | Callable[[], str | bytes]
@@ -29,9 +29,9 @@ Password: TypeAlias = str | bytes | Callable[[], str | bytes]
 
 
 class Profile(Enum):
-    """A secure transport connection profile of PS3.15 Annex B, by the name that options take.
+    """A secure transport connection profile of PS3.15 Annex B; the value is its name in options.
 
-    Those that the standard has retired are for peers that know nothing else.
+    The standard has retired some of them; use those only for peers that support nothing else.
     """
 
     BCP195 = "bcp195"
@@ -39,11 +39,11 @@ class Profile(Enum):
     MODIFIED_BCP195 = "modified-bcp195"
     """B.13, Modified BCP 195 RFC 8996, 9325: only forward secrecy with AEAD ciphers."""
     RETIRED_BASIC = "retired-basic"
-    """B.1, Basic: Triple DES, which current builds of OpenSSL do not have."""
+    """B.1, Basic: Triple DES, which current builds of OpenSSL do not include."""
     RETIRED_AES = "retired-aes"
     """B.3, AES: TLS 1.0 and newer, RSA key exchange, AES in CBC mode."""
     RETIRED_BCP195 = "retired-bcp195"
-    """B.9, BCP 195 as of RFC 7525: falls back to what the AES profile has."""
+    """B.9, BCP 195 as of RFC 7525: falls back to the versions and ciphers of the AES profile."""
     RETIRED_NON_DOWNGRADING_BCP195 = "retired-non-downgrading-bcp195"
     """B.10, Non-Downgrading BCP 195: TLS 1.2 and newer."""
     RETIRED_EXTENDED_BCP195 = "retired-extended-bcp195"
@@ -51,22 +51,22 @@ class Profile(Enum):
 
     @property
     def section(self) -> str:
-        """The section of PS3.15 that has it, or had it."""
+        """The section of PS3.15 that defines the profile, or defined it."""
         return _RULES[self].section
 
     @property
     def is_retired(self) -> bool:
-        """Whether the standard has retired it."""
+        """Whether the standard has retired the profile."""
         return self.value.startswith("retired-")
 
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """What a profile allows.
+    """The TLS versions, ciphers and security level that a profile allows.
 
-    The cipher suites are those of TLS 1.2 and older, in order of preference: TLS 1.3 has its own,
-    which are all good. Security level 2 of OpenSSL refuses RSA and DH keys below 2048 bits,
-    elliptic curves below 224 (there are none below 255), and signatures with SHA-1.
+    `ciphers` lists cipher suites of TLS 1.2 and older, in order of preference; TLS 1.3 has
+    separate ones, which every profile may use. Security level 2 of OpenSSL refuses RSA and DH keys
+    below 2048 bits, elliptic curves below 224 bits, and signatures with SHA-1.
     """
 
     section: str
@@ -91,7 +91,7 @@ _CCM = (
     "DHE-RSA-AES128-CCM",
 )
 _AES_AND_3DES = ("AES128-SHA", "DES-CBC3-SHA")
-# Level 0, since everything before TLS 1.2 signs with SHA-1.
+# Level 0, because TLS versions before 1.2 sign with SHA-1.
 _OLD: dict[str, Any] = {"minimum": ssl.TLSVersion.TLSv1, "security_level": 0}
 
 _RULES = {
@@ -107,7 +107,7 @@ _RULES = {
 }
 
 _DH_PARAMETERS = Path(__file__).with_name("ffdhe2048.pem")
-"""The group ffdhe2048 (RFC 7919), which everybody may know: its strength is in its size."""
+"""The group ffdhe2048 (RFC 7919). Parameters of a group are public: its size makes it strong."""
 
 
 # --- Contexts ---------------------------------------------------------------------------------
@@ -124,29 +124,30 @@ def client_context(
 ) -> ssl.SSLContext:
     """Return a context for `AE.associate`, as the first of its ``tls_args``.
 
-    TLS sessions are kept in the context, and resumed with the same peer.
+    The context keeps TLS sessions and resumes them with the same peer.
 
     Parameters
     ----------
     profile : Profile
         Which versions of TLS and which ciphers to use.
     ca : path, optional
-        The authorities that the peer's certificate may be from: a PEM file, or a folder of them
-        that OpenSSL has indexed. Those of the system if left out.
+        The certificate authorities to trust: a PEM file, or a folder of PEM files that OpenSSL
+        has indexed. Default: those of the operating system.
     certificate, key : path, optional
-        PEM files of our own certificate, for peers that ask for one, with the intermediate ones
-        after it. The key may be in the same file.
+        PEM files of our own certificate, followed by intermediate certificates, and of its key,
+        which may be in the same file. Used for peers that request a certificate.
     password : str, bytes or callable, optional
-        For a key that is encrypted; a callable is asked only then.
+        The password of an encrypted key; a callable is called only for such a key.
     verify : bool
-        Whether the peer's certificate is checked at all. Without that, anybody may be the peer.
+        Whether to verify the peer's certificate. Without verification, any host can pose as the
+        peer.
     check_hostname : bool
-        Whether the certificate has to be for the host that is called.
+        Whether the certificate must name the host that we connect to.
 
     Raises
     ------
     TLSConfigurationError
-        When a file cannot be used, or the profile cannot be had from the local OpenSSL.
+        If a file cannot be used, or the local OpenSSL does not support the profile.
     """
     context = _ClientContext(ssl.PROTOCOL_TLS_CLIENT)
     _apply(context, profile)
@@ -159,7 +160,7 @@ def client_context(
     if certificate is not None:
         _show(context, certificate, key, password)
     elif key is not None:
-        raise TLSConfigurationError("a key is of no use without its certificate")
+        raise TLSConfigurationError("a key needs its certificate")
     return context
 
 
@@ -175,17 +176,17 @@ def server_context(
     Parameters
     ----------
     certificate, key, password
-        Our own, as for `client_context`.
+        The server's certificate, as for `client_context`.
     client_ca : path, optional
-        The authorities that clients' certificates have to be from, as a file or folder: with it
-        every client must show one (mutual authentication).
+        The certificate authorities to trust for clients, as a file or folder. If given, every
+        client must present a certificate (mutual authentication).
     profile : Profile
         Which versions of TLS and which ciphers to use.
 
     Raises
     ------
     TLSConfigurationError
-        When a file cannot be used, or the profile cannot be had from the local OpenSSL.
+        If a file cannot be used, or the local OpenSSL does not support the profile.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _apply(context, profile)
@@ -202,15 +203,15 @@ def _apply(context: ssl.SSLContext, profile: Profile) -> None:
     rules = _RULES[profile]
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     try:
-        with warnings.catch_warnings():  # that TLS 1.0 is old, which the profile's name says
+        with warnings.catch_warnings():  # Python warns of TLS 1.0; the program chose the profile
             warnings.simplefilter("ignore", DeprecationWarning)
             context.minimum_version = rules.minimum
         context.maximum_version = rules.maximum
         context.set_ciphers(":".join((*rules.ciphers, f"@SECLEVEL={rules.security_level}")))
     except (ssl.SSLError, ValueError):
         raise TLSConfigurationError(
-            f"the TLS profile {profile.value} (PS3.15 {rules.section}) cannot be had from "
-            f"{ssl.OPENSSL_VERSION}, which has none of {', '.join(rules.ciphers)}"
+            f"{ssl.OPENSSL_VERSION} does not support the TLS profile {profile.value} "
+            f"(PS3.15 {rules.section}): it has none of {', '.join(rules.ciphers)}"
         ) from None
 
 
@@ -225,7 +226,7 @@ def _trust(context: ssl.SSLContext, authorities: StrPath) -> None:
             context.load_verify_locations(cafile=authorities)
     except ssl.SSLError:
         raise TLSConfigurationError(
-            f"there is no PEM certificate of an authority in {os.fspath(authorities)}"
+            f"{os.fspath(authorities)} holds no PEM certificate of an authority"
         ) from None
 
 
@@ -240,16 +241,16 @@ def _show(
         _check_readable(key, "key")
     place = os.fspath(certificate if key is None else key)
 
-    def ask() -> str | bytes:  # OpenSSL would ask on the terminal, and a server would stand still
+    def ask() -> str | bytes:  # without it, OpenSSL prompts on the terminal and a server hangs
         if password is None:
-            raise TLSConfigurationError(f"the key in {place} is encrypted: a password is needed")
+            raise TLSConfigurationError(f"the key in {place} is encrypted: it needs a password")
         return password() if callable(password) else password
 
     try:
         context.load_cert_chain(certificate, key, ask)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            reason = f"the key in {place} is not that of the certificate"
+            reason = f"the key in {place} does not belong to the certificate"
         elif error.reason in _TOO_WEAK:
             reason = f"the certificate in {os.fspath(certificate)} is too weak for the profile"
         else:
@@ -264,7 +265,7 @@ _TOO_WEAK = ("EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK")
 
 
 def _check_readable(path: StrPath, what: str) -> None:
-    """Name the file in the error: OpenSSL does not say which of them it could not read."""
+    """Raise an error that names the file; OpenSSL does not say which file it could not read."""
     try:
         with open(path, "rb"):
             pass
@@ -277,6 +278,7 @@ def _check_readable(path: StrPath, what: str) -> None:
 # --- Sessions ---------------------------------------------------------------------------------
 
 _MOST_SESSIONS = 256
+"""The most sessions that a context keeps: many more than a program has peers, some MB at most."""
 
 _Peer: TypeAlias = tuple[Any, ...]
 
@@ -285,7 +287,7 @@ class _ClientSocket(ssl.SSLSocket):
     peer: _Peer = ()
 
     def close(self) -> None:
-        if self.peer and self.version() is not None:  # that is, the handshake was completed
+        if self.peer and self.version() is not None:  # a version: the handshake was completed
             assert isinstance(self.context, _ClientContext)
             self.context.keep_session(self.peer, self.session)
             self.peer = ()
@@ -297,7 +299,7 @@ class _ClientObject(ssl.SSLObject):
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:
         read = super().read(len, buffer)
-        if self.peer:  # asyncio does not tell of the end, but there is a session now
+        if self.peer:  # asyncio does not report the close; after a read there is a session
             assert isinstance(self.context, _ClientContext)
             self.context.keep_session(self.peer, self.session)
             self.peer = ()
@@ -305,10 +307,11 @@ class _ClientObject(ssl.SSLObject):
 
 
 class _ClientContext(ssl.SSLContext):
-    """Keeps the sessions of its connections, and offers them to the same peer (RFC 9325, 3.6).
+    """Keeps the TLS sessions of its connections; resumes them with the same peer (RFC 9325, 3.6).
 
-    They are kept when a connection ends, or has been read from: TLS 1.3 sends them after the
-    handshake. Each is offered once (RFC 8446 Appendix C.4), so that none is in the way for long.
+    A session is kept when its connection is closed or has been read from, because TLS 1.3 sends
+    sessions after the handshake. Each is used once (RFC 8446 Appendix C.4), so that a session
+    which the peer refuses is not tried again.
     """
 
     sslsocket_class = _ClientSocket
@@ -316,10 +319,12 @@ class _ClientContext(ssl.SSLContext):
 
     def __init__(self, protocol: int) -> None:
         self._sessions: dict[_Peer, ssl.SSLSession] = {}
+        # Guards `_sessions`: connections of all threads share the context. No other lock is taken
+        # while it is held.
         self._lock = threading.Lock()
 
     def wrap_socket(self, sock: socket.socket, *args: Any, **options: Any) -> ssl.SSLSocket:
-        """Return a connection to the peer of `sock`, with the session that was kept for it."""
+        """Return a TLS connection on `sock` that resumes the session kept for its peer."""
         peer = (options.get("server_hostname"), sock.getpeername())
         options.setdefault("session", self.take_session(peer))
         wrapped = super().wrap_socket(sock, *args, **options)
@@ -328,7 +333,7 @@ class _ClientContext(ssl.SSLContext):
         return wrapped
 
     def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
-        """Return a connection of asyncio, of which only the name of the peer is known."""
+        """Return a TLS connection of asyncio, which tells us only the peer's host name."""
         peer = (options.get("server_hostname"),)
         options.setdefault("session", self.take_session(peer))
         wrapped = super().wrap_bio(*args, **options)
@@ -337,7 +342,7 @@ class _ClientContext(ssl.SSLContext):
         return wrapped
 
     def take_session(self, peer: _Peer) -> ssl.SSLSession | None:
-        """Return the session to offer to `peer`, if there is one."""
+        """Remove and return the session kept for `peer`, if there is one."""
         with self._lock:
             return self._sessions.pop(peer, None)
 
@@ -355,35 +360,35 @@ class _ClientContext(ssl.SSLContext):
 # --- Failures ---------------------------------------------------------------------------------
 
 _EXPIRED = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
-_UNKNOWN_AUTHORITY = (2, 18, 19, 20, 21)  # no issuer, or one that nobody vouches for
+_UNKNOWN_AUTHORITY = (2, 18, 19, 20, 21)  # the issuer is missing or not trusted
 _OTHER_NAME = (62, 64)  # host name, IP address
 
 _NOT_TLS = (
     TLSFault.NOT_TLS,
-    "the peer does not speak TLS on this connection: let both ends use TLS, or neither",
+    "the peer does not use TLS on this connection: use TLS on both sides, or on neither",
 )
 _INCOMPATIBLE = (
     TLSFault.INCOMPATIBLE,
-    "there is no TLS version or cipher suite that both ends take: compare their profiles",
+    "the two sides have no TLS version or cipher suite in common: compare their profiles",
 )
 _REFUSED = (TLSFault.CERTIFICATE_REFUSED, "the peer refused our certificate")
 
 _REASONS: dict[str, tuple[TLSFault, str]] = {
-    # What we found wrong with the peer.
+    # Faults that we found.
     "WRONG_VERSION_NUMBER": _NOT_TLS,
     "HTTP_REQUEST": _NOT_TLS,
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": (
         TLSFault.CERTIFICATE_MISSING,
-        "the peer did not show a certificate",
+        "the peer did not present a certificate",
     ),
     "NO_SHARED_CIPHER": _INCOMPATIBLE,
     "UNSUPPORTED_PROTOCOL": _INCOMPATIBLE,
     "VERSION_TOO_LOW": _INCOMPATIBLE,
     "DH_KEY_TOO_SMALL": _INCOMPATIBLE,
-    # What the peer said to be wrong with us.
+    # Faults that the peer reported in an alert.
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": (
         TLSFault.CERTIFICATE_MISSING,
-        "the peer wants to see a certificate of ours, and was shown none",
+        "the peer requires a certificate of ours, and we presented none",
     ),
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": (
         TLSFault.CERTIFICATE_EXPIRED,
@@ -391,7 +396,7 @@ _REASONS: dict[str, tuple[TLSFault, str]] = {
     ),
     "TLSV1_ALERT_UNKNOWN_CA": (
         TLSFault.UNKNOWN_AUTHORITY,
-        "the peer refused our certificate: it does not know the authority",
+        "the peer refused our certificate: it does not trust the authority",
     ),
     "SSLV3_ALERT_BAD_CERTIFICATE": _REFUSED,
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": _REFUSED,
@@ -402,19 +407,19 @@ _REASONS: dict[str, tuple[TLSFault, str]] = {
     "TLSV1_ALERT_INSUFFICIENT_SECURITY": _INCOMPATIBLE,
     "SSLV3_ALERT_HANDSHAKE_FAILURE": (
         TLSFault.INCOMPATIBLE,
-        "the peer found no TLS version or cipher suite that both ends take, or misses a "
+        "the peer found no TLS version or cipher suite in common, or it requires a "
         "certificate of ours",
     ),
 }
 
 
 def tls_failure(error: Exception, peer: str = "") -> TLSFailure:
-    """Return what an error of TLS means, in a handshake or later.
+    """Return the failure that describes an error of TLS, in the handshake or later.
 
     Parameters
     ----------
     error : Exception
-        What the `ssl` module raised: an ssl.SSLError, or another OSError.
+        The exception of the `ssl` module: an ssl.SSLError, or another OSError.
     peer : str
         The peer as "host:port".
     """
@@ -424,7 +429,7 @@ def tls_failure(error: Exception, peer: str = "") -> TLSFailure:
 
 
 def _reason(error: Exception) -> str:
-    """Return OpenSSL's name for what happened, if it has one."""
+    """Return OpenSSL's name of the error; empty if it has none."""
     return getattr(error, "reason", None) or ""
 
 
@@ -434,9 +439,7 @@ def _understand(error: Exception) -> tuple[TLSFault, str]:
             f"the peer's certificate was not accepted: {error.verify_message}"
         )
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError)):
-        return TLSFault.CLOSED, (
-            "the peer closed the connection: it may not speak TLS on this port"
-        )
+        return TLSFault.CLOSED, ("the peer closed the connection: it may not use TLS on this port")
     reason = _reason(error)
     if reason:
         return _REASONS.get(reason) or (TLSFault.OTHER, reason.lower().replace("_", " "))

@@ -221,7 +221,7 @@ def test_a_password_that_cannot_be_had(locked: list[str], capsys: Capture) -> No
     for options, told in (
         (["--tls-key-password", "env:NO_SUCH_VARIABLE"], "The environment has no NO_SUCH_VARIABLE"),
         (["--tls-key-password", "file:/nowhere"], "Cannot read /nowhere: No such file"),
-        ([], "is encrypted: a password is needed"),
+        ([], "is encrypted: it needs a password"),
     ):
         assert echoscp.main(["0", *locked, *options]) == 1
         assert told in capsys.readouterr().err

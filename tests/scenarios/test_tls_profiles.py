@@ -117,7 +117,7 @@ def test_a_plain_client_of_a_tls_server(face, certificates, caplog):
     assoc = face.associate(server)
     assert state(assoc) == ABORTED
     assert found_by_server(log) == (TLSFault.NOT_TLS, False)
-    assert "does not speak TLS on this connection" in caplog.text
+    assert "does not use TLS on this connection" in caplog.text
     assert face.is_quiet(server)
 
 

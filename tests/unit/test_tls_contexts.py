@@ -181,7 +181,7 @@ def test_a_profile_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TLSConfigurationError) as caught:
         client_context(profile)
     told = str(caught.value)
-    assert "retired-basic (PS3.15 B.1) cannot be had from OpenSSL" in told
+    assert "does not support the TLS profile retired-basic (PS3.15 B.1)" in told
     assert "NOT-A-CIPHER" in told
 
 
@@ -312,10 +312,10 @@ def test_files_that_will_not_do(certificates: Certificates, tmp_path: Path) -> N
         server_context, *certificates.locked, password="something else"
     )
     assert told(server_context, *certificates.locked) == (
-        f"the key in {certificates.locked.key} is encrypted: a password is needed"
+        f"the key in {certificates.locked.key} is encrypted: it needs a password"
     )
     assert told(server_context, ours, certificates.client.key) == (
-        f"the key in {certificates.client.key} is not that of the certificate"
+        f"the key in {certificates.client.key} does not belong to the certificate"
     )
     assert "a key is of no use" in told(client_context, key=key)
 
@@ -401,8 +401,8 @@ def test_what_is_no_tls(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
 @pytest.mark.parametrize(
     ("error", "kind", "text"),
     [
-        (ConnectionResetError(104, "reset"), TLSFault.CLOSED, "may not speak TLS on this port"),
-        (ssl.SSLEOFError(8, "EOF"), TLSFault.CLOSED, "may not speak TLS on this port"),
+        (ConnectionResetError(104, "reset"), TLSFault.CLOSED, "may not use TLS on this port"),
+        (ssl.SSLEOFError(8, "EOF"), TLSFault.CLOSED, "may not use TLS on this port"),
         (OSError(113, "No route to host"), TLSFault.OTHER, "TLS failed: No route to host"),
         (OSError(), TLSFault.OTHER, "TLS failed: OSError"),
         (ssl.SSLError(1, "what?"), TLSFault.OTHER, "TLS failed: what?"),
