@@ -438,7 +438,7 @@ class Handlers:
         log_handlers: Iterable[tuple[NotificationEvent, Handler]] = (),
     ) -> None:
         # Guards `_all`, `_quiet` and `live` against two changes at once; readers need no lock,
-        # since the tables are replaced and never changed. No other lock is taken while it is held.
+        # since tables are replaced and never changed. No lock of ours is taken while it is held.
         self._lock = Lock()
         log_handlers = tuple(log_handlers)
         self._log_handlers = tuple(handler for _, handler in log_handlers)

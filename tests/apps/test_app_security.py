@@ -97,7 +97,7 @@ def test_who_shows_no_certificate_stays_out_unless_told_otherwise(
 ) -> None:
     app = serve(echoscp.main, *shown, "--tls-ca", str(certificates.ca), option)
     assert echoscu.main([*at(app), *trusting]) == code
-    assert ("wants to see a certificate of ours" in capsys.readouterr().err) is bool(code)
+    assert ("requires a certificate of ours" in capsys.readouterr().err) is bool(code)
 
 
 @pytest.fixture

@@ -317,7 +317,7 @@ def test_files_that_will_not_do(certificates: Certificates, tmp_path: Path) -> N
     assert told(server_context, ours, certificates.client.key) == (
         f"the key in {certificates.client.key} does not belong to the certificate"
     )
-    assert "a key is of no use" in told(client_context, key=key)
+    assert "a key needs its certificate" in told(client_context, key=key)
 
 
 def test_a_key_that_is_too_short(tmp_path: Path) -> None:
