@@ -402,13 +402,13 @@ def test_what_waits_survives_the_buffer_that_it_came_in() -> None:
     protocol.receive_data(memoryview(buffer))
     first = protocol.next_event()
     assert isinstance(first, CommandReceived)
-    assert not protocol.has_events
+    assert not protocol.events
     protocol.put_back(first)
-    assert protocol.has_events
+    assert protocol.events
     protocol.keep_data()
     buffer[:] = bytes(len(buffer))
     assert protocol.next_event() is first
-    assert not protocol.has_events
+    assert not protocol.events
     assert isinstance(protocol.next_event(), CommandReceived)
     assert isinstance(protocol.next_event(), ReleaseRequested)
     assert protocol.next_event() is None

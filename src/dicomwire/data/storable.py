@@ -253,6 +253,7 @@ _MOST = MIB
 """The most that is read of a file before it is sent."""
 _PREFIX = b"DICM"
 _PREAMBLE_LENGTH = 128
+_USUAL_BEGIN = _PREAMBLE_LENGTH + len(_PREFIX)
 _PADDING = b"\0 "
 _UNDEFINED = 0xFFFFFFFF
 _SOP_CLASS, _SOP_INSTANCE = 0x0016, 0x0018
@@ -309,7 +310,8 @@ def _parse(data: bytes, whole: bool) -> _Head | None:
     DICM and file meta information may be missing where the dataset can be recognized, and where
     they say something else than the dataset, the dataset is believed.
     """
-    values, offset = file_meta_values(data, _after_prefix(data))
+    begin = _USUAL_BEGIN if data.startswith(_PREFIX, _PREAMBLE_LENGTH) else _after_prefix(data)
+    values, offset = file_meta_values(data, begin)
     if offset + 8 > len(data) and not whole:
         return None
     if offset > len(data):
@@ -339,10 +341,8 @@ def _parse(data: bytes, whole: bool) -> _Head | None:
 
 
 def _after_prefix(data: bytes) -> int:
-    for at in (_PREAMBLE_LENGTH, 0):  # some writers leave out the preamble
-        if data.startswith(_PREFIX, at):
-            return at + len(_PREFIX)
-    return 0
+    """Return where the file meta information begins: some writers leave out what comes before."""
+    return len(_PREFIX) if data.startswith(_PREFIX) else 0
 
 
 @lru_cache(256)  # SOP classes and transfer syntaxes, of which there are a few

@@ -118,6 +118,8 @@ class AssociationProtocol:
     maximum_length : int
         The longest P-DATA-TF PDU that the peer accepts, in bytes (0: no maximum); the caller sets
         it after negotiation.
+    events : deque of Event
+        Those that `next_event` returns before it parses more bytes.
     """
 
     def __init__(
@@ -135,7 +137,7 @@ class AssociationProtocol:
         self._codecs = codecs
         self._framer = Framer(self._limits)
         self._assembler = Assembler(self._limits)
-        self._events: deque[Event] = deque()
+        self.events: deque[Event] = deque()
         self.out: list[bytes] = []
         self._deaf = False  # true after an invalid PDU: no later byte can be parsed reliably
         self.observe(observer)
@@ -228,7 +230,7 @@ class AssociationProtocol:
     def connection_lost(self) -> None:
         """Record that the transport connection was closed."""
         if self._step(Trigger.CONNECTION_CLOSED) is Action.AA_4:
-            self._events.append(ConnectionClosed())
+            self.events.append(ConnectionClosed())
 
     def artim_expired(self) -> None:
         """Record that the ARTIM timer expired; the connection must close (PS3.8 Section 9.1.5)."""
@@ -236,8 +238,8 @@ class AssociationProtocol:
 
     def next_event(self) -> Event | None:
         """Return the next event in the received bytes; None when more bytes are needed."""
-        if self._events:
-            return self._events.popleft()
+        if self.events:
+            return self.events.popleft()
         if self._deaf or self.state is State.IDLE:
             return None
         framer, assembler = self._framer, self._assembler
@@ -257,23 +259,18 @@ class AssociationProtocol:
                         return event
                 else:
                     self._take_frame(part)
-                    if self._events:
+                    if self.events:
                         break
         except RemoteProtocolError as error:
             self._violated(error)
         data = assembler.data_so_far()
-        if data is None and self._events:
-            return self._events.popleft()
+        if data is None and self.events:
+            return self.events.popleft()
         return data
 
     def put_back(self, event: Event) -> None:
         """Return `event` to the front of the queue: the next `next_event` returns it again."""
-        self._events.appendleft(event)
-
-    @property
-    def has_events(self) -> bool:
-        """Whether `next_event` has events to return before it parses more bytes."""
-        return bool(self._events)
+        self.events.appendleft(event)
 
     def data_to_send(self) -> bytes:
         """Return the queued bytes and empty the queue."""
@@ -360,19 +357,19 @@ class AssociationProtocol:
             name = "P-DATA-TF" if pdu is None else type(pdu).__name__
             text = f"{name} received in {state.value}"
             error = RemoteProtocolError(text, AbortReason.UNEXPECTED_PDU)
-            self._events.append(ProtocolViolated(error))
+            self.events.append(ProtocolViolated(error))
         elif action is Action.AR_2:
-            self._events.append(ReleaseRequested())
+            self.events.append(ReleaseRequested())
         elif action is Action.AR_3 or action is Action.AR_10:
-            self._events.append(ReleaseConfirmed())
+            self.events.append(ReleaseConfirmed())
         elif isinstance(pdu, AssociateRQ) and action is Action.AE_6:
-            self._events.append(AssociateRequested(pdu))
+            self.events.append(AssociateRequested(pdu))
         elif isinstance(pdu, AssociateAC) and action is Action.AE_3:
-            self._events.append(AssociateAccepted(pdu))
+            self.events.append(AssociateAccepted(pdu))
         elif isinstance(pdu, AssociateRJ) and action is Action.AE_4:
-            self._events.append(AssociateRejected(pdu))
+            self.events.append(AssociateRejected(pdu))
         elif isinstance(pdu, Abort) and action in _PEER_ABORTING and state not in _OVER:
-            self._events.append(PeerAborted(pdu))
+            self.events.append(PeerAborted(pdu))
         if self.state in _AGREED:
             self.respond_release()
 
@@ -395,4 +392,4 @@ class AssociationProtocol:
         by_provider = error.source is AbortSource.SERVICE_PROVIDER
         trigger = Trigger.INVALID_PDU if by_provider else Trigger.ABORT_REQUEST
         if self._step(trigger, Abort(error.source, error.reason)) in _VIOLATIONS:
-            self._events.append(ProtocolViolated(error))
+            self.events.append(ProtocolViolated(error))

@@ -163,8 +163,9 @@ async def perform(
     port: Port, context: PresentationContext, request: Message, source: Source | None = None
 ) -> Incoming:
     """Send `request` and return its one response."""
-    assert context.context_id is not None
-    exchange = await port.request(context.context_id, request, source)
+    context_id = context.context_id
+    assert context_id is not None
+    exchange = await port.request(context_id, request, source)
     return await exchange.response()
 
 

@@ -355,11 +355,6 @@ class Engine(Port):
         self._received = 0
         return True
 
-    @property
-    def has_requests(self) -> bool:
-        """Whether there are requests that wait to be served."""
-        return bool(self._requests)
-
     def let_go(self) -> None:
         """Discard the message that was received in part, and the waiting requests."""
         if self._incoming is not None:

@@ -187,7 +187,8 @@ class Association(BaseAssociation):
 
     def check_established(self) -> None:
         """Raise LocalProtocolError where nothing can be sent."""
-        super().check_established()
+        if not self.is_established:
+            super().check_established()
         if self._port.is_reporting:
             raise LocalProtocolError("a handler of what passes on the wire cannot send anything")
 

@@ -165,7 +165,7 @@ class Link(Engine, Guest):
             return
         if self.protocol.state is not State.ESTABLISHED:
             return
-        if self.has_requests or self._connection.pending():
+        if self._requests or self._connection.pending():
             self.attend()
             return
         timeout = self.settings.network_timeout
@@ -357,7 +357,7 @@ class Link(Engine, Guest):
         The peer may read no more before its responses are read. Any other message stays in the
         protocol until the current message is sent: false then, and nothing more is read.
         """
-        if self.protocol.has_events:
+        if self.protocol.events:
             return False  # so that at most one event waits
         self._read()
         while (event := self.protocol.next_event()) is not None:

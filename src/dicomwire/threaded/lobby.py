@@ -10,7 +10,6 @@ import heapq
 import itertools
 import os
 import queue
-import selectors
 import socket
 import threading
 import time
@@ -20,10 +19,7 @@ from collections.abc import Callable
 
 from dicomwire.logs import LOGGER
 from dicomwire.threaded import threads
-
-_READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-_CHANGES_SEEN_WHILE_WAITING = {"EpollSelector", "KqueueSelector"}
-"""Selectors that see a registration by another thread while they wait."""
+from dicomwire.threaded.watching import READ, WRITE, Watch, new_watch
 
 _RELIEF = 0.5
 """Seconds until the lobby tries again to start a thread, after the system refused one."""
@@ -78,9 +74,9 @@ class Lobby:
     """
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
-        self._broken: list[selectors.BaseSelector] = []  # kept: closing one may close another file
-        self._must_wake = type(self._selector).__name__ not in _CHANGES_SEEN_WHILE_WAITING
+        self._selector = new_watch()
+        self._broken: list[Watch] = []  # kept: closing one may close another file
+        self._must_wake = not self._selector.sees_changes
         # Guards the selector, the heap, and `_inside`, `_number` and `_entry` of all guests.
         # Taken after the turn or a server's lock; under it, `on_gone` may take that of `threads`.
         self._lock = threading.RLock()
@@ -95,8 +91,14 @@ class Lobby:
 
     def enter(self, guest: Guest, deadline: float | None, *, write: bool = False) -> None:
         """Watch `guest` for reading, or for writing, until it leaves."""
+        events = WRITE if write else READ
         with self._lock:
-            self._watch(guest, _WRITE if write else _READ)
+            number = guest._number = guest.fileno()
+            try:
+                self._selector.add(number, events, guest)
+                guest._inside = True
+            except (KeyError, OSError, ValueError):
+                self._watch(guest, events)
             wake = guest._inside and self._schedule(guest, deadline)
         if wake:
             self._wake()
@@ -106,8 +108,8 @@ class Lobby:
         with self._lock:
             if not guest._inside:
                 return
-            self._selector.unregister(guest._number)
-            self._watch(guest, _WRITE if write else _READ)
+            self._selector.remove(guest._number)
+            self._watch(guest, WRITE if write else READ)
             wake = guest._inside and self._schedule(guest, deadline)
         if wake:
             self._wake()
@@ -137,7 +139,7 @@ class Lobby:
             if not guest._inside:
                 return False
             guest._inside = False
-            self._selector.unregister(guest._number)
+            self._selector.remove(guest._number)
         if self._must_wake:
             self._wake()
         return True
@@ -154,7 +156,7 @@ class Lobby:
         for /dev/null: copies of the parent's objects may close them later.
         """
         with open(os.devnull, "rb") as nothing:
-            watched = [key.fd for key in self._selector.get_map().values()]
+            watched = [each.number for each in self._selector.all()]
             for number in (*watched, self._wake_out.fileno()):
                 os.dup2(nothing.fileno(), number, inheritable=False)
         self._selector.close()
@@ -190,18 +192,18 @@ class Lobby:
             timeout = min(max(self._sleeps_until - time.monotonic(), 0), longest)
             # A guest's socket ends this wait, or `_wake`: after a change, a call, or a shortage
             # of threads.
-            for key, _ in self._select(timeout):
-                if key.data is None:
+            for guest in self._select(timeout):
+                if guest is None:
                     self._woken()
                 else:
-                    self._call(key.data, key.data.on_ready)
-                del key  # so that the guest is freed while the thread waits
+                    self._call(guest, guest.on_ready)
+                del guest  # so that it is freed while the thread waits
             self._expire()
 
-    def _select(self, timeout: float) -> list[tuple[selectors.SelectorKey, int]]:
+    def _select(self, timeout: float) -> list[Guest | None]:
         selector = self._selector
         try:
-            return selector.select(timeout)
+            return selector.wait(timeout)
         except (OSError, ValueError):
             with self._lock:
                 if selector is self._selector:
@@ -225,7 +227,7 @@ class Lobby:
         """
         while True:
             try:
-                self._selector.register(number, events, guest)
+                self._selector.add(number, events, guest)
             except KeyError:
                 self._forget(number)
             except (OSError, ValueError):
@@ -238,7 +240,7 @@ class Lobby:
 
     def _forget(self, number: int) -> None:
         """Stop watching the guest that had `number` before another file got it."""
-        guest = self._selector.unregister(number).data
+        guest = self._selector.remove(number)
         if guest is None:
             self._renew_pair()
         else:
@@ -248,25 +250,25 @@ class Lobby:
     def _renew_selector(self) -> None:
         """Replace the selector, and register all guests in the new one."""
         LOGGER.error("The program closed a file descriptor of the library, which opens another")
-        known = list(self._selector.get_map().values())
+        known = self._selector.all()
         self._broken.append(self._selector)
-        self._selector = selectors.DefaultSelector()
-        for key in known:
-            if not self._register(key.fd, key.events, key.data, is_new=True):
-                if key.data is None:
+        self._selector = new_watch()
+        for number, events, guest in known:
+            if not self._register(number, events, guest, is_new=True):
+                if guest is None:
                     self._renew_pair()
                 else:
-                    key.data._inside = False
-                    key.data.on_gone()
+                    guest._inside = False
+                    guest.on_gone()
         self._wake()  # the lobby's thread may be waiting in the old one
 
     def _renew_pair(self) -> None:
         """Replace the pair of sockets that wakes the lobby's thread."""
         LOGGER.error("The program closed a file descriptor of the library, which opens another")
         with self._lock:
-            known = self._selector.get_map().get(self._wake_in.fileno())
-            if known is not None and known.data is None:
-                self._selector.unregister(known.fd)
+            known = self._selector.get(self._wake_in.fileno())
+            if known is not None and known.owner is None:
+                self._selector.remove(known.number)
             for each in (self._wake_in, self._wake_out):
                 each.detach()  # not closed: another file may have the number
             self._open_pair()
@@ -276,7 +278,7 @@ class Lobby:
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
-        self._register(self._wake_in.fileno(), _READ, None)
+        self._register(self._wake_in.fileno(), READ, None)
 
     def _expire(self) -> None:
         now = time.monotonic()

@@ -164,7 +164,7 @@ class ThreadedPort(Link):
             if self._exchanges.pop(key, None) is not None:
                 exchange.part()
             raise
-        if self.protocol.has_events:
+        if self.protocol.events:
             self.take_put_back()
             self.check()
         return exchange
