@@ -6,7 +6,7 @@ PS3.7 Annex D.3.3.3. How programs wait for the results is each face's own.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator
+from collections.abc import AsyncIterable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -264,12 +264,11 @@ class Drawer:
 
     def __init__(self, items: Items) -> None:
         self.may_wait: bool = getattr(items, "may_wait", not isinstance(items, Collection))
-        self._iterator: Iterator[Any] | AsyncIterator[Any] = (
-            aiter(items) if isinstance(items, AsyncIterable) else iter(items)
-        )
+        self._is_async = isinstance(items, AsyncIterable)
+        self._iterator: Any = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
 
     async def take(self) -> Any:
         """Return the next one, or END."""
-        if isinstance(self._iterator, AsyncIterator):
+        if self._is_async:
             return await anext(self._iterator, END)
         return next(self._iterator, END)

@@ -6,7 +6,9 @@ A caller takes one, uses it alone, and gives it back.
 from __future__ import annotations
 
 BUFFER_SIZE = 256 * 1024
-_KEPT_BUFFERS = 16
+SENDING_SIZE = 1024 * 1024
+"""Size of the buffer that a thread sends a large object from: a CT slice takes one read and send."""
+
 RECEIVE_BUFFER = 1024 * 1024
 """Received bytes that the system may buffer for one of our sockets, if its own limit allows.
 
@@ -14,18 +16,22 @@ With that many, the sender of large objects seldom waits for us. The system's ow
 at an eighth of it, and grows with the round-trip time, which is near zero on one machine.
 """
 
-_free_buffers: list[bytearray] = []
+# Free buffers kept of each size: few servers use more at a time, and few programs send more.
+_KEPT_BUFFERS = {BUFFER_SIZE: 16, SENDING_SIZE: 4}
+
+_free_buffers: dict[int, list[bytearray]] = {size: [] for size in _KEPT_BUFFERS}
 
 
-def take_buffer() -> bytearray:
-    """Return a buffer of `BUFFER_SIZE` bytes; its content is arbitrary."""
+def take_buffer(size: int = BUFFER_SIZE) -> bytearray:
+    """Return a buffer of `size` bytes, one of the two sizes above; its content is arbitrary."""
     try:
-        return _free_buffers.pop()
+        return _free_buffers[size].pop()
     except IndexError:
-        return bytearray(BUFFER_SIZE)
+        return bytearray(size)
 
 
 def give_buffer(buffer: bytearray) -> None:
     """Give back a buffer from `take_buffer`, once no view of it is in use."""
-    if len(_free_buffers) < _KEPT_BUFFERS:
-        _free_buffers.append(buffer)
+    size = len(buffer)
+    if len(_free_buffers[size]) < _KEPT_BUFFERS[size]:
+        _free_buffers[size].append(buffer)

@@ -158,7 +158,8 @@ class Link(Engine, Guest):
         except BaseException as error:  # a handler called sys.exit: no thread would serve it again
             self.crash(error)
             raise
-        self._drop_buffer()
+        if not self._held:
+            self._drop_buffer()
         if self._has_progressed():
             self._last_active = time.monotonic()
         if self.is_ended or self._attended or self._held:
@@ -302,10 +303,6 @@ class Link(Engine, Guest):
         data = self.protocol.data_to_send()
         if data:
             self._write(data)
-
-    async def flushed(self) -> None:
-        """Send the bytes that the protocol has ready."""
-        self.flush()
 
     def flush_now(self) -> None:
         """Send as many bytes of the last PDU as the socket takes without waiting."""

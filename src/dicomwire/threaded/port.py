@@ -22,7 +22,7 @@ from dicomwire.protocol.states import Role
 from dicomwire.services import scp
 from dicomwire.services.answers import may_ask
 from dicomwire.services.port import END, Incoming, Storer
-from dicomwire.session.buffers import BUFFER_SIZE, give_buffer, take_buffer
+from dicomwire.session.buffers import BUFFER_SIZE, SENDING_SIZE, give_buffer, take_buffer
 from dicomwire.session.intake import Key, LocalAbort
 from dicomwire.session.owner import Owner
 from dicomwire.session.pending import Pending
@@ -82,6 +82,11 @@ class ThreadedPort(Link):
     async def send(self, context_id: int, message: Message, source: Source | None = None) -> None:
         """Send `message` and its dataset."""
         self._send(context_id, message, source, together=False)
+
+    async def flushed(self) -> None:
+        """Send what the protocol has to say, and what waited to be sent."""
+        if self._batch or self.protocol.out:
+            self.flush()
 
     def flush(self) -> None:
         """Send what the protocol has to say, and what waited to be sent."""
@@ -171,7 +176,7 @@ class ThreadedPort(Link):
 
     def _send_dataset(self, context_id: int, packed: bytes, source: Source) -> None:
         """Send a command and its dataset, read from `source` as they leave."""
-        buffer = take_buffer()
+        buffer = take_buffer(SENDING_SIZE if source.length > BUFFER_SIZE else BUFFER_SIZE)
         has_begun = False
         try:
             packer = self.protocol.packer(memoryview(buffer), context_id, packed)
