@@ -142,7 +142,7 @@ def test_requestors_that_vanish_while_their_object_is_handled(spool: Path) -> No
                 else:
                     attacker.send(pdu(7, bytes(4)))
                 go_on.set()
-        assert gone == [True, True, True]
+        assert eventually(lambda: gone == [True, True, True]), gone
 
 
 # --- The other way round ------------------------------------------------------------------------
