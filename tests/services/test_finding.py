@@ -226,7 +226,7 @@ def test_a_handler_is_ended_with_its_last_result_and_may_fail_then(caplog):
 
     assert told(FakePort((evt.EVT_C_FIND, handler)).serve(request())) == [(0xA700, None)]
     assert ended
-    assert "failed when it was ended" in caplog.text
+    assert "failed when its generator was closed" in caplog.text
 
 
 # --- Cancellation, and the peer's end ---

@@ -183,7 +183,7 @@ def test_a_status_that_the_service_does_not_define_is_warned_of(caplog):
     store(lambda event: 0xB000)
     assert not caplog.records
     store(lambda event: 0xFFF0)
-    assert "0xFFF0 is not one that Storage defines" in caplog.text
+    assert "0xFFF0 is not defined for Storage" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""What all services share on the provider's side: asking the handler, judging it, answering.
+"""The steps that all services share as provider: call the handler, check its status, respond.
 
-Which handler is asked, and what its answer means, is each service's own affair.
+Each service chooses the handler, and interprets its result.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _RESPONSES: dict[Command, Command] = {
 
 
 def answer(request: Message, status: int) -> Message:
-    """Return the response to `request` that says `status`."""
+    """Return the response to `request` with `status`."""
     return Message(
         _RESPONSES[request.command],
         MessageIDBeingRespondedTo=request.MessageID,
@@ -72,7 +72,7 @@ _UNUSABLE = {
 
 
 def refusal_of(request: Message) -> int | None:
-    """Return the status to refuse `request` with, if it lacks what it takes to serve it."""
+    """Return the status to refuse `request` with, if an element that it needs is unusable."""
     for keyword in request.unusable:
         if keyword in _UNUSABLE:
             return _UNUSABLE[keyword]
@@ -80,41 +80,41 @@ def refusal_of(request: Message) -> int | None:
 
 
 def set_status(response: Message, status: Any, sop_class: SOPClass) -> bool:
-    """Put what a handler returned as status, an int or a Dataset, into `response`.
+    """Put the status that a handler returned, an int or a Dataset, into `response`.
 
-    What is neither is answered with 0xC002, a Dataset without Status with 0xC001, and then the
-    result is false; a status that the service does not define is sent as it is, with a warning.
+    Any other type becomes 0xC002, a Dataset without Status 0xC001, and the result is false then.
+    A status that the service does not define is sent unchanged, with a warning in the log.
     """
     conclude(response, BAD_STATUS)
     if isinstance(status, Dataset):
         elements, status = status, status.get("Status")
         if status is None:
-            LOGGER.error("The handler gave a status Dataset without (0000,0900) Status")
+            LOGGER.error("The handler returned a status Dataset without (0000,0900) Status")
             response.Status = NO_STATUS
             return False
         take_elements(response, elements)
     if not isinstance(status, int):
-        LOGGER.error("The handler gave a status of type %s", type(status).__name__)
+        LOGGER.error("The handler returned a status of type %s", type(status).__name__)
         return False
     if not 0 <= status <= _HIGHEST:
-        LOGGER.error("The handler gave the status %d, which is none", status)
+        LOGGER.error("The handler returned the status %d, which is out of range", status)
         return False
     response.Status = int(status)
-    if status and status not in sop_class.statuses:  # 0x0000 is defined by all
+    if status and status not in sop_class.statuses:  # all services define 0x0000
         service = sop_class.service_class.value
-        LOGGER.warning("Status 0x%04X is not one that %s defines", status, service)
+        LOGGER.warning("Status 0x%04X is not defined for %s", status, service)
     return True
 
 
 def conclude(response: Message, status: int) -> None:
-    """Put a status of our own into `response`, without what a handler added to an earlier one."""
+    """Put `status` into `response`, and remove the elements that the handler added."""
     response.Status = status
     response.ErrorComment = response.ErrorID = None
     response.OffendingElement = response.AttributeIdentifierList = None
 
 
 def take_elements(response: Message, status: Dataset) -> None:
-    """Put what else a status dataset says into `response`, as far as that may carry it."""
+    """Copy the other elements of a status dataset into `response`, if it may have them."""
     carried = CARRIED[response.command].optional
     for element in status:
         keyword = element.keyword
@@ -128,7 +128,7 @@ def take_elements(response: Message, status: Dataset) -> None:
 
 
 def _comment(value: Any) -> str | None:
-    if isinstance(value, MultiValue):  # what pydicom makes of a text with a backslash
+    if isinstance(value, MultiValue):  # pydicom splits a text at each backslash
         value = "\\".join(map(str, value))
     return str(value) or None if value is not None else None
 
@@ -159,15 +159,15 @@ _ADDED = {
     if command & RESPONSE_BIT
     for keyword in carried.optional
 }
-"""What a handler's status dataset may add to the response (PS3.7 Annex C), and how it is read:
-None is what cannot be sent."""
+"""The elements that a status dataset may add to the response (PS3.7 Annex C), each with a function
+that returns the value to send, or None if it cannot be sent."""
 
 
 def may_ask(incoming: Incoming) -> bool:
-    """Return whether the peer has the role to make a request; SCPs make event reports alone.
+    """Return whether the peer has the role to send a request; an SCP sends only event reports.
 
-    It may believe to have it, where it answered none of the roles that we proposed. A C-CANCEL is
-    no request of its own.
+    If the peer did not answer our role selection, it may assume that it has the role, so the
+    request is allowed. A C-CANCEL is not a request in this sense.
     """
     context, command = incoming.context, incoming.message.command
     if command is Command.C_CANCEL_RQ:
@@ -176,7 +176,7 @@ def may_ask(incoming: Incoming) -> bool:
 
 
 def log_failure(handler: str, error: Exception) -> None:
-    """Log that a handler raised `error`: in a line, where it is the peer's fault or nobody's."""
+    """Log that a handler raised `error`: with the traceback, if it may be a bug of the handler."""
     if isinstance(error, NoHandler):
         LOGGER.error("%s: %s", handler, error)
     elif isinstance(error, DatasetError):
@@ -186,7 +186,7 @@ def log_failure(handler: str, error: Exception) -> None:
 
 
 async def ask(port: Port, event: InterventionEvent, incoming: Incoming) -> Any:
-    """Return what the handler of `event` answers to a request."""
+    """Call the handler of `event` for a request, and return its result."""
     return await port.intervene(
         event,
         {
@@ -198,17 +198,17 @@ async def ask(port: Port, event: InterventionEvent, incoming: Incoming) -> Any:
 
 
 async def end_handler(port: Port, results: Any) -> None:
-    """End the handler behind `results` if it still runs; what it raises then is only logged."""
+    """Close the generator of a handler, if it still runs, and log any exception it raises."""
     try:
         await port.close_results(results)
     except Exception:
-        LOGGER.exception("A handler failed when it was ended")
+        LOGGER.exception("A handler failed when its generator was closed")
 
 
 async def respond(
     port: Port, incoming: Incoming, response: Message, dataset: bytes | None = None
 ) -> None:
-    """Send the response, unless the handler (or the peer) ended the association meanwhile."""
+    """Send the response, unless the handler or the peer has ended the association."""
     if port.is_over:
         return
     context_id = incoming.context.context_id

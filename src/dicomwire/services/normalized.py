@@ -1,6 +1,6 @@
-"""The N-services as provider (PS3.7 Section 10): which service has which, and how each answers.
+"""The N-services as provider (PS3.7 Section 10): the operations of each service, and their answers.
 
-What an object is and does is the handler's affair.
+The program's handlers implement the managed objects.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PROCESSING_FAILURE = 0x0110
 class _Operation:
     event: InterventionEvent
     has_reply: bool = True
-    """Whether the handler returns a dataset beside the status."""
+    """Whether the handler returns a dataset with the status."""
 
 
 _OPERATIONS = {
@@ -56,10 +56,10 @@ _OPERATIONS = {
 
 
 async def serve(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
-    """Serve an N-request: the handler returns (status, dataset or None), N-DELETE's a status.
+    """Serve an N-request. The handler returns (status, dataset or None); for N-DELETE, a status.
 
-    The dataset goes out with Success and Warning only. A handler that fails, or whose dataset
-    cannot be encoded, is answered for with 0x0110.
+    The dataset is sent only with Success and Warning. If the handler fails, or its dataset cannot
+    be encoded, the status is 0x0110.
     """
     request = incoming.message
     response = answer(request, SUCCESS)
@@ -76,7 +76,7 @@ async def serve(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
 
 
 def _echo_types(request: Message, response: Message) -> None:
-    """Say in the response which event or action it is about."""
+    """Copy the event type or action type of the request into the response."""
     if request.command is Command.N_EVENT_REPORT_RQ:
         response.EventTypeID = request.EventTypeID
     elif request.command is Command.N_ACTION_RQ:
@@ -86,7 +86,7 @@ def _echo_types(request: Message, response: Message) -> None:
 async def _handle(
     port: Port, incoming: Incoming, response: Message, sop_class: SOPClass
 ) -> bytes | None:
-    """Let the handler set the response's status; return the dataset to send, encoded."""
+    """Call the handler, put its status into the response, and return its dataset, encoded."""
     operation = _OPERATIONS[incoming.message.command]
     result = await ask(port, operation.event, incoming)
     if not operation.has_reply:
@@ -106,9 +106,9 @@ async def _handle(
 
 
 def _take_instance_uid(response: Message, dataset: Any) -> Dataset:
-    """Move the UID that the handler gave to the instance it created to where it is sent."""
+    """Move the UID of the created instance from the handler's dataset to the response."""
     if not isinstance(dataset, Dataset) or "AffectedSOPInstanceUID" not in dataset:
-        raise DatasetError("it names no AffectedSOPInstanceUID, which the request left to us")
+        raise DatasetError("neither it nor the request has an AffectedSOPInstanceUID")
     rest = Dataset()
     rest.update(dataset)
     uid = str(rest.AffectedSOPInstanceUID or "")

@@ -1,7 +1,7 @@
-"""The port: all that a service needs from the face that runs it.
+"""The port: the interface between a service and the face that runs it.
 
-A service awaits what may take time. The threaded face's port blocks instead of suspending, so its
-coroutines run to their end in one step (`run_blocking`); the asyncio face awaits them.
+A service awaits everything that may take time. The port of the threaded face blocks and never
+suspends, so a coroutine runs to its end in one step (`run_blocking`). The asyncio face awaits it.
 """
 
 from __future__ import annotations
@@ -21,32 +21,33 @@ from dicomwire.protocol.context import PresentationContext
 from dicomwire.registry.services import Service, SOPClass
 
 Server: TypeAlias = "Callable[[Port, Incoming, SOPClass], Awaitable[None]]"
-"""What serves one kind of request."""
+"""The function that serves one kind of request."""
 
 END = object()
-"""What `Port.next_result` returns when the handler has no more."""
+"""Returned by `Port.next_result` when the handler has no more results."""
 
 
 ServedBy: TypeAlias = "tuple[Server, SOPClass]"
-"""What serves a request, and the SOP class of its presentation context."""
+"""The function that serves a request, and the SOP class of its presentation context."""
 
 
 @dataclass(slots=True)
 class Incoming:
-    """A message that was received whole.
+    """A completely received message.
 
     Attributes
     ----------
     context : PresentationContext
-        The accepted context that it came on.
+        The accepted context on which it was sent.
     message : Message
     payload : Payload or None
-        Its dataset; None where it has none, or the dataset was not kept.
+        Its dataset; None if it has none, or the dataset was not kept.
     refusal : int, Dataset or None
-        The status that a request is refused with: because of what it asks for, or because its
+        The status with which a request is refused, because it cannot be served or because its
         dataset could not be kept (disk full, above a ceiling).
     service : (Server, SOPClass) or None
-        What serves a request that is not refused, and the SOP class of its context.
+        For a request that is not refused: the function that serves it, and the SOP class of its
+        context.
     """
 
     context: PresentationContext
@@ -56,7 +57,7 @@ class Incoming:
     service: ServedBy | None = None
 
     def discard(self) -> None:
-        """Remove temporary files. What a payload of the program's own raises is only logged."""
+        """Remove temporary files; log an exception, which a payload of the program may raise."""
         if self.payload is not None:
             try:
                 self.payload.discard()
@@ -68,17 +69,17 @@ class Exchange(Protocol):
     """A request that was sent, and the responses to it."""
 
     async def response(self) -> Incoming:
-        """Return the next response, within the DIMSE timeout; serve what must not wait for it."""
+        """Return the next response, within the DIMSE timeout; serve requests meanwhile."""
 
     @property
     def has_response(self) -> bool:
         """Whether there is a response to take."""
 
     def take(self) -> Incoming:
-        """Return a response that has come."""
+        """Remove and return the first received response."""
 
     def abandon(self) -> None:
-        """Let all responses pass by that have not been taken."""
+        """Discard the responses in the queue, and all that arrive from now on."""
 
 
 class Storer(Protocol):
@@ -87,20 +88,20 @@ class Storer(Protocol):
     async def store(self, value: Any, message_id: int, request: Message) -> tuple[str, int | None]:
         """Send a dataset or a file; return its SOP Instance UID and the status of the response.
 
-        The status is None, and the log says why, for what could not be sent: a fault of that
-        object, or of the association that it was to go on. The end of the association that the
-        retrieval is served on is raised as AssociationFailure.
+        If the object could not be sent, the status is None and the log has the reason: an error of
+        the object, or of the association that sends it. AssociationFailure means the end of the
+        association on which the retrieval was requested.
         """
 
     async def close(self) -> None:
-        """Release what was opened for it."""
+        """Release the association that was opened for sending, if there is one."""
 
 
 class Port(Protocol):
     """One association, as its services see it."""
 
     async def send(self, context_id: int, message: Message, source: Source | None = None) -> None:
-        """Send `message` and, where there is one, the dataset from `source`."""
+        """Send `message`, with the dataset from `source` if there is one."""
 
     async def request(
         self,
@@ -111,24 +112,25 @@ class Port(Protocol):
         join: Any = None,
         more: bool = False,
     ) -> Exchange:
-        """Send a request; where one alike is still being answered, once that is over.
+        """Send a request, after the last response to one with the same command and message id.
 
         Parameters
         ----------
         join : Exchange, optional
-            What an earlier request of one response returned: those of both come by it.
+            The exchange of an earlier request with one response; it gets the response to this
+            request too.
         more : bool
-            Whether others are to follow at once. It may wait to leave with them, until there is
-            something else to send, `flushed` is called, or a response is waited for.
+            Whether other requests follow at once. The request may then wait to be sent together
+            with them: until another message is sent, or `flushed` or `response` is called.
         """
 
     async def flushed(self) -> None:
-        """Send what waits to be sent."""
+        """Send the messages that wait to be sent."""
 
     async def intervene(self, event: InterventionEvent, attrs: dict[str, Any]) -> Any:
-        """Ask the handler bound to `event` and return its answer; what it raises comes through.
+        """Call the handler bound to `event` and return its result; its exceptions are raised.
 
-        AssociationFailure is raised when the association has ended meanwhile.
+        AssociationFailure is raised if the association has ended meanwhile.
         """
 
     def bound(self, event: EventType) -> bool:
@@ -137,27 +139,30 @@ class Port(Protocol):
     def service_of(self, sop_class: SOPClass) -> Service:
         """Return the service that serves `sop_class` here: extended negotiation may redirect."""
 
-    # What handlers yield
+    # The results of handlers
 
     def iterate(self, answer: Any) -> Any:
-        """Return an iterator over what a handler answered; TypeError if it is not iterable."""
+        """Return an iterator over the result of a handler; TypeError if it is not iterable."""
 
     async def next_result(self, results: Any) -> Any:
-        """Return the next result of a handler, or END; what the handler raises comes through."""
+        """Return the next result of a handler, or END; exceptions of the handler are raised."""
 
     async def close_results(self, results: Any) -> None:
-        """End the handler that is behind `results`, if it still runs."""
+        """Close the generator of a handler, if it still runs."""
 
     def cancel_waits(self, message_id: int) -> bool:
-        """Return whether C-CANCEL came and the handler has not looked; takes in what has come."""
+        """Return whether a C-CANCEL has arrived and the handler has not looked at `is_cancelled`.
 
-    # Where retrieved objects go
+        Reads what has arrived first, without waiting.
+        """
+
+    # The storers of retrieved objects
 
     def own_storer(self, reduce: Callable[[Dataset], Dataset] | None = None) -> Storer:
-        """Return what sends objects on this association (C-GET), or what `reduce` makes of them."""
+        """Return a storer that sends objects, reduced by `reduce`, on this association (C-GET)."""
 
     async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
-        """Return what sends objects to another AE (C-MOVE).
+        """Return a storer that sends objects to another AE (C-MOVE).
 
         Raises
         ------
@@ -171,7 +176,7 @@ class Port(Protocol):
 
     @property
     def keeps_stored(self) -> bool:
-        """Whether what is received by C-STORE is filed without a handler's help."""
+        """Whether the library writes objects received by C-STORE to files."""
 
     def abort(self) -> None:
         """Abort the association."""

@@ -1,6 +1,6 @@
 """C-FIND as provider (PS3.7 Section 9.1.2, PS3.4 Annexes C, K, Q, T, U, V and CC).
 
-Matching is the handler's; what is pending, final or cancelled is decided here.
+The handler matches; this module sends its results, and ends the operation.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ ENCODING_FAILED = 0xC312
 async def find(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
     """Serve a C-FIND whose handler yields (status, identifier) pairs.
 
-    A pending result goes out with its identifier; any other ends the operation, and Success does
-    when the handler has no more, or returns None. A handler that does not look at
-    `event.is_cancelled` is ended by us when the peer cancels, and any when the peer is gone.
+    A pending result is sent with its identifier; any other ends the operation. When the handler
+    has no more results, or returns None, the last status is Success. If the peer cancels and the
+    handler does not look at `event.is_cancelled`, or if the peer is gone, the handler is closed.
 
-    The warning 0xB001 is the last response if the handler has no more after it. With Repository
-    Query Success follows all the same: its users wait for that (PS3.4 Section C.6.4).
+    The warning 0xB001 is the last response if no result follows it. For Repository Query, Success
+    follows nevertheless, since its users wait for it (PS3.4 Section C.6.4).
     """
     await _find(port, incoming, sop_class, only_one=False)
 
 
 async def find_one(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
-    """Serve a Relevant Patient Information Query, which has one match at most (PS3.4 Annex Q)."""
+    """Serve a Relevant Patient Information Query, with at most one match (PS3.4 Annex Q)."""
     await _find(port, incoming, sop_class, only_one=True)
 
 
@@ -83,13 +83,13 @@ async def _send_all(
     sop_class: SOPClass,
     only_one: bool,
 ) -> None:
-    """Send what the handler yields until it has no more, or the operation is ended.
+    """Send the handler's results until it has no more, or the operation is ended.
 
-    `response` is left to be sent as the last one.
+    The caller sends `response`, as the last one.
     """
     message_id = incoming.message.MessageID
     assert message_id is not None
-    warned = False  # by the response, which is sent once it is known whether it is the last
+    warned = False  # `response` is a warning, not yet sent since it may be the last one
     while True:
         cancelled = port.cancel_waits(message_id)
         if port.is_over:
@@ -122,7 +122,7 @@ async def _send_all(
 async def _send_match(
     port: Port, incoming: Incoming, response: Message, result: Any, sop_class: SOPClass
 ) -> str:
-    """Send a result of the handler if it is a match; return the category of its status."""
+    """Send a result if it is a match; return the category of its status."""
     status, identifier = result
     if not set_status(response, status, sop_class):
         return STATUS_FAILURE

@@ -1,6 +1,6 @@
 """C-GET and C-MOVE as provider (PS3.7 Sections 9.1.3 and 9.1.4, PS3.4 Annex C.4 and others).
 
-Both count their sub-operations with one tally; they differ in where the objects are sent to.
+Both count their sub-operations in one way; they differ in the storer that sends the objects.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _MOST_SUB_OPERATIONS = 0xFFFF
 
 @dataclass(frozen=True, slots=True)
 class _Codes:
-    """The statuses that tell of a handler that did not keep to its protocol."""
+    """The statuses for a handler that yields wrong values."""
 
     failed: int
     nothing: int
@@ -67,9 +67,9 @@ _BULK_DATA = (
     0x00287FE0,  # Pixel Data Provider URL
     0x56000020,  # Spectroscopy Data
     0x00420011,  # Encapsulated Document
-    0x54001010,  # Waveform Data, where it is not within its sequence
+    0x54001010,  # Waveform Data outside its sequence
 )
-"""What Composite Instance Retrieve Without Bulk Data leaves out (PS3.4 Section Z.1.3)."""
+"""Elements that Composite Instance Retrieve Without Bulk Data leaves out (PS3.4 Section Z.1.3)."""
 _REPEATING_BULK_DATA = (
     0x50003000,  # Curve Data
     0x5000200C,  # Audio Sample Data
@@ -80,7 +80,7 @@ _WAVEFORMS = 0x54000100  # Waveform Sequence
 
 
 class _Fault(Exception):
-    """The handler broke its protocol; the operation ends with `status`."""
+    """The handler yielded a wrong value; the operation ends with `status`."""
 
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)
@@ -118,13 +118,13 @@ class Tally:
             self.failed_uids.append(uid)
 
     def give_up(self) -> None:
-        """Count all that were announced and never came as failed."""
+        """Count the remaining sub-operations as failed."""
         self.failed += self.remaining
         self.remaining = 0
 
     @property
     def outcome(self) -> int:
-        """The final status that the counts call for."""
+        """The final status that follows from the counts."""
         if not self.failed and not self.warning:
             return SUCCESS
         if not self.completed and not self.warning:
@@ -132,7 +132,7 @@ class Tally:
         return SOME_FAILED
 
     def tell(self, response: Message, *, remaining: bool) -> None:
-        """Put the counts into `response`; those to come only where it is not the last."""
+        """Put the counts into `response`; `remaining` adds the number of remaining ones."""
         response.NumberOfRemainingSuboperations = self.remaining if remaining else None
         response.NumberOfCompletedSuboperations = self.completed
         response.NumberOfFailedSuboperations = self.failed
@@ -140,7 +140,7 @@ class Tally:
 
 
 _Address = tuple[str, int, dict[str, Any]]
-"""Of a C-MOVE's destination: host, port and options of `AE.associate`."""
+"""The destination of a C-MOVE: host, port and options of `AE.associate`."""
 
 
 async def get(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
@@ -165,8 +165,8 @@ class _Retrieval:
         self._codes = codes
         self._message_id = request.MessageID
         self._response = answer(request, PENDING)
-        self._tally: Tally | None = None  # until there is something to count
-        self._identifier: Dataset | None = None  # the handler's own list of what failed
+        self._tally: Tally | None = None  # None until the sub-operations begin
+        self._identifier: Dataset | None = None  # the handler's own list of failed instances
         self._results: Any = None
 
     async def run(self) -> None:
@@ -196,7 +196,7 @@ class _Retrieval:
         try:
             self._results = self._port.iterate(answered)
         except TypeError:
-            text = f"the handler yields nothing, but returns {type(answered).__name__}"
+            text = f"the handler returned {type(answered).__name__}, which is not iterable"
             raise _Fault(text, self._codes.nothing) from None
         address: _Address | None = None
         if self._codes is _MOVE:
@@ -220,10 +220,10 @@ class _Retrieval:
             await storer.close()
 
     async def _destination(self) -> _Address | None:
-        """Return what the handler says is the Move Destination; None if it does not know it."""
+        """Return the address that the handler yields; None if it does not know the destination."""
         address = await self._begun(self._codes.nothing)
         if address is END:
-            raise _Fault("the handler named no destination", self._codes.nothing)
+            raise _Fault("the handler yielded no destination", self._codes.nothing)
         self._check_whether_ended(address)
         if not isinstance(address, tuple | list) or len(address) not in (2, 3):
             raise _Fault(f"a {type(address).__name__} is no destination", _BAD_DESTINATION)
@@ -238,7 +238,7 @@ class _Retrieval:
     async def _count(self) -> int:
         count = await self._begun(self._codes.bad_count)
         if count is END:
-            raise _Fault("the handler gave no number of sub-operations", self._codes.bad_count)
+            raise _Fault("the handler yielded no number of sub-operations", self._codes.bad_count)
         self._check_whether_ended(count)
         try:
             number = int(count)
@@ -250,7 +250,7 @@ class _Retrieval:
         return number
 
     async def _begun(self, code: int) -> Any:
-        """Return the next of what an operation begins with; `code` tells that there it failed."""
+        """Return the next value before the objects; if the handler fails, the status is `code`."""
         try:
             return await self._port.next_result(self._results)
         except AssociationFailure:
@@ -261,7 +261,7 @@ class _Retrieval:
             raise _Ended from None
 
     def _check_whether_ended(self, value: Any) -> None:
-        """Take (status, None) in the place of what an operation begins with for its end."""
+        """End the operation if the handler yields (status, None) before the objects."""
         match value:
             case (int() | Dataset() as status, None):
                 set_status(self._response, status, self._sop_class)
@@ -273,18 +273,18 @@ class _Retrieval:
         return self._port.own_storer()
 
     async def _storer_to(self, address: _Address) -> Storer | None:
-        """Return what sends objects to `address`; None if it cannot be associated with."""
+        """Return a storer that sends objects to `address`; None if associating with it fails."""
         title = str(self._incoming.message.MoveDestination)
         try:
             return await self._port.storer_to(title, *address)
         except AssociationFailure as failure:
-            LOGGER.error("The Move Destination cannot be associated with: %s", failure)
+            LOGGER.error("No association with the Move Destination: %s", failure)
             return None
         except (TypeError, ValueError, RuntimeError) as error:
-            raise _Fault(f"not to be associated with: {error}", _BAD_DESTINATION) from error
+            raise _Fault(f"the destination is invalid: {error}", _BAD_DESTINATION) from error
 
     async def _send_all(self, storer: Storer, tally: Tally) -> None:
-        """Send what the handler yields, until all are sent or the operation is ended."""
+        """Send the objects that the handler yields, until all are sent or the operation ends."""
         port = self._port
         while tally.remaining:
             cancelled = port.cancel_waits(self._message_id)
@@ -292,7 +292,7 @@ class _Retrieval:
                 return
             result = await port.next_result(self._results)
             if result is END:
-                LOGGER.warning("The handler gave %d objects too few", tally.remaining)
+                LOGGER.warning("The handler yielded %d objects too few", tally.remaining)
                 tally.give_up()
                 conclude(self._response, tally.outcome)
                 return
@@ -306,10 +306,10 @@ class _Retrieval:
             await self._let_handler_finish()
 
     async def _let_handler_finish(self) -> None:
-        """Have the handler go on after the last sub-operation.
+        """Let the handler run on after the last sub-operation.
 
-        What it says changes no count and no status; the elements of a status Dataset of success,
-        such as a comment on what failed, are sent.
+        Its next result changes no count and no status. If it is a status Dataset of success, its
+        other elements are sent, such as a comment on failures.
         """
         try:
             result = await self._port.next_result(self._results)
@@ -324,10 +324,10 @@ class _Retrieval:
             case (Dataset(Status=0x0000) as status, _):
                 take_elements(self._response, status)
             case _ if result is not END:
-                LOGGER.warning("The handler gives more objects than it said, or its own outcome")
+                LOGGER.warning("A result of the handler after the last sub-operation is ignored")
 
     async def _take_result(self, storer: Storer, tally: Tally, result: Any) -> bool:
-        """Act on one pair of the handler; false, with the status set, when it is the last."""
+        """Process one result of the handler; false, with the status set, if it is the last."""
         status, value = result
         response = self._response
         if not set_status(response, status, self._sop_class):
@@ -347,7 +347,7 @@ class _Retrieval:
         return False
 
     async def _send_one(self, storer: Storer, tally: Tally, value: Any) -> None:
-        """Make one sub-operation, and tell the peer how many there have been."""
+        """Perform one sub-operation, and send the counts in a pending response."""
         number = (self._message_id + tally.attempted) % _MOST_SUB_OPERATIONS + 1
         uid, status = await storer.store(value, number, self._incoming.message)
         category = STATUS_FAILURE if status is None else code_to_category(status)
@@ -356,7 +356,7 @@ class _Retrieval:
         await respond(self._port, self._incoming, self._response)
 
     async def _finish(self) -> None:
-        """Send the final response, with counts and failures if sub-operations were begun."""
+        """Send the final response, with counts and failures if sub-operations began."""
         response, tally = self._response, self._tally
         encoded: bytes | None = None
         if tally is not None:
@@ -367,9 +367,9 @@ class _Retrieval:
         await respond(self._port, self._incoming, response, encoded)
 
     def _failures(self, tally: Tally) -> bytes | None:
-        """Return the Identifier with the list of what failed (PS3.4 Section C.4.2.1.4.2), encoded.
+        """Return the encoded list of failed instances (PS3.4 Section C.4.2.1.4.2).
 
-        The handler's own list comes first. An empty one is sent too: programs look for it.
+        The handler's own list replaces ours. An empty list is sent too, since programs read it.
         """
         identifier = self._identifier
         if identifier is None or "FailedSOPInstanceUIDList" not in identifier:
@@ -378,14 +378,14 @@ class _Retrieval:
         try:
             return encode_dataset(identifier, self._incoming.context.transfer_syntax[0])
         except DatasetError as error:
-            LOGGER.error("The list of what failed cannot be sent: %s", error)
+            LOGGER.error("The list of failed instances cannot be sent: %s", error)
             return None
 
 
 def without_bulk_data(ds: Dataset) -> Dataset:
     """Return a copy of `ds` without its bulk data (PS3.4 Section Z.1.3).
 
-    It is left out at the top level, so that icons stay, and where waveforms have it.
+    It is removed at the top level and in waveforms; icons, in other sequences, keep theirs.
     """
     kept = Dataset(
         {

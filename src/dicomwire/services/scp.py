@@ -1,4 +1,4 @@
-"""What a service class provider does with a request: which service serves it, and how it answers.
+"""The service class provider: finds the service for a request, serves or refuses it, and responds.
 
 C-ECHO and C-STORE are here; queries, retrieval and the N-services have modules of their own.
 """
@@ -37,13 +37,13 @@ STORE_HANDLER_FAILED = 0xC211
 REQUESTS = frozenset(command for command in Command if not command & RESPONSE_BIT) - {
     Command.C_CANCEL_RQ
 }
-"""The messages that are served and answered."""
+"""The messages that a provider answers."""
 
 
 def admit(port: Port, incoming: Incoming) -> None:
-    """Put into a request what serves it, or the status that refuses it.
+    """Set the `service` of a request, or its `refusal`.
 
-    This is decided when the command has come, so that no dataset is kept of what is refused.
+    Called when the command has arrived, so that the dataset of a refused request is not kept.
     """
     context, request = incoming.context, incoming.message
     sop_class = uid_to_sop_class(str(context.abstract_syntax))
@@ -68,11 +68,11 @@ def admit(port: Port, incoming: Incoming) -> None:
                 request.name,
                 escaped(str(context.abstract_syntax)),
             )
-            context.become_scp()  # so that this is said once
+            context.become_scp()  # so that the warning is logged once
 
 
 def _is_of(request: Message, sop_class: SOPClass, service: Service) -> bool:
-    """Return whether a request is for the SOP class of its context."""
+    """Return whether a request is for the SOP class of its context, or one that shares it."""
     uid = str(request.AffectedSOPClassUID or request.RequestedSOPClassUID)
     if uid == sop_class:
         return True
@@ -86,7 +86,7 @@ def _refuse(incoming: Incoming, status: int, reason: str) -> None:
 
 
 def _failure(incoming: Incoming, refusal: int | Dataset) -> Message:
-    """Return the response that refuses a request; a Dataset may say more than its Status."""
+    """Return the response that refuses a request; a Dataset may have more elements than Status."""
     if isinstance(refusal, int):
         return answer(incoming.message, refusal)
     response = answer(incoming.message, PROCESSING_FAILURE)
@@ -107,7 +107,7 @@ async def serve(port: Port, incoming: Incoming) -> None:
 
 
 async def _echo(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
-    """C-ECHO (PS3.7 Section 9.1.5): whatever is wrong with the handler, we are here."""
+    """Serve C-ECHO (PS3.7 Section 9.1.5): Success also if the handler fails, since we are there."""
     response = answer(incoming.message, SUCCESS)
     try:
         if not set_status(response, await ask(port, EVT_C_ECHO, incoming), sop_class):
@@ -120,7 +120,7 @@ async def _echo(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
 
 
 async def _store(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
-    """C-STORE (PS3.7 Section 9.1.1, PS3.4 Annex B)."""
+    """Serve C-STORE (PS3.7 Section 9.1.1, PS3.4 Annex B)."""
     response = answer(incoming.message, SUCCESS)
     if port.bound(EVT_C_STORE) or not port.keeps_stored:
         try:
@@ -133,10 +133,10 @@ async def _store(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
         if (
             response.Status != SUCCESS
             and port.keeps_stored
-            and isinstance(incoming.payload, FilePayload)  # a program's own sink is its own affair
+            and isinstance(incoming.payload, FilePayload)  # not a sink of the program
             and code_to_category(response.Status or 0) == STATUS_FAILURE
         ):
-            LOGGER.warning("What was filed stays, though the handler answered with a failure")
+            LOGGER.warning("The received file is kept, though the handler returned a failure")
     await respond(port, incoming, response)
 
 
@@ -156,7 +156,7 @@ _QUERY_ONLY = (
 )
 
 _SHARED_CONTEXTS = (Service.PRINT_MANAGEMENT, Service.UNIFIED_PROCEDURE_STEP)
-"""A context of these is for several SOP classes (PS3.4 Sections H.3.1 and CC.3.1)."""
+"""Services of which one context serves several SOP classes (PS3.4 Sections H.3.1 and CC.3.1)."""
 
 _SERVERS: dict[tuple[Service, Command], Server] = {
     (Service.VERIFICATION, Command.C_ECHO_RQ): _echo,

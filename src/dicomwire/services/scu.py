@@ -1,6 +1,6 @@
-"""The requests of a service class user: what to send, and what the responses say.
+"""The service class user: makes requests, and reads their responses.
 
-PS3.7 Sections 9 and 10. Choosing the presentation context and opening datasets is the caller's.
+PS3.7 Sections 9 and 10. Callers choose the presentation context and open the datasets.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _status_values = attrgetter(*_STATUS_KEYWORDS)
 _NO_VALUES = (None,) * len(_STATUS_KEYWORDS)
 OF_MANY_RESPONSES = (Command.C_FIND_RQ, Command.C_GET_RQ, Command.C_MOVE_RQ)
 _REPOSITORY_PARTIAL = 0xB001
-"""Warning of Repository Query that more matches follow, though not now (PS3.4 Section C.4.1)."""
+"""Warning of Repository Query: there are more matches (PS3.4 Section C.4.1)."""
 
 
 def echo_request(message_id: int) -> Message:
@@ -136,7 +136,7 @@ def action_request(message_id: int, class_uid: str, instance_uid: str, action_ty
 
 
 def create_request(message_id: int, class_uid: str, instance_uid: str | None) -> Message:
-    """Return an N-CREATE-RQ; without `instance_uid` the peer is to choose (Section 10.3.5)."""
+    """Return an N-CREATE-RQ; without `instance_uid` the peer chooses one (Section 10.3.5)."""
     return Message(
         Command.N_CREATE_RQ,
         MessageID=message_id,
@@ -170,10 +170,10 @@ async def perform(
 
 
 def is_last(request: Message, response: Message) -> bool:
-    """Return whether no more responses to `request` follow.
+    """Return whether `response` is the last one to `request`.
 
-    They follow after pending ones of a C-FIND, C-GET or C-MOVE, and after the warning by which
-    Repository Query says that there are more matches.
+    More follow after a pending response to C-FIND, C-GET or C-MOVE, and after the warning of
+    Repository Query that there are more matches.
     """
     if request.command not in OF_MANY_RESPONSES:
         return True
@@ -184,15 +184,15 @@ def is_last(request: Message, response: Message) -> bool:
 
 
 def status_dataset(response: Message) -> Dataset:
-    """Return what the response says of the outcome, as programs get it (PS3.7 Annex C)."""
+    """Return the status elements of a response as a dataset for programs (PS3.7 Annex C)."""
     element = DataElement(_STATUS, "US", response.Status, already_converted=True)
     status = new_dataset({_STATUS: element})
     values = _status_values(response)
-    if values == _NO_VALUES:  # as nearly always
+    if values == _NO_VALUES:  # nearly always
         return status
     for keyword, value in zip(_STATUS_KEYWORDS, values, strict=True):
         if keyword == "ErrorComment" and value is not None:
-            # As it came: pydicom would take text with a backslash for several values.
+            # Not converted: pydicom would split the text at each backslash.
             status[_COMMENT] = DataElement(_COMMENT, "LO", value, already_converted=True)
         elif value is not None:
             setattr(status, keyword, value)
@@ -220,9 +220,9 @@ def query_result(
 def normalized_result(
     request: Message, incoming: Incoming, limits: Limits = _DEFAULT_LIMITS
 ) -> tuple[Dataset, Dataset | None]:
-    """Return the status of an N-response, and its dataset: for success and warnings always one.
+    """Return the status and the dataset of an N-response; for success and warnings always both.
 
-    The status tells the instance that was created where N-CREATE left its UID to the peer.
+    If the peer chose the UID of an N-CREATE, the status has it as AffectedSOPInstanceUID.
     """
     response = incoming.message
     status = status_dataset(response)
