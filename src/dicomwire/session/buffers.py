@@ -7,7 +7,7 @@ from __future__ import annotations
 
 BUFFER_SIZE = 256 * 1024
 SENDING_SIZE = 1024 * 1024
-"""Size of the buffer that a thread sends a large object from: a CT slice takes one read and send."""
+"""Size of the buffer from which a thread sends a large object: one read and send for a CT slice."""
 
 RECEIVE_BUFFER = 1024 * 1024
 """Received bytes that the system may buffer for one of our sockets, if its own limit allows.
