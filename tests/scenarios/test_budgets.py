@@ -124,7 +124,7 @@ def test_a_response_that_there_is_no_room_for_ends_the_association(face):
         ((status, identifier),) = assoc.send_c_find(of_size(1), FIND)
         assert (len(status), identifier) == (0, None)
     assert state(assoc) == ABORTED
-    assert "too much is held" in str(assoc.failure)
+    assert "use up the budget" in str(assoc.failure)
 
 
 @pytest.mark.parametrize("budget", [0, SIZE])

@@ -235,7 +235,7 @@ def test_dataset_in_the_other_vr(caplog: pytest.LogCaptureFixture) -> None:
         assert data is not None
         caplog.clear()
         assert codec.decode(data, not implicit, True).PatientName == ds.PatientName
-        assert "VR was agreed on" in caplog.text
+        assert "VR was negotiated" in caplog.text
 
 
 def test_implicit_vr_from_the_middle_on() -> None:

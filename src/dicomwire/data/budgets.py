@@ -1,6 +1,6 @@
-"""How many bytes of received datasets all associations of an AE may hold at a time.
+"""Limits the bytes of received datasets that all associations of an AE hold at a time.
 
-`sinks` and `payloads` hold the bytes; the services answer where there is no room.
+`sinks` and `payloads` hold the bytes; the services answer requests for which there is no room.
 """
 
 from __future__ import annotations
@@ -12,30 +12,31 @@ from dicomwire.errors import DicomwireError
 from dicomwire.protocol.limits import KIB
 
 UNCOUNTED = 64 * KIB
-"""Bytes that an association may hold whatever others do: more than a query needs."""
+"""Bytes that an association may always hold, whatever others hold: more than a query needs."""
 
 
 class BudgetSpent(DicomwireError, OSError):
-    """There is no room for a dataset beside all that is held."""
+    """The budget has no room for a dataset."""
 
     status = 0xA700
     """Refused: Out of Resources (PS3.4 Table B.2-1)."""
 
     def __init__(self) -> None:
-        super().__init__(errno.ENOBUFS, "too much is held for other requests")
+        super().__init__(errno.ENOBUFS, "the datasets of other requests use up the budget")
 
 
 class Budget:
-    """How many bytes of datasets the associations of an AE may hold at a time.
+    """The bytes of datasets that the associations of an AE may hold at a time.
 
     Attributes
     ----------
     ceiling : int or None
-        The most; None for no ceiling.
+        The most bytes; None for no limit.
     held : int
-        What they hold, without the first bytes of each.
+        The bytes held now, without the first `UNCOUNTED` bytes of each association.
     lock : threading.Lock
-        Guards `held`, and what each `Share` has of it.
+        Guards `held` and the counts of all `Share` objects. No other lock is taken while it is
+        held.
     """
 
     __slots__ = ("ceiling", "held", "lock")
@@ -47,9 +48,9 @@ class Budget:
 
 
 class Share:
-    """What one association holds of a budget; its sinks and payloads count it, on any thread.
+    """The part of a budget that one association holds; its sinks and payloads count, on any thread.
 
-    Its first bytes count for nothing: a small request is served however much others hold.
+    The first `UNCOUNTED` bytes are free, so that a small request is served whatever others hold.
     """
 
     __slots__ = ("_budget", "_held")
@@ -59,7 +60,7 @@ class Share:
         self._held = 0
 
     def take(self, size: int) -> bool:
-        """Hold `size` bytes more, if there is room for them; return whether there is."""
+        """Count `size` more bytes if there is room for them; return whether there is."""
         budget = self._budget
         with budget.lock:
             held = self._held + size
@@ -72,7 +73,7 @@ class Share:
         return True
 
     def give(self, size: int) -> None:
-        """Hold `size` bytes less; after `close` nothing is held anyway."""
+        """Count `size` bytes less; after `close` this does nothing."""
         budget = self._budget
         with budget.lock:
             held = max(self._held - size, 0)
@@ -81,16 +82,16 @@ class Share:
             self._held = held
 
     def close(self) -> None:
-        """Give back all: the association is over."""
+        """Count no bytes any more: the association is over."""
         self.give(self._held)
 
 
 def take(share: Share | None, size: int) -> bool:
-    """Have `share`, if there is one, hold `size` bytes more; return whether there is room."""
+    """Count `size` more bytes in `share`, if there is one; return whether there is room."""
     return share is None or share.take(size)
 
 
 def give(share: Share | None, size: int) -> None:
-    """Have `share`, if there is one, hold `size` bytes less."""
+    """Count `size` bytes less in `share`, if there is one."""
     if share is not None:
         share.give(size)

@@ -1,6 +1,6 @@
-"""Datasets to bytes and back.
+"""Encodes datasets and decodes them.
 
-pydicom makes and reads the values. No pixel is ever decoded here.
+pydicom encodes and decodes the values. Pixel data are never decompressed.
 """
 
 from __future__ import annotations
@@ -28,29 +28,31 @@ INFLATE_CEILING = 1024 * MIB
 _DEFLATED_PIECE = 16 * KIB
 _RATIO_CEILING = 200
 _RATIO_FREE = 128 * MIB
-"""Small outputs may have any ratio: a blank segmentation is rightly deflated 1,000 : 1."""
+"""Up to this size the ratio is not limited: a blank segmentation can deflate by 1,000 : 1."""
 _MESSAGE_RATIO_FREE = MIB
-"""The same for identifiers and the like, which have no pixels."""
+"""The same for datasets other than those of C-STORE, which have no pixels."""
 
 _BYTES_PER_ITEM = 24
 _BYTES_PER_ELEMENT = 12
-"""The densest functional groups have a little more for each: an item has elements, an element a
-value besides its header of 8 bytes. pydicom makes about 700 bytes of an item, and 450 of an
-element."""
+"""The fewest encoded bytes per item and per element; the densest functional groups have a few more.
+
+An item contains elements, and an element has a value besides its header of 8 bytes. The ratio
+bounds our memory: pydicom needs about 700 bytes for an item, and 450 for an element.
+"""
 _FREE_ITEMS = 10_000
 _FREE_ELEMENTS = 20_000
-"""A message may have as many, however small it is: what little is deflated inflates to that."""
+"""Any message may have so many, because a small deflated dataset can rightly inflate to them."""
 
 
 class Viewable(Protocol):
-    """What has the bytes of a dataset, such as a `Payload`."""
+    """An object that holds the bytes of a dataset, such as a `Payload`."""
 
     def view(self) -> memoryview:
-        """Return the bytes, without copying them where that is possible."""
+        """Return the bytes, if possible without copying them."""
 
 
 Encoded = bytes | bytearray | memoryview | BinaryIO | Viewable
-"""An encoded dataset: in memory, or a file that is positioned where the dataset begins."""
+"""An encoded dataset: in memory, or a file positioned at the beginning of the dataset."""
 
 
 _IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
@@ -65,7 +67,8 @@ _ENCODINGS = {
     "1.2.840.10008.1.2.4.95": (False, True, True),  # JPIP Referenced Deflate
     "1.2.840.10008.1.2.4.205": (False, True, True),  # JPIP HTJ2K Referenced Deflate
 }
-"""(implicit VR, little endian, deflated) where it is not as PS3.5 Section A.4 has it."""
+"""(implicit VR, little endian, deflated) of the transfer syntaxes that PS3.5 Section A.4 does not
+cover; all others are in explicit VR little endian."""
 
 _UNCOMPRESSED = frozenset(
     {
@@ -78,15 +81,15 @@ _UNCOMPRESSED = frozenset(
 
 
 def is_uncompressed(transfer_syntax: str) -> bool:
-    """Return whether pixel data is native, so that one such syntax can be had from another."""
+    """Return whether pixel data is native; such transfer syntaxes are convertible to each other."""
     return transfer_syntax in _UNCOMPRESSED
 
 
 def encoding_of(transfer_syntax: str) -> tuple[bool, bool, bool]:
     """Return (implicit VR, little endian, deflated) of a transfer syntax (PS3.5 Annex A).
 
-    A private one is taken for explicit VR little endian, unless `UID.set_private_encoding` of
-    pydicom says otherwise.
+    A private transfer syntax counts as explicit VR little endian, unless pydicom's
+    `UID.set_private_encoding` has set another encoding.
     """
     known = _ENCODINGS.get(transfer_syntax)
     if known is not None:
@@ -99,19 +102,19 @@ _WITH_TAG = re.compile(r"(?:With tag (\([0-9A-Fa-f]{4},[0-9A-Fa-f]{4}\)) got exc
 
 
 def encode_dataset(ds: Dataset, transfer_syntax: str) -> bytes:
-    """Return `ds` encoded for `transfer_syntax`; DatasetError where that is not possible."""
+    """Return `ds` encoded for `transfer_syntax`; DatasetError if that is not possible."""
     return _encode(ds, *encoding_of(transfer_syntax))
 
 
 def encode(
     ds: Dataset, is_implicit_vr: bool, is_little_endian: bool, deflated: bool = False
 ) -> bytes | None:
-    """Return `ds` encoded, or None where that is not possible; the log has the reason."""
+    """Return `ds` encoded; None if that is not possible, with the reason in the log."""
     try:
         return _encode(ds, is_implicit_vr, is_little_endian, deflated)
     except DatasetError as error:
         LOGGER.error("%s", error)
-        LOGGER.debug("What the encoder said", exc_info=error)
+        LOGGER.debug("The exception of the encoder", exc_info=error)
         return None
 
 
@@ -128,7 +131,7 @@ def _encode_any(ds: Dataset, implicit: bool, little: bool) -> bytes:
     buffer.is_little_endian = little
     try:
         write_dataset(buffer, ds)
-    except Exception as error:  # whatever a value of the wrong type brings about
+    except Exception as error:  # a value of the wrong type can raise anything in pydicom
         where = _WITH_TAG.match(str(error))
         at = f" at {where[1]}" if where else ""
         raise DatasetError(f"cannot encode the dataset: {type(error).__name__}{at}") from error
@@ -159,17 +162,16 @@ def decode(
     inflate_ceiling: int = INFLATE_CEILING,
     limits: Limits = _DEFAULT_LIMITS,
 ) -> Dataset:
-    """Return the dataset in `bytestring`; values are decoded when they are asked for.
+    """Return the dataset in `bytestring`; values are decoded when they are read.
 
-    All time and memory it takes is in proportion to the size of `bytestring`, and that of a small
-    one is bounded.
+    Time and memory are proportional to the size of `bytestring`, with a bound for small ones.
 
     Raises
     ------
     DatasetError
-        When the data is truncated or no dataset, has sequences more than 64 deep, has more items
-        or elements than `limits` says, or inflates to more than `inflate_ceiling` bytes (or 128
-        MiB at a ratio above 200).
+        If the data are truncated or not a dataset, have sequences nested more than 64 deep, have
+        more items or elements than `limits` allow, or inflate to more than `inflate_ceiling` bytes
+        (or, at a ratio above 200, to more than 128 MiB).
     """
     view = _view(bytestring)
     size = len(view)
@@ -184,18 +186,18 @@ def decode(
 
 
 def decode_message(data: Encoded, transfer_syntax: str, limits: Limits) -> Dataset:
-    """Return the dataset of any message but C-STORE: an identifier, what an N-service is about.
+    """Return the dataset of a message other than C-STORE, such as an identifier.
 
     Raises
     ------
     DatasetError
-        As for `decode`. The ceilings are lower, since there are no pixels in it.
+        As for `decode`. The limits are lower, because such a dataset has no pixels.
     """
     return _dataset(_message_scanner(data, transfer_syntax, limits))
 
 
 def message_elements(data: Encoded, transfer_syntax: str, limits: Limits) -> Elements:
-    """Return the elements that `decode_message` makes a dataset of, raw; see `scanner.items_of`."""
+    """Return the raw elements of the dataset of a message; see `decode_message`, `items_of`."""
     return _message_scanner(data, transfer_syntax, limits).elements()
 
 
@@ -218,7 +220,7 @@ def _dataset(scanner: Scanner) -> Dataset:
         return scanner.dataset()
     except DatasetError:
         raise
-    except Exception as error:  # a character set that pydicom cannot make sense of
+    except Exception as error:  # a character set that pydicom cannot interpret
         raise DatasetError(f"cannot decode the dataset: {type(error).__name__}") from error
 
 
@@ -231,9 +233,9 @@ def _view(data: Encoded) -> memoryview:
 
 
 def _inflate(view: memoryview, ceiling: int) -> bytearray:
-    """Inflate a raw deflate stream (PS3.5 Section A.5), up to a ceiling that bombs do not pass.
+    """Inflate a raw deflate stream (PS3.5 Section A.5) to at most `ceiling` bytes.
 
-    It goes by pieces: zlib needs twice the memory for one that it inflates at once.
+    It inflates in pieces, because zlib needs twice the memory to inflate all at once.
     """
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     data = bytearray()

@@ -1,6 +1,6 @@
-"""Datasets that were received: in memory, or in a file.
+"""Received datasets, in memory or in a file.
 
-Where they are put while they come in is in `sinks`.
+`sinks` holds them while they are being received.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from dicomwire.data.new_files import spool_file, unlink
 
 
 class Payload(ABC):
-    """A dataset as it was received.
+    """A received dataset in its encoded form.
 
     Attributes
     ----------
     size : int
-        How many bytes it has.
+        Its number of bytes.
     path : Path or None
-        The file it is in; None for memory.
+        The file that holds it; None if it is in memory.
     offset : int
-        Where in that file it begins; not 0 where that is a DICOM file.
+        Its position in that file; 0 unless the file is a DICOM file.
     """
 
     __slots__ = ("_dicom_file", "_directory", "size")
@@ -40,24 +40,25 @@ class Payload(ABC):
     @property
     @abstractmethod
     def path(self) -> Path | None:
-        """The file that the dataset is in; None for memory."""
+        """The file that holds the dataset; None if it is in memory."""
 
     @abstractmethod
     def view(self) -> memoryview:
-        """Return the bytes; those of a file are mapped, not read."""
+        """Return the bytes; a file is mapped into memory, not read."""
 
     @abstractmethod
     def open(self) -> BinaryIO:
-        """Return a file that is positioned at the dataset."""
+        """Return an open file, positioned at the beginning of the dataset."""
 
     def getvalue(self) -> bytes:
         """Return the bytes."""
         return self.view().tobytes()
 
     def dicom_file(self, head: bytes) -> Path:
-        """Return a DICOM file of the dataset; `head` is what to begin one with if there is none.
+        """Return a DICOM file of the dataset.
 
-        One that is made here goes with `discard`.
+        If there is none, this writes a temporary one, which begins with `head` and which `discard`
+        removes.
         """
         path = self.path
         if self.offset and path is not None:
@@ -74,14 +75,14 @@ class Payload(ABC):
         return Path(self._dicom_file)
 
     def discard(self) -> None:
-        """Remove temporary files. It never raises, and what is in memory stays."""
+        """Remove temporary files; data in memory stay. It never raises."""
         if self._dicom_file is not None:
             unlink(self._dicom_file)
             self._dicom_file = None
 
 
 class MemoryPayload(Payload):
-    """A dataset in memory; `share` has it until it is discarded."""
+    """A dataset in memory, counted in `share` until it is discarded."""
 
     __slots__ = ("_data", "_share")
 
@@ -105,7 +106,7 @@ class MemoryPayload(Payload):
         return io.BytesIO(self._data)
 
     def discard(self) -> None:
-        """Remove temporary files. What is in memory stays for who keeps it."""
+        """Remove temporary files; a program may keep the data in memory."""
         if self._dicom_file is not None:
             super().discard()
         if self._share is not None:
@@ -114,9 +115,9 @@ class MemoryPayload(Payload):
 
 
 class FilePayload(Payload):
-    """A dataset in a file, which goes with `discard` if it is temporary.
+    """A dataset in a file, counted in `share` until it is discarded.
 
-    `share` has it until then.
+    `discard` removes the file if it is temporary.
     """
 
     __slots__ = ("_is_temporary", "_path", "_share", "_view", "offset")
@@ -143,7 +144,7 @@ class FilePayload(Payload):
         return Path(self._path)
 
     def view(self) -> memoryview:
-        """Return the bytes, mapped: the file must not be made shorter while they are in use."""
+        """Return the bytes, mapped: nobody may shorten the file while they are in use."""
         if self._view is None:
             if not self.size:
                 return memoryview(b"")

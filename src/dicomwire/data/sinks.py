@@ -1,6 +1,6 @@
-"""Where a dataset goes while it comes in: memory, a temporary file, or a DICOM file.
+"""Sinks take a dataset while it is being received: memory, a temporary file, or a DICOM file.
 
-Which of them a message gets is not decided here.
+Other modules choose the sink for a message.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dicomwire.errors import DicomwireError
 
 
 class SinkRefused(DicomwireError, OSError):
-    """There is no sink for a dataset; `status` is what to answer."""
+    """There is no sink for a dataset; `status` is the status of the response."""
 
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)
@@ -25,7 +25,7 @@ class SinkRefused(DicomwireError, OSError):
 
 
 class SinkFull(DicomwireError, OSError):
-    """A dataset is larger than its sink may take, whatever room there is."""
+    """A dataset is larger than its sink ever takes."""
 
     status = 0xA700
     """Refused: Out of Resources (PS3.4 Table B.2-1)."""
@@ -35,26 +35,29 @@ class SinkFull(DicomwireError, OSError):
 
 
 class Sink(Protocol):
-    """Takes the dataset of one message. In the end call `finish`, or `discard`, which may follow.
+    """Takes the dataset of one message.
+
+    At the end call `finish` or `discard`; `discard` after `finish` does nothing.
 
     Raises
     ------
     OSError
-        From `write` and `finish`, when it cannot be kept: `SinkFull`, or the file system's.
+        From `write` and `finish`, if the dataset cannot be kept: `SinkFull`, or an error of the
+        file system.
     """
 
     def write(self, chunks: list[memoryview]) -> None:
-        """Take the next bytes; nothing of `chunks` is kept after the call."""
+        """Take the next bytes; `chunks` may be reused after the call."""
 
     def finish(self) -> Payload:
-        """Return the dataset, which is complete."""
+        """Return the complete dataset."""
 
     def discard(self) -> None:
-        """Let go of all that was written. It never raises."""
+        """Drop the bytes written so far. It never raises."""
 
 
 class DiscardSink:
-    """Keeps nothing of a dataset of up to `ceiling` bytes (None: of any size)."""
+    """Drops a dataset of up to `ceiling` bytes (None: of any size)."""
 
     __slots__ = ("_ceiling", "_size")
 
@@ -78,7 +81,7 @@ class DiscardSink:
 class MemorySink:
     """Keeps a dataset of up to `ceiling` bytes in memory (None: of any size).
 
-    `write` raises BudgetSpent where `share` has no room for it.
+    `write` raises BudgetSpent if `share` has no room for it.
     """
 
     __slots__ = ("_ceiling", "_data", "_share")
@@ -86,7 +89,7 @@ class MemorySink:
     def __init__(self, ceiling: int | None, share: Share | None = None) -> None:
         self._ceiling = ceiling
         self._share = share
-        # One array, since pieces kept as they come may be of one byte each.
+        # One array: a peer may send pieces of one byte, and a list of them would take far more.
         self._data = bytearray()
 
     def write(self, chunks: list[memoryview]) -> None:
@@ -99,11 +102,11 @@ class MemorySink:
 
     def finish(self) -> Payload:
         """Return the dataset."""
-        share, self._share = self._share, None  # from now on it is the payload's
+        share, self._share = self._share, None  # the payload counts in the share from now on
         return MemoryPayload(self._data, None, share)
 
     def discard(self) -> None:
-        """Let go of the memory."""
+        """Free the memory."""
         give(self._share, len(self._data))
         self._share = None
         self._data = bytearray()
@@ -112,19 +115,19 @@ class MemorySink:
 class SpoolSink:
     """Keeps a dataset in memory up to `threshold` bytes, a larger one in a temporary file.
 
-    What `memory` has no room for goes to a file, too. `write` raises BudgetSpent where `files` has
-    none either.
+    A dataset also goes to a file if `memory` has no room for it. `write` raises BudgetSpent if
+    `files` has no room either.
 
     Parameters
     ----------
     ceiling : int or None
         The most bytes taken.
     directory : str or None
-        For the temporary file; None for the system's.
+        The folder of the temporary file; None for the system's.
     head : bytes
-        What the file is to begin with, so that it is a DICOM file.
+        The beginning of the file, which makes it a DICOM file.
     memory, files : Share or None
-        For what is in memory and in the file.
+        They count the bytes in memory and in the file.
     """
 
     __slots__ = (
@@ -150,7 +153,7 @@ class SpoolSink:
     ) -> None:
         self._threshold = threshold
         self._ceiling = ceiling
-        self._share = memory  # that has what there is
+        self._share = memory  # the share that counts the bytes now
         self._files = files
         self._directory = None if directory is None else os.fspath(directory)
         self._head = head
@@ -185,7 +188,7 @@ class SpoolSink:
         """Return the dataset."""
         if self._file is not None:
             self._file.close()
-        file, self._file = self._file, None  # from now on all is the payload's
+        file, self._file = self._file, None  # the payload owns file and share from now on
         share, self._share = self._share, None
         if file is None:
             return MemoryPayload(self._data, self._directory, share)
@@ -201,28 +204,28 @@ class SpoolSink:
 
 
 class FileSink:
-    """Writes a DICOM file under a hidden temporary name, renamed when it is complete.
+    """Writes a DICOM file under a hidden temporary name and renames it when it is complete.
 
     Parameters
     ----------
     directory : str or Path
-        Where the file is to be; it must exist.
+        The folder of the file; it must exist.
     name : str or None
-        The name of the file; None for one made of random digits, which no other file has.
+        The name of the file; None for a unique name of random digits.
     head : bytes
-        What the file begins with; see `datasets.file_head`.
+        The bytes before the dataset; see `datasets.file_head`.
     ceiling : int or None
         The most bytes taken.
     exclusive : bool
-        True leaves a file of the same name alone (`finish` raises FileExistsError), False
+        True keeps an existing file of the same name (`finish` raises FileExistsError), False
         replaces it.
 
     Raises
     ------
     ValueError
-        When `name` is not a plain file name.
+        If `name` is not a plain file name.
     OSError
-        When no file can be made in `directory`.
+        If the file cannot be created in `directory`.
     """
 
     __slots__ = ("_ceiling", "_exclusive", "_file", "_head", "_pending", "_size", "_target")
@@ -257,28 +260,31 @@ class FileSink:
             self._file.write(chunks)
 
     def finish(self) -> Payload:
-        """Give the file its name, and return the dataset in it, which is there to stay."""
-        if self._pending:  # there was no dataset
+        """Rename the file to its final name, and return the dataset in it.
+
+        The file is not temporary: `discard` of the payload leaves it.
+        """
+        if self._pending:  # the dataset was empty
             self.write([])
         self._file.publish(self._target, self._exclusive)
         return FilePayload(self._target, len(self._head), self._size)
 
     def discard(self) -> None:
-        """Remove the file, unless it is finished."""
+        """Remove the file, unless `finish` has renamed it."""
         self._file.remove()
 
 
-# The colon is for Windows, where "c:name" is on another drive, and "name:x" no file of its own.
+# On Windows also the colon: "c:name" is on another drive, "name:x" a stream of the file "name".
 _SEPARATOR = re.compile(r"[/\\\0]" if os.name != "nt" else r"[/\\\0:]").search
 
 
 def plain_name(name: str) -> str:
-    """Return `name` if it can only be that of a file in the directory it is used in.
+    """Return `name` if it names a file in the folder itself and nowhere else.
 
     Raises
     ------
     ValueError
-        When it is empty, "." or "..", or has a separator of any system or a NUL in it.
+        If it is empty, "." or "..", or contains a path separator of any system or a NUL.
     """
     if name in ("", ".", "..") or _SEPARATOR(name):
         raise ValueError(f"not a plain file name: {name!r}")
