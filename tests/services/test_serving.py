@@ -314,7 +314,7 @@ def test_a_handler_of_what_is_filed_decides_still(caplog, tmp_path):
     incoming.payload = FilePayload(str(tmp_path / "filed.dcm"), 0, 2)
     (sent,) = port.serve(incoming)
     assert sent.status == 0xA700
-    assert "filed stays" in caplog.text
+    assert "received file is kept" in caplog.text
 
 
 def test_what_a_sink_of_the_program_keeps_is_its_own_affair(caplog):
@@ -322,4 +322,4 @@ def test_what_a_sink_of_the_program_keeps_is_its_own_affair(caplog):
     port.keeps_stored = True
     (sent,) = port.serve(received(Command.C_STORE_RQ, CTImageStorage, image()))
     assert sent.status == 0xA700
-    assert "filed stays" not in caplog.text
+    assert "received file is kept" not in caplog.text
