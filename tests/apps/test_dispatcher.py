@@ -61,15 +61,15 @@ def test_help_alone_is_the_help_of_the_command(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("app", "first"),
     [
-        ("echoscu", "what is sent:"),
-        ("findscu", "what is asked for:"),
-        ("getscu", "what is asked for:"),
-        ("movescu", "what is asked for:"),
-        ("storescp", "what is received:"),
-        ("storescu", "what is sent:"),
+        ("echoscu", "requests:"),
+        ("findscu", "query keys:"),
+        ("getscu", "query keys:"),
+        ("movescu", "query keys:"),
+        ("storescp", "received objects:"),
+        ("storescu", "files:"),
     ],
 )
-def test_help_begins_with_what_is_sent_and_ends_with_tls_and_examples(
+def test_help_begins_with_options_of_the_application_and_ends_with_tls_and_examples(
     app: str, first: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):

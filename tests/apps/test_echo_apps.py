@@ -283,8 +283,11 @@ def test_echoscp_transfer_syntaxes(
 @pytest.mark.parametrize(
     ("arguments", "advice"),
     [
-        (["-ba", "192.0.2.1"], "'192.0.2.1' is no address of this machine"),
-        (["-ba", "no.such.host.invalid"], "'no.such.host.invalid' is no address of this machine"),
+        (["-ba", "192.0.2.1"], "'192.0.2.1' is not an address of this machine"),
+        (
+            ["-ba", "no.such.host.invalid"],
+            "'no.such.host.invalid' is not an address of this machine",
+        ),
     ],
 )
 def test_echoscp_cannot_listen(arguments: list[str], advice: str, capsys: Capture) -> None:
@@ -296,5 +299,5 @@ def test_echoscp_cannot_listen(arguments: list[str], advice: str, capsys: Captur
 def test_echoscp_port_in_use(peer: Any, capsys: Capture) -> None:
     assert echoscp.main([str(peer.port), "-ba", "127.0.0.1"]) == 1
     assert capsys.readouterr().err == (
-        f"E: Port {peer.port} is in use: stop the program that has it, or choose another port\n"
+        f"E: Port {peer.port} is in use: stop the program that uses it, or choose another port\n"
     )

@@ -305,7 +305,7 @@ def test_a_peer_that_knows_no_roles(
 ) -> None:
     peer = start_peer([build_context(MODELS[0])], [(evt.EVT_C_GET, objects.get)])
     assert getscu.main([*peer.address, *QUERY, "--ignore", "-ll", "warn"]) == 0
-    advice = "W: The peer agreed to send no objects this way: movescu may do better\n"
+    advice = "W: The peer cannot send objects on this association: try movescu\n"
     assert advice in capsys.readouterr().err
 
 

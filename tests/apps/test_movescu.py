@@ -168,7 +168,7 @@ def test_the_port_is_in_use(peer: Any, archive: Archive, capsys: Capture) -> Non
     receiver = ["--store", "--ignore", "--store-port", str(peer.port), "-ll", "error"]
     assert movescu.main([*peer.address, *QUERY, *receiver]) == 1
     assert capsys.readouterr().err == (
-        f"E: Port {peer.port} is in use: stop the program that has it, or choose another port\n"
+        f"E: Port {peer.port} is in use: stop the program that uses it, or choose another port\n"
     )
     assert archive.events == []
 
@@ -177,7 +177,8 @@ def test_an_address_that_is_not_ours(peer: Any, capsys: Capture) -> None:
     receiver = ["--store", "--ignore", "--store-port", "0", "--store-address", "192.0.2.1"]
     assert movescu.main([*peer.address, *QUERY, *receiver, "-ll", "error"]) == 1
     assert capsys.readouterr().err == (
-        "E: '192.0.2.1' is no address of this machine: give --store-address one, or leave it out\n"
+        "E: '192.0.2.1' is not an address of this machine: "
+        "give --store-address one, or leave it out\n"
     )
 
 

@@ -145,7 +145,7 @@ def test_init_writes_every_key(tmp_path: Path, capsys: Capture) -> None:
     assert file.read_text() == template()
     assert told("-c", str(file)).ae_title == Configuration().ae_title
     assert main(["--init", str(file)]) == 1
-    assert "stays as it is" in capsys.readouterr().err
+    assert "is not changed" in capsys.readouterr().err
     assert main(["--init", str(tmp_path / "no" / "folder")]) == 1
     assert "No such file" in capsys.readouterr().err
     assert main(["--init", "-"]) == 0
@@ -248,7 +248,7 @@ def test_send_query_retrieve(
     (finding,) = json.loads(capsys.readouterr().out)["findings"]
     assert finding["problem"] == "damaged"
     assert main(["check", *archive[:2]]) == 1
-    assert "1 files, 1 of them with something wrong" in capsys.readouterr().out
+    assert "1 files, 1 with a problem" in capsys.readouterr().out
     assert main(["reindex", *archive[:2]]) == 1  # the last byte was of a UID
     assert "1 files cannot be indexed" in capsys.readouterr().out
 

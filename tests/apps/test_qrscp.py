@@ -188,7 +188,7 @@ def test_it_warns_of_being_open_to_everybody(
 ) -> None:
     monkeypatch.setattr(qrscp, "serve", lambda *_: 0)
     assert main(["-ll", "warn", "-ba", address]) == 0
-    assert ("listens on all interfaces" in capsys.readouterr().err) is warned
+    assert ("Listening on all interfaces" in capsys.readouterr().err) is warned
 
 
 def test_clean_without_an_answer(

@@ -96,7 +96,7 @@ def test_sigterm_lets_associations_end(start: Callable[..., Server]) -> None:
     server = start("echoscp")
     association = server.associate()
     server.process.send_signal(signal.SIGTERM)
-    server.wait_for("Draining")
+    server.wait_for("Waiting for associations to end")
     assert association.send_c_echo().Status == 0x0000
     association.release()
     code, logged = server.end()
@@ -109,7 +109,7 @@ def test_a_second_signal_ends_the_draining(start: Callable[..., Server]) -> None
     server = start("echoscp")
     association = server.associate()
     server.process.send_signal(signal.SIGTERM)
-    server.wait_for("Draining")
+    server.wait_for("Waiting for associations to end")
     server.process.send_signal(signal.SIGTERM)
     code, logged = server.end()
     assert code == -signal.SIGTERM

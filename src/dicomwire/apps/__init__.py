@@ -1,4 +1,4 @@
-"""The applications: a module for each command, and what they share.
+"""The applications: a module for each command, and the modules that several of them share.
 
-They use what any program could use: the public API, and nothing under it.
+They use only the public API, as any program can.
 """

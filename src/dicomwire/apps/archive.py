@@ -1,6 +1,6 @@
-"""How the applications that are archives run one: from its folder to the signal that ends it.
+"""Runs an archive for `node` and `qrscp`, until a signal ends it.
 
-What an archive does is in `node`; how it is configured is up to the applications.
+The archive itself is the package `dicomwire.node`; each application makes the configuration.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _STUDIES = "-S -k QueryRetrieveLevel=STUDY -k StudyInstanceUID"
 
 @contextmanager
 def needing_extra(app: str) -> Iterator[None]:
-    """Say what to install where an import of what only the node needs fails."""
+    """Say which package to install if an import fails that only the archive needs."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -39,14 +39,14 @@ def needing_extra(app: str) -> Iterator[None]:
 def serve(
     configuration: Configuration, options: Namespace, logger: logging.Logger, address_option: str
 ) -> int:
-    """Run a node until Ctrl-C, or SIGTERM, which ends the process; return the exit code.
+    """Run an archive until Ctrl-C, or until SIGTERM ends the process; return the exit code.
 
     Parameters
     ----------
     options : Namespace
-        With `quiet` and `json`: whether to say nothing, or what people need to know as JSON.
+        With `quiet`, which prints nothing, and `json`, which prints where it listens as JSON.
     address_option : str
-        The option that gives the address to listen on.
+        The name of the option for the address to listen on, for error texts.
     """
     with needing_extra(logger.name.rpartition(".")[2]):
         from dicomwire.node.server import Node
@@ -72,10 +72,10 @@ def serve(
 
 
 def clean(configuration: Configuration, logger: logging.Logger) -> int:
-    """Remove all objects, if whoever is asked says yes; return the exit code."""
+    """Remove all objects if the user answers yes; return the exit code."""
     folder = configuration.folder
     answer = ""
-    with suppress(EOFError):  # nobody is there to be asked
+    with suppress(EOFError):  # standard input is closed: nobody can answer
         answer = input(f"Remove all objects in {folder} and in its index? (yes/no) ")
     if answer.strip() != "yes":
         print("Nothing is removed")
@@ -91,7 +91,9 @@ def clean(configuration: Configuration, logger: logging.Logger) -> int:
     reindex(folder)
     logger.info("Removed %d objects", len(files) - left)
     if left:
-        raise Stop(f"{left} objects could not be removed: see who owns {folder}, and may write")
+        raise Stop(
+            f"{left} objects could not be removed: check the owner and the permissions of {folder}"
+        )
     return 0
 
 
@@ -108,7 +110,7 @@ def _facts(node: Node) -> dict[str, object]:
 
 
 def _welcome(node: Node) -> Iterator[str]:
-    """Yield lines that say where the node is, who may use it, and how."""
+    """Yield the lines that say where the archive listens, who may use it, and how."""
     configuration = node.configuration
     host, port = node.address
     is_anywhere = host in ("0.0.0.0", "::")
@@ -118,7 +120,11 @@ def _welcome(node: Node) -> Iterator[str]:
     if not is_anywhere and ip_address(host.partition("%")[0]).is_loopback:
         yield "Open to   this machine"
     else:
-        secure = "over TLS" if configuration.tls.cert else "in the clear: whoever is between reads"
+        secure = (
+            "over TLS"
+            if configuration.tls.cert
+            else "unencrypted: anyone on the network path can read it"
+        )
         yield f"Open to   the network, {secure}"
     yield "Stop it with Ctrl-C. From another terminal:"
     peer = f"{'localhost' if is_anywhere else host} {port}"

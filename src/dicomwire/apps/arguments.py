@@ -67,7 +67,7 @@ def pdu_length(text: str) -> int:
 
 
 def count(text: str) -> int:
-    """Return a number that is at least 1."""
+    """Return a number, at least 1."""
     return _number(text, "a number", 1, _LONGEST_PDU)
 
 

@@ -1,7 +1,4 @@
-"""What an application shows on the terminal: its log, a line of progress, and no tracebacks.
-
-What is said there is up to the applications.
-"""
+"""The terminal of an application: its log, a line of progress, and errors without tracebacks."""
 
 from __future__ import annotations
 
@@ -52,7 +49,7 @@ class Misuse(Stop):
 
 
 class Console(logging.StreamHandler[TextIO]):
-    """Takes the log while an application runs (as a context manager), and gives it back.
+    """Handles the log of the library while an application runs, as a context manager.
 
     Parameters
     ----------
@@ -62,7 +59,7 @@ class Console(logging.StreamHandler[TextIO]):
     Attributes
     ----------
     is_terminal : bool
-        Whether somebody watches, who may be shown progress.
+        Whether standard error is a terminal, and not quiet, so that progress can be shown.
     """
 
     def __init__(self, options: Namespace) -> None:
@@ -92,7 +89,7 @@ class Console(logging.StreamHandler[TextIO]):
         LIBRARY.setLevel(level)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line of the log in place of the line of progress."""
+        """Remove the line of progress, and write a line of the log."""
         self.clear()
         super().emit(record)
 
@@ -103,14 +100,14 @@ class Console(logging.StreamHandler[TextIO]):
         self.stream.flush()
 
     def follow(self, text: Callable[[], str]) -> None:
-        """Show what `text` returns as the line of progress, if somebody watches, not too often."""
+        """Show the result of `text` as the line of progress, on a terminal, ten times a second."""
         now = time.monotonic()
         if now >= self._next_progress:
             self._next_progress = now + _PROGRESS_EVERY
             self.progress(text())
 
     def conclude(self, logger: logging.Logger, text: str) -> None:
-        """Log `text` at INFO; show it all the same to somebody who watched the progress."""
+        """Log `text` at INFO; on a terminal show it even if the level is higher."""
         if logger.isEnabledFor(logging.INFO):
             logger.info("%s", text)
         elif self.is_terminal:
@@ -118,7 +115,7 @@ class Console(logging.StreamHandler[TextIO]):
             self._has_progress = False
 
     def clear(self) -> None:
-        """Take the line of progress away."""
+        """Remove the line of progress."""
         if self._has_progress:
             self._has_progress = False
             self.stream.write(_CLEAR)
@@ -136,12 +133,12 @@ def _threshold(options: Namespace) -> int:
 
 
 def _log_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    """Log what pydicom has to say of values, which may be those of a patient."""
+    """Log a warning of pydicom at DEBUG, since it may quote the values of a patient."""
     LIBRARY.debug("%s", escaped(str(message)))
 
 
 def run(options: Namespace, app: Callable[[Namespace, Console], int]) -> int:
-    """Run an application and return its exit code; whatever it raises is one line of the log."""
+    """Run an application and return its exit code; log an exception as one line."""
     with Console(options) as console:
         try:
             return app(options, console)
@@ -155,12 +152,12 @@ def run(options: Namespace, app: Callable[[Namespace, Console], int]) -> int:
             return DONE
         except Exception as error:
             LIBRARY.error("%s", escaped(str(error)) or type(error).__name__)
-            LIBRARY.debug("Where that came from", exc_info=error)
+            LIBRARY.debug("The traceback of that error", exc_info=error)
             return FAILED
 
 
 def _close_output() -> None:
-    """Let nothing more be written to standard output, not even when Python ends."""
+    """Discard all further output, also what Python flushes when it ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

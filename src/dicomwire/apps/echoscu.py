@@ -38,7 +38,7 @@ def _parser() -> ArgumentParser:
     parser = new_parser(
         "echoscu", "Ask whether a DICOM peer answers (C-ECHO).", EXIT_CODES, _EXAMPLES
     )
-    group = parser.add_argument_group("what is sent")
+    group = parser.add_argument_group("requests")
     group.add_argument(
         "--repeat", metavar="N", type=count, default=1, help="send n C-ECHO requests (default: 1)"
     )

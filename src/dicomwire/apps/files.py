@@ -1,6 +1,6 @@
-"""DICOM files as the applications name and find them.
+"""Names DICOM files after their UIDs, and finds the files in folders.
 
-A name is made of a UID only as far as the UID is one; what is in a file is not known here.
+A name has nothing of a UID but its digits and dots. No file is opened here.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ _NOT_IN_UIDS = re.compile(r"[^0-9.]|\.+$")
 
 
 def short_name(sop_class_uid: str | None) -> str:
-    """Return two or three letters for a SOP class."""
+    """Return the two or three letters that stand for a SOP class in names of files."""
     return _PREFIXES.get(sop_class_uid, _OTHER)
 
 
 def file_name(sop_class_uid: str | None, sop_instance_uid: str | None) -> str:
-    """Return the name for the file of an instance: a plain one, whatever the UID is made of."""
+    """Return the name for the file of an instance, without a folder whatever the UID contains."""
     uid = sop_instance_uid or ""
     if not _ORDINARY(uid):
         uid = _tamed(uid)
@@ -71,7 +71,7 @@ def file_name(sop_class_uid: str | None, sop_instance_uid: str | None) -> str:
 
 
 def _tamed(uid: str) -> str:
-    """Return digits, dots and underscores, no more than a UID has and no dot at the end."""
+    """Return digits, dots and underscores, 64 at most and without a dot at the end."""
     tamed = _NOT_IN_UIDS.sub(lambda match: "_" * len(match[0]), uid)
     if len(tamed) <= _UID_LENGTH:
         return tamed or "_"

@@ -58,7 +58,7 @@ LOGGER = logging.getLogger("dicomwire.findscu")
 _EPILOG = f"""\
 {PATHS}
 
-findscu writes the matches to standard output: on a terminal as a table of what was asked for, with
+findscu writes the matches to standard output: on a terminal as a table of the query keys, with
 texts shortened to its width; otherwise with a line for each element, in the order of arrival.
 
 {EXIT_CODES}"""
@@ -90,7 +90,7 @@ def _parser(verbose: bool) -> ArgumentParser:
         "--enhanced-conversion": "enhanced multi-frame image conversion",
     }
     add_negotiation(parser, flags)
-    group = parser.add_argument_group("files")
+    group = parser.add_argument_group("files of matches")
     group.add_argument(
         "-w",
         "--write",
@@ -98,7 +98,7 @@ def _parser(verbose: bool) -> ArgumentParser:
         help="write the matches into files rsp000001.dcm, rsp000002.dcm and so on",
     )
     add_folder(group)
-    group = parser.add_argument_group("how matches are shown")
+    group = parser.add_argument_group("output")
     one = group.add_mutually_exclusive_group()
     one.add_argument(
         "--csv", action="store_true", help="comma-separated values, with a line of headings"
@@ -110,7 +110,7 @@ def _parser(verbose: bool) -> ArgumentParser:
         action="append",
         default=[],
         help="sort by this element, when all matches have arrived; may be repeated (default: a "
-        "table and CSV by what is asked for)",
+        "table and CSV by the keys of the query)",
     )
     add_outcome(parser)
     add_peer(parser, "FINDSCU", verbose=verbose, levels=(*LEVELS, "fatal", "trace"))

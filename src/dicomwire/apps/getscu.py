@@ -1,6 +1,6 @@
-"""getscu: retrieves objects over the association that asks for them (C-GET; PS3.4 Annex C).
+"""getscu: retrieves objects over the association of the request (C-GET; PS3.4 Annex C).
 
-Where the objects go is in `receiving`, how the responses are taken in `retrieving`.
+The objects are written in `receiving`; the responses are counted in `retrieving`.
 """
 
 from __future__ import annotations
@@ -73,6 +73,6 @@ def _get(options: Namespace, console: Console) -> int:
 
 
 def _check_roles(association: Association) -> None:
-    """Warn if nothing can be received: many a peer does not know of roles."""
+    """Warn if nothing can be received: some peers do not support role selection."""
     if not any(context.as_scp for context in association.accepted_contexts):
-        LOGGER.warning("The peer agreed to send no objects this way: movescu may do better")
+        LOGGER.warning("The peer cannot send objects on this association: try movescu")

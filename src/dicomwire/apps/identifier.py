@@ -1,7 +1,4 @@
-"""The Identifier of a query, made of a DICOM file and of elements given as ``path=value``.
-
-What a query means, and who is asked, is not known here.
-"""
+"""Makes the Identifier of a query from a DICOM file and from elements given as ``path=value``."""
 
 from __future__ import annotations
 
@@ -37,38 +34,38 @@ _TAG = re.compile(r"\(([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})\)|([0-9A-Fa-f]{4}),([0-9
 _INTEGERS = {VR.SL, VR.SS, VR.SV, VR.UL, VR.US, VR.UV}
 _FLOATS = {VR.FD, VR.FL}
 _BYTES = {VR.OB, VR.OD, VR.OF, VR.OL, VR.OV, VR.OW, VR.UN}
-_FIRST_GROUP = 0x0008  # those before are of command sets and files
+_FIRST_GROUP = 0x0008  # lower groups are for command sets and file meta information
 _UNDEFINED = 0xFFFFFFFF
 _UTF_8 = "ISO_IR 192"
 
 
 def add_identifier(parser: ArgumentParser) -> None:
-    """Add what the Identifier is made of; see `build_identifier`."""
-    group = parser.add_argument_group("what is asked for")
+    """Add the options for the Identifier; see `build_identifier`."""
+    group = parser.add_argument_group("query keys")
     group.add_argument(
         "-k",
         "--keyword",
         metavar="KEY",
         action="append",
         default=[],
-        help="an element of the identifier, see below; may be repeated",
+        help="add an element to the identifier, see below; may be repeated",
     )
     group.add_argument(
         "-f",
         "--file",
         metavar="FILE",
-        help="the identifier, a DICOM file; -k adds to it and replaces what is in it",
+        help="read the identifier from a DICOM file; -k adds elements or replaces them",
     )
 
 
 def check_identifier(parser: ArgumentParser, options: Namespace) -> None:
-    """Let the parser complain if there is nothing to make an Identifier of."""
+    """Report a usage error if no option says what the Identifier contains."""
     if not options.keyword and options.file is None:
-        parser.error("say what is asked for: give -k or -f, such as -k PatientName=")
+        parser.error("the query has no keys: give -k or -f, such as -k PatientName=")
 
 
 def build_identifier(options: Namespace) -> Dataset:
-    """Return the Identifier that the options describe, or stop."""
+    """Return the Identifier that the options describe; raise Stop if they describe none."""
     identifier = Dataset() if options.file is None else _read(options.file)
     for key in options.keyword:
         try:
@@ -88,14 +85,14 @@ def _read(path: str) -> Dataset:
     try:
         identifier = dcmread(path, force=True)
         _check_whole(identifier)
-    except Exception as error:  # pydicom raises all sorts for what is no DICOM file
-        reason = getattr(error, "strerror", None) or "it is no DICOM file that can be understood"
+    except Exception as error:  # pydicom raises errors of any type
+        reason = getattr(error, "strerror", None) or "it is not a valid DICOM file"
         raise Stop(f"Cannot read input file {path}: {reason}") from None
     return identifier
 
 
 def _check_whole(identifier: Dataset) -> None:
-    """Raise an error for what is no dataset, or only a part of one: pydicom lets both pass."""
+    """Raise an error if a dataset is empty or cut off, which pydicom accepts."""
     for tag in identifier.keys():  # noqa: SIM118  # a Dataset iterates over its elements
         raw = identifier.get_item(tag)
         if isinstance(raw, RawDataElement) and raw.length not in (
@@ -103,7 +100,7 @@ def _check_whole(identifier: Dataset) -> None:
             len(raw.value or b""),
         ):
             raise EOFError
-    if not list(identifier.iterall()):  # by which all values are understood
+    if not list(identifier.iterall()):  # this decodes all values
         raise EOFError
 
 
@@ -111,7 +108,7 @@ def _check_whole(identifier: Dataset) -> None:
 
 
 class _Step(NamedTuple):
-    """A component of a path."""
+    """One component of a path."""
 
     text: str
     tag: BaseTag
@@ -120,33 +117,33 @@ class _Step(NamedTuple):
 
 
 def path_of(tag: BaseTag) -> str:
-    """Return how an element is named in a path: by its keyword where that is enough."""
+    """Return the keyword of an element, or its tag if the keyword is not unique."""
     keyword = keyword_for_tag(tag)
     return keyword if keyword and tag_for_keyword(keyword) == tag else str(tag)
 
 
 def set_element(ds: Dataset, key: str) -> None:
-    """Add the element that ``path=value`` tells of to `ds`, or replace it.
+    """Add to `ds` the element that ``path=value`` describes, or replace it.
 
     Raises
     ------
     ValueError
-        When the path or the value cannot be one.
+        If the path or the value is invalid.
     """
     path, _, value = key.partition("=")
     *parents, last = (_step(each) for each in path.split("."))
     for step in parents:
         if step.vr != VR.SQ:
-            raise ValueError(f"{step.text!r} is no sequence, so there is nothing in it")
+            raise ValueError(f"{step.text!r} is not a sequence, so it has no items")
         if step.item is None:
-            raise ValueError(f"Say which item of {step.text!r}: the first is {step.text}[0]")
+            raise ValueError(f"{step.text!r} needs the number of an item, such as {step.text}[0]")
         ds = _item(ds, step.tag, step.item)
     if last.vr != VR.SQ:
         if last.item is not None:
-            raise ValueError(f"{last.text!r} has an index, but is no sequence")
+            raise ValueError(f"{last.text!r} has an item number, but is not a sequence")
         ds[last.tag] = _element(last, value)
     elif value:
-        raise ValueError(f"{last.text!r} is a sequence, which has items and no value: {value!r}")
+        raise ValueError(f"{last.text!r} is a sequence, which cannot have the value {value!r}")
     elif last.item is None:
         ds[last.tag] = DataElement(last.tag, VR.SQ, [])
     else:
@@ -159,7 +156,7 @@ def _step(text: str) -> _Step:
         raise ValueError(f"Element path contains an invalid component: {text!r}")
     tag = _tag(found[1], text)
     if tag.group < _FIRST_GROUP:
-        raise ValueError(f"{text!r} is no element of an identifier")
+        raise ValueError(f"{text!r} is not an element of a dataset")
     try:
         vr = dictionary_VR(tag)
     except KeyError:
@@ -182,7 +179,7 @@ def _tag(name: str, text: str) -> BaseTag:
 
 
 def _item(ds: Dataset, tag: BaseTag, index: int) -> Dataset:
-    """Return an item of a sequence; where there are fewer, up to it they are added."""
+    """Return an item of a sequence; add the missing items up to it."""
     if tag not in ds:
         ds[tag] = DataElement(tag, VR.SQ, [])
     items = ds[tag].value
@@ -196,12 +193,14 @@ def _item(ds: Dataset, tag: BaseTag, index: int) -> Dataset:
 
 
 def _element(step: _Step, text: str) -> DataElement:
-    """Return an element with the value that `text` tells; wildcards and ranges are let be."""
+    """Return an element with the value that `text` gives; it may have wildcards or be a range."""
     try:
         value = _value(step.vr, text)
         return DataElement(step.tag, step.vr, value, validation_mode=config.IGNORE)
     except (ValueError, OverflowError):
-        raise ValueError(f"{step.text!r} has the VR {step.vr}, and so no value {text!r}") from None
+        raise ValueError(
+            f"{step.text!r} has the VR {step.vr}, which does not allow the value {text!r}"
+        ) from None
 
 
 def _value(vr: str, text: str) -> Any:

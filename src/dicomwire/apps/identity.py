@@ -1,6 +1,6 @@
-"""Who a requestor says it is (PS3.7 Annex D.3.3.7), and a file of those who are welcome.
+"""The user identity that a requestor sends (PS3.7 Annex D.3.3.7), and the file of known users.
 
-That passcodes and tokens are not read on the way is up to TLS.
+Passcodes and tokens are sent as they are: only TLS encrypts them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _NAME, _NAME_AND_PASSCODE, _KERBEROS, _SAML, _JWT = range(1, 6)  # PS3.7 Table D
 _TOKENS = {"kerberos": _KERBEROS, "saml": _SAML, "jwt": _JWT}
 
 
-# --- Who we are -------------------------------------------------------------------------------
+# --- Requestor -------------------------------------------------------------------------------
 
 
 def add_user_options(parser: ArgumentParser) -> None:
-    """Add the options by which a requestor says who its user is; see `user_identity`."""
-    group = parser.add_argument_group("user identity, which only TLS keeps from being read")
+    """Add the options for the user identity of a requestor; see `user_identity`."""
+    group = parser.add_argument_group("user identity, which only TLS encrypts")
     who = group.add_mutually_exclusive_group()
     who.add_argument("--user", metavar="NAME", help="name of the user")
     who.add_argument("--jwt", metavar="FILE", help="JSON web token of the user")
@@ -38,7 +38,7 @@ def add_user_options(parser: ArgumentParser) -> None:
     secret.add_argument(
         "--password",
         metavar="TEXT",
-        help="passcode of the user, which all users of this machine can see here",
+        help="passcode of the user, which other users of this machine can see",
     )
     secret.add_argument(
         "--password-from",
@@ -75,25 +75,25 @@ def _token(path: str) -> bytes:
     except OSError as error:
         raise Stop(f"Cannot read {path}: {error.strerror}") from None
     if not token.strip():
-        raise Stop(f"There is nothing in {path}")
+        raise Stop(f"{path} is empty")
     return token
 
 
-# --- Who is welcome ---------------------------------------------------------------------------
+# --- Acceptor ------------------------------------------------------------------------------
 
-_COST = 14  # n = 2**14: 16 MiB and some 50 ms for each try
+_COST = 14  # n = 2**14: each check takes 16 MiB and about 50 ms
 _SALT = 16
 
 
 class _Entry(NamedTuple):
-    """What is kept of a passcode (RFC 7914)."""
+    """The scrypt digest of a passcode, with its parameters (RFC 7914)."""
 
     cost: int
     salt: bytes
     digest: bytes
 
     def fits(self, passcode: bytes) -> bool:
-        """Whether `passcode` is the one; the time that takes tells nothing."""
+        """Return whether `passcode` has this digest; the time it takes does not depend on that."""
         return hmac.compare_digest(self.digest, _digest(passcode, self.salt, self.cost))
 
 
@@ -105,7 +105,7 @@ def _digest(passcode: bytes, salt: bytes, cost: int) -> bytes:
 
 
 def user_line(name: str, passcode: str) -> str:
-    """Return the line for a user in a file of users, which does not tell the passcode."""
+    """Return the line for a user in a file of users; the passcode cannot be computed from it."""
     salt = os.urandom(_SALT)
     digest = _digest(passcode.encode(), salt, _COST)
     fields = (base64.b64encode(each).decode() for each in (salt, digest))
@@ -113,7 +113,7 @@ def user_line(name: str, passcode: str) -> str:
 
 
 class Users:
-    """The users in a file, and the handlers that let in nobody else.
+    """The users in a file, and handlers that refuse everybody else.
 
     Attributes
     ----------
@@ -131,7 +131,7 @@ class Users:
 
     def _requested(self, event: evt.Event) -> None:
         if event.assoc.requestor.user_identity is None:
-            self._logger.warning("Who does not say which user it is is not served")
+            self._logger.warning("A request without user identity is refused")
             event.assoc.abort()
 
     def _identify(self, event: evt.Event) -> tuple[bool, bytes | None]:
@@ -140,10 +140,10 @@ class Users:
             self._logger.warning("User identity of type %d is not accepted", event.user_id_type)
             return False, None
         entry = self._entries.get(name)
-        # Nobody shall learn from the time it takes who is known.
+        # Checked for unknown names, too, so that the time does not tell which names exist.
         fits = (entry or _NOBODY).fits(event.secondary_field or b"")
         if entry is None or not fits:
-            self._logger.warning("User '%s' is unknown, or the passcode wrong", escaped(name))
+            self._logger.warning("User '%s' is unknown, or the passcode is wrong", escaped(name))
             return False, None
         self._logger.info("User '%s'", escaped(name))
         return True, None
@@ -166,7 +166,7 @@ def _read(path: str) -> dict[str, _Entry]:
                 raise ValueError
         except ValueError:  # binascii.Error is one
             raise Stop(
-                f"{path}, line {number}: it is not what dicomwire users prints for a user"
+                f"{path}, line {number}: this is not a line that dicomwire users prints"
             ) from None
         entries[name] = _Entry(int(cost), salt, digest)
     return entries
@@ -177,10 +177,10 @@ def add_users_option(parser: ArgumentParser) -> None:
     parser.add_argument_group("user identity").add_argument(
         "--users",
         metavar="FILE",
-        help="serve only these users, by name and passcode: lines made by dicomwire users",
+        help="serve only the users in this file, whose lines dicomwire users prints",
     )
 
 
 def users_handlers(options: Namespace, logger: logging.Logger) -> list[evt.EventHandlerType]:
-    """Return the handlers for a server that the option asks for; none without it."""
+    """Return the handlers that check users; none without ``--users``."""
     return [] if options.users is None else Users(options.users, logger).handlers

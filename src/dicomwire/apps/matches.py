@@ -73,7 +73,7 @@ class Lines(Display):
 
 
 class Grid(Display):
-    """Collects the matches as rows, with a column for each element that was asked for.
+    """Collects the matches as rows, with a column for each key of the query.
 
     Parameters
     ----------

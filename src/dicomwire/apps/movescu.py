@@ -1,6 +1,6 @@
-"""movescu: has a peer send objects to some AE, or to a receiver of its own (C-MOVE; PS3.4 Annex C).
+"""movescu: lets a peer send objects to an AE, or to this process (C-MOVE; PS3.4 Annex C).
 
-Where the objects go is in `receiving`, how the responses are taken in `retrieving`.
+Received objects are written in `receiving`; the responses are counted in `retrieving`.
 """
 
 from __future__ import annotations
@@ -62,18 +62,16 @@ def _parser() -> ArgumentParser:
         "--move-aet",
         metavar="TITLE",
         type=ae_title,
-        help="AE title to send to, which the peer must know "
+        help="AE title of the destination, which the peer must know "
         f"(default: {_DESTINATION}, or that of --store-aet)",
     )
-    group.add_argument(
-        "--store", action="store_true", help="receive the objects: be the AE to send to"
-    )
+    group.add_argument("--store", action="store_true", help="receive the objects in this process")
     group.add_argument(
         "--store-port",
         metavar="PORT",
         type=listening_port,
         default=11113,
-        help="port to receive on, 0 for any free one (default: %(default)s)",
+        help="port to receive on; with 0 the system chooses one (default: %(default)s)",
     )
     group.add_argument(
         "--store-aet",
@@ -124,7 +122,7 @@ def _receiving(
     receiver: Receiver | None,
     ssl_context: ssl.SSLContext | None,
 ) -> Iterator[None]:
-    """Run a Storage SCP meanwhile, if there is a receiver."""
+    """Run a Storage SCP during the block, if there is a receiver."""
     if receiver is None:
         yield
         return

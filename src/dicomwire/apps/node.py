@@ -1,6 +1,6 @@
-"""node: an archive that receives, finds and sends, and what keeps it in order.
+"""node: runs an archive that receives, finds and sends objects; verifies and indexes its files.
 
-The keys of its configuration are in `node.configuration`; each of them is an option here.
+Each key of the configuration in `dicomwire.node.configuration` is an option here.
 """
 
 from __future__ import annotations
@@ -35,18 +35,17 @@ from dicomwire.node.configuration import (
 LOGGER = logging.getLogger("dicomwire.node")
 
 _EPILOG = """\
-What is acknowledged is on the disk, and found by the next query. Objects are kept byte for byte, in
-files with generated names; the index is made again from them by "reindex".
+An object that the archive acknowledged is on the disk, and the next query finds it. Objects are
+kept byte for byte, in files with generated names; "reindex" makes the index again from these.
 
-Peers on this machine may do anything. Others may send, and are refused queries and retrieval, until
-[access] says more. C-MOVE sends to the configured destinations only.
+Peers on this machine may do anything. Other peers may only send objects, until [access] grants them
+more. C-MOVE sends only to the configured destinations.
 
-Options count for more than the file of --config. In that file each of them is the key of the same
-name, in the table that it begins with: --access-titles is titles in [access].
+Options override the file of --config. There, each option is a key of the same name, in the table
+that its name begins with: --access-titles is titles in [access].
 
-exit codes: 0 after Ctrl-C, or if nothing is wrong; 1 if the address, the folder or the
-configuration cannot be used, or if check or reindex find files that are wrong; 2 for wrong
-arguments"""
+exit codes: 0 after Ctrl-C, or if check and reindex find no problem; 1 if they find one, or if the
+address, the folder or the configuration cannot be used; 2 for wrong arguments"""
 
 
 _EXAMPLES = ("node --folder archive", "node --init node.toml", "node -c node.toml", "node check")
@@ -64,13 +63,13 @@ def _parser() -> ArgumentParser:
         nargs="?",
         choices=("serve", "reindex", "check"),
         default="serve",
-        help="serve (default), make the index again from the files, or verify files and index",
+        help="serve (default); reindex: make the index again from the files; check: verify files "
+        "and index",
     )
     parser.add_argument(
         "--json",
         action="store_true",
-        help="say on standard output as JSON what "
-        "is of use to programs: where the node listens, what was found",
+        help="write to standard output, as JSON, where the archive listens or what was found",
     )
     group = parser.add_argument_group("configuration")
     one = group.add_mutually_exclusive_group()
@@ -96,7 +95,7 @@ def _parser() -> ArgumentParser:
 
 
 def _add(group: argparse._ArgumentGroup, key: Key) -> None:
-    """Add the option of a key; it is None where it is not given."""
+    """Add the option for a key; its value is None if it is not given."""
     meaning = f"{key.meaning[0].lower()}{key.meaning[1:].rstrip('.')}"
     text = f"{meaning}: {key.kind.allowed} (default: {toml(key.default)})".replace("%", "%%")
     dest = f"{key.table}.{key.name}"
@@ -113,7 +112,7 @@ def _add(group: argparse._ArgumentGroup, key: Key) -> None:
 
 
 def _reader(key: Key) -> Callable[[str], Any]:
-    """Return what makes a value of TOML of a text, if it is allowed."""
+    """Return the function that converts the text of an option to the value of its key."""
 
     def read(text: str) -> Any:
         if key.kind.is_list and not text:
@@ -129,7 +128,7 @@ def _reader(key: Key) -> Callable[[str], Any]:
 
 
 def configuration_of(options: Namespace) -> Configuration:
-    """Return what file and options say together."""
+    """Return the configuration of the file, with the values of the options instead of its own."""
     values: dict[str, Any] = {}
     for key in KEYS:
         value = getattr(options, f"{key.table}.{key.name}")
@@ -178,7 +177,7 @@ def _reindex(configuration: Configuration, options: Namespace, console: Console)
         print(json.dumps(asdict(found)))
     else:
         print(
-            f"{found.indexed} objects are in the index, {found.removed} superfluous files are "
+            f"{found.indexed} objects are in the index, {found.removed} superfluous files were "
             f"removed, {found.unreadable} files cannot be indexed"
         )
     return 1 if found.unreadable else 0
@@ -206,13 +205,13 @@ def _check(configuration: Configuration, options: Namespace, console: Console) -
     if options.json:
         print(json.dumps({"files": done, "findings": findings}))
     else:
-        print(f"{done} files, {len(findings)} of them with something wrong")
+        print(f"{done} files, {len(findings)} with a problem")
     return 1 if findings else 0
 
 
 @contextmanager
 def _explaining_index() -> Iterator[None]:
-    """Say in a line why the index cannot be used, without the statement that failed."""
+    """Say in one line why the index cannot be used, without the SQL statement that failed."""
     from dicomwire.node.index import IndexFailure
 
     try:
@@ -229,7 +228,7 @@ def _write_template(name: str) -> None:
         with open(name, "x", encoding="utf-8") as file:
             file.write(template())
     except FileExistsError:
-        raise Stop(f"{name} is there already, and stays as it is") from None
+        raise Stop(f"{name} exists already, and is not changed") from None
     except OSError as error:
         raise Stop(f"Cannot write {name}: {error.strerror}") from None
     LOGGER.info("Wrote %s; use it with: dicomwire node -c %s", name, name)

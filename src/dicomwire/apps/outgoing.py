@@ -1,4 +1,4 @@
-"""What storescu is about to send: which files, and the associations that they need.
+"""Determines the files that storescu sends, and the associations that they need.
 
 Nothing is sent here.
 """
@@ -20,7 +20,7 @@ from dicomwire.presentation import PresentationContext
 from dicomwire.sop_class import MediaStorageDirectoryStorage
 
 MOST_CONTEXTS = 128
-"""What one association can have (PS3.8 Section 9.3.2.2)."""
+"""The presentation contexts that one association can have (PS3.8 Section 9.3.2.2)."""
 
 ContextKey = tuple[str, str]
 """SOP class and transfer syntax."""
@@ -36,32 +36,33 @@ class Outgoing(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """What one association sends, and the contexts for that."""
+    """The files of one association, and the presentation contexts for them."""
 
     contexts: list[PresentationContext] = field(default_factory=list)
     files: list[Outgoing] = field(default_factory=list)
 
 
 class Unusable(NamedTuple):
-    """A file or folder that was asked for and cannot be sent."""
+    """A file or folder that was given and cannot be sent."""
 
     path: str
     reason: str
 
 
 class Plan:
-    """The files at `paths`, in batches for as many associations as their contexts need.
+    """The files at `paths`, in a batch for each association.
 
-    A context is for one SOP class and one transfer syntax: that of the files, or `syntax`.
+    A presentation context is for one SOP class and one transfer syntax: that of the files, or
+    `syntax`.
 
     Attributes
     ----------
     batches : list of Batch
     syntax : str or None
     unusable : list of Unusable
-        What cannot be sent although it was asked for.
+        The files and folders that were given and cannot be sent.
     skipped : int
-        How many files in folders are no DICOM files, or DICOMDIRs.
+        The number of files in folders that are not DICOM files, or are DICOMDIRs.
     """
 
     def __init__(
@@ -82,17 +83,17 @@ class Plan:
         self._explain_folders(found)
 
     def proposed(self, batch: Batch) -> list[PresentationContext]:
-        """Return the contexts to propose for `batch`: those that its files need."""
+        """Return the presentation contexts to propose for `batch`: those that its files need."""
         return batch.contexts
 
     @property
     def count(self) -> int:
-        """How many files are to be sent."""
+        """The number of files to send."""
         return sum(len(batch.files) for batch in self.batches)
 
     @property
     def size(self) -> int:
-        """How many bytes they have."""
+        """The number of bytes in these files."""
         return sum(file.size for batch in self.batches for file in batch.files)
 
     def _add(self, path: str, is_named: bool) -> None:
@@ -101,7 +102,7 @@ class Plan:
                 sop_class, syntax = opened.sop_class_uid, opened.transfer_syntax_uid
             size = os.path.getsize(path)
             if sop_class == MediaStorageDirectoryStorage and not is_named:
-                self._logger.info("A DICOMDIR is not sent: %s", escaped(path))
+                self._logger.info("Skipped a DICOMDIR: %s", escaped(path))
                 self.skipped += 1
                 return
             key = (sop_class, self.syntax or syntax)
@@ -123,7 +124,7 @@ class Plan:
         batch.files.append(Outgoing(path, size, key))
 
     def _explain_folders(self, found: Found) -> None:
-        """Say of which folders nothing is sent, or not everything; each of them is a failure."""
+        """Log the folders of which not everything is sent; each of them is a failure."""
         sendable = {file.path for batch in self.batches for file in batch.files}
         reported = {path for path, _ in self.unusable}
         for folder, files in found.folders.items():
@@ -142,7 +143,7 @@ class Plan:
             self.unusable.append(Unusable(folder, reason))
 
     def _batch_for(self, key: ContextKey) -> Batch:
-        """Return the batch with a context for `key`, which is new."""
+        """Add a presentation context for `key`, and return its batch."""
         context = build_context(*key)
         if not self.batches or len(self.batches[-1].contexts) == MOST_CONTEXTS:
             self.batches.append(Batch())

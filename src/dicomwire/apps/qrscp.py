@@ -1,6 +1,6 @@
-"""qrscp: the archive with the options and the INI file of pynetdicom's application of that name.
+"""qrscp: runs the archive with the options and the INI file of pynetdicom's qrscp.
 
-What the archive does is in `node`, how it is run in `archive`.
+The archive is the package `dicomwire.node`; `archive` starts and stops it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _DEFAULTS = {
     "instance_location": "instances",
     "database_location": "instances.sqlite",
 }
-"""The [DEFAULT] section where there is no file."""
+"""The values of [DEFAULT] without a file."""
 _DESTINATIONS: dict[str, dict[str, Any]] = {"STORESCP": {"host": "127.0.0.1", "port": 11113}}
 _IGNORED = ("log_identifier",)
 _OPTIONS = {
@@ -51,20 +51,20 @@ _OPTIONS = {
     "network_timeout": "network_timeout",
     "folder": "instance_location",
 }
-"""The option that goes before what the file says, by key of the configuration."""
+"""The option that overrides the file, for each key of the configuration."""
 
 _EPILOG = """\
 The INI file has these keys in its section [DEFAULT]: ae_title, port, max_pdu, acse_timeout,
 dimse_timeout, network_timeout, bind_address, instance_location, database_location. Every other
 section is a destination of C-MOVE: its name is the AE title, its keys are address and port.
-Locations in it are relative to the file. Without a file there is one destination, STORESCP at
-127.0.0.1:11113, and instances are in the folder "instances" of the current one.
+Relative paths start at the folder of the file. Without a file there is one destination, STORESCP at
+127.0.0.1:11113, and instances go to the folder "instances" of the current one.
 
-Anybody may do anything here: let nobody in who should not. "dicomwire node" has rules for access.
+Every peer may do anything, so restrict who can reach the port; "dicomwire node" has access rules.
 
-The folder of instances is not laid out as pynetdicom's: files have generated names, and the
-database, with tables of its own, is "index.sqlite" in that folder, whatever database_location says.
-A folder of pynetdicom's is taken over by sending its files here.
+The folder of instances differs from pynetdicom's: files have generated names, and the database is
+"index.sqlite" in that folder, with other tables and whatever database_location says. To take over
+a folder of pynetdicom, send its files to this archive.
 
 exit codes: 0 after Ctrl-C and for --clean, 1 if the port, the files or the configuration cannot be
 used, 2 for wrong arguments"""
@@ -79,9 +79,9 @@ def _parser() -> ArgumentParser:
     )
     parser.set_defaults(json=False)
     parser.add_argument("-c", "--config", metavar="FILE", type=Path, help="use this INI file")
-    network = parser.add_argument_group("network, instead of what the file says")
+    network = parser.add_argument_group("network, overrides the file")
     for short, long, kind, metavar, meaning in (
-        ("", "--port", listening_port, "PORT", "port to listen on, 0 for any free one"),
+        ("", "--port", listening_port, "PORT", "port to listen on; with 0 the system chooses one"),
         ("-aet", "--ae-title", ae_title, "TITLE", "my AE title"),
         ("-ta", "--acse-timeout", _seconds, "S", "seconds to wait for ACSE messages"),
         ("-td", "--dimse-timeout", _seconds, "S", "seconds to wait for DIMSE messages"),
@@ -91,15 +91,17 @@ def _parser() -> ArgumentParser:
     ):
         names = [name for name in (short, long) if name]
         network.add_argument(*names, type=kind, metavar=metavar, help=meaning)
-    database = parser.add_argument_group("database, instead of what the file says")
+    database = parser.add_argument_group("database, overrides the file")
     database.add_argument(
-        "--database-location", metavar="FILE", help="of no effect: it is in the folder of instances"
+        "--database-location",
+        metavar="FILE",
+        help="has no effect: the database is in the folder of instances",
     )
     database.add_argument("--instance-location", metavar="FOLDER", help="the folder of instances")
     database.add_argument(
         "--clean",
         action="store_true",
-        help="remove all instances from database and folder, and end",
+        help="remove all instances from the database and the folder, and exit",
     )
     add_logging(parser)
     return parser
@@ -122,12 +124,12 @@ def _serve(options: Namespace, console: Console) -> int:
     if options.clean:
         return clean(configuration, LOGGER)
     if configuration.address in ("", "0.0.0.0", "::"):
-        LOGGER.warning("This listens on all interfaces, and whoever comes may do anything (-ba)")
+        LOGGER.warning("Listening on all interfaces (-ba), where every peer may do anything")
     return serve(configuration, options, LOGGER, "-ba")
 
 
 def configuration_of(options: Namespace) -> Configuration:
-    """Return what file and options say together."""
+    """Return the configuration of the file, with the values of the options instead of its own."""
     file: Path | None = options.config
     values, destinations = _DEFAULTS, _DESTINATIONS
     if file is not None:
@@ -140,7 +142,7 @@ def configuration_of(options: Namespace) -> Configuration:
         "port": _number(values, "port", where),
         "max_pdu": _number(values, "max_pdu", where),
         "folder": str(folder / values["instance_location"]),
-        # Whoever comes may do anything, as with the application whose options these are.
+        # Every peer may do anything, as with pynetdicom's qrscp.
         "access": {"networks": [], "strangers": [str(right) for right in Right]},
         "destinations": destinations,
     }
@@ -157,7 +159,7 @@ def configuration_of(options: Namespace) -> Configuration:
 
 def _read(file: Path) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
     """Return the [DEFAULT] section of an INI file, and its destinations."""
-    # [DEFAULT] is read as a section like the others, whose keys it would be the defaults of.
+    # ConfigParser would copy [DEFAULT] into every section, so it must not know that name.
     parser = ConfigParser(interpolation=None, default_section="\0")
     try:
         parser.read_string(read(file), str(file))

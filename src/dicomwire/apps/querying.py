@@ -1,7 +1,4 @@
-"""A C-FIND, C-GET or C-MOVE from its options to its last response.
-
-What becomes of the responses is up to the applications.
-"""
+"""The options, the request and the responses that findscu, getscu and movescu share."""
 
 from __future__ import annotations
 
@@ -42,7 +39,7 @@ _MODELS = {
 
 
 def add_models(parser: ArgumentParser, models: Mapping[str, UID]) -> None:
-    """Add the choice of an information model by its letter: `model`, the first of `models`."""
+    """Add the options for the information model: `model`, by default the first of `models`."""
     group = parser.add_argument_group("information model").add_mutually_exclusive_group()
     for short, model in models.items():
         long, meaning = _MODELS[short]
@@ -53,8 +50,8 @@ def add_models(parser: ArgumentParser, models: Mapping[str, UID]) -> None:
 
 
 def add_negotiation(parser: ArgumentParser, flags: Mapping[str, str]) -> None:
-    """Add flags for what an association may agree on; see `negotiation`."""
-    group = parser.add_argument_group("what the peer is asked to support")
+    """Add the flags for extended negotiation; see `negotiation`."""
+    group = parser.add_argument_group("extended negotiation: ask the peer to support")
     for flag, meaning in flags.items():
         group.add_argument(flag, action="store_true", help=meaning)
 
@@ -85,21 +82,21 @@ def add_outcome(parser: ArgumentParser) -> None:
 
 
 class Operation:
-    """One C-FIND, C-GET or C-MOVE on an association, told of in the log.
+    """One C-FIND, C-GET or C-MOVE on an association, which it logs.
 
     Parameters
     ----------
     name : str
         "Find", "Get" or "Move".
     statuses : StatusTable
-        What its statuses mean.
+        The meanings of its statuses.
 
     Attributes
     ----------
     is_cancelled : bool
-        Whether the peer has been asked to stop.
+        Whether a C-CANCEL request was sent.
     status : Dataset
-        That of the last response; empty where there was none.
+        The status of the last response; empty if there was none.
     reply : Dataset or None
         The Identifier of the last response.
     """
@@ -123,7 +120,7 @@ class Operation:
         self._statuses = statuses
 
     def context(self) -> PresentationContext | None:
-        """Return the presentation context for the request, if there is an association with one."""
+        """Return the presentation context for the request; None if the peer accepted none."""
         for context in self._association.accepted_contexts:
             if context.abstract_syntax == self._model:
                 return context
@@ -132,7 +129,7 @@ class Operation:
         return None
 
     def pending(self, responses: Responses) -> Iterator[tuple[Dataset, Dataset | None]]:
-        """Yield the pending responses, and keep the last one."""
+        """Yield the pending responses; store the last response in `status` and `reply`."""
         self._logger.info(
             "Sending %s Request: MsgID %d, %s", self._name, MESSAGE_ID, self._model.name
         )
@@ -171,7 +168,7 @@ class Operation:
 
     @property
     def succeeded(self) -> bool:
-        """Whether the peer has done what it was asked for, be that to stop."""
+        """Whether the operation ended with success, a warning, or the cancellation asked for."""
         category = self._category(self.status)
         if category == STATUS_CANCEL:
             return self.is_cancelled

@@ -1,6 +1,6 @@
-"""Where the objects that an application receives go: into files, as they came, or nowhere.
+"""Receives objects for storescp, getscu and movescu: names their files, logs and counts them.
 
-The library writes the files as the bytes come in; here is decided what they are called.
+The library writes the bytes into the files.
 """
 
 from __future__ import annotations
@@ -21,37 +21,38 @@ from dicomwire.leftovers import remove_leftovers
 from dicomwire.logs import escaped
 
 NAMES = """\
-A file is called <prefix>.<SOP Instance UID>, in which prefix is CT, MR, US and the like, or UN,
-and what cannot be in a UID is an underscore. It holds the dataset byte for byte as it was sent.
-A file of that name that is there already is replaced.
-While it comes, it is called .<32 hex digits>.part. Such a file of a process that was killed is
-removed by the next one that starts, when it is an hour old."""
-"""What people should know of the files."""
+The name of a file is <prefix>.<SOP Instance UID>. The prefix is CT, MR, US or the like, or UN. A
+character that a UID cannot have becomes an underscore. The file has the dataset byte for byte as it
+was sent, and replaces a file of the same name. Until it is complete, its name is .<32 hex
+digits>.part. If a process was killed, the next one removes such a file when it is an hour old."""
+"""The notes about received files in the help of applications."""
 
 _MB = 1_000_000
 
 
 def add_output(parser: ArgumentParser) -> argparse._ArgumentGroup:
-    """Add what says where received objects go, and return its group; see `Receiver`."""
-    group = parser.add_argument_group("what is received")
+    """Add the options for received objects, and return their group; see `Receiver`."""
+    group = parser.add_argument_group("received objects")
     add_folder(group)
-    group.add_argument("--ignore", action="store_true", help="answer with success, keep nothing")
+    group.add_argument(
+        "--ignore", action="store_true", help="answer with success, but do not keep the objects"
+    )
     return group
 
 
 def add_folder(group: argparse._ArgumentGroup) -> None:
-    """Add the option for the folder that files go to; see `writable_folder`."""
+    """Add the option for the folder of files; see `writable_folder`."""
     group.add_argument(
         "-od",
         "--output-directory",
         metavar="FOLDER",
         default=os.curdir,
-        help="write files into this folder, made if needed (default: the current one)",
+        help="write files into this folder, which is made if needed (default: the current one)",
     )
 
 
 def writable_folder(options: Namespace) -> str:
-    """Return the folder that files go to, which is there and can be written to."""
+    """Make the folder of files if needed, and return it; raise Stop if it is not writable."""
     folder: str = os.path.abspath(options.output_directory)
     try:
         os.makedirs(folder, exist_ok=True)
@@ -63,21 +64,23 @@ def writable_folder(options: Namespace) -> str:
 
 
 class Receiver:
-    """Takes objects received by C-STORE, from any number of associations.
+    """Receives objects by C-STORE, on any number of associations.
 
     Attributes
     ----------
     receive_to : ReceiveTo
-        For servers and associations.
+        For `AE.start_server` and associations: where the bytes of an object go.
     handlers : list
-        For them too, to log and count what is received.
+        For these, too: they log and count the objects.
     """
 
     def __init__(self, options: Namespace, logger: logging.Logger) -> None:
         self._logger = logger
         self._is_kept = not options.ignore
         self._count = self._size = 0
-        self._lock = threading.Lock()  # for the two of them
+        self._lock = (
+            threading.Lock()
+        )  # guards both counts: associations are served by several threads
         self.receive_to: ReceiveTo = _discard
         if self._is_kept:
             folder = writable_folder(options)
@@ -88,7 +91,7 @@ class Receiver:
 
     @property
     def count(self) -> int:
-        """How many objects have been received."""
+        """The number of objects received."""
         return self._count
 
     def _stored(self, event: evt.Event) -> int:
@@ -107,7 +110,7 @@ class Receiver:
 
 
 class _Namer:
-    """Says where the file of a C-STORE request goes."""
+    """Returns the path for the object of a C-STORE request."""
 
     def __init__(self, folder: str, logger: logging.Logger) -> None:
         self._folder = os.path.join(folder, "")

@@ -1,7 +1,4 @@
-"""How an application asks for an association, and says why it did not get it.
-
-What is sent then is up to the applications.
-"""
+"""Requests the association of an application, and logs why there is none, or no response."""
 
 from __future__ import annotations
 
@@ -56,7 +53,7 @@ def associate(
 
 
 def entity(options: Namespace) -> AE:
-    """Return who asks for associations."""
+    """Return the AE that requests associations."""
     return AE(
         options.calling_aet,
         Settings(
@@ -69,7 +66,7 @@ def entity(options: Namespace) -> AE:
 
 
 def connection_options(options: Namespace) -> dict[str, Any]:
-    """Return keyword arguments of `AE.associate` which say how, and as which user."""
+    """Return the keyword arguments of `AE.associate` that the options give."""
     return {
         "ae_title": options.called_aet,
         "max_pdu": options.max_pdu,
@@ -104,11 +101,7 @@ def explain_no_response(association: Association, logger: logging.Logger) -> Non
 
 
 def exit_code(options: Namespace, code: int) -> int:
-    """Return the exit code for the outcome `code`, which ``--lenient`` may change.
-
-    With that option a failure after the association was established counts as done, and a missing
-    association as a failure.
-    """
+    """Return `code`, or with ``--lenient`` 0 if there was an association, and 1 if not."""
     if options.lenient:
         return FAILED if code == NO_ASSOCIATION else DONE
     return code
@@ -126,7 +119,7 @@ def described(code: int, table: StatusTable = GENERAL_STATUS) -> str:
 
 
 def answered(status: Dataset, table: StatusTable) -> str:
-    """Return what the peer answered in words."""
+    """Return the status and the comment of a response in words."""
     comment = status.get("ErrorComment")
     text = described(status.Status, table)
     return f"{text} ({escaped(comment)})" if comment else text

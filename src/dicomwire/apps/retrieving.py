@@ -1,7 +1,4 @@
-"""What getscu and movescu have in common: their options, and the counts of their sub-operations.
-
-Where the objects come in differs between them.
-"""
+"""The options and the counts of sub-operations that getscu and movescu share."""
 
 from __future__ import annotations
 
@@ -65,7 +62,7 @@ def retrieval_negotiation(options: Namespace) -> list[SOPClassExtendedNegotiatio
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the sub-operations, as far as the peer says (PS3.7 Section 9.1.3.1)."""
+    """The results of the sub-operations that the peer reported (PS3.7 Section 9.1.3.1)."""
 
     remaining: int = 0
     completed: int = 0
@@ -74,14 +71,14 @@ class Tally:
     failed_instances: list[str] = field(default_factory=list)
 
     def take(self, status: Dataset) -> None:
-        """Take the counts of a response; what it does not tell stays as it was."""
+        """Take the counts of a response; a count that it does not have stays."""
         for name in ("remaining", "completed", "failed", "warning"):
             value = status.get(f"NumberOf{name.capitalize()}Suboperations")
             if value is not None:
                 setattr(self, name, value)
 
     def progress(self) -> str:
-        """Return how far it has come."""
+        """Return the progress as text."""
         done = self.completed + self.failed + self.warning
         return f"{done} of {done + self.remaining} objects, {self.failed} failed"
 
@@ -100,12 +97,12 @@ def retrieve(
     responses: Responses,
     receiver: Receiver | None,
 ) -> int:
-    """Take all responses, and return the exit code.
+    """Take all responses, show the result, and return the exit code.
 
     Parameters
     ----------
     receiver : Receiver or None
-        What takes the objects, if this process does.
+        The receiver of the objects; None if this process receives none.
     """
     tally = Tally()
     for status, _ in operation.pending(responses):
@@ -123,10 +120,10 @@ def retrieve(
 
 
 def _is_complete(operation: Operation, tally: Tally, receiver: Receiver | None) -> bool:
-    """Return whether all that was asked for was sent.
+    """Return whether the peer sent every object.
 
-    The warning of a retrieval tells of failures, of warnings or of both, and a peer may leave out
-    the counts that say which (PS3.4 Table C.4-2).
+    The status Warning means failures, warnings or both, and a peer may leave out the counts that
+    say which (PS3.4 Table C.4-2).
     """
     if not operation.succeeded or tally.failed or tally.failed_instances:
         return False
@@ -136,7 +133,7 @@ def _is_complete(operation: Operation, tally: Tally, receiver: Receiver | None) 
 
 
 def _failed_instances(reply: Dataset | None) -> list[str]:
-    """Return which instances could not be sent, which the last response may tell."""
+    """Return the UIDs of the instances that were not sent, if the last response has them."""
     try:
         uids: Any = None if reply is None else reply.get("FailedSOPInstanceUIDList")
     except Exception:  # a peer may send any value

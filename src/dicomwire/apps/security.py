@@ -1,6 +1,6 @@
-"""How an application gets TLS: its options, and the contexts made from them.
+"""The options for TLS, and the SSL contexts made from them.
 
-Which profiles there are, and what they mean, is in `dicomwire.tls`.
+The profiles are described in `dicomwire.tls`.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ from dicomwire.tls import Profile, client_context, server_context
 Role = Literal["client", "server", "both"]
 
 _CERTIFICATE = {
-    "client": "my certificate, if the peer wants one",
+    "client": "my certificate, if the peer requires one",
     "server": "my certificate",
     "both": "my certificate",
 }
 _AUTHORITIES = {
-    "client": "trust these authorities, not those of the system",
-    "server": "let in only who has a certificate of these authorities",
-    "both": "trust these authorities, not those of the system; who calls must have a certificate "
-    "of theirs",
+    "client": "trust these certificate authorities instead of those of the system",
+    "server": "accept only peers with a certificate of these authorities",
+    "both": "trust these certificate authorities instead of those of the system; peers that call "
+    "need a certificate of theirs",
 }
 _NO_VERIFY = {
-    "client": "do not check who the peer is: anybody may read and change what is sent",
-    "server": "let in those without a certificate, whatever --tls-ca says",
-    "both": "check nobody's certificate: anybody may read and change what is sent",
+    "client": "do not check the certificate of the peer: anyone on the network path can read and "
+    "change the data",
+    "server": "accept peers without a certificate, even with --tls-ca",
+    "both": "do not check certificates: anyone on the network path can read and change the data",
 }
 
 
 def secret_source(text: str) -> str:
-    """Return where a secret is: the argument itself would be seen by all users of the machine."""
+    """Return the source of a secret, which is no argument: other users can see arguments."""
     kind, _, place = text.partition(":")
     if kind not in ("env", "file") or not place:
         raise ArgumentTypeError(f"{text!r} is neither env:VARIABLE nor file:PATH")
@@ -44,11 +45,11 @@ def secret_source(text: str) -> str:
 
 
 def read_secret(source: str) -> str:
-    """Return the secret that `source` leads to: a variable, or the first line of a file."""
+    """Return the secret: the value of a variable, or the first line of a file."""
     kind, _, place = source.partition(":")
     if kind == "env":
         if place not in os.environ:
-            raise Stop(f"The environment has no {place}")
+            raise Stop(f"The environment has no variable {place}")
         return os.environ[place]
     try:
         with open(place, encoding="utf-8") as file:
@@ -58,12 +59,14 @@ def read_secret(source: str) -> str:
 
 
 def add_tls_options(parser: ArgumentParser, role: Role) -> None:
-    """Add the options for TLS: for what calls peers, what is called by them, or does both."""
+    """Add the options for TLS of an application that is a client, a server, or both."""
     profiles = [profile.value for profile in Profile]
     group = parser.add_argument_group("TLS (PS3.15 Annex B)")
     group.add_argument("--tls", action="store_true", help="use TLS")
     group.add_argument("--tls-cert", metavar="FILE", help=f"{_CERTIFICATE[role]} (PEM)")
-    group.add_argument("--tls-key", metavar="FILE", help="its key, if that is in another file")
+    group.add_argument(
+        "--tls-key", metavar="FILE", help="the key of the certificate, if it is in another file"
+    )
     group.add_argument(
         "--tls-key-password",
         metavar="SOURCE",
@@ -71,7 +74,7 @@ def add_tls_options(parser: ArgumentParser, role: Role) -> None:
         help="where the key's password is: env:VARIABLE or file:PATH",
     )
     group.add_argument(
-        "--tls-ca", metavar="FILE", help=f"{_AUTHORITIES[role]} (PEM, or a folder of it)"
+        "--tls-ca", metavar="FILE", help=f"{_AUTHORITIES[role]} (a PEM file, or a folder of them)"
     )
     group.add_argument(
         "--tls-profile",
@@ -84,7 +87,7 @@ def add_tls_options(parser: ArgumentParser, role: Role) -> None:
 
 
 def client_tls(options: Namespace) -> tuple[ssl.SSLContext, str | None] | None:
-    """Return the ``tls_args`` for `AE.associate` that the options ask for: None without TLS."""
+    """Return ``tls_args`` for `AE.associate`, or None without TLS."""
     if not _is_wanted(options):
         return None
     password = options.tls_key_password
@@ -98,7 +101,7 @@ def client_tls(options: Namespace) -> tuple[ssl.SSLContext, str | None] | None:
     ), None
 
 
-@lru_cache(maxsize=4)  # so that the associations of one application resume their TLS sessions
+@lru_cache(maxsize=4)  # one context for all associations, which thereby resume TLS sessions
 def _client_context(
     profile: str,
     ca: str | None,
@@ -114,7 +117,7 @@ def _client_context(
 
 
 def server_tls(options: Namespace) -> ssl.SSLContext | None:
-    """Return the ``ssl_context`` for `AE.start_server` that the options ask for: None without."""
+    """Return ``ssl_context`` for `AE.start_server`, or None without TLS."""
     if not _is_wanted(options):
         return None
     if options.tls_cert is None:

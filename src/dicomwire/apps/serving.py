@@ -1,7 +1,4 @@
-"""How an application serves: from the address it listens on to the signal that ends it.
-
-What is served is up to the applications.
-"""
+"""Runs the server of an application, from its address to the signal that ends it."""
 
 from __future__ import annotations
 
@@ -29,11 +26,11 @@ except ImportError:  # no such limits on Windows
     resource = None  # type: ignore[assignment]
 
 MANY_FILES = 10_240
-"""What a process may open on macOS, where the hard limit says more than is true."""
+"""The open files of a process on macOS, where the hard limit is higher than the real one."""
 
 
 def add_workers(parser: ArgumentParser) -> None:
-    """Add what says how many processes serve; None for this one alone."""
+    """Add the option for the number of processes; None serves in this process."""
     group = parser.add_argument_group("processes")
     group.add_argument(
         "--workers",
@@ -46,7 +43,7 @@ def add_workers(parser: ArgumentParser) -> None:
 def supporting(
     contexts: list[PresentationContext], syntaxes: list[UID]
 ) -> list[PresentationContext]:
-    """Return copies of `contexts` with the transfer syntaxes `syntaxes`, which need no check."""
+    """Return copies of `contexts` with `syntaxes` as their transfer syntaxes."""
     copies = deepcopy(contexts)
     for context in copies:
         context.transfer_syntax[:] = syntaxes
@@ -54,7 +51,7 @@ def supporting(
 
 
 def log_echo(event: evt.Event, logger: logging.Logger) -> int:
-    """Log a C-ECHO request, and answer it with success (handler of EVT_C_ECHO)."""
+    """Handle EVT_C_ECHO: log the request, and answer with success."""
     logger.info("Received Echo Request (MsgID %d)", event.message_id)
     return 0x0000
 
@@ -67,20 +64,20 @@ def serve(
     hints: Iterable[str],
     receive_to: ReceiveTo | None = None,
 ) -> int:
-    """Serve until Ctrl-C, or SIGTERM, which ends the process; return the exit code.
+    """Serve until Ctrl-C, or until SIGTERM ends the process; return the exit code.
 
-    Workers (`add_workers`) are drained by SIGTERM before that.
+    With workers (`add_workers`), SIGTERM first lets their associations end.
 
     Parameters
     ----------
     hints : iterable of str
-        What people may want to know, logged at INFO when the server is there; "{address}" and
-        "{port}" in them stand for what to send to.
+        Lines to log at INFO when the server listens; "{address}" and "{port}" in them stand for
+        its address.
     """
     ssl_context = server_tls(options)
     handlers = [*users_handlers(options, logger), *handlers]
     raise_file_limit()
-    workers = getattr(options, "workers", None)  # not every server has them
+    workers = getattr(options, "workers", None)  # only echoscp and storescp have the option
     ae = AE(
         options.ae_title,
         Settings(
@@ -117,7 +114,7 @@ def serve(
             logger.info("Stopping")
         except _Terminated:
             if workers is not None:
-                logger.info("Draining")
+                logger.info("Waiting for associations to end")
                 server.drain()
             raise
         finally:
@@ -127,7 +124,7 @@ def serve(
 
 @contextmanager
 def explaining(host: str, port: int, option: str) -> Iterator[None]:
-    """Say why an address cannot be listened on; `option` is the one that gives the host."""
+    """Raise Stop with the reason if an address cannot be listened on; `option` gives the host."""
     try:
         yield
     except (OSError, UnicodeError) as error:
@@ -135,26 +132,26 @@ def explaining(host: str, port: int, option: str) -> Iterator[None]:
 
 
 def _cannot_listen(error: Exception, host: str, port: int, option: str) -> str:
-    """Return what is wrong with the address to listen on, and what to do."""
+    """Return why the address cannot be listened on, and what to do."""
     code = getattr(error, "errno", None)
     if code == errno.EADDRINUSE:
-        return f"Port {port} is in use: stop the program that has it, or choose another port"
+        return f"Port {port} is in use: stop the program that uses it, or choose another port"
     if code == errno.EACCES:
-        return f"Port {port} may not be used by this user: choose one above 1023, such as 11112"
+        return f"This user may not use port {port}: choose a port above 1023, such as 11112"
     if code == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror | UnicodeError):
-        return f"{host!r} is no address of this machine: give {option} one, or leave it out"
+        return f"{host!r} is not an address of this machine: give {option} one, or leave it out"
     return f"Cannot listen on port {port}: {error}"
 
 
 class _Terminated(BaseException):
-    """SIGTERM came."""
+    """The process received SIGTERM."""
 
 
 @contextmanager
 def sigterm_raised() -> Iterator[None]:
-    """Let SIGTERM end the block orderly, and then the process, as if it had not been handled."""
+    """Let SIGTERM raise an exception in the block; afterwards end the process by that signal."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
+        yield  # only the main thread can handle signals
         return
 
     def terminate(*_: object) -> None:
@@ -171,7 +168,7 @@ def sigterm_raised() -> Iterator[None]:
 
 
 def raise_file_limit() -> None:
-    """Let the process open as many files as the system allows it to: each connection is one."""
+    """Raise the limit of open files to what the system allows: each connection is one."""
     if resource is None:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -53,7 +53,7 @@ With --window, --parallel or --resume it sends a file again if the peer is out o
 association is lost. A window or parallel associations help on a slow network, where each response
 takes long. They do not help on a fast network with few files.
 
-Files in folders that are no DICOM files, and DICOMDIRs, are not sent, and are no failures.
+Files in folders that are not DICOM files, and DICOMDIRs, are left out; these are no failures.
 
 {EXIT_CODES}"""
 _EXAMPLES = (
@@ -68,7 +68,7 @@ _TRANSFER_SYNTAXES_NOT_SUPPORTED = 4  # result of a presentation context (PS3.8 
 
 def _parser() -> ArgumentParser:
     parser = new_parser("storescu", "Send DICOM files to a peer (C-STORE).", _EPILOG, _EXAMPLES)
-    group = parser.add_argument_group("what is sent")
+    group = parser.add_argument_group("files")
     group.add_argument(
         "-r",
         "--recurse",
@@ -83,7 +83,7 @@ def _parser() -> ArgumentParser:
         help="propose only what the files need, as dicomwire storescu always does",
     )
     add_requested_syntax(parser)
-    group = parser.add_argument_group("how it is sent")
+    group = parser.add_argument_group("transmission")
     group.add_argument(
         "--window",
         metavar="N",
@@ -116,7 +116,7 @@ def _parser() -> ArgumentParser:
 def main(args: list[str] | None = None, arrange: type[Plan] = Plan) -> int:
     """Run storescu and return its exit code; see ``dicomwire storescu --help``.
 
-    `arrange` says which contexts are proposed without -cx.
+    Without -cx, `arrange` chooses the presentation contexts to propose.
     """
     return run(_parser().parse_args(args), partial(_store, arrange))
 
@@ -140,7 +140,7 @@ def _store(arrange: type[Plan], options: Namespace, console: Console) -> int:
 
 
 def _outcome(options: Namespace, codes: list[int], tally: Tally) -> int:
-    """Return the exit code from those of the associations."""
+    """Return the exit code, from the outcomes of the associations."""
     if INTERRUPTED in codes:
         return INTERRUPTED
     if NO_ASSOCIATION in codes and (options.lenient or not tally.associations):
@@ -149,7 +149,7 @@ def _outcome(options: Namespace, codes: list[int], tally: Tally) -> int:
 
 
 class _Sender:
-    """Sends batches of files, and keeps the tally."""
+    """Sends the batches of files one after the other, and counts the results."""
 
     def __init__(self, options: Namespace, console: Console, tally: Tally, plan: Plan) -> None:
         self._options = options
@@ -160,13 +160,13 @@ class _Sender:
         self._size = plan.size
         self._tried = 0
         self._refused: dict[ContextKey, str] = {}
-        self._current: Outgoing | None = None  # what is being sent
+        self._current: Outgoing | None = None  # the file being sent
         self._is_interrupted = False
         self._began = time.monotonic()
         self._next_progress = 0.0 if console.is_terminal else math.inf
 
     def send(self, batch: Batch) -> int:
-        """Send the files of `batch` over an association of its own; return the exit code."""
+        """Send the files of `batch` over an association; return its outcome."""
         waiting = iter(batch.files)
         code, reason = INTERRUPTED, "interrupted"
         try:
@@ -179,14 +179,14 @@ class _Sender:
         unsent = list(waiting)
         for file in unsent:
             self._tally.fail(file.path, f"not sent: {reason}")
-        if unsent and code != NO_ASSOCIATION:  # the log says already why there was none
+        if unsent and code != NO_ASSOCIATION:  # that has been logged already
             why = ": interrupted" if code == INTERRUPTED else ""
             LOGGER.error("%d of %d files were not sent%s", len(unsent), self._count, why)
         self._tally.seconds = time.monotonic() - self._began
         return code
 
     def _send_all(self, batch: Batch, waiting: Iterator[Outgoing]) -> tuple[int, str]:
-        """Send files until there are none or the association ends; return code and reason."""
+        """Send files until all are sent or the association ends; return outcome and reason."""
         with associate(self._options, self._plan.proposed(batch), LOGGER) as association:
             self._note_refused(association, {context.abstract_syntax for context in batch.contexts})
             if not association.is_established:
@@ -201,7 +201,7 @@ class _Sender:
         return DONE, ""
 
     def _note_refused(self, association: Association, needed: set[UID | None]) -> None:
-        """Note which `needed` classes the peer takes in no transfer syntax, to say so of files."""
+        """Note and log which of the `needed` SOP classes the peer does not accept."""
         taken = {context.abstract_syntax for context in association.accepted_contexts}
         for context in association.rejected_contexts:
             sop_class, syntax = context.abstract_syntax, context.transfer_syntax[0]

@@ -1,6 +1,6 @@
-"""How storescu sends with a window, over parallel associations, or with a ledger to resume by.
+"""Sends for storescu with a window, over parallel associations, or with a ledger to resume from.
 
-Which files there are is found out in `outgoing`; what is tried again, in the library.
+The files are determined in `outgoing`; the library sends files again where that helps.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _BEFORE_DATA = ("connect", "tls", "associate")
 def send_all(
     options: Namespace, console: Console, tally: Tally, plan: Plan, logger: logging.Logger
 ) -> int:
-    """Send the files of `plan`; return the exit code."""
+    """Send the files of `plan`; return the outcome."""
     sender = _ManySender(options, console, tally, plan, logger)
     code = INTERRUPTED
     try:
@@ -44,7 +44,7 @@ def send_all(
 
 
 class _ManySender:
-    """Sends all files in one stream of results, and keeps the tally."""
+    """Sends all files by one `send_many`, and counts the results."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class _ManySender:
         self._began = time.monotonic()
 
     def send(self) -> int:
-        """Send; return the exit code."""
+        """Send all files; return the outcome."""
         if not self._left:
             return DONE
         options = self._options
@@ -91,7 +91,7 @@ class _ManySender:
         return NO_ASSOCIATION
 
     def give_up(self, reason: str) -> None:
-        """Count what has no result as failed."""
+        """Count the files without a result as failed."""
         for path in self._left:
             self._tally.fail(path, f"not sent: {reason}")
         self._logger.error("%d of %d files were not sent: %s", len(self._left), self._count, reason)

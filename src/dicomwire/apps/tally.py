@@ -1,7 +1,4 @@
-"""What became of the files that storescu was to send: for people, and as JSON for programs.
-
-How they are sent is not known here.
-"""
+"""Counts the results of storescu, and describes them as text and for JSON."""
 
 from __future__ import annotations
 
@@ -13,18 +10,18 @@ MB = 1_000_000
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the files.
+    """The results for the files.
 
     Attributes
     ----------
     sent : int
         Files that the peer stored; `warned` of them with a warning.
     failed : int
-        Files that it did not store, each of which is in `failures`.
+        Files that the peer did not store; `failures` has an entry for each.
     skipped : int
-        Files in folders that are not for sending.
+        Files in folders that are not DICOM files, or are DICOMDIRs.
     resumed : int
-        Files that were stored in an earlier run, and not sent now.
+        Files that an earlier run stored, which are not sent again.
     """
 
     sent: int = 0
@@ -44,11 +41,11 @@ class Tally:
 
     @property
     def rate(self) -> float:
-        """MB (of 1,000,000 bytes) that the peer stored in each second."""
+        """The rate of stored data, in MB (1,000,000 bytes) per second."""
         return self.size / MB / self.seconds if self.seconds else 0.0
 
     def progress(self, done: int, count: int, total: int, seconds: float) -> str:
-        """Return how far it is: `done` of `count` files, of `total` bytes."""
+        """Return the progress as text: `done` of `count` files with `total` bytes."""
         share = self.size * 100 // total if total else 100
         rate = self.size / MB / seconds if seconds else 0.0
         return f"{done} of {count} files, {share} % of {total / MB:.1f} MB, {rate:.1f} MB/s"

@@ -1,6 +1,6 @@
-"""users: makes a line of a file of users, for the option --users of applications that serve.
+"""users: prints a line for a file of users, which the option --users of servers reads.
 
-How such lines are read and passcodes checked is in `identity`.
+Lines are read and passcodes are checked in `identity`.
 """
 
 from __future__ import annotations
@@ -36,14 +36,16 @@ def main(args: list[str] | None = None) -> int:
 def _add(options: Namespace, console: Console) -> int:
     name = options.name
     if not name.isprintable() or name.startswith("#") or name != name.strip():
-        raise Stop("A name has no control characters, no # before it, and no spaces around it")
+        raise Stop(
+            "A name cannot have control characters, begin with #, or have spaces at its ends"
+        )
     if sys.stdin.isatty():
         passcode = getpass.getpass("Passcode: ")
         if getpass.getpass("Again: ") != passcode:
-            raise Stop("That was not the same passcode")
+            raise Stop("The two passcodes differ")
     else:
         passcode = sys.stdin.readline().rstrip("\r\n")
     if not passcode:
-        raise Stop("There is no passcode")
+        raise Stop("The passcode is empty")
     print(user_line(name, passcode))
     return 0
