@@ -1,6 +1,6 @@
 """The application entity of the asyncio face: requests associations, and starts servers.
 
-Its titles, contexts and limits are in `session.entity`.
+`session.entity` has its titles, contexts and settings.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ class ApplicationEntity(Entity[Association]):
     Parameters
     ----------
     ae_title : str
-        The title it goes by, 1 to 16 ASCII characters.
+        Its AE title, 1 to 16 ASCII characters.
     settings : Settings, optional
-        Limits, deadlines and switches for the associations and servers to come.
+        Limits, deadlines and switches for future associations and servers.
     """
 
     handlers_class = AsyncHandlers
@@ -101,21 +101,21 @@ class ApplicationEntity(Entity[Association]):
         port : int
             The peer's port.
         contexts : list of PresentationContext, optional
-            What to propose, instead of `requested_contexts`.
+            The contexts to propose, instead of `requested_contexts`.
         ae_title : str
-            The title to call the peer by.
+            The called AE title.
         max_pdu : int
-            The longest P-DATA-TF to be received, in bytes; 0 for no maximum.
+            The longest P-DATA-TF that we accept, in bytes; 0 for no maximum.
         ext_neg : list, optional
             Items of extended negotiation.
         bind_address : tuple, optional
             The local (host, port) to connect from.
         tls_args : (ssl.SSLContext, str), optional
-            For TLS: the context, and the name that the peer's certificate is to be for.
+            For TLS: the context, and the name that the peer's certificate must have.
         evt_handlers : list, optional
             (event, handler) or (event, handler, args) to bind.
         window : int
-            How many operations to have outstanding at a time, if the peer grants that many; see
+            How many operations to keep outstanding, if the peer grants that many; see
             `Association.send_c_stores` and `Association.operations_window`.
 
         Returns
@@ -189,15 +189,15 @@ class ApplicationEntity(Entity[Association]):
         Parameters
         ----------
         address : tuple
-            (host, port) to listen on: an empty host is all interfaces, port 0 any free one.
+            (host, port) to listen on: an empty host means all interfaces, port 0 any free port.
         ssl_context : ssl.SSLContext, optional
             For TLS.
         evt_handlers : list, optional
             (event, handler) or (event, handler, args) to bind.
         ae_title : str, optional
-            The title of this server, if not that of the AE.
+            The title of this server, instead of that of the AE.
         contexts : list of PresentationContext, optional
-            What to support, instead of `supported_contexts`.
+            The contexts to support, instead of `supported_contexts`.
         receive_to : str, Path or callable, optional
             Where to file the objects received by C-STORE as they come: a folder, in which their
             names are generated, or a function that returns the path for a C-STORE request, or a
@@ -217,7 +217,7 @@ class ApplicationEntity(Entity[Association]):
         Raises
         ------
         ValueError
-            When nothing is supported, or only one of the roles of a context is given.
+            When no context is supported, or a context has only one of the two roles.
         OSError
             When awaited: the address cannot be listened on.
         RuntimeError
@@ -245,7 +245,7 @@ class ApplicationEntity(Entity[Association]):
         return Opening(partial(begin_workers, workers))
 
     def new_acceptor(self, server: AssociationServer) -> Association:
-        """Return an association for a connection that `server` took (for servers)."""
+        """Return an association for a connection that `server` accepted (for servers)."""
         association = server.enrolled(
             lambda handlers: Association(self, MODE_ACCEPTOR, handlers=handlers, server=server)
         )

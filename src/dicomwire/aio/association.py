@@ -60,13 +60,13 @@ class Association(BaseAssociation):
     Attributes
     ----------
     requestor, acceptor : ServiceUser
-        The two ends, and what they said in negotiation.
+        The two ends, with their values in the negotiation.
     is_established, is_released, is_aborted, is_rejected : bool
-        How far it has come; one of the last three is true once it is over.
+        The state; one of the last three is true once the association is over.
     network_timeout_response : str
-        What ends an association on which nothing came for too long: "A-ABORT" or "A-RELEASE".
+        How the association ends after the network timeout: by "A-ABORT" or "A-RELEASE".
     receive_to : ReceiveTo or None
-        Where objects received by C-STORE are filed as they come.
+        Where to write objects received by C-STORE, while they arrive.
     server : AssociationServer or None
         The server that accepted it.
     """
@@ -127,12 +127,12 @@ class Association(BaseAssociation):
             raise self.failure
 
     def start_serving(self, channel: Channel) -> None:
-        """Take over an accepted connection, before anything is known of the peer."""
+        """Begin as the acceptor on a new connection, before the peer's request is known."""
         self._port.open(channel, channel.peer)
         self.take_over(channel.local, channel.remote)
 
     async def answer(self, received: memoryview, policy: acceptance.Policy) -> None:
-        """Answer the request that has been `received`, and serve what follows."""
+        """Answer the `received` association request, and serve the requests that follow."""
         self._port.received(received)
         await self.answer_request(policy)
 
@@ -253,7 +253,7 @@ class Association(BaseAssociation):
         return fed(super().open_sink(incoming), self._port.hold_back, self._port.peer)
 
     async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
-        """Return what sends retrieved objects to another AE (C-MOVE)."""
+        """Return a storer that sends retrieved objects to another AE (C-MOVE)."""
         other = await self._ae.associate(host, port, **{"ae_title": title, **options})
         return OtherStorer(other, self.requestor.ae_title)
 
@@ -303,7 +303,7 @@ class Association(BaseAssociation):
         priority : int
             0 medium, 1 high, 2 low.
         originator_aet, originator_id : str and int, optional
-            Who asked for this by which C-MOVE.
+            The calling AE title and the Message ID of the C-MOVE request that this serves.
 
         Raises
         ------
@@ -315,11 +315,11 @@ class Association(BaseAssociation):
             When no accepted presentation context fits (the text lists those there are), or the
             dataset cannot be encoded.
         TypeError
-            When it is nothing that can be sent, such as a number.
+            When `dataset` cannot be sent, such as a number.
         AttributeError
-            When the dataset lacks a UID that is needed.
+            When the dataset lacks a necessary UID.
         OSError
-            When the file cannot be read; in the midst of sending that aborts the association.
+            When the file cannot be read; in the middle of sending, the association is aborted.
         """
         originator = (originator_aet, originator_id)
         _, response = await self.store_object(dataset, msg_id, priority, originator)
@@ -361,7 +361,7 @@ class Association(BaseAssociation):
         Parameters
         ----------
         dataset : Dataset
-            The Identifier: what to match, and what to return.
+            The Identifier: the keys to match, and those to return.
         query_model : str or UID
             The SOP class, such as `PatientRootQueryRetrieveInformationModelFind`.
         msg_id : int
@@ -412,8 +412,8 @@ class Association(BaseAssociation):
     ) -> None:
         """Ask the peer to end a C-FIND, C-GET or C-MOVE (PS3.7 Section 9.3.2.3).
 
-        Go on taking the responses: the last has the status Cancel, if the peer could comply. The
-        operation is named by its Message ID, and its presentation context or its SOP class.
+        Continue to take the responses: the last has the status Cancel, if the peer could comply.
+        Give the Message ID of the operation, and its presentation context or its SOP class.
         """
         context_id = self.cancel_context(context_id, query_model)
         await self._port.send(context_id, scu.cancel_request(msg_id))

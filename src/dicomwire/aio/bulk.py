@@ -85,9 +85,9 @@ class SendMany(AsyncIterator[Sent]):
         await self.aclose(2.0 if kind is None else 0)
 
     async def aclose(self, timeout: float = 2.0) -> None:
-        """Send no more objects, and abort after `timeout` seconds what has not been answered.
+        """Send no more objects; after `timeout` seconds, abort associations with outstanding ones.
 
-        The ledger has what was answered, also where its result has not been taken.
+        The ledger has every answered object, also if its result has not been taken.
         """
         if self._is_closed:
             return

@@ -1,6 +1,6 @@
 """Opens the requestor's connection: TCP, and TLS over it, each with its own deadline.
 
-Who is called, and what is said then, is not known here.
+This module knows no DICOM.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ async def _connect(target: Target, timeout: float | None) -> Channel:
         async with scope:
             _, channel = await loop.create_connection(Channel, host, port, local_addr=local)
     except UnicodeError:
-        reason = "that is no host name"
+        reason = "this is no host name"
     except OverflowError as error:
         reason = str(error)
     except OSError as error:

@@ -41,7 +41,7 @@ so that those who wait do so here, where each address has its turn, and not in t
 _GREETED_AT_ONCE = 8
 """Requests that are begun to be answered before others have their turn."""
 _PAUSE = 0.5
-"""Seconds without accepting after there was no file descriptor for a connection."""
+"""Seconds without accepting, after no file descriptor was left for a connection."""
 
 
 class AssociationServer(BaseServer[Association]):
@@ -53,11 +53,11 @@ class AssociationServer(BaseServer[Association]):
     ----------
     ae : AE
     ae_title : str
-        The title that requestors may have to call.
+        The called AE title that requests must have, if the AE requires that.
     contexts : list of PresentationContext
-        What is supported.
+        The supported contexts.
     receive_to : ReceiveTo or None
-        Where objects received by C-STORE are filed as they come.
+        Where to write objects received by C-STORE, while they arrive.
     """
 
     ae: Entity[Association]
@@ -115,7 +115,7 @@ class AssociationServer(BaseServer[Association]):
 
     @property
     def server_address(self) -> tuple[Any, ...]:
-        """The address that is listened on: with port 0 asked for, the port that was given."""
+        """The address that the server listens on, with the actual port if 0 was requested."""
         return self._address
 
     async def serve_forever(self) -> None:
@@ -276,14 +276,14 @@ class AssociationServer(BaseServer[Association]):
         task.add_done_callback(self._tasks.discard)
 
     def hold(self, size: int) -> None:
-        """Account for `size` more bytes of requests; if they are too many, the longest goes."""
+        """Count `size` more bytes of incomplete requests; above the limit, drop the longest."""
         self._pending_bytes += size
         if self._pending_bytes > PENDING_BYTES:
             longest = max(self._newcomers, key=lambda newcomer: len(newcomer.held))
             longest.drop("too much memory is taken by incomplete association requests")
 
     def departed(self, newcomer: Newcomer) -> bool:
-        """Note that `newcomer` is none any more; false if that was noted before."""
+        """Remove `newcomer` from those that wait; false if it was removed before."""
         if newcomer not in self._newcomers:
             return False
         del self._newcomers[newcomer]
@@ -300,10 +300,10 @@ class AssociationServer(BaseServer[Association]):
 
 
 class Newcomer(Channel):
-    """A connection that has not asked for an association yet (Sta2).
+    """A connection without an association request so far (Sta2).
 
-    Its TLS handshake and the bytes of its request are taken in as they come, against absolute
-    deadlines. What is not the beginning of a request is passed on too: the protocol answers it.
+    Its TLS handshake and the bytes of its request are processed as they arrive, with absolute
+    deadlines. Bytes that begin no request count as complete: the protocol answers them.
     """
 
     def __init__(self, server: AssociationServer, address: Any) -> None:

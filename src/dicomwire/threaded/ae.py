@@ -1,6 +1,6 @@
 """The application entity of the threaded face: requests associations, and starts servers.
 
-Its titles, contexts and limits are in `session.entity`.
+`session.entity` has its titles, contexts and settings.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class ApplicationEntity(Entity[Association]):
     Parameters
     ----------
     ae_title : str
-        The title it goes by, 1 to 16 ASCII characters.
+        Its AE title, 1 to 16 ASCII characters.
     settings : Settings, optional
-        Limits, deadlines and switches for the associations and servers to come.
+        Limits, deadlines and switches for future associations and servers.
     """
 
     association_class: type[Association] = Association
-    """What its associations are, for subclasses to extend."""
+    """The class of its associations, for subclasses to extend."""
 
     def __init__(self, ae_title: str = DEFAULT_TITLE, settings: Settings = DEFAULTS) -> None:
         super().__init__(ae_title, settings)
@@ -69,27 +69,27 @@ class ApplicationEntity(Entity[Association]):
         port : int
             The peer's port.
         contexts : list of PresentationContext, optional
-            What to propose, instead of `requested_contexts`.
+            The contexts to propose, instead of `requested_contexts`.
         ae_title : str
-            The title to call the peer by.
+            The called AE title.
         max_pdu : int
-            The longest P-DATA-TF to be received, in bytes; 0 for no maximum.
+            The longest P-DATA-TF that we accept, in bytes; 0 for no maximum.
         ext_neg : list, optional
             Items of extended negotiation.
         bind_address : tuple, optional
             The local (host, port) to connect from.
         tls_args : (ssl.SSLContext, str), optional
-            For TLS: the context, and the name that the peer's certificate is to be for.
+            For TLS: the context, and the name that the peer's certificate must have.
         evt_handlers : list, optional
             (event, handler) or (event, handler, args) to bind.
         window : int
-            How many operations to have outstanding at a time, if the peer grants that many; see
+            How many operations to keep outstanding, if the peer grants that many; see
             `Association.send_c_stores` and `Association.operations_window`.
 
         Returns
         -------
         Association
-            Also when it could not be had: see its `is_established`, and `failure` for the reason.
+            Also if it was not established: see `is_established`, and `failure` for the reason.
 
         Raises
         ------
@@ -186,38 +186,38 @@ class ApplicationEntity(Entity[Association]):
         Parameters
         ----------
         address : tuple
-            (host, port) to listen on: an empty host is all interfaces, port 0 any free one.
+            (host, port) to listen on: an empty host means all interfaces, port 0 any free port.
         block : bool
-            Whether to serve until `shutdown` or KeyboardInterrupt, or return the server at once.
+            True to serve until `shutdown` or KeyboardInterrupt; false to return at once.
         ssl_context : ssl.SSLContext, optional
             For TLS.
         evt_handlers : list, optional
             (event, handler) or (event, handler, args) to bind.
         ae_title : str, optional
-            The title of this server, if not that of the AE.
+            The title of this server, instead of that of the AE.
         contexts : list of PresentationContext, optional
-            What to support, instead of `supported_contexts`.
+            The contexts to support, instead of `supported_contexts`.
         receive_to : str, Path or callable, optional
-            Where to file the objects received by C-STORE as they come: a folder, in which their
+            Where to write objects received by C-STORE, while they arrive: a folder, in which file
             names are generated, or a function that returns the path for a C-STORE request, or a
             `sinks.Sink` to write it to. A handler of evt.EVT_C_STORE is not needed then.
         workers : int, optional
-            Serve in so many processes, which are forked at once, instead of in this one. The
-            handlers run there, on copies of what they refer to.
+            Serve in that many processes, which are forked at once, instead of in this one. The
+            handlers run there, with copies of the objects that they refer to.
 
         Returns
         -------
         AssociationServer, SupervisedServer (with `workers`), or None
-            None after having blocked.
+            None if `block` is true.
 
         Raises
         ------
         ValueError
-            When nothing is supported, or only one of the roles of a context is given.
+            When no context is supported, or a context has only one of the two roles.
         OSError
-            When the address cannot be listened on.
+            When listening on the address fails.
         RuntimeError
-            When this platform cannot have workers, or what supervises them died.
+            When this platform cannot have workers, or their supervisor died.
         """
         server: AssociationServer | SupervisedServer
         if workers is None:
@@ -246,7 +246,7 @@ class ApplicationEntity(Entity[Association]):
         return set_title(ae_title, "ae_title") if ae_title is not None else self._title
 
     def new_acceptor(self, server: AssociationServer) -> Association:
-        """Return an association for a connection that `server` took (for servers)."""
+        """Return an association for a connection that `server` accepted (for servers)."""
         association = server.enrolled(
             lambda handlers: self.association_class(
                 self, MODE_ACCEPTOR, handlers=handlers, server=server
@@ -257,7 +257,7 @@ class ApplicationEntity(Entity[Association]):
         return association
 
     def forget_server(self, server: AssociationServer | SupervisedServer) -> None:
-        """Note that a server is shut down (for servers)."""
+        """Remove a server that was shut down (for servers)."""
         with self._lock:
             if server in self._servers:
                 self._servers.remove(server)

@@ -1,6 +1,6 @@
-"""An association as programs use it: requests sent, results back, waited for by the thread.
+"""The association of the threaded face: sends requests, and waits for their responses.
 
-What it shares with the asyncio face is in `session.base`.
+`session.base` has the part that both faces share.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Association(BaseAssociation):
     Attributes
     ----------
     requestor, acceptor : ServiceUser
-        The two ends, and what they said in negotiation.
+        The two ends, with their values in the negotiation.
     is_established, is_released, is_aborted, is_rejected : bool
-        How far it has come; one of the last three is true once it is over.
+        The state; one of the last three is true once the association is over.
     network_timeout_response : str
-        What ends an association on which nothing came for too long: "A-ABORT" or "A-RELEASE".
+        How the association ends after the network timeout: by "A-ABORT" or "A-RELEASE".
     receive_to : ReceiveTo or None
-        Where objects received by C-STORE are filed as they come.
+        Where to write objects received by C-STORE, while they arrive.
     server : AssociationServer or None
         The server that accepted it.
     """
@@ -93,24 +93,24 @@ class Association(BaseAssociation):
     # --- Its beginning ---
 
     def request(self, target: Target, called_ae_title: str) -> None:
-        """Connect and request the association; the outcome is in the flags and `failure`."""
+        """Connect and request the association; the flags and `failure` tell the outcome."""
         self._port.target = target
         with self._port:
             run_blocking(self.begin(called_ae_title))
 
     def start_serving(self, connection: Connection, on_closed: Callable[[], None]) -> None:
-        """Take over an accepted connection, before anything is known of the peer."""
+        """Begin as the acceptor on a new connection, before the peer's request is known."""
         with self._port as port, port.ending_on_error():
             port.open(connection, on_closed)
             self.take_over(connection.local, connection.remote)
 
     def abandon(self, failure: AssociationFailure) -> None:
-        """Close a connection that no association was asked for on."""
+        """Close a connection on which no association request arrived."""
         with self._port:
             self.give_up(failure)
 
     def answer(self, received: bytes | bytearray, policy: acceptance.Policy) -> None:
-        """Answer the request that has been `received`, and serve what follows."""
+        """Answer the `received` association request, and serve the requests that follow."""
         with self._port as port, port.ending_on_error():
             port.feed(bytes(received))
             run_blocking(self.answer_request(policy))
@@ -118,11 +118,10 @@ class Association(BaseAssociation):
     # --- Its end ---
 
     def release(self) -> None:
-        """Release the association, once what other threads are doing with it is done.
+        """Release the association, after the calls of other threads have ended.
 
-        Does nothing when it is not established (PS3.8 Section 7.2). In a handler of what passes on
-        the wire (EVT_DATA_RECV, EVT_PDU_SENT and their like) it means to release once that is
-        through.
+        Does nothing if it is not established (PS3.8 Section 7.2). In a handler of bytes, PDUs or
+        state transitions (such as EVT_DATA_RECV), the release follows after the current step.
         """
         if self.is_established:
             run_blocking(self.end())
@@ -144,8 +143,8 @@ class Association(BaseAssociation):
         Parameters
         ----------
         block : bool
-            Whether to wait until the association has ended, where another thread is busy with
-            it. A handler of the same association never waits.
+            Whether to wait until the association has ended, if another thread is using it.
+            A handler of the same association never waits.
         """
         port = self._port
         if port.is_over:
@@ -159,7 +158,7 @@ class Association(BaseAssociation):
         self.abort(block=False)
 
     def is_alive(self) -> bool:
-        """Return whether the association is neither over nor still to be requested."""
+        """Return whether the connection is open: not before the request, and not after the end."""
         return self._conn_open_told and not self._port.is_ended
 
     def join(self, timeout: float | None = None) -> None:
@@ -168,7 +167,7 @@ class Association(BaseAssociation):
 
     @property
     def peer_gone(self) -> bool:
-        """Whether the association has ended; looks for what has come, without waiting."""
+        """Whether the association has ended; reads what has arrived first, without waiting."""
         if self._port.has_turn:
             self._port.look()
         return self._port.is_over
@@ -190,7 +189,7 @@ class Association(BaseAssociation):
         if not self.is_established:
             super().check_established()
         if self._port.is_reporting:
-            raise LocalProtocolError("a handler of what passes on the wire cannot send anything")
+            raise LocalProtocolError("a handler of bytes, PDUs or transitions cannot send messages")
 
     async def perform(
         self, context: PresentationContext, request: Message, source: Source | None = None
@@ -200,7 +199,7 @@ class Association(BaseAssociation):
             return await super().perform(context, request, source)
 
     def _query(self, request: Message, identifier: Dataset) -> Responses:
-        """Send a C-FIND, C-GET or C-MOVE request at once; return its responses to come."""
+        """Send a C-FIND, C-GET or C-MOVE request at once; return an iterator over its responses."""
         exchange: Exchange | None = None
         with self._port as port, contextlib.suppress(AssociationFailure):
             exchange = cast(Exchange, run_blocking(self.query(request, identifier)))
@@ -210,21 +209,21 @@ class Association(BaseAssociation):
     def _normalized(
         self, request: Message, meta_uid: str | UID | None, dataset: Dataset | None
     ) -> tuple[Dataset, Dataset | None]:
-        """Send an N-request; return the status, empty if none came, and dataset of its response."""
+        """Send an N-request; return the status (empty without a response) and the dataset."""
         try:
             return run_blocking(self.normalized(request, meta_uid, dataset))
         except AssociationFailure:
             return Dataset(), None
 
     def _send_alone(self, context_id: int, message: Message) -> None:
-        """Send a message that nothing answers."""
+        """Send a message that has no response."""
         try:
             run_blocking(self._port.send(context_id, message))
         except AssociationFailure as failure:
             self.failed(failure)
 
     async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
-        """Return what sends retrieved objects to another AE (C-MOVE)."""
+        """Return a storer that sends retrieved objects to another AE (C-MOVE)."""
         other = self._ae.associate(host, port, **{"ae_title": title, **options})
         if not other.is_established:
             raise other.failure or ConnectionLost("no association", stage="associate")
@@ -238,7 +237,7 @@ class Association(BaseAssociation):
         Returns
         -------
         Dataset
-            The response's status; empty when there was none: `failure` then says why.
+            The response's status; empty without a response: `failure` has the reason then.
 
         Raises
         ------
@@ -272,7 +271,7 @@ class Association(BaseAssociation):
         priority : int
             0 medium, 1 high, 2 low.
         originator_aet, originator_id : str and int, optional
-            Who asked for this by which C-MOVE.
+            The calling AE title and the Message ID of the C-MOVE request that this serves.
 
         Returns
         -------
@@ -287,11 +286,11 @@ class Association(BaseAssociation):
             When no accepted presentation context fits (the text lists those there are), or the
             dataset cannot be encoded.
         TypeError
-            When it is nothing that can be sent, such as a number.
+            When `dataset` cannot be sent, such as a number.
         AttributeError
-            When the dataset lacks a UID that is needed.
+            When the dataset lacks a necessary UID.
         OSError
-            When the file cannot be read; in the midst of sending that aborts the association.
+            When the file cannot be read; in the middle of sending, the association is aborted.
         """
         originator = (originator_aet, originator_id)
         try:
@@ -316,10 +315,10 @@ class Association(BaseAssociation):
         Returns
         -------
         Sending
-            An iterator over what became of them, as the responses come; each `Sent` unpacks into
-            the item and the status. What keeps an item from being sent is in its `failure`, and
-            so is the reason where the association ends, which ends the iterator too: the items
-            that it had not taken are left in the iterable.
+            An iterator over the results, in the order of the responses; each `Sent` unpacks into
+            the item and the status. If an item cannot be sent, its `failure` has the reason. If
+            the association ends, so does the iterator: outstanding items have the `failure` of
+            the association, and the others stay in the iterable.
 
         Raises
         ------
@@ -336,7 +335,7 @@ class Association(BaseAssociation):
         Parameters
         ----------
         dataset : Dataset
-            The Identifier: what to match, and what to return.
+            The Identifier: the keys to match, and those to return.
         query_model : str or UID
             The SOP class, such as `PatientRootQueryRetrieveInformationModelFind`.
         msg_id : int
@@ -388,7 +387,7 @@ class Association(BaseAssociation):
         Parameters
         ----------
         move_aet : str
-            The AE title that the objects are to be sent to, which the peer must know.
+            The AE title of the destination of the objects, which the peer must know.
         """
         model = quick_uid(query_model)
         return self._query(
@@ -403,7 +402,7 @@ class Association(BaseAssociation):
     ) -> None:
         """Ask the peer to end a C-FIND, C-GET or C-MOVE (PS3.7 Section 9.3.2.3).
 
-        Go on taking the responses: the last has the status Cancel, if the peer could comply.
+        Continue to take the responses: the last has the status Cancel, if the peer could comply.
 
         Parameters
         ----------
@@ -465,8 +464,8 @@ class Association(BaseAssociation):
         Returns
         -------
         tuple of Dataset and (Dataset or None)
-            The status, empty when there was no response (`failure` then says why); and what the
-            response held: for Success and Warning always a dataset, else None.
+            The status, empty without a response (`failure` has the reason then); and the dataset
+            of the response: for Success and Warning always one, else None.
 
         Raises
         ------

@@ -1,6 +1,6 @@
-"""Many objects to one peer, over several associations at a time: what programs call.
+"""Sends many objects to one peer, over several associations at a time, on threads.
 
-Which object goes where, and when again, is decided in `services.dispatching`.
+`bulk.dispatcher` spreads the objects over the associations, and repeats them if necessary.
 """
 
 from __future__ import annotations
@@ -43,34 +43,34 @@ def send_many(
     ae_title: str = "ANY-SCP",
     **options: Any,
 ) -> SendMany:
-    """Send any number of objects to a peer, in parallel, and again where that may help.
+    """Send any number of objects to a peer, in parallel, and again after temporary failures.
 
-    Presentation contexts are proposed for what the objects are: those of the first few hundred,
-    and what comes up later on a new association. Each object is sent as it is.
+    The proposed presentation contexts are those that the first few hundred objects need; later
+    objects of another kind get a new association. Each object is sent as it is.
 
     Parameters
     ----------
     ae : AE
-        Who sends them. Its requested contexts are not used.
+        The sending AE. Its requested contexts are not used.
     address : tuple
         The peer's (host, port).
     items : iterable
         DICOM files and datasets, as `Association.send_c_store` takes them, taken as needed.
     associations : int
-        How many associations there are at a time, at most.
+        How many associations to have at a time, at most.
     window : int
-        How many objects are outstanding on each, if the peer grants that many.
+        How many objects to keep outstanding on each, if the peer grants that many.
     priority : int
         0 medium, 1 high, 2 low.
     retry : Retry, optional
-        When to try again; `Retry(attempts=1)` for not at all.
+        When to try again; `Retry(attempts=1)` for never.
     ledger : str or Path, optional
-        A file that remembers what was stored: objects that it has are not sent again, by their
-        SOP Instance UIDs. An object whose response was lost is, with the same UID.
+        A file that records the SOP Instance UIDs of stored objects, which are not sent again. An
+        object whose response was lost is sent again, with the same UID.
     transfer_syntax : str, optional
-        What to propose for all objects, instead of what each of them is in.
+        The transfer syntax to propose for all objects, instead of that of each object.
     ae_title : str
-        The title to call the peer by.
+        The called AE title.
     **options
         Others of `AE.associate`: `max_pdu`, `ext_neg`, `bind_address`, `tls_args`,
         `evt_handlers`.
@@ -78,7 +78,7 @@ def send_many(
     Returns
     -------
     SendMany
-        An iterator over what became of them, one `Sent` for each, in the order that they are done.
+        An iterator over the results, one `Sent` for each object, in the order of completion.
 
     Raises
     ------
@@ -98,9 +98,9 @@ def send_many(
 
 
 class SendMany(Iterator[Sent]):
-    """What becomes of objects that are being sent; a context manager that ends that when left.
+    """An iterator over the results of sent objects; a context manager that stops sending.
 
-    They are sent from the moment that the first result is asked for, by threads of their own.
+    Threads of their own send the objects, beginning with the first call of `next`.
     """
 
     def __init__(
@@ -137,9 +137,9 @@ class SendMany(Iterator[Sent]):
         self.close()
 
     def close(self, timeout: float = 2.0) -> None:
-        """Send no more objects, and abort after `timeout` seconds what has not been answered.
+        """Send no more objects; after `timeout` seconds, abort associations with outstanding ones.
 
-        The ledger has what was answered, also where its result has not been taken.
+        The ledger has every answered object, also if its result has not been taken.
         """
         if self._is_closed:
             return
@@ -162,13 +162,15 @@ def _run(dispatcher: Dispatcher) -> None:
     try:
         run_blocking(dispatcher.run())
     except Exception:
-        LOGGER.debug("A lane ended", exc_info=True)  # its error is raised where results are taken
+        LOGGER.debug("A lane ended", exc_info=True)  # `next` raises its error
 
 
 class _Monitor:
     """A `threading.Condition`, for coroutines that block."""
 
     def __init__(self) -> None:
+        # Guards the queues of the dispatcher; only the ledger's lock is taken under it
+        # (`threaded.link` has the order).
         self._condition = threading.Condition()
 
     async def __aenter__(self) -> Self:

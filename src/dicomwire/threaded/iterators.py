@@ -1,6 +1,6 @@
-"""The responses to a query, a retrieval, or many C-STOREs, for programs that take them one by one.
+"""Iterators over the responses to a query or a retrieval, and over the results of many C-STOREs.
 
-What they mean is decided in `services`; how they are waited for, in `port`.
+`services` interprets the responses; `port` waits for them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dicomwire.threaded.port import Exchange, ThreadedPort
 
 
 class Requestor(Protocol):
-    """The association that asked for something, as its iterators need it."""
+    """The association that sent the requests, as the iterators see it."""
 
     _port: ThreadedPort
 
@@ -35,11 +35,11 @@ class Requestor(Protocol):
 
 
 class Responses(Iterator[tuple[Dataset, Dataset | None]]):
-    """The responses to a C-FIND, C-GET or C-MOVE, waited for one by one.
+    """An iterator over the responses to a C-FIND, C-GET or C-MOVE, which waits for each.
 
-    Each is a pair of the status (with the sub-operation counts) and the Identifier or None. When
-    the association ends instead, the last pair is an empty status and None. Until all have been
-    taken, or `close` is called, nothing else is served on the association in between.
+    Each is a pair of the status (with the sub-operation counts) and the Identifier or None. If
+    the association ends, the last pair is an empty status and None. The peer's requests are served
+    only while the iterator waits, until the last response is taken or `close` is called.
     """
 
     def __init__(self, association: Requestor, request: Message, exchange: Exchange | None) -> None:
@@ -55,7 +55,7 @@ class Responses(Iterator[tuple[Dataset, Dataset | None]]):
         if exchange is None:
             self._done = True
             return Dataset(), None
-        # What came along with an earlier response can be had without the turn.
+        # Taking a response from the queue does not need the turn.
         incoming = exchange.take() if exchange.has_response else self._wait(exchange)
         if incoming is None:
             self.close()
@@ -65,7 +65,7 @@ class Responses(Iterator[tuple[Dataset, Dataset | None]]):
         return scu.query_result(self._request, incoming, self._association.settings.limits)
 
     def _wait(self, exchange: Exchange) -> Incoming | None:
-        """Return the next response; None if the association ends instead."""
+        """Return the next response; None if the association ends."""
         association = self._association
         with association._port:
             try:
@@ -75,7 +75,7 @@ class Responses(Iterator[tuple[Dataset, Dataset | None]]):
                 return None
 
     def close(self) -> None:
-        """Give up the responses that are still to come; the operation itself goes on."""
+        """Discard the remaining responses; the peer continues the operation."""
         self._done = True
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -90,10 +90,10 @@ class Responses(Iterator[tuple[Dataset, Dataset | None]]):
 
 
 class Sending(Iterator[Sent]):
-    """What becomes of objects that are sent while this is iterated.
+    """An iterator that sends objects and yields their results; a context manager that closes it.
 
-    Until all have been taken, or `close` is called, nothing else is served on the association in
-    between. It is a context manager, too, and closes itself then.
+    The peer's requests are served only while the iterator waits, until the last result is taken or
+    `close` is called.
     """
 
     def __init__(self, association: Requestor, pipeline: Pipeline) -> None:
@@ -128,7 +128,7 @@ class Sending(Iterator[Sent]):
         self.close()
 
     def close(self) -> None:
-        """Send no more objects; the peer may yet store those that have left."""
+        """Send no more objects; the peer may still store those that were sent."""
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None and self._has_begun:
             with self._association._port as port:

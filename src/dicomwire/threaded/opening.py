@@ -1,6 +1,6 @@
 """Opens the requestor's connection: TCP, and TLS over it, each with its own deadline.
 
-Who is called, and what is said then, is not known here.
+This module knows no DICOM.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _connect(target: Target, timeout: float | None, peer: str) -> socket.socket:
     except OSError as error:
         failed = error
     except UnicodeError:  # of which a ValueError is made for what cannot be a host name
-        failed = OSError("that is no host name")
+        failed = OSError("this is no host name")
     if isinstance(failed, TimeoutError) and deadline is not None:
         raise AssociationTimeout(
             f"no connection in {timeout} s", stage="connect", peer=peer

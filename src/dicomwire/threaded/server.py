@@ -1,6 +1,6 @@
-"""A server: takes connections in the lobby, and gives each a worker once it asks for something.
+"""A server: its connections wait in the lobby, until one has a request for a worker thread.
 
-Silent and dripping connections cost a socket each, until their deadline, and keep nobody out.
+A silent or slow connection takes a socket until its deadline, but no thread.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from dicomwire.threaded.lobby import Guest, lobby
 from dicomwire.tls import tls_failure
 
 GREETERS = 32
-"""Connections that are announced or answered at the same time, besides those being served."""
+"""Worker threads that at most run handlers and negotiation for new connections at a time."""
 _READ_SIZE = 64 * 1024
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 _PAUSE = 0.5
-"""Seconds without accepting after there was no file descriptor for a connection."""
+"""Seconds without accepting, after no file descriptor was left for a connection."""
 
 
 class AssociationServer(BaseServer[Association]):
@@ -54,11 +54,11 @@ class AssociationServer(BaseServer[Association]):
     ----------
     ae : ApplicationEntity
     ae_title : str
-        The title that requestors may have to call.
+        The called AE title that requests must have, if the AE requires that.
     contexts : list of PresentationContext
-        What is supported.
+        The supported contexts.
     receive_to : ReceiveTo or None
-        Where objects received by C-STORE are filed as they come.
+        Where to write objects received by C-STORE, while they arrive.
     """
 
     ae: Entity[Association]
@@ -74,6 +74,8 @@ class AssociationServer(BaseServer[Association]):
         receive_to: ReceiveTo | None = None,
     ) -> None:
         super().__init__(ae, ae_title, contexts, ssl_context, evt_handlers, receive_to)
+        # Guards the fields from here to `_waiting`. Taken before the lobby's lock, see
+        # `threaded.link`.
         self._lock = threading.Lock()
         self._newcomers: OrderedDict[Newcomer, None] = OrderedDict()
         self._of_address: dict[str, OrderedDict[Newcomer, None]] = {}
@@ -99,15 +101,15 @@ class AssociationServer(BaseServer[Association]):
 
     @property
     def server_address(self) -> tuple[Any, ...]:
-        """The address that is listened on: with port 0 asked for, the port that was given."""
+        """The address that the server listens on, with the actual port if 0 was requested."""
         return self._address
 
     def serve_forever(self) -> None:
-        """Wait until the server is shut down."""
+        """Wait until `shutdown` is called."""
         self._stopped.wait()
 
     def shutdown(self) -> None:
-        """Stop listening, and drop connections that have no association yet; others go on."""
+        """Stop listening, and close connections without an association. Associations continue."""
         if self._stopped.is_set():
             return
         self._stopped.set()
@@ -126,7 +128,7 @@ class AssociationServer(BaseServer[Association]):
         Parameters
         ----------
         timeout : float, optional
-            After so many seconds they are aborted; `Settings.drain_timeout` if left out.
+            Seconds after which they are aborted; `Settings.drain_timeout` by default.
         """
         self.shutdown()
         seconds = self.ae.settings.drain_timeout if timeout is None else timeout
@@ -162,7 +164,7 @@ class AssociationServer(BaseServer[Association]):
             try:
                 sock, address = self._socket.accept()
             except OSError as error:
-                # Not after the first: without descriptors it fails where nobody is waiting, too.
+                # Only for the first: without descriptors, it fails also when no connection waits.
                 if error.errno in _OUT_OF_FILES and number == 0:
                     LOGGER.error("No file descriptors are left for new connections")
                     self._evict(self._newcomers)
@@ -171,16 +173,16 @@ class AssociationServer(BaseServer[Association]):
             self._welcome(sock, address)
 
     def pause(self) -> None:
-        """Accept nothing for a while: the system would call again and again, for nothing."""
-        # It is never ready to be written to, so that its deadline comes.
+        """Stop accepting for `_PAUSE` seconds, so that the lobby does not try all the time."""
+        # Watch for writing: a listening socket is never writable, so the deadline ends the pause.
         lobby().leave(self._listener)
         if not self._stopped.is_set():
             lobby().enter(self._listener, deadline_after(_PAUSE), write=True)
 
     def _welcome(self, sock: Socket, address: Any) -> bool:
-        """Let a new connection into the lobby; if it is full, the one longest there has to go.
+        """Put a new connection into the lobby; if there are too many, close the oldest.
 
-        Returns false if the connection is closed instead.
+        Returns false if the new connection is closed instead.
         """
         settings = self.ae.settings
         try:
@@ -203,7 +205,7 @@ class AssociationServer(BaseServer[Association]):
             self._connections += 1
         self.handlers.arm()
         if self.handlers.bound(EVT_CONN_OPEN) or self.handlers.bound(EVT_CONN_CLOSE):
-            # The handler is told at once, and not when the peer has something to say.
+            # Call the handler at once, and not when the peer sends something.
             self.submit(newcomer.host, newcomer.announce)
         else:
             newcomer.begin()
@@ -219,7 +221,7 @@ class AssociationServer(BaseServer[Association]):
 
     def admit(self, newcomer: Newcomer, timeout: float | None) -> None:
         """Have `newcomer` wait in the lobby for `timeout` seconds."""
-        with self._lock:  # so that nobody drops it in between
+        with self._lock:  # so that no thread drops it before it is in the lobby
             self._newcomers[newcomer] = None
             self._of_address.setdefault(newcomer.host, OrderedDict())[newcomer] = None
             lobby().enter(newcomer, deadline_after(timeout))
@@ -227,7 +229,7 @@ class AssociationServer(BaseServer[Association]):
             newcomer.drop("the server is shut down")
 
     def hold(self, size: int) -> None:
-        """Account for `size` more bytes of requests; if they are too many, the longest goes."""
+        """Count `size` more bytes of incomplete requests; above the limit, drop the longest."""
         with self._lock:
             self._pending_bytes += size
             if self._pending_bytes <= PENDING_BYTES:
@@ -236,7 +238,7 @@ class AssociationServer(BaseServer[Association]):
         longest.drop("too much memory is taken by incomplete association requests")
 
     def departed(self, newcomer: Newcomer) -> bool:
-        """Note that `newcomer` is none any more; false if that was noted before."""
+        """Remove `newcomer` from those that wait; false if it was removed before."""
         with self._lock:
             if newcomer not in self._newcomers:
                 return False
@@ -249,16 +251,16 @@ class AssociationServer(BaseServer[Association]):
             return True
 
     def connection_closed(self) -> None:
-        """Note that the connection of a newcomer or an association is closed."""
+        """Stop counting a connection that was closed."""
         with self._lock:
             self._connections -= 1
 
     def greet(self, newcomer: Newcomer) -> None:
-        """Have the request of `newcomer` answered, now or when others have been."""
+        """Answer the request of `newcomer` on a worker thread, in its turn."""
         self.submit(newcomer.host, partial(self._answer, newcomer))
 
     def submit(self, host: str, task: Callable[[], None]) -> None:
-        """Have a worker run `task` for a peer, when not too many of them are at such things."""
+        """Run `task` for a peer on a worker thread; it waits while `GREETERS` others run."""
         with self._lock:
             if self._greeting >= GREETERS:
                 self._waiting.put(host, task)
@@ -270,7 +272,7 @@ class AssociationServer(BaseServer[Association]):
         while task is not None:
             try:
                 task()
-            except BaseException:  # whatever it is, others wait for this thread to go on
+            except BaseException:  # of any kind: this thread must go on with the waiting tasks
                 LOGGER.exception("A connection is dropped after an internal error")
             with self._lock:
                 task = self._waiting.take()
@@ -282,7 +284,7 @@ class AssociationServer(BaseServer[Association]):
         association.answer(newcomer.received, self.policy(association))
 
     def new_association(self, newcomer: Newcomer) -> Association:
-        """Return the association for a connection, which tells that this is open."""
+        """Return the association for a connection, after notifying that the connection is open."""
         association = self.ae.new_acceptor(self)
         association.start_serving(
             Connection(newcomer.socket, newcomer.address), self.connection_closed
@@ -308,17 +310,17 @@ class _Listener(Guest):
 
     def on_gone(self) -> None:
         self._socket.detach()
-        LOGGER.error("The listening socket of a server was closed: it takes no more connections")
+        LOGGER.error("The listening socket of a server was closed: it accepts no more connections")
 
     def on_failure(self) -> None:
         self._server.pause()
 
 
 class Newcomer(Guest):
-    """A connection that has not asked for an association yet (Sta2).
+    """A connection without an association request so far (Sta2).
 
-    Its TLS handshake and the bytes of its request are taken in as they come, against absolute
-    deadlines. What is not the beginning of a request is passed on too: the protocol answers it.
+    Its TLS handshake and the bytes of its request are processed as they arrive, with absolute
+    deadlines. Bytes that begin no request count as complete: the protocol answers them.
     """
 
     def __init__(
@@ -334,7 +336,7 @@ class Newcomer(Guest):
         self._shaking_hands = server.ssl_context is not None
         sock.setblocking(False)
         if server.ssl_context is not None:
-            sock.getpeername()  # fails where it was reset, while it can still be closed
+            sock.getpeername()  # raises if the peer reset it; `wrap_socket` would detach it first
             sock = server.ssl_context.wrap_socket(
                 sock, server_side=True, do_handshake_on_connect=False
             )
@@ -344,13 +346,13 @@ class Newcomer(Guest):
         return self.socket.fileno()
 
     def announce(self) -> None:
-        """Tell of the connection, on a worker, before it is watched."""
+        """Notify of the open connection, on a worker thread; then wait for the request."""
         self.association = self._server.new_association(self)
         if not self.association.is_aborted:
             self.begin()
 
     def begin(self) -> None:
-        """Wait for what the peer sends."""
+        """Wait in the lobby for the handshake or the request."""
         settings = self._settings
         timeout = settings.tls_timeout if self._shaking_hands else settings.acse_timeout
         self._server.admit(self, timeout)
@@ -389,7 +391,7 @@ class Newcomer(Guest):
         return "tls" if self._shaking_hands else "associate"
 
     def drop(self, reason: str) -> None:
-        """Close the connection without a word (AA-2), and say in the log why."""
+        """Close the connection without an A-ABORT (AA-2), and log the reason."""
         self._end(ConnectionLost(reason, stage=self._stage, peer=self.peer))
 
     def _end(self, failure: AssociationFailure, level: int = logging.INFO) -> None:
@@ -409,7 +411,7 @@ class Newcomer(Guest):
         threads.submit(partial(self.drop, "its socket was closed"))
 
     def _shake_hands(self) -> bool:
-        """Go on with the TLS handshake; true when it is done."""
+        """Continue the TLS handshake; true when it is complete."""
         assert isinstance(self.socket, ssl.SSLSocket)
         try:
             self.socket.do_handshake()
@@ -424,5 +426,5 @@ class Newcomer(Guest):
         return True
 
     def _is_complete(self) -> bool:
-        """Whether there is something to answer, so that no worker waits for more of it."""
+        """Whether the bytes can be answered, so that the worker thread need not wait for more."""
         return is_answerable(self.received, self._settings.limits)
