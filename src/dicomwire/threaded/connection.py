@@ -66,6 +66,7 @@ class Connection:
         The addresses of the two ends.
     peer : str
         The peer as "host:port", for messages to people.
+    is_tls : bool
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ class Connection:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         self._socket = sock
-        self._tls = isinstance(sock, ssl.SSLSocket)
+        self.is_tls = isinstance(sock, ssl.SSLSocket)
         self._access = threading.Lock()  # TLS is not for two threads at once, one of them reading
         self._poll: Any = None  # taken out while it is in use: no two threads may wait for one
         self.local = _address(sock.getsockname)
@@ -106,7 +107,7 @@ class Connection:
             refuse our certificate after the handshake.
         """
         try:
-            if not self._tls:
+            if not self.is_tls:
                 return self._socket.recv_into(buffer)
             with self._access:
                 return self._read_records(memoryview(buffer))
@@ -132,11 +133,11 @@ class Connection:
 
     def pending(self) -> bool:
         """Whether bytes were received that the socket does not announce as readable."""
-        return self._tls and bool(self._socket.pending())  # type: ignore[attr-defined]
+        return self.is_tls and bool(self._socket.pending())  # type: ignore[attr-defined]
 
     def wait_readable(self, deadline: float | None) -> bool:
         """Wait until there is something to read; false if the deadline comes first."""
-        if self._tls and self.pending():
+        if self.is_tls and self.pending():
             return True
         poll, self._poll = self._poll, None
         if poll is None and (poll := self._new_poll()) is None:
@@ -191,7 +192,7 @@ class Connection:
         is_waiting = False
         while view:
             try:
-                if self._tls:
+                if self.is_tls:
                     with self._access:
                         sent = self._socket.send(view)
                 else:

@@ -166,7 +166,7 @@ class Link(Engine, Guest):
             return
         if self.protocol.state is not State.ESTABLISHED:
             return
-        if self._requests or self._connection.pending():
+        if self._requests or (self._connection.is_tls and self._connection.pending()):
             self.attend()
             return
         timeout = self.settings.network_timeout

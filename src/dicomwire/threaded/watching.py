@@ -6,7 +6,6 @@ something enters or leaves the lobby; here it takes one.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import select
 import selectors
@@ -75,25 +74,28 @@ class EpollWatch(Watch):
 
     def __init__(self) -> None:
         self._selector = select.epoll()
-        self._watched: dict[int, Watched] = {}
+        self._watched: dict[int, tuple[int, Any]] = {}
 
     def get(self, number: int) -> Watched | None:
-        return self._watched.get(number)
+        known = self._watched.get(number)
+        return None if known is None else Watched(number, *known)
 
     def all(self) -> list[Watched]:
-        return list(self._watched.values())
+        return [Watched(number, *known) for number, known in self._watched.copy().items()]
 
     def add(self, number: int, events: int, owner: Any) -> None:
         if number in self._watched:
             raise KeyError(number)
         self._selector.register(number, select.EPOLLIN if events == READ else select.EPOLLOUT)
-        self._watched[number] = Watched(number, events, owner)
+        self._watched[number] = events, owner
 
     def remove(self, number: int) -> Any:
-        watched = self._watched.pop(number)
-        with contextlib.suppress(OSError):  # closed, by which epoll has forgotten it
+        owner = self._watched.pop(number)[1]
+        try:
             self._selector.unregister(number)
-        return watched.owner
+        except OSError:  # it was closed, and epoll removed it then
+            return owner
+        return owner
 
     def wait(self, timeout: float) -> list[Any]:
         # In whole milliseconds, rounded up: to wait too short would be to wait again and again.
@@ -102,7 +104,7 @@ class EpollWatch(Watch):
         except InterruptedError:
             return []
         found = map(self._watched.get, [number for number, _ in ready])
-        return [watched.owner for watched in found if watched is not None]
+        return [known[1] for known in found if known is not None]
 
 
 def new_watch() -> Watch:
