@@ -73,5 +73,5 @@ def test_what_was_read_is_left_alone() -> None:
 def test_a_character_set_that_is_none() -> None:
     ds = keyed("ISO_IR 100", "ü")
     ds["SpecificCharacterSet"]._value = 5
-    with pytest.raises(DatasetError, match="Specific Character Set is none"):
+    with pytest.raises(DatasetError, match="Specific Character Set is not valid"):
         check_keys(ds)

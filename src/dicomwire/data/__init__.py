@@ -1,1 +1,1 @@
-"""Datasets as bytes: encoded, decoded, scanned, read from files and written to them."""
+"""Encoded datasets: encoding, decoding and scanning them, reading and writing their files."""

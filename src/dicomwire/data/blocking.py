@@ -1,6 +1,6 @@
-"""Coroutines run to their end by a thread that blocks instead of suspending.
+"""Runs a coroutine to its end on a thread that blocks instead of suspending.
 
-The threaded face runs with it what the asyncio face awaits.
+The threaded face uses it to run the coroutines that the asyncio face awaits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
     Raises
     ------
     RuntimeError
-        When it does suspend: a port that was to block did not.
+        If it suspends; then an operation of its port did not block, which is a programming error.
     """
     try:
         coroutine.send(None)

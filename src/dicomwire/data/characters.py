@@ -1,6 +1,6 @@
-"""Which characters the Specific Character Set of a dataset can hold (PS3.3 Section C.12.1.1.2).
+"""Checks text against the Specific Character Set of its dataset (PS3.3 Section C.12.1.1.2).
 
-Nothing is encoded here for the wire: that is pydicom's, and it writes "?" for what is not held.
+pydicom encodes the text, and writes "?" for a character that the character set does not have.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from dicomwire.data.scanner import DatasetError
 
 _CHARACTER_SET = 0x00080005
 _ESCAPES = {"iso2022_jp": b"\x1b$B", "iso2022_jp_2": b"\x1b$(D"}
-"""How the one set begins that DICOM has of these codecs, which know others: JIS X 0208, 0212."""
+"""The escape sequences of the character sets that DICOM allows with these codecs, JIS X 0208 and
+0212; the codecs also know other sets."""
 _SINGLE_BYTE = "shift_jis"
-"""pydicom's codec for JIS X 0201, which is of one byte, as the codec's own is not."""
+"""pydicom's codec for JIS X 0201: only its characters of one byte belong to that set."""
 
 
 def check_keys(identifier: Dataset) -> None:
-    """Raise DatasetError where a text has a character that its character set cannot hold.
+    """Raise DatasetError if a text has a character that its character set does not have.
 
-    The peer would get a "?" instead, and that matches any character (PS3.4 Section C.2.2.2.4).
-    What was read and not changed is left alone, since it goes out as it is.
+    The peer would receive "?" instead, which matches any character (PS3.4 Section C.2.2.2.4).
+    Elements that were read and not changed are not checked, because they are sent unchanged.
     """
     _check(identifier, [default_encoding])
 
@@ -53,8 +54,8 @@ def _check(ds: Dataset, codecs: Sequence[str]) -> None:
 def _codecs(value: Any) -> Sequence[str]:
     try:
         return convert_encodings(value)
-    except Exception as error:  # whatever a value of the wrong type brings about
-        raise DatasetError("the Specific Character Set is none") from error
+    except Exception as error:  # a value of the wrong type can raise anything in pydicom
+        raise DatasetError("the Specific Character Set is not valid") from error
 
 
 def _can_hold(value: Any, codecs: Iterable[str]) -> bool:

@@ -1,7 +1,4 @@
-"""The file meta information that precedes a dataset in a DICOM file (PS3.10 Section 7.1).
-
-The dataset itself is not looked at here.
-"""
+"""Reads and writes the file meta information of a DICOM file (PS3.10 Section 7.1)."""
 
 from __future__ import annotations
 
@@ -40,7 +37,7 @@ _SHORT_VRS = frozenset(vr.encode() for vr in SHORT_VRS)
 
 
 class FileHead(NamedTuple):
-    """What the file meta information of a DICOM file says, and where the dataset begins."""
+    """The UIDs in the file meta information of a DICOM file, and the position of the dataset."""
 
     sop_class_uid: UID
     sop_instance_uid: UID
@@ -58,7 +55,7 @@ def create_file_meta(
 ) -> FileMetaDataset:
     """Return file meta information (PS3.10 Section 7.1) as a dataset.
 
-    Its group length is 0; pydicom puts in the right one when it writes a file.
+    Its group length is 0; pydicom corrects it when it writes a file.
     """
     meta = FileMetaDataset()
     meta.FileMetaInformationGroupLength = 0
@@ -72,11 +69,11 @@ def create_file_meta(
 
 
 def encode_file_meta(file_meta: FileMetaDataset) -> bytes:
-    """Return any file meta information encoded; its group length, if it has one, is put right."""
+    """Return file meta information encoded, with its group length, if it has one, corrected."""
     buffer = DicomBytesIO()
     try:
         write_file_meta_info(buffer, file_meta, enforce_standard=False)
-    except Exception as error:  # as in _encode
+    except Exception as error:  # a value of the wrong type can raise anything in pydicom
         raise DatasetError(
             f"cannot encode the file meta information: {type(error).__name__}"
         ) from error
@@ -86,14 +83,14 @@ def encode_file_meta(file_meta: FileMetaDataset) -> bytes:
 def file_head(
     sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str, source_ae: str = ""
 ) -> bytes:
-    """Return all of a DICOM file that comes before its dataset (PS3.10 Section 7.1).
+    """Return all bytes of a DICOM file before its dataset (PS3.10 Section 7.1).
 
-    The preamble is zeros, whatever the sender had there.
+    The preamble is all zeros.
 
     Parameters
     ----------
     source_ae : str
-        For (0002,0016): the AE title that the dataset came from.
+        The value of (0002,0016): the AE title of the sender of the dataset.
     """
     meta = b"".join(
         (
@@ -129,17 +126,17 @@ def _meta_end(transfer_syntax: str, source_ae: str) -> bytes:
 
 
 def parse_file_meta(source: bytes | bytearray | memoryview | BinaryIO) -> FileHead:
-    """Return what the file meta information says, reading no more of a file than needed.
+    """Return the UIDs in the file meta information; read no more of a file than necessary.
 
     Parameters
     ----------
     source
-        The beginning of a DICOM file, or a file that is positioned there.
+        The beginning of a DICOM file, or an open file at its beginning.
 
     Raises
     ------
     FileFormatError
-        When there is no DICOM file, or one of the three UIDs is missing; it says which file.
+        If it is not a DICOM file, or one of the three UIDs is missing; the text names the file.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         head = _parse_head(bytes(memoryview(source)[:_MAX_META]), True, "")
@@ -160,7 +157,7 @@ def parse_file_meta(source: bytes | bytearray | memoryview | BinaryIO) -> FileHe
 
 
 def _parse_head(data: bytes, whole: bool, name: str) -> FileHead | None:
-    """Return what parse_file_meta returns; None where more than `data` is needed of the whole."""
+    """Return the head in `data`; None if it is incomplete and `data` is not the `whole` file."""
     position, end = len(_PREAMBLE), len(data)
     if not data.startswith(b"DICM", 128):
         if end < position and not whole:
@@ -175,12 +172,13 @@ def _parse_head(data: bytes, whole: bool, name: str) -> FileHead | None:
 
 
 def file_meta_values(data: bytes, position: int) -> tuple[dict[int, bytes], int]:
-    """Return the values of group 0002, which begins at `position`, and where it ends.
+    """Return the values of group 0002, which begins at `position`, and the position of its end.
 
-    Where `data` has less than 8 bytes from there on, more of the group may follow. What the group
-    length claims is not relied on, nor that the group is in explicit VR: there are files where it
-    is wrong, or is not. Only in files of ours it is right, whatever the dataset begins with. Of
-    elements that are there twice the first one counts.
+    If fewer than 8 bytes of `data` follow that end, the group may continue after `data`.
+
+    Some files have a wrong group length or a group in implicit VR, so the end is found element by
+    element. Only in files that we wrote the group length is used: it is right, and a dataset may
+    begin with group 0002 too. The first of several elements with the same tag counts.
     """
     end = len(data)
     values: dict[int, bytes] = {}
@@ -221,7 +219,7 @@ def _head(values: dict[int, bytes], offset: int, name: str) -> FileHead:
 
 
 def split_dataset(path: Path) -> tuple[Dataset, int]:
-    """Return the file meta information of a DICOM file, and where its dataset begins."""
+    """Return the file meta information of a DICOM file, and the position of its dataset."""
     with path.open("rb") as file:
         offset = parse_file_meta(file).offset
         file.seek(len(_PREAMBLE))

@@ -1,6 +1,6 @@
-"""Files that were not there before: written, given a name, or removed again.
+"""Creates new files, writes them, and renames or removes them.
 
-Their names are made here or given by the program, never by a peer.
+This module or the program chooses their names, never a peer.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from collections.abc import Callable, Sequence
 Buffer = bytes | bytearray | memoryview
 
 _MOST_BUFFERS = 1024
-"""How many buffers one readv or writev takes: IOV_MAX of Linux, macOS and the BSDs."""
+"""The most buffers for one readv or writev: IOV_MAX of Linux, macOS and the BSDs."""
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 def transfer(operation: Callable[[Sequence[Buffer]], int], buffers: Sequence[Buffer]) -> int:
-    """Hand all of `buffers` to a readv or a writev, which may do less than asked, or nothing.
+    """Read into or write all of `buffers` by repeated calls of `operation`, a readv or a writev.
 
-    Returns the number of bytes done, which are all unless `operation` returned 0.
+    One call may transfer only some of the bytes. Returns the number of bytes transferred, fewer
+    than all only if `operation` returned 0.
     """
     done = 0
     for start in range(0, len(buffers), _MOST_BUFFERS):
@@ -36,7 +37,7 @@ def transfer(operation: Callable[[Sequence[Buffer]], int], buffers: Sequence[Buf
 
 
 def _after(buffers: Sequence[Buffer], count: int) -> Sequence[Buffer]:
-    """Return what is left of `buffers` after their first `count` bytes; it begins with a byte."""
+    """Return `buffers` without their first `count` bytes; the first buffer left is not empty."""
     for index, buffer in enumerate(buffers):
         if count < len(buffer):
             if not count:
@@ -47,7 +48,7 @@ def _after(buffers: Sequence[Buffer], count: int) -> Sequence[Buffer]:
 
 
 class NewFile:
-    """A file that was not there before, open for writing."""
+    """A newly created file, open for writing."""
 
     __slots__ = ("_descriptor", "_is_published", "path")
 
@@ -61,7 +62,7 @@ class NewFile:
         if hasattr(os, "writev") and len(buffers) <= _MOST_BUFFERS:
             count = os.writev(self._descriptor, buffers)
             if count == sum(map(len, buffers)):
-                return  # mostly, one call writes all of them
+                return  # usually one call writes all of them
             buffers = _after(buffers, count)
         transfer(self._write, buffers)
 
@@ -75,13 +76,13 @@ class NewFile:
         return count
 
     def close(self) -> None:
-        """Close the file; what the system could not write comes up here at the latest."""
+        """Close the file; the system may report a failed write only now, as an OSError."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
     def publish(self, target: str, exclusive: bool) -> None:
-        """Close the file and rename it, over a file of that name unless `exclusive`."""
+        """Close the file and rename it to `target`; replace an existing one unless `exclusive`."""
         self.close()
         if not exclusive:
             os.replace(self.path, target)
@@ -90,7 +91,7 @@ class NewFile:
         self._is_published = True
 
     def remove(self) -> None:
-        """Close and remove the file, unless it was published. Never raises."""
+        """Close the file, and remove it unless it was published. It never raises."""
         with contextlib.suppress(OSError):
             self.close()
         if not self._is_published:
@@ -102,7 +103,7 @@ def _rename_exclusively(path: str, target: str) -> None:
         os.link(path, target)
     except FileExistsError:
         raise
-    except OSError:  # a file system without hard links: take the name first
+    except OSError:  # a file system without hard links: create `target`, then replace it
         os.close(os.open(target, _NEW_FILE, 0o666))
         os.replace(path, target)
     else:
@@ -110,17 +111,17 @@ def _rename_exclusively(path: str, target: str) -> None:
 
 
 def new_token() -> str:
-    """Return what no other file is called by: digits nobody can guess."""
+    """Return 32 random hexadecimal digits, for a file name that is unique and cannot be guessed."""
     return os.urandom(16).hex()
 
 
 def spool_file(directory: str | None) -> NewFile:
-    """Return a new temporary file, which nobody else may read; None is the system's folder."""
+    """Return a new temporary file that only this user can read; None: in the system's folder."""
     folder = tempfile.gettempdir() if directory is None else directory
     return NewFile(os.path.join(folder, f"dicomwire-{new_token()}.dcm"), 0o600)
 
 
 def unlink(path: str) -> None:
-    """Remove a file, if it is there. It never raises."""
+    """Remove a file if it exists. It never raises."""
     with contextlib.suppress(OSError):
         os.unlink(path)

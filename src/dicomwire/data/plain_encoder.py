@@ -1,6 +1,6 @@
-"""Encodes plain datasets, such as the matches of a query, several times faster than pydicom does.
+"""Encodes plain datasets, such as the matches of a query, several times faster than pydicom.
 
-What is not plain is left to pydicom, and nothing is decoded here.
+pydicom encodes all other datasets.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _TEXT_TYPES = frozenset({str, UID, PersonName, IS, DSfloat})
 
 
 class _NotPlain(Exception):
-    """The dataset has something that pydicom is to encode."""
+    """The dataset has an element that only pydicom can encode."""
 
 
 class _Plain(NamedTuple):
-    """How values of a VR are encoded."""
+    """The encoding of the values of one VR."""
 
     code: bytes
     is_long: bool
@@ -39,10 +39,11 @@ class _Plain(NamedTuple):
 
 
 def encode_plain(ds: Dataset, is_implicit_vr: bool) -> bytes | None:
-    """Return `ds` encoded in little endian as pydicom does it; None where that is pydicom's task.
+    """Return `ds` encoded in little endian, with the same bytes as by pydicom; None if not plain.
 
-    Plain are text that the character set has one codec for, small numbers and sequences of plain
-    datasets, in elements that a program made: those that were read are encoded already.
+    A plain dataset has only text in a character set with one codec, integers, and sequences of
+    plain datasets. All its elements were made by a program; elements read from an encoded dataset
+    are still raw, and pydicom copies them.
     """
     try:
         return _encode(ds, is_implicit_vr, "ascii")

@@ -1,6 +1,6 @@
-"""Datasets as lines of text, for people to read.
+"""Shows datasets as lines of text.
 
-The lines hold patient data: they are for DEBUG.
+The lines hold patient data: log them at DEBUG only.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ _SHOWN_BYTES = 16
 
 
 def pretty_dataset(ds: Dataset, indent: int = 0, indent_char: str = "  ") -> list[str]:
-    """Return a line for each element of `ds`, items of sequences indented below theirs.
+    """Return a line for each element of `ds`, with the items of a sequence indented below it.
 
-    The lines hold patient data: they are for DEBUG.
+    The lines hold patient data: log them at DEBUG only.
     """
     margin = indent * indent_char
     lines = []
     for tag in sorted(ds.keys()):
         try:
             element = ds[tag]
-        except Exception as error:  # a value that pydicom cannot make sense of
+        except Exception as error:  # a value that pydicom cannot decode
             lines.append(f"{margin}{tag} (undecodable: {type(error).__name__})")
             continue
         lines.append(margin + pretty_element(element))

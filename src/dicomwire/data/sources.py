@@ -1,6 +1,6 @@
-"""Where the bytes of a dataset come from while it is sent: memory, or part of a file.
+"""Sources supply the bytes of a dataset while it is being sent: from memory or from a file.
 
-What an object is, and which bytes of its file are the dataset, is not decided here.
+`storable` finds the dataset in a file.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from dicomwire.data.new_files import Buffer, transfer
 
 
 class Source(Protocol):
-    """The bytes of a dataset that is to be sent."""
+    """The bytes of a dataset to send."""
 
     length: int
-    """How many bytes there are in all."""
+    """The number of bytes of the dataset."""
 
     def readinto(self, buffers: list[memoryview]) -> int:
-        """Fill `buffers` in their order; return the number of bytes, all but at the end.
+        """Fill `buffers` in order; return the number of bytes, fewer only at the end.
 
         Raises
         ------
         OSError, EOFError
-            When `length` bytes cannot be had after all.
+            If fewer than `length` bytes can be read.
         """
 
     def close(self) -> None:
-        """Let go of what is open."""
+        """Close the file of the source, if it has one."""
 
 
 class BytesSource:
@@ -56,14 +56,14 @@ class BytesSource:
 
 
 class FileSource:
-    """A file from `offset` (bytes) to the end that it has when it is opened.
+    """The bytes of a file from `offset` to its end at the time when it is opened.
 
     Raises
     ------
     OSError
-        When it cannot be opened.
+        If the file cannot be opened.
     EOFError
-        When it ends before `offset`.
+        If it ends before `offset`.
     """
 
     __slots__ = ("_file", "_position", "_remaining", "length")
@@ -73,7 +73,7 @@ class FileSource:
 
     @classmethod
     def of(cls, file: io.FileIO, offset: int) -> FileSource:
-        """Return a source of a file that is open already, which `close` closes."""
+        """Return a source of an open file; `close` closes that file."""
         source = cls.__new__(cls)
         source._begin(file, offset)
         return source

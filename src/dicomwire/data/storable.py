@@ -1,6 +1,6 @@
-"""What C-STORE can send: which object it is, what it is encoded in, and where its bytes are.
+"""Objects that C-STORE can send: finds their UIDs, their transfer syntax and their bytes.
 
-Whoever sends objects or looks for them in files asks here, and nobody else decides it.
+Only this module decides these; all modules that send objects or look for them in files use it.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ LOGGER = logging.getLogger("dicomwire")
 Storable: TypeAlias = (
     str | os.PathLike[str] | Dataset | Stream | bytes | bytearray | memoryview | BinaryIO
 )
-"""What can be sent by C-STORE: a DICOM file by its path, in memory or open; a dataset; a stream."""
+"""An object for C-STORE: the path of a DICOM file, a DICOM file in memory or open, a dataset, or a
+stream."""
 
-_PATHS = (str, Path)  # a union would be made anew for each object
+_PATHS = (str, Path)  # a constant, because isinstance would build a union for each object
 
 
 class Opened:
-    """An object that can be sent; `close` it in the end.
+    """An object that can be sent; call `close` after use.
 
     Attributes
     ----------
     sop_class_uid, sop_instance_uid : str
-        Those of the dataset, which says which object it is; of the file meta information only
-        where the dataset has none.
+        The UIDs in the dataset, or in the file meta information if the dataset has none.
     transfer_syntax_uid : str
-        What the object is encoded in.
+        The transfer syntax of the encoded object.
     is_convertible : bool
-        Whether it can be had in other transfer syntaxes.
+        Whether it can be converted to other transfer syntaxes.
     differing : sequence of str
-        In what the file meta information contradicts the dataset.
+        The UIDs in which the file meta information contradicts the dataset.
     is_small_file : bool
-        Whether it was a file that has been read whole and closed.
+        Whether it was a file that has been read completely and closed.
     """
 
     is_convertible = True
@@ -71,7 +71,7 @@ class Opened:
         Raises
         ------
         DatasetError
-            When it cannot be converted.
+            If the dataset cannot be converted.
         """
         raise NotImplementedError
 
@@ -81,29 +81,29 @@ class Opened:
         Raises
         ------
         DatasetError
-            When it cannot be decoded.
+            If it cannot be decoded.
         """
         raise NotImplementedError
 
     def close(self) -> None:
-        """Close the file that was opened for it."""
+        """Close the file, if one was opened for the object."""
 
 
 def open_storable(value: Storable | Opened) -> Opened:
-    """Return what is known of an object that is to be sent, and its dataset.
+    """Open an object for sending.
 
-    Of a file only the beginning is read, nearly always in one piece.
+    Only the beginning of a file is read, nearly always in one read.
 
     Raises
     ------
     TypeError
-        When `value` is nothing that can be sent.
+        If `value` has a type that cannot be sent.
     OSError
-        When the file cannot be read.
+        If the file cannot be read.
     FileFormatError
-        When it is no DICOM file.
+        If the file is not a DICOM file.
     AttributeError
-        When a dataset lacks a UID that is needed.
+        If a dataset lacks a required UID.
     """
     if isinstance(value, _PATHS):
         return _open_path(value)
@@ -137,7 +137,7 @@ def _open_path(path: str | os.PathLike[str]) -> Opened:
         head = _read_head(file, data, is_whole)
         if not is_whole:
             return _Encoded(head, FileSource.of(file, head.offset))
-        # Of a small file nothing has to be read again: there may be many of them.
+        # A small file is in `data` completely: close it now, since there may be many of them.
         file.close()
         opened = _Encoded(head, BytesSource(memoryview(data)[head.offset :]))
         opened.is_small_file = True
@@ -148,7 +148,7 @@ def _open_path(path: str | os.PathLike[str]) -> Opened:
 
 
 def instance_uid_of(value: Any) -> str:
-    """Return the SOP Instance UID of an object that is to be sent; empty if it does not tell."""
+    """Return the SOP Instance UID of an object to send; empty if it cannot be found."""
     if isinstance(value, Dataset):
         return str(value.get("SOPInstanceUID") or "")
     try:
@@ -162,10 +162,10 @@ def instance_uid_of(value: Any) -> str:
 
 
 class _Encoded(Opened):
-    """A DICOM file, which is sent as it is wherever that is possible."""
+    """A DICOM file; its bytes are sent unchanged if the context has its transfer syntax."""
 
     def __init__(self, head: _Head, source: Source) -> None:
-        # As `Opened.__init__` does, without a call more for each of thousands.
+        # Like `Opened.__init__`, but saves one call for each of thousands of files.
         self.sop_class_uid = head.sop_class_uid
         self.sop_instance_uid = head.sop_instance_uid
         self.transfer_syntax_uid = head.transfer_syntax_uid
@@ -194,7 +194,7 @@ class _Encoded(Opened):
 
 
 class _Decoded(Opened):
-    """A dataset that a program made or read."""
+    """A pydicom Dataset of the program."""
 
     def __init__(self, ds: Dataset) -> None:
         for keyword in ("SOPClassUID", "SOPInstanceUID"):
@@ -211,7 +211,7 @@ class _Decoded(Opened):
 
 
 class _Streamed(Opened):
-    """A dataset that comes in chunks, which are not looked at."""
+    """A dataset that the program supplies in chunks; they are sent unchanged."""
 
     is_convertible = False
 
@@ -227,7 +227,7 @@ class _Streamed(Opened):
 
 
 def _syntax_of(ds: Dataset) -> UID:
-    """Return the transfer syntax that `ds` is in; that of its `file_meta`, if they agree."""
+    """Return the transfer syntax of `ds`: that of its `file_meta`, unless its encoding differs."""
     try:
         syntax: UID = ds.file_meta.TransferSyntaxUID
     except AttributeError:
@@ -248,9 +248,10 @@ def _syntax_of(ds: Dataset) -> UID:
 # --- The beginning of a file ------------------------------------------------------------------
 
 _READ_AT_ONCE = 16 * KIB
-"""Holds a small object whole; of a large one, so much is read once more when it is sent."""
+"""Enough for the UIDs of nearly all files, and for a small object completely. Of a larger object,
+these bytes are read a second time when it is sent."""
 _MOST = MIB
-"""The most that is read of a file before it is sent."""
+"""The most bytes that are read of a file to find its UIDs."""
 _PREFIX = b"DICM"
 _PREAMBLE_LENGTH = 128
 _USUAL_BEGIN = _PREAMBLE_LENGTH + len(_PREFIX)
@@ -265,13 +266,14 @@ _FIELDS = {
     True: (struct.Struct("<HH2sH").unpack_from, struct.Struct("<I").unpack_from),
     False: (struct.Struct(">HH2sH").unpack_from, struct.Struct(">I").unpack_from),
 }
-"""For little endian or not: group, element, VR and short length; long length."""
+"""By "is little endian", the readers of: group, element, VR and short length; a long length."""
 _TOLD_APART = ("", ImplicitVRLittleEndian, ExplicitVRLittleEndian)
-"""What may be declared of a dataset whose first element shows which of the two it is in."""
+"""Declared transfer syntaxes for which the first element of the dataset decides between implicit
+and explicit VR."""
 
 
 class _Head(NamedTuple):
-    """What the beginning of a file says, and where its dataset begins."""
+    """The UIDs in the beginning of a file, and the position of its dataset."""
 
     sop_class_uid: UID
     sop_instance_uid: UID
@@ -281,7 +283,7 @@ class _Head(NamedTuple):
 
 
 def _read_head(file: Any, data: bytes = b"", is_whole: bool = False) -> _Head:
-    """Return what the beginning of `file` says, of which `data` has been read."""
+    """Return the head of `file`; `data` are the bytes already read, all of them if `is_whole`."""
     try:
         if not is_whole and len(data) < _READ_AT_ONCE:
             data += _read(file, _READ_AT_ONCE - len(data))
@@ -295,20 +297,20 @@ def _read_head(file: Any, data: bytes = b"", is_whole: bool = False) -> _Head:
 
 
 def _read(file: Any, size: int) -> bytes:
-    """Read `size` bytes, or what there is until the end of the file."""
+    """Read `size` bytes, or fewer at the end of the file."""
     data: bytes = file.read(size)
     if not isinstance(data, bytes):
-        raise TypeError("a file that is sent has to be open in binary mode")
+        raise TypeError("a file to send must be open in binary mode")
     while 0 < len(data) < size and (more := file.read(size - len(data))):
         data += more
     return data
 
 
 def _parse(data: bytes, whole: bool) -> _Head | None:
-    """Return what `data` says; None where it is not the `whole` and more of it is needed.
+    """Return the head in `data`; None if more data are needed and `data` is not the `whole` file.
 
-    DICM and file meta information may be missing where the dataset can be recognized, and where
-    they say something else than the dataset, the dataset is believed.
+    The prefix "DICM" and the file meta information may be missing if the dataset can be
+    recognized. Where the two contradict the dataset, the dataset counts.
     """
     begin = _USUAL_BEGIN if data.startswith(_PREFIX, _PREAMBLE_LENGTH) else _after_prefix(data)
     values, offset = file_meta_values(data, begin)
@@ -319,7 +321,7 @@ def _parse(data: bytes, whole: bool) -> _Head | None:
     declared = _uid(values.get(0x0010, b"").strip(_PADDING))
     syntax = _syntax(data, offset, declared)
     if not syntax:
-        reason = "its transfer syntax is not said" if offset else "nor a dataset by itself"
+        reason = "its transfer syntax is missing" if offset else "and no dataset without a header"
         raise FileFormatError(f"no DICOM file, {reason}")
     own = _own_uids(data, offset, syntax, whole)
     if own is None:
@@ -345,13 +347,13 @@ def _after_prefix(data: bytes) -> int:
     return len(_PREFIX) if data.startswith(_PREFIX) else 0
 
 
-@lru_cache(256)  # SOP classes and transfer syntaxes, of which there are a few
+@lru_cache(256)  # for SOP class and transfer syntax UIDs: a program uses only a few
 def _uid(text: bytes) -> UID:
     return quick_uid(text.decode("ascii", "replace"))
 
 
 def _syntax(data: bytes, offset: int, declared: UID) -> UID:
-    """Return what a dataset is encoded in, as is declared or as it looks; empty if that is open."""
+    """Return the transfer syntax, from the declared one and the first element; empty if unknown."""
     group, vr = data[offset : offset + 2], data[offset + 4 : offset + 6]
     has_vr = vr in _SHORT or vr in _LONG
     if group == b"\x08\0" and declared in _TOLD_APART:
@@ -362,9 +364,9 @@ def _syntax(data: bytes, offset: int, declared: UID) -> UID:
 
 
 def _own_uids(data: bytes, position: int, syntax: UID, whole: bool) -> tuple[bytes, bytes] | None:
-    """Return (0008,0016) and (0008,0018) of a dataset, empty where they are missing or no UIDs.
+    """Return (0008,0016) and (0008,0018) of a dataset, empty if they are missing or not UIDs.
 
-    None is returned where `data` is not the `whole` and ends before them.
+    The result is None if `data` ends before them and is not the `whole` file.
     """
     implicit, little, deflated = encoding_of(syntax)
     if deflated:
@@ -387,7 +389,7 @@ def _own_uids(data: bytes, position: int, syntax: UID, whole: bool) -> tuple[byt
             length = long(data, position)[0]
             position += 4
         if length == _UNDEFINED:
-            depth += group != _ITEMS  # an item of it is passed element by element
+            depth += group != _ITEMS  # a sequence; its items are passed element by element
             continue
         if depth:
             depth -= group == _ITEMS and element == _SEQUENCE_END

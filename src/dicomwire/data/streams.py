@@ -1,6 +1,6 @@
-"""Datasets that are sent as they come: chunks from an iterator, and files that are open already.
+"""Sources for datasets that the program supplies: chunks from an iterator, and open files.
 
-Sources of files and of memory are in `sources`.
+`sources` has those for files by path and for memory.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ Chunk = bytes | bytearray | memoryview
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An object whose encoded dataset comes in chunks, for `send_c_store`.
+    """An object for `send_c_store` whose encoded dataset the program supplies in chunks.
 
     Attributes
     ----------
     sop_class_uid, sop_instance_uid : str
     transfer_syntax_uid : str
-        What the dataset is encoded in; it is sent as it is, so this has to be accepted.
-    chunks : iterable of bytes, or asynchronous one
+        The transfer syntax of the dataset. The dataset is sent unchanged, so that the peer must
+        have accepted this transfer syntax.
+    chunks : iterable or asynchronous iterable of bytes
         The dataset, without file meta information, in pieces of any size. Only the asyncio face
-        takes asynchronous ones.
+        takes asynchronous iterables.
     length : int or None
-        How many bytes there are in all, where that is known: it is checked.
+        The number of bytes of the dataset; it is checked. None if it is not known.
     """
 
     sop_class_uid: str
@@ -50,12 +51,14 @@ class Stream:
 
 
 class _Chunks:
-    """Fills buffers from chunks, always one chunk ahead, so that the end is known when it comes.
+    """Fills buffers from chunks.
+
+    It reads one chunk ahead, so that it knows with the last byte that no more bytes follow.
 
     Attributes
     ----------
     length : int
-        How many bytes there are in all; more than there can be as long as that is not known.
+        The number of bytes of the dataset; `sys.maxsize` until it is known.
     """
 
     def __init__(self, length: int | None) -> None:
@@ -68,7 +71,7 @@ class _Chunks:
     async def fill(
         self, buffers: list[memoryview], following: Callable[[], Awaitable[Chunk | None]]
     ) -> int:
-        """Fill `buffers` in their order; return the number of bytes, all but at the end."""
+        """Fill `buffers` in order; return the number of bytes, fewer only at the end."""
         before = self._done
         for buffer in buffers:
             at = 0
@@ -83,7 +86,7 @@ class _Chunks:
                 raise EOFError(f"a stream has {self._done} bytes, not {self._declared}")
             self.length = self._done
         elif self._done >= self.length:
-            raise ValueError(f"a stream has more than the {self._declared} bytes that it says")
+            raise ValueError(f"a stream has more bytes than its length of {self._declared}")
         return self._done - before
 
     async def _has_more(self, following: Callable[[], Awaitable[Chunk | None]]) -> bool:
@@ -97,7 +100,7 @@ class _Chunks:
 
 
 class ChunkSource(_Chunks):
-    """A source of chunks that are there when they are asked for."""
+    """A source of chunks from an iterable."""
 
     def __init__(self, chunks: Iterable[Chunk], length: int | None) -> None:
         super().__init__(length)
@@ -115,7 +118,7 @@ class ChunkSource(_Chunks):
 
 
 class AsyncChunkSource(_Chunks):
-    """A source of chunks that are awaited."""
+    """A source of chunks from an asynchronous iterable."""
 
     def __init__(self, chunks: AsyncIterable[Chunk], length: int | None) -> None:
         super().__init__(length)
@@ -133,12 +136,12 @@ class AsyncChunkSource(_Chunks):
 
 
 class OpenFileSource:
-    """The rest of a file that somebody has open, from `offset` on.
+    """A source of the bytes from `offset` on of a file that the caller has opened.
 
     Raises
     ------
     OSError
-        When one cannot seek in it.
+        If the file cannot seek.
     """
 
     def __init__(self, file: BinaryIO, offset: int) -> None:

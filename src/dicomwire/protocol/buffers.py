@@ -1,6 +1,6 @@
-"""A cursor over received bytes that never reads past the end of what it was given.
+"""A cursor over received bytes that never reads past their end.
 
-Lengths claimed by a peer are checked here, once, before anything is sliced or allocated.
+It checks each length that a peer claims before it slices, so that no memory is allocated for it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _U32 = struct.Struct(">I")
 class Cursor:
     """Reads big-endian fields (PS3.8 Section 9.3.1) from one PDU or item.
 
-    Every read raises `RemoteProtocolError` when fewer bytes are left than it needs.
+    Every read raises `RemoteProtocolError` if fewer bytes are left than it needs.
     """
 
     __slots__ = ("_end", "_position", "_view", "_what")
@@ -29,7 +29,7 @@ class Cursor:
 
     @property
     def remaining(self) -> int:
-        """Number of bytes not read yet."""
+        """The number of bytes that have not been read."""
         return self._end - self._position
 
     def take(self, size: int) -> memoryview:
@@ -43,7 +43,7 @@ class Cursor:
         return self._view[start : start + size]
 
     def skip(self, size: int) -> None:
-        """Pass over `size` reserved bytes, which the standard says are not tested."""
+        """Skip `size` reserved bytes; the standard forbids to test them."""
         self.take(size)
 
     def u8(self) -> int:
@@ -61,14 +61,14 @@ class Cursor:
         return value
 
     def sub(self, size: int, what: str) -> Cursor:
-        """Return a cursor over the next `size` bytes alone."""
+        """Return a cursor over the next `size` bytes; this cursor continues after them."""
         return Cursor(self.take(size), what)
 
     def rest(self) -> memoryview:
-        """Return all that is left as a view."""
+        """Return all remaining bytes as a view."""
         return self.take(self.remaining)
 
     def check_end(self) -> None:
-        """Raise `RemoteProtocolError` when bytes are left over."""
+        """Raise `RemoteProtocolError` if bytes remain."""
         if self.remaining:
             raise RemoteProtocolError(f"{self._what}: {self.remaining} bytes too many")

@@ -1,6 +1,6 @@
-"""Command sets: the `Message` that is one, and the bytes that it becomes (PS3.7 Section 6.3).
+"""Command sets: the class `Message`, and its encoding and decoding (PS3.7 Section 6.3).
 
-What a message means, and the dataset that may follow it, are no business of this module.
+Other modules handle the dataset of a message and its meaning.
 """
 
 from __future__ import annotations
@@ -55,22 +55,22 @@ class Command(IntEnum):
 
 
 RESPONSE_BIT = 0x8000
-"""What distinguishes a response's Command Field from its request's (PS3.7 Annex E.1)."""
+"""The bit that is set in the Command Field of a response (PS3.7 Annex E.1)."""
 
 
 @dataclass(slots=True)
 class Message:
-    """A command set: its attributes are the keywords of PS3.7 Annex E, None where absent.
+    """A command set: its attributes are the keywords of PS3.7 Annex E; None for an absent element.
 
     Attributes
     ----------
     command : Command
-        Command Field: which of the DIMSE messages this is.
+        Command Field: the kind of message.
     has_dataset : bool
-        Whether a dataset follows; on the wire this is Command Data Set Type.
+        Whether a dataset follows; it is encoded as Command Data Set Type.
     unusable : tuple of str
-        Of a received message the elements that it needs and lacks, or that have a value which
-        cannot be read. These attributes are None.
+        In a received message, the keywords of required elements that are missing and of elements
+        whose value cannot be read. Their attributes are None.
     """
 
     command: Command
@@ -100,19 +100,19 @@ class Message:
 
     @property
     def is_response(self) -> bool:
-        """Whether this answers a request."""
+        """Whether this message is a response."""
         return bool(self.command & RESPONSE_BIT)
 
     @property
     def is_request(self) -> bool:
-        """Whether this asks for something; C-CANCEL-RQ does, though nothing answers it."""
+        """Whether this message is a request; C-CANCEL-RQ is one too, but it has no response."""
         return not self.command & RESPONSE_BIT
 
     @property
     def command_set(self) -> Dataset:
-        """The elements of the message but its group length, as a Dataset that is made anew.
+        """The elements of the message, without group length, as a new Dataset.
 
-        Changing it changes nothing in the message.
+        Changes to the Dataset do not change the message.
         """
         dataset = Dataset()
         for keyword, (number, vr) in ELEMENTS.items():
@@ -127,7 +127,7 @@ class Message:
 
     @property
     def name(self) -> str:
-        """The message as the standard writes it, such as "C-STORE-RQ"."""
+        """The name of the message in the standard, such as "C-STORE-RQ"."""
         return _name(self.command)
 
 
@@ -169,7 +169,7 @@ ELEMENTS: dict[str, Element] = {
 
 
 class Carried(NamedTuple):
-    """Keywords of the elements that a message must and may carry."""
+    """The keywords of the elements that a message must have and may have."""
 
     required: tuple[str, ...]
     optional: tuple[str, ...]
@@ -180,7 +180,7 @@ def _request(required: str, optional: str = "") -> Carried:
 
 
 def _response(optional: str) -> Carried:
-    # Any status may come with a comment and an Error ID (PS3.7 Annex C).
+    # A response may have an Error Comment and an Error ID with any status (PS3.7 Annex C).
     return Carried(
         ("MessageIDBeingRespondedTo", "Status"), (*optional.split(), "ErrorComment", "ErrorID")
     )
@@ -191,7 +191,7 @@ _SUBOPERATIONS = (
     "NumberOfFailedSuboperations NumberOfWarningSuboperations"
 )
 
-# PS3.7 Sections 9.3 and 10.3. Command Field and Command Data Set Type are in all of them.
+# PS3.7 Sections 9.3 and 10.3. All messages also have Command Field and Command Data Set Type.
 CARRIED: dict[Command, Carried] = {
     Command.C_STORE_RQ: _request(
         "AffectedSOPClassUID AffectedSOPInstanceUID Priority",
@@ -231,8 +231,8 @@ CARRIED: dict[Command, Carried] = {
     Command.C_CANCEL_RQ: Carried(("MessageIDBeingRespondedTo",), ()),
 }
 
-# An element is its tag as one little-endian number (the group in the low half, and so always
-# zero), its length and its value (PS3.7 Section 6.3.1).
+# An encoded element has a tag, a length and a value (PS3.7 Section 6.3.1). The tag is read as one
+# little-endian number, with the group (always 0000) in its low half.
 _HEADER = struct.Struct("<II")
 _AT = struct.Struct("<HH")
 _US_ELEMENT = struct.Struct("<IIH")
@@ -240,7 +240,7 @@ _UL_ELEMENT = struct.Struct("<III")
 _GROUP_MASK = 0xFFFF
 
 _NO_DATASET = 0x0101
-_WITH_DATASET = 0x0001  # any value but 0101H says so
+_WITH_DATASET = 0x0001  # any value but 0101H means that a dataset follows
 
 _PRIORITY_MEDIUM, _PRIORITY_HIGH, _PRIORITY_LOW = 0, 1, 2
 _PRIORITIES = (_PRIORITY_MEDIUM, _PRIORITY_HIGH, _PRIORITY_LOW)
@@ -254,7 +254,7 @@ def _key(keyword: str) -> int:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether `text` can be one value of VR UI or AE: printable ASCII without the separator."""
+    """Return whether `text` can be one value of VR UI or AE: printable ASCII without backslash."""
     return text.isascii() and text.isprintable() and "\\" not in text
 
 
@@ -262,9 +262,9 @@ def _is_plain(text: str) -> bool:
 
 
 def encode_command(message: Message) -> bytes:
-    """Return `message` as a command set: implicit VR little endian, with its group length.
+    """Return `message` as a command set in implicit VR little endian, with its group length.
 
-    Only what the command carries (`CARRIED`) is sent.
+    It encodes only the elements that the message must or may have (`CARRIED`).
 
     Raises
     ------
@@ -293,7 +293,7 @@ def _element(keyword: str, value: bytes, padding: bytes) -> bytes:
 
 
 def is_sendable_uid(value: str) -> bool:
-    """Return whether an element of VR UI can hold `value`, conformant or not."""
+    """Return whether an element of VR UI can hold `value`, even if it is not a valid UID."""
     return 0 < len(value) <= UID_LENGTH and _is_plain(value)
 
 
@@ -314,8 +314,8 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
 
 
 def _encode_lo(keyword: str, value: str) -> bytes:
-    # A comment is for people: cut or with gaps it still helps, and a refusal would not. A
-    # backslash would make two values of it (PS3.5 Section 6.2).
+    # People read the comment: a shortened or changed comment is better than an error. A backslash
+    # would split it into two values (PS3.5 Section 6.2).
     plain = _CONTROLS.sub(" ", value).replace("\\", "?").encode("ascii", "replace")
     return _element(keyword, plain[:_LO_LENGTH], b" ")
 
@@ -339,7 +339,7 @@ _ENCODERS: dict[str, Callable[[str, Any], bytes]] = {
 
 
 def _encoder(keyword: str) -> Callable[[Any], bytes]:
-    """Return what turns a value of `keyword` into its element."""
+    """Return the function that encodes a value of `keyword` as an element."""
     number_element = partial(_US_ELEMENT.pack, _key(keyword), 2)
     if keyword == "CommandDataSetType":
         return (number_element(_NO_DATASET), number_element(_WITH_DATASET)).__getitem__
@@ -349,12 +349,12 @@ def _encoder(keyword: str) -> Callable[[Any], bytes]:
     if vr == "US":
         return number_element
     encode = partial(_ENCODERS[vr], keyword)
-    # SOP Class UIDs come again with every message, instances hardly ever.
+    # Cached for SOP Class UIDs, which repeat in every message; instance UIDs hardly ever repeat.
     return lru_cache(256)(encode) if keyword.endswith("SOPClassUID") else encode
 
 
 class _Encoding(NamedTuple):
-    """How one command is encoded: what to read off the message, and its elements in order."""
+    """The encoding of one command: a getter of the message's values, and its elements in order."""
 
     values: Callable[[Message], tuple[Any, ...]]
     elements: tuple[tuple[str, Callable[[Any], bytes], bool], ...]
@@ -378,37 +378,37 @@ _ENCODING = {command: _encoding(carried) for command, carried in CARRIED.items()
 
 # --- Receiving ------------------------------------------------------------------------------
 #
-# What is not as the standard has it, and taken nevertheless:
+# These deviations from the standard are accepted:
 #
-# * Command Group Length is wrong, of another length, or missing: it is not looked at.
-# * Elements come in another order or repeatedly: the last value given counts.
-# * Elements are of another group than 0000: they are skipped, with a warning.
-# * Elements of group 0000 that are retired, unknown or not this command's: the ones that
+# * Command Group Length is wrong, has another size, or is missing: it is ignored.
+# * Elements are out of order or repeated: the last value counts.
+# * Elements belong to another group than 0000: they are skipped, with a warning.
+# * Elements of group 0000 are retired, unknown or not allowed in this message: those that
 #   `Message` has an attribute for are kept, the others skipped.
-# * A value has an odd length, or the other padding: NUL and space pad UI, AE and LO alike.
+# * A value has an odd length or the wrong padding: NUL and space are stripped from UI, AE and LO.
 # * An element is empty: it counts as absent.
-# * Priority is absent or has no meaning: medium.
-# * AE and LO hold bytes that are not ASCII: these are shown as backslash escapes.
-# * LO is too long, or holds a backslash: it is text for people.
-# * The title of a Move Originator is too long, or holds a backslash: it is cut.
-# * A UID breaks the rules for its components: peers name instances as they please, and only
-#   what could not be sent on again is unusable.
+# * Priority is absent or not valid: it counts as medium.
+# * AE and LO contain bytes that are not ASCII: these become backslash escapes.
+# * LO is too long, or contains a backslash: it is kept, since only people read it.
+# * The AE title of a Move Originator is too long, or contains a backslash: it is shortened.
+# * A UID breaks the rules for its components: some peers use such UIDs, so it is `unusable` only
+#   if it could not be sent on.
 # * Another value cannot be read: it counts as absent, with a warning.
-# * A request lacks an element that says what is asked for: it is `unusable`, with a warning.
+# * A request lacks a required element: the element is `unusable`, with a warning.
 #
-# What is left is refused: without the command, the message that a response is about, or whether
-# a dataset follows, nobody could say what the next bytes are.
+# A command set is refused if it lacks the Command Field, the message ID or Command Data Set Type:
+# without them we could not tell what the following bytes are.
 
 _INDISPENSABLE = ("MessageID", "MessageIDBeingRespondedTo", "Status")
 
 
 def decode_command(view: bytes | memoryview) -> Message:
-    """Return the command set in `view`, all of whose fragments have been joined.
+    """Return the message in `view`, a complete command set.
 
     Raises
     ------
     RemoteProtocolError
-        If it cannot be read, or does not say which message it is or belongs to.
+        If it cannot be parsed, or lacks an element that every message of its kind needs.
     """
     data = bytes(view)
     end = len(data)
@@ -447,7 +447,7 @@ def decode_command(view: bytes | memoryview) -> Message:
 
 
 def _message(values: dict[str, Any], faults: dict[str, str]) -> Message:
-    """Return the message that `values` make; `faults` says what could not be read, and why."""
+    """Return the message with these `values`; `faults` has a text for each unreadable element."""
     field = values.pop("CommandField", None)
     if field is None:
         raise _fault(faults.get("CommandField", "Command set without CommandField"))
@@ -499,7 +499,7 @@ def _decode_priority(raw: bytes) -> int:
 
 
 def _decode_ui(raw: bytes) -> UID | None:
-    # The length with its padding, so that what is cached by these bytes is small.
+    # The length includes the padding: these bytes are keys of a cache, so they must stay short.
     text = raw.strip(b"\0 ").decode("ascii", "backslashreplace")
     if len(raw) > UID_LENGTH or not _is_plain(text):
         raise ValueError(f"is not one UID of at most {UID_LENGTH} characters")
@@ -514,7 +514,7 @@ def _decode_ae(raw: bytes) -> str | None:
 
 
 def _decode_originator(raw: bytes) -> str | None:
-    # Nothing depends on it: a part of a title is better than no object.
+    # We do not act on this title: a shortened one is better than a refused object.
     return _decode_ae(raw.strip(b"\0 ").partition(b"\\")[0][:_AE_LENGTH])
 
 
@@ -542,13 +542,13 @@ _OWN_DECODERS: dict[str, Callable[[bytes], Any]] = {
 
 
 def _decoder(keyword: str) -> Callable[[bytes], Any]:
-    """Return what turns bytes of `keyword` into its value, or raises ValueError."""
+    """Return the function that decodes the value of `keyword`; it raises ValueError on a fault."""
     decode = _OWN_DECODERS.get(keyword) or _DECODERS[ELEMENTS[keyword].vr]
     return lru_cache(256)(decode) if keyword.endswith("SOPClassUID") else decode
 
 
 _DECODER_OF = {_key(keyword): (keyword, _decoder(keyword)) for keyword in ELEMENTS}
-# By the plain number, so that one look-up both tells a command and rejects what is none.
+# Keyed by plain numbers, so that one look-up both finds a command and detects an unknown one.
 _DECODING = {
     int(command): (command, carried.required, frozenset(carried.required + carried.optional))
     for command, carried in CARRIED.items()

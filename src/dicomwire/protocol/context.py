@@ -1,6 +1,6 @@
-"""Presentation contexts: an abstract syntax and the transfer syntaxes it may travel in.
+"""Presentation contexts: an abstract syntax with its transfer syntaxes.
 
-The class that programs build is the one that PDUs carry; negotiation rules do not live here.
+Programs and PDUs use the same class. The rules of negotiation are in `negotiation`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _NEWER_TRANSFER_SYNTAXES = {
 
 
 def quick_uid(text: str) -> UID:
-    """Return `text` as a UID as it stands, without pydicom's validation and its warnings."""
+    """Return `text` as a UID without pydicom's validation, which costs time and may warn."""
     return str.__new__(UID, text)
 
 
@@ -64,12 +64,12 @@ def as_uid(value: str | bytes | UID, name: str) -> UID:
     Raises
     ------
     TypeError
-        For anything but text or bytes.
+        If `value` is neither text nor bytes.
     ValueError
-        When it is empty, longer than 64 characters, or not ASCII.
+        If it is empty, longer than 64 characters, or not ASCII.
     """
     if isinstance(value, bytes):
-        value = value.decode("latin-1")  # every byte maps, so that the checks below see it
+        value = value.decode("latin-1")  # never fails, so that the checks below report bad bytes
     elif not isinstance(value, str):
         raise TypeError(f"{name}: a UID is str, bytes or UID, not {type(value).__name__}")
     stripped = value.strip(" \0")
@@ -81,7 +81,7 @@ def as_uid(value: str | bytes | UID, name: str) -> UID:
 
 
 class PresentationContextTuple(NamedTuple):
-    """What a handler is told of the context that its message came on."""
+    """The presentation context of a message, in the form that handlers receive."""
 
     context_id: int
     abstract_syntax: UID
@@ -94,7 +94,7 @@ class PresentationContext:
     Attributes
     ----------
     result : int or None
-        The acceptor's answer, one of `Result`; None before there is one.
+        The acceptor's answer, one of `Result`; None before the answer.
     """
 
     __slots__ = (
@@ -128,7 +128,7 @@ class PresentationContext:
         transfer_syntax: list[UID],
         result: int | None = None,
     ) -> PresentationContext:
-        """Return a context of values that a decoder has checked, without logging about them."""
+        """Return a context with values that a decoder has checked: no more checks, no warnings."""
         context = cls()
         context._context_id = context_id
         context._abstract_syntax = abstract_syntax
@@ -138,7 +138,7 @@ class PresentationContext:
 
     @property
     def context_id(self) -> int | None:
-        """The number that P-DATA names the context by: odd, 1 to 255 (PS3.8 Section 9.3.2.2)."""
+        """The ID of the context in PDUs: an odd number, 1 to 255 (PS3.8 Section 9.3.2.2)."""
         return self._context_id
 
     @context_id.setter
@@ -152,7 +152,7 @@ class PresentationContext:
 
     @property
     def abstract_syntax(self) -> UID | None:
-        """What the context is for: a SOP class, as a rule."""
+        """The abstract syntax of the context, usually a SOP class."""
         return self._abstract_syntax
 
     @abstract_syntax.setter
@@ -164,7 +164,7 @@ class PresentationContext:
 
     @property
     def transfer_syntax(self) -> list[UID]:
-        """The transfer syntaxes in order of preference; one alone once accepted."""
+        """The transfer syntaxes in order of preference; in an accepted context only one."""
         return self._transfer_syntax
 
     @transfer_syntax.setter
@@ -181,13 +181,13 @@ class PresentationContext:
             raise
 
     def add_transfer_syntax(self, syntax: str | bytes | UID | None) -> None:
-        """Append `syntax`, unless it is there already; what is no UID at all is passed over."""
+        """Append `syntax` unless the context has it; skip, with an error in the log, a non-UID."""
         if syntax is None:
             return
         try:
             uid = as_uid(syntax, "transfer_syntax")
         except TypeError as error:
-            LOGGER.error("%s; left out", error)
+            LOGGER.error("%s; skipped", error)
             return
         if uid in self._transfer_syntax:
             return
@@ -199,7 +199,7 @@ class PresentationContext:
 
     @property
     def scu_role(self) -> bool | None:
-        """Whether the requestor may be SCU: proposed, or supported; None for no negotiation."""
+        """Whether the requestor may be SCU, as proposed or supported; None: not negotiated."""
         return self._scu_role
 
     @scu_role.setter
@@ -208,7 +208,7 @@ class PresentationContext:
 
     @property
     def scp_role(self) -> bool | None:
-        """Whether the requestor may be SCP: proposed, or supported; None for no negotiation."""
+        """Whether the requestor may be SCP, as proposed or supported; None: not negotiated."""
         return self._scp_role
 
     @scp_role.setter
@@ -217,31 +217,31 @@ class PresentationContext:
 
     @property
     def as_scu(self) -> bool | None:
-        """Whether this end may act as SCU; None before negotiation (PS3.7 Annex D.3.3.4)."""
+        """Whether this side may act as SCU; None before negotiation (PS3.7 Annex D.3.3.4)."""
         return self._as_scu
 
     @property
     def as_scp(self) -> bool | None:
-        """Whether this end may act as SCP; None before negotiation (PS3.7 Annex D.3.3.4)."""
+        """Whether this side may act as SCP; None before negotiation (PS3.7 Annex D.3.3.4)."""
         return self._as_scp
 
     @property
     def scp_unanswered(self) -> bool:
-        """Whether this end proposed to be SCP, and the acceptor answered none of its proposals.
+        """Whether this side proposed to be SCP, and the acceptor answered no role proposal at all.
 
-        Without an answer the roles are the default ones (PS3.7 Annex D.3.3.4), and yet there are
-        acceptors that then go by what was proposed.
+        Without an answer the default roles apply (PS3.7 Annex D.3.3.4), but some acceptors that
+        do not answer act by the proposed roles.
         """
         return self._scp_unanswered
 
     def become_scp(self) -> None:
-        """Act as SCP, since the peer takes for granted what it has not answered."""
+        """Take the SCP role, because the peer uses the proposed roles without having answered."""
         self._as_scp, self._scp_unanswered = True, False
 
     @property
     def as_tuple(self) -> PresentationContextTuple:
-        """The accepted context in the form that handlers get."""
-        # An accepted context has all three; the type cannot say so.
+        """The accepted context in the form that handlers receive."""
+        # An accepted context has all three values; the types of the attributes cannot express it.
         return PresentationContextTuple(
             self._context_id,  # type: ignore[arg-type]
             self._abstract_syntax,  # type: ignore[arg-type]
@@ -274,7 +274,7 @@ class PresentationContext:
         return hash(self._key())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PresentationContext:
-        # UIDs are shared: rebuilding one makes pydicom validate it again, and warn again.
+        # The copy shares the UIDs: to copy one, pydicom would validate it and warn again.
         other = self.from_wire(
             self._context_id, self._abstract_syntax, list(self._transfer_syntax), self.result
         )
@@ -308,6 +308,6 @@ def _role(value: bool | None, name: str) -> bool | None:
 
 
 def _name(uid: UID) -> str:
-    """Return the name of `uid` with the control characters a peer may have put in it escaped."""
+    """Return the name of `uid`, with control characters escaped: a peer may have chosen it."""
     name = uid.name
     return name if name.isprintable() else ascii(name)[1:-1]

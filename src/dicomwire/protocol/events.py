@@ -1,6 +1,7 @@
-"""What the protocol tells the face that drives it, as plain data.
+"""The events that `AssociationProtocol.next_event` returns, as plain data.
 
-Chunks of a dataset are views into the bytes last given to `receive_data`: use or copy them first.
+Chunks of a dataset are views of the bytes that were passed to `receive_data`: use or copy them
+before the next call of it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dicomwire.protocol.pdu import Abort, AssociateAC, AssociateRJ, AssociateRQ
 
 @dataclass(slots=True)
 class AssociateRequested:
-    """The peer asks for an association: answer with `accept` or `reject`."""
+    """The peer requests an association; answer with `accept` or `reject`."""
 
     pdu: AssociateRQ
 
@@ -28,14 +29,14 @@ class AssociateAccepted:
 
 @dataclass(slots=True)
 class AssociateRejected:
-    """The peer rejected our request; the connection is to be closed."""
+    """The peer rejected our request; close the connection."""
 
     pdu: AssociateRJ
 
 
 @dataclass(slots=True)
 class CommandReceived:
-    """A command set is complete; `DataReceived` follows if `message.has_dataset`."""
+    """A complete command set; `DataReceived` events follow if `message.has_dataset`."""
 
     context_id: int
     message: Message
@@ -43,7 +44,7 @@ class CommandReceived:
 
 @dataclass(slots=True)
 class DataReceived:
-    """Bytes of the dataset of the last `CommandReceived`, in order; `complete` with the last."""
+    """The next bytes of the dataset of the last `CommandReceived`; `complete` if they end it."""
 
     chunks: list[memoryview]
     complete: bool
@@ -51,31 +52,31 @@ class DataReceived:
 
 @dataclass(slots=True)
 class ReleaseRequested:
-    """The peer wishes to release the association: answer with `respond_release`."""
+    """The peer requests the release of the association; answer with `respond_release`."""
 
 
 @dataclass(slots=True)
 class ReleaseConfirmed:
-    """The release is agreed (a collision of two requests is resolved by the protocol itself)."""
+    """The association is released; the protocol has resolved a release collision, if any."""
 
 
 @dataclass(slots=True)
 class PeerAborted:
-    """The peer sent A-ABORT; the connection is to be closed."""
+    """The peer sent A-ABORT; close the connection."""
 
     pdu: Abort
 
 
 @dataclass(slots=True)
 class ProtocolViolated:
-    """The peer broke the protocol and the A-ABORT that answers it is ready to be sent."""
+    """The peer violated the protocol; an A-ABORT is queued for sending."""
 
     error: RemoteProtocolError
 
 
 @dataclass(slots=True)
 class ConnectionClosed:
-    """The transport connection ended without a release or an abort."""
+    """The transport connection was closed without a release or an abort."""
 
 
 Event = (

@@ -1,6 +1,6 @@
-"""User information items of an association request or answer: classes, encoding, decoding.
+"""User information items of an A-ASSOCIATE-RQ or -AC: classes, encoding and decoding.
 
-The classes are also what programs negotiate with. What the values mean is not decided here.
+Programs use the same classes for extended negotiation. Other modules act on the values.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dicomwire.protocol.limits import Limits
 
 DEFAULT_MAX_LENGTH = 16382
 DEFAULT_CODECS = ("ascii",)
-"""The codecs tried in turn for text in PDUs, which the standard wants in ISO 646 (ASCII)."""
+"""The codecs to try for text in PDUs, for which the standard prescribes ISO 646 (ASCII)."""
 
 TEXT_LENGTH = 16
 """The most characters an AE title or an implementation version name may have."""
@@ -33,7 +33,7 @@ _U32 = struct.Struct(">I")
 _U16_PAIR = struct.Struct(">HH")
 
 
-# -- what PDUs and items have in common ---------------------------------------------------------
+# -- shared by PDUs and items -------------------------------------------------------------------
 
 
 def encode_item(item_type: int, value: bytes) -> bytes:
@@ -44,7 +44,7 @@ def encode_item(item_type: int, value: bytes) -> bytes:
 
 
 def decode_items(cursor: Cursor, ceiling: int, what: str) -> Iterator[tuple[int, memoryview]]:
-    """Yield the type and value of every item left; more than `ceiling` of them are an error."""
+    """Yield type and value of each remaining item; more than `ceiling` items are an error."""
     count = 0
     while cursor.remaining:
         count += 1
@@ -55,18 +55,17 @@ def decode_items(cursor: Cursor, ceiling: int, what: str) -> Iterator[tuple[int,
 
 
 def encode_uid(value: str | bytes | UID | None, name: str) -> bytes:
-    """Return the characters of a UID, which PDUs carry without padding (PS3.8 Annex F)."""
+    """Return the encoded UID, without padding as in all PDUs (PS3.8 Annex F)."""
     if value is None:
         raise ValueError(f"{name} is not set")
     return as_uid(value, name).encode("ascii")
 
 
 def decode_uid(view: memoryview) -> UID:
-    """Return the UID in `view` without any padding; it may be empty, or otherwise non-conformant.
+    """Return the UID in `view` without padding; it may be empty or not conform to PS3.5.
 
-    Peers have sent every kind of UID, and one that nobody knows does no harm: only what could
-    do some, its length and its alphabet, is checked. One that fails is returned as empty: it
-    names nothing, and what it was to name is not negotiated.
+    Peers send many invalid UIDs, and an unknown UID does no harm. So only length and alphabet are
+    checked. A UID that fails the check becomes empty, and its item is not negotiated.
     """
     raw = bytes(view).strip(b" \0")
     if len(raw) > UID_LENGTH or not raw.isascii():
@@ -75,7 +74,7 @@ def decode_uid(view: memoryview) -> UID:
 
 
 def encode_text(value: str, name: str) -> bytes:
-    """Return the value of an AE title or a version name (PS3.5 Section 6.2, VR AE), unpadded."""
+    """Return the encoded AE title or version name (PS3.5 Section 6.2, VR AE), without padding."""
     if not isinstance(value, str):
         raise TypeError(f"{name} is a str, not {type(value).__name__}")
     if not value.strip(" ") or len(value) > TEXT_LENGTH:
@@ -86,10 +85,10 @@ def encode_text(value: str, name: str) -> bytes:
 
 
 def decode_text(view: memoryview, codecs: tuple[str, ...]) -> str:
-    """Return the text in `view` without padding, by the first of `codecs` that can read it.
+    """Return the text in `view` without padding, decoded by the first of `codecs` that succeeds.
 
-    Where none can, the bytes that are not ASCII are shown as escapes: no association fails for
-    a character. The text may hold control characters: escape it before it goes into a log.
+    If none does, bytes that are not ASCII become escapes, so that no association fails because of
+    a character. The text may contain control characters: escape it before you log it.
     """
     raw = bytes(view)
     for codec in codecs:
@@ -109,7 +108,7 @@ def _unsigned(layout: struct.Struct, *values: int) -> bytes:
 
 
 def _counted(value: bytes, name: str) -> bytes:
-    """Return `value` behind its length in 16 bits."""
+    """Return `value` after its length in 16 bits."""
     if len(value) > 0xFFFF:
         raise ValueError(f"{name}: {len(value)} bytes, more than 65535")
     return _U16.pack(len(value)) + value
@@ -124,9 +123,9 @@ def _counted_uid(cursor: Cursor) -> UID:
 
 @dataclass(slots=True)
 class MaximumLengthNotification:
-    """The longest P-DATA-TF that its sender takes, in bytes after the header; 0: no maximum.
+    """The longest P-DATA-TF PDU that the sender of the item accepts (PS3.8 Annex D.1.1, item 51H).
 
-    PS3.8 Annex D.1.1, item 51H.
+    In bytes after the PDU header; 0: no maximum.
     """
 
     maximum_length_received: int = DEFAULT_MAX_LENGTH
@@ -143,7 +142,7 @@ class MaximumLengthNotification:
 
 @dataclass(slots=True)
 class ImplementationClassUIDNotification:
-    """Which software its sender is, as a UID (PS3.7 Annex D.3.3.2, item 52H)."""
+    """A UID of the sender's software (PS3.7 Annex D.3.3.2, item 52H)."""
 
     implementation_class_uid: UID | None = None
 
@@ -160,7 +159,7 @@ class ImplementationClassUIDNotification:
 
 @dataclass(slots=True)
 class ImplementationVersionNameNotification:
-    """Which version its sender is, in up to 16 characters (PS3.7 Annex D.3.3.2, item 55H)."""
+    """The version of the sender's software, up to 16 characters (PS3.7 Annex D.3.3.2, item 55H)."""
 
     implementation_version_name: str | None = None
 
@@ -179,13 +178,13 @@ class ImplementationVersionNameNotification:
 
 @dataclass(slots=True)
 class AsynchronousOperationsWindowNegotiation:
-    """How many operations may be outstanding; 0: any number (PS3.7 Annex D.3.3.3, item 53H)."""
+    """The most outstanding operations; 0: any number (PS3.7 Annex D.3.3.3, item 53H)."""
 
     maximum_number_operations_invoked: int = 1
     maximum_number_operations_performed: int = 1
 
     def encode(self) -> bytes:
-        """Return the item; ValueError for what is not a 16-bit number."""
+        """Return the item; ValueError for a value that is not a 16-bit number."""
         invoked = self.maximum_number_operations_invoked
         performed = self.maximum_number_operations_performed
         return encode_item(0x53, _unsigned(_U16_PAIR, invoked, performed))
@@ -200,9 +199,9 @@ class AsynchronousOperationsWindowNegotiation:
 
 @dataclass(slots=True)
 class SCP_SCU_RoleSelectionNegotiation:
-    """Which roles the requestor may take for a SOP class (PS3.7 Annex D.3.3.4, item 54H).
+    """The roles that the requestor may take for a SOP class (PS3.7 Annex D.3.3.4, item 54H).
 
-    A role of None goes out as not supported.
+    A role of None is encoded as not supported.
     """
 
     sop_class_uid: UID | None = None
@@ -223,7 +222,7 @@ class SCP_SCU_RoleSelectionNegotiation:
 
 @dataclass(slots=True)
 class SOPClassExtendedNegotiation:
-    """Bytes whose meaning the SOP class defines (PS3.7 Annex D.3.3.5, item 56H)."""
+    """Information that the SOP class defines, as bytes (PS3.7 Annex D.3.3.5, item 56H)."""
 
     sop_class_uid: UID | None = None
     service_class_application_information: bytes | None = None
@@ -243,7 +242,7 @@ class SOPClassExtendedNegotiation:
 
 @dataclass(slots=True)
 class SOPClassCommonExtendedNegotiation:
-    """Which service and which general SOP classes a SOP class belongs to.
+    """The service class and the related general SOP classes of a SOP class.
 
     PS3.7 Annex D.3.3.6, item 57H; only a requestor sends it.
     """
@@ -270,7 +269,7 @@ class SOPClassCommonExtendedNegotiation:
 
     @classmethod
     def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> SOPClassCommonExtendedNegotiation:
-        """Read the value of the item, but for fields of a later version that may follow."""
+        """Read the value of the item; skip fields of a later version that may follow."""
         item = cls(_counted_uid(cursor), _counted_uid(cursor))
         related = cursor.sub(cursor.u16(), "SOP class common extended")
         while related.remaining:
@@ -281,11 +280,11 @@ class SOPClassCommonExtendedNegotiation:
 
 @dataclass(slots=True)
 class UserIdentityNegotiation:
-    """Who the user of the requestor is, or the answer to that (PS3.7 Annex D.3.3.7).
+    """The identity of the requestor's user, or the acceptor's answer to it (PS3.7 Annex D.3.3.7).
 
     A request (item 58H) has a type: 1 user name, 2 user name and passcode, 3 Kerberos ticket,
-    4 SAML assertion, 5 JSON web token. With a `server_response` it is an answer (item 59H),
-    and the rest does not count.
+    4 SAML assertion, 5 JSON web token. With a `server_response` it is an answer (item 59H), and
+    the other attributes are ignored.
     """
 
     user_identity_type: int | None = None
@@ -314,7 +313,7 @@ class UserIdentityNegotiation:
 
     @classmethod
     def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> UserIdentityNegotiation:
-        """Read the value of an item 58H; a type that is not defined is kept as it is."""
+        """Read the value of an item 58H; an undefined type is kept."""
         return cls(
             cursor.u8(),
             cursor.u8() == 1,
@@ -353,7 +352,7 @@ _DECODERS: dict[int, Callable[[Cursor, tuple[str, ...]], UserItem]] = {
 
 
 def encode_user_item(item: UserItem) -> bytes:
-    """Return the sub-item as it stands in the user information item."""
+    """Return the encoded sub-item."""
     return item.encode()
 
 
@@ -362,9 +361,9 @@ def decode_user_information(
 ) -> list[UserItem]:
     """Return the sub-items of a user information item in their order (PS3.8 Annex D).
 
-    Unknown sub-items are passed over, as PS3.8 Section 9.3.1 asks. Where an item that may occur
-    once (once for each SOP class: 54H, 56H, 57H) occurs again, the first one counts: what an
-    attacker appends cannot undo what was said before it.
+    Unknown sub-items are skipped, as PS3.8 Section 9.3.1 requires. If an item that may occur only
+    once (54H, 56H, 57H: once for each SOP class) is repeated, the first one counts, so that
+    appended items cannot override earlier ones.
     """
     items: list[UserItem] = []
     seen: set[tuple[int, UID | None]] = set()

@@ -1,6 +1,6 @@
-"""The ceilings that keep a peer from choosing how much memory we use.
+"""The limits on the memory that a peer can make us use.
 
-A length field never allocates by itself: it is compared with one of these first.
+A received length is compared with one of these limits before memory is allocated for it.
 """
 
 from __future__ import annotations
@@ -13,25 +13,24 @@ MIB = 1024 * KIB
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Ceilings for what one association may make us hold, in bytes unless said otherwise."""
+    """Limits for the data of one peer, in bytes unless stated otherwise."""
 
     associate_pdu: int = MIB
-    """An A-ASSOCIATE-RQ or -AC PDU; requests of 17 KB are normal."""
+    """An A-ASSOCIATE-RQ or -AC PDU. Requests of 17 KB are common."""
     control_pdu: int = 64 * KIB
-    """Any other PDU but P-DATA-TF, whose data streams and needs no ceiling."""
+    """Any other PDU except P-DATA-TF, which is passed on in pieces and needs no limit."""
     command_set: int = 256 * KIB
-    """A command set, over all of its fragments."""
+    """A command set, all of its fragments together."""
     identifier: int = 64 * MIB
-    """A dataset that is held in memory: identifiers, N-service datasets; inflated, if it comes
-    deflated."""
+    """A dataset that must be in memory (identifiers, datasets of N-services), after inflating."""
     dataset_items: int = 100_000
-    """Items of sequences in one dataset, on all levels (count). Objects of C-STORE may have more:
-    one for each 24 bytes received."""
+    """Sequence items in one dataset, on all levels (count). A C-STORE dataset may have more: one
+    for each 24 bytes received."""
     dataset_elements: int = 200_000
-    """Elements in one dataset, on all levels (count). Objects of C-STORE may have more: one for
+    """Elements in one dataset, on all levels (count). A C-STORE dataset may have more: one for
     each 12 bytes received."""
     contexts: int = 128
-    """Presentation contexts in one request (their ids are the odd numbers below 256)."""
+    """Presentation contexts in one request (count); their IDs are the odd numbers below 256."""
     transfer_syntaxes: int = 256
     """Transfer syntaxes proposed for one presentation context (count)."""
     items: int = 2048

@@ -1,6 +1,6 @@
-"""The seven PDUs of the DICOM Upper Layer (PS3.8 Section 9.3): classes, encoding, decoding.
+"""The seven PDUs of the DICOM Upper Layer (PS3.8 Section 9.3): classes, encoding and decoding.
 
-When a PDU may be sent and what answers it is decided elsewhere, and so is cutting the stream.
+`framing` splits the stream into PDUs; `states` and `association` decide when to send them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _PDU_HEADER = struct.Struct(">BxI")
 _PDV_LENGTH = struct.Struct(">I")
 _VERSION = struct.Struct(">Hxx")
 _TITLES_SIZE = 64
-"""Called and calling AE title of 16 bytes each, and 32 reserved bytes."""
+"""The called and the calling AE title of 16 bytes each, and 32 reserved bytes."""
 
 _DEFAULT_LIMITS = Limits()
 
@@ -73,9 +73,9 @@ def _encode_pdu(pdu_type: PDUType, body: bytes) -> bytes:
 
 
 def _decode_proposed(cursor: Cursor, limits: Limits) -> PresentationContext:
-    """Read an item 20H (PS3.8 Section 9.3.2.2); its transfer syntaxes may be missing.
+    """Read an item 20H (PS3.8 Section 9.3.2.2); it may have no transfer syntax.
 
-    A context that nobody could accept has its result already.
+    An invalid context, which no acceptor can accept, gets its result here.
     """
     context_id = cursor.u8()
     cursor.skip(3)
@@ -99,8 +99,8 @@ def _decode_proposed(cursor: Cursor, limits: Limits) -> PresentationContext:
 def _decode_answered(cursor: Cursor, limits: Limits) -> PresentationContext:
     """Read an item 21H (PS3.8 Section 9.3.3.2).
 
-    The transfer syntax is "not significant when the Result/Reason is not acceptance", and
-    peers have put anything there: then it is not read. It may be missing from an acceptance.
+    The transfer syntax of a rejected context is not read: it is "not significant", and some peers
+    send arbitrary bytes. An accepted context may have no transfer syntax.
     """
     context_id = cursor.u8()
     cursor.skip(1)
@@ -165,10 +165,10 @@ _CONTEXT_ITEMS: dict[PDUType, tuple[int, Callable[[Cursor, Limits], Presentation
 
 @dataclass(slots=True, kw_only=True)
 class _Associate:
-    """What request and answer have in common, which is all but the presentation contexts.
+    """The common part of A-ASSOCIATE-RQ and -AC: all but the presentation context items.
 
-    `titles_received` holds the AE title fields and what is reserved after them just as they
-    came (decoding may have changed them): the answer has to repeat those bytes.
+    `titles_received` has the received bytes of the AE titles and of the reserved field after them.
+    The answer must repeat those bytes, and decoding may have changed the titles.
     """
 
     pdu_type: ClassVar[PDUType]
@@ -206,17 +206,17 @@ class _Associate:
         limits: Limits = _DEFAULT_LIMITS,
         codecs: tuple[str, ...] = DEFAULT_CODECS,
     ) -> Self:
-        """Return the PDU whose body (all after its header) is `view`.
+        """Return the PDU with the body `view` (the bytes after its header).
 
-        Lenient where that is safe: items may come in any order, and unknown ones are passed
-        over; of an item that should occur once, and of answers to one context, the first counts.
-        Of proposed contexts with one id none can be accepted: data on it could be of either.
-        Without an application context its name is empty; user information may be missing.
+        Items may be in any order; unknown items are skipped. Of repeated items, and of several
+        answers to one context, the first counts. Proposed contexts with the same ID are all
+        rejected, since data could belong to any of them. If the application context item is
+        missing, its name is empty. User information may be missing.
 
         Raises
         ------
         RemoteProtocolError
-            When lengths do not fit, a value is impossible, or there is more than `limits` allow.
+            If a length does not fit, a value is invalid, or the PDU exceeds `limits`.
         """
         what = cls.pdu_type.name
         cursor = Cursor(view, what)
@@ -262,7 +262,7 @@ class _Associate:
 class AssociateRQ(_Associate):
     """A-ASSOCIATE-RQ (PS3.8 Section 9.3.2).
 
-    Bit 0 of `protocol_version` is version 1; a request without it is to be rejected, not aborted.
+    Bit 0 of `protocol_version` means version 1; the acceptor rejects a request without it.
     """
 
     pdu_type = PDUType.ASSOCIATE_RQ
@@ -297,7 +297,7 @@ class AssociateAC(_Associate):
         presentation_contexts: list[PresentationContext],
         user_information: list[UserItem],
     ) -> AssociateAC:
-        """Return an answer that repeats of `request` what it must."""
+        """Return an answer to `request`, with the fields that the answer must repeat."""
         return cls(
             called_ae_title=request.called_ae_title,
             calling_ae_title=request.calling_ae_title,
@@ -308,7 +308,7 @@ class AssociateAC(_Associate):
 
     def encode(self) -> bytes:
         """Return the PDU; ValueError for a value that an answer cannot have."""
-        # Nobody tests these fields, so a title that no request could have does no harm here.
+        # The requestor ignores these fields, so that even an invalid title does no harm here.
         titles = self.titles_received or (
             _encode_any_title(self.called_ae_title) + _encode_any_title(self.calling_ae_title)
         ).ljust(_TITLES_SIZE, b"\0")
@@ -338,7 +338,7 @@ class RejectSource(IntEnum):
 
 
 class Rejection(Enum):
-    """The rejections that we send, as (result, source, diagnostic) (PS3.8 Table 9-21)."""
+    """The rejections that we send: (result, source, diagnostic) of PS3.8 Table 9-21."""
 
     APPLICATION_CONTEXT_NOT_SUPPORTED = (1, 1, 2)
     CALLING_AE_TITLE_NOT_RECOGNIZED = (1, 1, 3)
@@ -372,7 +372,7 @@ _DIAGNOSTICS: dict[tuple[int, int], str] = {
 
 @dataclass(slots=True)
 class AssociateRJ:
-    """A-ASSOCIATE-RJ (PS3.8 Section 9.3.4): the values as they came, defined or not."""
+    """A-ASSOCIATE-RJ (PS3.8 Section 9.3.4) with the received values, even undefined ones."""
 
     pdu_type: ClassVar[PDUType] = PDUType.ASSOCIATE_RJ
 
@@ -382,7 +382,7 @@ class AssociateRJ:
 
     @classmethod
     def because(cls, rejection: Rejection) -> AssociateRJ:
-        """Return the PDU that tells of `rejection`."""
+        """Return the PDU for `rejection`."""
         return cls(*rejection.value)
 
     @property
@@ -397,11 +397,11 @@ class AssociateRJ:
 
     @property
     def reason_str(self) -> str:
-        """The diagnostic in words; what it means depends on the source."""
+        """The diagnostic in words; its meaning depends on the source."""
         return _DIAGNOSTICS.get((self.source, self.diagnostic), f"Unknown ({self.diagnostic})")
 
     def encode(self) -> bytes:
-        """Return the PDU; ValueError for what is not a byte."""
+        """Return the PDU; ValueError for a value that is not a byte."""
         return _encode_pdu(self.pdu_type, bytes((0, self.result, self.source, self.diagnostic)))
 
     @classmethod
@@ -411,7 +411,7 @@ class AssociateRJ:
 
 
 def _four_bytes(view: memoryview | bytes, pdu_type: PDUType) -> bytes:
-    """Return the body of a PDU that always has four bytes; any other length is a violation."""
+    """Return the body of a PDU that has four bytes; any other length violates the protocol."""
     cursor = Cursor(view, pdu_type.name)
     body = bytes(cursor.take(4))
     cursor.check_end()
@@ -423,10 +423,10 @@ def _four_bytes(view: memoryview | bytes, pdu_type: PDUType) -> bytes:
 
 @dataclass(slots=True)
 class PDataTF:
-    """P-DATA-TF (PS3.8 Section 9.3.5), for who wants to look at one; data do not travel in it.
+    """P-DATA-TF (PS3.8 Section 9.3.5), for logs and handlers; data do not pass through it.
 
-    `values` holds (context id, message control header, fragment): bit 0 of the header is set
-    for a command, bit 1 for the last fragment (Annex E.2).
+    `values` has (context ID, message control header, fragment) for each presentation data value.
+    Bit 0 of the header marks a command, bit 1 the last fragment (Annex E.2).
     """
 
     pdu_type: ClassVar[PDUType] = PDUType.P_DATA_TF
@@ -450,7 +450,7 @@ class PDataTF:
         """Return the PDU whose body is `view`; RemoteProtocolError when lengths do not fit."""
         cursor = Cursor(view, cls.pdu_type.name)
         pdu = cls()
-        while cursor.remaining or not pdu.values:  # one value at least must be there
+        while cursor.remaining or not pdu.values:  # at least one value is required
             value = cursor.sub(cursor.u32(), "presentation data value")
             pdu.values.append((value.u8(), value.u8(), bytes(value.rest())))
         return pdu
@@ -506,7 +506,7 @@ _ABORT_REASONS: dict[int, str] = {
 
 @dataclass(slots=True)
 class Abort:
-    """A-ABORT (PS3.8 Section 9.3.8): the values as they came, defined or not."""
+    """A-ABORT (PS3.8 Section 9.3.8) with the received values, even undefined ones."""
 
     pdu_type: ClassVar[PDUType] = PDUType.ABORT
 
@@ -520,13 +520,13 @@ class Abort:
 
     @property
     def reason_str(self) -> str:
-        """The reason in words; a service user has none to give."""
+        """The reason in words; an abort by a service user has no reason."""
         if self.source == AbortSource.SERVICE_USER:
             return "No reason given"
         return _ABORT_REASONS.get(self.reason, f"Unknown ({self.reason})")
 
     def encode(self) -> bytes:
-        """Return the PDU; ValueError for what is not a byte."""
+        """Return the PDU; ValueError for a value that is not a byte."""
         return _encode_pdu(self.pdu_type, bytes((0, 0, self.source, self.reason)))
 
     @classmethod
@@ -550,12 +550,12 @@ def decode_pdu(
     limits: Limits = _DEFAULT_LIMITS,
     codecs: tuple[str, ...] = DEFAULT_CODECS,
 ) -> PDU:
-    """Return the PDU of the type `pdu_type` whose body (all after its header) is `body`.
+    """Return the PDU of the type `pdu_type` with the body `body` (the bytes after its header).
 
     Raises
     ------
     RemoteProtocolError
-        For a type that does not exist, and whatever else the decoders raise.
+        For an unknown type, or a fault that the decoder of the type finds.
     """
     if pdu_type == PDUType.ASSOCIATE_RQ:
         return AssociateRQ.decode(body, limits, codecs)

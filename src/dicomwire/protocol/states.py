@@ -1,6 +1,6 @@
-"""The Upper Layer state machine of PS3.8 Section 9.2 as data: every rule of it is in this file.
+"""The Upper Layer state machine of PS3.8 Section 9.2 as data, with all of its rules.
 
-What an action does to bytes and events is in `protocol.association`; nothing here does anything.
+`protocol.association` performs the actions.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 
 class _Closed(Enum):
-    """An Enum whose members are hashed by identity: each message looks several of them up."""
+    """An Enum hashed by identity, which is faster: every message looks up several members."""
 
     __hash__ = object.__hash__
 
 
 class Role(Enum):
-    """Which end of the association this is."""
+    """The side of the association: requestor or acceptor."""
 
     REQUESTOR = "requestor"
     ACCEPTOR = "acceptor"
@@ -65,7 +65,7 @@ class Trigger(_Closed):
 
 
 class Action(Enum):
-    """The actions of PS3.8 Tables 9-6 to 9-9, and two for the cells that the table leaves empty."""
+    """The actions of PS3.8 Tables 9-6 to 9-9, and two for the empty cells of the table."""
 
     AE_1 = "AE-1"
     AE_2 = "AE-2"
@@ -96,13 +96,13 @@ class Action(Enum):
     AA_7 = "AA-7"
     AA_8 = "AA-8"
     REFUSE = "refuse"
-    """Empty cell, and the program asked for it: a `LocalProtocolError`, and nothing changes."""
+    """An empty cell for a request of the program: raise `LocalProtocolError`, change nothing."""
     IGNORE = "ignore"
-    """Empty cell, and nobody asked for it (a late timer, bytes after the end): nothing changes."""
+    """An empty cell for another trigger (a late timer, bytes after the end): change nothing."""
 
 
 class Transition(NamedTuple):
-    """What one cell of the table says; two next states where the action decides between them."""
+    """One cell of the table; it has two next states if the action chooses between them."""
 
     action: Action
     next_states: tuple[State, ...]
@@ -121,7 +121,7 @@ LOCAL_REQUESTS = frozenset(
         T.ABORT_REQUEST,
     }
 )
-"""The triggers that the local program pulls; the others come from the peer, transport or timer."""
+"""The requests of the program; the other triggers come from the peer, the transport or a timer."""
 
 _NEXT = {
     A.AE_1: (S.AWAITING_CONNECTION,),
@@ -153,7 +153,7 @@ _NEXT = {
     A.AA_7: (S.AWAITING_CLOSE,),
     A.AA_8: (S.AWAITING_CLOSE,),
 }
-"""In PS3.8 an action leads to the same next state (or choice of two) wherever it occurs."""
+"""The next state of each action, which is the same in all cells; two actions have a choice."""
 
 _CONNECTED = (
     S.ESTABLISHED,
@@ -173,7 +173,7 @@ _UNEXPECTED = {
     **dict.fromkeys(_CONNECTED, A.AA_8),
     S.AWAITING_CLOSE: A.AA_6,
 }
-"""The answer to a PDU that is out of place, before what each row of the table says otherwise."""
+"""The action for an unexpected PDU; the rows of the table override it where a PDU is expected."""
 
 _ROWS: dict[Trigger, dict[State, Action]] = {
     T.ASSOCIATE_REQUEST: {S.IDLE: A.AE_1},
@@ -243,4 +243,4 @@ def _cell(state: State, trigger: Trigger) -> Transition:
 TRANSITIONS: dict[tuple[State, Trigger], Transition] = {
     (state, trigger): _cell(state, trigger) for state in State for trigger in Trigger
 }
-"""PS3.8 Table 9-10, all 13 by 19 cells of it."""
+"""PS3.8 Table 9-10, all 13 by 19 cells."""

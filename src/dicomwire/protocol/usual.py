@@ -1,7 +1,8 @@
-"""The usual C-STORE, C-ECHO and C-FIND messages, decoded and encoded by their fixed layout.
+"""Encodes and decodes the usual C-STORE, C-ECHO and C-FIND messages by their fixed layout.
 
-An optimisation of `command`, which handles all messages: whatever is unusual is left to it, and
-both give the same result. Most messages of an association differ in two numbers and one UID.
+This is an optimisation of `command`, which handles every message: the results are the same, and
+any unusual message is left to it. Most messages of an association differ only in two numbers and
+one UID.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from dicomwire.protocol.context import UID_LENGTH
 # The elements of a usual command set, in the order of their tags (PS3.7 Section 9.3): group length,
 # Affected SOP Class UID, Command Field, the message ID, Priority (requests), Command Data Set Type,
 # Status (responses), Affected SOP Instance UID (C-STORE). An element's header is its tag and the
-# length of its value. All before the message ID is alike in thousands of messages: the prefix.
+# length of its value. The bytes between group length and message ID are the prefix, which is the
+# same in thousands of messages.
 _GROUP_LENGTH = b"\0\0\0\0\4\0\0\0"
 _CLASS_UID = b"\0\0\2\0"
 _COMMAND_FIELD = b"\0\0\0\1\2\0\0\0"
@@ -30,7 +32,7 @@ _STATUS = b"\0\0\0\x09\2\0\0\0"
 _INSTANCE_UID = b"\0\0\0\x10"
 
 _STORE = struct.Struct("<H8sH8sH4sI")
-"""Of a C-STORE message, what is between the prefix and the SOP Instance UID."""
+"""The part of a C-STORE message between the prefix and the SOP Instance UID."""
 _ECHO_REQUEST = struct.Struct("<H8sH")
 _RESPONSE = struct.Struct("<H8sH8sH")
 _LENGTH = struct.Struct("<I")
@@ -39,7 +41,7 @@ _FIELD = struct.Struct("<H")
 _PREFIX_START = 12
 """Where the prefix begins: after the group length."""
 _PREFIX_SIZE = 26
-"""Bytes of the prefix besides the UID: three headers of 8 bytes, and the value of Command Field."""
+"""Bytes of the prefix without the UID: three headers of 8 bytes, and the value of Command Field."""
 _UID_LENGTH_AT = 16
 
 _NO_DATASET = 0x0101
@@ -52,16 +54,16 @@ _ID_HEADERS = {
     Command.C_ECHO_RSP: _RESPONDED_TO,
     Command.C_FIND_RSP: _RESPONDED_TO,
 }
-"""The commands that have a usual shape, and the header of their message ID."""
+"""The commands that have a fixed layout, with the header of their message ID."""
 _COMMANDS = {int(command): command for command in _ID_HEADERS}
 
 _padded_uid = re.compile(rb"([0-9.]+)\0?").fullmatch
 _plain_uid = re.compile(r"[0-9.]+", re.ASCII).fullmatch
 
 
-@lru_cache(256)  # a peer uses a few SOP classes; more prefixes than this push each other out
+@lru_cache(256)  # more than the SOP classes of a peer; bounded, because the peer chooses the keys
 def _decode_prefix(prefix: bytes) -> tuple[Command, UID] | None:
-    """Return the command and the SOP class that `prefix` says; None if it is not usual."""
+    """Return the command and the SOP class in `prefix`; None if its layout is not usual."""
     size = len(prefix) - _PREFIX_SIZE
     uid = _padded_uid(prefix, 8, 8 + size)
     command = _COMMANDS.get(_FIELD.unpack_from(prefix, 16 + size)[0]) if uid else None
@@ -84,7 +86,7 @@ def _encode_prefix(command: Command, padded_uid: bytes) -> bytes:
 
 
 def decode_usual(data: bytes) -> Message | None:
-    """Return the message in `data`, a whole command set; None if that is not of a usual shape."""
+    """Return the message in `data`, a complete command set; None if its layout is not usual."""
     size = len(data)
     if size <= _UID_LENGTH_AT or not data.startswith(_GROUP_LENGTH):
         return None
@@ -143,7 +145,7 @@ def _decode_store(command: Command, class_uid: UID, data: bytes, at: int) -> Mes
 
 @lru_cache(256)  # as for _decode_prefix
 def _prefix(command: Command, class_uid: str) -> bytes | None:
-    """Return the prefix of a command set; None where `command` or the UID is not usual."""
+    """Return the prefix of a command set; None if the command or the UID is not usual."""
     if command not in _ID_HEADERS or not _plain_uid(class_uid) or len(class_uid) > UID_LENGTH:
         return None
     padded = class_uid.encode("ascii") + b"\0" * (len(class_uid) % 2)
@@ -151,7 +153,7 @@ def _prefix(command: Command, class_uid: str) -> bytes | None:
 
 
 def encode_usual(message: Message) -> bytes | None:
-    """Return `message` as a command set; None if it is not of a usual shape."""
+    """Return `message` as a command set; None if it does not have a usual layout."""
     command, class_uid = message.command, message.AffectedSOPClassUID
     prefix = _prefix(command, class_uid) if class_uid else None
     if prefix is None:
@@ -192,7 +194,7 @@ def encode_usual(message: Message) -> bytes | None:
                 *(message.MessageIDBeingRespondedTo, _DATASET_TYPE, dataset_type),
                 *(_STATUS, message.Status),
             )
-    except struct.error:  # a number that is missing or does not fit: `command` says which
+    except struct.error:  # a number is missing or too large; `command` raises the right error
         return None
     length = _LENGTH.pack(len(prefix) + len(rest) + len(uid))
     return b"%b%b%b%b%b" % (_GROUP_LENGTH, length, prefix, rest, uid)

@@ -1,1 +1,1 @@
-"""Which UIDs there are: SOP classes by service, transfer syntaxes, other well-known UIDs."""
+"""The known UIDs: SOP classes by service, transfer syntaxes, other well-known UIDs."""

@@ -1,6 +1,6 @@
-"""What a SOP class UID is to us: a UID that belongs to a service class.
+"""The registry of SOP classes and their service classes.
 
-The UIDs themselves are in tables.py, which fills the registry here; sop_class.py is the way in.
+`tables` fills the registry with the UIDs; programs use it through `sop_class`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dicomwire.status import StatusTable
 
 
 class Service(Enum):
-    """The service classes of PS3.4 that have SOP classes on the network."""
+    """The service classes of PS3.4 whose SOP classes are used on the network."""
 
     VERIFICATION = "Verification"
     STORAGE = "Storage"
@@ -43,11 +43,11 @@ class Service(Enum):
     INVENTORY = "Inventory Query/Retrieve"
     STORAGE_MANAGEMENT = "Storage Management"
     UNKNOWN = "Unknown"
-    """Of a UID that is no SOP class, or one that was never registered."""
+    """The service of a UID that is not a registered SOP class."""
 
     @property
     def sop_classes(self) -> tuple[SOPClass, ...]:
-        """The SOP classes of the service in the order of their UIDs, without the legacy ones."""
+        """The SOP classes of the service in the order of their UIDs, without legacy ones."""
         return tuple(
             sorted(
                 entry.sop_class
@@ -57,12 +57,12 @@ class Service(Enum):
         )
 
     def statuses(self, dimse_msg_type: str = "") -> StatusTable:
-        """What a response of the service may carry.
+        """Return the statuses that a response of the service may have.
 
         Parameters
         ----------
         dimse_msg_type : str
-            "C-FIND", "C-GET" or "C-MOVE", on which the table of a query/retrieve service depends.
+            "C-FIND", "C-GET" or "C-MOVE"; the statuses of a query/retrieve service depend on it.
         """
         if self in _QUERY_RETRIEVE:
             return _QUERY_RETRIEVE_STATUSES.get(dimse_msg_type, status.GENERAL_STATUS)
@@ -80,25 +80,25 @@ class SOPClass(UID):
 
     @property
     def dimse_msg_type(self) -> str:
-        """Which of "C-FIND", "C-GET" and "C-MOVE" a query/retrieve SOP class has, else ""."""
+        """The operation of a query/retrieve SOP class ("C-FIND", "C-GET", "C-MOVE"), else ""."""
         entry = REGISTRY.get(self)
         return entry.dimse_msg_type if entry is not None else ""
 
     @property
     def statuses(self) -> StatusTable:
-        """What a response of the SOP class may carry."""
+        """The statuses that a response of the SOP class may have."""
         entry = REGISTRY.get(self)
         return entry.statuses if entry is not None else status.GENERAL_STATUS
 
     @property
     def keyword(self) -> str:
-        """The keyword of PS3.6, or the one that the SOP class was registered with."""
+        """The keyword in PS3.6, or the registered keyword."""
         entry = REGISTRY.get(self)
         return super().keyword or (entry.keyword if entry is not None else "")
 
     @property
     def name(self) -> str:
-        """The name of PS3.6, or the one that the SOP class was registered with, else the UID."""
+        """The name in PS3.6, or the registered name, or the UID if there is neither."""
         name = super().name
         entry = REGISTRY.get(self)
         return name if entry is None or name != self else entry.name or name
@@ -106,7 +106,7 @@ class SOPClass(UID):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the registry holds of a SOP class."""
+    """The entry of a SOP class in the registry."""
 
     sop_class: SOPClass
     service: Service
@@ -129,14 +129,14 @@ def define(
     name: str = "",
     is_legacy: bool = False,
 ) -> SOPClass:
-    """Make a SOP class known; an earlier definition of `uid` gives way.
+    """Register a SOP class; this replaces an earlier definition of `uid`.
 
     Parameters
     ----------
     keyword, name : str
-        For a UID that the dictionary of pydicom does not have.
+        The keyword and name of a UID that is not in pydicom's dictionary.
     is_legacy : bool
-        True for a retired SOP class, which is served but not among `Service.sop_classes`.
+        True for a retired SOP class; it is served, but `Service.sop_classes` omits it.
     """
     sop_class = SOPClass(uid, IGNORE)
     statuses = service.statuses(dimse_msg_type)
