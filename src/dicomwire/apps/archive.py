@@ -120,11 +120,8 @@ def _welcome(node: Node) -> Iterator[str]:
     if not is_anywhere and ip_address(host.partition("%")[0]).is_loopback:
         yield "Open to   this machine"
     else:
-        secure = (
-            "over TLS"
-            if configuration.tls.cert
-            else "unencrypted: anyone on the network path can read it"
-        )
+        plain = "unencrypted: anyone on the network path can read it"
+        secure = "over TLS" if configuration.tls.cert else plain
         yield f"Open to   the network, {secure}"
     yield "Stop it with Ctrl-C. From another terminal:"
     peer = f"{'localhost' if is_anywhere else host} {port}"

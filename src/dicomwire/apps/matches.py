@@ -36,7 +36,7 @@ _SELF_EVIDENT = ("QueryRetrieveLevel", "SpecificCharacterSet")
 
 
 class Display:
-    """The base of what shows matches.
+    """Shows matches; the base class.
 
     Parameters
     ----------

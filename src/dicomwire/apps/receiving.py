@@ -78,9 +78,8 @@ class Receiver:
         self._logger = logger
         self._is_kept = not options.ignore
         self._count = self._size = 0
-        self._lock = (
-            threading.Lock()
-        )  # guards both counts: associations are served by several threads
+        # Guards both counts: several threads serve associations.
+        self._lock = threading.Lock()
         self.receive_to: ReceiveTo = _discard
         if self._is_kept:
             folder = writable_folder(options)

@@ -220,7 +220,7 @@ class _Sender:
         )
 
     def _draw(self, waiting: Iterator[Outgoing]) -> Iterator[str]:
-        """Take files, each when it is to be sent, and return their paths."""
+        """Yield the path of each file when its turn comes, except the refused ones."""
         number = 0
         for file in waiting:
             self._tried += 1
@@ -238,7 +238,7 @@ class _Sender:
             yield file.path
 
     def _judge(self, sent: Sent) -> None:
-        """Take what became of the file that is being sent."""
+        """Count and log the result of the file being sent."""
         file, self._current = self._current, None
         assert file is not None
         code = sent.code
@@ -276,7 +276,7 @@ class _Sender:
 
 
 def _no_response(path: str, failure: Exception | None) -> str:
-    """Return why no response came for a file: the association ended, or it cannot be sent."""
+    """Return why a file has no response: the association ended, or it cannot be sent."""
     if isinstance(failure, AssociationFailure):
         return f"no response: {failure}"
     LOGGER.debug("%s", path, exc_info=failure)

@@ -51,7 +51,7 @@ class Tally:
         return f"{done} of {count} files, {share} % of {total / MB:.1f} MB, {rate:.1f} MB/s"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the summary for programs."""
+        """Return the summary that is printed as JSON."""
         return {
             "sent": self.sent,
             "warned": self.warned,
