@@ -1,4 +1,4 @@
-"""DICOM networking (PS3.7, PS3.8) for Python: what programs import, and nothing else."""
+"""DICOM networking (PS3.7, PS3.8) for Python: the names that programs import."""
 
 import logging as _logging
 

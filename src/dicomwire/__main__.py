@@ -1,6 +1,6 @@
 """The `dicomwire` command: runs the application that its first argument names.
 
-The applications are in `apps`, a module for each.
+The applications are in `apps`, one module for each.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The application entity of the threaded face, under the name that programs import.
 
-It is made in `threaded.ae`.
+`threaded.ae` defines it.
 """
 
 from dicomwire.protocol.items import DEFAULT_MAX_LENGTH as DEFAULT_MAX_LENGTH

@@ -1,6 +1,6 @@
 """The association of the threaded face, under the name that programs import.
 
-It is made in `threaded.association`.
+`threaded.association` defines it.
 """
 
 from dicomwire.session.base import ReceiveTo as ReceiveTo

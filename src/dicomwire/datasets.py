@@ -1,6 +1,6 @@
-"""Datasets to bytes and back, under the name that programs import.
+"""Encoding and decoding of datasets, under the name that programs import.
 
-They are made in `data`.
+The modules of `data` define the functions.
 """
 
 from __future__ import annotations

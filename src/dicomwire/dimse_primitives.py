@@ -1,6 +1,6 @@
 """The DIMSE messages that events show to programs.
 
-There is one class for all of them, whose `command` says which one it is. Nothing is made here.
+One class represents all messages; its `command` is the kind. `protocol.command` defines it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Datasets to bytes and back, for programs: the part of `data` that they may rely on.
+"""Encoding and decoding of datasets for programs.
 
-Nothing is made here.
+The modules of `data` define the functions.
 """
 
 from __future__ import annotations

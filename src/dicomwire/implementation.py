@@ -1,6 +1,6 @@
-"""Who we are on the wire and in the files we write.
+"""The identity of this implementation in associations and in files.
 
-Only constants live here, and never anything that another module of ours would have to supply.
+It has only constants and imports no other module of ours, so that every module can import it.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from pydicom.uid import UID
 
 IMPLEMENTATION_CLASS_UID = UID("2.25.176487327387601940295154504736296321339")
-"""(0002,0012) and the user information item of PS3.7 Section D.3.3.2, made from a UUID as
-PS3.5 Section B.2 has it."""
+"""(0002,0012) and the user information item of PS3.7 Section D.3.3.2; derived from a UUID as PS3.5
+Section B.2 describes."""
 
 UID_PREFIX = f"{IMPLEMENTATION_CLASS_UID}."
-"""What UIDs that we make may begin with."""
+"""The prefix of UIDs that this implementation creates."""
 
 IMPLEMENTATION_VERSION_NAME = "DICOMWIRE_010"
 """(0002,0013) and the user information item of PS3.7 Section D.3.3.2; at most 16 characters."""

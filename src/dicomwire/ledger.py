@@ -1,6 +1,6 @@
 """The ledger of sent objects, under the name that programs import.
 
-It is made in `bulk.ledger`.
+`bulk.ledger` defines it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Files that a process left half-written when it was killed: how they are told, and removed.
+"""Finds and removes incomplete files that a killed process has left.
 
-Who writes them, and where, is not known here.
+The callers know the folders; `data.sinks` writes such files.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from dicomwire.logs import escaped
 LOGGER = logging.getLogger("dicomwire")
 
 ABANDONED_AFTER = 3600.0
-"""Seconds after which nobody writes a file any more: no deadline of an association is so long."""
+"""Seconds after the last write from which a file counts as abandoned.
+
+No deadline of an association is so long, so that no process still writes the file.
+"""
 
 is_part = re.compile(r"\.[0-9a-f]{32}\.part").fullmatch
-"""Whether a name is one that `sinks.FileSink` gives to a file which is not complete."""
+"""Returns a match for the names that `sinks.FileSink` gives to incomplete files."""
 
 
 def remove_leftovers(
@@ -30,22 +33,22 @@ def remove_leftovers(
 ) -> None:
     """Remove files that an earlier process left in a folder. It never raises.
 
-    Only plain files of the folder itself are removed: no links, no folders, nothing below.
+    It removes only regular files of the folder itself: no links, no folders, nothing below it.
 
     Parameters
     ----------
     is_ours : callable
-        Tells the names that we give from all others.
+        Returns whether a name is one that we give to such files.
     age : float
-        How many seconds ago a file has to have been written to last. Where others may be
-        writing, they are busy with their files more often than that.
+        The least number of seconds since the last write to the file. If other processes may be
+        writing to the folder, it must be longer than any pause between their writes.
     """
     latest = time.time() - age
     removed = 0
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if is_ours(entry.name) and entry.is_file(follow_symlinks=False):
-                with contextlib.suppress(OSError):  # another process may do the same
+                with contextlib.suppress(OSError):  # another process may have removed it
                     if entry.stat(follow_symlinks=False).st_mtime <= latest:
                         os.unlink(entry.path)
                         removed += 1

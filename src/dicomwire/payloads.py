@@ -1,6 +1,6 @@
-"""Where datasets come from and go to, under the name that programs import.
+"""Sources, sinks and payloads of datasets, under the name that programs import.
 
-They are made in `data`.
+The modules of `data` define them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""The items of extended negotiation, which programs make, and the PDUs, which events show them.
+"""The items of extended negotiation, which programs create, and the PDUs that events show them.
 
-A PDU is the service primitive too: there is one class for both. Nothing is made here.
+One class represents both a PDU and its service primitive. `protocol.items` and `protocol.pdu`
+define the classes.
 """
 
 from __future__ import annotations

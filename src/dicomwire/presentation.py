@@ -1,6 +1,6 @@
-"""What programs build for an association: presentation contexts, role selections, and the lists.
+"""Presentation contexts, lists of them, and role selections, for programs to build.
 
-The lists are of what may be proposed; what an acceptor makes of it is in protocol/negotiation.py.
+`protocol.negotiation` has the rules of negotiation.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ def build_context(
     Parameters
     ----------
     abstract_syntax : str or UID
-        What the context is for: a SOP class, as a rule.
+        The abstract syntax, usually a SOP class.
     transfer_syntax : str or UID or list of them, optional
-        The transfer syntaxes in order of preference, `DEFAULT_TRANSFER_SYNTAXES` if not given.
+        The transfer syntaxes in order of preference; default `DEFAULT_TRANSFER_SYNTAXES`.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def build_role(
 ) -> SCP_SCU_RoleSelectionNegotiation:
     """Return a proposal of the requestor's roles for a SOP class (PS3.7 Annex D.3.3.4).
 
-    At least one role must be true by the time that the proposal is sent.
+    At least one role must be true when the proposal is sent.
     """
     return SCP_SCU_RoleSelectionNegotiation(as_uid(uid, "uid"), scu_role, scp_role)
 

@@ -1,6 +1,6 @@
-"""The two ends of an association, under the name that programs import.
+"""The requestor and the acceptor of an association, under the name that programs import.
 
-They are made in `session.ends`.
+`session.ends` defines their class.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The SOP classes by keyword, and which service class a UID belongs to.
+"""The SOP classes by keyword, and the service class of each UID.
 
-The UIDs are in tables.py, and what the services do is in services/.
+`registry.tables` has the UIDs; the modules of `services` implement the services.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ _OPERATIONS = ("C-FIND", "C-GET", "C-MOVE")
 
 
 def uid_to_service_class(uid: str) -> Service:
-    """The service class of a SOP class, and of any other UID `Service.UNKNOWN`."""
+    """Return the service class of a SOP class; `Service.UNKNOWN` for any other UID."""
     entry = REGISTRY.get(uid)
     return entry.service if entry is not None else Service.UNKNOWN
 
 
 def uid_to_sop_class(uid: str) -> SOPClass:
-    """`uid` as a SOPClass, known or not."""
+    """Return `uid` as a SOPClass, whether it is registered or not."""
     entry = REGISTRY.get(uid)
     return entry.sop_class if entry is not None else SOPClass(uid, IGNORE)
 
 
 def register_uid(uid: str, keyword: str, service_class: Service, dimse_msg_type: str = "") -> None:
-    """Make a private SOP class, or one newer than this library, known to its service.
+    """Register a private SOP class, or one newer than this library, with its service class.
 
     Afterwards ``dicomwire.sop_class.<keyword>`` is the SOP class.
 
     Parameters
     ----------
     uid : str
-        Up to 64 digits and periods. Components with leading zeros are let pass, as there are
-        devices that use them. If the UID is known, the new definition replaces the old.
+        1 to 64 digits and periods. Components may have leading zeros, because some devices use
+        such UIDs. If the UID is registered already, the new definition replaces the old one.
     keyword : str
-        A Python identifier that means nothing else in this module.
+        A Python identifier that this module does not use for anything else.
     service_class : Service
-        The service class that is to handle messages of the SOP class.
+        The service class that handles messages of the SOP class.
     dimse_msg_type : str
         "C-FIND", "C-GET" or "C-MOVE", required for `Service.QUERY_RETRIEVE`.
 

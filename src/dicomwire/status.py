@@ -1,6 +1,6 @@
-"""Status codes of DIMSE responses: their categories, and the tables of each service class.
+"""Status codes of DIMSE responses: their categories, and a table for each service class.
 
-What a service does with a status, and which one it answers with, never lives here.
+The modules of `services` choose the statuses of responses.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Meaning: TypeAlias = tuple[str, str]
 
 
 class Status(IntEnum):
-    """Codes with a name of their own; the rest are in the tables below."""
+    """Codes that have a name; the tables below have all codes."""
 
     SUCCESS = 0x0000
     CANCEL = 0xFE00
@@ -33,15 +33,15 @@ class Status(IntEnum):
 
     @classmethod
     def add(cls, name: str, code: int) -> None:
-        """Make `code` known as ``Status.<name>``; a plain int, as enums cannot grow."""
+        """Add `code` as ``Status.<name>``; it is a plain int, because an enum cannot grow."""
         setattr(cls, name, code)
 
 
 class StatusTable(Mapping[int, Meaning]):
     """The statuses of a service: a read-only dict of code to (category, description).
 
-    Whole ranges such as Cxxx are kept as ranges, because a dict of them has 4,096 entries. A
-    code that is listed by itself takes precedence over a range that contains it.
+    Ranges such as Cxxx are stored as ranges, because a dict would need 4,096 entries for each. The
+    entry of a single code takes precedence over a range that contains the code.
     """
 
     __slots__ = ("_codes", "_length", "_ranges")
@@ -72,7 +72,7 @@ class StatusTable(Mapping[int, Meaning]):
         return f"<StatusTable of {self._length} codes>"
 
 
-# PS3.7 Annex C: what any DIMSE service may answer.
+# PS3.7 Annex C: the statuses of any DIMSE service.
 _GENERAL: dict[int, Meaning] = {
     0x0000: (STATUS_SUCCESS, ""),
     0x0105: (STATUS_FAILURE, "No such attribute"),
@@ -107,7 +107,7 @@ def _table(
     warning: Mapping[int | range, str] | None = None,
     pending: Mapping[int | range, str] | None = None,
 ) -> StatusTable:
-    """The general statuses, and those of one service by category."""
+    """Return the table of a service: the general statuses, and the service's own by category."""
     meanings: dict[int | range, Meaning] = dict(_GENERAL.items())
     for category, descriptions in (
         (STATUS_FAILURE, failure),
@@ -123,7 +123,7 @@ _A7XX = range(0xA700, 0xA800)
 _A9XX = range(0xA900, 0xAA00)
 _CXXX = range(0xC000, 0xD000)
 
-# What a server of ours answers for a handler that went wrong: Cxxx codes, which PS3.4 leaves open.
+# The answers of our servers for a handler that failed: Cxxx codes, which PS3.4 leaves open.
 _HANDLER: dict[int | range, str] = {
     0xC001: "The handler gave a data set without Status",
     0xC002: "The handler gave a status that is neither int nor Dataset",
@@ -359,7 +359,7 @@ STORAGE_MANAGEMENT_SERVICE_CLASS_STATUS = _table(
 
 
 def code_to_category(code: int) -> str:
-    """The category of a status code: one of the STATUS_* strings (PS3.7 Annex C)."""
+    """Return the category of a status code: one of the STATUS_* strings (PS3.7 Annex C)."""
     if not isinstance(code, int) or code < 0:
         raise ValueError(f"A status code is a non-negative integer, not {code!r}")
     if code in _GENERAL:
@@ -374,7 +374,7 @@ def code_to_category(code: int) -> str:
 
 
 def code_to_status(code: int) -> Dataset:
-    """A Dataset with `code` as its (0000,0900) Status."""
+    """Return a Dataset with `code` as its (0000,0900) Status."""
     if not isinstance(code, int) or not 0 <= code <= 0xFFFF:
         raise ValueError(f"A status code is an integer from 0 to 65535, not {code!r}")
     status = Dataset()

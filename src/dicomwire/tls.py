@@ -158,7 +158,7 @@ def client_context(
     elif verify:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     if certificate is not None:
-        _show(context, certificate, key, password)
+        _load_own_certificate(context, certificate, key, password)
     elif key is not None:
         raise TLSConfigurationError("a key needs its certificate")
     return context
@@ -192,7 +192,7 @@ def server_context(
     _apply(context, profile)
     if any(name.startswith("DHE-") for name in _RULES[profile].ciphers):
         context.load_dh_params(str(_DH_PARAMETERS))
-    _show(context, certificate, key, password)
+    _load_own_certificate(context, certificate, key, password)
     if client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
         _trust(context, client_ca)
@@ -230,7 +230,7 @@ def _trust(context: ssl.SSLContext, authorities: StrPath) -> None:
         ) from None
 
 
-def _show(
+def _load_own_certificate(
     context: ssl.SSLContext,
     certificate: StrPath,
     key: StrPath | None,

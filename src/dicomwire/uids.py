@@ -1,6 +1,6 @@
 """The services and their SOP classes, under the name that programs import.
 
-They are made in `registry.services`.
+`registry.services` defines them.
 """
 
 from __future__ import annotations

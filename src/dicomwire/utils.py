@@ -1,7 +1,4 @@
-"""Checks of AE titles and UIDs that programs hand in, and bytes in printable form.
-
-Nothing here knows of a PDU, a socket or an association.
-"""
+"""Checks AE titles and UIDs that programs pass in, and shows bytes as text."""
 
 from __future__ import annotations
 
@@ -27,9 +24,9 @@ def set_ae(
     value : str or None
         At most 16 ASCII characters without controls and backslash.
     name : str
-        What errors call the value.
+        The name of the value in error texts.
     allow_empty, allow_none : bool
-        Whether an empty value (or one of spaces only) and None are allowed.
+        Whether an empty value (or only spaces) and None are allowed.
 
     Raises
     ------
@@ -56,14 +53,14 @@ def set_title(value: str | bytes, name: str) -> str:
     """Return the AE title in `value`, which must not be empty; bytes are deprecated."""
     if isinstance(value, bytes):
         text = f"bytes for '{name}' are deprecated, use str"
-        warnings.warn(text, DeprecationWarning, stacklevel=3)  # whoever called a setter
+        warnings.warn(text, DeprecationWarning, stacklevel=3)  # the caller of the setter
         value = decode_bytes(value)
     set_ae(value, name, allow_empty=False, allow_none=False)
     return value
 
 
 def validate_uid(uid: str) -> bool:
-    """Return whether `uid` has the length of a UID, all that is asked of UIDs by default."""
+    """Return whether `uid` has a valid length, the only default requirement for a UID."""
     return 0 < len(uid) <= UID_LENGTH
 
 
@@ -76,18 +73,19 @@ def set_uid(
 ) -> UID | None:
     """Return `value` as a UID (PS3.5 Section 9.1).
 
-    A value of the right length that does not conform otherwise is logged, not refused.
+    A value of a valid length that breaks other rules for UIDs is accepted, with a warning in the
+    log.
 
     Parameters
     ----------
     value : str, bytes, UID or None
         At most 64 ASCII characters.
     name : str
-        What errors call the value.
+        The name of the value in error texts.
     allow_empty, allow_none : bool
         Whether an empty value and None are allowed.
     validate : bool
-        False takes text as it is.
+        False skips all checks of the text.
 
     Raises
     ------
@@ -112,7 +110,7 @@ def set_uid(
 
 
 def decode_bytes(encoded_value: bytes) -> str:
-    """Return the text in `encoded_value`, which is ASCII; ValueError where it is not."""
+    """Return the ASCII text in `encoded_value`; ValueError if it is not ASCII."""
     try:
         return encoded_value.decode("ascii")
     except UnicodeDecodeError:
@@ -129,8 +127,8 @@ def pretty_bytes(
 ) -> list[str]:
     """Return lines of `items_per_line` bytes each in hexadecimal.
 
-    Of more than `max_size` bytes only the first ones are shown, under a line that says so; None
-    shows all.
+    If there are more than `max_size` bytes, a first line says so and only the first `max_size`
+    bytes are shown; None shows all.
     """
     data = bytestream.getvalue() if isinstance(bytestream, BytesIO) else bytestream
     lines = []

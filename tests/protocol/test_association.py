@@ -168,7 +168,7 @@ def violation(protocol: AssociationProtocol, sent: bytes) -> str:
     return str(event.error)
 
 
-def assert_deaf(protocol: AssociationProtocol) -> None:
+def assert_ignores_input(protocol: AssociationProtocol) -> None:
     """Whatever comes after a PDU that could not be parsed is not looked at."""
     assert protocol.state is State.AWAITING_CLOSE
     assert protocol.data_to_send() == b""
@@ -574,7 +574,7 @@ def test_data_come_before_the_violation_that_follows_them() -> None:
     assert first == data(b"half", complete=False)
     assert isinstance(second, ProtocolViolated)
     assert protocol.data_to_send() == abort(2, UNRECOGNIZED)
-    assert_deaf(protocol)
+    assert_ignores_input(protocol)
 
 
 def test_empty_values() -> None:
@@ -633,7 +633,7 @@ def test_stranger(stranger: str) -> None:
     hint = ", by which the peer speaks TLS" if stranger == "TLS hello" else ""
     assert violation(protocol, sent) == f"unknown PDU type 0x{sent[0]:02X}{hint}"
     assert protocol.data_to_send() == abort(2, UNRECOGNIZED)
-    assert_deaf(protocol)
+    assert_ignores_input(protocol)
 
 
 LENGTHS = [0, 1, 0xFFFF, 1 << 31, (1 << 32) - 1]
@@ -649,7 +649,7 @@ def test_length_of_a_value(length: int, observed: bool) -> None:
     text = violation(protocol, data_pdu(pdv(3, LAST, b"01234567", length=length)))
     assert text == f"presentation data value of {length} bytes in 14 bytes of PDU"
     assert protocol.data_to_send() == abort(2, INVALID)
-    assert_deaf(protocol)
+    assert_ignores_input(protocol)
 
 
 BODIES = {
@@ -759,7 +759,7 @@ def test_command_without_end() -> None:
         assert take(protocol, piece) == []
     assert violation(protocol, piece) == f"command set of more than {ceiling} bytes"
     assert protocol.data_to_send() == USER_ABORT
-    assert_deaf(protocol)
+    assert_ignores_input(protocol)
 
 
 def test_command_in_one_value_without_end() -> None:
@@ -768,7 +768,7 @@ def test_command_in_one_value_without_end() -> None:
     assert take(protocol, header + bytes(1000)) == []
     violation(protocol, bytes(1))
     assert protocol.data_to_send() == USER_ABORT
-    assert_deaf(protocol)
+    assert_ignores_input(protocol)
 
 
 def test_dataset_without_end() -> None:

@@ -144,7 +144,7 @@ class FilePayload(Payload):
         return Path(self._path)
 
     def view(self) -> memoryview:
-        """Return the bytes, mapped: nobody may shorten the file while they are in use."""
+        """Return the bytes, mapped into memory: do not shorten the file while they are in use."""
         if self._view is None:
             if not self.size:
                 return memoryview(b"")

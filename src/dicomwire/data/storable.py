@@ -343,7 +343,7 @@ def _parse(data: bytes, whole: bool) -> _Head | None:
 
 
 def _after_prefix(data: bytes) -> int:
-    """Return where the file meta information begins: some writers leave out what comes before."""
+    """Return the position of the file meta information; some writers omit the bytes before it."""
     return len(_PREFIX) if data.startswith(_PREFIX) else 0
 
 

@@ -139,7 +139,7 @@ class AssociationProtocol:
         self._assembler = Assembler(self._limits)
         self.events: deque[Event] = deque()
         self.out: list[bytes] = []
-        self._deaf = False  # true after an invalid PDU: no later byte can be parsed reliably
+        self._ignores_input = False  # true after an invalid PDU: later bytes cannot be trusted
         self.observe(observer)
 
     def observe(self, observer: Observer | None) -> None:
@@ -219,7 +219,7 @@ class AssociationProtocol:
 
     def receive_data(self, data: memoryview | bytes) -> None:
         """Take received bytes; the caller must then call `next_event` until it returns None."""
-        if not self._deaf:
+        if not self._ignores_input:
             self._framer.view = memoryview(data)
             self._framer.at = 0
 
@@ -240,7 +240,7 @@ class AssociationProtocol:
         """Return the next event in the received bytes; None when more bytes are needed."""
         if self.events:
             return self.events.popleft()
-        if self._deaf or self.state is State.IDLE:
+        if self._ignores_input or self.state is State.IDLE:
             return None
         framer, assembler = self._framer, self._assembler
         if framer.pdu_type is None and not framer.head:  # at the start of a PDU
@@ -388,7 +388,7 @@ class AssociationProtocol:
 
     def _violated(self, error: RemoteProtocolError) -> None:
         """Abort after a PDU that could not be parsed or a message that was not valid."""
-        self._deaf = True
+        self._ignores_input = True
         by_provider = error.source is AbortSource.SERVICE_PROVIDER
         trigger = Trigger.INVALID_PDU if by_provider else Trigger.ABORT_REQUEST
         if self._step(trigger, Abort(error.source, error.reason)) in _VIOLATIONS:
