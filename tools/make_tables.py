@@ -248,7 +248,7 @@ def context_lists(common_storage: list[str]) -> Iterator[str]:
 def uid_list(name: str, uids: Iterable[str]) -> Iterator[str]:
     """The lines of a list of transfer syntaxes."""
     yield f"{name} = ["
-    yield from (f'    UID("{uid}"),' for uid in uids)
+    yield from (f'    "{uid}",' for uid in uids)
     yield "]"
 
 
@@ -267,8 +267,6 @@ def lines() -> Iterator[str]:
     yield ""
     yield "from __future__ import annotations"
     yield ""
-    yield "from pydicom.uid import UID"
-    yield ""
     yield "from dicomwire.registry.services import Service, SOPClass, define"
     for service, uids in by_service.items():
         yield ""
@@ -285,7 +283,7 @@ def lines() -> Iterator[str]:
         yield from assignment(alias, keyword)
     yield ""
     for uid in under(ROOT, INSTANCES):
-        yield f'{keyword_of(uid)} = UID("{uid}")'
+        yield f'{keyword_of(uid)} = "{uid}"'
     yield ""
     yield from context_lists(common_storage)
     yield ""

@@ -1,72 +1,145 @@
-"""DICOM networking (PS3.7, PS3.8) for Python: the names that programs import."""
+"""DICOM networking (PS3.7, PS3.8) for Python: the names that programs import.
+
+Each name is imported from its module at its first use. Some need pydicom, and to import that takes
+longer than the `dicomwire` command takes for a C-ECHO.
+"""
+
+from __future__ import annotations
 
 import logging as _logging
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING, Any
 
-from pydicom._uid_dict import UID_dictionary
-from pydicom.uid import UID
+if TYPE_CHECKING:
+    from pydicom._uid_dict import UID_dictionary
+    from pydicom.uid import UID
 
-from dicomwire import events as evt
-from dicomwire.bulk.dispatcher import Retry
-from dicomwire.bulk.ledger import Ledger, LedgerError
-from dicomwire.bulk.pipeline import Sent
-from dicomwire.data.streams import Stream
-from dicomwire.errors import (
-    AssociationAborted,
-    AssociationFailure,
-    AssociationRejected,
-    AssociationTimeout,
-    ConnectionLost,
-    DicomwireError,
-    LocalProtocolError,
-    RemoteProtocolError,
-    TLSConfigurationError,
-    TLSFailure,
-    TLSFault,
-)
-from dicomwire.implementation import (
-    IMPLEMENTATION_CLASS_UID,
-    IMPLEMENTATION_VERSION_NAME,
-    UID_PREFIX,
-)
-from dicomwire.logs import debug_logger
-from dicomwire.presentation import (
-    AllStoragePresentationContexts,
-    ApplicationEventLoggingPresentationContexts,
-    BasicWorklistManagementPresentationContexts,
-    ColorPalettePresentationContexts,
-    DefinedProcedureProtocolPresentationContexts,
-    DisplaySystemPresentationContexts,
-    HangingProtocolPresentationContexts,
-    ImplantTemplatePresentationContexts,
-    InstanceAvailabilityPresentationContexts,
-    MediaCreationManagementPresentationContexts,
-    MediaStoragePresentationContexts,
-    ModalityPerformedPresentationContexts,
-    NonPatientObjectPresentationContexts,
-    PrintManagementPresentationContexts,
-    ProcedureStepPresentationContexts,
-    ProtocolApprovalPresentationContexts,
-    QueryRetrievePresentationContexts,
-    RelevantPatientInformationPresentationContexts,
-    RTMachineVerificationPresentationContexts,
-    StorageCommitmentPresentationContexts,
-    StoragePresentationContexts,
-    SubstanceAdministrationPresentationContexts,
-    UnifiedProcedurePresentationContexts,
-    VerificationPresentationContexts,
-    build_context,
-    build_role,
-)
-from dicomwire.registry.tables import ALL_TRANSFER_SYNTAXES, DEFAULT_TRANSFER_SYNTAXES
-from dicomwire.settings import Settings
-from dicomwire.sop_class import register_uid
-from dicomwire.threaded.ae import AE
-from dicomwire.threaded.association import Association
-from dicomwire.threaded.bulk import SendMany, send_many
+    from dicomwire import events as evt
+    from dicomwire.ae import AE
+    from dicomwire.association import Association
+    from dicomwire.bulk.dispatcher import Retry
+    from dicomwire.bulk.ledger import Ledger, LedgerError
+    from dicomwire.bulk.pipeline import Sent
+    from dicomwire.data.streams import Stream
+    from dicomwire.errors import (
+        AssociationAborted,
+        AssociationFailure,
+        AssociationRejected,
+        AssociationTimeout,
+        ConnectionLost,
+        DicomwireError,
+        LocalProtocolError,
+        RemoteProtocolError,
+        TLSConfigurationError,
+        TLSFailure,
+        TLSFault,
+    )
+    from dicomwire.implementation import (
+        IMPLEMENTATION_CLASS_UID,
+        IMPLEMENTATION_VERSION_NAME,
+        UID_PREFIX,
+    )
+    from dicomwire.logs import debug_logger
+    from dicomwire.presentation import (
+        ALL_TRANSFER_SYNTAXES,
+        DEFAULT_TRANSFER_SYNTAXES,
+        AllStoragePresentationContexts,
+        ApplicationEventLoggingPresentationContexts,
+        BasicWorklistManagementPresentationContexts,
+        ColorPalettePresentationContexts,
+        DefinedProcedureProtocolPresentationContexts,
+        DisplaySystemPresentationContexts,
+        HangingProtocolPresentationContexts,
+        ImplantTemplatePresentationContexts,
+        InstanceAvailabilityPresentationContexts,
+        MediaCreationManagementPresentationContexts,
+        MediaStoragePresentationContexts,
+        ModalityPerformedPresentationContexts,
+        NonPatientObjectPresentationContexts,
+        PrintManagementPresentationContexts,
+        ProcedureStepPresentationContexts,
+        ProtocolApprovalPresentationContexts,
+        QueryRetrievePresentationContexts,
+        RelevantPatientInformationPresentationContexts,
+        RTMachineVerificationPresentationContexts,
+        StorageCommitmentPresentationContexts,
+        StoragePresentationContexts,
+        SubstanceAdministrationPresentationContexts,
+        UnifiedProcedurePresentationContexts,
+        VerificationPresentationContexts,
+        build_context,
+        build_role,
+    )
+    from dicomwire.settings import Settings
+    from dicomwire.sop_class import register_uid
+    from dicomwire.threaded.bulk import SendMany, send_many
 
 __version__ = "0.1.0"
 
 _logging.getLogger("dicomwire").addHandler(_logging.NullHandler())
+
+_NAMES = {
+    "dicomwire.ae": "AE",
+    "dicomwire.association": "Association",
+    "dicomwire.bulk.dispatcher": "Retry",
+    "dicomwire.bulk.ledger": "Ledger LedgerError",
+    "dicomwire.bulk.pipeline": "Sent",
+    "dicomwire.data.streams": "Stream",
+    "dicomwire.errors": """
+        AssociationAborted AssociationFailure AssociationRejected AssociationTimeout
+        ConnectionLost DicomwireError LocalProtocolError RemoteProtocolError
+        TLSConfigurationError TLSFailure TLSFault""",
+    "dicomwire.implementation": "IMPLEMENTATION_CLASS_UID IMPLEMENTATION_VERSION_NAME UID_PREFIX",
+    "dicomwire.logs": "debug_logger",
+    "dicomwire.presentation": """
+        ALL_TRANSFER_SYNTAXES AllStoragePresentationContexts
+        ApplicationEventLoggingPresentationContexts BasicWorklistManagementPresentationContexts
+        ColorPalettePresentationContexts DEFAULT_TRANSFER_SYNTAXES
+        DefinedProcedureProtocolPresentationContexts DisplaySystemPresentationContexts
+        HangingProtocolPresentationContexts ImplantTemplatePresentationContexts
+        InstanceAvailabilityPresentationContexts MediaCreationManagementPresentationContexts
+        MediaStoragePresentationContexts ModalityPerformedPresentationContexts
+        NonPatientObjectPresentationContexts PrintManagementPresentationContexts
+        ProcedureStepPresentationContexts ProtocolApprovalPresentationContexts
+        QueryRetrievePresentationContexts RTMachineVerificationPresentationContexts
+        RelevantPatientInformationPresentationContexts StorageCommitmentPresentationContexts
+        StoragePresentationContexts SubstanceAdministrationPresentationContexts
+        UnifiedProcedurePresentationContexts VerificationPresentationContexts build_context
+        build_role""",
+    "dicomwire.settings": "Settings",
+    "dicomwire.sop_class": "register_uid",
+    "dicomwire.threaded.bulk": "SendMany send_many",
+    "pydicom._uid_dict": "UID_dictionary",
+    "pydicom.uid": "UID",
+}
+"""The names by the module that they come from. Those of the library are also above, where type
+checkers and editors find them."""
+
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
+_SUBMODULES = """
+    ae aio association dimse_primitives dsutils errors events implementation logs pdu_primitives
+    plain presentation settings sop_class status tls utils"""
+
+
+def __getattr__(name: str) -> Any:
+    from dicomwire.registry.uids import use_pydicom
+
+    if name in _MODULE_OF:
+        use_pydicom()  # before anything is made
+        value = getattr(_import_module(_MODULE_OF[name]), name)
+    elif name == "evt":
+        value = _import_module("dicomwire.events")
+    elif name in _SUBMODULES.split():
+        return _import_module(f"dicomwire.{name}")
+    else:
+        raise AttributeError(f"module 'dicomwire' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "AE",

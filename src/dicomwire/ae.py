@@ -4,6 +4,9 @@
 """
 
 from dicomwire.protocol.items import DEFAULT_MAX_LENGTH as DEFAULT_MAX_LENGTH
+from dicomwire.registry.uids import use_pydicom
 from dicomwire.session.ends import MODE_REQUESTOR as MODE_REQUESTOR
 from dicomwire.threaded.ae import AE as AE
 from dicomwire.threaded.ae import ApplicationEntity as ApplicationEntity
+
+use_pydicom()  # for whoever makes an AE looks at UIDs

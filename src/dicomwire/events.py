@@ -13,16 +13,16 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.tag import BaseTag
-from pydicom.uid import UID
-
-from dicomwire.data import codec, file_meta
+from dicomwire.data.file_head import file_head
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import PresentationContextTuple
 from dicomwire.settings import Settings
 
 if TYPE_CHECKING:
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.tag import BaseTag
+    from pydicom.uid import UID
+
     from dicomwire.data.payloads import Payload
 
 _LOGGER = logging.getLogger("dicomwire")
@@ -197,8 +197,12 @@ class Event:
         if self._dataset is None:
             payload = self.payload
             if payload is None or not payload.size:
+                from pydicom.dataset import Dataset
+
                 self._dataset = Dataset()
             else:
+                from dicomwire.data import codec
+
                 # Programs test their handlers with events that have no association.
                 settings = getattr(self.assoc, "settings", None) or _DEFAULTS
                 syntax, limits = self.context.transfer_syntax, settings.limits
@@ -218,7 +222,7 @@ class Event:
 
     def _file_head(self) -> bytes:
         """Return the bytes before the dataset in a DICOM file of a C-STORE request."""
-        return file_meta.file_head(*self._stored(), self.context.transfer_syntax)
+        return file_head(*self._stored(), self.context.transfer_syntax)
 
     @property
     def message_id(self) -> int:
@@ -273,8 +277,10 @@ class Event:
 
         Its group length is 0; pydicom corrects it when it writes a file.
         """
+        from dicomwire.data.file_meta import create_file_meta
+
         sop_class_uid, sop_instance_uid = self._stored()
-        return file_meta.create_file_meta(
+        return create_file_meta(
             sop_class_uid=sop_class_uid,
             sop_instance_uid=sop_instance_uid,
             transfer_syntax=self.context.transfer_syntax,

@@ -1,18 +1,16 @@
-"""The identity of this implementation in associations and in files.
+"""The identity of this implementation in associations and in files, for programs.
 
-It has only constants and imports no other module of ours, so that every module can import it.
+`registry.implementation` defines it, without pydicom.
 """
 
 from __future__ import annotations
 
 from pydicom.uid import UID
 
-IMPLEMENTATION_CLASS_UID = UID("2.25.176487327387601940295154504736296321339")
-"""(0002,0012) and the user information item of PS3.7 Section D.3.3.2; derived from a UUID as PS3.5
-Section B.2 describes."""
+from dicomwire.registry import implementation as _text
+from dicomwire.registry.implementation import (
+    IMPLEMENTATION_VERSION_NAME as IMPLEMENTATION_VERSION_NAME,
+)
+from dicomwire.registry.implementation import UID_PREFIX as UID_PREFIX
 
-UID_PREFIX = f"{IMPLEMENTATION_CLASS_UID}."
-"""The prefix of UIDs that this implementation creates."""
-
-IMPLEMENTATION_VERSION_NAME = "DICOMWIRE_010"
-"""(0002,0013) and the user information item of PS3.7 Section D.3.3.2; at most 16 characters."""
+IMPLEMENTATION_CLASS_UID = UID(_text.IMPLEMENTATION_CLASS_UID)

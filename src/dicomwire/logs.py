@@ -8,12 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydicom.dataset import Dataset
-from pydicom.uid import UID
-
-from dicomwire.data import pretty
 from dicomwire.events import (
     EVT_DIMSE_RECV,
     EVT_DIMSE_SENT,
@@ -23,7 +19,7 @@ from dicomwire.events import (
     NotificationEvent,
 )
 from dicomwire.protocol.command import CARRIED, Message
-from dicomwire.protocol.context import PresentationContext, Result, quick_uid
+from dicomwire.protocol.context import PresentationContext, Result
 from dicomwire.protocol.items import (
     AsynchronousOperationsWindowNegotiation,
     ImplementationClassUIDNotification,
@@ -44,6 +40,11 @@ from dicomwire.protocol.pdu import (
     ReleaseRP,
     ReleaseRQ,
 )
+from dicomwire.registry.uids import looked_up
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+    from pydicom.uid import UID
 
 LOGGER = logging.getLogger("dicomwire")
 
@@ -99,6 +100,8 @@ def log_identifier(title: str, identifier: Dataset) -> None:
     The log records have an attribute `patient_data`, so that a filter can drop them.
     """
     if LOGGER.isEnabledFor(logging.DEBUG):
+        from dicomwire.data import pretty
+
         _log_block(title, pretty.pretty_dataset(identifier), {"patient_data": True})
 
 
@@ -171,7 +174,7 @@ def _uid(uid: UID | None) -> str:
     """Return `uid` with its name, if it has one, in front."""
     if uid is None:
         return "(none)"
-    name = quick_uid(uid).name  # a program may have set a plain str
+    name = looked_up(uid).name
     return str(uid) if name == uid else f"{name} ({uid})"
 
 

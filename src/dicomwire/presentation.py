@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from pydicom.uid import UID
-
-from dicomwire.protocol.context import PresentationContext, PresentationContextTuple, as_uid
-from dicomwire.protocol.items import SCP_SCU_RoleSelectionNegotiation
+from dicomwire import sop_class as _  # noqa: F401  # from here on UIDs are those of pydicom
+from dicomwire.protocol.context import PresentationContext, PresentationContextTuple
 from dicomwire.protocol.negotiation import (
     BOTH_SCU_SCP_ROLE,
     CONTEXT_REJECTED,
@@ -21,7 +19,9 @@ from dicomwire.protocol.negotiation import (
     negotiate_as_requestor,
     negotiate_unrestricted,
 )
-from dicomwire.registry.tables import CONTEXT_LISTS, DEFAULT_TRANSFER_SYNTAXES
+from dicomwire.registry import tables as _tables
+from dicomwire.registry.uids import quick_uid
+from dicomwire.session.contexts import build_context, build_role, listed_contexts
 
 __all__ = [
     "PresentationContext",
@@ -64,76 +64,33 @@ __all__ = [
     "VerificationPresentationContexts",
 ]
 
+DEFAULT_TRANSFER_SYNTAXES = [quick_uid(uid) for uid in _tables.DEFAULT_TRANSFER_SYNTAXES]
+ALL_TRANSFER_SYNTAXES = [quick_uid(uid) for uid in _tables.ALL_TRANSFER_SYNTAXES]
+
 ListCXType: TypeAlias = list[PresentationContext]
 
 
-def build_context(
-    abstract_syntax: str | UID,
-    transfer_syntax: str | UID | list[str | UID] | None = None,
-) -> PresentationContext:
-    """Return a context to propose or support (PS3.8 Section 7.1.1.13).
-
-    Parameters
-    ----------
-    abstract_syntax : str or UID
-        The abstract syntax, usually a SOP class.
-    transfer_syntax : str or UID or list of them, optional
-        The transfer syntaxes in order of preference; default `DEFAULT_TRANSFER_SYNTAXES`.
-
-    Raises
-    ------
-    ValueError
-        For a UID that is empty, longer than 64 characters, or not ASCII.
-    """
-    context = PresentationContext()
-    context.abstract_syntax = abstract_syntax
-    if transfer_syntax is None:
-        transfer_syntax = [*DEFAULT_TRANSFER_SYNTAXES]
-    elif isinstance(transfer_syntax, str):
-        transfer_syntax = [transfer_syntax]
-    context.transfer_syntax = transfer_syntax
-    return context
-
-
-def build_role(
-    uid: str | UID, scu_role: bool = False, scp_role: bool = False
-) -> SCP_SCU_RoleSelectionNegotiation:
-    """Return a proposal of the requestor's roles for a SOP class (PS3.7 Annex D.3.3.4).
-
-    At least one role must be true when the proposal is sent.
-    """
-    return SCP_SCU_RoleSelectionNegotiation(as_uid(uid, "uid"), scu_role, scp_role)
-
-
-def _contexts(name: str) -> list[PresentationContext]:
-    """Return the list `name` of the tables, whose UIDs need no checks."""
-    return [
-        PresentationContext.from_wire(None, uid, [*DEFAULT_TRANSFER_SYNTAXES])
-        for uid in CONTEXT_LISTS[f"{name}PresentationContexts"]
-    ]
-
-
-AllStoragePresentationContexts = _contexts("AllStorage")
-ApplicationEventLoggingPresentationContexts = _contexts("ApplicationEventLogging")
-BasicWorklistManagementPresentationContexts = _contexts("BasicWorklistManagement")
-ColorPalettePresentationContexts = _contexts("ColorPalette")
-DefinedProcedureProtocolPresentationContexts = _contexts("DefinedProcedureProtocol")
-DisplaySystemPresentationContexts = _contexts("DisplaySystem")
-HangingProtocolPresentationContexts = _contexts("HangingProtocol")
-ImplantTemplatePresentationContexts = _contexts("ImplantTemplate")
-InstanceAvailabilityPresentationContexts = _contexts("InstanceAvailability")
-MediaCreationManagementPresentationContexts = _contexts("MediaCreationManagement")
-MediaStoragePresentationContexts = _contexts("MediaStorage")
-ModalityPerformedPresentationContexts = _contexts("ModalityPerformed")
-NonPatientObjectPresentationContexts = _contexts("NonPatientObject")
-PrintManagementPresentationContexts = _contexts("PrintManagement")
-ProcedureStepPresentationContexts = _contexts("ProcedureStep")
-ProtocolApprovalPresentationContexts = _contexts("ProtocolApproval")
-QueryRetrievePresentationContexts = _contexts("QueryRetrieve")
-RTMachineVerificationPresentationContexts = _contexts("RTMachineVerification")
-RelevantPatientInformationPresentationContexts = _contexts("RelevantPatientInformation")
-StorageCommitmentPresentationContexts = _contexts("StorageCommitment")
-StoragePresentationContexts = _contexts("Storage")
-SubstanceAdministrationPresentationContexts = _contexts("SubstanceAdministration")
-UnifiedProcedurePresentationContexts = _contexts("UnifiedProcedure")
-VerificationPresentationContexts = _contexts("Verification")
+AllStoragePresentationContexts = listed_contexts("AllStorage")
+ApplicationEventLoggingPresentationContexts = listed_contexts("ApplicationEventLogging")
+BasicWorklistManagementPresentationContexts = listed_contexts("BasicWorklistManagement")
+ColorPalettePresentationContexts = listed_contexts("ColorPalette")
+DefinedProcedureProtocolPresentationContexts = listed_contexts("DefinedProcedureProtocol")
+DisplaySystemPresentationContexts = listed_contexts("DisplaySystem")
+HangingProtocolPresentationContexts = listed_contexts("HangingProtocol")
+ImplantTemplatePresentationContexts = listed_contexts("ImplantTemplate")
+InstanceAvailabilityPresentationContexts = listed_contexts("InstanceAvailability")
+MediaCreationManagementPresentationContexts = listed_contexts("MediaCreationManagement")
+MediaStoragePresentationContexts = listed_contexts("MediaStorage")
+ModalityPerformedPresentationContexts = listed_contexts("ModalityPerformed")
+NonPatientObjectPresentationContexts = listed_contexts("NonPatientObject")
+PrintManagementPresentationContexts = listed_contexts("PrintManagement")
+ProcedureStepPresentationContexts = listed_contexts("ProcedureStep")
+ProtocolApprovalPresentationContexts = listed_contexts("ProtocolApproval")
+QueryRetrievePresentationContexts = listed_contexts("QueryRetrieve")
+RTMachineVerificationPresentationContexts = listed_contexts("RTMachineVerification")
+RelevantPatientInformationPresentationContexts = listed_contexts("RelevantPatientInformation")
+StorageCommitmentPresentationContexts = listed_contexts("StorageCommitment")
+StoragePresentationContexts = listed_contexts("Storage")
+SubstanceAdministrationPresentationContexts = listed_contexts("SubstanceAdministration")
+UnifiedProcedurePresentationContexts = listed_contexts("UnifiedProcedure")
+VerificationPresentationContexts = listed_contexts("Verification")

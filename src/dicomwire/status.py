@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from itertools import chain
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from pydicom.dataset import Dataset
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 STATUS_SUCCESS = "Success"
 STATUS_FAILURE = "Failure"
@@ -377,6 +378,8 @@ def code_to_status(code: int) -> Dataset:
     """Return a Dataset with `code` as its (0000,0900) Status."""
     if not isinstance(code, int) or not 0 <= code <= 0xFFFF:
         raise ValueError(f"A status code is an integer from 0 to 65535, not {code!r}")
+    from pydicom.dataset import Dataset
+
     status = Dataset()
     status.Status = int(code)
     return status

@@ -1,9 +1,9 @@
 """The services and their SOP classes, under the name that programs import.
 
-`registry.services` defines them.
+`sop_class` defines them.
 """
 
 from __future__ import annotations
 
-from dicomwire.registry.services import Service as Service
-from dicomwire.registry.services import SOPClass as SOPClass
+from dicomwire.sop_class import Service as Service
+from dicomwire.sop_class import SOPClass as SOPClass

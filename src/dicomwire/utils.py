@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import warnings
 from io import BytesIO
-
-from pydicom.uid import UID
+from typing import TYPE_CHECKING
 
 from dicomwire.protocol.context import UID_LENGTH, as_uid, quick_uid
 from dicomwire.protocol.items import TEXT_LENGTH
+from dicomwire.registry.uids import is_valid
+
+if TYPE_CHECKING:
+    from pydicom.uid import UID
 
 LOGGER = logging.getLogger(__name__)
 
@@ -104,7 +107,7 @@ def set_uid(
     if not validate:
         return quick_uid(decode_bytes(value) if isinstance(value, bytes) else value)
     uid = as_uid(value, name)
-    if not uid.is_valid:
+    if not is_valid(uid):
         LOGGER.warning("%s: %r does not conform to PS3.5", name, str(uid))
     return uid
 

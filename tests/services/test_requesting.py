@@ -10,7 +10,7 @@ from dicomwire.data.blocking import run_blocking
 from dicomwire.data.sources import BytesSource
 from dicomwire.errors import ConnectionLost
 from dicomwire.protocol.command import Command, Message, decode_command, encode_command
-from dicomwire.services import scu
+from dicomwire.services import results, scu
 from dicomwire.sop_class import (
     CTImageStorage,
     ModalityPerformedProcedureStep,
@@ -87,7 +87,8 @@ def test_a_service_must_not_suspend_where_the_port_blocks():
 
 
 def test_the_status_of_a_response():
-    assert scu.status_dataset(received(Command.C_ECHO_RSP, Verification).message) == keys(Status=0)
+    response = received(Command.C_ECHO_RSP, Verification).message
+    assert results.status_dataset(response) == keys(Status=0)
     response = received(
         Command.C_STORE_RSP,
         CTImageStorage,
@@ -96,13 +97,13 @@ def test_the_status_of_a_response():
         ErrorID=3,
         OffendingElement=[0x00100010],
     ).message
-    assert scu.status_dataset(response) == keys(
+    assert results.status_dataset(response) == keys(
         Status=0xA900, ErrorComment="why", ErrorID=3, OffendingElement=0x00100010
     )
     response = received(
         Command.N_GET_RSP, ModalityPerformedProcedureStep, AttributeIdentifierList=[0x00100010] * 2
     ).message
-    assert scu.status_dataset(response).AttributeIdentifierList == [0x00100010] * 2
+    assert results.status_dataset(response).AttributeIdentifierList == [0x00100010] * 2
 
 
 def test_the_counts_of_a_retrieval():
@@ -115,7 +116,7 @@ def test_the_counts_of_a_retrieval():
         NumberOfFailedSuboperations=2,
         NumberOfWarningSuboperations=0,
     ).message
-    assert scu.status_dataset(response) == keys(
+    assert results.status_dataset(response) == keys(
         Status=0xFF00,
         NumberOfRemainingSuboperations=4,
         NumberOfCompletedSuboperations=3,
@@ -126,7 +127,7 @@ def test_the_counts_of_a_retrieval():
 
 def test_a_status_belongs_to_the_program():
     response = received(Command.C_FIND_RSP, FIND, Status=0xFF00).message
-    first, second = scu.status_dataset(response), scu.status_dataset(response)
+    first, second = results.status_dataset(response), results.status_dataset(response)
     first.Status = 1
     first.ErrorComment = "mine"
     assert second == keys(Status=0xFF00)
@@ -164,8 +165,8 @@ def test_the_result_of_a_query(command, status):
     request = scu.query_request(command, 7, FIND, 2, "THERE")
     answer = command | 0x8000
     incoming = received(answer, FIND, keys(PatientID="1"), Status=status, transfer_syntax=EXPLICIT)
-    assert scu.query_result(request, incoming) == (keys(Status=status), keys(PatientID="1"))
-    told, identifier = scu.query_result(request, received(answer, FIND, Status=status))
+    assert results.query_result(request, incoming) == (keys(Status=status), keys(PatientID="1"))
+    told, identifier = results.query_result(request, received(answer, FIND, Status=status))
     assert told == keys(Status=status)
     wants_list = command is not Command.C_FIND_RQ and status in (0xA702, 0xB000)
     assert identifier == (Dataset() if wants_list else None)
@@ -174,7 +175,7 @@ def test_the_result_of_a_query(command, status):
 def test_an_identifier_that_cannot_be_decoded(caplog):
     request = scu.query_request(Command.C_FIND_RQ, 7, FIND, 2)
     incoming = received(Command.C_FIND_RSP, FIND, BROKEN, Status=0xFF00)
-    assert scu.query_result(request, incoming) == (keys(Status=0xFF00), None)
+    assert results.query_result(request, incoming) == (keys(Status=0xFF00), None)
     assert "cannot be decoded" in caplog.text
 
 
@@ -190,7 +191,7 @@ def normalized(status, dataset=None, *, command=Command.N_GET_RQ, **elements):
         Status=status,
         **elements,
     )
-    return scu.normalized_result(request, incoming)
+    return results.normalized_result(request, incoming)
 
 
 @pytest.mark.parametrize("status", [0x0000, 0x0001, 0x0107, 0xB600])
@@ -221,4 +222,4 @@ def test_the_instance_that_was_created():
     incoming = received(
         Command.N_CREATE_RSP, ModalityPerformedProcedureStep, AffectedSOPInstanceUID="1.2.3"
     )
-    assert scu.normalized_result(request, incoming) == (keys(Status=0), Dataset())
+    assert results.normalized_result(request, incoming) == (keys(Status=0), Dataset())

@@ -7,11 +7,11 @@ from typing import TypeAlias
 from pydicom.uid import UID
 
 from dicomwire.pdu_primitives import DEFAULT_MAX_LENGTH as DEFAULT_MAX_LENGTH
-from dicomwire.protocol.pdu import APPLICATION_CONTEXT_NAME as APPLICATION_CONTEXT_NAME
-from dicomwire.registry.tables import (
+from dicomwire.presentation import (
     ALL_TRANSFER_SYNTAXES as ALL_TRANSFER_SYNTAXES,
     DEFAULT_TRANSFER_SYNTAXES as DEFAULT_TRANSFER_SYNTAXES,
 )
+from dicomwire.protocol import pdu as _pdu
 from dicomwire.session.ends import MODE_ACCEPTOR as MODE_ACCEPTOR, MODE_REQUESTOR as MODE_REQUESTOR
 from dicomwire.status import (
     STATUS_CANCEL as STATUS_CANCEL,
@@ -21,5 +21,7 @@ from dicomwire.status import (
     STATUS_UNKNOWN as STATUS_UNKNOWN,
     STATUS_WARNING as STATUS_WARNING,
 )
+
+APPLICATION_CONTEXT_NAME = UID(_pdu.APPLICATION_CONTEXT_NAME)
 
 OptionalUIDType: TypeAlias = str | bytes | UID | None

@@ -11,6 +11,9 @@ from dicomwire.aio.bulk import SendMany, send_many
 from dicomwire.aio.iterators import Responses, Sending
 from dicomwire.aio.server import AssociationServer
 from dicomwire.aio.worker import SupervisedServer
+from dicomwire.registry.uids import use_pydicom
+
+use_pydicom()
 
 __all__ = [
     "AE",

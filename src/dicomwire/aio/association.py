@@ -27,7 +27,7 @@ from dicomwire.events import Handlers
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import PresentationContext, quick_uid
 from dicomwire.protocol.states import Role
-from dicomwire.services import scu
+from dicomwire.services import results, scu
 from dicomwire.services.port import Incoming, Storer
 from dicomwire.session import acceptance
 from dicomwire.session.base import BaseAssociation, ReceiveTo
@@ -281,7 +281,7 @@ class Association(BaseAssociation):
         ValueError
             When no accepted presentation context is for Verification.
         """
-        return await self.echo(msg_id)
+        return results.status_dataset(await self.echo(msg_id))
 
     async def send_c_store(
         self,
@@ -323,7 +323,7 @@ class Association(BaseAssociation):
         """
         originator = (originator_aet, originator_id)
         _, response = await self.store_object(dataset, msg_id, priority, originator)
-        return scu.status_dataset(response)
+        return results.status_dataset(response)
 
     def send_c_stores(self, items: Items, priority: int = 2) -> Sending:
         """Send objects by C-STORE, as many at a time as may be outstanding.

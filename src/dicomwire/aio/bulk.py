@@ -17,7 +17,7 @@ from dicomwire.aio.iterators import Sending
 from dicomwire.bulk.dispatcher import ContextKey, Dispatcher, Record, Retry
 from dicomwire.bulk.ledger import Ledger
 from dicomwire.bulk.pipeline import Items, Sent
-from dicomwire.presentation import build_context
+from dicomwire.session.contexts import build_context
 
 
 def send_many(

@@ -15,7 +15,7 @@ from dicomwire.aio.port import AioPort, Exchange
 from dicomwire.bulk.pipeline import Pipeline, Sent
 from dicomwire.errors import AssociationFailure
 from dicomwire.protocol.command import Message
-from dicomwire.services import port, scu
+from dicomwire.services import port, results, scu
 from dicomwire.settings import Settings
 
 
@@ -91,7 +91,7 @@ class Responses(AsyncIterator[tuple[Dataset, Dataset | None]]):
             raise
         if scu.is_last(self._request, incoming.message):
             await self.aclose()
-        return scu.query_result(self._request, incoming, association.settings.limits)
+        return results.query_result(self._request, incoming, association.settings.limits)
 
     async def aclose(self) -> None:
         """Give up the responses that are still to come; the operation itself goes on."""

@@ -11,26 +11,27 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-)
-
-from dicomwire import ALL_TRANSFER_SYNTAXES, UID, Settings, __version__
+from dicomwire import __version__
 from dicomwire.apps.console import USAGE
 from dicomwire.apps.identity import add_user_options, add_users_option
 from dicomwire.apps.security import Role, add_tls_options
+from dicomwire.registry.tables import ALL_TRANSFER_SYNTAXES
+from dicomwire.registry.uids import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
+from dicomwire.settings import Settings
 from dicomwire.utils import set_title
 
 LEVELS = ("critical", "error", "warn", "info", "debug")
 _LONGEST_PDU = 2**32 - 1
 _REQUESTED = [
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
 ]
 
 
@@ -306,10 +307,10 @@ def add_exit_code(group: argparse._ArgumentGroup) -> None:
 def add_requested_syntax(parser: ArgumentParser) -> None:
     """Add the options for the transfer syntax to propose: `request_syntax`, None without them."""
     group = parser.add_argument_group("transfer syntax").add_mutually_exclusive_group()
-    for short, long, syntax in (
-        ("-xe", "--request-little", ExplicitVRLittleEndian),
-        ("-xb", "--request-big", ExplicitVRBigEndian),
-        ("-xi", "--request-implicit", ImplicitVRLittleEndian),
+    for short, long, syntax, name in (
+        ("-xe", "--request-little", EXPLICIT_VR_LITTLE_ENDIAN, "Explicit VR Little Endian"),
+        ("-xb", "--request-big", EXPLICIT_VR_BIG_ENDIAN, "Explicit VR Big Endian"),
+        ("-xi", "--request-implicit", IMPLICIT_VR_LITTLE_ENDIAN, "Implicit VR Little Endian"),
     ):
         group.add_argument(
             short,
@@ -317,11 +318,11 @@ def add_requested_syntax(parser: ArgumentParser) -> None:
             dest="request_syntax",
             action="store_const",
             const=syntax,
-            help=f"propose {syntax.name} only",
+            help=f"propose {name} only",
         )
 
 
-def requested_syntaxes(options: Namespace) -> list[UID]:
+def requested_syntaxes(options: Namespace) -> list[str]:
     """Return the transfer syntaxes to propose for messages without compressed data."""
     return _REQUESTED if options.request_syntax is None else [options.request_syntax]
 
@@ -331,23 +332,23 @@ def add_supported_syntax(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("transfer syntax").add_mutually_exclusive_group()
     for short, long, meaning in (
         ("-x=", "--prefer-uncompr", "prefer explicit VR to Implicit VR Little Endian"),
-        ("-xe", "--prefer-little", f"prefer {ExplicitVRLittleEndian.name}"),
-        ("-xb", "--prefer-big", f"prefer {ExplicitVRBigEndian.name}"),
-        ("-xi", "--implicit", f"accept {ImplicitVRLittleEndian.name} only"),
+        ("-xe", "--prefer-little", "prefer Explicit VR Little Endian"),
+        ("-xb", "--prefer-big", "prefer Explicit VR Big Endian"),
+        ("-xi", "--implicit", "accept Implicit VR Little Endian only"),
     ):
         group.add_argument(short, long, action="store_true", help=meaning)
 
 
-def supported_syntaxes(options: Namespace) -> list[UID]:
+def supported_syntaxes(options: Namespace) -> list[str]:
     """Return the transfer syntaxes to accept, in the order of preference."""
     if options.implicit:
-        return [ImplicitVRLittleEndian]
+        return [IMPLICIT_VR_LITTLE_ENDIAN]
     syntaxes = list(ALL_TRANSFER_SYNTAXES)
     if options.prefer_uncompr:
-        syntaxes.remove(ImplicitVRLittleEndian)
-        return [*syntaxes, ImplicitVRLittleEndian]
-    preferred = ExplicitVRLittleEndian if options.prefer_little else None
-    preferred = ExplicitVRBigEndian if options.prefer_big else preferred
+        syntaxes.remove(IMPLICIT_VR_LITTLE_ENDIAN)
+        return [*syntaxes, IMPLICIT_VR_LITTLE_ENDIAN]
+    preferred = EXPLICIT_VR_LITTLE_ENDIAN if options.prefer_little else None
+    preferred = EXPLICIT_VR_BIG_ENDIAN if options.prefer_big else preferred
     if preferred is None:
         return syntaxes
     syntaxes.remove(preferred)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from argparse import ArgumentParser, Namespace
 
-from dicomwire import VerificationPresentationContexts, evt
+from dicomwire import events as evt
 from dicomwire.apps.arguments import (
     add_server,
     add_supported_syntax,
@@ -17,6 +17,7 @@ from dicomwire.apps.arguments import (
 )
 from dicomwire.apps.console import Console, run
 from dicomwire.apps.serving import add_workers, log_echo, serve, supporting
+from dicomwire.plain import listed_contexts
 
 LOGGER = logging.getLogger("dicomwire.echoscp")
 
@@ -41,7 +42,7 @@ def _serve(options: Namespace, console: Console) -> int:
     return serve(
         options,
         LOGGER,
-        supporting(VerificationPresentationContexts, supported_syntaxes(options)),
+        supporting(listed_contexts("Verification"), supported_syntaxes(options)),
         [(evt.EVT_C_ECHO, log_echo, [LOGGER])],
         ["Try it with: dicomwire echoscu {address} {port}"],
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from argparse import ArgumentParser, Namespace
 
-from dicomwire import build_context
 from dicomwire.apps.arguments import (
     EXIT_CODES,
     add_exit_code,
@@ -26,7 +25,9 @@ from dicomwire.apps.requesting import (
     explain_no_response,
     message_id,
 )
-from dicomwire.sop_class import Verification
+from dicomwire.plain import build_context, send_echo
+from dicomwire.registry.tables import Verification
+from dicomwire.registry.uids import looked_up
 
 LOGGER = logging.getLogger("dicomwire.echoscu")
 
@@ -59,20 +60,20 @@ def _echo(options: Namespace, console: Console) -> int:
     with associate(options, [context], LOGGER) as association:
         if not association.is_established:
             if association.rejected_contexts:
-                LOGGER.error("The peer does not accept %s", Verification.name)
+                LOGGER.error("The peer does not accept %s", looked_up(Verification).name)
             return exit_code(options, NO_ASSOCIATION)
         code = DONE
         for number in range(options.repeat):
             LOGGER.info("Sending Echo Request: MsgID %d", message_id(number))
-            status = association.send_c_echo(message_id(number))
-            if "Status" not in status:
+            response = send_echo(association, message_id(number))
+            if response is None or response.Status is None:
                 explain_no_response(association, LOGGER)
                 code = FAILED
                 break
             level = logging.INFO
-            if status.Status != 0x0000:
+            if response.Status != 0x0000:
                 code, level = FAILED, logging.ERROR
-            LOGGER.log(level, "Received Echo Response (Status: %s)", described(status.Status))
+            LOGGER.log(level, "Received Echo Response (Status: %s)", described(response.Status))
         if options.abort:
             association.abort()
     return exit_code(options, code)

@@ -5,14 +5,13 @@ A name has nothing of a UID but its digits and dots. No file is opened here.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dicomwire.sop_class import (
+from dicomwire.registry.tables import (
     ComputedRadiographyImageStorage,
     CTImageStorage,
     EnhancedCTImageStorage,
@@ -75,6 +74,8 @@ def _tamed(uid: str) -> str:
     tamed = _NOT_IN_UIDS.sub(lambda match: "_" * len(match[0]), uid)
     if len(tamed) <= _UID_LENGTH:
         return tamed or "_"
+    import hashlib
+
     digest = int(hashlib.sha256(uid.encode("utf-8", "surrogatepass")).hexdigest()[:16], 16)
     return f"{tamed[: _UID_LENGTH - 21]}_{digest:020}"
 

@@ -5,15 +5,12 @@ Passcodes and tokens are sent as they are: only TLS encrypts them.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import logging
 import os
 from argparse import ArgumentParser, Namespace
 from typing import NamedTuple
 
-from dicomwire import evt
+from dicomwire import events as evt
 from dicomwire.apps.console import Misuse, Stop
 from dicomwire.apps.security import read_secret, secret_source
 from dicomwire.logs import escaped
@@ -94,6 +91,8 @@ class _Entry(NamedTuple):
 
     def fits(self, passcode: bytes) -> bool:
         """Return whether `passcode` has this digest; the time it takes does not depend on that."""
+        import hmac
+
         return hmac.compare_digest(self.digest, _digest(passcode, self.salt, self.cost))
 
 
@@ -101,14 +100,18 @@ _NOBODY = _Entry(_COST, bytes(_SALT), bytes(32))
 
 
 def _digest(passcode: bytes, salt: bytes, cost: int) -> bytes:
+    import hashlib
+
     return hashlib.scrypt(passcode, salt=salt, n=1 << cost, r=8, p=1, dklen=32)
 
 
 def user_line(name: str, passcode: str) -> str:
     """Return the line for a user in a file of users; the passcode cannot be computed from it."""
+    from base64 import b64encode
+
     salt = os.urandom(_SALT)
     digest = _digest(passcode.encode(), salt, _COST)
-    fields = (base64.b64encode(each).decode() for each in (salt, digest))
+    fields = (b64encode(each).decode() for each in (salt, digest))
     return ":".join((name, "scrypt", str(_COST), *fields))
 
 
@@ -155,13 +158,15 @@ def _read(path: str) -> dict[str, _Entry]:
             lines = file.read().splitlines()
     except (OSError, UnicodeError) as error:
         raise Stop(f"Cannot read {path}: {getattr(error, 'strerror', error)}") from None
+    from base64 import b64decode
+
     entries: dict[str, _Entry] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
         try:
             name, method, cost, *rest = line.strip().rsplit(":", 4)
-            salt, digest = (base64.b64decode(each, validate=True) for each in rest)
+            salt, digest = (b64decode(each, validate=True) for each in rest)
             if method != "scrypt" or not name or not 10 <= int(cost) <= _COST:
                 raise ValueError
         except ValueError:  # binascii.Error is one

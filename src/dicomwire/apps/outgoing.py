@@ -11,13 +11,12 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dicomwire import build_context
 from dicomwire.apps.files import Found, find_files
-from dicomwire.data.file_meta import FileFormatError
+from dicomwire.data.encodings import DatasetError
 from dicomwire.data.storable import open_storable
 from dicomwire.logs import escaped
-from dicomwire.presentation import PresentationContext
-from dicomwire.sop_class import MediaStorageDirectoryStorage
+from dicomwire.plain import PresentationContext, build_context
+from dicomwire.registry.tables import MediaStorageDirectoryStorage
 
 MOST_CONTEXTS = 128
 """The presentation contexts that one association can have (PS3.8 Section 9.3.2.2)."""
@@ -107,9 +106,9 @@ class Plan:
                 return
             key = (sop_class, self.syntax or syntax)
             batch = self._batch_of.get(key) or self._batch_for(key)
-        except (OSError, ValueError, FileFormatError) as error:
+        except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            is_skipped = isinstance(error, FileFormatError) and not is_named
+            is_skipped = isinstance(error, DatasetError) and not is_named
             self._logger.log(
                 logging.INFO if is_skipped else logging.ERROR,
                 "Cannot read input file %s: %s",

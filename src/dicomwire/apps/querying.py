@@ -138,7 +138,7 @@ class Operation:
                 self._conclude(status, identifier)
                 continue
             if self._logger.isEnabledFor(logging.INFO):
-                text = answered(status, self._statuses)
+                text = answered(status.Status, status.get("ErrorComment"), self._statuses)
                 self._logger.info("%s SCP Result: %d - %s", self._name, number, text)
             yield status, identifier
             if number == self._last_wanted and self._association.is_established:
@@ -158,7 +158,7 @@ class Operation:
         level = logging.WARNING if self.is_warned else logging.INFO
         if not self.succeeded:
             level = logging.ERROR
-        text = answered(status, self._statuses)
+        text = answered(status.Status, status.get("ErrorComment"), self._statuses)
         self._logger.log(level, "%s SCP Result: %s", self._name, text)
 
     @property

@@ -12,13 +12,13 @@ import threading
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from dicomwire import evt
+from dicomwire import events as evt
 from dicomwire.apps.console import Stop
 from dicomwire.apps.files import file_name
-from dicomwire.association import ReceiveTo
 from dicomwire.data.sinks import DiscardSink
 from dicomwire.leftovers import remove_leftovers
 from dicomwire.logs import escaped
+from dicomwire.plain import ReceiveTo
 
 NAMES = """\
 The name of a file is <prefix>.<SOP Instance UID>. The prefix is CT, MR, US or the like, or UN. A

@@ -5,27 +5,31 @@ from __future__ import annotations
 import logging
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydicom.dataset import Dataset
-
-from dicomwire import (
-    AE,
-    Association,
+from dicomwire.apps.console import DONE, FAILED, NO_ASSOCIATION
+from dicomwire.apps.identity import user_identity
+from dicomwire.apps.security import client_tls
+from dicomwire.errors import (
     AssociationAborted,
     AssociationFailure,
     AssociationRejected,
     AssociationTimeout,
     ConnectionLost,
-    Settings,
 )
-from dicomwire.apps.console import DONE, FAILED, NO_ASSOCIATION
-from dicomwire.apps.identity import user_identity
-from dicomwire.apps.security import client_tls
 from dicomwire.logs import News, escaped
 from dicomwire.pdu_primitives import UserItem
-from dicomwire.presentation import PresentationContext
-from dicomwire.status import GENERAL_STATUS, StatusTable, code_to_category
+from dicomwire.plain import AE, Association, PresentationContext
+from dicomwire.settings import Settings
+from dicomwire.status import (
+    GENERAL_STATUS,
+    STORAGE_SERVICE_CLASS_STATUS,
+    StatusTable,
+    code_to_category,
+)
+
+if TYPE_CHECKING:
+    from dicomwire.plain.bulk import Sent
 
 LAST_MESSAGE_ID = 65535
 
@@ -118,8 +122,15 @@ def described(code: int, table: StatusTable = GENERAL_STATUS) -> str:
     return f"0x{code:04X} - {code_to_category(code)}" + (f": {description}" if description else "")
 
 
-def answered(status: Dataset, table: StatusTable) -> str:
-    """Return the status and the comment of a response in words."""
-    comment = status.get("ErrorComment")
-    text = described(status.Status, table)
+def answered(code: int, comment: str | None, table: StatusTable) -> str:
+    """Return the status and the ErrorComment of a response in words."""
+    text = described(code, table)
     return f"{text} ({escaped(comment)})" if comment else text
+
+
+def answer_to(sent: Sent) -> str:
+    """Return what the peer answered to a C-STORE in words."""
+    response = sent.response
+    assert response is not None
+    assert response.Status is not None
+    return answered(response.Status, response.ErrorComment, STORAGE_SERVICE_CLASS_STATUS)

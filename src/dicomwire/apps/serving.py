@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 
-from dicomwire import AE, UID, Settings, evt
+from dicomwire import events as evt
 from dicomwire.apps.arguments import count
 from dicomwire.apps.console import Stop
 from dicomwire.apps.identity import users_handlers
 from dicomwire.apps.security import server_tls
-from dicomwire.association import ReceiveTo
-from dicomwire.presentation import PresentationContext
+from dicomwire.plain import AE, PresentationContext, ReceiveTo
+from dicomwire.registry.uids import quick_uid
+from dicomwire.settings import Settings
 
 try:
     import resource
@@ -41,12 +42,12 @@ def add_workers(parser: ArgumentParser) -> None:
 
 
 def supporting(
-    contexts: list[PresentationContext], syntaxes: list[UID]
+    contexts: list[PresentationContext], syntaxes: Iterable[str]
 ) -> list[PresentationContext]:
     """Return copies of `contexts` with `syntaxes` as their transfer syntaxes."""
     copies = deepcopy(contexts)
     for context in copies:
-        context.transfer_syntax[:] = syntaxes
+        context.transfer_syntax[:] = map(quick_uid, syntaxes)
     return copies
 
 

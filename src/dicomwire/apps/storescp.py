@@ -8,12 +8,7 @@ from __future__ import annotations
 import logging
 from argparse import ArgumentParser, Namespace
 
-from dicomwire import (
-    AllStoragePresentationContexts,
-    StoragePresentationContexts,
-    VerificationPresentationContexts,
-    evt,
-)
+from dicomwire import events as evt
 from dicomwire.apps.arguments import (
     add_server,
     add_supported_syntax,
@@ -23,6 +18,7 @@ from dicomwire.apps.arguments import (
 from dicomwire.apps.console import Console, run
 from dicomwire.apps.receiving import NAMES, Receiver, add_output
 from dicomwire.apps.serving import add_workers, log_echo, serve, supporting
+from dicomwire.plain import listed_contexts
 
 LOGGER = logging.getLogger("dicomwire.storescp")
 
@@ -54,12 +50,12 @@ def main(args: list[str] | None = None) -> int:
 def _serve(options: Namespace, console: Console) -> int:
     syntaxes = supported_syntaxes(options)
     contexts = supporting(
-        [*AllStoragePresentationContexts, *StoragePresentationContexts],  # also the retired ones
+        [*listed_contexts("AllStorage"), *listed_contexts("Storage")],  # also the retired ones
         syntaxes,
     )
     handlers: list[evt.EventHandlerType] = []
     if not options.no_echo:
-        contexts += supporting(VerificationPresentationContexts, syntaxes)
+        contexts += supporting(listed_contexts("Verification"), syntaxes)
         handlers.append((evt.EVT_C_ECHO, log_echo, [LOGGER]))
     hints = [
         "Send to it with: dicomwire storescu {address} {port} FILES",

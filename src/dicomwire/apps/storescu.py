@@ -5,17 +5,14 @@ The files and the associations that they need are determined in `outgoing`.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
-from pydicom.uid import UID
-
-from dicomwire import Association, AssociationFailure, Sent
 from dicomwire.apps.arguments import (
     EXIT_CODES,
     add_exit_code,
@@ -28,17 +25,22 @@ from dicomwire.apps.arguments import (
 from dicomwire.apps.console import DONE, FAILED, INTERRUPTED, NO_ASSOCIATION, Console, run
 from dicomwire.apps.files import short_name
 from dicomwire.apps.outgoing import Batch, ContextKey, Outgoing, Plan
-from dicomwire.apps.requesting import answered, associate, described, exit_code, message_id
-from dicomwire.apps.storing_many import send_all
+from dicomwire.apps.requesting import answer_to, associate, described, exit_code, message_id
 from dicomwire.apps.tally import Tally
-from dicomwire.data.codec import is_uncompressed
+from dicomwire.data.encodings import is_uncompressed
+from dicomwire.errors import AssociationFailure
 from dicomwire.logs import escaped
+from dicomwire.plain import Association
+from dicomwire.registry.uids import looked_up
 from dicomwire.status import (
     STATUS_SUCCESS,
     STATUS_WARNING,
     STORAGE_SERVICE_CLASS_STATUS,
     code_to_category,
 )
+
+if TYPE_CHECKING:
+    from dicomwire.plain.bulk import Sent
 
 LOGGER = logging.getLogger("dicomwire.storescu")
 
@@ -128,6 +130,8 @@ def _store(arrange: type[Plan], options: Namespace, console: Console) -> int:
     for path, reason in plan.unusable:
         tally.fail(path, reason)
     if options.window > 1 or options.parallel > 1 or options.resume is not None:
+        from dicomwire.apps.storing_many import send_all
+
         codes = [send_all(options, console, tally, plan, LOGGER)]
     else:
         sender = _Sender(options, console, tally, plan)
@@ -135,6 +139,8 @@ def _store(arrange: type[Plan], options: Namespace, console: Console) -> int:
     if plan.batches:
         console.conclude(LOGGER, str(tally))
     if options.json:
+        import json
+
         print(json.dumps(tally.as_dict()))
     return _outcome(options, codes, tally)
 
@@ -200,7 +206,7 @@ class _Sender:
                 return DONE, escaped(str(association.failure))
         return DONE, ""
 
-    def _note_refused(self, association: Association, needed: set[UID | None]) -> None:
+    def _note_refused(self, association: Association, needed: set[str | None]) -> None:
         """Note and log which of the `needed` SOP classes the peer does not accept."""
         taken = {context.abstract_syntax for context in association.accepted_contexts}
         for context in association.rejected_contexts:
@@ -208,7 +214,7 @@ class _Sender:
             if sop_class is None or sop_class in taken or sop_class not in needed:
                 continue
             advice = "; try -xi" if self._may_convert(syntax, context.result) else ""
-            reason = f"{escaped(sop_class.name)} with {escaped(syntax.name)}: {context.status}"
+            reason = f"{_named(sop_class)} with {_named(syntax)}: {context.status}"
             self._refused[sop_class, syntax] = f"the peer refused {reason}{advice}"
             LOGGER.error("The peer refused %s%s", reason, advice)
 
@@ -252,7 +258,7 @@ class _Sender:
                 self._tally.sent += 1
                 self._tally.size += file.size
             else:
-                self._judge_status(file, code, answered(sent.status, STORAGE_SERVICE_CLASS_STATUS))
+                self._judge_status(file, code, answer_to(sent))
         if (now := time.monotonic()) >= self._next_progress:
             self._next_progress = now + _PROGRESS_EVERY
             self._console.progress(self._progress(now))
@@ -281,3 +287,8 @@ def _no_response(path: str, failure: Exception | None) -> str:
         return f"no response: {failure}"
     LOGGER.debug("%s", path, exc_info=failure)
     return escaped(str(failure))
+
+
+def _named(uid: str) -> str:
+    """Return the name of a UID."""
+    return escaped(looked_up(uid).name)

@@ -9,18 +9,14 @@ import logging
 import time
 from argparse import Namespace
 
-from dicomwire import (
-    AssociationFailure,
-    LedgerError,
-    Sent,
-    evt,
-    send_many,
-)
+from dicomwire import events as evt
 from dicomwire.apps.console import DONE, INTERRUPTED, NO_ASSOCIATION, Console, Stop
 from dicomwire.apps.outgoing import Outgoing, Plan
-from dicomwire.apps.requesting import answered, connection_options, described, entity, explain
+from dicomwire.apps.requesting import answer_to, connection_options, described, entity, explain
 from dicomwire.apps.tally import Tally
+from dicomwire.errors import AssociationFailure
 from dicomwire.logs import escaped
+from dicomwire.plain.bulk import LedgerError, Sent, send_many
 from dicomwire.status import STATUS_WARNING, STORAGE_SERVICE_CLASS_STATUS, code_to_category
 
 _BEFORE_DATA = ("connect", "tls", "associate")
@@ -118,7 +114,7 @@ class _ManySender:
                 level = logging.INFO  # `send` logs the cause once
             self._fail(file, escaped(str(failure)), None, level)
         elif not sent.is_stored:
-            self._fail(file, answered(sent.status, STORAGE_SERVICE_CLASS_STATUS), code)
+            self._fail(file, answer_to(sent), code)
         else:
             self._tally.sent += 1
             self._tally.size += file.size
@@ -126,7 +122,7 @@ class _ManySender:
             self._logger.info("Received Store Response (Status: %s): %s", text, path)
             if code and code_to_category(code) == STATUS_WARNING:
                 self._tally.warned += 1
-                text = answered(sent.status, STORAGE_SERVICE_CLASS_STATUS)
+                text = answer_to(sent)
                 self._logger.warning("Stored with a warning: %s: %s", path, text)
 
     def _fail(

@@ -13,8 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeAlias
 
-from pydicom.uid import UID
-
 from dicomwire.bulk.pipeline import Drawer, Items, Pipeline, Sent
 from dicomwire.data.storable import Opened, open_storable
 from dicomwire.errors import (
@@ -27,6 +25,7 @@ from dicomwire.errors import (
 )
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.command import Command, Message
+from dicomwire.registry.uids import quick_uid
 from dicomwire.services.port import END
 from dicomwire.session.requests import Requesting
 
@@ -392,7 +391,9 @@ class Dispatcher:
             return
         status = self._record.status_of(uid) if self._record is not None else None
         if status is not None:
-            response = Message(Command.C_STORE_RSP, AffectedSOPInstanceUID=UID(uid), Status=status)
+            response = Message(
+                Command.C_STORE_RSP, AffectedSOPInstanceUID=quick_uid(uid), Status=status
+            )
             await self._deliver(Sent(item, uid, response, is_resumed=True))
             return
         if key in self._refused:

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
-
-from pydicom.dataset import Dataset
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dicomwire.data.storable import instance_uid_of
 from dicomwire.errors import AssociationFailure
@@ -21,6 +19,9 @@ from dicomwire.services import scu
 from dicomwire.services.port import END, Exchange, Incoming
 from dicomwire.session.requests import Requesting
 from dicomwire.status import STATUS_SUCCESS, STATUS_WARNING, code_to_category
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 Items: TypeAlias = Iterable[Any] | AsyncIterable[Any]
 
@@ -67,7 +68,9 @@ class Sent:
     @property
     def status(self) -> Dataset:
         """The status of the response, as `send_c_store` returns it; empty where there was none."""
-        return Dataset() if self.response is None else scu.status_dataset(self.response)
+        from dicomwire.services.results import status_dataset
+
+        return status_dataset(self.response)
 
     @property
     def is_stored(self) -> bool:

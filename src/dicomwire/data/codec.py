@@ -14,17 +14,17 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
+from dicomwire.data.encodings import INFLATE_CEILING as INFLATE_CEILING
+from dicomwire.data.encodings import DatasetError as DatasetError
+from dicomwire.data.encodings import encoding_of as encoding_of
+from dicomwire.data.encodings import is_uncompressed as is_uncompressed
 from dicomwire.data.plain_encoder import encode_plain
 from dicomwire.data.scanner import Counts, Elements, Scanner
-from dicomwire.data.scanner import DatasetError as DatasetError
 from dicomwire.protocol.limits import KIB, MIB, Limits
 
 LOGGER = logging.getLogger("dicomwire")
 
 _DEFAULT_LIMITS = Limits()
-INFLATE_CEILING = 1024 * MIB
-"""The most bytes that a deflated dataset may inflate to, unless the caller says otherwise."""
-
 _DEFLATED_PIECE = 16 * KIB
 _RATIO_CEILING = 200
 _RATIO_FREE = 128 * MIB
@@ -53,49 +53,6 @@ class Viewable(Protocol):
 
 Encoded = bytes | bytearray | memoryview | BinaryIO | Viewable
 """An encoded dataset: in memory, or a file positioned at the beginning of the dataset."""
-
-
-_IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
-_EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
-_DEFLATED = "1.2.840.10008.1.2.1.99"
-_EXPLICIT_VR_BIG_ENDIAN = "1.2.840.10008.1.2.2"
-
-_ENCODINGS = {
-    _IMPLICIT_VR_LITTLE_ENDIAN: (True, True, False),
-    _DEFLATED: (False, True, True),
-    _EXPLICIT_VR_BIG_ENDIAN: (False, False, False),
-    "1.2.840.10008.1.2.4.95": (False, True, True),  # JPIP Referenced Deflate
-    "1.2.840.10008.1.2.4.205": (False, True, True),  # JPIP HTJ2K Referenced Deflate
-}
-"""(implicit VR, little endian, deflated) of the transfer syntaxes that PS3.5 Section A.4 does not
-cover; all others are in explicit VR little endian."""
-
-_UNCOMPRESSED = frozenset(
-    {
-        _IMPLICIT_VR_LITTLE_ENDIAN,
-        _EXPLICIT_VR_LITTLE_ENDIAN,
-        _DEFLATED,
-        _EXPLICIT_VR_BIG_ENDIAN,
-    }
-)
-
-
-def is_uncompressed(transfer_syntax: str) -> bool:
-    """Return whether pixel data is native; such transfer syntaxes are convertible to each other."""
-    return transfer_syntax in _UNCOMPRESSED
-
-
-def encoding_of(transfer_syntax: str) -> tuple[bool, bool, bool]:
-    """Return (implicit VR, little endian, deflated) of a transfer syntax (PS3.5 Annex A).
-
-    A private transfer syntax counts as explicit VR little endian, unless pydicom's
-    `UID.set_private_encoding` has set another encoding.
-    """
-    known = _ENCODINGS.get(transfer_syntax)
-    if known is not None:
-        return known
-    implicit, little = getattr(transfer_syntax, "_PRIVATE_TS_ENCODING", (False, True))
-    return implicit, little, False
 
 
 _WITH_TAG = re.compile(r"(?:With tag (\([0-9A-Fa-f]{4},[0-9A-Fa-f]{4}\)) got exception: )+")

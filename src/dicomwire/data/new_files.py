@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 
 Buffer = bytes | bytearray | memoryview
@@ -117,8 +116,11 @@ def new_token() -> str:
 
 def spool_file(directory: str | None) -> NewFile:
     """Return a new temporary file that only this user can read; None: in the system's folder."""
-    folder = tempfile.gettempdir() if directory is None else directory
-    return NewFile(os.path.join(folder, f"dicomwire-{new_token()}.dcm"), 0o600)
+    if directory is None:
+        import tempfile  # imports many modules
+
+        directory = tempfile.gettempdir()
+    return NewFile(os.path.join(directory, f"dicomwire-{new_token()}.dcm"), 0o600)
 
 
 def unlink(path: str) -> None:

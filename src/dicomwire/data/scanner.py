@@ -25,9 +25,10 @@ from pydicom.dataelem import (
 )
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
-from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
+from pydicom.valuerep import VR
 
-from dicomwire.errors import DicomwireError
+from dicomwire.data.encodings import LONG_VRS as LONG_VRS
+from dicomwire.data.encodings import DatasetError as DatasetError
 
 LOGGER = logging.getLogger("dicomwire")
 
@@ -45,11 +46,6 @@ _SEQUENCE_END = 0xFFFEE0DD
 _SPECIFIC_CHARACTER_SET = BaseTag(0x00080005)
 
 _VRS = {vr.value.encode(): vr.value for vr in VR}
-LONG_VRS = frozenset(vr.value for vr in EXPLICIT_VR_LENGTH_32)
-"""The VRs with a length field of four bytes in explicit VR (PS3.5 Table 7.1-1)."""
-SHORT_VRS = frozenset(_VRS.values()) - LONG_VRS
-"""The VRs with a length field of two bytes in explicit VR (PS3.5 Table 7.1-2)."""
-
 
 _CURVE_SEQUENCE = 0x50002600
 """(50xx,2600), the only sequence among the repeating groups of the dictionary."""
@@ -76,13 +72,6 @@ _FIELDS = {
 }
 """By "is little endian", the readers of: group, element, VR and short length (explicit VR); group,
 element and length (implicit VR, items); a long length."""
-
-
-class DatasetError(DicomwireError, ValueError):
-    """A dataset cannot be encoded, or received data are not a valid dataset.
-
-    The text contains no values of the dataset; the text of `__cause__` may.
-    """
 
 
 Elements = dict[BaseTag, DataElement | RawDataElement]

@@ -15,23 +15,29 @@ from collections.abc import Sequence
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
 
-from pydicom.dataset import Dataset
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-
-from dicomwire.data.codec import decode_for, encode_dataset, encoding_of
-from dicomwire.data.file_meta import FileFormatError, create_file_meta, file_meta_values
-from dicomwire.data.scanner import LONG_VRS, SHORT_VRS
+from dicomwire.data.encodings import LONG_VRS, SHORT_VRS, encoding_of
+from dicomwire.data.file_head import file_meta_values
 from dicomwire.data.sources import BytesSource, FileSource, Source
 from dicomwire.data.streams import OpenFileSource, Stream
-from dicomwire.protocol.context import quick_uid
 from dicomwire.protocol.limits import KIB, MIB
+from dicomwire.registry.uids import (
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    looked_up,
+    quick_uid,
+)
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+    from pydicom.uid import UID
 
 LOGGER = logging.getLogger("dicomwire")
 
 Storable: TypeAlias = (
-    str | os.PathLike[str] | Dataset | Stream | bytes | bytearray | memoryview | BinaryIO
+    "str | os.PathLike[str] | Dataset | Stream | bytes | bytearray | memoryview | BinaryIO"
 )
 """An object for C-STORE: the path of a DICOM file, a DICOM file in memory or open, a dataset, or a
 stream."""
@@ -107,8 +113,6 @@ def open_storable(value: Storable | Opened) -> Opened:
     """
     if isinstance(value, _PATHS):
         return _open_path(value)
-    if isinstance(value, Dataset):
-        return _Decoded(value)
     if isinstance(value, Opened):
         return value
     if isinstance(value, bytes | bytearray | memoryview):
@@ -119,6 +123,10 @@ def open_storable(value: Storable | Opened) -> Opened:
         return _Streamed(value)
     if isinstance(value, os.PathLike):
         return _open_path(value)
+    from pydicom.dataset import Dataset
+
+    if isinstance(value, Dataset):
+        return _Decoded(value)
     if hasattr(value, "read"):
         value.seek(0)
         head = _read_head(value)
@@ -149,8 +157,11 @@ def _open_path(path: str | os.PathLike[str]) -> Opened:
 
 def instance_uid_of(value: Any) -> str:
     """Return the SOP Instance UID of an object to send; empty if it cannot be found."""
-    if isinstance(value, Dataset):
-        return str(value.get("SOPInstanceUID") or "")
+    if not isinstance(value, _PATHS):
+        from pydicom.dataset import Dataset
+
+        if isinstance(value, Dataset):
+            return str(value.get("SOPInstanceUID") or "")
     try:
         with closing(open_storable(value)) as opened:
             return opened.sop_instance_uid
@@ -175,10 +186,15 @@ class _Encoded(Opened):
     def encoded_in(self, transfer_syntax: str) -> Source:
         if transfer_syntax == self.transfer_syntax_uid:
             return self._source
+        from dicomwire.data.codec import encode_dataset
+
         with closing(self._source):
             return BytesSource(encode_dataset(self.decoded(), transfer_syntax))
 
     def decoded(self) -> Dataset:
+        from dicomwire.data.codec import decode_for
+        from dicomwire.data.file_meta import create_file_meta
+
         data = bytearray(self._source.length)
         self._source.readinto([memoryview(data)])
         ds = decode_for(data, self.transfer_syntax_uid)
@@ -204,6 +220,8 @@ class _Decoded(Opened):
         self._dataset = ds
 
     def encoded_in(self, transfer_syntax: str) -> Source:
+        from dicomwire.data.codec import encode_dataset
+
         return BytesSource(encode_dataset(self._dataset, transfer_syntax))
 
     def decoded(self) -> Dataset:
@@ -226,22 +244,24 @@ class _Streamed(Opened):
         raise ValueError("a stream is not decoded")
 
 
-def _syntax_of(ds: Dataset) -> UID:
+def _syntax_of(ds: Dataset) -> str:
     """Return the transfer syntax of `ds`: that of its `file_meta`, unless its encoding differs."""
     try:
-        syntax: UID = ds.file_meta.TransferSyntaxUID
+        syntax: str = ds.file_meta.TransferSyntaxUID
     except AttributeError:
         raise AttributeError("the dataset has no file_meta.TransferSyntaxUID") from None
     encoding = ds.original_encoding
     implicit, little, _ = encoding_of(syntax)
     if None in encoding or encoding == (implicit, little):
         return syntax
-    actual = {(True, True): ImplicitVRLittleEndian, (False, False): ExplicitVRBigEndian}.get(
+    actual = {(True, True): IMPLICIT_VR_LITTLE_ENDIAN, (False, False): EXPLICIT_VR_BIG_ENDIAN}.get(
         encoding  # type: ignore[arg-type]
     )
     if actual is None:
         raise AttributeError(f"the dataset is not encoded as its file_meta says ({syntax})")
-    LOGGER.warning("The dataset is not encoded as its file_meta says, but in %s", actual.name)
+    LOGGER.warning(
+        "The dataset is not encoded as its file_meta says, but in %s", looked_up(actual).name
+    )
     return actual
 
 
@@ -267,9 +287,13 @@ _FIELDS = {
     False: (struct.Struct(">HH2sH").unpack_from, struct.Struct(">I").unpack_from),
 }
 """By "is little endian", the readers of: group, element, VR and short length; a long length."""
-_TOLD_APART = ("", ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+_TOLD_APART = ("", IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN)
 """Declared transfer syntaxes for which the first element of the dataset decides between implicit
 and explicit VR."""
+
+
+class _Unreadable(Exception):
+    """Why a file is no DICOM file."""
 
 
 class _Head(NamedTuple):
@@ -277,7 +301,7 @@ class _Head(NamedTuple):
 
     sop_class_uid: UID
     sop_instance_uid: UID
-    transfer_syntax_uid: UID
+    transfer_syntax_uid: str
     offset: int
     differing: Sequence[str]
 
@@ -292,7 +316,9 @@ def _read_head(file: Any, data: bytes = b"", is_whole: bool = False) -> _Head:
             head = _parse(data + _read(file, _MOST - len(data)), True)
             assert head is not None
         return head
-    except FileFormatError as error:
+    except _Unreadable as error:
+        from dicomwire.data.file_meta import FileFormatError  # an error of pydicom, too
+
         raise FileFormatError(f"{getattr(file, 'name', 'file')}: {error}") from None
 
 
@@ -317,12 +343,12 @@ def _parse(data: bytes, whole: bool) -> _Head | None:
     if offset + 8 > len(data) and not whole:
         return None
     if offset > len(data):
-        raise FileFormatError("it ends within its file meta information")
+        raise _Unreadable("it ends within its file meta information")
     declared = _uid(values.get(0x0010, b"").strip(_PADDING))
     syntax = _syntax(data, offset, declared)
     if not syntax:
         reason = "its transfer syntax is missing" if offset else "and no dataset without a header"
-        raise FileFormatError(f"no DICOM file, {reason}")
+        raise _Unreadable(f"no DICOM file, {reason}")
     own = _own_uids(data, offset, syntax, whole)
     if own is None:
         return None
@@ -330,7 +356,7 @@ def _parse(data: bytes, whole: bool) -> _Head | None:
     sop_class, sop_instance = own[0] or said[0], own[1] or said[1]
     if not sop_class or not sop_instance:
         missing = "Instance" if sop_class else "Class"
-        raise FileFormatError(f"no DICOM file, it has no SOP {missing} UID")
+        raise _Unreadable(f"no DICOM file, it has no SOP {missing} UID")
     differing = []
     if said[0] not in (sop_class, b""):
         differing.append("SOP Class UID")
@@ -352,18 +378,18 @@ def _uid(text: bytes) -> UID:
     return quick_uid(text.decode("ascii", "replace"))
 
 
-def _syntax(data: bytes, offset: int, declared: UID) -> UID:
+def _syntax(data: bytes, offset: int, declared: str) -> str:
     """Return the transfer syntax, from the declared one and the first element; empty if unknown."""
     group, vr = data[offset : offset + 2], data[offset + 4 : offset + 6]
     has_vr = vr in _SHORT or vr in _LONG
     if group == b"\x08\0" and declared in _TOLD_APART:
-        return ExplicitVRLittleEndian if has_vr else ImplicitVRLittleEndian
+        return EXPLICIT_VR_LITTLE_ENDIAN if has_vr else IMPLICIT_VR_LITTLE_ENDIAN
     if not declared and group == b"\0\x08" and has_vr:
-        return ExplicitVRBigEndian
+        return EXPLICIT_VR_BIG_ENDIAN
     return declared
 
 
-def _own_uids(data: bytes, position: int, syntax: UID, whole: bool) -> tuple[bytes, bytes] | None:
+def _own_uids(data: bytes, position: int, syntax: str, whole: bool) -> tuple[bytes, bytes] | None:
     """Return (0008,0016) and (0008,0018) of a dataset, empty if they are missing or not UIDs.
 
     The result is None if `data` ends before them and is not the `whole` file.

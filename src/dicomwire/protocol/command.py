@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache, partial
 from operator import attrgetter
-from typing import Any, NamedTuple
-
-from pydicom.dataelem import DataElement
-from pydicom.dataset import Dataset
-from pydicom.tag import BaseTag
-from pydicom.uid import UID
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dicomwire.errors import AbortReason, AbortSource, RemoteProtocolError
 from dicomwire.protocol.context import UID_LENGTH, quick_uid
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+    from pydicom.tag import BaseTag
+    from pydicom.uid import UID
 
 LOGGER = logging.getLogger(__name__)
 
@@ -114,6 +114,9 @@ class Message:
 
         Changes to the Dataset do not change the message.
         """
+        from pydicom.dataelem import DataElement
+        from pydicom.dataset import Dataset
+
         dataset = Dataset()
         for keyword, (number, vr) in ELEMENTS.items():
             value: Any = getattr(self, _ATTRIBUTES.get(keyword, keyword))
@@ -525,6 +528,8 @@ def _decode_lo(raw: bytes) -> str | None:
 def _decode_at(raw: bytes) -> list[BaseTag]:
     if len(raw) % 4:
         raise ValueError(f"is {len(raw)} bytes long, and should be a multiple of 4")
+    from pydicom.tag import BaseTag
+
     return [BaseTag(group << 16 | element) for group, element in _AT.iter_unpack(raw)]
 
 

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import logging
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydicom.uid import UID
+from dicomwire.registry import uids
+from dicomwire.registry.tables import ALL_TRANSFER_SYNTAXES
+from dicomwire.registry.uids import UID_LENGTH as UID_LENGTH
+from dicomwire.registry.uids import is_private, is_valid, looked_up
+from dicomwire.registry.uids import quick_uid as quick_uid
+
+if TYPE_CHECKING:
+    from pydicom.uid import UID
 
 LOGGER = logging.getLogger(__name__)
-
-UID_LENGTH = 64
-"""The most characters a UID may have (PS3.5 Section 9.1)."""
 
 
 class Result(IntEnum):
@@ -44,18 +48,7 @@ _ROLES = {
 }
 
 
-_NEWER_TRANSFER_SYNTAXES = {
-    "1.2.840.10008.1.2.4.110",
-    "1.2.840.10008.1.2.4.111",
-    "1.2.840.10008.1.2.4.112",
-    "1.2.840.10008.1.2.8.1",
-}
-"""JPEG XL and Deflated Image Frame Compression, which pydicom's dictionary may not have yet."""
-
-
-def quick_uid(text: str) -> UID:
-    """Return `text` as a UID without pydicom's validation, which costs time and may warn."""
-    return str.__new__(UID, text)
+_TRANSFER_SYNTAXES = frozenset(ALL_TRANSFER_SYNTAXES)
 
 
 def as_uid(value: str | bytes | UID, name: str) -> UID:
@@ -75,8 +68,8 @@ def as_uid(value: str | bytes | UID, name: str) -> UID:
     stripped = value.strip(" \0")
     if not 0 < len(stripped) <= UID_LENGTH or not stripped.isascii():
         raise ValueError(f"{name}: a UID has 1 to {UID_LENGTH} ASCII characters, not {value!r}")
-    if isinstance(value, UID) and len(stripped) == len(value):
-        return value  # the same object: it may carry the encoding of a private transfer syntax
+    if isinstance(value, uids.made_as) and len(stripped) == len(value):
+        return value  # type: ignore[return-value]  # the same object: it may carry the encoding of a private transfer syntax
     return quick_uid(stripped)
 
 
@@ -158,7 +151,7 @@ class PresentationContext:
     @abstract_syntax.setter
     def abstract_syntax(self, value: str | bytes | UID) -> None:
         uid = as_uid(value, "abstract_syntax")
-        if not uid.is_valid:
+        if not is_valid(uid):
             LOGGER.warning("abstract_syntax: %r does not conform to PS3.5", str(uid))
         self._abstract_syntax = uid
 
@@ -191,10 +184,10 @@ class PresentationContext:
             return
         if uid in self._transfer_syntax:
             return
-        if not uid.is_valid:
+        if not is_valid(uid):
             LOGGER.warning("transfer_syntax: %r does not conform to PS3.5", str(uid))
-        elif not (uid.is_private or uid.is_transfer_syntax or uid in _NEWER_TRANSFER_SYNTAXES):
-            LOGGER.warning("transfer_syntax: %s is not a transfer syntax", uid.name)
+        elif not (uid in _TRANSFER_SYNTAXES or is_private(uid) or _is_transfer_syntax(uid)):
+            LOGGER.warning("transfer_syntax: %s is not a transfer syntax", looked_up(uid).name)
         self._transfer_syntax.append(uid)
 
     @property
@@ -307,7 +300,12 @@ def _role(value: bool | None, name: str) -> bool | None:
     return value
 
 
-def _name(uid: UID) -> str:
+def _is_transfer_syntax(uid: str) -> bool:
+    """Return whether pydicom's dictionary has `uid` as a transfer syntax, perhaps a retired one."""
+    return looked_up(uid).is_transfer_syntax
+
+
+def _name(uid: str) -> str:
     """Return the name of `uid`, with control characters escaped: a peer may have chosen it."""
-    name = uid.name
+    name = looked_up(uid).name
     return name if name.isprintable() else ascii(name)[1:-1]

@@ -8,14 +8,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
-
-from pydicom.uid import UID
+from typing import TYPE_CHECKING, TypeAlias
 
 from dicomwire.errors import RemoteProtocolError
 from dicomwire.protocol.buffers import Cursor
 from dicomwire.protocol.context import UID_LENGTH, as_uid, quick_uid
 from dicomwire.protocol.limits import Limits
+
+if TYPE_CHECKING:
+    from pydicom.uid import UID
 
 DEFAULT_MAX_LENGTH = 16382
 DEFAULT_CODECS = ("ascii",)

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from operator import attrgetter
-from typing import Literal, NamedTuple, TypeAlias
-
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-)
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from dicomwire.protocol.context import PresentationContext, Result
 from dicomwire.protocol.items import SCP_SCU_RoleSelectionNegotiation
 from dicomwire.registry.services import REGISTRY, Service
 from dicomwire.registry.tables import UnifiedProcedureStepPush
+from dicomwire.registry.uids import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
+
+if TYPE_CHECKING:
+    from pydicom.uid import UID
 
 Roles: TypeAlias = tuple[bool | None, bool | None]
 """(SCU, SCP) roles of the requestor, proposed or supported; None where a role is not negotiated."""
@@ -295,10 +296,10 @@ def _rejected(requested: PresentationContext, result: int) -> PresentationContex
 # A dataset can be converted between uncompressed transfer syntaxes of the same byte order. To
 # change the byte order we would need the VR of each value, and private elements may have none.
 _BYTE_ORDER: dict[str, str] = {
-    ImplicitVRLittleEndian: "little",
-    ExplicitVRLittleEndian: "little",
-    DeflatedExplicitVRLittleEndian: "little",
-    ExplicitVRBigEndian: "big",
+    IMPLICIT_VR_LITTLE_ENDIAN: "little",
+    EXPLICIT_VR_LITTLE_ENDIAN: "little",
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN: "little",
+    EXPLICIT_VR_BIG_ENDIAN: "big",
 }
 
 

@@ -9,9 +9,7 @@ import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import ClassVar, Self, TypeAlias, TypeVar
-
-from pydicom.uid import UID
+from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias, TypeVar
 
 from dicomwire.errors import AbortReason, AbortSource, RemoteProtocolError
 from dicomwire.protocol.buffers import Cursor
@@ -33,9 +31,12 @@ from dicomwire.protocol.items import (
 )
 from dicomwire.protocol.limits import Limits
 
+if TYPE_CHECKING:
+    from pydicom.uid import UID
+
 Item = TypeVar("Item", bound=UserItem)
 
-APPLICATION_CONTEXT_NAME = UID("1.2.840.10008.3.1.1.1")
+APPLICATION_CONTEXT_NAME = "1.2.840.10008.3.1.1.1"
 """The only application context that DICOM defines (PS3.7 Annex A.2.1)."""
 
 _APPLICATION_CONTEXT = 0x10
@@ -51,6 +52,10 @@ _TITLES_SIZE = 64
 """The called and the calling AE title of 16 bytes each, and 32 reserved bytes."""
 
 _DEFAULT_LIMITS = Limits()
+
+
+def _application_context() -> UID:
+    return quick_uid(APPLICATION_CONTEXT_NAME)
 
 
 class PDUType(IntEnum):
@@ -176,7 +181,7 @@ class _Associate:
     protocol_version: int = 1
     called_ae_title: str = ""
     calling_ae_title: str = ""
-    application_context_name: UID = APPLICATION_CONTEXT_NAME
+    application_context_name: UID = field(default_factory=_application_context)
     presentation_contexts: list[PresentationContext] = field(default_factory=list)
     user_information: list[UserItem] = field(default_factory=list)
     titles_received: bytes = field(default=b"", repr=False, compare=False)

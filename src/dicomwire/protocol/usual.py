@@ -10,11 +10,14 @@ from __future__ import annotations
 import re
 import struct
 from functools import lru_cache
-
-from pydicom.uid import UID
+from typing import TYPE_CHECKING
 
 from dicomwire.protocol.command import Command, Message
-from dicomwire.protocol.context import UID_LENGTH
+from dicomwire.protocol.context import UID_LENGTH, quick_uid
+from dicomwire.registry import uids
+
+if TYPE_CHECKING:
+    from pydicom.uid import UID
 
 # The elements of a usual command set, in the order of their tags (PS3.7 Section 9.3): group length,
 # Affected SOP Class UID, Command Field, the message ID, Priority (requests), Command Data Set Type,
@@ -71,7 +74,7 @@ def _decode_prefix(prefix: bytes) -> tuple[Command, UID] | None:
         return None
     if prefix != _encode_prefix(command, prefix[8 : 8 + size]):
         return None
-    return command, str.__new__(UID, uid[1].decode("ascii"))
+    return command, quick_uid(uid[1].decode("ascii"))
 
 
 def _encode_prefix(command: Command, padded_uid: bytes) -> bytes:
@@ -127,7 +130,7 @@ def _decode_store(command: Command, class_uid: UID, data: bytes, at: int) -> Mes
         return None
     if length > UID_LENGTH:
         return None
-    instance_uid = str.__new__(UID, uid[1].decode("ascii"))
+    instance_uid: UID = str.__new__(uids.made_as, uid[1].decode("ascii"))  # type: ignore[assignment]
     if command is Command.C_STORE_RQ:
         if first_header != _PRIORITY or second_header != _DATASET_TYPE or first > 2:
             return None

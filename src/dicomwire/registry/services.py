@@ -1,18 +1,20 @@
-"""The registry of SOP classes and their service classes.
+"""The registry of SOP classes and their service classes, without pydicom.
 
 `tables` fills the registry with the UIDs; programs use it through `sop_class`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
-
-from pydicom.config import IGNORE
-from pydicom.uid import UID
+from typing import TYPE_CHECKING, NamedTuple
 
 from dicomwire import status
 from dicomwire.status import StatusTable
+
+if TYPE_CHECKING:
+    from pydicom.uid import UID as _Text  # what programs have it as: see sop_class.py
+else:
+    _Text = str
 
 
 class Service(Enum):
@@ -69,8 +71,10 @@ class Service(Enum):
         return _STATUSES.get(self, status.GENERAL_STATUS)
 
 
-class SOPClass(UID):
+class SOPClass(_Text):
     """The UID of a SOP class."""
+
+    __slots__ = ()
 
     @property
     def service_class(self) -> Service:
@@ -90,22 +94,8 @@ class SOPClass(UID):
         entry = REGISTRY.get(self)
         return entry.statuses if entry is not None else status.GENERAL_STATUS
 
-    @property
-    def keyword(self) -> str:
-        """The keyword in PS3.6, or the registered keyword."""
-        entry = REGISTRY.get(self)
-        return super().keyword or (entry.keyword if entry is not None else "")
 
-    @property
-    def name(self) -> str:
-        """The name in PS3.6, or the registered name, or the UID if there is neither."""
-        name = super().name
-        entry = REGISTRY.get(self)
-        return name if entry is None or name != self else entry.name or name
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """The entry of a SOP class in the registry."""
 
     sop_class: SOPClass
@@ -138,12 +128,24 @@ def define(
     is_legacy : bool
         True for a retired SOP class; it is served, but `Service.sop_classes` omits it.
     """
-    sop_class = SOPClass(uid, IGNORE)
+    sop_class = SOPClass(uid)
     statuses = service.statuses(dimse_msg_type)
     REGISTRY[sop_class] = Entry(
         sop_class, service, dimse_msg_type, keyword, name, is_legacy, statuses
     )
     return sop_class
+
+
+def sop_class_of(uid: str) -> SOPClass:
+    """Return `uid` as a SOPClass, known or not."""
+    entry = REGISTRY.get(uid)
+    return entry.sop_class if entry is not None else SOPClass(uid)
+
+
+def service_of(uid: str) -> Service:
+    """Return the service class of a SOP class, and for any other UID `Service.UNKNOWN`."""
+    entry = REGISTRY.get(uid)
+    return entry.service if entry is not None else Service.UNKNOWN
 
 
 _QUERY_RETRIEVE = frozenset(

@@ -6,14 +6,9 @@ Each service chooses the handler, and interprets its result.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
-from pydicom.tag import BaseTag, Tag
-from pydicom.uid import UID
-
-from dicomwire.data.codec import DatasetError
+from dicomwire.data.encodings import DatasetError
 from dicomwire.data.sources import BytesSource
 from dicomwire.events import InterventionEvent, NoHandler
 from dicomwire.logs import LOGGER
@@ -28,6 +23,11 @@ from dicomwire.protocol.command import (
 from dicomwire.protocol.context import quick_uid
 from dicomwire.registry.services import SOPClass
 from dicomwire.services.port import Incoming, Port
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+    from pydicom.tag import BaseTag
+    from pydicom.uid import UID
 
 SUCCESS = 0x0000
 PENDING = 0xFF00
@@ -86,7 +86,7 @@ def set_status(response: Message, status: Any, sop_class: SOPClass) -> bool:
     A status that the service does not define is sent unchanged, with a warning in the log.
     """
     conclude(response, BAD_STATUS)
-    if isinstance(status, Dataset):
+    if not isinstance(status, int) and _is_dataset(status):
         elements, status = status, status.get("Status")
         if status is None:
             LOGGER.error("The handler returned a status Dataset without (0000,0900) Status")
@@ -104,6 +104,12 @@ def set_status(response: Message, status: Any, sop_class: SOPClass) -> bool:
         service = sop_class.service_class.value
         LOGGER.warning("Status 0x%04X is not defined for %s", status, service)
     return True
+
+
+def _is_dataset(value: Any) -> bool:
+    from pydicom.dataset import Dataset
+
+    return isinstance(value, Dataset)
 
 
 def conclude(response: Message, status: int) -> None:
@@ -128,6 +134,8 @@ def take_elements(response: Message, status: Dataset) -> None:
 
 
 def _comment(value: Any) -> str | None:
+    from pydicom.multival import MultiValue
+
     if isinstance(value, MultiValue):  # pydicom splits a text at each backslash
         value = "\\".join(map(str, value))
     return str(value) or None if value is not None else None
@@ -144,6 +152,8 @@ def _number(value: Any) -> int | None:
 def _tags(value: Any) -> list[BaseTag] | None:
     if value is None:
         return None
+    from pydicom.tag import Tag
+
     return [Tag(each) for each in ([value] if isinstance(value, int) else value)] or None
 
 

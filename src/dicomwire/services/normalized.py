@@ -6,11 +6,9 @@ The program's handlers implement the managed objects.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydicom.dataset import Dataset
-
-from dicomwire.data.codec import DatasetError, encode_dataset
+from dicomwire.data.encodings import DatasetError
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import (
     EVT_N_ACTION,
@@ -34,6 +32,9 @@ from dicomwire.services.answers import (
 )
 from dicomwire.services.port import Incoming, Port, Server
 from dicomwire.status import STATUS_SUCCESS, STATUS_WARNING, code_to_category
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 PROCESSING_FAILURE = 0x0110
 
@@ -102,11 +103,15 @@ async def _handle(
         dataset = _take_instance_uid(response, dataset)
     if dataset is None or not len(dataset):
         return None
+    from dicomwire.data.codec import encode_dataset
+
     return encode_dataset(dataset, incoming.context.transfer_syntax[0])
 
 
 def _take_instance_uid(response: Message, dataset: Any) -> Dataset:
     """Move the UID of the created instance from the handler's dataset to the response."""
+    from pydicom.dataset import Dataset
+
     if not isinstance(dataset, Dataset) or "AffectedSOPInstanceUID" not in dataset:
         raise DatasetError("neither it nor the request has an AffectedSOPInstanceUID")
     rest = Dataset()

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
-
-from pydicom.dataset import Dataset
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from dicomwire.data.payloads import Payload
 from dicomwire.data.sources import Source
@@ -19,6 +17,9 @@ from dicomwire.logs import LOGGER
 from dicomwire.protocol.command import Message
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.registry.services import Service, SOPClass
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 Server: TypeAlias = "Callable[[Port, Incoming, SOPClass], Awaitable[None]]"
 """The function that serves one kind of request."""

@@ -15,6 +15,7 @@ from dicomwire.events import EVT_C_FIND
 from dicomwire.logs import LOGGER, log_identifier
 from dicomwire.protocol.command import Message
 from dicomwire.registry.services import SOPClass
+from dicomwire.registry.tables import RepositoryQuery
 from dicomwire.services.answers import (
     CANCELLED,
     PENDING,
@@ -28,7 +29,6 @@ from dicomwire.services.answers import (
     set_status,
 )
 from dicomwire.services.port import END, Incoming, Port
-from dicomwire.sop_class import RepositoryQuery
 from dicomwire.status import (
     STATUS_FAILURE,
     STATUS_PENDING,

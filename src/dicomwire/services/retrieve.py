@@ -16,6 +16,7 @@ from dicomwire.events import EVT_C_GET, EVT_C_MOVE
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.command import Message
 from dicomwire.registry.services import SOPClass
+from dicomwire.registry.tables import CompositeInstanceRetrieveWithoutBulkDataGet
 from dicomwire.services.answers import (
     CANCELLED,
     PENDING,
@@ -30,7 +31,6 @@ from dicomwire.services.answers import (
     take_elements,
 )
 from dicomwire.services.port import END, Incoming, Port, Storer
-from dicomwire.sop_class import CompositeInstanceRetrieveWithoutBulkDataGet
 from dicomwire.status import (
     STATUS_CANCEL,
     STATUS_FAILURE,

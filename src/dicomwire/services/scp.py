@@ -5,14 +5,14 @@ C-ECHO and C-STORE are here; queries, retrieval and the N-services have modules 
 
 from __future__ import annotations
 
-from pydicom.dataset import Dataset
+from typing import TYPE_CHECKING
 
 from dicomwire.data.payloads import FilePayload
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import EVT_C_ECHO, EVT_C_STORE
 from dicomwire.logs import LOGGER, escaped
 from dicomwire.protocol.command import RESPONSE_BIT, Command, Message
-from dicomwire.registry.services import Service, SOPClass
+from dicomwire.registry.services import Service, SOPClass, sop_class_of
 from dicomwire.services.answers import (
     SUCCESS,
     answer,
@@ -25,10 +25,10 @@ from dicomwire.services.answers import (
 )
 from dicomwire.services.normalized import NORMALIZED, PROCESSING_FAILURE
 from dicomwire.services.port import Incoming, Port, Server
-from dicomwire.services.query import find, find_one
-from dicomwire.services.retrieve import get, move
-from dicomwire.sop_class import uid_to_sop_class
 from dicomwire.status import STATUS_FAILURE, code_to_category
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 UNRECOGNIZED_OPERATION = 0x0211
@@ -46,7 +46,7 @@ def admit(port: Port, incoming: Incoming) -> None:
     Called when the command has arrived, so that the dataset of a refused request is not kept.
     """
     context, request = incoming.context, incoming.message
-    sop_class = uid_to_sop_class(str(context.abstract_syntax))
+    sop_class = sop_class_of(str(context.abstract_syntax))
     service = port.service_of(sop_class)
     server = _SERVERS.get((service, request.command))
     unusable = refusal_of(request) if request.unusable else None
@@ -76,7 +76,7 @@ def _is_of(request: Message, sop_class: SOPClass, service: Service) -> bool:
     uid = str(request.AffectedSOPClassUID or request.RequestedSOPClassUID)
     if uid == sop_class:
         return True
-    return service in _SHARED_CONTEXTS and uid_to_sop_class(uid).service_class is service
+    return service in _SHARED_CONTEXTS and sop_class_of(uid).service_class is service
 
 
 def _refuse(incoming: Incoming, status: int, reason: str) -> None:
@@ -90,7 +90,7 @@ def _failure(incoming: Incoming, refusal: int | Dataset) -> Message:
     if isinstance(refusal, int):
         return answer(incoming.message, refusal)
     response = answer(incoming.message, PROCESSING_FAILURE)
-    set_status(response, refusal, uid_to_sop_class(str(incoming.context.abstract_syntax)))
+    set_status(response, refusal, sop_class_of(str(incoming.context.abstract_syntax)))
     return response
 
 
@@ -140,6 +140,33 @@ async def _store(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
     await respond(port, incoming, response)
 
 
+# Queries and retrieval need pydicom, which takes long to import, so they come when asked for.
+
+
+async def _find(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
+    from dicomwire.services.query import find
+
+    await find(port, incoming, sop_class)
+
+
+async def _find_one(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
+    from dicomwire.services.query import find_one
+
+    await find_one(port, incoming, sop_class)
+
+
+async def _get(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
+    from dicomwire.services.retrieve import get
+
+    await get(port, incoming, sop_class)
+
+
+async def _move(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
+    from dicomwire.services.retrieve import move
+
+    await move(port, incoming, sop_class)
+
+
 _QUERY_RETRIEVE = (
     Service.QUERY_RETRIEVE,
     Service.HANGING_PROTOCOL,
@@ -162,9 +189,9 @@ _SERVERS: dict[tuple[Service, Command], Server] = {
     (Service.VERIFICATION, Command.C_ECHO_RQ): _echo,
     (Service.STORAGE, Command.C_STORE_RQ): _store,
     (Service.NON_PATIENT_OBJECT_STORAGE, Command.C_STORE_RQ): _store,
-    (Service.RELEVANT_PATIENT, Command.C_FIND_RQ): find_one,
-    **{(service, Command.C_FIND_RQ): find for service in (*_QUERY_RETRIEVE, *_QUERY_ONLY)},
-    **{(service, Command.C_GET_RQ): get for service in _QUERY_RETRIEVE},
-    **{(service, Command.C_MOVE_RQ): move for service in _QUERY_RETRIEVE},
+    (Service.RELEVANT_PATIENT, Command.C_FIND_RQ): _find_one,
+    **{(service, Command.C_FIND_RQ): _find for service in (*_QUERY_RETRIEVE, *_QUERY_ONLY)},
+    **{(service, Command.C_GET_RQ): _get for service in _QUERY_RETRIEVE},
+    **{(service, Command.C_MOVE_RQ): _move for service in _QUERY_RETRIEVE},
     **NORMALIZED,
 }

@@ -1,52 +1,24 @@
-"""The service class user: makes requests, and reads their responses.
+"""The requests of a service class user (PS3.7 Sections 9 and 10).
 
-PS3.7 Sections 9 and 10. Callers choose the presentation context and open the datasets.
+`results` reads the responses. Callers choose the presentation context and open the datasets.
 """
 
 from __future__ import annotations
 
-from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING
 
-from pydicom.dataelem import DataElement
-from pydicom.dataset import Dataset
-from pydicom.tag import BaseTag, Tag
-from pydicom.uid import UID
-
-from dicomwire.data.codec import DatasetError, decode_message
-from dicomwire.data.scanner import new_dataset
 from dicomwire.data.sources import Source
-from dicomwire.logs import LOGGER, log_identifier
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import PresentationContext, quick_uid
-from dicomwire.protocol.limits import Limits
+from dicomwire.registry import uids
+from dicomwire.registry.tables import RepositoryQuery, Verification
 from dicomwire.services.port import Incoming, Port
-from dicomwire.sop_class import RepositoryQuery, Verification
-from dicomwire.status import (
-    STATUS_FAILURE,
-    STATUS_PENDING,
-    STATUS_SUCCESS,
-    STATUS_WARNING,
-    code_to_category,
-)
+from dicomwire.status import STATUS_PENDING, code_to_category
 
-PROCESSING_FAILURE = 0x0110
+if TYPE_CHECKING:
+    from pydicom.tag import BaseTag
+    from pydicom.uid import UID
 
-_DEFAULT_LIMITS = Limits()
-_STATUS_KEYWORDS = (
-    "ErrorComment",
-    "OffendingElement",
-    "ErrorID",
-    "AttributeIdentifierList",
-    "NumberOfRemainingSuboperations",
-    "NumberOfCompletedSuboperations",
-    "NumberOfFailedSuboperations",
-    "NumberOfWarningSuboperations",
-)
-_STATUS = BaseTag(0x00000900)
-_COMMENT = BaseTag(0x00000902)
-_status_values = attrgetter(*_STATUS_KEYWORDS)
-_NO_VALUES = (None,) * len(_STATUS_KEYWORDS)
 OF_MANY_RESPONSES = (Command.C_FIND_RQ, Command.C_GET_RQ, Command.C_MOVE_RQ)
 _REPOSITORY_PARTIAL = 0xB001
 """Warning of Repository Query: there are more matches (PS3.4 Section C.4.1)."""
@@ -54,7 +26,8 @@ _REPOSITORY_PARTIAL = 0xB001
 
 def echo_request(message_id: int) -> Message:
     """Return a C-ECHO-RQ (PS3.7 Section 9.3.5.1)."""
-    return Message(Command.C_ECHO_RQ, MessageID=message_id, AffectedSOPClassUID=Verification)
+    verification: UID = str.__new__(uids.made_as, Verification)  # type: ignore[assignment]
+    return Message(Command.C_ECHO_RQ, MessageID=message_id, AffectedSOPClassUID=verification)
 
 
 def store_request(
@@ -119,6 +92,8 @@ def get_request(
 ) -> Message:
     """Return an N-GET-RQ for the attributes `tags`, or all (PS3.7 Section 10.3.2)."""
     request = _requested(Command.N_GET_RQ, message_id, class_uid, instance_uid)
+    from pydicom.tag import Tag
+
     request.AttributeIdentifierList = [Tag(tag) for tag in tags or ()] or None
     return request
 
@@ -181,74 +156,3 @@ def is_last(request: Message, response: Message) -> bool:
     if code_to_category(status) == STATUS_PENDING:
         return False
     return status != _REPOSITORY_PARTIAL or request.AffectedSOPClassUID != RepositoryQuery
-
-
-def status_dataset(response: Message) -> Dataset:
-    """Return the status elements of a response as a dataset for programs (PS3.7 Annex C)."""
-    element = DataElement(_STATUS, "US", response.Status, already_converted=True)
-    status = new_dataset({_STATUS: element})
-    values = _status_values(response)
-    if values == _NO_VALUES:  # nearly always
-        return status
-    for keyword, value in zip(_STATUS_KEYWORDS, values, strict=True):
-        if keyword == "ErrorComment" and value is not None:
-            # Not converted: pydicom would split the text at each backslash.
-            status[_COMMENT] = DataElement(_COMMENT, "LO", value, already_converted=True)
-        elif value is not None:
-            setattr(status, keyword, value)
-    return status
-
-
-def query_result(
-    request: Message, incoming: Incoming, limits: Limits = _DEFAULT_LIMITS
-) -> tuple[Dataset, Dataset | None]:
-    """Return the status and Identifier of a response to C-FIND, C-GET or C-MOVE."""
-    response = incoming.message
-    category = code_to_category(response.Status or 0)
-    identifier: Dataset | None = None
-    try:
-        identifier = _decoded(incoming, limits)
-    except DatasetError as error:
-        LOGGER.error("The Identifier of a %s cannot be decoded: %s", response.name, error)
-    if identifier is not None:
-        log_identifier(f"{response.name} Identifier", identifier)
-    elif category in (STATUS_WARNING, STATUS_FAILURE) and request.command is not Command.C_FIND_RQ:
-        identifier = Dataset()
-    return status_dataset(response), identifier
-
-
-def normalized_result(
-    request: Message, incoming: Incoming, limits: Limits = _DEFAULT_LIMITS
-) -> tuple[Dataset, Dataset | None]:
-    """Return the status and the dataset of an N-response; for success and warnings always both.
-
-    If the peer chose the UID of an N-CREATE, the status has it as AffectedSOPInstanceUID.
-    """
-    response = incoming.message
-    status = status_dataset(response)
-    created = response.AffectedSOPInstanceUID
-    if request.command is Command.N_CREATE_RQ and created not in (
-        None,
-        request.AffectedSOPInstanceUID,
-    ):
-        status.AffectedSOPInstanceUID = created
-    category = code_to_category(response.Status or 0)
-    try:
-        reply = _decoded(incoming, limits)
-    except DatasetError as error:
-        LOGGER.error("The dataset of %s cannot be decoded: %s", response.name, error)
-        status.Status = PROCESSING_FAILURE
-        return status, None
-    if category not in (STATUS_SUCCESS, STATUS_WARNING):
-        return status, None
-    return status, Dataset() if reply is None else reply
-
-
-def _decoded(incoming: Incoming, limits: Limits) -> Dataset | None:
-    payload: Any = incoming.payload
-    if payload is None:
-        return None
-    try:
-        return decode_message(payload, incoming.context.transfer_syntax[0], limits)
-    finally:
-        payload.discard()

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from pydicom.uid import UID
+from typing import TYPE_CHECKING, Any
 
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import (
@@ -43,6 +41,9 @@ from dicomwire.protocol.pdu import (
 )
 from dicomwire.services.port import Port
 from dicomwire.session.ends import ServiceUser
+
+if TYPE_CHECKING:
+    from pydicom.uid import UID
 
 _IDENTITIES_WITH_RESPONSE = (3, 4, 5)
 """User identity types with a defined server response (PS3.7 Annex D.3.3.7.2)."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dicomwire.data import file_meta
+from dicomwire.data.file_head import file_head
 from dicomwire.data.sinks import DiscardSink, FileSink, MemorySink, Sink, SpoolSink
 from dicomwire.events import Binding, EventType, Handlers
 from dicomwire.protocol.command import Command, Message
@@ -186,7 +186,7 @@ class BaseAssociation(Requesting):
         uids = str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
         syntax = str(incoming.context.transfer_syntax[0])
         if not callable(self.receive_to):
-            head = file_meta.file_head(*uids, syntax)
+            head = file_head(*uids, syntax)
             return FileSink(self.receive_to, None, head, settings.store_ceiling)
         if not all(map(_is_uid, uids)):
             request = _with_harmless_uids(request)
@@ -194,7 +194,7 @@ class BaseAssociation(Requesting):
         if not isinstance(place, (str, Path)):
             return place
         folder, name = os.path.split(place)
-        head = file_meta.file_head(*uids, syntax)
+        head = file_head(*uids, syntax)
         return FileSink(folder or os.curdir, name, head, settings.store_ceiling)
 
 

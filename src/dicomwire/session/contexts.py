@@ -7,11 +7,66 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import repeat
+from typing import TYPE_CHECKING
 
-from dicomwire.protocol.context import PresentationContext
+from dicomwire.protocol.context import PresentationContext, as_uid
+from dicomwire.protocol.items import SCP_SCU_RoleSelectionNegotiation
+from dicomwire.registry.services import REGISTRY
+from dicomwire.registry.tables import CONTEXT_LISTS, DEFAULT_TRANSFER_SYNTAXES
+from dicomwire.registry.uids import quick_uid
+
+if TYPE_CHECKING:
+    from pydicom.uid import UID
 
 MAXIMUM_REQUESTED = 128
 """Context ids are the odd numbers from 1 to 255 (PS3.8 Section 9.3.2.2)."""
+
+
+def build_context(
+    abstract_syntax: str | UID,
+    transfer_syntax: str | UID | list[str | UID] | None = None,
+) -> PresentationContext:
+    """Return a context to propose or support (PS3.8 Section 7.1.1.13).
+
+    Parameters
+    ----------
+    abstract_syntax : str or UID
+        The abstract syntax, usually a SOP class.
+    transfer_syntax : str or UID or list of them, optional
+        The transfer syntaxes in order of preference; default `DEFAULT_TRANSFER_SYNTAXES`.
+
+    Raises
+    ------
+    ValueError
+        For a UID that is empty, longer than 64 characters, or not ASCII.
+    """
+    context = PresentationContext()
+    context.abstract_syntax = abstract_syntax
+    if transfer_syntax is None:
+        transfer_syntax = [*DEFAULT_TRANSFER_SYNTAXES]
+    elif isinstance(transfer_syntax, str):
+        transfer_syntax = [transfer_syntax]
+    context.transfer_syntax = transfer_syntax
+    return context
+
+
+def build_role(
+    uid: str | UID, scu_role: bool = False, scp_role: bool = False
+) -> SCP_SCU_RoleSelectionNegotiation:
+    """Return a proposal of the requestor's roles for a SOP class (PS3.7 Annex D.3.3.4).
+
+    At least one role must be true when the proposal is sent.
+    """
+    return SCP_SCU_RoleSelectionNegotiation(as_uid(uid, "uid"), scu_role, scp_role)
+
+
+def listed_contexts(name: str) -> list[PresentationContext]:
+    """Return new contexts for the SOP classes of a list of the tables, such as "AllStorage"."""
+    syntaxes = [quick_uid(uid) for uid in DEFAULT_TRANSFER_SYNTAXES]
+    return [
+        PresentationContext.from_wire(None, REGISTRY[uid].sop_class, [*syntaxes])
+        for uid in CONTEXT_LISTS[f"{name}PresentationContexts"]
+    ]
 
 
 def check_contexts(contexts: Iterable[PresentationContext] | None) -> list[PresentationContext]:

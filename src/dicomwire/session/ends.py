@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, TypeVar
-
-from pydicom.uid import UID
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from dicomwire.errors import LocalProtocolError
-from dicomwire.implementation import IMPLEMENTATION_CLASS_UID
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.items import (
     DEFAULT_MAX_LENGTH,
@@ -27,8 +24,13 @@ from dicomwire.protocol.items import (
     UserItem,
 )
 from dicomwire.protocol.pdu import AssociateAC, AssociateRJ, AssociateRQ
+from dicomwire.registry.implementation import IMPLEMENTATION_CLASS_UID
+from dicomwire.registry.uids import quick_uid
 from dicomwire.session.contexts import check_contexts
 from dicomwire.utils import set_ae, set_title, set_uid
+
+if TYPE_CHECKING:
+    from pydicom.uid import UID
 
 MODE_REQUESTOR = "requestor"
 MODE_ACCEPTOR = "acceptor"
@@ -139,7 +141,7 @@ class ServiceUser:
         self._mode = mode
         self._ae_title = ""
         self._maximum_length = DEFAULT_MAX_LENGTH
-        self._class_uid: UID | None = IMPLEMENTATION_CLASS_UID
+        self._class_uid: UID | None = quick_uid(IMPLEMENTATION_CLASS_UID)
         self._version_name: str | None = None
         self._extended: dict[object, UserItem] = {}
         self._contexts: list[PresentationContext] = []

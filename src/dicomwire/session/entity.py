@@ -11,25 +11,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from math import inf
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
-
-from pydicom.uid import UID
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 from dicomwire.data.budgets import Budget
 from dicomwire.errors import LocalProtocolError
 from dicomwire.events import EventHandlerType, EventType, Handlers
-from dicomwire.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicomwire.logs import DEFAULT_LOG_HANDLERS
-from dicomwire.presentation import build_context
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.items import (
     DEFAULT_MAX_LENGTH,
     AsynchronousOperationsWindowNegotiation,
     UserItem,
 )
+from dicomwire.registry.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicomwire.registry.uids import is_valid, looked_up, quick_uid
 from dicomwire.session.admission import Ceilings, Census, Party
 from dicomwire.session.contexts import (
     bare_copy,
+    build_context,
     check_contexts,
     check_count,
     merged,
@@ -39,6 +38,9 @@ from dicomwire.session.contexts import (
 from dicomwire.session.ends import LONGEST, ServiceUser
 from dicomwire.settings import Settings
 from dicomwire.utils import set_ae, set_title, set_uid
+
+if TYPE_CHECKING:
+    from pydicom.uid import UID
 
 LOGGER = logging.getLogger(__name__)
 
@@ -104,7 +106,7 @@ class Entity(ABC, Generic[A]):
     def __init__(self, ae_title: str = DEFAULT_TITLE, settings: Settings = DEFAULTS) -> None:
         self._title = set_title(ae_title, "ae_title")
         self._settings = settings
-        self._class_uid = IMPLEMENTATION_CLASS_UID
+        self._class_uid = quick_uid(IMPLEMENTATION_CLASS_UID)
         self._version_name: str | None = IMPLEMENTATION_VERSION_NAME
         self._maximum_pdu_size = DEFAULT_MAX_LENGTH
         self._require_called_aet = False
@@ -152,7 +154,7 @@ class Entity(ABC, Generic[A]):
     @implementation_class_uid.setter
     def implementation_class_uid(self, value: str | bytes | UID) -> None:
         uid = set_uid(value, "implementation_class_uid", allow_empty=False, allow_none=False)
-        if uid is None or not uid.is_valid:
+        if uid is None or not is_valid(uid):
             raise ValueError(f"implementation_class_uid does not conform to PS3.5: {value!r}")
         self._class_uid = uid
 
@@ -499,7 +501,7 @@ def _listed(heading: str, contexts: list[PresentationContext]) -> list[str]:
     lines = [f"  {heading}:"]
     for context in contexts:
         lines.append(f"    {context!r}")
-        lines += [f"      {syntax.name}" for syntax in context.transfer_syntax]
+        lines += [f"      {looked_up(syntax).name}" for syntax in context.transfer_syntax]
     if not contexts:
         lines.append("    none")
     return [*lines, ""]

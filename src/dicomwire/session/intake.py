@@ -9,9 +9,7 @@ import contextlib
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Protocol
-
-from pydicom.dataset import Dataset
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dicomwire.data.budgets import BudgetSpent
 from dicomwire.data.sinks import DiscardSink, Sink, SinkFull
@@ -60,6 +58,9 @@ from dicomwire.session.owner import Owner, Refuse
 from dicomwire.session.pending import Pending
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 _RESOURCE_LIMITATION = 0x0213
 """Resource limitation, for N-services (PS3.7 Annex C.5.20)."""

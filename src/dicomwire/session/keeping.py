@@ -5,8 +5,8 @@ The sinks are in `data.sinks`; `intake` opens them.
 
 from __future__ import annotations
 
-from dicomwire.data.codec import encoding_of
-from dicomwire.data.file_meta import file_meta_values
+from dicomwire.data.encodings import encoding_of
+from dicomwire.data.file_head import file_meta_values
 from dicomwire.data.payloads import Payload
 from dicomwire.data.sinks import Sink, SinkRefused
 from dicomwire.logs import LOGGER

@@ -9,9 +9,7 @@ import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any
-
-from pydicom.dataset import Dataset
+from typing import TYPE_CHECKING, Any
 
 from dicomwire.data.budgets import Share
 from dicomwire.data.sinks import Sink
@@ -62,6 +60,9 @@ from dicomwire.session.entity import Entity
 from dicomwire.session.intake import Engine, LocalAbort
 from dicomwire.session.owner import Refuse
 from dicomwire.settings import Settings
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 
 class Lifecycle(ABC):

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
-
-from pydicom.dataset import Dataset
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from dicomwire.data.sinks import Sink
 from dicomwire.errors import (
@@ -23,7 +21,10 @@ from dicomwire.protocol.pdu import Abort
 from dicomwire.registry.services import Service, SOPClass
 from dicomwire.services.port import Incoming, Storer
 
-Refuse = Callable[[Message], int | Dataset | None]
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+Refuse: TypeAlias = "Callable[[Message], int | Dataset | None]"
 """Returns the failure status for the command set of a request; None to serve the request."""
 
 

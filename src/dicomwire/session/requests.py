@@ -7,26 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydicom.dataset import Dataset
-
-from dicomwire.data import codec
-from dicomwire.data.characters import check_keys
 from dicomwire.data.sources import BytesSource, Source
 from dicomwire.data.storable import Opened, Storable, instance_uid_of, open_storable
 from dicomwire.errors import AssociationFailure, LocalProtocolError
 from dicomwire.logs import LOGGER, News, escaped, log_identifier
 from dicomwire.protocol.command import Command, Message
-from dicomwire.protocol.context import PresentationContext, quick_uid
+from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.negotiation import choose_context
-from dicomwire.registry.services import Service, SOPClass
+from dicomwire.registry.services import Service, SOPClass, service_of
+from dicomwire.registry.tables import Verification
+from dicomwire.registry.uids import looked_up
 from dicomwire.services import scu
 from dicomwire.services.port import Exchange, Incoming, Storer
 from dicomwire.session.ends import MODE_ACCEPTOR
 from dicomwire.session.lifecycle import Lifecycle
-from dicomwire.sop_class import Verification, uid_to_service_class
 from dicomwire.utils import set_ae
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 _STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
 
@@ -123,7 +123,7 @@ class Requesting(Lifecycle):
         if accepted is not None:
             if accepted[0] == _STORAGE_SERVICE_CLASS:
                 return Service.STORAGE
-            return uid_to_service_class(accepted[0])
+            return service_of(accepted[0])
         service = sop_class.service_class
         if (
             service is Service.UNKNOWN
@@ -150,17 +150,19 @@ class Requesting(Lifecycle):
             LOGGER.error(News.DIMSE_TIMEOUT)
         self._port.fail(failure)
 
-    async def echo(self, message_id: int) -> Dataset:
-        """Send a C-ECHO request; return the status of its response."""
+    async def echo(self, message_id: int) -> Message:
+        """Send a C-ECHO request; return its response."""
         self.check_established()
         context = self._choose(Verification)
-        incoming = await self.perform(context, scu.echo_request(message_id))
-        return scu.status_dataset(incoming.message)
+        return (await self.perform(context, scu.echo_request(message_id))).message
 
     async def normalized(
         self, request: Message, meta_uid: str | None, dataset: Dataset | None
     ) -> tuple[Dataset, Dataset | None]:
         """Send an N-request; return the status and dataset of its response."""
+        from dicomwire.data import codec
+        from dicomwire.services.results import normalized_result
+
         self.check_established()
         class_uid = request.AffectedSOPClassUID or request.RequestedSOPClassUID
         assert class_uid is not None
@@ -171,10 +173,13 @@ class Requesting(Lifecycle):
             request.has_dataset = True
             source = BytesSource(codec.encode_dataset(dataset, context.transfer_syntax[0]))
         incoming = await self.perform(context, request, source)
-        return scu.normalized_result(request, incoming, self._port.settings.limits)
+        return normalized_result(request, incoming, self._port.settings.limits)
 
     async def query(self, request: Message, identifier: Dataset) -> Exchange:
         """Send a C-FIND, C-GET or C-MOVE request; return what its responses come by."""
+        from dicomwire.data import codec
+        from dicomwire.data.characters import check_keys
+
         self.check_established()
         assert request.AffectedSOPClassUID is not None
         context = self._choose(request.AffectedSOPClassUID)
@@ -317,5 +322,5 @@ def _not_stored(value: Any, error: Exception) -> tuple[str, None]:
 
 
 def _named(uid: str) -> str:
-    name = quick_uid(uid).name
+    name = looked_up(uid).name
     return uid if name == uid else f"{uid} ({name})"

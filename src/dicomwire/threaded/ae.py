@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Sequence
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from dicomwire.events import EventHandlerType
 from dicomwire.protocol.context import PresentationContext
@@ -20,9 +20,10 @@ from dicomwire.session.target import Target
 from dicomwire.settings import Settings
 from dicomwire.threaded.association import Association
 from dicomwire.threaded.server import AssociationServer
-from dicomwire.threaded.worker import start_workers
 from dicomwire.utils import set_title
-from dicomwire.workers.server import SupervisedServer
+
+if TYPE_CHECKING:
+    from dicomwire.workers.server import SupervisedServer
 
 _Server = TypeVar("_Server", bound=AssociationServer)
 
@@ -225,6 +226,8 @@ class ApplicationEntity(Entity[Association]):
                 address, ae_title, contexts, ssl_context, evt_handlers, receive_to=receive_to
             )
         else:
+            from dicomwire.threaded.worker import start_workers  # few servers have them
+
             server = start_workers(
                 workers,
                 *(self, address, self._served_title(ae_title), self._to_support(contexts)),
@@ -271,10 +274,10 @@ class ApplicationEntity(Entity[Association]):
         with self._lock:
             servers = list(self._servers)
         for server in servers:
-            if isinstance(server, SupervisedServer):
-                server.drain(0)
-            else:
+            if isinstance(server, AssociationServer):
                 server.shutdown()
+            else:
+                server.drain(0)
         associations = self.active_associations
         for association in associations:
             association.abort(block=False)

@@ -8,13 +8,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from pydicom.dataset import Dataset
-from pydicom.tag import BaseTag
-from pydicom.uid import UID
-
-from dicomwire.bulk.pipeline import Pipeline
 from dicomwire.data.blocking import run_blocking
 from dicomwire.data.sources import Source
 from dicomwire.data.storable import Opened, Storable
@@ -34,8 +29,14 @@ from dicomwire.session.serving import BaseServer
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
 from dicomwire.threaded.connection import Connection
-from dicomwire.threaded.iterators import Responses, Sending
 from dicomwire.threaded.port import Exchange, ThreadedPort
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+    from pydicom.tag import BaseTag
+    from pydicom.uid import UID
+
+    from dicomwire.threaded.iterators import Responses, Sending
 
 
 class Association(BaseAssociation):
@@ -200,6 +201,8 @@ class Association(BaseAssociation):
 
     def _query(self, request: Message, identifier: Dataset) -> Responses:
         """Send a C-FIND, C-GET or C-MOVE request at once; return an iterator over its responses."""
+        from dicomwire.threaded.iterators import Responses
+
         exchange: Exchange | None = None
         with self._port as port, contextlib.suppress(AssociationFailure):
             exchange = cast(Exchange, run_blocking(self.query(request, identifier)))
@@ -210,10 +213,12 @@ class Association(BaseAssociation):
         self, request: Message, meta_uid: str | UID | None, dataset: Dataset | None
     ) -> tuple[Dataset, Dataset | None]:
         """Send an N-request; return the status (empty without a response) and the dataset."""
+        from dicomwire.services.results import status_dataset
+
         try:
             return run_blocking(self.normalized(request, meta_uid, dataset))
         except AssociationFailure:
-            return Dataset(), None
+            return status_dataset(None), None
 
     def _send_alone(self, context_id: int, message: Message) -> None:
         """Send a message that has no response."""
@@ -246,10 +251,12 @@ class Association(BaseAssociation):
         ValueError
             When no accepted presentation context is for Verification.
         """
+        from dicomwire.services.results import status_dataset
+
         try:
-            return run_blocking(self.echo(msg_id))
+            return status_dataset(run_blocking(self.echo(msg_id)))
         except AssociationFailure:
-            return Dataset()
+            return status_dataset(None)
 
     def send_c_store(
         self,
@@ -292,12 +299,14 @@ class Association(BaseAssociation):
         OSError
             When the file cannot be read; in the middle of sending, the association is aborted.
         """
+        from dicomwire.services.results import status_dataset
+
         originator = (originator_aet, originator_id)
         try:
             _, response = run_blocking(self.store_object(dataset, msg_id, priority, originator))
         except AssociationFailure:
-            return Dataset()
-        return scu.status_dataset(response)
+            return status_dataset(None)
+        return status_dataset(response)
 
     def send_c_stores(self, items: Iterable[str | Path | Dataset], priority: int = 2) -> Sending:
         """Send objects by C-STORE, as many at a time as may be outstanding.
@@ -325,6 +334,9 @@ class Association(BaseAssociation):
         RuntimeError
             When the association is not established.
         """
+        from dicomwire.bulk.pipeline import Pipeline
+        from dicomwire.threaded.iterators import Sending
+
         return Sending(self, Pipeline(self, items, priority))
 
     def send_c_find(

@@ -20,7 +20,7 @@ from dicomwire.data.blocking import run_blocking
 from dicomwire.data.storable import Storable
 from dicomwire.errors import AssociationFailure, ConnectionLost
 from dicomwire.logs import LOGGER
-from dicomwire.presentation import build_context
+from dicomwire.session.contexts import build_context
 from dicomwire.session.requests import Requesting
 from dicomwire.threaded import threads
 from dicomwire.threaded.ae import ApplicationEntity

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol, Self
-
-from pydicom.dataset import Dataset
+from typing import TYPE_CHECKING, Protocol, Self
 
 from dicomwire.bulk.pipeline import Pipeline, Sent
 from dicomwire.data.blocking import run_blocking
@@ -19,6 +17,9 @@ from dicomwire.services.port import Incoming
 from dicomwire.settings import Settings
 from dicomwire.threaded.lobby import lobby
 from dicomwire.threaded.port import Exchange, ThreadedPort
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 
 class Requestor(Protocol):
@@ -34,7 +35,7 @@ class Requestor(Protocol):
         """End the association because of `failure`."""
 
 
-class Responses(Iterator[tuple[Dataset, Dataset | None]]):
+class Responses(Iterator["tuple[Dataset, Dataset | None]"]):
     """An iterator over the responses to a C-FIND, C-GET or C-MOVE, which waits for each.
 
     Each is a pair of the status (with the sub-operation counts) and the Identifier or None. If
@@ -43,6 +44,9 @@ class Responses(Iterator[tuple[Dataset, Dataset | None]]):
     """
 
     def __init__(self, association: Requestor, request: Message, exchange: Exchange | None) -> None:
+        from dicomwire.services import results  # once for all of them
+
+        self._result_of, self._status_of = results.query_result, results.status_dataset
         self._association = association
         self._request = request
         self._exchange = exchange
@@ -54,15 +58,15 @@ class Responses(Iterator[tuple[Dataset, Dataset | None]]):
         exchange = self._exchange
         if exchange is None:
             self._done = True
-            return Dataset(), None
+            return self._status_of(None), None
         # Taking a response from the queue does not need the turn.
         incoming = exchange.take() if exchange.has_response else self._wait(exchange)
         if incoming is None:
             self.close()
-            return Dataset(), None
+            return self._status_of(None), None
         if scu.is_last(self._request, incoming.message):
             self.close()
-        return scu.query_result(self._request, incoming, self._association.settings.limits)
+        return self._result_of(self._request, incoming, self._association.settings.limits)
 
     def _wait(self, exchange: Exchange) -> Incoming | None:
         """Return the next response; None if the association ends."""

@@ -8,9 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
-
-from pydicom.dataset import Dataset
+from typing import TYPE_CHECKING, Any
 
 from dicomwire.data.blocking import run_blocking
 from dicomwire.data.sources import BytesSource, Source
@@ -29,6 +27,9 @@ from dicomwire.session.pending import Pending
 from dicomwire.settings import Settings
 from dicomwire.threaded.connection import deadline_after
 from dicomwire.threaded.link import LINGER, Link
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 _QUICK = 0.0005
 _MANY = 16

@@ -1,0 +1,43 @@
+"""The threaded face without pydicom: UIDs are plain text, and statuses are numbers.
+
+For programs that look at no dataset, such as the command-line applications: to import pydicom takes
+longer than many of them run. Everything is as in `dicomwire` besides; what needs a dataset imports
+pydicom then. A program imports from here or from `dicomwire`: where both are, UIDs are pydicom's.
+"""
+
+from __future__ import annotations
+
+from dicomwire.data.blocking import run_blocking
+from dicomwire.errors import AssociationFailure
+from dicomwire.protocol.command import Message
+from dicomwire.protocol.context import PresentationContext
+from dicomwire.registry.tables import ALL_TRANSFER_SYNTAXES
+from dicomwire.session.base import ReceiveTo
+from dicomwire.session.contexts import build_context, listed_contexts
+from dicomwire.threaded.ae import AE
+from dicomwire.threaded.association import Association
+
+__all__ = [
+    "AE",
+    "ALL_TRANSFER_SYNTAXES",
+    "Association",
+    "PresentationContext",
+    "ReceiveTo",
+    "build_context",
+    "listed_contexts",
+    "send_echo",
+]
+
+
+def send_echo(association: Association, msg_id: int = 1) -> Message | None:
+    """Send a C-ECHO request, as `Association.send_c_echo` does.
+
+    Returns
+    -------
+    Message or None
+        The response; None where there was none: `Association.failure` then says why.
+    """
+    try:
+        return run_blocking(association.echo(msg_id))
+    except AssociationFailure:
+        return None

@@ -1,0 +1,12 @@
+"""Many objects to one peer, without pydicom: the names of `dicomwire`, beside those of `plain`.
+
+Nothing is made here.
+"""
+
+from __future__ import annotations
+
+from dicomwire.bulk.ledger import LedgerError
+from dicomwire.bulk.pipeline import Sent
+from dicomwire.threaded.bulk import send_many
+
+__all__ = ["LedgerError", "Sent", "send_many"]
