@@ -1,6 +1,6 @@
-"""DICOM in asyncio programs: the same names as in `dicomwire`, awaited.
+"""DICOM for asyncio programs: the names of `dicomwire`, with methods that are awaited.
 
-How it is done lives in the modules of this package.
+The modules of this package implement them.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ T = TypeVar("T", bound=_Managed)
 
 
 class Opening(Generic[T]):
-    """Something that is awaited, or entered by `async with`, which also closes it.
+    """An association or server to be opened: by `await`, or by `async with`, which also closes it.
 
     ``assoc = await ae.associate(…)`` and ``async with ae.associate(…) as assoc`` both work.
     """
@@ -61,9 +61,9 @@ class Opening(Generic[T]):
 class ApplicationEntity(Entity[Association]):
     """A DICOM application entity in an asyncio program.
 
-    Handlers may be coroutine functions, which are awaited, or asynchronous generators where they
-    yield; plain ones are called on a thread of the loop's executor. Handlers of notifications are
-    told in their order: plain ones on the event loop, so that they have to be quick.
+    Handlers may be coroutine functions, which are awaited, or asynchronous generators; plain
+    functions are called on a thread of the loop's executor. Handlers of notifications are called
+    in order: plain functions on the event loop, so that they must be quick.
 
     Parameters
     ----------
@@ -121,13 +121,13 @@ class ApplicationEntity(Entity[Association]):
         Returns
         -------
         Opening
-            To be awaited, or entered by ``async with``: the Association, which is established.
+            Await it, or enter it by ``async with``, for the established Association.
 
         Raises
         ------
         AssociationFailure
-            When awaited: the association was rejected or aborted, the connection could not be
-            had, or it took too long.
+            When awaited: the association was rejected or aborted, connecting failed, or a
+            deadline passed.
         TypeError
             When `addr`, `port` or `bind_address` is not of its type.
         RuntimeError
@@ -199,27 +199,27 @@ class ApplicationEntity(Entity[Association]):
         contexts : list of PresentationContext, optional
             The contexts to support, instead of `supported_contexts`.
         receive_to : str, Path or callable, optional
-            Where to file the objects received by C-STORE as they come: a folder, in which their
+            Where to write objects received by C-STORE, while they arrive: a folder, in which file
             names are generated, or a function that returns the path for a C-STORE request, or a
             sink, whose `write` may be a coroutine function. A handler of evt.EVT_C_STORE is not
             needed then.
         workers : int, optional
-            Serve in so many processes, which are forked when it is awaited and run event loops of
-            their own, instead of in this one. The handlers run there, on copies of what they refer
-            to.
+            Serve in that many processes, which are forked when it is awaited and run event loops
+            of their own, instead of in this one. The handlers run there, with copies of the
+            objects that they refer to.
 
         Returns
         -------
         Opening
-            To be awaited, or entered by ``async with``: the AssociationServer, or, with `workers`,
-            the SupervisedServer, which is listening.
+            Await it, or enter it by ``async with``, for the listening AssociationServer, or
+            SupervisedServer with `workers`.
 
         Raises
         ------
         ValueError
             When no context is supported, or a context has only one of the two roles.
         OSError
-            When awaited: the address cannot be listened on.
+            When awaited: listening on the address fails.
         RuntimeError
             When awaited: this platform cannot have workers.
         """
@@ -254,12 +254,12 @@ class ApplicationEntity(Entity[Association]):
         return association
 
     def forget_server(self, server: AssociationServer | SupervisedServer) -> None:
-        """Note that a server is closed (for servers)."""
+        """Remove a server that was closed (for servers)."""
         if server in self._servers:
             self._servers.remove(server)
 
     def forget_parent(self) -> None:
-        """Leave associations and servers to the process that has them (for its children)."""
+        """Forget the associations and servers of the parent process, after a fork."""
         for server in self._servers:
             if isinstance(server, AssociationServer):
                 server.socket.close()

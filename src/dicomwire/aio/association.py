@@ -1,6 +1,6 @@
-"""An association of the asyncio face: requests sent, results awaited, failures raised.
+"""The association of the asyncio face: sends requests, awaits their responses, raises failures.
 
-What it shares with the threaded face is in `session.base`.
+`session.base` has the part that both faces share.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from dicomwire.settings import Settings
 
 
 class Host(Protocol):
-    """The server that an association came from, as far as that needs it."""
+    """The server of an association, with the members that the association uses."""
 
     receive_to: ReceiveTo | None
 
@@ -48,7 +48,7 @@ class Host(Protocol):
 
 
 _LAST_WORDS = 1.0
-"""Seconds that handlers have to hear of the end, when it cannot be waited for what they are at."""
+"""Seconds for the handlers of the last notifications, before `cancel` cancels them."""
 
 
 class Association(BaseAssociation):
@@ -86,8 +86,8 @@ class Association(BaseAssociation):
         receive_to = server.receive_to if server is not None else None
         super().__init__(ae, mode, handlers=handlers, settings=settings, receive_to=receive_to)
         self.server = server
-        self._telling: asyncio.Task[None] | None = None  # the last of those
-        self._tellings: set[asyncio.Task[None]] = set()
+        self._telling: asyncio.Task[None] | None = None  # the newest of `_tellings`
+        self._tellings: set[asyncio.Task[None]] = set()  # running notification handlers
 
     def _make_port(self, role: Role, settings: Settings) -> AioPort:
         return AioPort(self, role, settings)
@@ -139,26 +139,26 @@ class Association(BaseAssociation):
     # --- Its end ---
 
     def check_established(self) -> None:
-        """Raise why the association ended, whether that was noticed just now or long ago.
+        """Raise an exception if the association has ended.
 
         Raises
         ------
         AssociationFailure
-            When it ended in another way than by us.
+            When the peer or an error ended it.
         LocalProtocolError
-            When it was released or aborted here.
+            When the program released or aborted it.
         """
         if self.failure is not None and not isinstance(self.failure, LocalAbort):
             raise self.failure
         super().check_established()
 
     async def release(self) -> None:
-        """Release the association (PS3.8 Section 7.2); nothing is done where it was aborted here.
+        """Release the association (PS3.8 Section 7.2). Does nothing if the program aborted it.
 
         Raises
         ------
         AssociationFailure
-            When it ended in another way, before or instead.
+            When the peer or an error ended the association otherwise.
         """
         await self.end()
         await self._all_told()
@@ -166,7 +166,7 @@ class Association(BaseAssociation):
             raise self.failure
 
     async def end(self) -> None:
-        """Release the association, once what other tasks are doing with it is done."""
+        """Release the association, after the requests of other tasks have ended."""
         if self.is_established:
             try:
                 with contextlib.suppress(AssociationFailure):
@@ -177,7 +177,7 @@ class Association(BaseAssociation):
                 raise
 
     def release_soon(self) -> None:
-        """Have the association released, without being awaited."""
+        """Start releasing the association, and do not wait for the end."""
         self.tell(self.end())
 
     def abort(self) -> None:
@@ -185,18 +185,18 @@ class Association(BaseAssociation):
         self._port.abort()
 
     async def join(self) -> None:
-        """Wait until the association is over, and its handlers have been told."""
+        """Wait until the association is over, and its notification handlers have ended."""
         await self._port.until_ended(None, "release")
         await self._all_told()
 
     async def drain(self) -> None:
-        """Wait until what the peer has asked for is done, then abort the association."""
+        """Wait until the received requests are served, then abort the association."""
         await self._port.until_quiet()
         self.abort()
         await self.join()
 
     async def cancel(self) -> None:
-        """Abort the association, and cancel its handlers, but for a moment to hear of the end."""
+        """Abort the association, and cancel its handlers; those of the end have a second."""
         self.abort()
         task = self._port.stop_serving()
         if task is not None:
@@ -210,7 +210,7 @@ class Association(BaseAssociation):
             await self._all_told()
 
     def watch(self, serving: asyncio.Task[None]) -> None:
-        """Have the server wait for what serves a request, also when the association is over."""
+        """Have the server wait for a task that serves requests, also if the association is over."""
         if self.server is not None:
             self.server.watch(serving)
 
@@ -224,7 +224,7 @@ class Association(BaseAssociation):
         return self._port.is_cancelled(message_id)
 
     def call_soon(self, call: Callable[[], object]) -> None:
-        """Have the event loop call something, from any thread and at any moment."""
+        """Have the event loop call `call`; from any thread, at any moment."""
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._port.loop.call_soon_threadsafe(call)
 
@@ -233,9 +233,9 @@ class Association(BaseAssociation):
     def tell(
         self, handler: Coroutine[Any, Any, Any], failed: Callable[[], None] | None = None
     ) -> None:
-        """Run what a notification handler began, after those that were told before."""
+        """Run the coroutine of a notification handler, after those of earlier notifications."""
         telling = self._port.loop.create_task(_after(self._telling, handler, failed))
-        telling.add_done_callback(lambda _: handler.close())  # where it was cancelled before
+        telling.add_done_callback(lambda _: handler.close())  # if cancelled before it began
         self._telling = telling
         self._tellings.add(telling)
         telling.add_done_callback(self._tellings.discard)
@@ -246,10 +246,10 @@ class Association(BaseAssociation):
                 return
             await asyncio.wait([self._telling])
 
-    # --- What comes in ---
+    # --- Received datasets ---
 
     def open_sink(self, incoming: Incoming) -> Sink:
-        """Return where the dataset of `incoming` is to go."""
+        """Return the sink for the dataset of `incoming`."""
         return fed(super().open_sink(incoming), self._port.hold_back, self._port.peer)
 
     async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
@@ -341,10 +341,10 @@ class Association(BaseAssociation):
         Returns
         -------
         Sending
-            An asynchronous iterator over what became of them, as the responses come; each `Sent`
-            unpacks into the item and the status. What keeps an item from being sent is in its
-            `failure`, and so is the reason where the association ends, which ends the iterator too:
-            the items that it had not taken are left in the iterable.
+            An asynchronous iterator over the results, in the order of the responses; each `Sent`
+            unpacks into the item and the status. If an item cannot be sent, its `failure` has the
+            reason. If the association ends, so does the iterator: outstanding items have the
+            `failure` of the association, and the others stay in the iterable.
 
         Raises
         ------
@@ -356,7 +356,7 @@ class Association(BaseAssociation):
     def send_c_find(
         self, dataset: Dataset, query_model: str | UID, msg_id: int = 1, priority: int = 2
     ) -> Responses:
-        """Send a C-FIND request (PS3.7 Section 9.1.2), when the first response is asked for.
+        """Send a C-FIND request (PS3.7 Section 9.1.2), when the iterator is first awaited.
 
         Parameters
         ----------
@@ -457,7 +457,7 @@ class Association(BaseAssociation):
         Returns
         -------
         tuple of Dataset and (Dataset or None)
-            The status; and what the response held: for Success and Warning always a dataset.
+            The status; and the dataset of the response, for Success and Warning always one.
 
         Raises
         ------

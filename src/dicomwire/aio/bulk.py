@@ -1,6 +1,6 @@
-"""Many objects to one peer, over several associations at a time, awaited.
+"""Sends many objects to one peer, over several associations at a time, on an event loop.
 
-Which object goes where, and when again, is decided in `services.dispatching`.
+`bulk.dispatcher` spreads the objects over the associations, and repeats them if necessary.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def send_many(
     ae_title: str = "ANY-SCP",
     **options: Any,
 ) -> SendMany:
-    """Send any number of objects to a peer, in parallel, and again where that may help.
+    """Send any number of objects to a peer, in parallel, and again after temporary failures.
 
-    As `dicomwire.send_many`; the items may come from an asynchronous iterable, too. Call it where
-    an event loop runs.
+    Like `dicomwire.send_many`; `items` may also be an asynchronous iterable. Call it while an
+    event loop runs.
     """
     if associations < 1:
         raise ValueError(f"associations is 1 or more, not {associations}")
@@ -50,10 +50,10 @@ def send_many(
 
 
 class SendMany(AsyncIterator[Sent]):
-    """What becomes of objects that are being sent; an async context manager that ends that.
+    """An iterator over the results of sent objects; an async context manager that stops sending.
 
-    They are sent from the moment that the first result is asked for, by tasks of their own. Who
-    stops before the last result should `aclose`, or leave the context.
+    Tasks of their own send the objects, beginning with the first call of `anext`. If you stop
+    before the last result, call `aclose` or leave the context.
     """
 
     def __init__(self, dispatcher: Dispatcher, lanes: int, ledger: Ledger | None) -> None:
@@ -105,7 +105,7 @@ class SendMany(AsyncIterator[Sent]):
 
 
 class _Monitor:
-    """An `asyncio.Condition` whose waiting may have a limit."""
+    """An `asyncio.Condition` with a timeout for `wait`."""
 
     def __init__(self) -> None:
         self._condition = asyncio.Condition()

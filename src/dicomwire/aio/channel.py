@@ -1,6 +1,6 @@
-"""A connection of the event loop: bytes in as views, bytes out with back-pressure, and its end.
+"""A connection of the event loop: gives received bytes to a listener, and sends with back-pressure.
 
-What the bytes mean is not known here; TLS and plain connections look the same from outside.
+This module knows no DICOM. TLS and plain connections have the same interface.
 """
 
 from __future__ import annotations
@@ -19,31 +19,32 @@ from dicomwire.session.buffers import BUFFER_SIZE, RECEIVE_BUFFER
 from dicomwire.session.listening import peer_name
 
 FAREWELL = 2.0
-"""Seconds that the peer has to read why TLS has failed."""
+"""Seconds that the peer has to read the alert after a TLS failure."""
 
-_local = threading.local()  # an event loop reads for one connection at a time
+# One buffer per thread is enough: an event loop reads for one connection at a time.
+_local = threading.local()
 
 
 class Listener(Protocol):
-    """Who takes what a channel receives."""
+    """The receiver of a channel's bytes."""
 
     def received(self, data: memoryview) -> None:
-        """Take bytes that came; nothing of `data` is kept after the call."""
+        """Process received bytes; `data` is not valid after the call."""
 
     def writable(self) -> None:
-        """Note that all that was written has left."""
+        """Note that all written bytes were sent."""
 
     def lost(self, error: OSError | None) -> None:
-        """Note that the connection is over, and why where the peer did not just close it."""
+        """Note that the connection is over; `error` is None if the peer closed it."""
 
 
 class Channel(asyncio.BufferedProtocol):
-    """One connection; it has a transport once it is open.
+    """One connection; it has a transport while it is open.
 
     Attributes
     ----------
     is_full : bool
-        Whether something that was written has not left yet.
+        Whether written bytes were not sent yet.
     local, remote : tuple or str
         The addresses of the two ends.
     """
@@ -55,14 +56,14 @@ class Channel(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._listener: Listener | None = None
         self._tls: Secure | None = None
-        self._on_handshake: Callable[[OSError | None], None] | None = None  # while it lasts
+        self._on_handshake: Callable[[OSError | None], None] | None = None  # during a handshake
         self._is_paused = False
-        self._is_over = False  # nothing more is told of but that it is closed
+        self._is_over = False  # the listener gets no more bytes
         self._error: OSError | None = None
         self._closing: asyncio.TimerHandle | None = None
 
     def listen(self, listener: Listener) -> None:
-        """Have `listener` take what comes from now on."""
+        """Give bytes that arrive from now on to `listener`."""
         self._listener = listener
         if self._is_over:
             listener.lost(self._error)
@@ -76,7 +77,7 @@ class Channel(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take over the transport."""
-        transport = cast(asyncio.Transport, transport)  # that of uvloop is one, but does not say so
+        transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
         self._transport = transport
         self.local = transport.get_extra_info("sockname") or ""
         self.remote = transport.get_extra_info("peername") or ""
@@ -88,11 +89,11 @@ class Channel(asyncio.BufferedProtocol):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where to read to: the loop fills it, and tells of it before all else."""
+        """Return the buffer to read into; the loop calls `buffer_updated` directly after it."""
         return _buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Pass on what was read."""
+        """Process the bytes that were read."""
         if self._is_over:
             return
         if self._tls is not None:
@@ -102,22 +103,22 @@ class Channel(asyncio.BufferedProtocol):
             self.take(_local.view[:nbytes])
 
     def take(self, data: memoryview) -> None:
-        """Pass on what was received, decrypted."""
+        """Give received bytes, decrypted, to the listener."""
         if self._listener is not None:
             self._listener.received(data)
 
     def pause_writing(self) -> None:
-        """Note that not all that was written has left."""
+        """Note that written bytes were not sent yet."""
         self.is_full = True
 
     def resume_writing(self) -> None:
-        """Note that it has."""
+        """Note that all written bytes were sent."""
         self.is_full = False
         if self._listener is not None:
             self._listener.writable()
 
     def eof_received(self) -> None:
-        """Note that the peer sends no more, by which a DICOM connection is over."""
+        """Note that the peer sends no more, which ends a DICOM connection."""
         self._end(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -131,7 +132,7 @@ class Channel(asyncio.BufferedProtocol):
         self._listener = None
 
     def _read_rest(self, transport: asyncio.Transport) -> None:
-        """Take in what had come when sending failed: it may say why."""
+        """After sending failed, process the bytes that arrived before: an A-ABORT, perhaps."""
         with (
             contextlib.suppress(OSError),
             socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as sock,
@@ -154,7 +155,7 @@ class Channel(asyncio.BufferedProtocol):
             self.lose(error)
 
     def lose(self, error: OSError | None) -> None:
-        """Tell that the connection is over."""
+        """Tell the listener that the connection is over."""
         if self._listener is not None:
             self._listener.lost(error)
 
@@ -166,10 +167,10 @@ class Channel(asyncio.BufferedProtocol):
         done: Callable[[OSError | None], None],
         server_hostname: str | None = None,
     ) -> None:
-        """Speak TLS from now on, as the server where no name is given.
+        """Use TLS from now on; as the server if no name is given.
 
-        When the handshake is over, `done` is called; where it has failed with the reason, and the
-        channel closes when the peer has been told.
+        After the handshake, `done` is called with None, or with the error if it failed. The
+        channel then closes after sending the alert to the peer.
         """
         self._on_handshake = done
         if self._transport is None or self._is_over:
@@ -185,7 +186,7 @@ class Channel(asyncio.BufferedProtocol):
         done(error)
 
     def _take_in(self) -> None:
-        """Go on with the handshake, or pass on what was received."""
+        """Continue the handshake, or give decrypted bytes to the listener."""
         tls = self._tls
         assert tls is not None
         try:
@@ -210,19 +211,19 @@ class Channel(asyncio.BufferedProtocol):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send `data`, which must not change as long as the channel is full."""
         if self._tls is not None:
-            with contextlib.suppress(ssl.SSLError):  # the end, which is told of in its place
+            with contextlib.suppress(ssl.SSLError):  # reading will report the end
                 self._tls.write(data)
         elif self._transport is not None:
             self._transport.write(data)
 
     @property
     def unsent(self) -> int:
-        """How many bytes have been written and not left."""
+        """How many written bytes were not sent yet."""
         size = self._tls.unsent if self._tls is not None else 0
         return size + (self._transport.get_write_buffer_size() if self._transport else 0)
 
     def pause_reading(self) -> None:
-        """Let what comes wait in the system's buffers."""
+        """Stop reading: arriving bytes stay in the system's buffers."""
         self._is_paused = True
         if self._transport is not None and self._transport.is_reading():
             self._transport.pause_reading()
@@ -239,7 +240,7 @@ class Channel(asyncio.BufferedProtocol):
             transport.resume_reading()
 
     def close_now(self) -> None:
-        """Close at once, unless it is closing already; what has not left is lost."""
+        """Close at once, unless it is closing already; unsent bytes are lost."""
         self._is_over = True
         self._on_handshake = None
         if self._transport is not None and self._closing is None:
@@ -248,7 +249,7 @@ class Channel(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def close_after_peer(self, timeout: float) -> None:
-        """Close once the peer has, or after `timeout` seconds (Sta13); what still comes is lost."""
+        """Close after the peer has, or after `timeout` seconds (Sta13); discard received bytes."""
         self._is_over = True
         if self._tls is not None:
             self._tls.close()

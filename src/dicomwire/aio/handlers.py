@@ -1,6 +1,6 @@
-"""Calling a program's handlers from the event loop: coroutines are awaited, others get a thread.
+"""Calls a program's handlers from the event loop: awaits coroutines, runs others on a thread.
 
-Which handler is asked, and what its answer means, is not known here.
+The services choose the handler, and interpret its result.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ T = TypeVar("T")
 
 _AT_ONCE = 64
 _NOT_LONGER = 0.0005
-"""How many results are fetched from a plain handler at once, as long as they come within so many
-seconds: to change threads for each would take longer than most of them."""
+"""Up to `_AT_ONCE` results are fetched from a plain handler in one change of threads, within
+`_NOT_LONGER` seconds: a change for each would take longer than most results."""
 
 
 class AsyncHandlers(Handlers):
-    """Handlers of which some are coroutine functions.
+    """Handlers that may be coroutine functions.
 
-    Notifications are told in their order: plain handlers on the event loop, at once, and those of
-    coroutine functions one after the other in a task of the association.
+    Notifications keep their order: plain handlers run on the event loop, at once; coroutines run
+    one after the other in tasks of the association.
     """
 
     __slots__ = ()
@@ -38,7 +38,7 @@ class AsyncHandlers(Handlers):
     def notify(
         self, assoc: Any, event: NotificationEvent, attrs: dict[str, Any] | None = None
     ) -> None:
-        """Tell the handlers of `event`, if there are any; what they raise is logged."""
+        """Call the handlers of `event`, if there are any, and log their exceptions."""
         bound = self.live.get(event)
         if bound is None:
             return
@@ -54,14 +54,14 @@ class AsyncHandlers(Handlers):
 
 
 def in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
-    """Have `call` called on a thread of the loop's executor; return what it is going to return."""
+    """Call `call` on a thread of the loop's executor; return a future of its result."""
     context = contextvars.copy_context()
     loop = asyncio.get_running_loop()
     return loop.run_in_executor(None, partial(context.run, call))
 
 
 async def ask(question: partial[Any]) -> Any:
-    """Return what a handler answers: it is awaited, or called on a thread."""
+    """Call a handler, by awaiting it or on a thread, and return its result."""
     answer = question() if _returns_at_once(question.func) else await in_thread(question)
     if inspect.isawaitable(answer):
         return await answer
@@ -69,7 +69,7 @@ async def ask(question: partial[Any]) -> Any:
 
 
 def _returns_at_once(handler: Any) -> bool:
-    """Whether to call it is only to begin: a coroutine, or a generator of either kind."""
+    """Whether calling the handler only makes a coroutine or a generator, which cannot block."""
     while isinstance(handler, partial):
         handler = handler.func
     if not (inspect.isfunction(handler) or inspect.ismethod(handler)):
@@ -100,7 +100,7 @@ class PlainResults:
         self._arrival: asyncio.Future[None] | None = None
 
     async def next(self) -> Any:
-        """Return the next result, or END; what the handler raises comes through in its place."""
+        """Return the next result, or END; an exception of the handler is raised in its order."""
         while not self._fetched:
             if self._error is not None:
                 error, self._error = self._error, None
@@ -109,7 +109,10 @@ class PlainResults:
         return self._fetched.popleft()
 
     async def _wait(self) -> None:
-        """Wait for all that comes quickly, or for one result where that takes longer."""
+        """Wait for all results that take little time, or for one that takes longer.
+
+        The end of `_fetch` ends the wait, or `_arrived` after one result.
+        """
         if self._fetching is None:
             self._fetching = in_thread(self._fetch)
         fetching = self._fetching
@@ -141,7 +144,7 @@ class PlainResults:
             self._arrival.set_result(None)
 
     async def close(self) -> None:
-        """End the handler, if it still runs: once it yields, since a thread cannot be ended.
+        """Close the handler's generator once it yields: a running thread cannot be stopped.
 
         A task that is being cancelled does not wait for that.
         """

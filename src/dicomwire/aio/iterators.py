@@ -1,6 +1,6 @@
-"""The responses to a query or a retrieval, and what becomes of objects, awaited one by one.
+"""Asynchronous iterators over the responses to a query or retrieval, and the results of C-STOREs.
 
-`services.scu` and `bulk.pipeline` decide what they mean.
+`services.scu` and `bulk.pipeline` interpret the responses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dicomwire.settings import Settings
 
 
 class Requestor(Protocol):
-    """The association that asked for something, as its iterators need it."""
+    """The association that sent the requests, as the iterators see it."""
 
     _port: AioPort
 
@@ -33,7 +33,7 @@ class Requestor(Protocol):
         """Whether the association has ended."""
 
     async def query(self, request: Message, identifier: Dataset) -> port.Exchange:
-        """Send a C-FIND, C-GET or C-MOVE request; return what its responses come by."""
+        """Send a C-FIND, C-GET or C-MOVE request; return its exchange, which gets the responses."""
 
     def failed(self, failure: AssociationFailure) -> None:
         """End the association because of `failure`."""
@@ -42,14 +42,14 @@ class Requestor(Protocol):
         """Abort the association."""
 
     def call_soon(self, action: Callable[[], None]) -> None:
-        """Do `action` on the event loop."""
+        """Have the event loop call `action`."""
 
 
 class Responses(AsyncIterator[tuple[Dataset, Dataset | None]]):
-    """The responses to a C-FIND, C-GET or C-MOVE, awaited one by one.
+    """An asynchronous iterator over the responses to a C-FIND, C-GET or C-MOVE.
 
-    Each is a pair of the status (with the sub-operation counts) and the Identifier or None. Who
-    stops before the last should `aclose`; the operation itself goes on, unless it is cancelled.
+    Each is a pair of the status (with the sub-operation counts) and the Identifier or None. If you
+    stop before the last, call `aclose`; the peer continues the operation until you cancel it.
     """
 
     def __init__(self, association: Requestor, request: Message, identifier: Dataset) -> None:
@@ -60,7 +60,7 @@ class Responses(AsyncIterator[tuple[Dataset, Dataset | None]]):
         self._done = False
 
     async def begin(self) -> None:
-        """Send the request now, instead of when the first response is asked for."""
+        """Send the request now, instead of when the first response is awaited."""
         if self._exchange is not None or self._done:
             return
         self._done = True
@@ -94,7 +94,7 @@ class Responses(AsyncIterator[tuple[Dataset, Dataset | None]]):
         return results.query_result(self._request, incoming, association.settings.limits)
 
     async def aclose(self) -> None:
-        """Give up the responses that are still to come; the operation itself goes on."""
+        """Discard the remaining responses; the peer continues the operation."""
         self._done = True
         self._give_up()
 
@@ -110,9 +110,9 @@ class Responses(AsyncIterator[tuple[Dataset, Dataset | None]]):
 
 
 class Sending(AsyncIterator[Sent]):
-    """What becomes of objects that are sent while this is iterated.
+    """An asynchronous iterator that sends objects and yields their results.
 
-    Who stops before the last should `aclose`; the peer may yet store what has left.
+    If you stop before the last, call `aclose`; the peer may still store objects that were sent.
     """
 
     def __init__(self, association: Requestor, pipeline: Pipeline) -> None:
@@ -148,7 +148,7 @@ class Sending(AsyncIterator[Sent]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Send no more objects; the peer may yet store those that have left."""
+        """Send no more objects; the peer may still store those that were sent."""
         self._give_up()
 
     def _give_up(self) -> None:

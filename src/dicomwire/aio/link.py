@@ -1,6 +1,6 @@
 """One association's protocol and channel, and the deadlines, on an event loop.
 
-What the messages are is for the `port` on top.
+`port` sends and receives messages.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dicomwire.tls import tls_failure
 
 
 class Ending:
-    """Is set when an association is over, and calls who waits for that."""
+    """The flag that an association is over; setting it wakes the waiters."""
 
     __slots__ = ("_call", "_is_set")
 
@@ -35,16 +35,16 @@ class Ending:
         return self._is_set
 
     def set(self) -> None:
-        """Note that it is."""
+        """Set the flag, and wake the waiters."""
         self._is_set = True
         self._call()
 
 
 class Link(Engine):
-    """The engine under an association.
+    """The engine of an association on the asyncio face.
 
-    Until the association is established its PDUs are heard one by one, as `services.lifecycle` asks
-    for them; from `attend` on what comes is acted on at once.
+    During negotiation, `session.lifecycle` takes one event after the other by `hear`. From
+    `attend` on, received bytes are processed at once.
     """
 
     def __init__(self, association: Owner, role: Role, settings: Settings) -> None:
@@ -52,19 +52,19 @@ class Link(Engine):
         self.ended = Ending(self._wake_all)
         self.loop = asyncio.get_running_loop()
         self._channel: Channel | None = None
-        self._unheard: deque[bytes] | None = deque()  # what came; None once it is acted on at once
+        self._unheard: deque[bytes] | None = deque()  # received bytes for `hear`; None afterwards
         self._was_lost = False
-        self._lost_by: ConnectionLost | None = None  # where the peer did not just close it
+        self._lost_by: ConnectionLost | None = None  # None if the peer closed the connection
         self._waiters: set[asyncio.Future[None]] = set()
-        self._batch = bytearray()  # small messages, which are sent together
+        self._batch = bytearray()  # small messages that are sent together
         self._last_active = self.loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._response_deadline: float | None = None
         self._write_deadline: float | None = None
-        self._unsent = 0  # when the write deadline was set
-        self._is_full = False  # so much waits that no more is to be taken in
-        self._has_rest = False  # of what has been received, for that reason
-        self._inner_waits = 0  # for responses, begun while a request is served
+        self._unsent = 0  # unsent bytes when the write deadline was set
+        self._is_full = False  # too many messages wait, so reading pauses
+        self._has_rest = False  # the protocol keeps received bytes, since reading is paused
+        self._inner_waits = 0  # waits for responses that began while a request is served
 
     # --- The connection ---
 
@@ -86,7 +86,7 @@ class Link(Engine):
         channel.listen(self)
 
     def received(self, data: memoryview) -> None:
-        """Take bytes that came (Listener)."""
+        """Process received bytes, or keep them for `hear` (Listener)."""
         self._received += len(data)
         if self._unheard is None:
             self._act_on(data)
@@ -107,12 +107,12 @@ class Link(Engine):
             self._wake_all()
 
     def writable(self) -> None:
-        """Note that all that was written has left (Listener)."""
+        """Wake the senders: all written bytes were sent (Listener)."""
         self._write_deadline = None
         self._wake_all()
 
     def close(self) -> None:
-        """Give the connection up: close it, or let it wait for the peer to close (Sta13)."""
+        """Close the connection, at once or after the peer has (Sta13)."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -127,13 +127,13 @@ class Link(Engine):
             channel.close_now()
 
     def flush_now(self) -> None:
-        """Send what the protocol has to say; for farewells."""
+        """Send the bytes that the protocol has ready, without waiting."""
         data = self.protocol.data_to_send()
         if data:
             self._write(data)
 
     async def flushed(self) -> None:
-        """Send what the protocol has to say, and what waited to be sent."""
+        """Send the bytes that the protocol has ready, and the messages that wait."""
         self._flush_batch()
         self.flush_now()
         await self._drained()
@@ -144,7 +144,7 @@ class Link(Engine):
             self._tell_sent(data)
 
     async def _drained(self) -> None:
-        """Wait until all that was written has left."""
+        """Wait until all written bytes were sent; `writable` wakes this."""
         while self._channel is not None and self._channel.is_full:
             if self._write_deadline is None:
                 self._put_off_writing(self._channel)
@@ -158,7 +158,7 @@ class Link(Engine):
         self._arm()
 
     async def _sleep(self) -> None:
-        """Wait until something has happened, or the association is over."""
+        """Wait until `_wake_all` is called; the caller then checks its condition again."""
         waiter = self.loop.create_future()
         self._waiters.add(waiter)
         try:
@@ -167,18 +167,18 @@ class Link(Engine):
             self._waiters.discard(waiter)
 
     def _wake_all(self) -> None:
-        """Have all look who wait for something, whatever it is."""
+        """Wake every waiter to check its condition again."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
     def _flush_batch(self) -> None:
-        """Send what was kept to be sent together."""
+        """Send the messages that wait to be sent together."""
         if self._batch:
             batch, self._batch = self._batch, bytearray()
             self._write(batch)
 
-    # --- What comes in ---
+    # --- Received bytes and events ---
 
     async def hear(self, timeout: float | None, stage: str) -> Event:
         """Return the protocol's next event, within `timeout` seconds."""
@@ -195,7 +195,7 @@ class Link(Engine):
             if event is not None:
                 return event
             self.check()
-            if self.protocol.is_over:  # closed where the protocol has no event for that
+            if self.protocol.is_over:  # closed in a state without an event for it
                 raise self.closed_by_peer(stage)
             await self.flushed()
             if self._unheard:
@@ -210,7 +210,7 @@ class Link(Engine):
                 await self._sleep()
 
     def attend(self) -> None:
-        """Act on what comes from now on, at once."""
+        """Process received bytes at once from now on."""
         unheard, self._unheard = self._unheard, None
         self._act_on(b"")
         for data in unheard or ():
@@ -238,7 +238,7 @@ class Link(Engine):
         except BaseException as error:
             self.crash(error)
             if not isinstance(error, Exception):
-                raise  # a handler called sys.exit, which is for the whole loop
+                raise  # a handler called sys.exit, which must end the loop
         if self._has_progressed():
             self._last_active = self.loop.time()
 
@@ -259,7 +259,7 @@ class Link(Engine):
     # --- Deadlines ---
 
     def deadline_changed(self) -> None:
-        """Count the deadlines anew, since the settings have changed."""
+        """Compute the deadlines again, since the settings have changed."""
         if self._unheard is None:
             self._put_off_idleness()
 
@@ -272,7 +272,7 @@ class Link(Engine):
         self._response_deadline = None if timeout is None else self.loop.time() + timeout
 
     def _arm(self) -> None:
-        """Have the deadlines looked at when the first of them passes, if nothing puts them off."""
+        """Set the timer to the first deadline. When it fires, a deadline may have moved later."""
         idle = self.settings.network_timeout
         deadlines = [
             deadline
@@ -317,29 +317,33 @@ class Link(Engine):
 
     @property
     def _is_in_use(self) -> bool:
-        """Whether the association is not idle, though nothing comes."""
+        """Whether the network timeout does not apply, though no message arrives."""
+        # A release has its own deadline, the ACSE timeout.
         is_releasing = self.stage == "release" and self.settings.acse_timeout is not None
-        # A release has a deadline of its own.
         return self._served is not None or is_releasing or self._held > 0
 
     def hold(self) -> None:
-        """Take the association for in use: its program takes results one by one."""
+        """Suspend the network timeout while the program takes results one by one."""
         self._held += 1
 
     def unhold(self) -> None:
-        """Undo one `hold`: the program is done with the results, and idleness begins."""
+        """Undo one `hold`: the program has taken the results. The network timeout starts anew."""
         self._held -= 1
         self._last_active = self.loop.time()
 
     @property
     def _response_is_due(self) -> bool:
-        """Whether the peer can answer: it may wait for what is being served, unless that waits."""
+        """Whether the response deadline applies.
+
+        Not while we serve a request: the peer may wait for our response first. But it does if the
+        handler of that request awaits a response itself.
+        """
         return self._served is None or self._inner_waits > 0
 
     # --- The end ---
 
     def abort(self) -> None:
-        """Abort the association at once; on another thread than the loop's, as soon as it can."""
+        """Abort the association: at once on the loop's thread, from others by a callback."""
         if self.is_ended:
             return
         try:
@@ -357,7 +361,7 @@ class Link(Engine):
             self._association.on_local_abort(self._aborted_here())
 
     def crash(self, error: BaseException) -> None:
-        """End the association because of an error that is ours; a cancellation goes on."""
+        """End the association because of an internal error; a cancellation is raised again."""
         if isinstance(error, asyncio.CancelledError):
             self.fail(LocalAbort("cancelled by the program", self.peer, self.stage))
             raise error

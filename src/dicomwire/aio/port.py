@@ -1,6 +1,6 @@
-"""The port that awaits: messages of one association taken in and sent on an event loop.
+"""The port of the asyncio face: sends and receives the messages of one association.
 
-Received bytes are acted on as they come; requests wait for one task that serves them in order.
+Received bytes are processed at once; requests wait for one task that serves them in order.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ from dicomwire.session.pending import Pending
 from dicomwire.settings import Settings
 
 _MOST_WAITING = 32
-"""Requests, or responses that nobody has taken, with which no more is read for the time being."""
+"""Reading pauses when so many requests wait, or so many responses that no task has taken: enough
+to keep a task busy, and few enough to keep in memory."""
 _MOST_BYTES = 4 * MIB
-"""What the datasets of such requests may have, likewise."""
+"""Reading pauses too when the datasets of the waiting requests have so many bytes together."""
 
 
 class Watcher(Owner, Protocol):
@@ -49,20 +50,21 @@ class Watcher(Owner, Protocol):
 
 
 class AioPort(Link):
-    """What services see of an association of the asyncio face (`services.port.Port`)."""
+    """The association of the asyncio face, as services see it (`services.port.Port`)."""
 
     _association: Watcher
 
     def __init__(self, association: Watcher, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
         self._serving: asyncio.Task[None] | None = None
-        self._sending = asyncio.Lock()  # held from the begin of a message to its end
+        # Held from the first to the last byte of a message, so that messages are not mixed.
+        self._sending = asyncio.Lock()
         self._is_sink_full = False
-        self._is_release_put_off = False  # by a message that is being sent
-        self._is_reading_on = False  # as soon as the loop comes to it
-        self._untaken = 0  # responses that have come and not been taken
+        self._is_release_put_off = False  # the peer's release request waits in the protocol
+        self._is_reading_on = False  # the loop will call `_read_on`
+        self._untaken = 0  # received responses that no task has taken
         self._untaken_bytes = 0
-        self._awaited = 0  # how many wait for a response
+        self._awaited = 0  # tasks that wait for a response
 
     def _enqueue(self, incoming: Incoming) -> None:
         super()._enqueue(incoming)
@@ -72,7 +74,7 @@ class AioPort(Link):
         self._balance()
 
     def take(self, event: Event) -> None:
-        """Act on an event of the protocol; a release waits for what came before it."""
+        """Process an event of the protocol; a release request waits for earlier requests."""
         if isinstance(event, ReleaseRequested) and self._is_busy:
             self.protocol.put_back(event)
             self._is_release_put_off = True
@@ -89,7 +91,7 @@ class AioPort(Link):
         return is_serving and not self._inner_waits and self.stage != "release"
 
     def _balance(self) -> None:
-        """Read on or not, so that no more comes than can be used; what is awaited has to come."""
+        """Pause or resume reading: pause while too many messages wait, unless a task awaits one."""
         was_full = self._is_full
         if self._is_release_put_off:
             self._is_release_put_off = self._is_busy
@@ -102,7 +104,7 @@ class AioPort(Link):
             self._channel.pause_reading()
             return
         if was_full:
-            self._last_active = self.loop.time()  # the peer could do nothing before
+            self._last_active = self.loop.time()  # no message could arrive during the pause
         if self._has_rest:
             if not self._is_reading_on:
                 self._is_reading_on = True
@@ -112,12 +114,12 @@ class AioPort(Link):
 
     @property
     def _is_in_use(self) -> bool:
-        """Whether the association is not idle, though nothing comes, or we do not read it."""
+        """Whether the network timeout does not apply, also because reading is paused."""
         is_waited_for = self._awaited > 0 or self._sending.locked()
         return is_waited_for or self._is_full or self._is_sink_full or super()._is_in_use
 
     def _has_too_many(self, divisor: int) -> bool:
-        """Whether more waits than should; less than that by a divisor, once it did."""
+        """Whether too many messages wait: for `divisor` 2, half as many, so that a pause lasts."""
         requests = self._requests
         most = _MOST_WAITING // divisor
         if len(requests) >= most or self._untaken >= most:
@@ -128,7 +130,7 @@ class AioPort(Link):
         return sum(sizes) > _MOST_BYTES // divisor
 
     def _read_on(self) -> None:
-        """Act on what had to wait, and on what comes."""
+        """Process the bytes that the protocol kept during the pause, and resume reading."""
         self._is_reading_on = False
         if self.is_ended or self._is_full:
             return
@@ -136,7 +138,7 @@ class AioPort(Link):
         self._balance()
 
     async def _serve(self) -> None:
-        """Serve the requests of the peer that wait, one after the other."""
+        """Serve the waiting requests of the peer, one after the other."""
         try:
             while self._requests and not self.is_ended:
                 await self._serve_next()
@@ -169,25 +171,28 @@ class AioPort(Link):
             self._wake_all()
 
     async def until_ended(self, timeout: float | None, stage: str) -> None:
-        """Wait until the association is over; what nobody has taken must not be in the way."""
+        """Wait until the association is over. In a release, discard responses that no task took.
+
+        Otherwise too many of them could pause reading, and the answer to the release be missed.
+        """
         if self.stage == "release":
             for exchange in self._exchanges.values():
                 exchange.abandon()
         await super().until_ended(timeout, stage)
 
     async def until_unused(self) -> None:
-        """Wait until no other task sends or awaits a response, or a handler wants to go on."""
+        """Wait until no task sends or awaits a response; a handler does not wait for others."""
         while (self._sending.locked() or self._awaited) and self._served is None:
             self.check()
             await self._sleep()
 
     async def until_quiet(self) -> None:
-        """Wait until no request is being served or waits for it, or the association is over."""
+        """Wait until no request is served or waits, or the association is over."""
         while (self._served is not None or self._requests) and not self.is_ended:
             await self._sleep()
 
     def stop_serving(self) -> asyncio.Task[None] | None:
-        """Cancel what is being served, for who cannot wait any longer; return its task."""
+        """Cancel the task that serves requests, and return it; None if there is none."""
         task = self._serving
         if task is not None and not task.done():
             task.cancel()
@@ -243,7 +248,7 @@ class AioPort(Link):
                 raise self._ended_failure() from None
 
     async def _send_dataset(self, context_id: int, packed: bytes, source: Source) -> None:
-        """Send a command and its dataset, read from `source` as they leave."""
+        """Send a command and its dataset, which is read from `source` piece by piece."""
         buffer = take_buffer()
         has_begun = False
         try:
@@ -256,7 +261,7 @@ class AioPort(Link):
                     filled = await filled
                     self.check()
                 sent += filled
-                is_last = sent == source.length  # of streams that is known now, and not before
+                is_last = sent == source.length  # a stream knows its length only at its end
                 view = packer.seal(filled, is_last)
                 self.protocol.check_data(view)
                 has_begun = True
@@ -268,12 +273,12 @@ class AioPort(Link):
         except (AssociationFailure, LocalProtocolError):
             raise
         except BaseException as error:  # of the source, or the task is cancelled
-            # Part of the message may have been sent, and nothing else can follow that.
+            # If part of the message was sent, no other message can follow it.
             if has_begun:
                 text = f"a dataset was sent in part: {str(error) or type(error).__name__}"
                 self.fail(LocalAbort(text, self.peer))
             raise
-        # Only here: what has not left of an association that ended is still read from there.
+        # Not after a failure: the transport may still be sending bytes from this buffer.
         give_buffer(buffer)
 
     async def request(
@@ -285,7 +290,7 @@ class AioPort(Link):
         join: Exchange | None = None,
         more: bool = False,
     ) -> Exchange:
-        """Send a request, once none alike is being answered and there is room for one more."""
+        """Send a request, once no similar one is outstanding and the window has room."""
         key = (message.command | RESPONSE_BIT, message.MessageID)
         if self.must_wait(key):
             with self._awaiting():
@@ -303,7 +308,7 @@ class AioPort(Link):
         return exchange
 
     async def await_response(self, exchange: Exchange) -> None:
-        """Wait until there is a response to take."""
+        """Wait until there is a response to take; `Exchange.add` wakes this, or the end."""
         await self.flushed()
         with self._awaiting():
             try:
@@ -320,7 +325,7 @@ class AioPort(Link):
 
     @contextlib.contextmanager
     def _awaiting(self) -> Iterator[None]:
-        """Have the deadline for responses count, and read on."""
+        """During the block, apply the response deadline, and do not pause reading."""
         is_inner = self._served is not None
         self._awaited += 1
         self._inner_waits += is_inner
@@ -343,18 +348,18 @@ class AioPort(Link):
             self._wake_all()
 
     def count_untaken(self, number: int, size: int) -> None:
-        """Note that `number` more (or fewer) responses of `size` have come and not been taken."""
+        """Add `number` responses of `size` bytes (or negative) to those that no task has taken."""
         self._untaken += number
         self._untaken_bytes += size
         self._balance()
 
     def check_untaken(self) -> None:
-        """Raise where more responses wait than should, which is so if others are awaited."""
+        """Abort if too many responses wait; reading is not paused if a task awaits another one."""
         if self._untaken > BACKLOG or (self._untaken > 1 and self._untaken_bytes > BACKLOG_BYTES):
             raise self._unbearable("too many responses are waiting to be taken")
 
     def hold_back(self, is_full: bool) -> None:
-        """Note whether a sink has been given as much as it should have at a time."""
+        """Pause reading while a sink `is_full`: it is writing the bytes that it was given."""
         if self._is_sink_full and not is_full:
             self._last_active = self.loop.time()
         self._is_sink_full = is_full
@@ -362,14 +367,14 @@ class AioPort(Link):
 
     async def intervene(self, event: InterventionEvent, attrs: dict[str, Any]) -> Any:
         """Call the handler bound to `event`."""
-        if event not in self.handlers.live:  # the default one: no thread is needed for that
+        if event not in self.handlers.live:  # the default handler needs no thread
             return self.handlers.intervene(self._association, event, attrs)
         answer = await ask(self.handlers.question(self._association, event, attrs))
         self.check()
         return answer
 
     def iterate(self, answer: Any) -> Any:
-        """Return an iterator over what a handler answered."""
+        """Return an iterator over the result of a handler."""
         if hasattr(answer, "__aiter__"):
             return aiter(answer)
         served = self._served
@@ -383,14 +388,14 @@ class AioPort(Link):
         return await anext(results, END)
 
     async def close_results(self, results: Any) -> None:
-        """End the handler that is behind `results`."""
+        """Close the generator of a handler, if it still runs."""
         if isinstance(results, PlainResults):
             await results.close()
         elif hasattr(results, "aclose"):
             await results.aclose()
 
     def cancel_waits(self, message_id: int) -> bool:
-        """Return whether C-CANCEL came and the handler has not looked."""
+        """Return whether a C-CANCEL has arrived and the handler has not looked."""
         return message_id in self._cancelled
 
     def is_cancelled(self, message_id: int) -> bool:
@@ -401,11 +406,11 @@ class AioPort(Link):
         return False
 
     def own_storer(self, reduce: Callable[[Dataset], Dataset] | None = None) -> Storer:
-        """Return what sends objects on this association."""
+        """Return a storer that sends objects on this association."""
         return self._association.own_storer(reduce)
 
     async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
-        """Return what sends objects to another AE."""
+        """Return a storer that sends objects to another AE."""
         return await self._association.storer_to(title, host, port, options)
 
 
@@ -420,7 +425,7 @@ class Exchange(Pending):
         self.waiter: asyncio.Future[None] | None = None
 
     def add(self, incoming: Incoming) -> bool:
-        """Take a response that came in; return whether none can come after it."""
+        """Add a received response; return whether no other can follow it."""
         before = len(self.responses)
         is_last = super().add(incoming)
         if len(self.responses) > before:
@@ -438,13 +443,13 @@ class Exchange(Pending):
         return self.take()
 
     def take(self) -> Incoming:
-        """Return a response that has come."""
+        """Remove and return the first response."""
         incoming = super().take()
         self._port.count_untaken(-1, -_size(incoming))
         return incoming
 
     def abandon(self) -> None:
-        """Let all responses pass by that have not been taken."""
+        """Discard the responses in the queue, and all that arrive from now on."""
         waiting = len(self.responses)
         size = sum(map(_size, self.responses))
         super().abandon()

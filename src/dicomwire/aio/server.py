@@ -1,6 +1,6 @@
-"""A server of the asyncio face: takes connections, and answers each that asks for an association.
+"""A server of the asyncio face: accepts connections, and answers their association requests.
 
-What is done on an association does not live here.
+`association` and `port` serve the requests on an association.
 """
 
 from __future__ import annotations
@@ -35,11 +35,10 @@ from dicomwire.tls import tls_failure
 
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 _AT_ONCE = 64
-"""Connections that are accepted before others have their turn: more than are answered meanwhile,
-so that those who wait do so here, where each address has its turn, and not in the system's queue.
-"""
+"""Connections accepted before other tasks run. More than `_GREETED_AT_ONCE`, so that connections
+wait here, where addresses take turns, and not in the system's queue, where they do not."""
 _GREETED_AT_ONCE = 8
-"""Requests that are begun to be answered before others have their turn."""
+"""Association requests that begin to be answered before other tasks run."""
 _PAUSE = 0.5
 """Seconds without accepting, after no file descriptor was left for a connection."""
 
@@ -84,9 +83,9 @@ class AssociationServer(BaseServer[Association]):
         self._newcomers: OrderedDict[Newcomer, None] = OrderedDict()
         self._of_address: dict[str, OrderedDict[Newcomer, None]] = {}
         self._pending_bytes = 0
-        self._waiting: Rounds[Newcomer] = Rounds()  # for an answer
+        self._waiting: Rounds[Newcomer] = Rounds()  # connections with a complete request
         self._greeting: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()  # that take connections, and answer
+        self._tasks: set[asyncio.Task[Any]] = set()  # tasks that `close` waits for
 
     def open(self) -> None:
         """Begin to accept connections."""
@@ -95,7 +94,7 @@ class AssociationServer(BaseServer[Association]):
             self._socket.before_close = self._leave_socket
 
     def _leave_socket(self) -> None:
-        """Accept no more; the event loop would take the next descriptor of this number for it."""
+        """Stop watching the socket before it closes: its number may soon belong to another file."""
         assert self._accepting is not None
         self._loop.remove_reader(self.socket)
         self._loop.call_soon_threadsafe(self._accepting.cancel)
@@ -110,7 +109,7 @@ class AssociationServer(BaseServer[Association]):
     @property
     def socket(self) -> Socket:
         """The listening socket."""
-        assert self._socket is not None  # but in workers, of which programs have none
+        assert self._socket is not None  # only in workers, which programs cannot access
         return self._socket
 
     @property
@@ -119,7 +118,7 @@ class AssociationServer(BaseServer[Association]):
         return self._address
 
     async def serve_forever(self) -> None:
-        """Wait until the server is closed; close it when that is cancelled."""
+        """Wait until the server is closed; close it if this wait is cancelled."""
         try:
             await self._closed.wait()
         except asyncio.CancelledError:
@@ -129,8 +128,8 @@ class AssociationServer(BaseServer[Association]):
     async def close(self, timeout: float | None = 10.0) -> None:
         """Stop listening, and end all associations.
 
-        What they are at may end within `timeout` seconds (None: for as long as it takes); then it
-        is cancelled, and so are handlers whose association is over already. Connections without an
+        Requests in progress have `timeout` seconds (None: any time) to end. Then they are
+        cancelled, and so are handlers whose association is over already. Connections without an
         association are closed at once.
         """
         if self._is_closing:
@@ -154,8 +153,8 @@ class AssociationServer(BaseServer[Association]):
             await asyncio.wait(ending)
 
     async def _end_all(self, associations: list[Association]) -> None:
-        """Cancel what is still going on, also on what were `associations` not long ago."""
-        self._stop_listening()  # where there was no time to begin to accept
+        """Cancel all handlers, also those of `associations` that are over by now."""
+        self._stop_listening()  # if the task that accepts was cancelled before it began
         remaining = {*associations, *self.active_associations}
         for association in remaining:
             association.abort()
@@ -190,7 +189,7 @@ class AssociationServer(BaseServer[Association]):
         is_somebody_there = False
         while True:
             try:
-                # Not by the loop's `sock_accept`: cancelled, it may lose what it has accepted.
+                # The loop's `sock_accept`, if cancelled, may lose an accepted connection.
                 sock, address = self.socket.accept()
                 sock.setblocking(False)
                 return sock, address
@@ -200,7 +199,7 @@ class AssociationServer(BaseServer[Association]):
                 if error.errno not in _OUT_OF_FILES:
                     LOGGER.error("A connection cannot be accepted: %s", error.strerror)
                     await asyncio.sleep(_PAUSE)
-                elif not is_somebody_there:  # without descriptors it fails in any case
+                elif not is_somebody_there:  # without descriptors, it fails without connections too
                     await self._until_somebody_is_there()
                     is_somebody_there = True
                 else:
@@ -214,13 +213,13 @@ class AssociationServer(BaseServer[Association]):
         try:
             await found.wait()
         finally:
-            if self.socket.fileno() >= 0:  # else the reader was removed before
+            if self.socket.fileno() >= 0:  # otherwise `_leave_socket` removed the reader
                 self._loop.remove_reader(self.socket)
 
     def _welcome(self, sock: Socket, address: Any) -> bool:
-        """Let a new connection in; where there are too many, the one longest there has to go.
+        """Take a new connection; if there are too many, close the oldest without an association.
 
-        Return false where none can go, and the new one is closed.
+        Returns false if the new connection is closed instead.
         """
         newcomer = Newcomer(self, address)
         own = self._of_address.get(newcomer.host)
@@ -246,7 +245,7 @@ class AssociationServer(BaseServer[Association]):
         return True
 
     def greet(self, newcomer: Newcomer) -> None:
-        """Have the request of `newcomer` answered, when its address has its turn."""
+        """Answer the request of `newcomer`, when it is the turn of its address."""
         self._waiting.put(newcomer.host, newcomer)
         if self._greeting is None:
             self._greeting = self._loop.create_task(self._greet_all())
@@ -267,7 +266,7 @@ class AssociationServer(BaseServer[Association]):
                 self.run(newcomer.greet())
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` beside all else."""
+        """Run `work` as a task that `close` waits for."""
         self.watch(self._loop.create_task(work))
 
     def watch(self, task: asyncio.Task[None]) -> None:
@@ -295,7 +294,7 @@ class AssociationServer(BaseServer[Association]):
         return True
 
     def connection_closed(self) -> None:
-        """Note that a connection is closed."""
+        """Stop counting a connection that was closed."""
         self._connections -= 1
 
 
@@ -316,10 +315,10 @@ class Newcomer(Channel):
         self._deadline: asyncio.TimerHandle | None = None
         self._stage = "associate"
         self._was_made = False
-        self._is_here = True  # neither gone, nor serving an association
+        self._is_here = True  # neither closed nor answered
 
     async def connect(self, sock: Socket) -> None:
-        """Make the connection one of the event loop."""
+        """Give the accepted socket to the event loop."""
         loop = asyncio.get_running_loop()
         try:
             await loop.connect_accepted_socket(lambda: self, sock)
@@ -328,7 +327,7 @@ class Newcomer(Channel):
             if isinstance(loop, asyncio.BaseEventLoop):
                 sock.close()
             else:
-                sock.detach()  # uvloop has closed what is behind it
+                sock.detach()  # uvloop has closed the descriptor
             if not self._was_made:
                 self._server.connection_closed()
             if not isinstance(error, OSError):
@@ -345,7 +344,7 @@ class Newcomer(Channel):
         settings = server.ae.settings
         server.handlers.arm()
         if server.handlers.bound(EVT_CONN_OPEN) or server.handlers.bound(EVT_CONN_CLOSE):
-            self._new_association()  # the handler is told at once
+            self._new_association()  # calls the handler at once
         if self._is_over:
             return
         if server.ssl_context is not None:
@@ -374,7 +373,7 @@ class Newcomer(Channel):
         self._wait(self._server.ae.settings.acse_timeout, "no association request")
 
     def take(self, data: memoryview) -> None:
-        """Take bytes of a request; when it is complete, have it answered."""
+        """Add received bytes to the request; if it is complete, have it answered."""
         if not self._is_here:
             super().take(data)
             return
@@ -385,7 +384,7 @@ class Newcomer(Channel):
             self._server.greet(self)
 
     async def greet(self) -> None:
-        """Answer the request, and serve what follows."""
+        """Answer the request, and serve the requests that follow."""
         association = self._association or self._new_association()
         held, self.held = memoryview(self.held), bytearray()
         if not association.peer_gone:
@@ -398,7 +397,7 @@ class Newcomer(Channel):
         return association
 
     def lose(self, error: OSError | None) -> None:
-        """Tell that the connection is over."""
+        """Process the loss of the connection."""
         if not self._is_here:
             super().lose(error)
         elif error is not None:
@@ -407,7 +406,7 @@ class Newcomer(Channel):
             self.drop("the peer closed the connection")
 
     def drop(self, reason: str) -> None:
-        """Close the connection without a word (AA-2), and say in the log why."""
+        """Close the connection without an A-ABORT (AA-2), and log the reason."""
         self._leave(ConnectionLost(reason, stage=self._stage, peer=self.peer))
 
     def _leave(self, failure: AssociationFailure, level: int = logging.INFO) -> None:

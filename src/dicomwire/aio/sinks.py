@@ -1,4 +1,4 @@
-"""Sinks whose `write` is awaited, fed from a connection that does not wait for them.
+"""An adapter for sinks whose `write` is a coroutine function; the connection does not await it.
 
 The other sinks are in `data.sinks`.
 """
@@ -18,16 +18,18 @@ from dicomwire.session.keeping import refusal_by
 
 
 class AsyncSink(Payload):
-    """Hands what comes to a sink that is awaited, in order; its own payload until that is through.
+    """Writes received bytes, in order, to a sink of coroutine functions, in a task.
+
+    It is also the payload of the message, until `settle` replaces it by that of the sink.
 
     Parameters
     ----------
     sink : sink
-        With coroutine functions `write` and, it may be, `finish` and `discard`.
+        With the coroutine function `write`; `finish` and `discard` may be coroutine functions too.
     hold_back : callable
-        Called with whether so much waits that no more should be read.
+        Called with true to pause reading while bytes wait, and with false to resume it.
     peer : str
-        Where the dataset comes from, for the log.
+        The sender of the dataset, for the log.
     """
 
     __slots__ = ("_error", "_gone", "_hold_back", "_payload", "_peer", "_sink", "_task", "_waiting")
@@ -48,7 +50,7 @@ class AsyncSink(Payload):
     # Sink
 
     def write(self, chunks: list[memoryview]) -> None:
-        """Take the next bytes, to be written when the sink has taken those before."""
+        """Take the next bytes; the task writes them after the earlier ones."""
         if self._error is not None:
             raise self._error
         self._waiting += [bytes(chunk) for chunk in chunks]
@@ -69,11 +71,11 @@ class AsyncSink(Payload):
             self._hold_back(False)
 
     def finish(self) -> Payload:
-        """Return what `settle` makes the payload of."""
+        """Return itself; `settle` replaces it by the payload of the sink."""
         return self
 
     def discard(self) -> None:
-        """Have all let go of that was written, or of the payload that it became."""
+        """Discard the payload of the sink, or, before there is one, the sink."""
         if self._payload is not None:
             self._payload.discard()
         elif not self._gone:
@@ -94,7 +96,7 @@ class AsyncSink(Payload):
     # Payload
 
     async def settle(self, incoming: Incoming) -> None:
-        """Wait until all is written; put the sink's payload, or the refusal, into `incoming`."""
+        """Wait for the task that writes; put the sink's payload, or a refusal, into `incoming`."""
         try:
             if self._task is not None:
                 await asyncio.wait([self._task])
@@ -110,11 +112,11 @@ class AsyncSink(Payload):
             raise
 
     def view(self) -> memoryview:
-        """Return nothing: the bytes are the sink's."""
+        """Return nothing: the sink has the bytes."""
         return memoryview(b"")
 
     def open(self) -> Any:
-        """Return an empty file: the bytes are the sink's."""
+        """Return an empty file: the sink has the bytes."""
         return MemoryPayload(bytearray()).open()
 
 
@@ -123,7 +125,7 @@ async def _result(answer: Any) -> Any:
 
 
 def fed(sink: Sink, hold_back: Callable[[bool], None], peer: str) -> Sink:
-    """Return `sink`, or what feeds it where its `write` is to be awaited."""
+    """Return `sink`, or an `AsyncSink` for it if its `write` is a coroutine function."""
     if inspect.iscoroutinefunction(getattr(sink, "write", None)):
         return AsyncSink(sink, hold_back, peer)
     return sink

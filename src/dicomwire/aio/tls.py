@@ -1,6 +1,6 @@
-"""TLS for a connection of the event loop: bytes to bytes, between two buffers in memory.
+"""TLS for a connection of the event loop: encrypts and decrypts between two buffers in memory.
 
-It is not asyncio's own, which takes half a megabyte for each connection and does not send alerts.
+asyncio's own TLS takes half a megabyte for each connection, and does not send alerts.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Secure:
     ----------
     context : ssl.SSLContext
     server_hostname : str or None
-        The name that the peer's certificate is to be for; None for the server's end.
+        The name that the peer's certificate must have; None for the server's end.
     send : callable
-        Called with encrypted bytes that are to be sent.
+        Called with encrypted bytes to send.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Secure:
             server_hostname=server_hostname,
         )
         self._send = send
-        self._unwritten = b""  # what cannot be encrypted before the peer has answered
+        self._unwritten = b""  # bytes that cannot be encrypted before the peer has answered
 
     @property
     def unsent(self) -> int:
@@ -52,11 +52,11 @@ class Secure:
         return bool(self._incoming.pending or self._tls.pending())
 
     def feed(self, data: memoryview) -> None:
-        """Take encrypted bytes that came."""
+        """Take received encrypted bytes."""
         self._incoming.write(data)
 
     def shake_hands(self) -> bool:
-        """Go on with the handshake; true when it is done, ssl.SSLError when it has failed."""
+        """Continue the handshake; true when it is complete, ssl.SSLError if it failed."""
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -71,12 +71,12 @@ class Secure:
         Raises
         ------
         ssl.SSLError
-            When what came is not what was sent, or the peer says what is wrong.
+            When the received bytes are corrupt, or the peer sent an alert.
         """
         size, at_end = 0, False
         try:
             while size < BUFFER_SIZE:
-                # At the most a record at a time.
+                # Each call returns at most one record.
                 read = self._tls.read(BUFFER_SIZE - size, buffer[size:])
                 if not read:
                     at_end = True
@@ -88,9 +88,9 @@ class Secure:
             at_end = True
         except ssl.SSLError:
             if not size:
-                self._flush()  # an alert says why
+                self._flush()  # sends the alert
                 raise
-            # What is whole comes first; it fails again the next time.
+            # Return the bytes of complete records first; the next call fails again.
         if self._unwritten:
             data, self._unwritten = self._unwritten, b""
             self.write(data)
@@ -107,12 +107,12 @@ class Secure:
         try:
             while view:
                 view = view[self._tls.write(view) :]
-        except ssl.SSLWantReadError:  # new keys are being agreed upon
+        except ssl.SSLWantReadError:  # in a renegotiation of keys
             self._unwritten = bytes(view)
         self._flush()
 
     def close(self) -> None:
-        """Say that nothing more follows."""
+        """Send close_notify: no more data follows."""
         with contextlib.suppress(ssl.SSLError, ValueError):
             self._tls.unwrap()
         self._flush()

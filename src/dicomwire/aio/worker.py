@@ -1,6 +1,6 @@
-"""Servers with worker processes on the asyncio face: what a worker does, and what the program has.
+"""Servers with worker processes on the asyncio face: the worker, and the program's server object.
 
-How the processes are started and watched is in `supervisor`.
+`workers.supervisor` starts and watches the processes.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def start_workers(
     handlers: Handlers,
     receive_to: ReceiveTo | None,
 ) -> SupervisedServer:
-    """Return a server that has so many workers; see `AE.start_server`."""
-    make_loop = type(asyncio.get_running_loop())  # theirs are of the same kind
+    """Return a server with that many worker processes; see `AE.start_server`."""
+    make_loop = type(asyncio.get_running_loop())  # the workers use the same kind of loop
 
     async def work(seat: Seat) -> None:
         ae.take_seat(seat)
@@ -47,7 +47,7 @@ def start_workers(
         *(ae, address, ae_title, contexts),
         workers=workers,
         serve=serve,
-        abandon=lambda: asyncio._set_running_loop(None),  # which is that of the parent
+        abandon=lambda: asyncio._set_running_loop(None),  # the running loop is the parent's
     )
 
 
@@ -58,12 +58,12 @@ class SupervisedServer(Supervised):
     """
 
     async def serve_forever(self) -> None:
-        """Wait until the server is closed; close it when that is cancelled.
+        """Wait until the server is closed; close it if this wait is cancelled.
 
         Raises
         ------
         RuntimeError
-            When the process died that supervises the workers.
+            When the supervisor process died.
         """
         try:
             await asyncio.to_thread(self._crew.wait_stopped)
@@ -74,7 +74,7 @@ class SupervisedServer(Supervised):
     async def close(self, timeout: float = 10.0) -> None:
         """Stop listening, end all associations, and wait for the end of the processes.
 
-        What they are at may end within `timeout` seconds; then it is cancelled.
+        Requests in progress have `timeout` seconds to end; then they are cancelled.
         """
         try:
             await asyncio.to_thread(self._end, timeout)
@@ -103,7 +103,7 @@ class WorkerServer(AssociationServer):
         self._has_to_stop, self._has_to_quit = asyncio.Event(), asyncio.Event()
 
     async def work(self) -> None:
-        """Serve until the supervisor says that it is over."""
+        """Serve until the supervisor orders the end."""
         self.open()
         self._loop.add_reader(self._seat.fileno(), self._hear)
         self._seat.ready()
@@ -111,13 +111,13 @@ class WorkerServer(AssociationServer):
         closing = self._loop.create_task(self.close(None))
         quitting = self._loop.create_task(self._has_to_quit.wait())
         await asyncio.wait([closing, quitting], return_when=asyncio.FIRST_COMPLETED)
-        closing.cancel()  # which ends what still goes on
+        closing.cancel()  # this cancels requests in progress
         quitting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await closing
 
     async def _accept(self) -> None:
-        """Nothing: the supervisor accepts, and what it hands over is heard of otherwise."""
+        """Nothing: the supervisor accepts connections, and `_hear` receives them."""
 
     def _hear(self) -> None:
         self._seat.take_in(self._let_in, self._obey, lambda: self._evict(self._newcomers))
@@ -133,6 +133,6 @@ class WorkerServer(AssociationServer):
             self._has_to_quit.set()
 
     def connection_closed(self) -> None:
-        """Note that a connection is closed."""
+        """Stop counting a connection that was closed, here and in the supervisor."""
         super().connection_closed()
         self._seat.connection_closed()
