@@ -1,1 +1,1 @@
-"""Many objects: pipelined on one association, spread over several, noted in a ledger."""
+"""Sends many objects: on one association or several, with a ledger of stored objects."""

@@ -1,7 +1,7 @@
-"""Many objects over several associations: which goes where, what is tried again, and the results.
+"""Spreads many objects over several associations, repeats failed ones, and collects the results.
 
-Faces provide the associations, the waiting and the clock (`Outlet`); a lane is run for each of the
-associations there may be at a time, and whoever wants the results takes them from `next`.
+The faces provide associations, waiting and the clock (`Outlet`). A lane sends on one association
+at a time; the face runs as many lanes as associations are allowed. `next` returns the results.
 """
 
 from __future__ import annotations
@@ -33,34 +33,33 @@ ContextKey: TypeAlias = tuple[str, str]
 """SOP class and transfer syntax."""
 
 MOST_CONTEXTS = 128
-"""What one association can have (PS3.8 Section 9.3.2.2)."""
+"""Presentation contexts of one association at most (PS3.8 Section 9.3.2.2)."""
 LOOK_AHEAD = 256
-"""How many objects are looked at to find out which contexts an association needs."""
+"""Objects that are opened ahead to find the contexts that an association needs."""
 _DRAWN_AT_ONCE = 16
-"""Items of a list or the like that are looked at in one go, once the first have been."""
+"""Items of a collection that are taken at a time, with one wake-up of the other lanes."""
 _MOST_RESULTS = 1024
-"""Results that wait to be taken before no more is sent."""
+"""Results that wait for the program; with so many, sending pauses, so that memory is bounded."""
 _TRANSIENT = 2
 """Result of a rejection (PS3.8 Table 9-21)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """When an object is sent again that was not stored, and an association requested again.
+    """When to send an object again that was not stored, and to request an association again.
 
-    Waiting begins with `delay` and doubles each time. Of the objects that were outstanding when an
-    association was lost, the one that was to be answered first counts as tried: the peer serves
-    them in their order. Where the first association of all cannot be had, no other is asked for,
-    unless the peer rejects it for the time being.
+    The wait begins with `delay` and doubles each time. If an association is lost, only the oldest
+    outstanding object counts as tried, since the peer serves them in order. If the very first
+    association fails, no other is requested, unless the peer rejected it as transient.
 
     Attributes
     ----------
     attempts : int
-        How often one object is tried in all, and how many associations in a row may fail.
+        How often to try one object in all, and how many associations in a row may fail.
     delay, longest_delay : float
         Seconds to wait before the second attempt, and at most.
     statuses : container of int
-        Those of the peer that will not last: Refused: Out of Resources (PS3.4 Table B.2-1).
+        The temporary failures; by default Refused: Out of Resources (PS3.4 Table B.2-1).
     """
 
     attempts: int = 5
@@ -74,33 +73,33 @@ class Retry:
 
 
 class Record(Protocol):
-    """Remembers what was stored (see `ledger`)."""
+    """Records stored objects (see `ledger`)."""
 
     def status_of(self, sop_instance_uid: str) -> int | None:
-        """Return the status that an object was stored with; None if it was not."""
+        """Return the status with which an object was stored; None if it was not stored."""
 
     @property
     def waits_next(self) -> bool:
         """Whether the next call of `note` waits for the disk."""
 
     def note(self, sent: Sent) -> None:
-        """Remember what became of an object."""
+        """Record the result of an object."""
 
 
 class Monitor(Protocol):
-    """What `threading.Condition` and `asyncio.Condition` are both like."""
+    """The common interface of `threading.Condition` and `asyncio.Condition`."""
 
     async def __aenter__(self) -> Self:
-        """Get hold of it."""
+        """Acquire it."""
 
     async def __aexit__(self, *_: object) -> None:
-        """Let go of it."""
+        """Release it."""
 
     async def wait(self, timeout: float | None = None) -> None:
-        """Let go of it until somebody calls `notify_all`, or `timeout` seconds have passed."""
+        """Release it until `notify_all` is called or `timeout` seconds have passed."""
 
     def notify_all(self) -> None:
-        """Wake all who wait."""
+        """Wake all waiters."""
 
 
 class Results(Protocol):
@@ -111,7 +110,7 @@ class Results(Protocol):
 
 
 class Outlet(Protocol):
-    """What the face does."""
+    """The part of the dispatcher that each face implements."""
 
     def monitor(self) -> Monitor:
         """Return a new monitor."""
@@ -125,17 +124,17 @@ class Outlet(Protocol):
         Raises
         ------
         AssociationFailure
-            When it cannot be had.
+            When it cannot be established.
         """
 
     def results(self, association: Requesting, pipeline: Pipeline) -> Results:
-        """Return what drives a pipeline."""
+        """Return an iterator that runs a pipeline and gives its results."""
 
     async def release(self, association: Requesting) -> None:
-        """Release an association, if it still is one."""
+        """Release an association, if it is not over."""
 
     async def note(self, record: Record, sent: Sent) -> None:
-        """Have `record` remember what became of an object."""
+        """Have `record` note the result of an object."""
 
 
 @dataclass(slots=True)
@@ -145,18 +144,18 @@ class _Task:
     item: Any
     uid: str
     key: ContextKey
-    opened: Opened | None = None  # with its data, if it is small and was not tried yet
+    opened: Opened | None = None  # the data of a small file, until the first attempt
     attempts: int = 0
 
 
 @dataclass(slots=True)
 class _Lane:
-    """One of the associations that there may be at a time."""
+    """A sequence of associations, one at a time."""
 
     keys: frozenset[ContextKey] = frozenset()
-    failures: int = 0  # associations in a row on which nothing was answered
+    failures: int = 0  # associations in a row without any response
     lost: int = 0  # objects that were outstanding when the association ended
-    reason: AssociationFailure | None = None  # why it did
+    reason: AssociationFailure | None = None  # why the association ended
     has_given_up: bool = False
 
 
@@ -166,11 +165,11 @@ class Dispatcher:
     Parameters
     ----------
     items : iterable or async iterable
-        What `storable.open_storable` takes. Items are taken as they are needed, and some ahead.
+        Objects for `storable.open_storable`. They are taken when needed, and some ahead.
     lanes : int
-        How many associations there may be at a time: call `run` so often.
+        How many associations to have at a time: the face calls `run` that often.
     transfer_syntax : str, optional
-        What to propose for all objects, instead of what they are in.
+        The transfer syntax to propose for all objects, instead of that of each object.
     """
 
     def __init__(
@@ -186,27 +185,27 @@ class Dispatcher:
         self._outlet = outlet
         self._monitor = outlet.monitor()
         self._items = Drawer(items)
-        self._ahead = LOOK_AHEAD if isinstance(items, Sized) else 1  # others may have to be awaited
-        self._lanes = lanes  # that run, or are to
-        self._hopeful = lanes  # that have not given up
+        self._ahead = LOOK_AHEAD if isinstance(items, Sized) else 1  # an iterator may block
+        self._lanes = lanes  # lanes that have not ended
+        self._hopeful = lanes  # lanes that have not given up
         self._priority = priority
         self._retry = retry or Retry()
         self._record = record
         self._syntax = transfer_syntax
         self._waiting: deque[_Task] = deque()
-        self._later: list[tuple[float, int, _Task]] = []  # a heap, by when they are due
+        self._later: list[tuple[float, int, _Task]] = []  # a heap by the time of the next attempt
         self._postponed = 0
-        self._open = 0  # tasks that some lane has
+        self._open = 0  # tasks that lanes have taken and not returned
         self._known: dict[ContextKey, None] = {}
         self._refused: dict[ContextKey, AssociationFailure] = {}
         self._results: deque[Sent] = deque()
         self._has_associated = False  # at least once
-        self._is_drawing = False  # by one lane at a time
+        self._is_drawing = False  # a lane is taking items; only one does at a time
         self._is_exhausted = False
         self._is_stopped = False
         self._error: BaseException | None = None
 
-    # --- Whoever wants the results ---
+    # --- The results ---
 
     async def next(self) -> Sent | None:
         """Return the next result; None when there are no more.
@@ -214,15 +213,15 @@ class Dispatcher:
         Raises
         ------
         Exception
-            What taking an item raised, after the results of those before it.
+            An exception of the iterable, after the results of the items before it.
         """
         results = self._results
         if results and len(results) < _MOST_RESULTS:
-            with suppress(IndexError):  # another may take the last one just now
+            with suppress(IndexError):  # another thread may have taken the last one
                 return results.popleft()
         async with self._monitor as monitor:
             while not self._results and self._lanes:
-                await monitor.wait()
+                await monitor.wait()  # for `_deliver`, or the end of a lane
             if self._results:
                 if len(self._results) == _MOST_RESULTS:
                     monitor.notify_all()
@@ -233,7 +232,7 @@ class Dispatcher:
             return None
 
     async def stop(self) -> None:
-        """Send no more; what is outstanding may still be answered."""
+        """Send no more objects; outstanding ones may still be answered."""
         async with self._monitor as monitor:
             self._is_stopped = True
             monitor.notify_all()
@@ -243,13 +242,13 @@ class Dispatcher:
         deadline = self._outlet.now() + timeout
         async with self._monitor as monitor:
             while self._lanes and (left := deadline - self._outlet.now()) > 0:
-                await monitor.wait(left)
+                await monitor.wait(left)  # for the end of a lane
             return not self._lanes
 
     # --- A lane ---
 
     async def run(self) -> None:
-        """Associate and send until all is sent, or no association is to be had any more."""
+        """Associate and send until all objects are sent, or associating has failed too often."""
         lane = _Lane()
         try:
             while not lane.has_given_up and await self._has_work(lane):
@@ -264,7 +263,7 @@ class Dispatcher:
                 monitor.notify_all()
 
     async def _has_work(self, lane: _Lane) -> bool:
-        """Wait until there is something to send; false when there will be nothing any more."""
+        """Wait until there is an object to send; false when no more can follow."""
         while True:
             async with self._monitor as monitor:
                 if self._is_stopped:
@@ -283,7 +282,7 @@ class Dispatcher:
             await self._draw()
 
     async def _send_some(self, lane: _Lane) -> None:
-        """Have one association, and send over it what it is good for."""
+        """Establish one association, and send on it the objects that its contexts allow."""
         lane.lost = 0
         try:
             association = await self._outlet.associate(sorted(lane.keys))
@@ -321,7 +320,7 @@ class Dispatcher:
         await self._rest(lane, failure)
 
     async def _rest(self, lane: _Lane, failure: AssociationFailure | None) -> None:
-        """Wait after an association that failed; give up when too many have in a row."""
+        """Wait after a failed association; give up after too many in a row."""
         if lane.failures >= self._retry.attempts:
             lane.has_given_up = True
             async with self._monitor:
@@ -338,7 +337,7 @@ class Dispatcher:
                 await monitor.wait(left)
 
     async def _fail_all(self, failure: AssociationFailure | None) -> None:
-        """Say of all that is left why it is not sent."""
+        """Give all remaining objects the result `failure`."""
         while True:
             async with self._monitor:
                 later = [task for _, _, task in sorted(self._later)]
@@ -354,9 +353,9 @@ class Dispatcher:
             await self._draw()
 
     async def _draw(self) -> None:
-        """Have more items wait, if there are any, for who has set `_is_drawing`.
+        """Take more items and make tasks of them; the caller has set `_is_drawing`.
 
-        An item may be long in coming, so that the monitor is not held meanwhile.
+        The monitor is not held meanwhile, since the iterable may block.
         """
         items: list[Any] = []
         is_exhausted = True
@@ -376,17 +375,17 @@ class Dispatcher:
                         await self._admit(item)
                 monitor.notify_all()
 
-    # --- Tasks; all of this with the monitor ---
+    # --- Tasks; the caller holds the monitor, except for `take` and `_judge` ---
 
     async def _admit(self, item: Any) -> None:
-        """Have an item wait as a task, unless it needs not or cannot be sent."""
+        """Make a waiting task of an item, unless it is stored already or cannot be sent."""
         try:
             opened = open_storable(item)
             uid = str(opened.sop_instance_uid)
             key = (str(opened.sop_class_uid), self._syntax or str(opened.transfer_syntax_uid))
             if not opened.is_small_file:
                 opened.close()
-        except Exception as error:  # whatever is wrong with it, there are others
+        except Exception as error:  # of any kind: the other items are sent nevertheless
             await self._conclude(Sent(item, failure=error))
             return
         status = self._record.status_of(uid) if self._record is not None else None
@@ -403,18 +402,18 @@ class Dispatcher:
         self._waiting.append(_Task(item, uid, key, opened if opened.is_small_file else None))
 
     def _keys_to_propose(self) -> frozenset[ContextKey]:
-        """Return the contexts for what waits, and for what is like what came before."""
+        """Return the contexts for the waiting objects, and those for earlier kinds of objects."""
         keys = dict.fromkeys(task.key for task in self._waiting)
         keys.update((key, None) for key in reversed(self._known) if key not in self._refused)
         return frozenset(list(keys)[:MOST_CONTEXTS])
 
     @property
     def may_wait(self) -> bool:
-        """Whether the next object may take its time."""
+        """Whether taking the next object may block."""
         return self._items.may_wait
 
     async def take(self, lane: _Lane) -> _Task | None:
-        """Return the next task for a lane; None where there is none for now."""
+        """Return the next task for a lane; None if there is none now."""
         while True:
             async with self._monitor as monitor:
                 if self._is_stopped:
@@ -434,7 +433,7 @@ class Dispatcher:
             await self._draw()
 
     def _ripen(self) -> None:
-        """Have what was put off wait to be sent, as far as it is due."""
+        """Move postponed tasks that are due to the waiting ones."""
         while self._later and self._later[0][0] <= self._outlet.now():
             self._waiting.append(heapq.heappop(self._later)[2])
 
@@ -442,7 +441,7 @@ class Dispatcher:
         return max(self._later[0][0] - self._outlet.now(), 0) if self._later else None
 
     async def _judge(self, lane: _Lane, sent: Sent) -> None:
-        """Decide whether a result is one, or the object is sent again."""
+        """Deliver a result, or have the object sent again."""
         task: _Task = sent.item
         async with self._monitor as monitor:
             self._open -= 1
@@ -456,7 +455,7 @@ class Dispatcher:
             else:
                 is_lasting = True
             if not is_lasting and lane.lost > 1:
-                self._waiting.append(task)  # it was behind what the association was lost over
+                self._waiting.append(task)  # not the oldest one, so it does not count as tried
             elif not is_lasting and task.attempts + 1 < self._retry.attempts:
                 task.attempts += 1
                 self._postponed += 1  # so that tasks are never compared
@@ -467,7 +466,7 @@ class Dispatcher:
                     Sent(task.item, sent.sop_instance_uid, sent.response, sent.failure)
                 )
                 if self._open:
-                    return  # no lane waits for that
+                    return  # no lane waits for this
             monitor.notify_all()
 
     async def _conclude(self, sent: Sent) -> None:
@@ -476,16 +475,16 @@ class Dispatcher:
         await self._deliver(sent)
 
     async def _deliver(self, sent: Sent) -> None:
-        """Hand a result over, when there is room for it."""
+        """Append a result for the program, when there is room for it."""
         while len(self._results) >= _MOST_RESULTS and not self._is_stopped:
-            await self._monitor.wait()
+            await self._monitor.wait()  # for `next` or `stop`
         self._results.append(sent)
-        if len(self._results) == 1:  # else whoever takes results has been told
+        if len(self._results) == 1:  # otherwise the waiter in `next` was woken before
             self._monitor.notify_all()
 
 
 class _Feed(AsyncIterator[_Task]):
-    """The tasks of a lane, as a pipeline takes them."""
+    """The tasks of a lane, for its pipeline."""
 
     def __init__(self, dispatcher: Dispatcher, lane: _Lane) -> None:
         self._dispatcher = dispatcher
@@ -508,7 +507,7 @@ class _TaskPipeline(Pipeline):
 
 
 def _accepts_nothing(failure: AssociationFailure) -> bool:
-    """Return whether the peer is there, and takes none of what was proposed to it."""
+    """Return whether the peer accepted the association, but none of its contexts."""
     return (
         isinstance(failure, AssociationAborted)
         and failure.stage == "associate"
@@ -518,7 +517,7 @@ def _accepts_nothing(failure: AssociationFailure) -> bool:
 
 
 def _may_pass(failure: AssociationFailure) -> bool:
-    """Return whether to ask for an association again makes sense."""
+    """Return whether requesting the association again may succeed."""
     if isinstance(failure, AssociationRejected):
         return failure.result == _TRANSIENT
     return not isinstance(failure, TLSFailure) or failure.fault is TLSFault.CLOSED

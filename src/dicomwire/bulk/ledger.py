@@ -1,6 +1,6 @@
-"""The ledger of a large send: a file that says what has been stored, so that it can be resumed.
+"""The ledger of `send_many`: a file that records stored objects, so that sending can be resumed.
 
-What is sent, and when again, is decided in `services.dispatching`.
+`dispatcher` decides which objects are sent, and when again.
 """
 
 from __future__ import annotations
@@ -18,39 +18,39 @@ from dicomwire.errors import DicomwireError
 
 _VERSION = 1
 _SYNC_EVERY = 1000
+"""Lines from one fsync to the next: with so many, fsync takes little of the time of sending."""
 _LONGEST_LINE = 1 << 20
-"""In bytes: the longest path of any system, with each character escaped, is a fifth of that."""
+"""Bytes of a line at most: five times the longest path of any system with all of it escaped."""
 _HIGHEST_STATUS = 0xFFFF
 _NEW_LEDGER = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
 
 
 class LedgerError(DicomwireError, ValueError):
-    """A file cannot be the ledger of what is to be sent."""
+    """A file is no ledger, or the ledger of another peer."""
 
 
 class Ledger:
-    """A file of one line per object that was sent, only ever appended to.
+    """A file with one line for each sent object; lines are only appended.
 
-    The first line says whom it is for; each of the others is a JSON object with the SOP Instance
-    UID and the status, or the reason why there was none. A line is written, in one piece, before
-    its result is given to the program, so that it survives the end of the process. It is not
-    waited for until it is on the disk (fsync), but for every thousandth line and at the end: what
-    a failure of the system takes with it is sent again. A torn line is passed over, and so is
-    one of more than 1 MiB.
+    The first line names the peer. Each other line is a JSON object with the SOP Instance UID, and
+    the status or the reason of the failure. A line is written in one piece before the program gets
+    the result, so that it survives the end of the process. Only every thousandth line and the end
+    wait for the disk (fsync): objects whose lines are lost in a system failure are sent again. An
+    incomplete line is ignored, and so is one of more than 1 MiB.
 
     Parameters
     ----------
     path : str or Path
-        Made if there is none.
+        Created if it does not exist.
     peer : str
-        Whom the objects go to, in any words: a ledger is for one peer only.
+        A name of the receiver, in any form: a ledger is for one peer only.
 
     Raises
     ------
     LedgerError
-        When the file is something else, or the ledger of another peer.
+        When the file is no ledger, or the ledger of another peer.
     OSError
-        When it cannot be read and written.
+        When the file cannot be read or written.
     """
 
     _file = -1
@@ -59,7 +59,9 @@ class Ledger:
         self._path = Path(path)
         self._stored: dict[str, int] = {}
         self._unsynced = 0
-        self._lock = threading.Lock()  # so that no file is closed while another thread writes it
+        # Guards the file, so that it is not closed while another thread writes. No lock is taken
+        # under it (`threaded.link` has the order).
+        self._lock = threading.Lock()
         self._file = os.open(self._path, _NEW_LEDGER, 0o666)
         try:
             self._begin(peer)
@@ -75,7 +77,7 @@ class Ledger:
         self.close()
 
     def __del__(self) -> None:
-        # Where nothing was sent after all, nobody closes it.
+        # If sending never began, `close` was not called.
         file, self._file = self._file, -1
         if file >= 0:
             os.close(file)
@@ -85,7 +87,7 @@ class Ledger:
         return len(self._stored)
 
     def status_of(self, sop_instance_uid: str) -> int | None:
-        """Return the status that an object was stored with; None if it was not."""
+        """Return the status with which an object was stored; None if it was not stored."""
         return self._stored.get(sop_instance_uid)
 
     @property
@@ -94,7 +96,7 @@ class Ledger:
         return self._unsynced + 1 >= _SYNC_EVERY
 
     def note(self, sent: Sent) -> None:
-        """Write what became of an object."""
+        """Write the result of an object."""
         entry: dict[str, Any] = {"uid": sent.sop_instance_uid}
         if sent.code is not None:
             entry["status"] = sent.code
@@ -111,7 +113,7 @@ class Ledger:
                 self._sync()
 
     def close(self) -> None:
-        """Have all be on the disk, and close the file."""
+        """Sync the file to the disk, and close it."""
         with self._lock:
             file, self._file = self._file, -1
             if file < 0:
@@ -132,7 +134,7 @@ class Ledger:
 
     def _begin(self, peer: str) -> None:
         if not stat.S_ISREG(os.fstat(self._file).st_mode):
-            raise self._foreign()  # a device or a pipe may have no end
+            raise self._foreign()  # reading a device or a pipe may never end
         with open(self._file, "rb", closefd=False) as file:
             first = file.readline(_LONGEST_LINE)
             is_new = not first.endswith(b"\n")
@@ -160,7 +162,7 @@ class Ledger:
             raise LedgerError(f"{self._path} is the ledger of {owner!r}, not {peer!r}")
 
     def _foreign(self) -> LedgerError:
-        return LedgerError(f"{self._path} is no ledger of what was sent")
+        return LedgerError(f"{self._path} is no ledger of sent objects")
 
     def _remember(self, line: bytes) -> None:
         entry = _parsed(line)
@@ -172,7 +174,7 @@ class Ledger:
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """Iterate over the rest of a file; of a line that is too long only its end is given."""
+    """Iterate over the remaining lines of a file; for one that is too long, yield only its end."""
     is_whole = True
     while line := file.readline(_LONGEST_LINE):
         ends = line.endswith(b"\n")
@@ -181,7 +183,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
-    """Return the object that a line holds; an empty one if it holds none."""
+    """Return the JSON object in a line; an empty one if there is none."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):

@@ -1,6 +1,6 @@
-"""Objects sent by C-STORE with several of them outstanding, and what became of each.
+"""Sends objects by C-STORE with several outstanding (PS3.7 Annex D.3.3.3), and returns results.
 
-PS3.7 Annex D.3.3.3. How programs wait for the results is each face's own.
+Each face waits for the results in its own way.
 """
 
 from __future__ import annotations
@@ -26,32 +26,33 @@ if TYPE_CHECKING:
 Items: TypeAlias = Iterable[Any] | AsyncIterable[Any]
 
 LARGEST_WINDOW = 64
-"""Outstanding at most where any number is allowed: a round trip is well hidden by then."""
+"""Outstanding objects at most if the peer allows any number: more do not hide the round trip
+better."""
 LAST_MESSAGE_ID = 65535
 _SMALL = 64 * 1024
-"""Bytes of an object after which responses are looked at before the next one is sent."""
+"""After an object of more bytes, look at responses before sending the next."""
 _MOST_IN_FLIGHT = 2 * MIB
-"""Bytes of outstanding objects after which no other is sent: four slices of a CT. With more than
-the sockets' buffers hold, large objects become slower than one at a time."""
+"""Bytes of outstanding objects at most: four slices of a CT. With more than the buffers of the
+sockets hold, large objects take longer than one at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of an object that was to be sent; unpacks into `item` and `status`.
+    """The result of sending an object; unpacks into `item` and `status`.
 
     Attributes
     ----------
     item : object
-        What was given to be sent.
+        The item that was to be sent.
     sop_instance_uid : str
-        Its SOP Instance UID; empty where that could not be found out.
+        Its SOP Instance UID; empty if it could not be read.
     response : Message or None
-        The C-STORE-RSP; None where there was none.
+        The C-STORE-RSP; None if there was none.
     failure : Exception or None
-        Why there was none: an `AssociationFailure`; or what is wrong with the object, such as a
-        ValueError where no context was accepted for it, or an OSError.
+        Why there was no response: an `AssociationFailure`, or an error of the object, such as a
+        ValueError if no context was accepted for it, or an OSError.
     is_resumed : bool
-        Whether it was stored in an earlier run, as the ledger has it, and not sent now.
+        Whether it was not sent now, since the ledger has it as stored in an earlier run.
     """
 
     item: Any
@@ -62,19 +63,19 @@ class Sent:
 
     @property
     def code(self) -> int | None:
-        """The status of the response as a number; None where there was none."""
+        """The status of the response as a number; None without a response."""
         return None if self.response is None else self.response.Status
 
     @property
     def status(self) -> Dataset:
-        """The status of the response, as `send_c_store` returns it; empty where there was none."""
+        """The status of the response, as `send_c_store` returns it; empty without a response."""
         from dicomwire.services.results import status_dataset
 
         return status_dataset(self.response)
 
     @property
     def is_stored(self) -> bool:
-        """Whether the peer has the object now, with a warning perhaps."""
+        """Whether the peer has stored the object, perhaps with a warning."""
         return self.code is not None and stored_with(self.code)
 
     def __iter__(self) -> Iterator[Any]:
@@ -83,16 +84,16 @@ class Sent:
 
 
 def stored_with(status: int) -> bool:
-    """Return whether a peer that answers with `status` has the object."""
+    """Return whether a peer that answers with `status` has stored the object."""
     return not status or code_to_category(status) in (STATUS_SUCCESS, STATUS_WARNING)
 
 
 class Pipeline:
-    """Sends objects, as many at a time as may be outstanding, and matches the responses to them.
+    """Sends objects, keeps as many outstanding as allowed, and matches the responses to them.
 
-    Objects are taken from `items` when there is room for them. What keeps an object from being
-    sent is its result; the end of the association is the result of all that are outstanding then,
-    and the last that comes.
+    Objects are taken from `items` when there is room for them. If an object cannot be sent, its
+    result has the exception. If the association ends, the outstanding objects have its failure as
+    their results, and no others follow.
 
     Parameters
     ----------
@@ -110,21 +111,21 @@ class Pipeline:
         self._exchange: Exchange | None = None
         # Item, SOP Instance UID and bytes, by message id, in sending order.
         self._outstanding: dict[int, tuple[Any, str, int]] = {}
-        self._in_flight = 0  # bytes of those
+        self._in_flight = 0  # bytes of the outstanding objects
         self._results: deque[Sent] = deque()
         self._number = 0
         self._is_exhausted = False
-        self._error: Exception | None = None  # of the iterable
+        self._error: Exception | None = None  # raised by the iterable
 
     def at_hand(self) -> Sent | None:
-        """Return the next result, if it is there and nothing is to be sent for now."""
+        """Return the next result, if there is one and it is not time to send; otherwise None."""
         if self._results and not self._wants_more:
             return self._results.popleft()
         return None
 
     @property
     def _wants_more(self) -> bool:
-        """Whether it is time to send: not for each response, but so that many leave together."""
+        """Whether to send: once half the window is free, so that many objects are sent together."""
         return (
             len(self._outstanding) * 2 <= self._window
             and self._in_flight * 2 <= _MOST_IN_FLIGHT
@@ -137,7 +138,7 @@ class Pipeline:
         Raises
         ------
         Exception
-            What taking an object from the iterable raised, after the results of those before.
+            An exception of the iterable, after the results of the objects before it.
         """
         try:
             self._collect()
@@ -158,14 +159,14 @@ class Pipeline:
         return None
 
     def close(self) -> None:
-        """Send no more, and let the responses that are still to come pass by."""
+        """Send no more objects, and discard the remaining responses."""
         self._is_exhausted = True
         self._outstanding.clear()
         self._results.clear()
         if self._exchange is not None:
             self._exchange.abandon()
 
-    # --- What goes out ---
+    # --- Requests ---
 
     async def _fill(self) -> None:
         """Send as many objects as may be outstanding."""
@@ -232,10 +233,10 @@ class Pipeline:
             if self._number not in self._outstanding:
                 return self._number
 
-    # --- What comes back ---
+    # --- Responses ---
 
     def _collect(self) -> None:
-        """Note the responses that have come."""
+        """Turn the received responses into results."""
         if self._outstanding and (exchange := self._exchange) is not None:
             while exchange.has_response:
                 self._note(exchange.take())
@@ -248,7 +249,7 @@ class Pipeline:
         self._results.append(Sent(item, uid, response))
 
     def _lose(self, failure: AssociationFailure) -> None:
-        """Note that the association has ended, with what came before it did."""
+        """After the end of the association, give the outstanding objects their results."""
         self._is_exhausted = True
         self._collect()
         for item, uid, _ in self._outstanding.values():
@@ -257,12 +258,12 @@ class Pipeline:
 
 
 class Drawer:
-    """Takes things one by one from an iterable of either kind.
+    """Takes items one by one from an iterable or an asynchronous iterable.
 
     Attributes
     ----------
     may_wait : bool
-        Whether the next one may take its time, which it does not in a list or the like.
+        Whether taking an item may block; false for collections such as a list.
     """
 
     def __init__(self, items: Items) -> None:
@@ -271,7 +272,7 @@ class Drawer:
         self._iterator: Any = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
 
     async def take(self) -> Any:
-        """Return the next one, or END."""
+        """Return the next item, or END."""
         if self._is_async:
             return await anext(self._iterator, END)
         return next(self._iterator, END)

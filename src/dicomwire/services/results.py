@@ -1,6 +1,6 @@
-"""The service class user's responses as datasets for programs (PS3.7 Sections 9 and 10).
+"""The responses to a service class user as datasets for programs (PS3.7 Sections 9 and 10).
 
-The requests are made in `scu`.
+`scu` makes the requests.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every request needs: a context, a source for its dataset, its response.
+"""Sends requests on an association: chooses the context, encodes the dataset, gets the response.
 
 What requests say is in `scu`; how programs call for them and wait is each face's.
 """
@@ -32,7 +32,7 @@ _STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
 
 
 class Requesting(Lifecycle):
-    """An association that can send requests and take their responses."""
+    """An association that sends requests and receives their responses."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -46,13 +46,13 @@ class Requesting(Lifecycle):
 
     @property
     def rejected_contexts(self) -> list[PresentationContext]:
-        """The contexts that were asked for in vain, with the reason in `result`."""
+        """The contexts that the acceptor rejected, with the reason in `result`."""
         return [context for context in self._contexts if context.result != 0]
 
     # --- Contexts ---
 
     def check_established(self) -> None:
-        """Raise LocalProtocolError where nothing can be sent."""
+        """Raise LocalProtocolError if the association is not established."""
         if not self.is_established:
             raise LocalProtocolError(
                 "the association is not established" + (f": {self.failure}" if self.failure else "")
@@ -61,7 +61,7 @@ class Requesting(Lifecycle):
     def _choose(
         self, abstract_syntax: str, transfer_syntax: str | None = None
     ) -> PresentationContext:
-        """Return the context for a request; remembered, since thousands are alike."""
+        """Return the context for a request, and remember it for requests of the same kind."""
         key = (abstract_syntax, transfer_syntax)
         context = self._chosen.get(key)
         if context is None:
@@ -75,7 +75,7 @@ class Requesting(Lifecycle):
         any_role: bool = False,
         context_id: int | None = None,
     ) -> PresentationContext:
-        """Return the context to send in, or raise a ValueError that says what there is instead."""
+        """Return the context for a request, or raise a ValueError that lists the contexts."""
         role = None if any_role else "scu"
         context = choose_context(
             self.accepted_contexts,
@@ -138,7 +138,7 @@ class Requesting(Lifecycle):
     async def perform(
         self, context: PresentationContext, request: Message, source: Source | None = None
     ) -> Incoming:
-        """Send a request that has one response and return that; AssociationFailure if none came."""
+        """Send a request and return its one response; AssociationFailure if there is none."""
         try:
             return await scu.perform(self._port, context, request, source)
         except AssociationFailure as failure:
@@ -176,7 +176,7 @@ class Requesting(Lifecycle):
         return normalized_result(request, incoming, self._port.settings.limits)
 
     async def query(self, request: Message, identifier: Dataset) -> Exchange:
-        """Send a C-FIND, C-GET or C-MOVE request; return what its responses come by."""
+        """Send a C-FIND, C-GET or C-MOVE request; return its exchange, which gets the responses."""
         from dicomwire.data import codec
         from dicomwire.data.characters import check_keys
 
@@ -194,7 +194,7 @@ class Requesting(Lifecycle):
             raise
 
     def cancel_context(self, context_id: int | None, query_model: str | None) -> int:
-        """Return the context to cancel an operation on, which is named in either way."""
+        """Return the context of an operation to cancel: as given, or that of its query model."""
         self.check_established()
         if context_id is not None:
             return context_id
@@ -250,12 +250,12 @@ class Requesting(Lifecycle):
         return sop_class, opened.sop_instance_uid, context, source
 
     def own_storer(self, reduce: Callable[[Dataset], Dataset] | None = None) -> Storer:
-        """Return what sends retrieved objects on this association (C-GET)."""
+        """Return the storer that sends retrieved objects on this association (C-GET)."""
         return _OwnStorer(self, reduce)
 
 
 class _OwnStorer:
-    """Sends retrieved objects on the association that asked for them."""
+    """Sends retrieved objects on the association on which they were requested."""
 
     def __init__(
         self, association: Requesting, reduce: Callable[[Dataset], Dataset] | None
@@ -277,11 +277,11 @@ class _OwnStorer:
         return uid, response.Status
 
     async def close(self) -> None:
-        """Do nothing: the association goes on."""
+        """Do nothing: the association continues."""
 
 
 class OtherStorer:
-    """Sends retrieved objects on an association of their own."""
+    """Sends retrieved objects on a separate association (C-MOVE)."""
 
     def __init__(self, association: Requesting, originator: str) -> None:
         self._association = association
@@ -316,7 +316,7 @@ def _sayable(title: str) -> str | None:
 
 
 def _not_stored(value: Any, error: Exception) -> tuple[str, None]:
-    """Say in the log why an object was not sent; return its SOP Instance UID, if it tells that."""
+    """Log why an object was not sent; return its SOP Instance UID, if it can be read."""
     LOGGER.error("A sub-operation failed: %s", error)
     return instance_uid_of(value), None
 

@@ -1,6 +1,6 @@
 """A socket that never blocks without a deadline.
 
-What the bytes mean is not known here; TLS and plain sockets look the same from outside.
+This module knows no DICOM. TLS and plain sockets have the same interface.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def deadline_after(seconds: float | None) -> float | None:
 
 
 def close_socket(sock: socket.socket) -> None:
-    """Close `sock`, also where the program closed its descriptor before."""
+    """Close `sock`, also if the program closed its descriptor before."""
     with contextlib.suppress(OSError):
         sock.close()
 
@@ -65,13 +65,13 @@ class Connection:
     local, remote : tuple or str
         The addresses of the two ends.
     peer : str
-        The peer as "host:port", for messages to people.
+        The peer as "host:port", for texts.
     is_tls : bool
 
     Parameters
     ----------
     remote : tuple or str, optional
-        The peer's address where it is known already: a socket that was reset has none.
+        The peer's address, if it is known already: a socket that was reset has none.
     """
 
     def __init__(self, sock: socket.socket, remote: Any = None) -> None:
@@ -82,8 +82,9 @@ class Connection:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         self._socket = sock
         self.is_tls = isinstance(sock, ssl.SSLSocket)
-        self._access = threading.Lock()  # TLS is not for two threads at once, one of them reading
-        self._poll: Any = None  # taken out while it is in use: no two threads may wait for one
+        # Guards a TLS socket, which two threads must not use at once. No lock is taken under it.
+        self._access = threading.Lock()
+        self._poll: Any = None  # None while a thread waits with it: two threads must not share it
         self.local = _address(sock.getsockname)
         self.remote = remote or _address(sock.getpeername)
         self.peer = peer_name(self.remote)
@@ -103,8 +104,8 @@ class Connection:
         Raises
         ------
         TLSFailure
-            When the peer says what is wrong, or what it sent is not what it was. A TLS server may
-            refuse our certificate after the handshake.
+            When the peer sent an alert, or the received bytes are corrupt. A TLS server may refuse
+            our certificate after the handshake.
         """
         try:
             if not self.is_tls:
@@ -116,7 +117,7 @@ class Connection:
         except ssl.SSLError as error:
             raise tls_failure(error, self.peer) from None
         except OSError:
-            return 0  # reset by the peer: the end as well
+            return 0  # a reset by the peer is an end too
 
     def _read_records(self, view: memoryview) -> int:
         """Read TLS records, as long as they are full ones, which others follow as a rule.
@@ -132,7 +133,7 @@ class Connection:
         return size
 
     def pending(self) -> bool:
-        """Whether bytes were received that the socket does not announce as readable."""
+        """Whether the TLS layer holds received bytes, for which the socket is not readable."""
         return self.is_tls and bool(self._socket.pending())  # type: ignore[attr-defined]
 
     def wait_readable(self, deadline: float | None) -> bool:
@@ -148,7 +149,7 @@ class Connection:
         return is_readable
 
     def _new_poll(self) -> Any:
-        """Return what `poll` waits for the socket with; None where there is no such thing."""
+        """Return a `poll` object for the socket; None on systems without `poll`."""
         if not hasattr(select, "poll"):
             return None
         poll = select.poll()
@@ -156,9 +157,9 @@ class Connection:
         return poll
 
     def linger(self, seconds: float) -> bool:
-        """Wait until there is something to read, or until the socket is closed; false if neither.
+        """Wait until there is something to read, or the socket is closed; false if neither.
 
-        For the thread that looks after an association, and does not have the turn.
+        A worker thread calls this without the turn, so another thread may close the socket.
         """
         try:
             return self.wait_readable(time.monotonic() + seconds)
@@ -177,8 +178,8 @@ class Connection:
         Parameters
         ----------
         meanwhile : callable, optional
-            Reads what has come, while nothing can be sent: the peer may be waiting for that before
-            it reads on itself. Returns whether it is to be called again.
+            Called while the socket takes no more bytes: reads what has arrived, since the peer may
+            not read on before. Returns whether to call it again.
 
         Raises
         ------
@@ -218,21 +219,21 @@ class Connection:
                 is_waiting = False
 
     def _wait_to_write(self, deadline: float | None, reads: bool, or_read: bool) -> bool:
-        """Wait until sending is worth a try, which for TLS may be when there is something to read.
+        """Wait until the socket is writable, or with `reads`, as TLS may need it, readable.
 
-        With `or_read` also until there is something to read in any case.
+        With `or_read`, bytes to read end the wait too.
         """
         if or_read and self.pending():
             return True
         return wait_for(self._socket, deadline, read=reads or or_read, write=not reads)
 
     def write_now(self, data: bytes) -> None:
-        """Send as much of `data` as can be sent without waiting; failures do not matter."""
+        """Send as much of `data` as the socket takes without waiting, and ignore failures."""
         with contextlib.suppress(OSError), self._access:
             self._socket.send(data)
 
     def interrupt(self) -> None:
-        """Wake whoever waits for this socket, in whichever thread: it is at its end."""
+        """Shut the socket down, which wakes every thread that waits for it."""
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
@@ -241,14 +242,14 @@ class Connection:
         close_socket(self._socket)
 
     def disown(self) -> None:
-        """Note that the program closed the socket, and something else may have its number."""
+        """Forget the descriptor: the program closed it, and another file may have its number."""
         self._socket.detach()
 
     def close_after_peer(self, timeout: float, closed: Callable[[], None]) -> None:
-        """Close once the peer has, or after `timeout` seconds; `closed` is called then (Sta13).
+        """Close after the peer has, or after `timeout` seconds; then call `closed` (Sta13).
 
-        What the peer still sends is thrown away. Closing before it has read our last PDU could
-        lose that PDU, since bytes that come for a closed socket reset the connection.
+        Bytes that still arrive are discarded. Closing at once could lose our last PDU: bytes that
+        arrive for a closed socket reset the connection.
         """
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._socket, socket.SHUT_WR)

@@ -71,7 +71,7 @@ def _connect(target: Target, timeout: float | None, peer: str) -> socket.socket:
                 return sock
     except OSError as error:
         failed = error
-    except UnicodeError:  # of which a ValueError is made for what cannot be a host name
+    except UnicodeError:  # raised for a text that cannot be a host name
         failed = OSError("this is no host name")
     if isinstance(failed, TimeoutError) and deadline is not None:
         raise AssociationTimeout(

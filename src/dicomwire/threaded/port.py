@@ -1,6 +1,6 @@
-"""The port that blocks: messages of one association taken in and sent, for services to use.
+"""The port of the threaded face, which blocks: sends and receives messages of one association.
 
-Taking turns and the socket are in `link`; what a message means is decided in `services`.
+`link` has the turn and the socket; `services` act on the messages.
 """
 
 from __future__ import annotations
@@ -33,21 +33,23 @@ if TYPE_CHECKING:
 
 _QUICK = 0.0005
 _MANY = 16
-"""After so many results that took a handler less than `_QUICK` seconds each, matches are sent
-together with those that follow, which are thought to be as quick."""
+"""After so many results in a row that took a handler less than `_QUICK` seconds each, several
+matches are sent together, since the next ones probably take as little time."""
 
 
 class ThreadedPort(Link):
-    """What services see of an association of the threaded face (`services.port.Port`)."""
+    """The association of the threaded face, as services see it (`services.port.Port`)."""
 
     def __init__(self, association: Owner, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
-        self._quick_results = 0  # how many came quickly of late from that handler
-        self._sending = threading.RLock()  # held from the begin of a message to its end
-        self._batch = bytearray()  # small messages, which are sent together
+        self._quick_results = 0  # the handler's last results in a row that took little time
+        # Held from the first to the last byte of a message, so that messages are not mixed. Taken
+        # after the turn; `threaded.link` has the order.
+        self._sending = threading.RLock()
+        self._batch = bytearray()  # small messages that are sent together
 
     def serve(self) -> None:
-        """Serve all that has come in; failures end the association, and are not raised."""
+        """Serve the received requests. A failure ends the association, and is not raised."""
         try:
             self._read()
             until = time.monotonic() + LINGER
@@ -74,7 +76,7 @@ class ThreadedPort(Link):
             run_blocking(scp.serve(self, incoming))
         finally:
             self._served = None
-            # The idle deadline begins when a request has been served.
+            # The network timeout starts anew after a request was served.
             self.is_active |= incoming.service is not None or may_ask(incoming)
             self._cancelled.discard(incoming.message.MessageID)
 
@@ -85,12 +87,12 @@ class ThreadedPort(Link):
         self._send(context_id, message, source, together=False)
 
     async def flushed(self) -> None:
-        """Send what the protocol has to say, and what waited to be sent."""
+        """Send the bytes that the protocol has ready, and the messages that wait."""
         if self._batch or self.protocol.out:
             self.flush()
 
     def flush(self) -> None:
-        """Send what the protocol has to say, and what waited to be sent."""
+        """Send the bytes that the protocol has ready, and the messages that wait."""
         if self._batch:
             batch, self._batch = self._batch, bytearray()
             with self._sending:
@@ -98,7 +100,7 @@ class ThreadedPort(Link):
         super().flush()
 
     def close(self) -> None:
-        """Give the socket up."""
+        """Discard the messages that wait, and close the socket."""
         self._batch.clear()
         super().close()
 
@@ -109,7 +111,7 @@ class ThreadedPort(Link):
         if self.is_ended or self._abort_wanted:
             raise self._ended_failure()
         if self.protocol.out or (self._batch and not together):
-            self.flush()  # the answer to the association request, while its handlers are told
+            self.flush()  # such as A-ASSOCIATE-AC, if a handler of EVT_ESTABLISHED sends a message
         if EVT_DIMSE_SENT in self.handlers.live:
             self._notify_message(EVT_DIMSE_SENT, context_id, message)
         protocol = self.protocol
@@ -139,10 +141,10 @@ class ThreadedPort(Link):
             raise self._ended_failure() from None
 
     def send_between(self, context_id: int, message: Message) -> None:
-        """Send a message without a dataset while another thread has the turn, and waits perhaps.
+        """Send a message without a dataset while another thread has the turn.
 
-        Whether it could be sent that thread will see. No step of the state machine is made:
-        it is the same before and after.
+        That thread notices if sending fails. Sending data does not change the state of the
+        protocol, so the turn is not necessary.
         """
         if EVT_DIMSE_SENT in self.handlers.live:
             self._notify_message(EVT_DIMSE_SENT, context_id, message)
@@ -158,7 +160,7 @@ class ThreadedPort(Link):
         join: Exchange | None = None,
         more: bool = False,
     ) -> Exchange:
-        """Send a request, once none alike is being answered and there is room for one more."""
+        """Send a request, once no similar one is outstanding and the window has room."""
         key = (message.command | RESPONSE_BIT, message.MessageID)
         if self._exchanges and self.must_wait(key):
             self._wait_for_room(key)
@@ -176,7 +178,7 @@ class ThreadedPort(Link):
         return exchange
 
     def _send_dataset(self, context_id: int, packed: bytes, source: Source) -> None:
-        """Send a command and its dataset, read from `source` as they leave."""
+        """Send a command and its dataset, which is read from `source` piece by piece."""
         buffer = take_buffer(SENDING_SIZE if source.length > BUFFER_SIZE else BUFFER_SIZE)
         has_begun = False
         try:
@@ -186,7 +188,7 @@ class ThreadedPort(Link):
                 gaps = packer.gaps(source.length - sent)
                 filled = source.readinto(gaps) if gaps else 0
                 sent += filled
-                is_last = sent == source.length  # of streams that is known now, and not before
+                is_last = sent == source.length  # a stream knows its length only at its end
                 view = packer.seal(filled, is_last)
                 self.protocol.check_data(view)
                 has_begun = True
@@ -196,7 +198,7 @@ class ThreadedPort(Link):
         except (AssociationFailure, LocalProtocolError):
             raise
         except BaseException as error:  # of the file, or KeyboardInterrupt
-            # Part of the message may have been sent, and nothing else can follow that.
+            # If part of the message was sent, no other message can follow it.
             if has_begun:
                 text = f"a dataset was sent in part: {str(error) or type(error).__name__}"
                 self.fail(LocalAbort(text, self.peer))
@@ -205,14 +207,14 @@ class ThreadedPort(Link):
             give_buffer(buffer)
 
     def _wait_for_room(self, key: Key) -> None:
-        """Wait until a request may be sent whose responses are for `key`."""
+        """Wait until a request whose responses have `key` may be sent."""
         deadline = deadline_after(self.settings.dimse_timeout)
         while self.must_wait(key):
             if self._take_in(deadline):
                 deadline = deadline_after(self.settings.dimse_timeout)
 
     def wait_for_response(self, exchange: Exchange) -> None:
-        """Wait for a response: none has come that was not taken."""
+        """Wait for a response, since the queue of `exchange` is empty."""
         deadline = deadline_after(self.settings.dimse_timeout)
         while True:
             heard = self._take_in(deadline)
@@ -222,15 +224,15 @@ class ThreadedPort(Link):
                 deadline = deadline_after(self.settings.dimse_timeout)
 
     def _take_in(self, deadline: float | None) -> bool:
-        """Wait for one thing to come in and take it, or serve what has come: C-GET needs that.
+        """Serve a waiting request (C-GET needs that), or wait for one event and process it.
 
-        Returns whether a message came, with which the response deadline begins anew: not after a
-        part of one, nor after a request that the peer has no role to make.
+        Returns whether a message restarts the response deadline: not a part of a message, nor a
+        request that the peer has no role for. Data from the peer ends the wait, or an abort.
         """
         if self._batch:
             self.flush()
         self._heard = False
-        # Handlers of one association never run at the same time; else nothing need wait for us.
+        # Not within a handler: two handlers of one association never run at the same time.
         if self._requests and self._served is None:
             self._heard = may_ask(self._requests[0])
             self._serve_next()
@@ -248,7 +250,7 @@ class ThreadedPort(Link):
         return answer
 
     def iterate(self, answer: Any) -> Any:
-        """Return an iterator over what a handler answered."""
+        """Return an iterator over the result of a handler."""
         return iter(answer)
 
     async def next_result(self, results: Any) -> Any:
@@ -260,22 +262,22 @@ class ThreadedPort(Link):
         return result
 
     async def close_results(self, results: Any) -> None:
-        """End the handler that is behind `results`."""
+        """Close the generator of a handler, if it still runs."""
         close = getattr(results, "close", None)
         if close is not None:
             close()
 
     def cancel_waits(self, message_id: int) -> bool:
-        """Return whether C-CANCEL came and the handler has not looked."""
+        """Return whether a C-CANCEL has arrived and the handler has not looked."""
         self.look()
         return message_id in self._cancelled
 
     def own_storer(self, reduce: Callable[[Dataset], Dataset] | None = None) -> Storer:
-        """Return what sends objects on this association."""
+        """Return a storer that sends objects on this association."""
         return self._association.own_storer(reduce)
 
     async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
-        """Return what sends objects to another AE."""
+        """Return a storer that sends objects to another AE."""
         return await self._association.storer_to(title, host, port, options)
 
     def is_cancelled(self, message_id: int) -> bool:

@@ -1,7 +1,7 @@
-"""What the lobby waits with: which descriptors are watched, and for whom.
+"""The selector of the lobby: waits for the watched descriptors.
 
-The module `selectors` does the same for more kinds of things, with some ten calls each time that
-something enters or leaves the lobby; here it takes one.
+The module `selectors` does the same, but needs some ten calls each time that a guest enters or
+leaves the lobby; with epoll, this module needs one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 class Watched(NamedTuple):
-    """A descriptor that is watched, for READ or WRITE, and whose it is."""
+    """A watched descriptor, for READ or WRITE, and its owner."""
 
     number: int
     events: int
@@ -28,7 +28,7 @@ class Watch:
     Attributes
     ----------
     sees_changes : bool
-        Whether what another thread changes takes effect while one waits.
+        Whether `wait` sees descriptors that another thread adds meanwhile.
     """
 
     sees_changes = selectors.DefaultSelector.__name__ in ("EpollSelector", "KqueueSelector")
@@ -42,12 +42,12 @@ class Watch:
         return number
 
     def get(self, number: int) -> Watched | None:
-        """Return what is watched by that number."""
+        """Return the watched descriptor with this number; None if there is none."""
         key = self._selector.get_map().get(number)
         return None if key is None else Watched(key.fd, key.events, key.data)
 
     def all(self) -> list[Watched]:
-        """Return all that is watched."""
+        """Return all watched descriptors."""
         return [Watched(key.fd, key.events, key.data) for key in self._selector.get_map().values()]
 
     def add(self, number: int, events: int, owner: Any) -> None:
@@ -55,15 +55,15 @@ class Watch:
         self._selector.register(number, events, owner)
 
     def remove(self, number: int) -> Any:
-        """Watch a descriptor no longer, which may be closed; return whose it was, or KeyError."""
+        """Stop watching a descriptor, which may be closed, and return its owner, or KeyError."""
         return self._selector.unregister(number).data
 
     def wait(self, timeout: float) -> list[Any]:
-        """Return the owners of what is ready, once anything is or `timeout` seconds are over."""
+        """Wait `timeout` seconds at most; return the owners of the descriptors that are ready."""
         return [key.data for key, _ in self._selector.select(timeout)]
 
     def close(self) -> None:
-        """Give up the descriptor of the watch."""
+        """Close the descriptor of the watch."""
         self._selector.close()
 
 
@@ -98,7 +98,7 @@ class EpollWatch(Watch):
         return owner
 
     def wait(self, timeout: float) -> list[Any]:
-        # In whole milliseconds, rounded up: to wait too short would be to wait again and again.
+        # Round up to whole milliseconds: after too short a wait, the lobby would wait once more.
         try:
             ready = self._selector.poll(math.ceil(timeout * 1000) / 1000, len(self._watched) or 1)
         except InterruptedError:
@@ -108,5 +108,5 @@ class EpollWatch(Watch):
 
 
 def new_watch() -> Watch:
-    """Return what is best on this system."""
+    """Return the fastest watch of this system."""
     return EpollWatch() if hasattr(select, "epoll") else Watch()
