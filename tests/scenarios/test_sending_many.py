@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import threading
 from collections import Counter
@@ -116,6 +117,28 @@ def test_files_and_datasets_of_several_kinds(face, tmp_path):
     assert all(each.is_stored for each in results)
     assert archive.stored == {"1.2.5": 1, "1.2.4": 3}
     assert [sorted(keys) for keys in archive.proposed] == [[(CT, EXPLICIT), (MR, IMPLICIT)]]
+
+
+def test_a_small_file_is_opened_once_unless_it_is_tried_again(face, tmp_path, monkeypatch):
+    opened: Counter[str] = Counter()
+
+    class File(io.FileIO):
+        def __init__(self, path) -> None:
+            opened[path.name] += 1
+            super().__init__(path)
+
+    archive = Archive(face)
+    refusals = {"1.2.3.2": 1}
+    archive.before = lambda event: (
+        0xA700 if refusals.pop(event.request.AffectedSOPInstanceUID, None) else None
+    )
+    paths = [tmp_path / str(number) for number in range(4)]
+    for path, ds in zip(paths, objects(4), strict=True):
+        ds.save_as(path, enforce_file_format=True)
+    monkeypatch.setattr("dicomwire.data.storable.io.FileIO", File)
+    results = list(send_many(face.ae(), archive.address, paths, window=4, retry=SOON))
+    assert all(sent.is_stored for sent in results)
+    assert opened == {"0": 1, "1": 1, "2": 2, "3": 1}
 
 
 def test_more_contexts_than_fit_one_association(face):
