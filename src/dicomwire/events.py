@@ -183,7 +183,7 @@ class Event:
         if attrs:
             if not _RESERVED.isdisjoint(attrs):
                 taken = ", ".join(sorted(_RESERVED.intersection(attrs)))
-                raise AttributeError(f"every Event has its own {taken}")
+                raise AttributeError(f"every Event sets {taken} itself")
             self.__dict__.update(attrs)
 
     def _asked(self, parameter: str, *commands: Command) -> Message:
@@ -471,9 +471,9 @@ class Handlers:
         """
         _check(event)
         if not callable(handler):
-            raise TypeError(f"a handler is callable, unlike {handler!r}")
+            raise TypeError(f"a handler must be callable, not {handler!r}")
         if not isinstance(args, list | tuple | None):
-            raise TypeError(f"a handler's args are a list, not {type(args).__name__}")
+            raise TypeError(f"a handler's args must be a list, not {type(args).__name__}")
         binding = (handler, args)
         with self._lock:
             before = () if event.is_intervention else self._all.get(event, ())

@@ -95,15 +95,16 @@ def register_uid(uid: str, keyword: str, service_class: Service, dimse_msg_type:
         If `service_class` is not a Service.
     """
     if not re.fullmatch(r"[0-9.]{1,64}", uid):
-        raise ValueError(f"A UID has 1 to 64 digits and periods, unlike {uid!r}")
+        raise ValueError(f"A UID must have 1 to 64 digits and periods, not {uid!r}")
     if not keyword.isidentifier() or iskeyword(keyword):
-        raise ValueError(f"A keyword is a Python identifier, unlike {keyword!r}")
+        raise ValueError(f"A keyword must be a Python identifier, not {keyword!r}")
     names = globals()
     if names.get(keyword, uid) != uid:
-        raise ValueError(f"The keyword {keyword!r} is taken")
+        raise ValueError(f"The keyword {keyword!r} is in use already")
     if not isinstance(service_class, Service):
-        raise TypeError(f"A service class is a Service such as Service.STORAGE: {service_class!r}")
+        raise TypeError(f"A service class must be a Service, not {service_class!r}")
     if service_class is Service.QUERY_RETRIEVE and dimse_msg_type not in _OPERATIONS:
-        raise ValueError(f"Query/Retrieve is {', '.join(_OPERATIONS)}: {dimse_msg_type!r}")
+        choice = ", ".join(_OPERATIONS)
+        raise ValueError(f"dimse_msg_type must be one of {choice}, not {dimse_msg_type!r}")
     define(uid, service_class, dimse_msg_type, keyword=keyword, name=keyword)
     names[keyword] = _published(uid)

@@ -96,7 +96,7 @@ _GENERAL: dict[int, Meaning] = {
     0x0124: (STATUS_FAILURE, "Not authorized"),
     0x0210: (STATUS_FAILURE, "Message ID in use already"),
     0x0211: (STATUS_FAILURE, "Operation not recognized"),
-    0x0212: (STATUS_FAILURE, "Argument not agreed on for the association"),
+    0x0212: (STATUS_FAILURE, "Argument not negotiated for the association"),
     0x0213: (STATUS_FAILURE, "Resource limitation"),
     0xFE00: (STATUS_CANCEL, "Ended by a cancel request"),
 }

@@ -630,7 +630,7 @@ STRANGERS = {
 def test_stranger(stranger: str) -> None:
     protocol = acceptor()
     sent = STRANGERS[stranger]
-    hint = ", by which the peer speaks TLS" if stranger == "TLS hello" else ""
+    hint = ": the peer speaks TLS" if stranger == "TLS hello" else ""
     assert violation(protocol, sent) == f"unknown PDU type 0x{sent[0]:02X}{hint}"
     assert protocol.data_to_send() == abort(2, UNRECOGNIZED)
     assert_ignores_input(protocol)

@@ -514,7 +514,7 @@ class TestAnswer:
         [
             (PresentationContext.from_wire(None, None, [], 3), "no context_id"),
             (PresentationContext.from_wire(1, None, ["1.2"]), "no result"),
-            (PresentationContext.from_wire(1, None, [], 0), "in no transfer syntax"),
+            (PresentationContext.from_wire(1, None, [], 0), "without a transfer syntax"),
             (PresentationContext.from_wire(1, None, [], 256), "byte"),
         ],
     )

@@ -84,7 +84,7 @@ def test_a_file_whose_syntax_was_not_accepted_is_converted(face, server, kept):
 
 @pytest.mark.parametrize("what", [b"no DICOM file", BytesIO(b"no DICOM file")])
 def test_what_is_no_dicom_file(assoc, kept, what):
-    with pytest.raises(ValueError, match="no DICOM file"):
+    with pytest.raises(ValueError, match="not a DICOM file"):
         assoc.send_c_store(what)
     assert assoc.is_established
     assert kept == []

@@ -200,7 +200,7 @@ def test_the_last_registration_wins() -> None:
     ],
 )
 def test_invalid_registrations(uid: str, keyword: str, dimse_msg_type: str) -> None:
-    with pytest.raises(ValueError, match=r"UID|keyword|Query/Retrieve"):
+    with pytest.raises(ValueError, match=r"UID|keyword|dimse_msg_type"):
         register_uid(uid, keyword, Service.QUERY_RETRIEVE, dimse_msg_type)
     assert uid_to_service_class("1.2.3") is Service.UNKNOWN
     assert "Private" not in vars(sop_class)

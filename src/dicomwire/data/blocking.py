@@ -25,4 +25,4 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
         result: T = stop.value
         return result
     coroutine.close()
-    raise RuntimeError("a service suspended on a port that blocks")
+    raise RuntimeError("a coroutine suspended on a thread that must block")

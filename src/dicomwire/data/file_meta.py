@@ -109,7 +109,7 @@ def _parse_head(data: bytes, whole: bool, name: str) -> FileHead | None:
     if not data.startswith(b"DICM", 128):
         if end < position and not whole:
             return None
-        raise FileFormatError(f"{name}no DICOM file, 'DICM' is missing at byte 128")
+        raise FileFormatError(f"{name}not a DICOM file: 'DICM' is missing at byte 128")
     values, offset = file_meta_values(data, position)
     if offset + 8 > end and not whole:
         return None

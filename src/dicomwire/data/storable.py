@@ -347,8 +347,8 @@ def _parse(data: bytes, whole: bool) -> _Head | None:
     declared = _uid(values.get(0x0010, b"").strip(_PADDING))
     syntax = _syntax(data, offset, declared)
     if not syntax:
-        reason = "its transfer syntax is missing" if offset else "and no dataset without a header"
-        raise _Unreadable(f"no DICOM file, {reason}")
+        lack = "no transfer syntax" if offset else "neither a header nor a known kind of dataset"
+        raise _Unreadable(f"not a DICOM file: it has {lack}")
     own = _own_uids(data, offset, syntax, whole)
     if own is None:
         return None
@@ -356,7 +356,7 @@ def _parse(data: bytes, whole: bool) -> _Head | None:
     sop_class, sop_instance = own[0] or said[0], own[1] or said[1]
     if not sop_class or not sop_instance:
         missing = "Instance" if sop_class else "Class"
-        raise _Unreadable(f"no DICOM file, it has no SOP {missing} UID")
+        raise _Unreadable(f"not a DICOM file: it has no SOP {missing} UID")
     differing = []
     if said[0] not in (sop_class, b""):
         differing.append("SOP Class UID")

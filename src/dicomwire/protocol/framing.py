@@ -161,7 +161,7 @@ class Framer:
                     f"P-DATA-TF of {length} bytes, without a presentation data value"
                 )
         elif pdu_type is None:
-            hint = ", by which the peer speaks TLS" if code in _TLS_RECORDS else ""
+            hint = ": the peer speaks TLS" if code in _TLS_RECORDS else ""
             raise RemoteProtocolError(
                 f"unknown PDU type 0x{code:02X}{hint}", AbortReason.UNRECOGNIZED_PDU
             )

@@ -152,7 +152,7 @@ def _encode_answered(context: PresentationContext) -> bytes:
     if context.transfer_syntax:
         name = encode_uid(context.transfer_syntax[0], "transfer_syntax")
     elif context.result == Result.ACCEPTANCE:
-        raise ValueError(f"presentation context {context_id} is accepted in no transfer syntax")
+        raise ValueError(f"presentation context {context_id} is accepted without a transfer syntax")
     else:
         name = b""
     answer = bytes((context_id, 0, context.result, 0))
