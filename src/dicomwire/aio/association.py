@@ -260,7 +260,7 @@ class Association(BaseAssociation):
     async def perform(
         self, context: PresentationContext, request: Message, source: Source | None = None
     ) -> Incoming:
-        """Send a request that has one response and return that."""
+        """Send a request and return its one response."""
         try:
             return await super().perform(context, request, source)
         except asyncio.CancelledError:
@@ -326,7 +326,7 @@ class Association(BaseAssociation):
         return results.status_dataset(response)
 
     def send_c_stores(self, items: Items, priority: int = 2) -> Sending:
-        """Send objects by C-STORE, as many at a time as may be outstanding.
+        """Send objects by C-STORE, with as many outstanding as negotiated.
 
         That is one, unless the association was requested with a `window` and the peer granted it
         (`operations_window`). Items are taken from the iterable when they can be sent.
@@ -384,7 +384,7 @@ class Association(BaseAssociation):
     ) -> Responses:
         """Send a C-GET request (PS3.7 Section 9.1.3); see `send_c_find`.
 
-        The objects come on this association: bind a handler to evt.EVT_C_STORE or set
+        The peer sends the objects on this association: bind a handler to evt.EVT_C_STORE or set
         `receive_to`, and request the contexts of the objects with the SCP role (`build_role`).
         """
         model = quick_uid(query_model)

@@ -98,10 +98,10 @@ class SendMany(AsyncIterator[Sent]):
                 await asyncio.wait(self._tasks, timeout=timeout)
         finally:
             for task in self._tasks:
-                task.cancel()  # which aborts its association
+                task.cancel()  # this aborts the association of the lane
             await asyncio.gather(*self._tasks, return_exceptions=True)
             if self._ledger is not None:
-                await asyncio.to_thread(self._ledger.close)  # which waits for the disk
+                await asyncio.to_thread(self._ledger.close)  # on a thread: it waits for the disk
 
 
 class _Monitor:

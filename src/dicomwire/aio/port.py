@@ -207,7 +207,7 @@ class AioPort(Link):
     async def _send(
         self, context_id: int, message: Message, source: Source | None, together: bool
     ) -> None:
-        """Send a message, or keep it to be sent `together` with others."""
+        """Send a message, or keep it to send it `together` with later ones."""
         try:
             await self._send_in_turn(context_id, message, source, together)
         finally:

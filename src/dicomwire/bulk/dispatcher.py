@@ -458,7 +458,7 @@ class Dispatcher:
                 self._waiting.append(task)  # not the oldest one, so it does not count as tried
             elif not is_lasting and task.attempts + 1 < self._retry.attempts:
                 task.attempts += 1
-                self._postponed += 1  # so that tasks are never compared
+                self._postponed += 1  # a unique number, so that the heap never compares tasks
                 due = self._outlet.now() + self._retry.wait(task.attempts)
                 heapq.heappush(self._later, (due, self._postponed, task))
             else:

@@ -172,7 +172,7 @@ class Pipeline:
         """Send as many objects as may be outstanding."""
         while not self._is_exhausted and self._has_room:
             if self._items.may_wait:
-                await self._port.flushed()  # what is ready does not wait for what is not
+                await self._port.flushed()  # taking the next item may block: send the others first
             try:
                 item = await self._items.take()
             except Exception as error:
@@ -182,9 +182,9 @@ class Pipeline:
                 self._is_exhausted = True
             elif await self._send(item) > _SMALL:
                 self._collect()
-                if self._results:  # before much more is sent
+                if self._results:  # return them before sending the next large object
                     break
-        await self._port.flushed()  # not after an error: that would take the place of it
+        await self._port.flushed()  # not in a `finally`: its exception would replace the first
 
     @property
     def _has_room(self) -> bool:
@@ -199,7 +199,7 @@ class Pipeline:
         number = self._next_number()
         try:
             opened = self._open(item)
-        except Exception as error:  # whatever is wrong with it, there are others
+        except Exception as error:  # of any kind: the other objects are sent nevertheless
             self._results.append(Sent(item, instance_uid_of(item), failure=error))
             return 0
         sop_class, uid, context, source = opened
@@ -211,7 +211,7 @@ class Pipeline:
             self._exchange = await self._port.request(
                 context.context_id, request, source, join=self._exchange, more=self._window > 1
             )
-            size = source.length  # of a stream it was not known before
+            size = source.length  # a stream knows its length only now
             self._outstanding[number] = item, uid, size
             self._in_flight += size
         except AssociationFailure:
@@ -219,7 +219,7 @@ class Pipeline:
         except Exception as error:
             del self._outstanding[number]
             self._results.append(Sent(item, uid, failure=error))
-            self._port.check()  # what has been sent in part ends the association
+            self._port.check()  # if the message was sent in part, the association has ended
         finally:
             source.close()
         return size

@@ -88,7 +88,7 @@ class _Fault(Exception):
 
 
 class _Ended(Exception):
-    """The operation ended before it began; the response has its status."""
+    """The operation ended before the first sub-operation; the response has its status."""
 
 
 @dataclass(slots=True)

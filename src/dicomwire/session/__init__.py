@@ -1,1 +1,1 @@
-"""One association, whichever face drives it: its two ends, its life, its messages."""
+"""One association on either face: its two ends, its beginning and end, and its messages."""

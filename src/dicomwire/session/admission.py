@@ -53,7 +53,7 @@ def _site(host: str) -> str:
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     if address.is_link_local or address.is_loopback:
-        return host  # all of these have the same first bits
+        return host  # these addresses all have the same first 64 bits
     return str(IPv6Network((int(address), _SITE), strict=False))
 
 

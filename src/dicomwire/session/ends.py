@@ -147,7 +147,7 @@ class ServiceUser:
         self._contexts: list[PresentationContext] = []
         self._accepted_common: dict[UID, tuple[UID, list[UID]]] = {}
 
-    # -- who it is ------------------------------------------------------------------------------
+    # -- title and address ----------------------------------------------------------------------
 
     @property
     def mode(self) -> str:
@@ -350,7 +350,7 @@ class ServiceUser:
         """
         self._check_item(item)
         key = _identity(item)
-        self._extended.pop(key, None)  # so that it comes last
+        self._extended.pop(key, None)  # so that the new item is the last
         self._extended[key] = item
 
     def remove_negotiation_item(self, item: UserItem) -> None:

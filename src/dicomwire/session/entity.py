@@ -72,7 +72,7 @@ class Counting(Protocol):
         """Count an association and return None, or return why it cannot be accepted."""
 
     def dismiss(self, association: Any) -> None:
-        """Note that an association is over."""
+        """Stop counting an association that is over."""
 
 
 A = TypeVar("A", bound=Member)

@@ -84,7 +84,7 @@ _MANY_RESPONSES = {command | RESPONSE_BIT for command in scu.OF_MANY_RESPONSES}
 
 
 class LocalAbort(AssociationAborted):
-    """We end the association ourselves (A-ABORT of the service user)."""
+    """Our own end of the association (A-ABORT of the service user)."""
 
     def __init__(self, text: str, peer: str, stage: str = "data") -> None:
         super().__init__(
@@ -425,7 +425,7 @@ class Engine(Port):
             return
         self._sink = sink
         self._begins = message.command is Command.C_STORE_RQ
-        if self._incoming is None:  # the program ended the association when asked for the sink
+        if self._incoming is None:  # the program's `receive_to` ended the association
             discard(sink)
 
     def _admit(self, context_id: int, incoming: Incoming) -> None:

@@ -211,7 +211,7 @@ class Lifecycle(ABC):
 
     def _establish(self) -> None:
         self._port.stage = "data"
-        self._port.is_active = True  # the idle deadline begins here
+        self._port.is_active = True  # the network timeout begins here
         self.is_established = True
         self._announce(EVT_ACCEPTED)
         self._announce(EVT_ESTABLISHED)

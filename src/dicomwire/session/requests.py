@@ -110,8 +110,8 @@ class Requesting(Lifecycle):
     def service_of(self, sop_class: SOPClass) -> Service:
         """Return the service that serves `sop_class` on this association.
 
-        Common extended negotiation may have said which (PS3.7 Annex D.3.3.6), and unrestricted
-        storage takes what is unknown.
+        Common extended negotiation may define it (PS3.7 Annex D.3.3.6). With unrestricted storage,
+        an unknown SOP class is served as Storage.
         """
         service = self._services.get(sop_class)
         if service is None:
@@ -166,7 +166,7 @@ class Requesting(Lifecycle):
         self.check_established()
         class_uid = request.AffectedSOPClassUID or request.RequestedSOPClassUID
         assert class_uid is not None
-        any_role = request.command is Command.N_EVENT_REPORT_RQ  # which SCPs send
+        any_role = request.command is Command.N_EVENT_REPORT_RQ  # an SCP sends it
         context = self._context_for(meta_uid or class_uid, any_role=any_role)
         source: Source | None = None
         if dataset is not None:

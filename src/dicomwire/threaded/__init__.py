@@ -1,1 +1,1 @@
-"""The face that blocks: sockets, threads and the lobby where quiet associations wait."""
+"""The threaded face: blocking calls, worker threads, and the lobby for idle associations."""

@@ -186,7 +186,7 @@ class Association(BaseAssociation):
         return super().open_object(value)
 
     def check_established(self) -> None:
-        """Raise LocalProtocolError where nothing can be sent."""
+        """Raise LocalProtocolError if no request can be sent."""
         if not self.is_established:
             super().check_established()
         if self._port.is_reporting:
@@ -195,7 +195,7 @@ class Association(BaseAssociation):
     async def perform(
         self, context: PresentationContext, request: Message, source: Source | None = None
     ) -> Incoming:
-        """Send a request that has one response and return that, with the turn."""
+        """Send a request and return its one response, with the turn."""
         with self._port:
             return await super().perform(context, request, source)
 
@@ -283,7 +283,7 @@ class Association(BaseAssociation):
         Returns
         -------
         Dataset
-            The response's status; empty when there was none: `failure` then says why.
+            The response's status; empty without a response: `failure` has the reason then.
 
         Raises
         ------
@@ -309,7 +309,7 @@ class Association(BaseAssociation):
         return status_dataset(response)
 
     def send_c_stores(self, items: Iterable[str | Path | Dataset], priority: int = 2) -> Sending:
-        """Send objects by C-STORE, as many at a time as may be outstanding.
+        """Send objects by C-STORE, with as many outstanding as negotiated.
 
         That is one, unless the association was requested with a `window` and the peer granted it
         (`operations_window`). Items are taken from the iterable when they can be sent.
@@ -375,8 +375,8 @@ class Association(BaseAssociation):
     ) -> Responses:
         """Send a C-GET request (PS3.7 Section 9.1.3), at once.
 
-        The objects come on this association while the responses are taken: bind a handler to
-        evt.EVT_C_STORE, and request the contexts of the objects with the SCP role
+        The peer sends the objects on this association, while you take the responses: bind a
+        handler to evt.EVT_C_STORE, and request the contexts of the objects with the SCP role
         (`build_role`). Parameters, results and errors are as for `send_c_find`; the statuses
         have the sub-operation counts.
         """

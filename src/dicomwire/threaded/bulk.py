@@ -153,7 +153,7 @@ class SendMany(Iterator[Sent]):
             self._ledger.close()
 
     def __del__(self) -> None:
-        # This may run on any thread and in the midst of anything, so it must not wait for a lock.
+        # This may run on any thread, also while it holds a lock, so it must not wait for one.
         if not self._is_closed:
             lobby().call(self.close)
 
@@ -188,7 +188,7 @@ class _Monitor:
 
 
 class _Results:
-    """The results of a pipeline, waited for by a thread."""
+    """The results of a pipeline; `next` blocks."""
 
     def __init__(self, sending: Sending) -> None:
         self._sending = sending

@@ -22,11 +22,11 @@ from dicomwire.threaded.lobby import Guest, lobby
 from dicomwire.tls import tls_failure
 
 _MORE = getattr(socket, "MSG_MORE", 0)
-"""Gathers small messages into large segments; Linux sends them after 200 ms in any case."""
+"""Flag that gathers small messages in large segments; Linux sends after 200 ms in any case."""
 _FULL_RECORD = 16 * 1024
 """Bytes that a TLS record holds at most (RFC 8446 Section 5.1)."""
 _FOREVER = 2_000_000.0
-"""Seconds beyond which a timeout is none; the system counts some in 31 bits of milliseconds."""
+"""Longer timeouts, in seconds, mean none: `poll` has only 31 bits for milliseconds."""
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -44,7 +44,7 @@ def close_socket(sock: socket.socket) -> None:
 def wait_for(
     sock: socket.socket, deadline: float | None, *, read: bool = True, write: bool = False
 ) -> bool:
-    """Wait until `sock` is readable or writable, as wanted; false if the deadline comes first."""
+    """Wait until `sock` is readable or writable, as requested; false if the deadline passes."""
     timeout = None if deadline is None else max(deadline - time.monotonic(), 0)
     if hasattr(select, "poll"):
         poll = select.poll()
@@ -99,7 +99,7 @@ class Connection:
         return self._socket.fileno()
 
     def read(self, buffer: bytearray | memoryview) -> int | None:
-        """Read what is there: the number of bytes, 0 at the end, None if nothing has come.
+        """Read available bytes; return their number, 0 at the end, None if there are none.
 
         Raises
         ------
@@ -137,7 +137,7 @@ class Connection:
         return self.is_tls and bool(self._socket.pending())  # type: ignore[attr-defined]
 
     def wait_readable(self, deadline: float | None) -> bool:
-        """Wait until there is something to read; false if the deadline comes first."""
+        """Wait until there is something to read; false if the deadline passes first."""
         if self.is_tls and self.pending():
             return True
         poll, self._poll = self._poll, None
@@ -173,7 +173,7 @@ class Connection:
         more: bool = False,
         meanwhile: Callable[[], bool] | None = None,
     ) -> None:
-        """Send all of `data`; where `more` is to follow at once, the system may wait for that.
+        """Send all of `data`; with `more`, the system may wait for the data that follows at once.
 
         Parameters
         ----------
@@ -269,7 +269,7 @@ class _Draining(Guest):
     def on_ready(self) -> None:
         buffer = take_buffer()
         try:
-            # Not through TLS: nobody reads these bytes.
+            # Without decrypting: these bytes are discarded.
             ended = not socket.socket.recv_into(self._socket, buffer)
         except _NOT_NOW:
             ended = False

@@ -88,7 +88,7 @@ class Responses(Iterator["tuple[Dataset, Dataset | None]"]):
                 port.unhold()
 
     def __del__(self) -> None:
-        # This may run on any thread and in the midst of anything, so it must not wait for a lock.
+        # This may run on any thread, also while it holds a lock, so it must not wait for one.
         if self._exchange is not None:
             lobby().call(self.close)
 
@@ -140,6 +140,6 @@ class Sending(Iterator[Sent]):
                 port.unhold()
 
     def __del__(self) -> None:
-        # This may run on any thread and in the midst of anything, so it must not wait for a lock.
+        # This may run on any thread, also while it holds a lock, so it must not wait for one.
         if self._pipeline is not None and self._has_begun:
             lobby().call(self.close)

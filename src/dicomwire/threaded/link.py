@@ -57,7 +57,8 @@ from dicomwire.threaded.lobby import Guest, lobby
 from dicomwire.threaded.opening import open_connection
 
 LINGER = 0.05
-"""Seconds that a worker waits for the next message before the association goes to the lobby."""
+"""Seconds that a worker thread waits for the next message, before the association goes to the
+lobby: longer than the pause of a peer that sends one message after the other."""
 _PATIENCE = 0.1
 """Seconds that an abort waits for another thread to finish sending a PDU: far longer than a peer
 that reads lets it take. After that the abort closes the connection without an A-ABORT."""
@@ -212,7 +213,7 @@ class Link(Engine, Guest):
         threads.submit(self._attend)
 
     def _attend(self) -> None:
-        """Serve as long as messages keep coming, then hand the association to the lobby."""
+        """Serve as long as messages arrive, then hand the association to the lobby."""
         self._attended = True
         with self:
             try:
@@ -342,7 +343,7 @@ class Link(Engine, Guest):
             self._look_for_abort()
             raise
         except KeyboardInterrupt:
-            # Part of the message may have been sent, and nothing else can follow that.
+            # If part of the message was sent, no other message can follow it.
             self.fail(LocalAbort("interrupted while it was sent", self.peer, self.stage))
             raise
         if self._sent_pdus or EVT_DATA_SENT in self.handlers.live:
@@ -452,7 +453,7 @@ class Link(Engine, Guest):
             if connection is None:
                 raise self._ended_failure()
             if self.protocol.state is not State.ESTABLISHED and self.protocol.is_over:
-                raise self.closed_by_peer(stage)  # where the protocol has no event for that
+                raise self.closed_by_peer(stage)  # closed in a state without an event for it
             if self.protocol.out:
                 self.flush()  # the answer to the peer's release request, if both asked at once
             if not connection.wait_readable(deadline):

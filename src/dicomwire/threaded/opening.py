@@ -34,7 +34,7 @@ def open_connection(target: Target, settings: Settings) -> Connection:
     context, name = target.tls
     sock.setblocking(False)
     try:
-        remote = sock.getpeername()  # which nobody knows once the peer has hung up
+        remote = sock.getpeername()  # now, since it fails after the peer has closed
         secured = context.wrap_socket(
             sock, server_hostname=name or str(target.address[0]), do_handshake_on_connect=False
         )
@@ -46,7 +46,7 @@ def open_connection(target: Target, settings: Settings) -> Connection:
 
 
 def _connect(target: Target, timeout: float | None, peer: str) -> socket.socket:
-    """Connect to the first of the host's addresses that takes the call."""
+    """Connect to the first address of the host that accepts the connection."""
     deadline = deadline_after(timeout)
     failed: OSError = OSError("the name has no address")
     host, port = target.address[:2]

@@ -107,7 +107,7 @@ class ThreadedPort(Link):
     def _send(
         self, context_id: int, message: Message, source: Source | None, together: bool
     ) -> None:
-        """Send a message, or keep it to be sent `together` with others."""
+        """Send a message, or keep it to send it `together` with later ones."""
         if self.is_ended or self._abort_wanted:
             raise self._ended_failure()
         if self.protocol.out or (self._batch and not together):

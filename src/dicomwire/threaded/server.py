@@ -159,7 +159,7 @@ class AssociationServer(BaseServer[Association]):
         close_socket(self._socket)
 
     def accept(self) -> None:
-        """Take the connections that are waiting (on the lobby's thread)."""
+        """Accept the waiting connections (on the lobby's thread)."""
         for number in range(BACKLOG):
             try:
                 sock, address = self._socket.accept()
