@@ -69,7 +69,7 @@ def test_the_dataset_says_which_object_it_is(
         assert assoc.send_c_store(value).Status == 0
     assert instances(stored) == [NEW]
     (text,) = warnings_of(caplog)
-    assert f"{NEW} is sent as its dataset has it" in text
+    assert f"{NEW} is sent with the values of its dataset" in text
     assert "SOP Instance UID" in text
     assert OLD not in text
 

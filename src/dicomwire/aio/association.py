@@ -334,7 +334,7 @@ class Association(BaseAssociation):
         Parameters
         ----------
         items : iterable or asynchronous iterable
-            What `send_c_store` takes.
+            Objects, each as for `send_c_store`.
         priority : int
             0 medium, 1 high, 2 low.
 

@@ -104,7 +104,7 @@ class AssociationServer(BaseServer[Association]):
         """Whether no more associations are accepted."""
         return self._is_closing
 
-    # --- What programs use ---
+    # --- For programs ---
 
     @property
     def socket(self) -> Socket:
@@ -227,7 +227,7 @@ class AssociationServer(BaseServer[Association]):
             self._evict(own)
         is_crowded = self._waiting.is_crowded(newcomer.host)
         if is_crowded or (self._connections >= self._ceiling and not self._evict(self._newcomers)):
-            reason = "too many of its address wait" if is_crowded else "too many are open"
+            reason = "too many from its address wait" if is_crowded else "too many are open"
             LOGGER.warning("A connection from %s is refused: %s", newcomer.peer, reason)
             sock.close()
             return False

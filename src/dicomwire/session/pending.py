@@ -57,7 +57,7 @@ class Pending:
         request = self._request
         is_last = request.command not in scu.OF_MANY_RESPONSES or scu.is_last(request, response)
         if not self._open:
-            LOGGER.warning("%s after the last one is ignored", response.name)
+            LOGGER.warning("A %s after the last response is ignored", response.name)
             incoming.discard()
         else:
             self._open -= is_last

@@ -1,6 +1,6 @@
 """Sends requests on an association: chooses the context, encodes the dataset, gets the response.
 
-What requests say is in `scu`; how programs call for them and wait is each face's.
+`services.scu` makes the requests; each face waits for responses in its own way.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ class Requesting(Lifecycle):
             raise
         if opened.differing:
             LOGGER.warning(
-                "%s is sent as its dataset has it: the file meta information has another %s",
+                "%s is sent with the values of its dataset; the meta information has another %s",
                 escaped(opened.sop_instance_uid),
                 " and ".join(opened.differing),
             )

@@ -249,7 +249,7 @@ class Lobby:
 
     def _renew_selector(self) -> None:
         """Replace the selector, and register all guests in the new one."""
-        LOGGER.error("The program closed a file descriptor of the library, which opens another")
+        LOGGER.error("The program closed a file descriptor of the library; it is replaced")
         known = self._selector.all()
         self._broken.append(self._selector)
         self._selector = new_watch()
@@ -264,7 +264,7 @@ class Lobby:
 
     def _renew_pair(self) -> None:
         """Replace the pair of sockets that wakes the lobby's thread."""
-        LOGGER.error("The program closed a file descriptor of the library, which opens another")
+        LOGGER.error("The program closed a file descriptor of the library; it is replaced")
         with self._lock:
             known = self._selector.get(self._wake_in.fileno())
             if known is not None and known.owner is None:
