@@ -112,8 +112,8 @@ _NAMES = {
     "pydicom._uid_dict": "UID_dictionary",
     "pydicom.uid": "UID",
 }
-"""The names by the module that they come from. Those of the library are also above, where type
-checkers and editors find them."""
+"""The exported names by the module that defines them. Those of the library are also imported above,
+for type checkers and editors."""
 
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 _SUBMODULES = """
@@ -125,7 +125,7 @@ def __getattr__(name: str) -> Any:
     from dicomwire.registry.uids import use_pydicom
 
     if name in _MODULE_OF:
-        use_pydicom()  # before anything is made
+        use_pydicom()  # before the module below creates UIDs
         value = getattr(_import_module(_MODULE_OF[name]), name)
     elif name == "evt":
         value = _import_module("dicomwire.events")

@@ -9,4 +9,4 @@ from dicomwire.session.ends import MODE_REQUESTOR as MODE_REQUESTOR
 from dicomwire.threaded.ae import AE as AE
 from dicomwire.threaded.ae import ApplicationEntity as ApplicationEntity
 
-use_pydicom()  # for whoever makes an AE looks at UIDs
+use_pydicom()  # a program that makes an AE expects pydicom's UIDs

@@ -1,6 +1,6 @@
 """Encodes and reads the file meta information of DICOM files without pydicom (PS3.10 Section 7.1).
 
-`file_meta` makes datasets of it.
+`file_meta` has the functions that return it as a dataset.
 """
 
 from __future__ import annotations

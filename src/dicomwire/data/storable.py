@@ -293,7 +293,7 @@ and explicit VR."""
 
 
 class _Unreadable(Exception):
-    """Why a file is no DICOM file."""
+    """The reason why a file is not a DICOM file; its caller adds the file name."""
 
 
 class _Head(NamedTuple):
@@ -317,7 +317,7 @@ def _read_head(file: Any, data: bytes = b"", is_whole: bool = False) -> _Head:
             assert head is not None
         return head
     except _Unreadable as error:
-        from dicomwire.data.file_meta import FileFormatError  # an error of pydicom, too
+        from dicomwire.data.file_meta import FileFormatError  # its base class is pydicom's
 
         raise FileFormatError(f"{getattr(file, 'name', 'file')}: {error}") from None
 

@@ -1,8 +1,8 @@
 """The threaded face without pydicom: UIDs are plain text, and statuses are numbers.
 
-For programs that look at no dataset, such as the command-line applications: to import pydicom takes
-longer than many of them run. Everything is as in `dicomwire` besides; what needs a dataset imports
-pydicom then. A program imports from here or from `dicomwire`: where both are, UIDs are pydicom's.
+It is for programs that read no dataset, such as the command-line applications: importing pydicom
+takes longer than many of them run. Everything else is as in `dicomwire`; a call that needs a
+dataset imports pydicom. If a program also imports `dicomwire`, its UIDs are pydicom's.
 """
 
 from __future__ import annotations

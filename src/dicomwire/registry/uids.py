@@ -1,7 +1,8 @@
 """The type of UIDs: `pydicom.uid.UID` in programs, `str` in command-line applications.
 
-To import pydicom takes longer than a C-ECHO. So the library uses UIDs as text only, and the modules
-that programs import call `use_pydicom`. Questions to its dictionary go through here.
+Importing pydicom takes longer than a C-ECHO. So the library handles UIDs as plain text, and the
+modules that programs import call `use_pydicom`. Only this module looks up UIDs in pydicom's
+dictionary, and imports pydicom then.
 """
 
 from __future__ import annotations
