@@ -110,7 +110,7 @@ def test_a_stream_is_not_converted(assoc, kept):
 
 def test_a_stream_that_breaks_aborts_since_part_of_it_is_sent(face, server, kept):
     def breaking():
-        yield encoded(700_000)[:400_000]
+        yield encoded(3_000_000)[:2_000_000]  # more than the buffer that it is sent from
         raise OSError("the archive is gone")
 
     assoc = face.associate(server, contexts=[build_context(CT, EXPLICIT)])
