@@ -29,6 +29,7 @@ MIB = 1024 * 1024
 
 ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
 """DCMTK leaves Nagle's algorithm on unless told, and then waits for delayed acknowledgements."""
+ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # installed programs are compiled once
 
 Process = subprocess.Popen[bytes]
 

@@ -94,7 +94,7 @@ def test_fewer_bytes_than_were_said(make_source, chunks):
 
 def test_more_bytes_than_were_said(make_source):
     source = make_source([b"abc", b"defg"], 6)
-    with pytest.raises(ValueError, match="more than the 6 bytes"):
+    with pytest.raises(ValueError, match="more bytes than its length of 6"):
         source.readinto([memoryview(bytearray(6))])
 
 

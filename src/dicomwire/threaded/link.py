@@ -372,13 +372,20 @@ class Link(Engine, Guest):
         while not self.is_ended and (event := self.protocol.next_event()) is not None:
             self.take(event)
 
-    def write_between(self, data: bytes) -> None:
-        """Send whole P-DATA-TF PDUs while another thread has the turn, if that is possible."""
+    def write_between(self, data: bytes) -> bool:
+        """Send whole P-DATA-TF PDUs while another thread has the turn.
+
+        Returns whether there was a connection to send on.
+        """
         connection = self._connection
         if connection is None or self.is_over:
-            return
+            return False
         with contextlib.suppress(AssociationFailure), self._writing:
             connection.write(data, self.settings.write_timeout)
+        return True
+
+    def tell_sent_between(self, data: bytes) -> None:
+        """Tell of PDUs that `write_between` has sent, without the turn."""
         if EVT_DATA_SENT in self.handlers.live:
             self.handlers.notify(self._association, EVT_DATA_SENT, {"data": data})
         if EVT_PDU_SENT in self.handlers.live:

@@ -148,8 +148,13 @@ class ThreadedPort(Link):
         """
         if EVT_DIMSE_SENT in self.handlers.live:
             self._notify_message(EVT_DIMSE_SENT, context_id, message)
+        data = self.protocol.pack(context_id, message)
         with self._sending:
-            self.write_between(self.protocol.pack(context_id, message))
+            is_tried = self.write_between(data)
+        # Handlers may send something themselves, and would then wait for the turn under a lock
+        # that comes after it.
+        if is_tried:
+            self.tell_sent_between(data)
 
     async def request(
         self,
