@@ -220,8 +220,7 @@ class AssociationProtocol:
     def receive_data(self, data: memoryview | bytes) -> None:
         """Take received bytes; the caller must then call `next_event` until it returns None."""
         if not self._ignores_input:
-            self._framer.view = memoryview(data)
-            self._framer.at = 0
+            self._framer.feed(data)
 
     def keep_data(self) -> None:
         """Copy the unparsed bytes, so that the caller can reuse the buffer they arrived in."""

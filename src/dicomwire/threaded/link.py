@@ -244,10 +244,11 @@ class Link(Engine, Guest):
         self._turn.release()
         # Data from the peer ends this wait, or an abort by another thread, which shuts the socket
         # down.
-        is_readable = connection.linger(LINGER)
-        self._turn.acquire()
-        self._depth, self._owner = 1, owner
-        return is_readable
+        try:
+            return connection.linger(LINGER)
+        finally:
+            self._turn.acquire()
+            self._depth, self._owner = 1, owner
 
     def deadline_changed(self) -> None:
         """Compute the network deadline again if the association is in the lobby."""
