@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 
 Buffer = bytes | bytearray | memoryview
 
@@ -46,6 +47,26 @@ def _after(buffers: Sequence[Buffer], count: int) -> Sequence[Buffer]:
     return ()
 
 
+def write_all(descriptor: int, buffers: Sequence[Buffer], path: str | None = None) -> None:
+    """Write all of `buffers` to an open file; an OSError names `path`."""
+    if hasattr(os, "writev") and len(buffers) <= _MOST_BUFFERS:
+        count = os.writev(descriptor, buffers)
+        if count == sum(map(len, buffers)):
+            return  # usually one call writes all of them
+        buffers = _after(buffers, count)
+    transfer(partial(_write_some, descriptor, path), buffers)
+
+
+def _write_some(descriptor: int, path: str | None, buffers: Sequence[Buffer]) -> int:
+    if hasattr(os, "writev"):
+        count = os.writev(descriptor, buffers)
+    else:
+        count = os.write(descriptor, buffers[0])
+    if not count:
+        raise OSError(errno.EIO, "nothing could be written", path)
+    return count
+
+
 class NewFile:
     """A newly created file, open for writing."""
 
@@ -58,21 +79,7 @@ class NewFile:
 
     def write(self, buffers: Sequence[Buffer]) -> None:
         """Write all of `buffers`."""
-        if hasattr(os, "writev") and len(buffers) <= _MOST_BUFFERS:
-            count = os.writev(self._descriptor, buffers)
-            if count == sum(map(len, buffers)):
-                return  # usually one call writes all of them
-            buffers = _after(buffers, count)
-        transfer(self._write, buffers)
-
-    def _write(self, buffers: Sequence[Buffer]) -> int:
-        if hasattr(os, "writev"):
-            count = os.writev(self._descriptor, buffers)
-        else:
-            count = os.write(self._descriptor, buffers[0])
-        if not count:
-            raise OSError(errno.EIO, "nothing could be written", self.path)
-        return count
+        write_all(self._descriptor, buffers, self.path)
 
     def close(self) -> None:
         """Close the file; the system may report a failed write only now, as an OSError."""

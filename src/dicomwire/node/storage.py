@@ -17,6 +17,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from dicomwire.data.new_files import write_all
 from dicomwire.data.payloads import Payload
 from dicomwire.data.sinks import SinkFull
 from dicomwire.leftovers import ABANDONED_AFTER, remove_leftovers
@@ -35,8 +36,6 @@ folder, each object would take one: with eight objects at a time, that doubles t
 """
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-_MOST_BUFFERS = 1024
-"""IOV_MAX on Linux and macOS: writev takes no more buffers."""
 _is_spooled = re.compile(r"[0-9a-f]{32}\.(part|dcm)|dicomwire-[0-9a-f]{32}\.dcm").fullmatch
 """Whether a name is one that the node uses in the spool: for a file being received (part), one
 moved back after a failure (dcm), or one that the library made for a handler (dicomwire-)."""
@@ -114,10 +113,10 @@ class Spooled(Payload):
         if self._descriptor < 0:
             assert self._directory is not None
             self._file, self._descriptor = _create(self._directory)
-            _write(self._descriptor, [head, self._data])
+            write_all(self._descriptor, [head, self._data])
         else:
             os.lseek(self._descriptor, 0, os.SEEK_SET)
-            _write(self._descriptor, [head])
+            write_all(self._descriptor, [head])
         _sync_data(self._descriptor)
         descriptor, self._descriptor = self._descriptor, -1
         os.close(descriptor)
@@ -171,7 +170,7 @@ class SpoolSink:
         if self._ceiling is not None and self._size > self._ceiling:
             raise SinkFull(self._ceiling)
         if self._descriptor >= 0:
-            _write(self._descriptor, chunks)
+            write_all(self._descriptor, chunks)
         elif self._size <= KEPT_IN_MEMORY:
             for chunk in chunks:
                 self._data += chunk
@@ -179,7 +178,7 @@ class SpoolSink:
             # `seal` writes the head, when its values are known. Until then it is zeros, so that
             # the file is not a DICOM file.
             self._file, self._descriptor = _create(self._spool)
-            _write(self._descriptor, [bytes(HEAD_SIZE), self._data, *chunks])
+            write_all(self._descriptor, [bytes(HEAD_SIZE), self._data, *chunks])
             for chunk in chunks:
                 self._data += chunk[: KEPT_IN_MEMORY - len(self._data)]
 
@@ -374,25 +373,6 @@ def _create(spool: str) -> tuple[str, int]:
     except FileNotFoundError:
         os.makedirs(spool, exist_ok=True)  # it was removed while the node runs
         return path, os.open(path, _NEW_FILE, 0o600)
-
-
-def _write(descriptor: int, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
-    """Write all of `buffers`, also if writev writes only a part of them."""
-    if hasattr(os, "writev") and len(buffers) <= _MOST_BUFFERS:
-        done = os.writev(descriptor, buffers)
-    else:
-        done = 0
-    for buffer in buffers:
-        if done >= len(buffer):
-            done -= len(buffer)
-            continue
-        rest = memoryview(buffer)[done:]
-        done = 0
-        while rest:
-            count = os.write(descriptor, rest)
-            if not count:
-                raise OSError(errno.EIO, "nothing could be written")
-            rest = rest[count:]
 
 
 _sync_data = getattr(os, "fdatasync", os.fsync)
