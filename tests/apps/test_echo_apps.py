@@ -128,6 +128,36 @@ def test_echoscu_when_nobody_listens(closed_port: int, capsys: Capture) -> None:
     assert f"127.0.0.1:{closed_port}" in line
 
 
+STRANGERS = {
+    b"HTTP/1.1 400 Bad Request\r\n\r\n": "HTTP, not DICOM",
+    b"SSH-2.0-OpenSSH_9.2\r\n": "SSH, not DICOM",
+    bytes.fromhex("15030300020246"): "TLS: use it on both sides, or on neither",
+}
+
+
+@pytest.mark.parametrize("answer", STRANGERS)
+def test_echoscu_names_another_protocol_on_the_port(answer: bytes, capsys: Capture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def reply() -> None:
+            sock, _ = listener.accept()
+            with sock:
+                sock.recv(4096)
+                sock.sendall(answer)
+
+        thread = threading.Thread(target=reply)
+        thread.start()
+        assert echoscu.main(["127.0.0.1", str(listener.getsockname()[1])]) == 3
+        thread.join()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"the peer speaks {STRANGERS[answer]}" in line
+
+
+def test_echoscu_with_tls_names_a_plain_peer(peer: Any, capsys: Capture) -> None:
+    assert echoscu.main([*peer.address, "--tls"]) == 3
+    assert "the peer does not use TLS on this connection" in capsys.readouterr().err
+
+
 def test_echoscu_quiet_says_nothing_even_then(closed_port: int, capsys: Capture) -> None:
     assert echoscu.main(["127.0.0.1", str(closed_port), "-q"]) == 3
     assert capsys.readouterr() == ("", "")

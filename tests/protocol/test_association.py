@@ -621,6 +621,10 @@ STRANGERS = {
     "HL7": b"\x0bMSH|^~\\&|RIS|HOSPITAL|PACS|HOSPITAL|202401010000||ORM^O01|1|P|2.3\r\x1c\r",
     "HTTP": b"GET / HTTP/1.1\r\nHost: archive.example\r\n\r\n",
     "SSH": b"SSH-2.0-client\r\n",
+    "HTTP answer": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "HTTP page": b"<!DOCTYPE HTML>\n<html>",
+    "HTTP 2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "TLS alert": bytes.fromhex("15030300020246"),
     "zeros": bytes(4096),
     "ones": b"\xff" * 4096,
 }
@@ -630,8 +634,10 @@ STRANGERS = {
 def test_stranger(stranger: str) -> None:
     protocol = acceptor()
     sent = STRANGERS[stranger]
-    hint = ": the peer speaks TLS" if stranger == "TLS hello" else ""
-    assert violation(protocol, sent) == f"unknown PDU type 0x{sent[0]:02X}{hint}"
+    language = stranger.partition(" ")[0]
+    told = violation(protocol, sent)
+    assert told.startswith(f"unknown PDU type 0x{sent[0]:02X}")
+    assert (f": the peer speaks {language}" in told) == (language in ("TLS", "HTTP", "SSH"))
     assert protocol.data_to_send() == abort(2, UNRECOGNIZED)
     assert_ignores_input(protocol)
 

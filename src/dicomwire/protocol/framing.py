@@ -19,7 +19,19 @@ _HEADER_SIZE = 6
 
 So a P-DATA-TF PDU that holds a PDV has at least this many bytes after its header.
 """
-_TLS_RECORDS = (0x15, 0x16)  # alert and handshake (RFC 8446 Section 5.1)
+_TLS, _HTTP, _SSH = "TLS: use it on both sides, or on neither", "HTTP, not DICOM", "SSH, not DICOM"
+_LANGUAGES = {
+    b"\x15": _TLS,  # an alert (RFC 8446 Section 5.1)
+    b"\x16": _TLS,  # a handshake
+    b"HTP/": _HTTP,  # HTTP/1.1
+    b"<": _HTTP,  # a page without a status line
+    b"GT /": _HTTP,  # GET /
+    b"PST ": _HTTP,  # POST /
+    b"HAD ": _HTTP,  # HEAD /
+    b"PI *": _HTTP,  # PRI * HTTP/2.0 (RFC 9113 Section 3.4)
+    b"SH-": _SSH,  # SSH-2.0 (RFC 4253 Section 4.2)
+}
+"""What else may be on a port, by the first bytes of a PDU header without the reserved second."""
 _PDV_OVERHEAD = 2
 """Context ID and message control header: the length field of a PDV includes both."""
 
@@ -48,6 +60,15 @@ class Fragment:
     control: int
     data: memoryview
     complete: bool
+
+
+def _hint(code: int, length: int) -> str:
+    """Return what the peer speaks instead of DICOM, if the fields of its first header tell."""
+    head = _PDU_HEADER.pack(code, length)
+    head = head[:1] + head[2:]
+    spoken = (name for start, name in _LANGUAGES.items() if head.startswith(start))
+    language = next(spoken, None)
+    return f": the peer speaks {language}" if language else ""
 
 
 class Framer:
@@ -161,9 +182,8 @@ class Framer:
                     f"P-DATA-TF of {length} bytes, without a presentation data value"
                 )
         elif pdu_type is None:
-            hint = ": the peer speaks TLS" if code in _TLS_RECORDS else ""
             raise RemoteProtocolError(
-                f"unknown PDU type 0x{code:02X}{hint}", AbortReason.UNRECOGNIZED_PDU
+                f"unknown PDU type 0x{code:02X}{_hint(code, length)}", AbortReason.UNRECOGNIZED_PDU
             )
         else:
             limits = self._limits
