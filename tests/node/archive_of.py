@@ -17,10 +17,10 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from sqlalchemy import Connection, create_engine, insert
 
-from dicomwire.node.index import Index
+from dicomwire.node.index.schema import instance, patient, series, study
+from dicomwire.node.index.writer import Index
 from dicomwire.node.keys import KEPT, Level
 from dicomwire.node.names import fold_name
-from dicomwire.node.schema import instance, patient, series, study
 
 LEVELS = tuple(Level)
 TABLES = dict(zip(LEVELS, (patient, study, series, instance), strict=True))

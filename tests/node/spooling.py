@@ -18,10 +18,11 @@ from dicomwire.node.commit import Committer
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.converters import Converters
 from dicomwire.node.heads import Origin
-from dicomwire.node.index import Index
+from dicomwire.node.index.schema import instance, patient, series, study
+from dicomwire.node.index.writer import Index
 from dicomwire.node.maintenance import INDEX
-from dicomwire.node.schema import instance, patient, series, study
-from dicomwire.node.storage import Spooled, Storage
+from dicomwire.node.objects.folder import Storage
+from dicomwire.node.objects.spool import Spooled
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"

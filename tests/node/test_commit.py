@@ -27,14 +27,15 @@ from sqlalchemy.event import listens_for
 
 from dicomwire.data.codec import decode_for, encode_dataset
 from dicomwire.data.payloads import MemoryPayload
-from dicomwire.node import commit, storage
+from dicomwire.node import commit
 from dicomwire.node.commit import COERCED, DUPLICATE, OUT_OF_RESOURCES, SUCCESS
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.heads import Origin
-from dicomwire.node.index import Placed, Writer
+from dicomwire.node.index.writer import Placed, Writer
 from dicomwire.node.ingest import CANNOT_UNDERSTAND, INVALID_INSTANCE, MISMATCH
 from dicomwire.node.maintenance import INDEX
-from dicomwire.node.storage import KEPT_IN_MEMORY, Spooled
+from dicomwire.node.objects import folder, spool
+from dicomwire.node.objects.spool import KEPT_IN_MEMORY, Spooled
 from dicomwire.node.transcode import transcoded
 
 UID = "1.2.3.4.5"
@@ -289,9 +290,9 @@ def test_each_step_is_durable_before_the_next(
         return call
 
     archive.store(encoded("1.1"), "1.1")  # after which there is a folder for the next
-    monkeypatch.setattr(storage, "_sync_data", noted("sync", storage._sync_data))
+    monkeypatch.setattr(spool, "_sync_data", noted("sync", spool._sync_data))
     monkeypatch.setattr(os, "rename", noted("rename", os.rename))
-    monkeypatch.setattr(storage, "sync_folder", noted("sync folder", storage.sync_folder))
+    monkeypatch.setattr(folder, "sync_folder", noted("sync folder", folder.sync_folder))
     listens_for(archive.index._writing, "commit")(lambda _: steps.append("commit"))
     assert archive.store(encoded(UID), UID) == SUCCESS
     assert steps == ["sync", "rename", "sync folder", "commit"]

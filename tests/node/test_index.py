@@ -13,19 +13,14 @@ from spooling import CT, EXPLICIT, encoded
 from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
 
-from dicomwire.node import index as index_module
 from dicomwire.node.heads import Origin
-from dicomwire.node.index import (
-    Index,
-    IndexFailure,
-    IndexReader,
-    Placed,
-    WrongRevision,
-    iso,
-    logs_of,
-)
+from dicomwire.node.index import database, reader
+from dicomwire.node.index import writer as writer_module
+from dicomwire.node.index.database import IndexFailure, WrongRevision, logs_of
+from dicomwire.node.index.reader import IndexReader
+from dicomwire.node.index.schema import instance, metadata, patient, series, study
+from dicomwire.node.index.writer import Index, Placed, iso
 from dicomwire.node.ingest import Entry
-from dicomwire.node.schema import instance, metadata, patient, series, study
 
 
 @pytest.fixture
@@ -171,7 +166,7 @@ def test_what_could_not_be_opened_again_is_lost_whatever_its_inode(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(index, "_migrate", fail_to_migrate)
+        patch.setattr(writer_module, "migrate", fail_to_migrate)
         with pytest.raises(IndexFailure):
             index.reopen()
     assert index.is_lost
@@ -234,7 +229,7 @@ def test_an_empty_patient_id_is_nobodys(index: Index) -> None:
 def test_series_are_forgotten_when_there_are_too_many(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_module, "_MOST_KNOWN", 2)
+    monkeypatch.setattr(writer_module, "_MOST_KNOWN", 2)
     for number in range(5):
         with index.writing() as writer:
             writer.add([placed(f"1.{number}", SeriesInstanceUID=f"1.2.3.{number % 3}")])
@@ -244,7 +239,7 @@ def test_series_are_forgotten_when_there_are_too_many(
 def test_many_uids_are_looked_for_in_portions(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_module, "_MOST_VARIABLES", 2)
+    monkeypatch.setattr(reader, "_MOST_VARIABLES", 2)
     uids = [f"1.{number}" for number in range(5)]
     with index.writing() as writer:
         writer.add([placed(uid) for uid in uids])
@@ -274,7 +269,7 @@ def test_a_reader_sees_one_state(index: Index) -> None:
 def test_another_program_with_the_database_makes_it_fail_in_time(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_module, "BUSY_TIMEOUT", 0.01)
+    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.01)
     index.reopen()
     other = sqlite3.connect(index.path)
     other.execute("BEGIN IMMEDIATE")

@@ -7,10 +7,10 @@ from archive_of import TABLES, Archive, dataset_of, row_of
 from pydicom.datadict import dictionary_has_tag
 
 from dicomwire.data.codec import encode_dataset
+from dicomwire.node.heads import Origin
 from dicomwire.node.ingest import Entry
 from dicomwire.node.keys import KEPT, KEYS, UNIQUE, Level, Use
 from dicomwire.node.names import fold_name
-from dicomwire.node.storage import Origin
 
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 

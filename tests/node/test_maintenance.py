@@ -14,9 +14,11 @@ from dicomwire.data.file_meta import file_head
 from dicomwire.node import maintenance
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.heads import HEAD_SIZE
-from dicomwire.node.index import Index, WrongRevision
+from dicomwire.node.index.database import WrongRevision
+from dicomwire.node.index.writer import Index
 from dicomwire.node.maintenance import INDEX, Finding, Problem, Reconciled, check, reindex
-from dicomwire.node.storage import Storage, StorageInUse
+from dicomwire.node.objects.files import StorageInUse
+from dicomwire.node.objects.folder import Storage
 
 FIRST, REPLACE, BOTH, IGNORE = Duplicates
 

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, event
 
 from dicomwire.data.codec import DatasetError, decode, encode_dataset
 from dicomwire.node import query
-from dicomwire.node.index import Index
+from dicomwire.node.index.writer import Index
 from dicomwire.node.keys import Level
 from dicomwire.node.query import InvalidIdentifier, find, instances
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from oracle import Oracle, texts_of
 from pydicom.dataset import Dataset
 
-from dicomwire.node.index import Index
+from dicomwire.node.index.writer import Index
 from dicomwire.node.keys import KEYS, UNIQUE, Level
 from dicomwire.node.query import find
 

@@ -13,9 +13,11 @@ from spooling import CT, EXPLICIT, encoded, spooled
 
 from dicomwire.data.file_meta import FileFormatError, file_head
 from dicomwire.data.sinks import SinkFull
-from dicomwire.node import storage as storage_module
 from dicomwire.node.heads import HEAD_SIZE, Origin, digest_of, read_head
-from dicomwire.node.storage import KEPT_IN_MEMORY, Storage, StorageInUse, is_missing
+from dicomwire.node.objects import folder as folder_module
+from dicomwire.node.objects.files import StorageInUse, is_missing
+from dicomwire.node.objects.folder import Storage
+from dicomwire.node.objects.spool import KEPT_IN_MEMORY
 
 SMALL = encoded("1.2.3.4.5", "small")
 LARGE = encoded("1.2.3.4.5", "large", pixels=KEPT_IN_MEMORY * 4)
@@ -81,7 +83,7 @@ def test_a_file_of_others_has_no_seal() -> None:
 def test_names_are_random_and_folders_fill_one_after_the_other(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage_module, "FILES_PER_FOLDER", 10)
+    monkeypatch.setattr(folder_module, "FILES_PER_FOLDER", 10)
     names = []
     for _ in range(4):
         batch = [spooled(storage, SMALL) for _ in range(6)]

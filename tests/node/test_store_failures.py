@@ -13,12 +13,12 @@ import pytest
 from spooling import OpenArchive, encoded
 from sqlalchemy import text
 
-from dicomwire.node import index as index_module
-from dicomwire.node import storage as storage_module
 from dicomwire.node.commit import OUT_OF_RESOURCES, SUCCESS
 from dicomwire.node.configuration import Duplicates
-from dicomwire.node.index import IndexFailure
+from dicomwire.node.index import database
+from dicomwire.node.index.database import IndexFailure
 from dicomwire.node.maintenance import INDEX, check, reindex
+from dicomwire.node.objects import spool as spool_module
 
 CALLS = ("open", "write", "writev", "rename", "fsync", "lseek", "makedirs")
 FAULTS = (errno.ENOSPC, errno.EIO, errno.EROFS)
@@ -39,8 +39,8 @@ class Faults:
         self.error = 0
         for name in CALLS:
             monkeypatch.setattr(os, name, self._failing(getattr(os, name)))
-        sync = self._failing(storage_module._sync_data)
-        monkeypatch.setattr(storage_module, "_sync_data", sync)
+        sync = self._failing(spool_module._sync_data)
+        monkeypatch.setattr(spool_module, "_sync_data", sync)
 
     def _failing(self, real: Callable) -> Callable:
         def call(*args, **kwargs):
@@ -124,7 +124,7 @@ def test_a_short_write_is_gone_on_with(
 def test_a_locked_database_is_waited_for_and_then_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_module, "BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.05)
     with OpenArchive(tmp_path) as archive:
         other = sqlite3.connect(tmp_path / INDEX)
         other.execute("BEGIN IMMEDIATE")

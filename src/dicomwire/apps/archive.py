@@ -82,7 +82,7 @@ def clean(configuration: Configuration, logger: logging.Logger) -> int:
         return 0
     with needing_extra(logger.name.rpartition(".")[2]):
         from dicomwire.node.maintenance import reindex
-    from dicomwire.node.storage import Storage
+    from dicomwire.node.objects.folder import Storage
 
     with Storage(folder) as storage:
         files = list(storage.files())

@@ -212,7 +212,7 @@ def _check(configuration: Configuration, options: Namespace, console: Console) -
 @contextmanager
 def _explaining_index() -> Iterator[None]:
     """Say in one line why the index cannot be used, without the SQL statement that failed."""
-    from dicomwire.node.index import IndexFailure
+    from dicomwire.node.index.database import IndexFailure
 
     try:
         yield

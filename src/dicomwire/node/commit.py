@@ -1,6 +1,6 @@
 """Group commit: stores the objects of many associations in batches, durable and indexed.
 
-`storage` writes the files and `index` the database; this module decides in which order, and which
+`objects` has the files and `index` the database; this module decides in which order, and which
 threads wait for which.
 """
 
@@ -23,11 +23,15 @@ from dicomwire.node.configuration import Duplicates
 from dicomwire.node.content import Comparison, Unreadable, compare
 from dicomwire.node.converters import Converters
 from dicomwire.node.heads import Origin
-from dicomwire.node.index import Index, IndexFailure, Placed, Stored
+from dicomwire.node.index.database import IndexFailure
+from dicomwire.node.index.reader import Stored
+from dicomwire.node.index.writer import Index, Placed
 from dicomwire.node.ingest import CANNOT_UNDERSTAND, Entry, Truncated, Unacceptable, origin_uid
 from dicomwire.node.keys import Level
 from dicomwire.node.maintenance import reconcile
-from dicomwire.node.storage import Spooled, Storage, is_missing
+from dicomwire.node.objects.files import is_missing
+from dicomwire.node.objects.folder import Storage
+from dicomwire.node.objects.spool import Spooled
 from dicomwire.node.transcode import CannotTranscode
 
 LOGGER = logging.getLogger("dicomwire")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, FromClause, String, exists, func, select
 
-from dicomwire.node.schema import instance, patient, series, study
+from dicomwire.node.index.schema import instance, patient, series, study
 from dicomwire.node.values import Condition, Matcher
 
 _LONGEST = 64

@@ -1,6 +1,6 @@
 """The head of the node's files: file meta information, and a seal to verify the file by.
 
-`storage` decides where files are, and when they are written.
+`objects` decides where files are, and when they are written.
 """
 
 from __future__ import annotations

@@ -18,9 +18,12 @@ from typing import BinaryIO, NamedTuple
 from dicomwire.logs import escaped
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.heads import Origin, digest_of, read_head
-from dicomwire.node.index import Index, IndexReader, Placed, Stored, Writer, iso, logs_of
+from dicomwire.node.index.database import logs_of
+from dicomwire.node.index.reader import IndexReader, Stored
+from dicomwire.node.index.writer import Index, Placed, Writer, iso
 from dicomwire.node.ingest import Entry, Truncated
-from dicomwire.node.storage import Files, Storage, sync_folder
+from dicomwire.node.objects.files import sync_folder
+from dicomwire.node.objects.folder import Files, Storage
 
 LOGGER = logging.getLogger("dicomwire")
 

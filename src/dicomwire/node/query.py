@@ -15,8 +15,8 @@ from pydicom.dataset import Dataset
 from dicomwire.data.scanner import Elements
 from dicomwire.node.answers import Answers
 from dicomwire.node.identifier import Identifier, InvalidIdentifier
+from dicomwire.node.index.schema import instance
 from dicomwire.node.keys import KEYS, UNIQUE, Level
-from dicomwire.node.schema import instance
 from dicomwire.node.search import Search, Searched
 
 __all__ = ["Found", "InvalidIdentifier", "find", "instances"]

@@ -20,8 +20,8 @@ from dicomwire import Association, build_context, evt
 from dicomwire.data.codec import is_uncompressed
 from dicomwire.logs import escaped
 from dicomwire.node.converters import Converters
+from dicomwire.node.objects.files import is_missing
 from dicomwire.node.query import Found
-from dicomwire.node.storage import is_missing
 from dicomwire.node.transcode import CannotTranscode, choose, transcoded
 from dicomwire.presentation import PresentationContext
 

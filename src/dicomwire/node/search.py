@@ -26,10 +26,10 @@ from sqlalchemy import (
 
 from dicomwire.node.computed import COMPUTED
 from dicomwire.node.identifier import Identifier
+from dicomwire.node.index.schema import instance, patient, series, study
 from dicomwire.node.keys import KEYS, Key, Level
 from dicomwire.node.matching import UIDs
 from dicomwire.node.ranges import combined
-from dicomwire.node.schema import instance, patient, series, study
 from dicomwire.node.values import Matcher
 
 _TABLES = {

@@ -38,9 +38,13 @@ from dicomwire.node.access import NOT_AUTHORIZED, Guard, client_tls, server_tls
 from dicomwire.node.commit import Committer
 from dicomwire.node.configuration import Configuration, Destination, Right
 from dicomwire.node.converters import Converters
+from dicomwire.node.heads import Origin
 from dicomwire.node.identifier import InvalidIdentifier
-from dicomwire.node.index import Index, IndexFailure
+from dicomwire.node.index.database import IndexFailure
+from dicomwire.node.index.writer import Index
 from dicomwire.node.maintenance import INDEX
+from dicomwire.node.objects.files import StorageInUse
+from dicomwire.node.objects.folder import Storage
 from dicomwire.node.retrieve import (
     LONGEST_COMMENT,
     DestinationContexts,
@@ -48,7 +52,6 @@ from dicomwire.node.retrieve import (
     contexts_for,
     sub_operations,
 )
-from dicomwire.node.storage import Origin, Storage, StorageInUse
 from dicomwire.presentation import PresentationContext
 from dicomwire.sop_class import (
     PatientRootQueryRetrieveInformationModelFind,

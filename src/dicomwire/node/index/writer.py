@@ -1,6 +1,6 @@
-"""The index: a database of all stored objects, with one writer at a time and many readers.
+"""Changes the index: one writer at a time, each transaction for the objects of one batch.
 
-`commit` decides what a duplicate is and what to do with it; this module does not touch the files
+`commit` decides what a duplicate is and what to do with it; this package does not touch the files
 of objects.
 """
 
@@ -12,63 +12,27 @@ import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import (
-    Connection,
-    Engine,
-    Table,
-    bindparam,
-    create_engine,
-    delete,
-    event,
-    exists,
-    func,
-    insert,
-    select,
-    update,
+from sqlalchemy import Connection, Table, bindparam, delete, exists, insert, select, update
+
+from dicomwire.node.index.database import (
+    PRAGMAS,
+    create_file,
+    identity_of,
+    logs_of,
+    migrate,
+    new_engine,
 )
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import SQLAlchemyError
-
+from dicomwire.node.index.reader import IndexReader, Stored, find_in, portions
+from dicomwire.node.index.schema import instance, patient, series, study
 from dicomwire.node.ingest import Entry
 from dicomwire.node.keys import Level
 from dicomwire.node.names import fold_name
-from dicomwire.node.schema import instance, patient, series, study
 
-BUSY_TIMEOUT = 5.0
-"""Seconds to wait while another program has locked the database."""
 _MOST_KNOWN = 50_000
 """The most series to remember; a further instance of one of them takes a single statement. They
 take some 25 MB of memory."""
-_MOST_VARIABLES = 500
-"""The most values in one statement; SQLite allows 32,766, and old versions 999."""
-_PRAGMAS = (
-    "journal_mode = WAL",  # readers need not wait for the writer
-    "synchronous = FULL",  # a committed transaction is on the disk
-    "foreign_keys = ON",
-)
-_T = TypeVar("_T")
-_MIGRATIONS = Path(__file__).parent / "migrations"
-
-IndexFailure = SQLAlchemyError
-"""The error of a database that cannot be read or written: locked, full or damaged."""
-
-
-class Stored(NamedTuple):
-    """An instance in the index."""
-
-    id: int
-    sop_instance_uid: str
-    copy: int
-    file: str
-    digest: str
-    received: str
 
 
 class Placed(NamedTuple):
@@ -87,16 +51,6 @@ class Placed(NamedTuple):
     """Whether its attributes replace those of its patient, study and series in the index."""
 
 
-_STORED = select(
-    instance.c.id,
-    instance.c.sop_instance_uid,
-    instance.c.copy,
-    instance.c.file,
-    instance.c.digest,
-    instance.c.received,
-)
-_BY_UID = _STORED.where(instance.c.sop_instance_uid == bindparam("uid"))
-_BY_UIDS = _STORED.where(instance.c.sop_instance_uid.in_(bindparam("uids", expanding=True)))
 _ADD_INSTANCE = insert(instance)
 _SERIES_OF = select(instance.c.series).where(instance.c.id.in_(bindparam("ids", expanding=True)))
 _REMOVE = delete(instance).where(instance.c.id.in_(bindparam("ids", expanding=True)))
@@ -129,73 +83,6 @@ _Series = dict[tuple[str, str], _Known]
 """Series by Study and Series Instance UID: several studies may have a series of the same UID."""
 
 
-class WrongRevision(IndexFailure):
-    """The tables are not those of this version of the program; the text says what to do."""
-
-
-class IndexReader:
-    """The database of a node for reading, also while another process writes it.
-
-    Raises
-    ------
-    IndexFailure
-        When the database cannot be used; `WrongRevision` if another version made it.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).absolute()
-        self.engine = _engine(self.path, "BEGIN", ["query_only = ON"])
-        """Gives connections for reading, to any thread."""
-        try:
-            self._check_revision()
-        except BaseException:
-            self.close()
-            raise
-
-    def _check_revision(self) -> None:
-        with self.reading() as connection:
-            found = MigrationContext.configure(connection).get_current_revision()
-        needed = ScriptDirectory.from_config(_migrations()).get_current_head()
-        if found != needed:
-            raise WrongRevision(
-                f"the index has revision {found}, not {needed}: start the node to bring an older "
-                "one up to date, or make a new one (reindex)"
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close all connections that are not in use."""
-        self.engine.dispose()
-
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """Yield a connection; all its statements see the same state of the database."""
-        with self.engine.connect() as connection:
-            yield connection
-
-    def stored(self) -> Iterator[Stored]:
-        """Yield all instances in the order of their file names, in one state of the database."""
-        with self.reading() as connection:
-            query = _STORED.order_by(instance.c.file)
-            for row in connection.execution_options(yield_per=1000).execute(query):
-                yield Stored(*row)
-
-    def last_id(self) -> int:
-        """Return the highest id of an instance; all later ones get higher ids."""
-        with self.reading() as connection:
-            return connection.execute(select(func.max(instance.c.id))).scalar() or 0
-
-    def find(self, uids: Sequence[str]) -> dict[str, list[Stored]]:
-        """Return the copies of instances in the index, by SOP Instance UID."""
-        with self.reading() as connection:
-            return _find(connection, uids)
-
-
 class Index(IndexReader):
     """The database of a node. It is made if it is missing, and its schema is brought up to date.
 
@@ -216,25 +103,16 @@ class Index(IndexReader):
         # None until it is open: a new file may get the inode of the deleted one.
         self._identity = None
         self._known: _Series = {}  # contains committed series only
-        self.engine = _engine(self.path, "BEGIN", _PRAGMAS)
-        self._writing = _engine(self.path, "BEGIN IMMEDIATE", _PRAGMAS)
+        self.engine = new_engine(self.path, "BEGIN", PRAGMAS)
+        self._writing = new_engine(self.path, "BEGIN IMMEDIATE", PRAGMAS)
         try:
-            _create(self.path)
+            create_file(self.path)
             self._connection = self._writing.connect()
-            self._migrate(self._connection)
-            self._identity = _identity(self.path)
+            migrate(self._connection)
+            self._identity = identity_of(self.path)
         except BaseException:
             self.close()
             raise
-
-    def _migrate(self, connection: Connection) -> None:
-        config = _migrations()
-        config.attributes["connection"] = connection
-        try:
-            command.upgrade(config, "head")
-        except CommandError as error:  # a later version of the program made it
-            raise WrongRevision(f"the index cannot be brought up to date: {error}") from None
-        connection.commit()
 
     def close(self) -> None:
         """Close all connections that are not in use."""
@@ -246,7 +124,7 @@ class Index(IndexReader):
     @property
     def is_lost(self) -> bool:
         """Whether its file was deleted or replaced, which SQLite does not notice."""
-        return self._identity is None or _identity(self.path) != self._identity
+        return self._identity is None or identity_of(self.path) != self._identity
 
     def reopen(self) -> None:
         """Open the database that is at the path now; make a new one if there is none."""
@@ -296,7 +174,7 @@ class Writer:
 
     def find(self, uids: Sequence[str]) -> dict[str, list[Stored]]:
         """Return the copies of instances, by SOP Instance UID."""
-        return _find(self._connection, uids)
+        return find_in(self._connection, uids)
 
     def add(self, objects: Sequence[Placed]) -> list[Placed]:
         """Add instances, and those of their series, studies and patients that are new.
@@ -318,7 +196,7 @@ class Writer:
         """Remove instances; `prune` then removes the levels above that have become empty."""
         self.removed = True
         self._series = {}  # a replacement may change the patients of studies
-        for some in _portions(ids):
+        for some in portions(ids):
             of_these = self._connection.execute(_SERIES_OF, {"ids": some}).scalars()
             self._emptied["series"].update(of_these)
             self._connection.execute(_REMOVE, {"ids": some})
@@ -328,7 +206,7 @@ class Writer:
         for name, parent in _PARENTS.items():
             table = parent.table
             is_empty = ~exists().where(parent.below.c[name] == table.c.id)
-            for some in _portions(list(self._emptied[name])):
+            for some in portions(list(self._emptied[name])):
                 if parent.above is not None:
                     higher = select(table.c[parent.above]).where(table.c.id.in_(some))
                     self._emptied[parent.above].update(self._connection.execute(higher).scalars())
@@ -419,72 +297,6 @@ def _row(placed: Placed, series_id: int) -> dict[str, Any]:
     }
 
 
-def _find(connection: Connection, uids: Sequence[str]) -> dict[str, list[Stored]]:
-    found: dict[str, list[Stored]] = {}
-    if len(uids) == 1:  # the usual case with one association; this takes a third of the time
-        copies = [Stored(*row) for row in connection.execute(_BY_UID, {"uid": uids[0]})]
-        return {uids[0]: copies} if copies else {}
-    for some in _portions(uids):
-        for row in connection.execute(_BY_UIDS, {"uids": some}):
-            found.setdefault(row.sop_instance_uid, []).append(Stored(*row))
-    return found
-
-
-def _portions(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    """Yield the values in portions that fit into one statement."""
-    for start in range(0, len(values), _MOST_VARIABLES):
-        yield values[start : start + _MOST_VARIABLES]
-
-
 def iso(microseconds: int) -> str:
     """Return a time, given in microseconds since 1970, as UTC in ISO 8601."""
     return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="microseconds")
-
-
-def logs_of(path: Path) -> list[Path]:
-    """Return the paths of the log files that SQLite keeps beside a database in use."""
-    return [path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm", "-journal")]
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _migrations() -> Config:
-    config = Config()
-    # Alembic interpolates it as in an INI file, where % has a meaning.
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    return config
-
-
-def _create(path: Path) -> None:
-    """Make an empty database that only its owner may read, if there is none."""
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-
-
-def _engine(path: Path, begin: str, pragmas: Sequence[str]) -> Engine:
-    """Return an engine whose transactions begin with the statement `begin`.
-
-    Python's driver begins one only before a change; a reader would not see one state.
-    """
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)),
-        connect_args={"timeout": BUSY_TIMEOUT, "isolation_level": None},
-        hide_parameters=True,  # keep patient data out of error texts
-    )
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: object) -> None:
-        for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}").close()
-
-    @event.listens_for(engine, "begin")
-    def start(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine

@@ -2,8 +2,8 @@
 
 `index` passes a connection; a developer names a database in the configuration.
 
-``alembic -c src/dicomwire/node/migrations/alembic.ini revision --autogenerate -m "…"`` makes the
-next migration; it needs a database with all earlier ones.
+``alembic -c src/dicomwire/node/index/migrations/alembic.ini revision --autogenerate -m "…"`` makes
+the next migration; it needs a database with all earlier ones.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Connection, create_engine
 
-from dicomwire.node.schema import metadata
+from dicomwire.node.index.schema import metadata
 
 
 def _migrate(connection: Connection) -> None:

@@ -1,0 +1,1 @@
+"""The index of a node: the database of all stored objects."""

@@ -1,0 +1,190 @@
+"""The spool: objects that are being received, in memory or in files of this process.
+
+File names are random; they contain no text of a peer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mmap
+import os
+import time
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from dicomwire.data.new_files import write_all
+from dicomwire.data.payloads import Payload
+from dicomwire.data.sinks import SinkFull
+from dicomwire.node.heads import HEAD_SIZE, Origin, Seal, sealed_head
+from dicomwire.node.objects.files import remove
+
+KEPT_IN_MEMORY = 64 * 1024
+"""In bytes. A longer dataset is written to its file while it is received, others when complete."""
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
+
+class Spooled(Payload):
+    """A received dataset that is not published yet: in memory, or in a file of the spool."""
+
+    __slots__ = ("_data", "_descriptor", "_file", "_hash", "received")
+
+    offset = HEAD_SIZE
+
+    def __init__(
+        self, size: int, data: bytearray, spool: str, file: str | None, descriptor: int, sha: Any
+    ) -> None:
+        super().__init__(size, spool)
+        self._data = data
+        self._file = file
+        self._descriptor = descriptor
+        self._hash = sha
+        self.received = 0
+
+    @property
+    def path(self) -> Path | None:
+        """The file in the spool; it is a valid DICOM file once it is sealed."""
+        return Path(self._file) if self._file is not None else None
+
+    @property
+    def file_size(self) -> int:
+        """The size of its file in bytes."""
+        return HEAD_SIZE + self.size
+
+    @property
+    def begin(self) -> memoryview:
+        """The first bytes, up to `KEPT_IN_MEMORY`, which stay in memory."""
+        return memoryview(self._data).toreadonly()
+
+    def view(self) -> memoryview:
+        """Return all bytes. A file is mapped to memory for as long as the view is in use."""
+        if len(self._data) == self.size or self._file is None:
+            return self.begin
+        with open(self._file, "rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))[HEAD_SIZE:]
+
+    def open(self) -> BinaryIO:
+        """Return an open file, positioned at the dataset."""
+        path = self.path
+        if path is None or len(self._data) == self.size:
+            return BytesIO(self._data)
+        file = path.open("rb")
+        file.seek(HEAD_SIZE)
+        return file
+
+    def digest(self, transfer_syntax_uid: str) -> bytes:
+        """Return SHA-256 of the dataset followed by the UID of its transfer syntax."""
+        whole = self._hash.copy()
+        whole.update(transfer_syntax_uid.encode())
+        digest: bytes = whole.digest()
+        return digest
+
+    def seal(self, origin: Origin) -> None:
+        """Complete its DICOM file; it is synced to the disk when this returns.
+
+        Each association's thread does this for its own object. So the syncs of several objects
+        overlap, which the file system combines, and no thread waits for a large object of another.
+        """
+        self.received = time.time_ns() // 1000
+        head = sealed_head(
+            origin, Seal(self.digest(origin.transfer_syntax_uid), self.size, self.received)
+        )
+        if self._descriptor < 0:
+            assert self._directory is not None
+            self._file, self._descriptor = new_file(self._directory)
+            write_all(self._descriptor, [head, self._data])
+        else:
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            write_all(self._descriptor, [head])
+        _sync_data(self._descriptor)
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
+
+    def move(self, target: str) -> None:
+        """Rename the sealed file to `target`; from then on, `discard` leaves it alone."""
+        assert self._file is not None
+        os.rename(self._file, target)
+        self._file = None
+
+    def move_back(self, placed: str) -> None:
+        """Undo `move`. It never raises: the next start finds a file that could not be moved."""
+        file = f"{self._directory}/{os.path.basename(placed)}"
+        try:
+            os.rename(placed, file)
+            self._file = file
+        except OSError:
+            remove(placed)
+
+    def discard(self) -> None:
+        """Remove the file if it is in the spool. It never raises."""
+        super().discard()
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        if self._file is not None:
+            file, self._file = self._file, None
+            remove(file)
+
+
+class SpoolSink:
+    """Receives a dataset into the spool, and computes its digest meanwhile; see `sinks.Sink`."""
+
+    __slots__ = ("_ceiling", "_data", "_descriptor", "_file", "_hash", "_size", "_spool")
+
+    def __init__(self, spool: str, ceiling: int | None) -> None:
+        self._spool = spool
+        self._ceiling = ceiling
+        self._data = bytearray()
+        self._size = 0
+        self._hash = hashlib.sha256()
+        self._file: str | None = None
+        self._descriptor = -1
+
+    def write(self, chunks: list[memoryview]) -> None:
+        """Write the next bytes."""
+        for chunk in chunks:
+            self._size += len(chunk)
+            self._hash.update(chunk)
+        if self._ceiling is not None and self._size > self._ceiling:
+            raise SinkFull(self._ceiling)
+        if self._descriptor >= 0:
+            write_all(self._descriptor, chunks)
+        elif self._size <= KEPT_IN_MEMORY:
+            for chunk in chunks:
+                self._data += chunk
+        else:
+            # `seal` writes the head, when its values are known. Until then it is zeros, so that
+            # the file is not a DICOM file.
+            self._file, self._descriptor = new_file(self._spool)
+            write_all(self._descriptor, [bytes(HEAD_SIZE), self._data, *chunks])
+            for chunk in chunks:
+                self._data += chunk[: KEPT_IN_MEMORY - len(self._data)]
+
+    def finish(self) -> Spooled:
+        """Return the dataset, which owns the file from then on."""
+        descriptor, self._descriptor = self._descriptor, -1
+        return Spooled(self._size, self._data, self._spool, self._file, descriptor, self._hash)
+
+    def discard(self) -> None:
+        """Remove the file, unless the dataset is finished."""
+        if self._descriptor >= 0 and self._file is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._descriptor)
+            self._descriptor = -1
+            remove(self._file)
+        self._data = bytearray()
+
+
+def new_file(spool: str) -> tuple[str, int]:
+    """Make an empty file in the spool; return its path and descriptor."""
+    path = f"{spool}/{os.urandom(16).hex()}.part"
+    try:
+        return path, os.open(path, _NEW_FILE, 0o600)
+    except FileNotFoundError:
+        os.makedirs(spool, exist_ok=True)  # it was removed while the node runs
+        return path, os.open(path, _NEW_FILE, 0o600)
+
+
+_sync_data = getattr(os, "fdatasync", os.fsync)
