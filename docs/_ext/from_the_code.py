@@ -142,7 +142,7 @@ class NodeKeys(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         if self.arguments:
             rows = [
-                [code(key.name), key.kind.allowed, key.meaning]
+                [code(key.name), key.allowed, key.meaning]
                 for key in configuration.DESTINATION_KEYS.values()
             ]
             return [table(["Key", "Allowed", "Meaning"], rows)]
@@ -155,7 +155,7 @@ class NodeKeys(SphinxDirective):
                 [
                     code(key.name),
                     code(configuration.toml(key.default)),
-                    key.kind.allowed,
+                    key.allowed,
                     key.meaning,
                 ]
                 for key in keys

@@ -47,6 +47,19 @@ def _unknown(name: str) -> str:
     return f"dicomwire: there is no application {name!r}{advice}; see dicomwire --help\n"
 
 
+def _run(name: str, args: list[str]) -> int:
+    try:
+        app = import_module(f"dicomwire.apps.{name}")
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in ("annotated_types", "pydantic"):
+            raise
+        sys.stderr.write(f"E: {name} requires pydantic: pip install 'dicomwire[node]'\n")
+        return 1
+    code: int = app.main(args)
+    return code
+
+
 def main(args: list[str] | None = None) -> int:
     """Run the application that the first argument names with the other arguments.
 
@@ -59,8 +72,7 @@ def main(args: list[str] | None = None) -> int:
     if name == "help":
         name, rest = (rest[0], ["--help"]) if rest else ("--help", [])
     if name in APPS:
-        code: int = import_module(f"dicomwire.apps.{name}").main(rest)
-        return code
+        return _run(name, rest)
     if name in ("-h", "--help"):
         sys.stdout.write(_help())
         return 0

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from pydicom import Dataset, dcmread
 
+from dicomwire.__main__ import main as dicomwire_main
 from dicomwire.apps import findscu, getscu, movescu, storescu
 from dicomwire.apps.console import Stop
 from dicomwire.apps.node import _parser, configuration_of, main
@@ -103,6 +104,20 @@ def test_options_go_before_the_file(tmp_path: Path) -> None:
     assert list(told("-c", str(file), "--destination", "WS2=ws2:1").destinations) == ["WS2"]
 
 
+def test_the_environment_goes_before_the_file_and_after_the_options(tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text('ae_title = "FILE"\nport = 104\nmax_pdu = 0\n[access]\ntitles = ["CT1"]')
+    variables = {
+        "DICOMWIRE_PORT": "105",
+        "DICOMWIRE_MAX_PDU": "16384",
+        "DICOMWIRE_ACCESS__CALLED_TITLE": "true",
+    }
+    options = _parser().parse_args(["-c", str(file), "--port", "106"])
+    both = configuration_of(options, variables)
+    assert (both.ae_title, both.port, both.max_pdu) == ("FILE", 106, 16384)
+    assert both.access == Access(called_title=True, titles=("CT1",))
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -164,6 +179,16 @@ def test_a_missing_extra(
         assert main([action, "--folder", str(tmp_path)]) == 1
         said = capsys.readouterr().err
         assert said == f"E: node requires the {module} package: pip install 'dicomwire[node]'\n"
+
+
+def test_the_configuration_needs_the_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    monkeypatch.delitem(sys.modules, "dicomwire.node.configuration")
+    monkeypatch.delitem(sys.modules, "dicomwire.apps.node")
+    assert dicomwire_main(["node"]) == 1
+    assert capsys.readouterr().err == "E: node requires pydantic: pip install 'dicomwire[node]'\n"
 
 
 # --- Running ----------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -26,8 +27,10 @@ from dicomwire.node.configuration import (
     ConfigurationError,
     Key,
     destination,
+    environment,
     load,
     merged,
+    place,
     template,
     toml,
 )
@@ -41,8 +44,9 @@ kept byte for byte, in files with generated names; "reindex" makes the index aga
 Peers on this machine may do anything. Other peers may only send objects, until [access] grants them
 more. C-MOVE sends only to the configured destinations.
 
-Options override the file of --config. There, each option is a key of the same name, in the table
-that its name begins with: --access-titles is titles in [access].
+Options override environment variables, and these the file of --config. There, each option is a key
+of the same name, in the table that its name begins with: --access-titles is titles in [access]. The
+variable is DICOMWIRE_ACCESS__TITLES, with commas between items.
 
 exit codes: 0 after Ctrl-C, or if check and reindex find no problem; 1 if they find one, or if the
 address, the folder or the configuration cannot be used; 2 for wrong arguments"""
@@ -85,7 +89,7 @@ def _parser() -> ArgumentParser:
     group.add_argument(
         "--destination",
         metavar="NAME=HOST:PORT",
-        type=destination,
+        type=_argument(destination),
         action="append",
         help="where C-MOVE may send to (NAME=tls:HOST:PORT over TLS); may be repeated, and takes "
         "the place of all in the file (default: STORESCP=127.0.0.1:11113)",
@@ -97,50 +101,43 @@ def _parser() -> ArgumentParser:
 def _add(group: argparse._ArgumentGroup, key: Key) -> None:
     """Add the option for a key; its value is None if it is not given."""
     meaning = f"{key.meaning[0].lower()}{key.meaning[1:].rstrip('.')}"
-    text = f"{meaning}: {key.kind.allowed} (default: {toml(key.default)})".replace("%", "%%")
-    dest = f"{key.table}.{key.name}"
-    if key.kind.is_flag:
-        group.add_argument(key.option, dest=dest, action=argparse.BooleanOptionalAction, help=text)
-    elif key.kind.is_list:
+    text = f"{meaning}: {key.allowed} (default: {toml(key.default)})".replace("%", "%%")
+    if key.is_flag:
+        how: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+    elif key.is_list:
         text = f"{text}; may be repeated, '' alone is none"
-        group.add_argument(
-            key.option, dest=dest, metavar="TEXT", action="append", type=_reader(key), help=text
-        )
+        how = {"metavar": "TEXT", "action": "extend", "type": _argument(key.read)}
     else:
-        metavar = key.name.upper()
-        group.add_argument(key.option, dest=dest, metavar=metavar, type=_reader(key), help=text)
+        how = {"metavar": key.name.upper(), "type": _argument(key.read)}
+    group.add_argument(key.option, dest=key.option, help=text, **how)
 
 
-def _reader(key: Key) -> Callable[[str], Any]:
-    """Return the function that converts the text of an option to the value of its key."""
+def _argument(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return `read` as argparse needs it, which shows only the texts of its own exceptions."""
 
-    def read(text: str) -> Any:
-        if key.kind.is_list and not text:
-            return None
+    def read_argument(text: str) -> Any:
         try:
-            value = key.kind.read(text)
-            key.kind.check([value] if key.kind.is_list else value)
-        except (TypeError, ValueError):
-            raise ArgumentTypeError(f"{text!r} is not {key.kind.allowed}") from None
-        return value
+            return read(text)
+        except ConfigurationError as error:
+            raise ArgumentTypeError(str(error)) from None
 
-    return read
+    return read_argument
 
 
-def configuration_of(options: Namespace) -> Configuration:
-    """Return the configuration of the file, with the values of the options instead of its own."""
+def configuration_of(
+    options: Namespace, variables: Mapping[str, str] = os.environ
+) -> Configuration:
+    """Return the configuration of the file, changed by environment variables, then by options."""
     values: dict[str, Any] = {}
     for key in KEYS:
-        value = getattr(options, f"{key.table}.{key.name}")
-        if key.kind.is_list and value is not None:
-            value = [each for each in value if each is not None]
+        value = getattr(options, key.option)
         if value is not None:
-            (values.setdefault(key.table, {}) if key.table else values)[key.name] = value
+            place(values, key, value)
     if options.destination:
         values["destinations"] = dict(options.destination)
     try:
         base = load(options.config) if options.config is not None else Configuration()
-        return merged(base, values)
+        return merged(merged(base, environment(variables)), values)
     except ConfigurationError as error:
         raise Stop(str(error)) from None
 

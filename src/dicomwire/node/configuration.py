@@ -1,31 +1,49 @@
 """The configuration of a node: every key with its default, its allowed values and an explanation.
 
 The fields of the dataclasses are the one list of keys; the TOML file, its commented template, the
-options of the command line and the documentation are made from it.
+options of the command line, the environment variables and the documentation are made from it.
+pydantic checks the values.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import tomllib
-from argparse import ArgumentTypeError
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from enum import Enum, StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
+from annotated_types import Ge, GroupedMetadata, Gt, Le, Len
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    PlainValidator,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    with_config,
+)
+from pydantic_core import ErrorDetails
+
 from dicomwire.tls import Profile
 from dicomwire.utils import set_title
+
+LOGGER = logging.getLogger("dicomwire.node")
 
 Network = IPv4Network | IPv6Network
 _LONGEST_GRACE = 3600
 """In seconds; an hour is far more than any association needs to end."""
 _LONGEST_FILE = 1 << 20
 """In bytes; thousands of peers and destinations need less."""
+_PREFIX = "DICOMWIRE_"
+"""The beginning of the names of the environment variables."""
 
 
 class ConfigurationError(ValueError):
@@ -50,118 +68,65 @@ class Duplicates(StrEnum):
     IGNORE = "ignore"
 
 
-# --- Kinds of values --------------------------------------------------------------------------
+# --- Types of values --------------------------------------------------------------------------
 
 
-class Kind(NamedTuple):
-    """The values that a key allows.
+class Allowed(GroupedMetadata):
+    """The allowed values of a type: in words, for errors, and as pydantic's checks."""
 
-    Attributes
-    ----------
-    allowed : str
-        The allowed values in words, for errors and help texts.
-    check : callable
-        Converts a value from TOML to the one that the configuration holds; raises ValueError or
-        TypeError if it is not allowed.
-    read : callable
-        Converts an argument of the command line to the value as in TOML.
-    is_list, is_flag : bool
-        Whether the option takes several arguments, or none.
-    """
+    def __init__(self, text: str, *checks: object) -> None:
+        self.text = text
+        self._checks = checks
 
-    allowed: str
-    check: Callable[[Any], Any]
-    read: Callable[[str], Any] = str
-    is_list: bool = False
-    is_flag: bool = False
+    def __iter__(self) -> Iterator[object]:
+        return iter(self._checks)
 
 
-def _exactly(kind: type) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        if type(value) is not kind:
-            raise TypeError
-        return value
-
-    return check
+def _whole(noun: str, least: int, most: int) -> Allowed:
+    return Allowed(f"{noun}, {least} to {most}", Strict(), Ge(least), Le(most))
 
 
-_string = _exactly(str)
+def _one_of(values: type[Enum]) -> Allowed:
+    return Allowed(" or ".join(f'"{each.value}"' for each in values))
 
 
-def _title(value: Any) -> str:
-    return set_title(_string(value), "title").strip()
-
-
-def _whole(least: int, most: int, noun: str) -> Kind:
-    def check(value: Any) -> int:
-        number: int = _exactly(int)(value)
-        if not least <= number <= most:
-            raise ValueError
-        return number
-
-    return Kind(f"{noun}, {least} to {most}", check, int)
-
-
-def _timeout(value: Any) -> float:
-    if type(value) not in (int, float) or not value > 0:
-        raise ValueError
-    try:
-        return float(value)
-    except OverflowError:
-        raise ValueError from None
-
-
-def _grace(value: Any) -> float:
-    if type(value) not in (int, float) or not 0 <= value <= _LONGEST_GRACE:
-        raise ValueError
-    return float(value)
-
-
-def _text(value: Any) -> str:
-    if "\0" in _string(value):
-        raise ValueError
-    return str(value)
-
-
-def _filled(value: Any) -> str:
-    text = _text(value)
-    if not text:
-        raise ValueError
+def _text(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("a null character")
     return text
 
 
-def _folder(value: Any) -> Path:
+def _path(path: object, info: ValidationInfo) -> Path:
+    if not path or not isinstance(path, str | Path):
+        raise ValueError("no path")
     try:
-        return Path(_filled(value)).expanduser()
+        return (info.context or Path()) / Path(_text(str(path))).expanduser()
     except RuntimeError:  # "~name", and there is no such user
-        raise ValueError from None
+        raise ValueError("no such user") from None
 
 
-def _file(value: Any) -> str:
-    return str(_folder(value)) if _string(value) else ""
+def _file(path: str, info: ValidationInfo) -> str:
+    return str(_path(path, info)) if path else ""
 
 
-def _one_of(values: type[Enum]) -> Kind:
-    allowed = " or ".join(f'"{each.value}"' for each in values)
-    return Kind(allowed, lambda value: values(_string(value)))
+def _network(value: object) -> Network:
+    return ip_network(str(value))
 
 
-def _several(kind: Kind, noun: str) -> Kind:
-    def check(value: Any) -> tuple[Any, ...]:
-        return tuple(map(kind.check, _exactly(list)(value)))
+TITLE = Allowed(
+    "an AE title, 1 to 16 ASCII characters",
+    AfterValidator(lambda text: set_title(text, "title").strip()),
+)
+FLAG = Allowed("true or false", Strict())
+SECONDS = Allowed("a number of seconds above 0, or inf", Strict(), Gt(0))
+GRACE = Allowed(f"a number of seconds, 0 to {_LONGEST_GRACE}", Strict(), Ge(0), Le(_LONGEST_GRACE))
+PORT = _whole("a port number", 1, 65535)
+HOST = Allowed("a host name or an address", Len(1), AfterValidator(_text))
+ADDRESS = Allowed('an address of this machine, or "" for all', AfterValidator(_text))
+FOLDER = Allowed("a path", PlainValidator(_path))
+FILE = Allowed('a path, or "" for none', AfterValidator(_file))
 
-    return Kind(f"a list of {noun}", check, is_list=True)
-
-
-_TITLE = Kind("an AE title, 1 to 16 ASCII characters", _title)
-_PORT = _whole(1, 65535, "a port number")
-_FLAG = Kind("true or false", _exactly(bool), is_flag=True)
-_GRACE = Kind(f"a number of seconds, 0 to {_LONGEST_GRACE}", _grace, float)
-_SECONDS = Kind("a number of seconds above 0, or inf", _timeout, float)
-_HOST = Kind("a host name or an address", _filled)
-_FILE = Kind('a path, or "" for none', _file)
-_ADDRESS = Kind('an address of this machine, or "" for all', _text)
-_NETWORK = Kind("a network", lambda value: ip_network(_string(value)))
+Title = Annotated[str, TITLE]
 
 
 # --- The keys ---------------------------------------------------------------------------------
@@ -172,21 +137,21 @@ class Access:
     """The rights of peers; see `access.Guard`."""
 
     called_title: Annotated[
-        bool, _FLAG, "Reject associations that do not call the node by its AE title."
+        bool, FLAG, "Reject associations that do not call the node by its AE title."
     ] = False
     titles: Annotated[
-        tuple[str, ...],
-        _several(_TITLE, "AE titles"),
+        tuple[Title, ...],
+        Allowed("a list of AE titles"),
         "Calling AE titles of known peers; an empty list allows any.",
     ] = ()
     networks: Annotated[
-        tuple[Network, ...],
-        _several(_NETWORK, 'networks, such as "10.1.0.0/16"'),
+        tuple[Annotated[Network, PlainValidator(_network)], ...],
+        Allowed('a list of networks, such as "10.1.0.0/16"'),
         "Networks of known peers; an empty list allows any.",
     ] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
     strangers: Annotated[
         tuple[Right, ...],
-        _several(_one_of(Right), ", ".join(f'"{each}"' for each in Right)),
+        Allowed("a list of " + ", ".join(f'"{each}"' for each in Right)),
         "What peers that are not known may do; with an empty list they may not associate.",
     ] = (Right.ECHO, Right.STORE)
 
@@ -196,15 +161,15 @@ class TLS:
     """How the node speaks TLS (PS3.15 Annex B)."""
 
     cert: Annotated[
-        str, _FILE, "The node's certificate (PEM). If it is set, the node accepts only TLS."
+        str, FILE, "The node's certificate (PEM). If it is set, the node accepts only TLS."
     ] = ""
-    key: Annotated[str, _FILE, "The certificate's key, if it is in another file."] = ""
-    key_password_file: Annotated[
-        str, _FILE, "A file with the key's password in its first line."
-    ] = ""
+    key: Annotated[str, FILE, "The certificate's key, if it is in another file."] = ""
+    key_password_file: Annotated[str, FILE, "A file with the key's password in its first line."] = (
+        ""
+    )
     ca: Annotated[
         str,
-        _FILE,
+        FILE,
         "Trusted authorities (PEM): peers and TLS destinations need a certificate of one of them.",
     ] = ""
     profile: Annotated[
@@ -212,7 +177,7 @@ class TLS:
     ] = Profile.BCP195
     no_verify: Annotated[
         bool,
-        _FLAG,
+        FLAG,
         "Do not check certificates of destinations: others could read and change the data sent.",
     ] = False
 
@@ -221,31 +186,32 @@ class TLS:
 class Destination:
     """A destination of C-MOVE; the key is its AE title."""
 
-    host: Annotated[str, _HOST, "Host name or address."]
-    port: Annotated[int, _PORT, "Port."]
-    tls: Annotated[bool, _FLAG, "Whether to use TLS, as configured in [tls]."] = False
+    host: Annotated[str, HOST, "Host name or address."]
+    port: Annotated[int, PORT, "Port."]
+    tls: Annotated[bool, FLAG, "Whether to use TLS, as configured in [tls]."] = False
 
 
 STORESCP = Destination("127.0.0.1", 11113)
 """A Storage SCP on this machine, such as that of `dicomwire movescu --store`, or pynetdicom's."""
 
 
+@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """The configuration of a node. Relative paths count from the current folder."""
 
-    ae_title: Annotated[str, _TITLE, "The AE title of the node."] = "DICOMWIRE"
+    ae_title: Annotated[str, TITLE, "The AE title of the node."] = "DICOMWIRE"
     address: Annotated[
         str,
-        _ADDRESS,
+        ADDRESS,
         'The address to listen on; "" is all. If others can reach it, set [access] and [tls].',
     ] = "127.0.0.1"
     port: Annotated[
-        int, _whole(0, 65535, "a port number"), "The port to listen on; 0 is any free one."
+        int, _whole("a port number", 0, 65535), "The port to listen on; 0 is any free one."
     ] = 11112
     folder: Annotated[
         Path,
-        Kind("a path", _folder),
+        FOLDER,
         "The folder of objects and index, made if needed. A relative path counts from this file.",
     ] = Path("archive")
     duplicates: Annotated[
@@ -255,45 +221,45 @@ class Configuration:
     ] = Duplicates.KEEP_FIRST
     strict_queries: Annotated[
         bool,
-        _FLAG,
+        FLAG,
         "Require the unique keys of all levels above, unless relational operation is negotiated.",
     ] = False
     max_associations: Annotated[
-        int, _whole(1, 100_000, "a number"), "The most associations at a time."
+        int, _whole("a number", 1, 100_000), "The most associations at a time."
     ] = 64
     max_per_address: Annotated[
         int,
-        _whole(0, 100_000, "a number"),
+        _whole("a number", 0, 100_000),
         "The most of them from one address; 0 means three quarters. Raise it for a gateway.",
     ] = 0
     max_per_title: Annotated[
         int,
-        _whole(0, 100_000, "a number"),
+        _whole("a number", 0, 100_000),
         "The most of them by one calling AE title; 0 means three quarters.",
     ] = 0
     max_pdu: Annotated[
         int,
-        _whole(0, 2**32 - 1, "a length in bytes"),
+        _whole("a length in bytes", 0, 2**32 - 1),
         "The longest PDU that peers may send; 0 means no limit.",
     ] = 131_072
     max_object: Annotated[
         int,
-        _whole(0, 2**63 - 1, "a length in bytes"),
+        _whole("a length in bytes", 0, 2**63 - 1),
         "The longest object to store; longer ones are refused with 0xA700. 0 means no limit.",
     ] = 16 * 2**30
     acse_timeout: Annotated[
-        float, _SECONDS, "Seconds to wait for the negotiation or release of an association."
+        float, SECONDS, "Seconds to wait for the negotiation or release of an association."
     ] = 30.0
-    dimse_timeout: Annotated[float, _SECONDS, "Seconds to wait for a DIMSE message."] = 60.0
+    dimse_timeout: Annotated[float, SECONDS, "Seconds to wait for a DIMSE message."] = 60.0
     network_timeout: Annotated[
-        float, _SECONDS, "Seconds to wait for data on an idle association."
+        float, SECONDS, "Seconds to wait for data on an idle association."
     ] = 60.0
     stop_timeout: Annotated[
-        float, _GRACE, "Seconds that open associations have to end when the node stops."
+        float, GRACE, "Seconds that open associations have to end when the node stops."
     ] = 5.0
     access: Access = Access()
     tls: TLS = TLS()
-    destinations: Mapping[str, Destination] = field(
+    destinations: Mapping[Title, Destination] = field(
         default_factory=lambda: {"STORESCP": STORESCP}, hash=False
     )
 
@@ -303,7 +269,8 @@ class Key(NamedTuple):
 
     table: str
     name: str
-    kind: Kind
+    type: Any
+    allowed: str
     default: Any
     meaning: str
 
@@ -312,21 +279,51 @@ class Key(NamedTuple):
         """The option of the command line that sets this key."""
         return "--" + "-".join(filter(None, (self.table, self.name))).replace("_", "-")
 
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets this key."""
+        return _PREFIX + "__".join(filter(None, (self.table, self.name))).upper()
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the key has several values."""
+        return get_origin(get_args(self.type)[0]) is tuple
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether the key is true or false."""
+        return get_args(self.type)[0] is bool
+
+    def read(self, *texts: str) -> Any:
+        """Return the value that is told outside of a file; ConfigurationError if it is not allowed.
+
+        A list has one text for each item; an empty one is no item.
+        """
+        checked: TypeAdapter[Any] = TypeAdapter(self.type)
+        try:
+            if self.is_list:
+                return checked.validate_python([text for text in texts if text])
+            return checked.validate_strings(texts[0])
+        except ValidationError:
+            raise ConfigurationError(f"{','.join(texts)!r} is not {self.allowed}") from None
+
 
 def _keys_of(table: str, owner: type) -> Iterator[Key]:
     hints = get_type_hints(owner, include_extras=True)
     for each in fields(owner):
-        if get_origin(hints[each.name]) is Annotated:
-            _, kind, meaning = get_args(hints[each.name])
-            yield Key(table, each.name, kind, each.default, meaning)
+        kind = hints[each.name]
+        if get_origin(kind) is Annotated:
+            *_, allowed, meaning = get_args(kind)
+            yield Key(table, each.name, kind, allowed.text, each.default, meaning)
 
 
 _TABLES: dict[str, type] = {"": Configuration, "access": Access, "tls": TLS}
 KEYS = tuple(key for table, owner in _TABLES.items() for key in _keys_of(table, owner))
 """All keys except those of destinations, in the order of the file."""
-_BY_NAME = {(key.table, key.name): key for key in KEYS}
 DESTINATION_KEYS = {key.name: key for key in _keys_of("destinations", Destination)}
 """The keys of a destination, by name."""
+_BY_NAME = {(key.table, key.name): key for key in (*KEYS, *DESTINATION_KEYS.values())}
+_CHECKED = TypeAdapter(Configuration)
 
 
 # --- Reading ----------------------------------------------------------------------------------
@@ -355,66 +352,65 @@ def load(path: Path) -> Configuration:
         raise ConfigurationError(f"{path}: lists or tables are nested too deep") from None
     except ValueError as error:
         raise ConfigurationError(f"{path}: {error}") from None
-    return _relative_to(path.parent, merged(Configuration(), values, f"{path}: "))
+    return merged(Configuration(), values, f"{path}: ", path.parent)
 
 
-def _relative_to(folder: Path, configuration: Configuration) -> Configuration:
-    """Return `configuration` with its relative paths resolved against `folder`."""
-
-    def found(path: str) -> str:
-        return str(folder / path) if path else ""
-
-    tls = configuration.tls
-    return replace(
-        configuration,
-        folder=folder / configuration.folder,
-        tls=replace(
-            tls,
-            cert=found(tls.cert),
-            key=found(tls.key),
-            key_password_file=found(tls.key_password_file),
-            ca=found(tls.ca),
-        ),
-    )
-
-
-def merged(base: Configuration, values: Mapping[str, Any], where: str = "") -> Configuration:
+def merged(
+    base: Configuration, values: Mapping[str, Any], where: str = "", folder: Path | None = None
+) -> Configuration:
     """Return `base` changed by `values`, which is structured like the file.
 
-    If `values` has destinations, they replace all those of `base`.
+    If `values` has destinations, they replace all those of `base`. Relative paths in both count
+    from `folder`. Errors begin with `where`.
     """
-    changes: dict[str, Any] = {}
-    for name, value in values.items():
-        if name == "destinations":
-            changes[name] = _destinations(_table(value, name, where), where)
-        elif name in _TABLES:
-            table = _table(value, name, where)
-            own = {each: _checked(name, each, table[each], where) for each in table}
-            changes[name] = replace(getattr(base, name), **own)
-        else:
-            changes[name] = _checked("", name, value, where)
-    return replace(base, **changes)
-
-
-def _table(value: Any, name: str, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{where}{name} must be a table: [{name}]")
-    return value
-
-
-def _checked(table: str, name: str, value: Any, where: str) -> Any:
-    key = _BY_NAME.get((table, name))
-    if key is None:
-        raise _unknown(name, table, [each.name for each in KEYS if each.table == table], where)
-    return _converted(key.kind, value, where + ".".join(filter(None, (table, name))))
-
-
-def _converted(kind: Kind, value: Any, name: str) -> Any:
+    changed = {**_values_of(base), **values}
+    for name in filter(None, _TABLES):
+        if isinstance(values.get(name), Mapping):
+            changed[name] = {**_values_of(getattr(base, name)), **values[name]}
     try:
-        return kind.check(value)
-    except (TypeError, ValueError):
-        text = f"{name} must be {kind.allowed}, not {_shown(value)}"
-        raise ConfigurationError(text) from None
+        return _CHECKED.validate_python(changed, context=folder)
+    except ValidationError as error:
+        # A key with a wrong name makes another one missing; the name is the problem then.
+        first = min(error.errors(), key=lambda problem: problem["type"] == "missing")
+        raise ConfigurationError(where + _explained(first, values)) from None
+
+
+def _values_of(table: Any) -> dict[str, Any]:
+    return {each.name: getattr(table, each.name) for each in fields(table)}
+
+
+def _explained(problem: ErrorDetails, values: Mapping[str, Any]) -> str:
+    """Say what is wrong with `values`: pydantic's texts name neither key nor allowed values."""
+    path = [*map(str, problem["loc"])]
+    name = ".".join(path)
+    if problem["type"] == "unexpected_keyword_argument":
+        return _unknown(path)
+    if problem["type"] == "missing":
+        return f"{name} is missing"
+    if problem["type"] in ("dataclass_type", "dict_type", "mapping_type"):
+        return f"{name} must be a table: [{name}]"
+    if path[-1] == "[key]":
+        name = f"the name of [{'.'.join(path[:-1])}]"
+        return f"{name} must be {TITLE.text}, not {_shown(path[-2])}"
+    depth = {"destinations": 3, **dict.fromkeys(_TABLES, 2)}.get(path[0], 1)  # below: list items
+    name = ".".join(path[:depth])
+    value: Any = values
+    for each in path[:depth]:
+        value = value[each]
+    return f"{name} must be {_BY_NAME[_place(path[:depth])].allowed}, not {_shown(value)}"
+
+
+def _place(path: Sequence[str]) -> tuple[str, str]:
+    """Return the table and the name of a key; all destinations have the same keys."""
+    return path[0] if len(path) > 1 else "", path[-1]
+
+
+def _unknown(path: Sequence[str]) -> str:
+    table, name = _place(path)
+    within = f"in [{'.'.join(path[:-1])}]" if table else "in a configuration"
+    tables = [] if table else [f"[{each}]" for each in (*filter(None, _TABLES), "destinations")]
+    known = [each.name for each in _BY_NAME.values() if each.table == table]
+    return f"there is no key {name!r} {within}; allowed are {', '.join((*known, *tables))}"
 
 
 def _shown(value: Any) -> str:
@@ -425,37 +421,39 @@ def _shown(value: Any) -> str:
     return f"this {type(value).__name__}"
 
 
-def _unknown(name: str, table: str, known: list[str], where: str) -> ConfigurationError:
-    within = f"in [{table}]" if table else "in a configuration"
-    tables = [] if table else [f"[{each}]" for each in (*filter(None, _TABLES), "destinations")]
-    allowed = ", ".join((*known, *tables))
-    return ConfigurationError(f"{where}there is no key {name!r} {within}; allowed are {allowed}")
+def environment(variables: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values of environment variables, structured like the file.
+
+    Commas separate the items of a list, and destinations. A variable with our prefix that is no
+    key is ignored, since Kubernetes sets some for a service of this name.
+    """
+    known = {key.variable: key for key in KEYS}
+    values: dict[str, Any] = {}
+    for name, text in variables.items():
+        try:
+            if name == f"{_PREFIX}DESTINATIONS":
+                values["destinations"] = dict(map(destination, text.split(",")))
+            elif key := known.get(name):
+                place(values, key, key.read(*text.split(",") if key.is_list else [text]))
+            elif name.startswith(_PREFIX):
+                LOGGER.warning("The environment variable %s is no key of the configuration", name)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{name}: {error}") from None
+    return values
 
 
-def _destinations(tables: Mapping[str, Any], where: str) -> dict[str, Destination]:
-    found = {}
-    for title, values in tables.items():
-        name = f"destinations.{title}"
-        known = _converted(_TITLE, title, f"{where}the name of [{name}]")
-        own = {}
-        for each, value in _table(values, name, where).items():
-            if each not in DESTINATION_KEYS:
-                raise _unknown(each, name, [*DESTINATION_KEYS], where)
-            own[each] = _converted(DESTINATION_KEYS[each].kind, value, f"{where}{name}.{each}")
-        for needed in ("host", "port"):
-            if needed not in own:
-                raise ConfigurationError(f"{where}{name}.{needed} is missing")
-        found[known] = Destination(**own)
-    return found
+def place(values: dict[str, Any], key: Key, value: Any) -> None:
+    """Set the value of a key in `values`, which is structured like the file."""
+    (values.setdefault(key.table, {}) if key.table else values)[key.name] = value
 
 
 def destination(text: str) -> tuple[str, dict[str, Any]]:
     """Return AE title and values of a destination NAME=HOST:PORT or NAME=tls:HOST:PORT."""
-    title, equals, place = text.partition("=")
-    over_tls = place.startswith("tls:")
-    host, colon, port = place.removeprefix("tls:").rpartition(":")
+    title, equals, where = text.partition("=")
+    over_tls = where.startswith("tls:")
+    host, colon, port = where.removeprefix("tls:").rpartition(":")
     if not (title and equals and host and colon and port.isascii() and port.isdigit()):
-        raise ArgumentTypeError(f"{text!r} is not NAME=HOST:PORT, or NAME=tls:HOST:PORT")
+        raise ConfigurationError(f"{text!r} is not NAME=HOST:PORT, or NAME=tls:HOST:PORT")
     values = {"host": host.removeprefix("[").removesuffix("]"), "port": int(port)}
     return title, {**values, "tls": True} if over_tls else values
 
@@ -484,12 +482,12 @@ def template() -> str:
     for table in _TABLES:
         lines += ["", f"[{table}]"] if table else []
         for key in (each for each in KEYS if each.table == table):
-            lines += ["", f"# {key.meaning}", f"# Allowed: {key.kind.allowed}."]
+            lines += ["", f"# {key.meaning}", f"# Allowed: {key.allowed}."]
             lines.append(f"{key.name} = {toml(key.default)}")
     lines += ["", "# The destinations of C-MOVE: a table for each AE title."]
-    for title, place in Configuration().destinations.items():
+    for title, known in Configuration().destinations.items():
         lines.append(f"[destinations.{title}]")
         for key in DESTINATION_KEYS.values():
-            lines += [f"# {key.meaning} Allowed: {key.kind.allowed}."]
-            lines.append(f"{key.name} = {toml(getattr(place, key.name))}")
+            lines += [f"# {key.meaning} Allowed: {key.allowed}."]
+            lines.append(f"{key.name} = {toml(getattr(known, key.name))}")
     return "\n".join(lines) + "\n"
