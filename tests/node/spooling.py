@@ -21,8 +21,8 @@ from dicomwire.node.heads import Origin
 from dicomwire.node.index.schema import instance, patient, series, study
 from dicomwire.node.index.writer import Index
 from dicomwire.node.maintenance import INDEX
-from dicomwire.node.objects.folder import Storage
-from dicomwire.node.objects.spool import Spooled
+from dicomwire.node.objects.folder import FolderObjects
+from dicomwire.node.objects.spool import Spool, Spooled
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -65,13 +65,28 @@ def sized(uid: str, note: str, pixels: int) -> Dataset:
     return ds
 
 
-def spooled(storage: Storage, data: bytes, piece: int = 50_000) -> Spooled:
+def spooled(spool: Spool, data: bytes, piece: int = 50_000) -> Spooled:
     """Return `data` as it is when it has come from the network, in pieces."""
-    sink = storage.sink()
+    sink = spool.sink()
     view = memoryview(data)
     for start in range(0, len(view), piece):
         sink.write([view[start : start + piece]])
     return sink.finish()
+
+
+class LocalStore:
+    """A node's folder without an index: the spool, and the store of objects."""
+
+    def __init__(self, folder: Path, ceiling: int | None = None) -> None:
+        self.folder = folder
+        self.spool = Spool(folder, ceiling)
+        self.objects = FolderObjects(folder)
+
+    def __enter__(self) -> LocalStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.spool.close()
 
 
 class OpenArchive:
@@ -80,11 +95,11 @@ class OpenArchive:
     def __init__(self, folder: Path, duplicates: Duplicates = Duplicates.KEEP_FIRST) -> None:
         self.folder = folder
         with ExitStack() as opened:
-            self.storage = opened.enter_context(Storage(folder))
+            self.storage = opened.enter_context(LocalStore(folder))
             self.index = opened.enter_context(Index(folder / INDEX))
-            converters = Converters(self.storage.make_file)
+            converters = Converters(self.storage.spool.make_file)
             opened.callback(converters.close)
-            self.committer = Committer(self.storage, self.index, converters, duplicates)
+            self.committer = Committer(self.storage.objects, self.index, converters, duplicates)
             self._open = opened.pop_all()
 
     def __enter__(self) -> OpenArchive:
@@ -96,7 +111,7 @@ class OpenArchive:
 
     def store(self, data: bytes, uid: str, syntax: str = EXPLICIT, sop_class: str = CT) -> int:
         """Bring an object, and return the status that its sender would get."""
-        payload = spooled(self.storage, data)
+        payload = spooled(self.storage.spool, data)
         try:
             return self.committer.store(payload, Origin(sop_class, uid, syntax, "SENDER"))
         finally:
@@ -117,7 +132,7 @@ class OpenArchive:
         found = {}
         with self.index.reading() as connection:
             for row in connection.execute(select(instance)):
-                data = self.storage.open_path(row.file).read_bytes()
+                data = self.storage.objects.path(row.file).read_bytes()
                 assert len(data) == row.size
                 dataset = data[parse_file_meta(data).offset :]
                 whole = hashlib.sha256(dataset + row.transfer_syntax_uid.encode())
@@ -128,7 +143,7 @@ class OpenArchive:
     def contents(self) -> Iterator[tuple[str, bytes]]:
         """Iterate over UID and dataset of each file that the index knows."""
         for stored in self.index.stored():
-            data = self.storage.open_path(stored.file).read_bytes()
+            data = self.storage.objects.path(stored.file).read_bytes()
             yield stored.sop_instance_uid, data[parse_file_meta(data).offset :]
 
     def counts(self) -> tuple[int, ...]:

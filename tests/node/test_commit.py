@@ -398,14 +398,14 @@ def test_a_batch_that_fails_fails_for_all_of_it_alone(
     archive: OpenArchive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(archive, 7, monkeypatch)
-    publish = archive.storage.publish
+    publish = archive.storage.objects.put
 
     def fail(batch: list[Spooled]) -> list[str]:
         if len(batch) > 1:
             raise OSError(errno.ENOSPC, "No space left on device")
         return publish(batch)
 
-    monkeypatch.setattr(archive.storage, "publish", fail)
+    monkeypatch.setattr(archive.storage.objects, "put", fail)
     statuses: list[int] = []
 
     def store(number: int) -> None:
@@ -466,7 +466,7 @@ def test_a_file_that_cannot_be_looked_for_is_not_missing(
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(commit, "is_missing", fail)
+        patch.setattr(folder, "is_missing", fail)
         assert archive.store(encoded(UID, "two"), UID) == OUT_OF_RESOURCES
     assert archive.notes() == {UID: ["one"]}
 
@@ -540,7 +540,7 @@ def test_a_key_behind_an_element_that_ends_with_what_is_in_memory_is_found(
 def test_a_payload_is_read_in_pieces_of_any_size(archive: OpenArchive) -> None:
     for piece in (1_000, 65_536, 1_000_000):
         data = encoded(UID, "x", LARGE if piece > 1_000 else 0)
-        payload = spooled(archive.storage, data, piece)
+        payload = spooled(archive.storage.spool, data, piece)
         assert bytes(payload.view()) == data
         with payload.open() as file:
             assert file.read() == data

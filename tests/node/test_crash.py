@@ -141,7 +141,7 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
             found = archive.index.find(list(load.acknowledged))
             for uid, data in load.acknowledged.items():
                 (stored,) = found[uid]
-                assert archive.storage.open_path(stored.file).read_bytes().endswith(data)
+                assert archive.storage.objects.path(stored.file).read_bytes().endswith(data)
     assert list(check(folder)) == []
     with OpenArchive(folder) as archive:
         assert len(archive.index.find(list(everything))) == len(everything)

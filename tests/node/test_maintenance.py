@@ -18,7 +18,8 @@ from dicomwire.node.index.database import WrongRevision
 from dicomwire.node.index.writer import Index
 from dicomwire.node.maintenance import INDEX, Finding, Problem, Reconciled, check, reindex
 from dicomwire.node.objects.files import StorageInUse
-from dicomwire.node.objects.folder import Storage
+from dicomwire.node.objects.folder import FolderObjects
+from dicomwire.node.objects.spool import Spool
 
 FIRST, REPLACE, BOTH, IGNORE = Duplicates
 
@@ -49,8 +50,8 @@ def name_of(path: Path, folder: Path) -> str:
 
 
 def reconciled(folder: Path, duplicates: Duplicates = FIRST) -> Reconciled:
-    with Storage(folder) as storage, Index(folder / INDEX) as index:
-        return maintenance.reconcile(storage, index, duplicates)
+    with Spool(folder), Index(folder / INDEX) as index:
+        return maintenance.reconcile(FolderObjects(folder), index, duplicates)
 
 
 def test_nothing_is_done_where_all_is_in_step(folder: Path) -> None:
@@ -96,7 +97,6 @@ def test_where_no_file_is_there_nothing_is_dropped(folder: Path) -> None:
     (folder / "objects").rename(folder / "elsewhere")
     with pytest.raises(OSError, match="is their file system mounted"):
         reconciled(folder)
-    (folder / "objects").rmdir()  # that of the storage
     (folder / "elsewhere").rename(folder / "objects")
     assert len(contents(folder)) == 10
 
@@ -246,7 +246,7 @@ def test_reindex_makes_the_same_index_whatever_there_was(folder: Path, damage: s
 
 
 def test_reindex_is_refused_while_the_node_runs(folder: Path) -> None:
-    with Storage(folder), pytest.raises(StorageInUse):
+    with Spool(folder), pytest.raises(StorageInUse):
         reindex(folder)
 
 

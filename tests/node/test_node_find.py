@@ -647,7 +647,7 @@ def test_what_is_found_to_be_sent(index: Index) -> None:
         "1.2.840.10008.5.1.4.1.1.2",
         "1.2.1.1.1",
         EXPLICIT_VR_LITTLE_ENDIAN,
-        index.path.parent / "objects/1.dcm",
+        "objects/1.dcm",
     )
 
 

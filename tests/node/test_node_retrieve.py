@@ -44,8 +44,8 @@ from running_node import (
 from dicomwire import Stream, build_context, build_role
 from dicomwire.data.codec import decode_for, encode_dataset
 from dicomwire.data.file_meta import parse_file_meta
-from dicomwire.node import retrieve
 from dicomwire.node.configuration import Destination
+from dicomwire.node.objects import folder
 from dicomwire.node.query import Found
 from dicomwire.node.retrieve import MOST_CONTEXTS, contexts_for
 from dicomwire.node.server import Node
@@ -231,7 +231,7 @@ def test_an_object_whose_file_cannot_be_looked_for_is_a_failed_sub_operation(
     def fail(path: Path) -> bool:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(retrieve, "is_missing", fail)
+    monkeypatch.setattr(folder, "is_missing", fail)
     context = build_context(MRImageStorage, ExplicitVRLittleEndian)
     *_, (status, _) = get(node, Receiver(), study_of(), context)
     assert counts(status) == (0xA702, 0, 3)
@@ -394,7 +394,7 @@ def test_no_retrieval_is_for_the_whole_archive(
 
 
 def found(sop_class: str, syntax: str) -> Found:
-    return Found(sop_class, "1.2.3", syntax, Path("file"))
+    return Found(sop_class, "1.2.3", syntax, "file")
 
 
 def pairs(contexts: list) -> list[tuple[str, list[str]]]:

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from spooling import CT, EXPLICIT, encoded, spooled
+from spooling import CT, EXPLICIT, LocalStore, encoded, spooled
 
 from dicomwire.data.file_meta import FileFormatError, file_head
 from dicomwire.data.sinks import SinkFull
 from dicomwire.node.heads import HEAD_SIZE, Origin, digest_of, read_head
 from dicomwire.node.objects import folder as folder_module
 from dicomwire.node.objects.files import StorageInUse, is_missing
-from dicomwire.node.objects.folder import Storage
 from dicomwire.node.objects.spool import KEPT_IN_MEMORY
 
 SMALL = encoded("1.2.3.4.5", "small")
@@ -26,7 +25,7 @@ ORIGIN = Origin(CT, "1.2.3.4.5", EXPLICIT, "SENDER")
 
 @pytest.fixture
 def storage(tmp_path: Path):
-    with Storage(tmp_path / "node") as opened:
+    with LocalStore(tmp_path / "node") as opened:
         yield opened
 
 
@@ -35,38 +34,38 @@ def files_in(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("data", [SMALL, LARGE, b""], ids=["small", "large", "empty"])
-def test_a_published_file_is_a_dicom_file_of_the_dataset(storage: Storage, data: bytes) -> None:
-    payload = spooled(storage, data)
+def test_a_published_file_is_a_dicom_file_of_the_dataset(storage: LocalStore, data: bytes) -> None:
+    payload = spooled(storage.spool, data)
     assert payload.view().tobytes() == data
     payload.seal(ORIGIN)
-    (name,) = storage.publish([payload])
-    file = storage.open_path(name).read_bytes()
+    (name,) = storage.objects.put([payload])
+    file = storage.objects.path(name).read_bytes()
     assert file[:132] == bytes(128) + b"DICM"
     assert file[HEAD_SIZE:] == data
-    meta = pydicom.filereader.read_file_meta_info(storage.open_path(name))
+    meta = pydicom.filereader.read_file_meta_info(storage.objects.path(name))
     assert meta.MediaStorageSOPClassUID == CT
     assert meta.MediaStorageSOPInstanceUID == "1.2.3.4.5"
     assert meta.TransferSyntaxUID == EXPLICIT
     assert meta.SourceApplicationEntityTitle == "SENDER"
-    assert files_in(storage.folder) == [storage.open_path(name)]
+    assert files_in(storage.folder) == [storage.objects.path(name)]
 
 
-def test_the_head_has_one_length_whatever_the_uids(storage: Storage) -> None:
-    payload = spooled(storage, SMALL)
+def test_the_head_has_one_length_whatever_the_uids(storage: LocalStore) -> None:
+    payload = spooled(storage.spool, SMALL)
     payload.seal(Origin("1." + "2" * 62, "1." + "3" * 62, "1." + "4" * 62, "S" * 16))
-    (name,) = storage.publish([payload])
-    file = storage.open_path(name).read_bytes()
+    (name,) = storage.objects.put([payload])
+    file = storage.objects.path(name).read_bytes()
     origin, offset, seal = read_head(file, len(file))
     assert offset == HEAD_SIZE
     assert seal is not None
     assert seal.digest == digest_of(BytesIO(SMALL), 0, origin.transfer_syntax_uid)
 
 
-def test_a_file_knows_its_digest_and_its_length(storage: Storage) -> None:
-    payload = spooled(storage, LARGE)
+def test_a_file_knows_its_digest_and_its_length(storage: LocalStore) -> None:
+    payload = spooled(storage.spool, LARGE)
     payload.seal(ORIGIN)
-    (name,) = storage.publish([payload])
-    file = storage.open_path(name).read_bytes()
+    (name,) = storage.objects.put([payload])
+    file = storage.objects.path(name).read_bytes()
     origin, _, seal = read_head(file, len(file))
     assert (origin.sop_class_uid, origin.sop_instance_uid) == (CT, "1.2.3.4.5")
     assert seal == (digest_of(BytesIO(LARGE), 0, EXPLICIT), len(LARGE), payload.received)
@@ -81,98 +80,98 @@ def test_a_file_of_others_has_no_seal() -> None:
 
 
 def test_names_are_random_and_folders_fill_one_after_the_other(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch
+    storage: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folder_module, "FILES_PER_FOLDER", 10)
     names = []
     for _ in range(4):
-        batch = [spooled(storage, SMALL) for _ in range(6)]
+        batch = [spooled(storage.spool, SMALL) for _ in range(6)]
         for payload in batch:
             payload.seal(ORIGIN)
-        names += storage.publish(batch)
+        names += storage.objects.put(batch)
     assert len(set(names)) == 24
     folders = [name.rpartition("/")[0] for name in names]
     assert [folders.count(folder) for folder in dict.fromkeys(folders)] == [10, 10, 4]
-    assert list(storage.files()) == sorted(names)
+    assert list(storage.objects.names()) == sorted(names)
 
 
-def test_discarding_leaves_nothing(storage: Storage) -> None:
+def test_discarding_leaves_nothing(storage: LocalStore) -> None:
     for data in (SMALL, LARGE):
-        spooled(storage, data).discard()
-        sealed = spooled(storage, data)
+        spooled(storage.spool, data).discard()
+        sealed = spooled(storage.spool, data)
         sealed.seal(ORIGIN)
         sealed.discard()
         sealed.discard()
-    half = storage.sink()
+    half = storage.spool.sink()
     half.write([memoryview(LARGE)])
     half.discard()
     half.discard()
     assert files_in(storage.folder) == []
 
 
-def test_discarding_what_was_published_keeps_it(storage: Storage) -> None:
-    payload = spooled(storage, LARGE)
+def test_discarding_what_was_published_keeps_it(storage: LocalStore) -> None:
+    payload = spooled(storage.spool, LARGE)
     payload.seal(ORIGIN)
-    (name,) = storage.publish([payload])
+    (name,) = storage.objects.put([payload])
     payload.discard()
-    assert storage.open_path(name).exists()
+    assert storage.objects.path(name).exists()
 
 
 def test_a_dataset_above_the_ceiling_is_refused(tmp_path: Path) -> None:
-    with Storage(tmp_path, ceiling=1000) as storage:
-        sink = storage.sink()
+    with LocalStore(tmp_path, ceiling=1000) as storage:
+        sink = storage.spool.sink()
         with pytest.raises(SinkFull):
             sink.write([memoryview(bytes(1001))])
 
 
 def test_starting_cleans_the_spool(tmp_path: Path) -> None:
-    with Storage(tmp_path) as storage:
-        half = storage.sink()
+    with LocalStore(tmp_path) as storage:
+        half = storage.spool.sink()
         half.write([memoryview(LARGE)])
         payload = half.finish()
         assert len(files_in(tmp_path)) == 1
-    with Storage(tmp_path):
+    with LocalStore(tmp_path):
         assert files_in(tmp_path) == []
     payload.discard()
 
 
 def test_starting_leaves_in_the_spool_what_is_not_its_own(tmp_path: Path) -> None:
-    Storage(tmp_path).close()
+    LocalStore(tmp_path).spool.close()
     spool = tmp_path / "spool"
     (spool / "lost+found").mkdir()
     (spool / "thesis.txt").touch()
     (spool / "0.part").touch()
-    with Storage(tmp_path):
+    with LocalStore(tmp_path):
         assert sorted(os.listdir(spool)) == ["0.part", "lost+found", "thesis.txt"]
 
 
 def test_starting_cleans_up_what_was_taken_back_or_made_for_a_program(tmp_path: Path) -> None:
-    with Storage(tmp_path) as storage:
-        payloads = [spooled(storage, SMALL) for _ in range(2)]
+    with LocalStore(tmp_path) as storage:
+        payloads = [spooled(storage.spool, SMALL) for _ in range(2)]
         payloads[0].dicom_file(b"")
         payloads[1].seal(ORIGIN)
-        storage.take_back(payloads[1:], storage.publish(payloads[1:]))
+        storage.objects.take_back(payloads[1:], storage.objects.put(payloads[1:]))
         assert len(os.listdir(tmp_path / "spool")) == 2
-    with Storage(tmp_path):
+    with LocalStore(tmp_path):
         assert files_in(tmp_path) == []
 
 
 def test_behind_a_link_others_may_be_writing(tmp_path: Path) -> None:
     other, archive = tmp_path / "other", tmp_path / "archive"
-    with Storage(other) as storage:
-        half = storage.sink()
+    with LocalStore(other) as storage:
+        half = storage.spool.sink()
         half.write([memoryview(LARGE)])
         archive.mkdir()
         (archive / "spool").symlink_to(other / "spool")
-        with Storage(archive):
+        with LocalStore(archive):
             assert len(os.listdir(other / "spool")) == 1
         half.discard()
 
 
 def test_a_folder_is_for_one_process(tmp_path: Path) -> None:
-    with Storage(tmp_path), pytest.raises(StorageInUse):
-        Storage(tmp_path)
-    Storage(tmp_path).close()
+    with LocalStore(tmp_path), pytest.raises(StorageInUse):
+        LocalStore(tmp_path)
+    LocalStore(tmp_path).spool.close()
 
 
 def test_a_folder_that_cannot_be_locked_is_not_one_in_use(
@@ -185,21 +184,21 @@ def test_a_folder_that_cannot_be_locked_is_not_one_in_use(
 
     monkeypatch.setattr(fcntl, "flock", fail)
     with pytest.raises(OSError, match="locks") as error:
-        Storage(tmp_path)
+        LocalStore(tmp_path)
     assert not isinstance(error.value, StorageInUse)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no such rights")
-def test_folder_and_files_are_the_owners_alone(storage: Storage) -> None:
-    payloads = [spooled(storage, data) for data in (SMALL, LARGE)]
+def test_folder_and_files_are_the_owners_alone(storage: LocalStore) -> None:
+    payloads = [spooled(storage.spool, data) for data in (SMALL, LARGE)]
     for payload in payloads:
         payload.seal(ORIGIN)
-    paths = [storage.open_path(name) for name in storage.publish(payloads)]
+    paths = [storage.objects.path(name) for name in storage.objects.put(payloads)]
     assert storage.folder.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in paths} == {0o600}
 
 
-def test_only_what_is_not_there_is_missing(storage: Storage) -> None:
+def test_only_what_is_not_there_is_missing(storage: LocalStore) -> None:
     (storage.folder / "file").touch()
     assert not is_missing(storage.folder / "file")
     assert is_missing(storage.folder / "nothing")
@@ -208,33 +207,33 @@ def test_only_what_is_not_there_is_missing(storage: Storage) -> None:
         is_missing(storage.folder / ("x" * 10_000))
 
 
-def test_what_was_published_can_be_taken_back(storage: Storage) -> None:
-    batch = [spooled(storage, data) for data in (SMALL, LARGE)]
+def test_what_was_published_can_be_taken_back(storage: LocalStore) -> None:
+    batch = [spooled(storage.spool, data) for data in (SMALL, LARGE)]
     for payload in batch:
         payload.seal(ORIGIN)
-    storage.take_back(batch, storage.publish(batch))
-    assert list(storage.files()) == []
-    assert len(storage.publish(batch)) == len(list(storage.files())) == 2
+    storage.objects.take_back(batch, storage.objects.put(batch))
+    assert list(storage.objects.names()) == []
+    assert len(storage.objects.put(batch)) == len(list(storage.objects.names())) == 2
 
 
-def test_folders_that_somebody_removes_are_made_again(storage: Storage) -> None:
-    first = spooled(storage, SMALL)
+def test_folders_that_somebody_removes_are_made_again(storage: LocalStore) -> None:
+    first = spooled(storage.spool, SMALL)
     first.seal(ORIGIN)
-    (name,) = storage.publish([first])
-    storage.open_path(name).unlink()
-    storage.open_path(name).parent.rmdir()
+    (name,) = storage.objects.put([first])
+    storage.objects.path(name).unlink()
+    storage.objects.path(name).parent.rmdir()
     (storage.folder / "spool").rmdir()
-    second = spooled(storage, SMALL)
+    second = spooled(storage.spool, SMALL)
     second.seal(ORIGIN)
-    (name,) = storage.publish([second])
-    assert storage.open_path(name).exists()
+    (name,) = storage.objects.put([second])
+    assert storage.objects.path(name).exists()
 
 
 @pytest.mark.parametrize("call", ["rename", "open", "fsync"])
 def test_when_one_of_a_batch_cannot_be_placed_none_is(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch, call: str
+    storage: LocalStore, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    batch = [spooled(storage, SMALL) for _ in range(3)]
+    batch = [spooled(storage.spool, SMALL) for _ in range(3)]
     for payload in batch:
         payload.seal(ORIGIN)
     real, calls = getattr(os, call), []
@@ -247,7 +246,7 @@ def test_when_one_of_a_batch_cannot_be_placed_none_is(
 
     monkeypatch.setattr(os, call, fail_later)
     with pytest.raises(OSError, match="Input/output error"):
-        storage.publish(batch)
+        storage.objects.put(batch)
     monkeypatch.undo()
     for payload in batch:
         payload.discard()

@@ -96,7 +96,7 @@ def test_wherever_the_file_system_fails_the_object_is_refused(
 def test_a_half_written_large_object_goes_from_the_spool(
     archive: OpenArchive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sink = archive.storage.sink()
+    sink = archive.storage.spool.sink()
     sink.write([memoryview(bytes(100_000))])
     assert len(archive.spool()) == 1
 

@@ -82,12 +82,14 @@ def clean(configuration: Configuration, logger: logging.Logger) -> int:
         return 0
     with needing_extra(logger.name.rpartition(".")[2]):
         from dicomwire.node.maintenance import reindex
-    from dicomwire.node.objects.folder import Storage
+    from dicomwire.node.objects.folder import FolderObjects
+    from dicomwire.node.objects.spool import Spool
 
-    with Storage(folder) as storage:
-        files = list(storage.files())
-        storage.withdraw(files)
-        left = len(list(storage.files()))
+    objects = FolderObjects(folder)
+    with Spool(folder):
+        files = list(objects.names())
+        objects.withdraw(files)
+        left = len(list(objects.names()))
     reindex(folder)
     logger.info("Removed %d objects", len(files) - left)
     if left:

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from sqlalchemy.exc import OperationalError
@@ -29,8 +28,7 @@ from dicomwire.node.index.writer import Index, Placed
 from dicomwire.node.ingest import CANNOT_UNDERSTAND, Entry, Truncated, Unacceptable, origin_uid
 from dicomwire.node.keys import Level
 from dicomwire.node.maintenance import reconcile
-from dicomwire.node.objects.files import is_missing
-from dicomwire.node.objects.folder import Storage
+from dicomwire.node.objects.port import Objects
 from dicomwire.node.objects.spool import Spooled
 from dicomwire.node.transcode import CannotTranscode
 
@@ -110,12 +108,12 @@ class _Waiting:
 class _Plan:
     """Decides which objects of one batch to publish, and which stored ones to remove."""
 
-    __slots__ = ("_copies", "_duplicates", "_storage", "accepted", "superseded")
+    __slots__ = ("_copies", "_duplicates", "_objects", "accepted", "superseded")
 
     def __init__(
-        self, storage: Storage, duplicates: Duplicates, known: dict[str, list[Stored]]
+        self, objects: Objects, duplicates: Duplicates, known: dict[str, list[Stored]]
     ) -> None:
-        self._storage = storage
+        self._objects = objects
         self._duplicates = duplicates
         self.accepted: dict[_Waiting, int] = {}
         """Objects to publish, with the number of the copy."""
@@ -129,11 +127,11 @@ class _Plan:
         """Return those whose file exists: an object without a file does not count as a copy."""
         present: list[Stored | _Waiting] = []
         for stored in copies:
-            if is_missing(self._storage.open_path(stored.file)):
+            if self._objects.exists(stored.file):
+                present.append(stored)
+            else:
                 LOGGER.error("The file %s is missing; its object is stored again", stored.file)
                 self.superseded.append(stored)
-            else:
-                present.append(stored)
         return present
 
     def add(self, waiting: _Waiting) -> None:
@@ -200,8 +198,8 @@ class Committer:
 
     Parameters
     ----------
-    storage, index
-        Both of the same folder; they are reconciled at once.
+    objects, index
+        Both of the same node; they are reconciled at once.
     converters : Converters
         To compare pixels in different transfer syntaxes.
     duplicates : Duplicates
@@ -215,12 +213,12 @@ class Committer:
 
     def __init__(
         self,
-        storage: Storage,
+        objects: Objects,
         index: Index,
         converters: Converters,
         duplicates: Duplicates = Duplicates.KEEP_FIRST,
     ) -> None:
-        self._storage = storage
+        self._objects = objects
         self._index = index
         self._converters = converters
         self._duplicates = duplicates
@@ -251,7 +249,7 @@ class Committer:
         Parameters
         ----------
         spooled : Payload
-            From `Storage.sink`. The caller discards it, whatever the status is.
+            From `Spool.sink`. The caller discards it, whatever the status is.
         origin : Origin
             UIDs and sender, from the request.
         """
@@ -267,7 +265,7 @@ class Committer:
             # and an error concerns that object alone and not the batch.
             for level in [Level.IMAGE] if self._index.knows(entry) else Level:
                 entry.row(level)
-            spooled.seal(origin)
+            self._objects.keep(spooled, origin)
         except Unacceptable as error:
             LOGGER.warning("An object is refused: %s", error)
             return error.status
@@ -288,26 +286,26 @@ class Committer:
 
     def _compare(self, waiting: _Waiting) -> None:
         """Compare an object with stored ones; note which of them have the same content."""
-        path = waiting.spooled.path
-        assert path is not None
-        with path.open("rb") as received:
-            for stored_object in waiting.to_compare:
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                    # If the file is gone, the object was replaced meanwhile, or `_Plan._present`
-                    # will drop it from the next batch.
-                    with self._storage.open_path(stored_object.file).open("rb") as stored:
-                        is_same = self._is_same(waiting, received, stored)
-                    (waiting.equals if is_same else waiting.others).add(stored_object.digest)
+        for stored in waiting.to_compare:
+            # If the file is gone, the object was replaced meanwhile, or `_Plan._present` will drop
+            # it from the next batch.
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                is_same = self._is_same(waiting, stored.file)
+                (waiting.equals if is_same else waiting.others).add(stored.digest)
         waiting.to_compare = []
         waiting.is_done = False
 
-    def _is_same(self, waiting: _Waiting, received: BinaryIO, stored: BinaryIO) -> bool:
-        """Return whether the objects in two files have the same content; False if unknown."""
+    def _is_same(self, waiting: _Waiting, name: str) -> bool:
+        """Return whether an object and a stored one have the same content; False if unknown."""
+        path = waiting.spooled.path
+        assert path is not None
         try:
-            found = compare(*_dataset_in(received), *_dataset_in(stored))
+            with path.open("rb") as received, self._objects.open(name) as stored:
+                found = compare(*_dataset_in(received), *_dataset_in(stored))
             if found is Comparison.BY_PIXELS:
                 digest = self._converters.pixel_digest
-                return digest(Path(received.name)) == digest(Path(stored.name))
+                with self._objects.local(name) as stored_path:
+                    return digest(path) == digest(stored_path)
         except (DatasetError, Unreadable, CannotTranscode) as error:
             text = "%s from %s cannot be compared with the stored object of this UID: %s"
             LOGGER.warning(text, *_named(waiting), error)
@@ -373,7 +371,7 @@ class Committer:
             self._is_reconciled = False
             self._index.reopen()
         if not self._is_reconciled:
-            reconcile(self._storage, self._index, self._duplicates)
+            reconcile(self._objects, self._index, self._duplicates)
             self._is_reconciled = True
 
     def _store_all(self, batch: Sequence[_Waiting]) -> None:
@@ -383,11 +381,11 @@ class Committer:
         try:
             with self._index.writing() as writer:
                 known = writer.find([waiting.uid for waiting in batch])
-                plan = _Plan(self._storage, self._duplicates, known)
+                plan = _Plan(self._objects, self._duplicates, known)
                 for waiting in batch:
                     plan.add(waiting)
                 published = [waiting.spooled for waiting in plan.accepted]
-                names = self._storage.publish(published)
+                names = self._objects.put(published)
                 replaces = bool(plan.superseded)
                 if replaces:
                     writer.remove([stored.id for stored in plan.superseded])
@@ -409,7 +407,7 @@ class Committer:
                 if replaces:
                     writer.prune()
         except BaseException:
-            self._storage.take_back(published, names)
+            self._objects.take_back(published, names)
             raise
         # Not earlier: until the new file is durable, the acknowledged object is the old one.
-        self._storage.withdraw([stored.file for stored in plan.superseded])
+        self._objects.withdraw([stored.file for stored in plan.superseded])

@@ -8,12 +8,14 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from dicomwire.logs import escaped
 from dicomwire.node.configuration import Duplicates
@@ -23,7 +25,9 @@ from dicomwire.node.index.reader import IndexReader, Stored
 from dicomwire.node.index.writer import Index, Placed, Writer, iso
 from dicomwire.node.ingest import Entry, Truncated
 from dicomwire.node.objects.files import sync_folder
-from dicomwire.node.objects.folder import Files, Storage
+from dicomwire.node.objects.folder import FolderObjects
+from dicomwire.node.objects.port import Objects
+from dicomwire.node.objects.spool import Spool
 
 LOGGER = logging.getLogger("dicomwire")
 
@@ -65,7 +69,7 @@ def _no_progress(done: int) -> None:
 
 
 def reconcile(
-    storage: Storage,
+    objects: Objects,
     index: Index,
     duplicates: Duplicates = Duplicates.KEEP_FIRST,
     progress: Progress = _no_progress,
@@ -84,12 +88,12 @@ def reconcile(
         When files or index cannot be read or written; also when the index has objects and there
         is no file at all, since their file system may not be mounted.
     """
-    if next(storage.files(), None) is None and index.last_id():
+    if next(objects.names(), None) is None and index.last_id():
         raise OSError(errno.ENOENT, _NO_FILES)
     found = Reconciled()
     unknown = 0
     lost: list[Stored] = []
-    for file, stored in _differences(storage, index):
+    for file, stored in _differences(objects, index):
         unknown += file is not None
         if stored is not None:
             LOGGER.error("%s is missing: its object is removed from the index", stored.file)
@@ -102,10 +106,10 @@ def reconcile(
             writer.prune()
     if unknown:
         last_id = index.last_id()
-        files = (file for file, _ in _differences(storage, index) if file is not None)
+        files = (file for file, _ in _differences(objects, index) if file is not None)
         done = 0
-        while (portion := _read_some(storage, files, found)).files:
-            _index_portion(storage, index, duplicates, portion.objects, last_id, found)
+        while (portion := _read_some(objects, files, found)).files:
+            _index_portion(objects, index, duplicates, portion.placed, last_id, found)
             done += portion.files
             progress(done)
         LOGGER.warning(
@@ -118,14 +122,16 @@ def reconcile(
     return found
 
 
-def _differences(files: Files, index: Index) -> Iterator[tuple[str | None, Stored | None]]:
+def _differences(objects: Objects, index: Index) -> Iterator[tuple[str | None, Stored | None]]:
     """Yield files without an instance, and instances without a file."""
-    return (pair for pair in _side_by_side(files, index) if None in pair)
+    return (pair for pair in _side_by_side(objects, index) if None in pair)
 
 
-def _side_by_side(files: Files, index: IndexReader) -> Iterator[tuple[str | None, Stored | None]]:
+def _side_by_side(
+    objects: Objects, index: IndexReader
+) -> Iterator[tuple[str | None, Stored | None]]:
     """Yield each file with its instance, in the order of names; None for one that is missing."""
-    names, rows = files.files(), index.stored()
+    names, rows = objects.names(), index.stored()
     file, stored = next(names, None), next(rows, None)
     while file is not None or stored is not None:
         if stored is None or (file is not None and file < stored.file):
@@ -144,57 +150,65 @@ class _Portion(NamedTuple):
 
     files: int
     """The number of files that were read for it."""
-    objects: list[Placed]
+    placed: list[Placed]
 
 
-def _read_some(storage: Storage, files: Iterator[str], found: Reconciled) -> _Portion:
+def _read_some(objects: Objects, files: Iterator[str], found: Reconciled) -> _Portion:
     """Return the objects of the next files, for one transaction."""
-    objects: list[Placed] = []
+    placed: list[Placed] = []
     done, room = 0, _PORTION_BYTES
     for file in islice(files, _PORTION):
         done += 1
         try:
-            objects.append(_read(storage, file))
+            placed.append(_read(objects, file))
         except (OSError, ValueError) as error:
             found.unreadable += 1
             LOGGER.error("%s cannot be indexed: %s", escaped(file), escaped(str(error)))
             continue
-        room -= objects[-1].entry.size
+        room -= placed[-1].entry.size
         if room < 0:
             break
-    return _Portion(done, objects)
+    return _Portion(done, placed)
 
 
 def _index_portion(
-    storage: Storage,
+    objects: Objects,
     index: Index,
     duplicates: Duplicates,
-    objects: Sequence[Placed],
+    portion: Sequence[Placed],
     last_id: int,
     found: Reconciled,
 ) -> None:
     """Add objects to the index in one transaction; then remove superfluous files."""
     with index.writing() as writer:
-        superfluous, left_out = _place(storage, writer, objects, duplicates, last_id)
-    storage.withdraw(superfluous)
-    found.indexed += sum(placed.file not in superfluous | left_out for placed in objects)
+        superfluous, left_out = _place(objects, writer, portion, duplicates, last_id)
+    objects.withdraw(superfluous)
+    found.indexed += sum(placed.file not in superfluous | left_out for placed in portion)
     found.removed += len(superfluous)
     found.unreadable += len(left_out)
 
 
-def _read(storage: Storage, file: str) -> Placed:
+def _read(objects: Objects, file: str) -> Placed:
     """Return the object in a file; its digest is that of the seal, or computed if it has none."""
-    with storage.open_path(file).open("rb") as opened:
-        status = os.fstat(opened.fileno())
-        origin, offset, seal = read_head(opened.read(_BEGIN), status.st_size)
-        entry = _entry(opened, offset, origin, status.st_size)
+    with objects.open(file) as opened:
+        size = _size_of(opened)
+        origin, offset, seal = read_head(opened.read(_BEGIN), size)
+        entry = _entry(opened, offset, origin, size)
         if seal is not None:
-            return Placed(entry, file, status.st_size, seal.digest.hex(), seal.received)
+            return Placed(entry, file, size, seal.digest.hex(), seal.received)
         digest = digest_of(opened, offset, origin.transfer_syntax_uid)
-    return Placed(entry, file, status.st_size, digest.hex(), status.st_mtime_ns // 1000)
+    path = objects.path(file)
+    received = time.time_ns() if path is None else path.stat().st_mtime_ns
+    return Placed(entry, file, size, digest.hex(), received // 1000)
 
 
-def _entry(file: BinaryIO, offset: int, origin: Origin, size: int) -> Entry:
+def _size_of(opened: BufferedReader) -> int:
+    size = opened.seek(0, os.SEEK_END)
+    opened.seek(0)
+    return size
+
+
+def _entry(file: BufferedReader, offset: int, origin: Origin, size: int) -> Entry:
     """Return the index entry of a dataset; read no more of the file than necessary."""
     length = _BEGIN
     while True:
@@ -209,9 +223,9 @@ def _entry(file: BinaryIO, offset: int, origin: Origin, size: int) -> Entry:
 
 
 def _place(
-    files: Files,
+    objects: Objects,
     writer: Writer,
-    objects: Sequence[Placed],
+    portion: Sequence[Placed],
     duplicates: Duplicates,
     last_id: int,
 ) -> tuple[set[str], set[str]]:
@@ -227,8 +241,8 @@ def _place(
     superfluous: set[str] = set()
     left_out: set[str] = set()
     fresh: dict[str, Placed] = {}
-    known = writer.find([placed.entry.instance_uid for placed in objects])
-    for placed in objects:
+    known = writer.find([placed.entry.instance_uid for placed in portion])
+    for placed in portion:
         uid = placed.entry.instance_uid
         if uid in fresh:
             writer.add(list(fresh.values()))
@@ -242,11 +256,11 @@ def _place(
             fresh[uid] = placed._replace(copy=1 + max((copy.copy for copy in copies), default=-1))
             continue
         is_newer = all(_is_replaced(copy, placed, last_id) for copy in conflicting)
-        if not is_newer and all(_is_intact(files, copy) for copy in conflicting):
+        if not is_newer and all(_is_intact(objects, copy) for copy in conflicting):
             superfluous.add(placed.file)
             continue
         is_same = all(copy.digest == placed.digest for copy in conflicting)
-        if not (is_newer or is_same) or not _is_intact(files, placed):
+        if not (is_newer or is_same) or not _is_intact(objects, placed):
             text = "%s is not indexed: it or another file of its object is damaged"
             LOGGER.error(text, escaped(placed.file))
             left_out.add(placed.file)
@@ -269,11 +283,11 @@ def _is_replaced(copy: Stored, placed: Placed, last_id: int) -> bool:
     return is_later and copy.digest != placed.digest
 
 
-def _is_intact(files: Files, copy: Stored | Placed) -> bool:
+def _is_intact(objects: Objects, copy: Stored | Placed) -> bool:
     """Return whether the digest of a file's dataset is correct; this reads the whole file."""
     try:
-        with files.open_path(copy.file).open("rb") as opened:
-            size = os.fstat(opened.fileno()).st_size
+        with objects.open(copy.file) as opened:
+            size = _size_of(opened)
             origin, offset, _ = read_head(opened.read(_BEGIN), size)
             return digest_of(opened, offset, origin.transfer_syntax_uid).hex() == copy.digest
     except (OSError, ValueError):
@@ -296,19 +310,19 @@ def reindex(
     StorageInUse
         When the node is running.
     """
-    with Storage(folder) as storage:
-        path = storage.folder / INDEX
+    with Spool(folder) as spool:
+        path = spool.folder / INDEX
         new = path.with_name(f"{INDEX}.new")
         for old in (new, *logs_of(new)):
             old.unlink(missing_ok=True)
         with Index(new) as index:
-            found = reconcile(storage, index, duplicates, progress)
+            found = reconcile(FolderObjects(folder), index, duplicates, progress)
         # The new index, now closed, is a single file. SQLite would apply the logs of the old one
         # to it.
         for log in logs_of(path):
             log.unlink(missing_ok=True)
         os.replace(new, path)
-        sync_folder(str(storage.folder))
+        sync_folder(str(spool.folder))
     return found
 
 
@@ -348,22 +362,22 @@ def check(folder: str | os.PathLike[str], progress: Progress = _no_progress) -> 
     if not path.exists():
         raise FileNotFoundError(f"there is no index {path}")
     with IndexReader(path) as index:
-        files = Files(folder)
-        for done, (file, stored) in enumerate(_side_by_side(files, index), 1):
+        objects = FolderObjects(folder)
+        for done, (file, stored) in enumerate(_side_by_side(objects, index), 1):
             if stored is None:
                 assert file is not None
-                finding = _unknown(files, index, file)
+                finding = _unknown(objects, index, file)
             else:
-                finding = _verify(files, index, stored)
+                finding = _verify(objects, index, stored)
             if finding is not None:
                 yield finding
             progress(done)
 
 
-def _unknown(files: Files, index: IndexReader, file: str) -> Finding | None:
+def _unknown(objects: Objects, index: IndexReader, file: str) -> Finding | None:
     try:
-        with files.open_path(file).open("rb") as opened:
-            size = os.fstat(opened.fileno()).st_size
+        with objects.open(file) as opened:
+            size = _size_of(opened)
             origin, _, _ = read_head(opened.read(_BEGIN), size)
     except FileNotFoundError:
         return None  # it was removed meanwhile
@@ -375,11 +389,11 @@ def _unknown(files: Files, index: IndexReader, file: str) -> Finding | None:
     return Finding(Problem.UNKNOWN, file, "it is not in the index")
 
 
-def _verify(files: Files, index: IndexReader, stored: Stored) -> Finding | None:
+def _verify(objects: Objects, index: IndexReader, stored: Stored) -> Finding | None:
     uid = stored.sop_instance_uid
     try:
-        with files.open_path(stored.file).open("rb") as opened:
-            size = os.fstat(opened.fileno()).st_size
+        with objects.open(stored.file) as opened:
+            size = _size_of(opened)
             origin, offset, _ = read_head(opened.read(_BEGIN), size)
             digest = digest_of(opened, offset, origin.transfer_syntax_uid).hex()
     except FileNotFoundError:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain
-from pathlib import Path
 from typing import NamedTuple
 
 from pydicom.dataset import Dataset
@@ -35,7 +34,8 @@ class Found(NamedTuple):
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
-    path: Path
+    name: str
+    """Its name in the store of objects."""
 
 
 def find(
@@ -139,8 +139,7 @@ def instances(
 
 
 def _instances(index: Searched, search: Search, columns: list[int]) -> Iterator[Found]:
-    folder = index.path.parent
     for row in chain.from_iterable(search.pages(index)):
         if search.accepts(row):
             sop_class, uid, syntax, file = (row[at] for at in columns)
-            yield Found(sop_class, uid, syntax, folder / file)
+            yield Found(sop_class, uid, syntax, file)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -20,7 +20,7 @@ from dicomwire import Association, build_context, evt
 from dicomwire.data.codec import is_uncompressed
 from dicomwire.logs import escaped
 from dicomwire.node.converters import Converters
-from dicomwire.node.objects.files import is_missing
+from dicomwire.node.objects.port import Objects
 from dicomwire.node.query import Found
 from dicomwire.node.transcode import CannotTranscode, choose, transcoded
 from dicomwire.presentation import PresentationContext
@@ -88,7 +88,7 @@ class DestinationContexts:
 
 
 def sub_operations(
-    found: list[Found], accepted: Callable[[], Syntaxes], converters: Converters
+    found: list[Found], accepted: Callable[[], Syntaxes], objects: Objects, converters: Converters
 ) -> Iterator[Any]:
     """Yield the results of a C-GET or C-MOVE handler, beginning with the number of objects.
 
@@ -101,7 +101,7 @@ def sub_operations(
     for each in found:
         with ExitStack() as until_sent:
             try:
-                value = _sendable(each, accepted(), converters, until_sent)
+                value = _sendable(each, accepted(), objects, converters, until_sent)
             except CannotTranscode as error:
                 LOGGER.warning("%s cannot be sent: %s", escaped(each.sop_instance_uid), error)
                 reasons[str(error)] += 1
@@ -111,26 +111,35 @@ def sub_operations(
 
 
 def _sendable(
-    found: Found, accepted: Syntaxes, converters: Converters, until_sent: ExitStack
-) -> Path | Dataset:
-    """Return the stored file, or its object converted to an accepted transfer syntax.
+    found: Found,
+    accepted: Syntaxes,
+    objects: Objects,
+    converters: Converters,
+    until_sent: ExitStack,
+) -> Path | BinaryIO | Dataset:
+    """Return the stored object, or the object converted to an accepted transfer syntax.
 
-    Leaving `until_sent` removes the file of a converted object.
+    Leaving `until_sent` closes its file, and removes that of a converted object.
     """
-    try:
-        if is_missing(found.path):
-            raise CannotTranscode("its file is missing")
-    except OSError as error:
-        raise CannotTranscode(f"its file cannot be read: {error.strerror}") from None
     stored = found.transfer_syntax_uid
     target = choose(stored, accepted.get(found.sop_class_uid, {}))
-    if target is None:
-        raise CannotTranscode(f"no context for {UID(found.sop_class_uid).name}")
-    if target == stored:
-        return found.path
+    try:
+        path = objects.path(found.name)
+        if path is not None and not objects.exists(found.name):
+            raise CannotTranscode("its file is missing")
+        if target is None:
+            raise CannotTranscode(f"no context for {UID(found.sop_class_uid).name}")
+        if target == stored:
+            return path or until_sent.enter_context(objects.open(found.name))
+        path = until_sent.enter_context(objects.local(found.name))
+    except FileNotFoundError:
+        raise CannotTranscode("its file is missing") from None
+    except OSError as error:
+        text = f"its file cannot be read: {error.strerror or error}"
+        raise CannotTranscode(text) from None
     if is_uncompressed(stored) and is_uncompressed(target):
-        return transcoded(found.path, target)  # calls no codec, so it needs no converter process
-    return until_sent.enter_context(converters.converted(found.path, target))
+        return transcoded(path, target)  # calls no codec, so it needs no converter process
+    return until_sent.enter_context(converters.converted(path, target))
 
 
 def _named(found: Found) -> Dataset:

@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import (
@@ -63,10 +62,6 @@ _DATES_AND_TIMES = [
 
 class Searched(Protocol):
     """The methods of an index that a search uses."""
-
-    @property
-    def path(self) -> Path:
-        """The database, which is in the node's folder."""
 
     def reading(self) -> AbstractContextManager[Connection]:
         """Yield a connection, for one page."""

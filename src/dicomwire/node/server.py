@@ -44,7 +44,8 @@ from dicomwire.node.index.database import IndexFailure
 from dicomwire.node.index.writer import Index
 from dicomwire.node.maintenance import INDEX
 from dicomwire.node.objects.files import StorageInUse
-from dicomwire.node.objects.folder import Storage
+from dicomwire.node.objects.folder import FolderObjects
+from dicomwire.node.objects.spool import Spool
 from dicomwire.node.retrieve import (
     LONGEST_COMMENT,
     DestinationContexts,
@@ -172,11 +173,12 @@ class Node:
         configuration = self.configuration
         try:
             ceiling = configuration.max_object or None
-            self._storage = opened.enter_context(Storage(configuration.folder, ceiling))
-            self._converters = Converters(self._storage.make_file)
-            self._index = opened.enter_context(Index(self._storage.folder / INDEX))
+            self._spool = opened.enter_context(Spool(configuration.folder, ceiling))
+            self._converters = Converters(self._spool.make_file)
+            self._objects = FolderObjects(configuration.folder)
+            self._index = opened.enter_context(Index(self._spool.folder / INDEX))
             self._committer = Committer(
-                self._storage, self._index, self._converters, configuration.duplicates
+                self._objects, self._index, self._converters, configuration.duplicates
             )
             opened.callback(self._committer.close)
         except StorageInUse as error:
@@ -239,7 +241,7 @@ class Node:
 
     def _accepted(self, event: evt.Event) -> None:
         event.assoc.refuse = partial(self._refusal_of, event.assoc)
-        event.assoc.receive_to = self._storage.sink
+        event.assoc.receive_to = self._spool.sink
 
     def _refusal_of(self, association: Association, request: Message) -> Dataset | None:
         """Return the status that refuses a request; None if the peer has the right to it."""
@@ -295,7 +297,7 @@ class Node:
             return
         LOGGER.info("Received Get Request (MsgID %d): %d objects", event.message_id, len(found))
         accepted = accepted_by(event.assoc)
-        yield from sub_operations(found, lambda: accepted, self._converters)
+        yield from sub_operations(found, lambda: accepted, self._objects, self._converters)
 
     def _move(self, event: evt.Event) -> Iterator[Any]:
         try:
@@ -318,7 +320,9 @@ class Node:
             "tls_args": (self._tls, None) if destination.tls else None,
         }
         yield destination.host, destination.port, options
-        yield from sub_operations(found, lambda: destination_contexts.accepted, self._converters)
+        yield from sub_operations(
+            found, lambda: destination_contexts.accepted, self._objects, self._converters
+        )
 
     # --- For several handlers ---
 

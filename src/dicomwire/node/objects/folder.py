@@ -1,20 +1,17 @@
-"""The node's files: received into the spool, made durable, then moved to the folder of objects.
-
-This module does not use the index. File names are random; they contain no text of a peer.
-"""
+"""Objects in files of a folder, under generated names; other programs can read them, too."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
+from io import BufferedReader
 from pathlib import Path
 
-from dicomwire.leftovers import ABANDONED_AFTER, remove_leftovers
-from dicomwire.node.objects.files import lock, remove, sync_folder
-from dicomwire.node.objects.spool import Spooled, SpoolSink, new_file
+from dicomwire.node.heads import Origin
+from dicomwire.node.objects.files import is_missing, remove, sync_folder
+from dicomwire.node.objects.spool import Spooled
 
-SPOOL = "spool"
 OBJECTS = "objects"
 FILES_PER_FOLDER = 1000
 """The number of files in a folder before the next one is begun.
@@ -23,23 +20,44 @@ The objects of a batch go to one folder, which takes one sync. (If the name of e
 folder, each object would take one: with eight objects at a time, that doubles the time.)
 """
 
-_is_spooled = re.compile(r"[0-9a-f]{32}\.(part|dcm)|dicomwire-[0-9a-f]{32}\.dcm").fullmatch
-"""Whether a name is one that the node uses in the spool: for a file being received (part), one
-moved back after a failure (dcm), or one that the library made for a handler (dicomwire-)."""
 
+class FolderObjects:
+    """The objects in a node's folder; see `port.Objects`.
 
-class Files:
-    """Read access to the objects in a node's folder."""
+    A name is the path relative to the folder, with "/": objects/ab/cd/<32 hex digits>.dcm
+
+    Parameters
+    ----------
+    folder : Path
+        The node's folder; nothing is made in it before the first object.
+    """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder).absolute()
         self._root = os.path.join(self.folder, "")
+        self._current = ""
+        self._room = 0
 
-    def open_path(self, file: str) -> Path:
-        """Return the path of `file`, a name as in the index."""
-        return Path(self._root + file)
+    # --- Reading ---
 
-    def files(self) -> Iterator[str]:
+    def path(self, name: str) -> Path:
+        """Return the path of an object's file."""
+        return Path(self._root + name)
+
+    def open(self, name: str) -> BufferedReader:
+        """Open an object's file."""
+        return open(self._root + name, "rb")
+
+    @contextlib.contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        """Yield the path of an object's file."""
+        yield self.path(name)
+
+    def exists(self, name: str) -> bool:
+        """Return whether an object's file exists."""
+        return not is_missing(self.path(name))
+
+    def names(self) -> Iterator[str]:
         """Yield the names of all files, sorted; only the names of one folder are in memory."""
         for first in _names(self._root + OBJECTS, "/"):
             for second in _names(f"{self._root}{OBJECTS}/{first}", "/"):
@@ -48,70 +66,14 @@ class Files:
                     if name.endswith(".dcm"):
                         yield f"{folder}/{name}"
 
+    # --- Writing ---
 
-class Storage(Files):
-    """The folder of a node; only one process may use it at a time.
+    def keep(self, spooled: Spooled, origin: Origin) -> None:
+        """Complete an object's file in the spool, and sync it."""
+        spooled.seal(origin)
 
-    Parameters
-    ----------
-    folder : Path
-        Made if it is missing. Files that an earlier process left in the spool are removed.
-    ceiling : int or None
-        The most bytes of a dataset; larger ones are answered with 0xA700.
-
-    Raises
-    ------
-    StorageInUse
-        When another process uses it.
-    OSError
-        When it cannot be made or written to.
-    """
-
-    def __init__(self, folder: str | os.PathLike[str], ceiling: int | None = None) -> None:
-        super().__init__(folder)
-        self._spool = self._root + SPOOL
-        self._ceiling = ceiling
-        self._current = ""
-        self._room = 0
-        self.folder.mkdir(0o700, parents=True, exist_ok=True)  # others must not read patient data
-        self._lock = lock(self._root + "lock")
-        try:
-            os.makedirs(self._spool, exist_ok=True)
-            os.makedirs(self._root + OBJECTS, exist_ok=True)
-            sync_folder(self._root)
-            sync_folder(os.path.dirname(self.folder))
-            # If the spool is a link, other programs may use the folder it points to: keep their
-            # recent files. Otherwise, the lock guarantees that all files are left over.
-            age = ABANDONED_AFTER if os.path.islink(self._spool) else 0.0
-            remove_leftovers(self._spool, _is_spooled, age)
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> Storage:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Allow other processes to use the folder."""
-        lock, self._lock = self._lock, -1
-        if lock >= 0:
-            os.close(lock)
-
-    def sink(self, request: object = None) -> SpoolSink:
-        """Return the sink for the dataset of a C-STORE request; for `receive_to`."""
-        return SpoolSink(self._spool, self._ceiling)
-
-    def make_file(self) -> Path:
-        """Make an empty file in the spool, and return its path; the caller removes it."""
-        path, descriptor = new_file(self._spool)
-        os.close(descriptor)
-        return Path(path)
-
-    def publish(self, objects: Sequence[Spooled]) -> list[str]:
-        """Move sealed files to the folder of objects, durably; return their names for the index.
+    def put(self, objects: Sequence[Spooled]) -> list[str]:
+        """Move sealed files to the folder of objects, durably; return their names.
 
         Only one thread may call this at a time. `seal` has synced each file before this renames
         it, so that each published file is complete, also after a power failure. All files go to
@@ -136,7 +98,7 @@ class Storage(Files):
         return names
 
     def take_back(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
-        """Undo `publish`, also if it stopped half-way: move the files back to the spool."""
+        """Undo `put`, also if it stopped half-way: move the files back to the spool."""
         for spooled, name in zip(objects, names, strict=False):
             spooled.move_back(self._root + name)
 
@@ -160,8 +122,8 @@ class Storage(Files):
             parent = f"{OBJECTS}/{digits[:2]}"
             current = f"{parent}/{digits[2:]}"
             os.makedirs(self._root + current, exist_ok=True)
-            sync_folder(self._root + parent)
-            sync_folder(self._root + OBJECTS)
+            for changed in (parent, OBJECTS, ""):
+                sync_folder(self._root + changed)
             self._current, self._room = current, FILES_PER_FOLDER
         return self._current
 

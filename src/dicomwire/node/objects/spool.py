@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import mmap
 import os
+import re
 import time
 from io import BytesIO
 from pathlib import Path
@@ -17,12 +18,17 @@ from typing import Any, BinaryIO
 from dicomwire.data.new_files import write_all
 from dicomwire.data.payloads import Payload
 from dicomwire.data.sinks import SinkFull
+from dicomwire.leftovers import ABANDONED_AFTER, remove_leftovers
 from dicomwire.node.heads import HEAD_SIZE, Origin, Seal, sealed_head
-from dicomwire.node.objects.files import remove
+from dicomwire.node.objects.files import lock, remove, sync_folder
 
 KEPT_IN_MEMORY = 64 * 1024
 """In bytes. A longer dataset is written to its file while it is received, others when complete."""
+SPOOL = "spool"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+_is_spooled = re.compile(r"[0-9a-f]{32}\.(part|dcm)|dicomwire-[0-9a-f]{32}\.dcm").fullmatch
+"""Whether a name is one that the node uses in the spool: for a file being received (part), one
+moved back after a failure (dcm), or one that the library made for a handler (dicomwire-)."""
 
 
 class Spooled(Payload):
@@ -92,7 +98,7 @@ class Spooled(Payload):
         )
         if self._descriptor < 0:
             assert self._directory is not None
-            self._file, self._descriptor = new_file(self._directory)
+            self._file, self._descriptor = _new_file(self._directory)
             write_all(self._descriptor, [head, self._data])
         else:
             os.lseek(self._descriptor, 0, os.SEEK_SET)
@@ -157,7 +163,7 @@ class SpoolSink:
         else:
             # `seal` writes the head, when its values are known. Until then it is zeros, so that
             # the file is not a DICOM file.
-            self._file, self._descriptor = new_file(self._spool)
+            self._file, self._descriptor = _new_file(self._spool)
             write_all(self._descriptor, [bytes(HEAD_SIZE), self._data, *chunks])
             for chunk in chunks:
                 self._data += chunk[: KEPT_IN_MEMORY - len(self._data)]
@@ -177,7 +183,67 @@ class SpoolSink:
         self._data = bytearray()
 
 
-def new_file(spool: str) -> tuple[str, int]:
+class Spool:
+    """The spool of a node's folder; only one process may use the folder at a time.
+
+    Parameters
+    ----------
+    folder : Path
+        The node's folder, made if it is missing. Files that an earlier process left in the spool
+        are removed.
+    ceiling : int or None
+        The most bytes of a dataset; larger ones are answered with 0xA700.
+
+    Raises
+    ------
+    StorageInUse
+        When another process uses the folder.
+    OSError
+        When it cannot be made or written to.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], ceiling: int | None = None) -> None:
+        self.folder = Path(folder).absolute()
+        self._path = os.path.join(self.folder, SPOOL)
+        self._ceiling = ceiling
+        self.folder.mkdir(0o700, parents=True, exist_ok=True)  # others must not read patient data
+        self._lock = lock(os.path.join(self.folder, "lock"))
+        try:
+            os.makedirs(self._path, exist_ok=True)
+            sync_folder(os.path.join(self.folder, ""))
+            sync_folder(os.path.dirname(self.folder))
+            # If the spool is a link, other programs may use the folder it points to: keep their
+            # recent files. Otherwise, the lock guarantees that all files are left over.
+            age = ABANDONED_AFTER if os.path.islink(self._path) else 0.0
+            remove_leftovers(self._path, _is_spooled, age)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Allow other processes to use the folder."""
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
+
+    def sink(self, request: object = None) -> SpoolSink:
+        """Return the sink for the dataset of a C-STORE request; for `receive_to`."""
+        return SpoolSink(self._path, self._ceiling)
+
+    def make_file(self) -> Path:
+        """Make an empty file in the spool, and return its path; the caller removes it."""
+        path, descriptor = _new_file(self._path)
+        os.close(descriptor)
+        return Path(path)
+
+
+def _new_file(spool: str) -> tuple[str, int]:
     """Make an empty file in the spool; return its path and descriptor."""
     path = f"{spool}/{os.urandom(16).hex()}.part"
     try:

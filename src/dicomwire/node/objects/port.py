@@ -1,0 +1,76 @@
+"""The interface of a store of objects; the node uses no other.
+
+`folder` is one. An object in it is a DICOM file with the head that `heads` makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from io import BufferedReader
+from pathlib import Path
+from typing import Protocol
+
+from dicomwire.node.heads import Origin
+from dicomwire.node.objects.spool import Spooled
+
+
+class Objects(Protocol):
+    """A store of objects. Names are made by it, and contain no text of a peer.
+
+    Any thread may use all methods at any time, except that only one thread at a time stores
+    (`put`, `take_back`, `withdraw`).
+    """
+
+    def keep(self, spooled: Spooled, origin: Origin) -> None:
+        """Make an object durable, but not yet part of the store; OSError if that fails.
+
+        The thread of each association does this for its own object. So large objects do not delay
+        small ones, and syncs and transfers of several overlap.
+        """
+
+    def put(self, objects: Sequence[Spooled]) -> list[str]:
+        """Make kept objects part of the store, durably; return their names for the index.
+
+        This takes little time: the index is locked meanwhile.
+
+        Raises
+        ------
+        OSError
+            When it fails for one of them; then none is in the store.
+        """
+
+    def take_back(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
+        """Undo `put`, so that it can be called again. It never raises."""
+
+    def withdraw(self, names: Iterable[str]) -> None:
+        """Remove objects. It never raises; `reconcile` or `check` finds those that remain."""
+
+    def exists(self, name: str) -> bool:
+        """Return whether the store has an object; OSError if that cannot be determined."""
+
+    def path(self, name: str) -> Path | None:
+        """Return the path of an object that is a local file; None if it is not.
+
+        There may be no file any more.
+        """
+
+    def open(self, name: str) -> BufferedReader:
+        """Open an object for reading: from its first byte, seekable, to be closed by the caller.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such object.
+        OSError
+            When it cannot be read.
+        """
+
+    def local(self, name: str) -> AbstractContextManager[Path]:
+        """Return a context manager that gives a local file with an object; raises as `open`.
+
+        A file of the folder need not exist any more.
+        """
+
+    def names(self) -> Iterator[str]:
+        """Return an iterator over the names of all objects, sorted by code points."""
