@@ -1,13 +1,16 @@
-"""The tables of the node's index: the four levels of the Query/Retrieve model (PS3.4 C.6.1.1).
+"""The tables of the node's index.
 
-`index` and `search` have the statements, `ingest` converts the values.
+The four levels of the Query/Retrieve model (PS3.4 C.6.1.1): `writer`, `reader` and `search` have
+the statements, `ingest` converts the values. The tasks: see `node.tasks`.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -15,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -26,6 +30,10 @@ metadata = MetaData(
     }
 )
 """The tables as the migrations make them; alembic compares a new revision with it."""
+
+_HAS_KEY = text("key <> ''")
+_IS_OWNED = text("owner <> ''")
+"""Conditions of indexes: most tasks have no key, and no process that runs them."""
 
 
 def _text(name: str) -> Column[str]:
@@ -115,4 +123,28 @@ instance = Table(
     # With the UID first, it also serves as the index of UIDs. "file" has no index: the names are
     # random, so that each object would write one more page.
     UniqueConstraint("sop_instance_uid", "copy"),
+)
+
+
+task = Table(
+    "task",
+    metadata,
+    # SQLite gives numbers by itself only to an INTEGER, which has 64 bits there.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("kind", String, nullable=False),
+    # Tasks of one kind and key are run in order; "" is no key.
+    _text("key"),
+    Column("payload", JSON, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0, server_default="0"),
+    # All times are in seconds since 1970. When it may be taken: for a running task, the end of
+    # the lease. NULL: it is dead.
+    Column("due", Float),
+    # The id of the process that runs it.
+    _text("owner"),
+    # Why it failed last.
+    _text("error"),
+    Column("created", Float, nullable=False),
+    Index(None, "kind", "due"),
+    Index(None, "kind", "key", sqlite_where=_HAS_KEY, postgresql_where=_HAS_KEY),
+    Index(None, "owner", sqlite_where=_IS_OWNED, postgresql_where=_IS_OWNED),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -160,6 +160,8 @@ class Index(IndexReader):
                 self._known.update(writer.learned)
             else:
                 self._known = writer.learned
+        for call in writer.after_commit:
+            call()
 
 
 class Writer:
@@ -171,6 +173,13 @@ class Writer:
         self._emptied: dict[str, set[int]] = {name: set() for name in _PARENTS}
         self.learned: _Series = {}
         self.removed = False
+        self.after_commit: list[Callable[[], object]] = []
+        """What to call when the transaction is committed."""
+
+    @property
+    def connection(self) -> Connection:
+        """The connection of the transaction, for statements of other modules."""
+        return self._connection
 
     def find(self, uids: Sequence[str]) -> dict[str, list[Stored]]:
         """Return the copies of instances, by SOP Instance UID."""

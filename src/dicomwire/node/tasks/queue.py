@@ -1,0 +1,274 @@
+"""The tasks in the index: what is to be done later, and repeated until it succeeds.
+
+A task is written in the transaction of what causes it, so that one is never there without the
+other. `workers` runs the tasks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
+
+from dicomwire.node.index.reader import IndexReader
+from dicomwire.node.index.schema import task
+from dicomwire.node.index.writer import Index, Writer
+
+LEASE = 60.0
+"""Seconds for which a process takes tasks. It renews the lease while it lives; if it dies, others
+take its tasks when the lease ends. The clocks of machines may differ by much less than this."""
+_TAKING = 7_303_285
+"""The number of the advisory lock of PostgreSQL that lets one process take tasks at a time. It is
+held for two statements; without it, two could take tasks of one key, each before it sees the
+other's. The number has no meaning, but differs from the others in this database."""
+_LONGEST_ERROR = 1000
+"""In characters: more is of no use in a list of tasks."""
+
+Clock = Callable[[], float]
+"""Gives the time in seconds since 1970."""
+
+
+class State(StrEnum):
+    """The state of a task."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DEAD = "dead"
+    """It failed for too long; only `Queue.retry` makes it wait again."""
+
+
+class NewTask(NamedTuple):
+    """A task to add."""
+
+    kind: str
+    payload: Mapping[str, Any]
+    """What the kind needs to know; JSON."""
+    key: str = ""
+    """Tasks of one kind and key are run in order, and in one process at a time; "" is no key."""
+    delay: float = 0.0
+    """Seconds until it may run."""
+
+
+class Task(NamedTuple):
+    """A task that was taken, to be run by this process."""
+
+    id: int
+    kind: str
+    key: str
+    payload: Mapping[str, Any]
+    attempts: int
+    """How often it was taken, this time included."""
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+class Listed(NamedTuple):
+    """A task as an operator sees it."""
+
+    id: int
+    kind: str
+    key: str
+    state: State
+    attempts: int
+    due: float | None
+    """When it runs; when the lease ends, if it is running; None if it is dead."""
+    error: str
+    """Why it failed last; "" if it did not."""
+    created: float
+    payload: Mapping[str, Any]
+
+
+_STATE = case(
+    (task.c.due.is_(None), State.DEAD.value),
+    (task.c.owner != "", State.RUNNING.value),
+    else_=State.WAITING.value,
+).label("state")
+_TASK = (task.c.id, task.c.kind, task.c.key, task.c.payload, task.c.attempts)
+
+
+def _where(
+    kind: str | None, states: Sequence[State], ids: Sequence[int] = ()
+) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if kind is not None:
+        conditions.append(task.c.kind == kind)
+    if states:
+        conditions.append(_STATE.in_(states))
+    if ids:
+        conditions.append(task.c.id.in_(ids))
+    return conditions
+
+
+def listed(
+    index: IndexReader, kind: str | None = None, states: Sequence[State] = ()
+) -> Iterator[Listed]:
+    """Yield tasks in the order in which they were added."""
+    columns = (task.c.id, task.c.kind, task.c.key, _STATE, task.c.attempts, task.c.due)
+    query = select(*columns, task.c.error, task.c.created, task.c.payload)
+    with index.reading() as connection:
+        streamed = connection.execution_options(yield_per=1000)
+        for row in streamed.execute(query.where(*_where(kind, states)).order_by(task.c.id)):
+            yield Listed(*row)._replace(state=State(row.state))
+
+
+def counts(index: IndexReader) -> dict[str, dict[State, int]]:
+    """Return the number of tasks by kind and state."""
+    found: dict[str, dict[State, int]] = {}
+    query = select(task.c.kind, _STATE, func.count()).group_by(task.c.kind, _STATE)
+    with index.reading() as connection:
+        for kind, state, number in connection.execute(query.order_by(task.c.kind)):
+            found.setdefault(kind, dict.fromkeys(State, 0))[State(state)] = number
+    return found
+
+
+class Queue:
+    """The tasks of an index, for one process.
+
+    Parameters
+    ----------
+    index : Index
+    owner : str
+        Identifies the process in the tasks that it takes.
+    clock : callable
+        All processes need about the same time: they compare it with the leases of others.
+    """
+
+    def __init__(self, index: Index, owner: str, clock: Clock = time.time) -> None:
+        self.index = index
+        self.owner = owner
+        self.clock = clock
+        self.on_added: Callable[[set[str]], None] = lambda kinds: None
+        """Called with the kinds of added tasks, after the commit of their transaction."""
+
+    def add(self, writer: Writer, tasks: Sequence[NewTask]) -> None:
+        """Add tasks in a transaction of the index."""
+        if not tasks:
+            return
+        now = self.clock()
+        rows = [
+            {
+                "kind": new.kind,
+                "key": new.key,
+                "payload": dict(new.payload),
+                "due": now + new.delay,
+                "created": now,
+            }
+            for new in tasks
+        ]
+        writer.connection.execute(insert(task), rows)
+        kinds = {new.kind for new in tasks}
+        writer.after_commit.append(lambda: self.on_added(kinds))
+
+    def take(self, kind: str, most: int) -> list[Task]:
+        """Take up to `most` tasks that are due, the first ones first, for `LEASE` seconds."""
+        now = self.clock()
+        due = _due(kind, now).limit(most)
+        with self.index.reading() as connection:  # a change would wait for the one writer
+            if connection.execute(due).first() is None:
+                return []
+        with self.index.writing() as writer:
+            connection = writer.connection
+            if connection.dialect.name == "postgresql":
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_TAKING})"))
+            found = connection.execute(due.with_for_update(skip_locked=True)).all()
+            lease = {"owner": self.owner, "due": now + LEASE, "attempts": task.c.attempts + 1}
+            ids = [row.id for row in found]
+            connection.execute(update(task).where(task.c.id.in_(ids)).values(lease))
+        return [Task(*row)._replace(attempts=row.attempts + 1) for row in found]
+
+    def next_due(self, kind: str) -> float | None:
+        """Return when the next task that is not due yet will be, or when its lease ends."""
+        query = select(func.min(task.c.due)).where(task.c.kind == kind, task.c.due > self.clock())
+        with self.index.reading() as connection:
+            return connection.execute(query).scalar()
+
+    def renew(self, writer: Writer) -> None:
+        """Renew the leases of all tasks of this process, in a transaction of the index."""
+        mine = update(task).where(task.c.owner == self.owner)
+        writer.connection.execute(mine.values(due=self.clock() + LEASE))
+
+    def finish(self, writer: Writer, tasks: Sequence[Task]) -> None:
+        """Remove tasks that have succeeded, in a transaction of the index."""
+        ids = [each.id for each in tasks]
+        mine = delete(task).where(task.c.id.in_(ids), task.c.owner == self.owner)
+        writer.connection.execute(mine)
+
+    def fail(self, writer: Writer, failed: Task, error: str, delay: float | None) -> None:
+        """Let a task run again after `delay` seconds; with None it is dead.
+
+        The tasks of its key that follow wait as long.
+        """
+        due = None if delay is None else self.clock() + delay
+        mine = update(task).where(task.c.id == failed.id, task.c.owner == self.owner)
+        values = {"owner": "", "due": due, "error": error[:_LONGEST_ERROR]}
+        writer.connection.execute(mine.values(values))
+        if failed.key and due is not None:
+            following = update(task).where(
+                *(task.c.kind == failed.kind, task.c.key == failed.key, task.c.id > failed.id),
+                *(task.c.owner == "", task.c.due < due),
+            )
+            writer.connection.execute(following.values(due=due))
+
+    def release(self, writer: Writer, owners: Sequence[str]) -> None:
+        """Let all take the tasks of processes that have ended, in a transaction of the index."""
+        theirs = update(task).where(task.c.owner.in_(owners))
+        writer.connection.execute(theirs.values(owner="", due=self.clock()))
+
+    def retry(
+        self, kind: str | None = None, states: Sequence[State] = (), ids: Sequence[int] = ()
+    ) -> int:
+        """Let tasks that are not running run now, as if they had never failed; return how many."""
+        values = {"due": self.clock(), "attempts": 0}
+        return self._change(update(task).values(values), kind, states, ids)
+
+    def drop(
+        self, kind: str | None = None, states: Sequence[State] = (), ids: Sequence[int] = ()
+    ) -> int:
+        """Remove tasks that are not running; return how many."""
+        return self._change(delete(task), kind, states, ids)
+
+    def _change(
+        self, statement: Any, kind: str | None, states: Sequence[State], ids: Sequence[int]
+    ) -> int:
+        conditions = [task.c.owner == "", *_where(kind, states, ids)]
+        with self.index.writing() as writer:
+            return int(writer.connection.execute(statement.where(*conditions)).rowcount)
+
+
+def _due(kind: str, now: float) -> Select[Any]:
+    """Return the query for the tasks of a kind that may run now.
+
+    A task waits for those before it in its key, and for a process that runs others of its key.
+    """
+    other = task.alias("other")
+    blocking = (
+        select(literal(1))
+        .where(
+            *(other.c.kind == task.c.kind, other.c.key == task.c.key),
+            or_(
+                and_(other.c.id < task.c.id, other.c.due > task.c.due),
+                and_(other.c.owner != "", other.c.due > now),
+            ),
+        )
+        .exists()
+    )
+    may_run = or_(task.c.key == "", ~blocking)
+    query = select(*_TASK).where(task.c.kind == kind, task.c.due <= now, may_run)
+    return query.order_by(task.c.due, task.c.id)
