@@ -33,8 +33,8 @@ from scenario import (
 
 from dicomwire import AE, Settings
 from dicomwire.errors import LocalProtocolError
-from dicomwire.workers.seat import Worker
 from dicomwire.workers.server import SupervisedServer
+from dicomwire.workers.worker_end import Worker
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="processes need Linux"),

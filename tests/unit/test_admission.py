@@ -7,7 +7,7 @@ import pytest
 from dicomwire import Settings
 from dicomwire.session import admission
 from dicomwire.session.admission import Ceilings, Census, Party, Rounds
-from dicomwire.workers.seat import Board
+from dicomwire.workers.worker_end import SharedCounts
 
 
 @pytest.mark.parametrize(
@@ -60,15 +60,15 @@ def test_who_has_no_address_is_counted_by_title() -> None:
 
 
 def test_the_slots_of_a_process_that_died_are_free() -> None:
-    board = Board(places=2, slots=3)
-    with board.file:
-        for place in (0, 1, 0):
-            board.take_slot(place, address=7, title=8 + place)
-        assert board.counts(7, 8) == (3, 3, 2)
-        board.free_slots(0)
-        assert board.counts(7, 8) == (1, 1, 0)
-        board.free_slot(board.take_slot(0, 5, 6))
-        assert board.counts(7, 9) == (1, 1, 1)
+    counts = SharedCounts(workers=2, slots=3)
+    with counts.file:
+        for number in (0, 1, 0):
+            counts.take_slot(number, address=7, title=8 + number)
+        assert counts.counts(7, 8) == (3, 3, 2)
+        counts.free_slots(0)
+        assert counts.counts(7, 8) == (1, 1, 0)
+        counts.free_slot(counts.take_slot(0, 5, 6))
+        assert counts.counts(7, 9) == (1, 1, 1)
 
 
 def test_each_address_has_its_turn_however_many_others_wait(

@@ -17,8 +17,8 @@ from dicomwire.events import Handlers
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.session.base import ReceiveTo
 from dicomwire.session.entity import Entity
-from dicomwire.workers.seat import Order, Seat
 from dicomwire.workers.server import Supervised
+from dicomwire.workers.worker_end import Order, WorkerEnd
 
 
 def start_workers(
@@ -34,14 +34,14 @@ def start_workers(
     """Return a server with that many worker processes; see `AE.start_server`."""
     make_loop = type(asyncio.get_running_loop())  # the workers use the same kind of loop
 
-    async def work(seat: Seat) -> None:
-        ae.take_seat(seat)
+    async def work(worker_end: WorkerEnd) -> None:
+        ae.use_counts(worker_end)
         arguments = (ae, None, ae_title, contexts, ssl_context, handlers, receive_to)
-        await WorkerServer(*arguments, seat=seat).work()
+        await WorkerServer(*arguments, worker_end=worker_end).work()
 
-    def serve(seat: Seat) -> None:
+    def serve(worker_end: WorkerEnd) -> None:
         with asyncio.Runner(loop_factory=make_loop) as runner:
-            runner.run(work(seat))
+            runner.run(work(worker_end))
 
     return SupervisedServer(
         *(ae, address, ae_title, contexts),
@@ -66,7 +66,7 @@ class SupervisedServer(Supervised):
             When the supervisor process died.
         """
         try:
-            await asyncio.to_thread(self._crew.wait_stopped)
+            await asyncio.to_thread(self._processes.wait_stopped)
         except asyncio.CancelledError:
             await self.close()
             raise
@@ -83,8 +83,8 @@ class SupervisedServer(Supervised):
             raise
 
     def _end(self, timeout: float) -> None:
-        self._crew.stop(timeout)
-        self._crew.wait_ended()
+        self._processes.stop(timeout)
+        self._processes.wait_ended()
 
     async def __aenter__(self) -> Self:
         return self
@@ -96,17 +96,17 @@ class SupervisedServer(Supervised):
 class WorkerServer(AssociationServer):
     """The server in a worker process: its connections come from the supervisor."""
 
-    def __init__(self, *args: Any, seat: Seat) -> None:
+    def __init__(self, *args: Any, worker_end: WorkerEnd) -> None:
         super().__init__(*args)
-        self._seat = seat
-        self._address = seat.address
+        self._worker_end = worker_end
+        self._address = worker_end.address
         self._has_to_stop, self._has_to_quit = asyncio.Event(), asyncio.Event()
 
     async def work(self) -> None:
         """Serve until the supervisor orders the end."""
         self.open()
-        self._loop.add_reader(self._seat.fileno(), self._hear)
-        self._seat.ready()
+        self._loop.add_reader(self._worker_end.fileno(), self._hear)
+        self._worker_end.ready()
         await self._has_to_stop.wait()
         closing = self._loop.create_task(self.close(None))
         quitting = self._loop.create_task(self._has_to_quit.wait())
@@ -120,7 +120,9 @@ class WorkerServer(AssociationServer):
         """Nothing: the supervisor accepts connections, and `_hear` receives them."""
 
     def _hear(self) -> None:
-        self._seat.take_in(self._let_in, self._obey, lambda: self._evict(self._newcomers))
+        self._worker_end.receive_waiting(
+            self._let_in, self._obey, lambda: self._evict(self._newcomers)
+        )
 
     def _let_in(self, sock: Socket, address: Any) -> bool:
         sock.setblocking(False)
@@ -129,10 +131,10 @@ class WorkerServer(AssociationServer):
     def _obey(self, order: Order) -> None:
         self._has_to_stop.set()
         if order is Order.QUIT:
-            self._loop.remove_reader(self._seat.fileno())
+            self._loop.remove_reader(self._worker_end.fileno())
             self._has_to_quit.set()
 
     def connection_closed(self) -> None:
         """Stop counting a connection that was closed, here and in the supervisor."""
         super().connection_closed()
-        self._seat.connection_closed()
+        self._worker_end.connection_closed()

@@ -114,7 +114,7 @@ class Entity(ABC, Generic[A]):
         self._requested: list[PresentationContext] = []
         self._supported: list[PresentationContext] = []
         # Guards the associations, the servers and the census, which any thread may change. That of
-        # a worker's seat is taken under it; `threaded.link` has the order of the locks.
+        # a worker's end is taken under it; `threaded.link` has the order of the locks.
         self._lock = threading.Lock()
         self._associations: dict[A, None] = {}  # the oldest first
         self._census: Counting = self._own_census()
@@ -450,9 +450,9 @@ class Entity(ABC, Generic[A]):
     def _own_census(self) -> Census:
         return Census(lambda: Ceilings.of(self._settings))
 
-    def take_seat(self, seat: Counting) -> None:
+    def use_counts(self, counts: Counting) -> None:
         """Count associations together with other processes (for worker processes)."""
-        self._census = seat
+        self._census = counts
 
     def _introduce(self, end: ServiceUser, title: str) -> None:
         """Put our title and implementation into our end of an association."""

@@ -16,7 +16,7 @@ A thread that holds one of these locks takes only locks below it:
 7. `AssociationServer._lock`: the connections of one server that have no association yet.
 8. `Lobby._lock`: the guests of the lobby, with its selector and heap; `lobby._creation` before it.
 9. `Workers._changed`: the tasks and the number of worker threads.
-10. `Entity._lock`: the associations and servers of an AE; then `Seat._lock`: the slots of a worker.
+10. `Entity._lock`: the associations and servers of an AE; then `WorkerEnd._lock`: its slots.
 11. `Budget.lock`, `Handlers._lock`, `WorkerServer._changed`: no lock is taken under these.
 
 Handlers of the program run with the turn, and with `_sending` and `_writing` too if responses are

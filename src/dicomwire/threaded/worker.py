@@ -18,8 +18,8 @@ from dicomwire.threaded import threads
 from dicomwire.threaded.association import Association
 from dicomwire.threaded.lobby import Guest, abandoning, lobby
 from dicomwire.threaded.server import AssociationServer
-from dicomwire.workers.seat import Order, Seat
 from dicomwire.workers.server import SupervisedServer
+from dicomwire.workers.worker_end import Order, WorkerEnd
 
 
 def start_workers(
@@ -34,11 +34,11 @@ def start_workers(
 ) -> SupervisedServer:
     """Return a server with that many worker processes; see `AE.start_server`."""
 
-    def serve(seat: Seat) -> None:
-        ae.take_seat(seat)
-        arguments = (ae, seat.address, ae_title, contexts, ssl_context, handlers, receive_to)
-        worker = WorkerServer(*arguments, seat=seat)
-        seat.ready()
+    def serve(worker_end: WorkerEnd) -> None:
+        ae.use_counts(worker_end)
+        arguments = (ae, worker_end.address, ae_title, contexts, ssl_context, handlers, receive_to)
+        worker = WorkerServer(*arguments, worker_end=worker_end)
+        worker_end.ready()
         worker.run()
 
     return SupervisedServer(
@@ -52,8 +52,8 @@ def start_workers(
 class WorkerServer(AssociationServer):
     """The server in a worker process: its connections come from the supervisor."""
 
-    def __init__(self, *args: Any, seat: Seat, **kwargs: Any) -> None:
-        self._seat = seat
+    def __init__(self, *args: Any, worker_end: WorkerEnd, **kwargs: Any) -> None:
+        self._worker_end = worker_end
         self._has_to_quit = False
         # Guards `_has_to_quit`; no lock is taken under it. `_obey` and `connection_closed` notify.
         self._changed = threading.Condition()
@@ -72,10 +72,10 @@ class WorkerServer(AssociationServer):
     @property
     def server_address(self) -> tuple[Any, ...]:
         """The address that is listened on."""
-        return self._seat.address
+        return self._worker_end.address
 
     def start_listening(self, address: tuple[Any, ...]) -> None:
-        self._channel = _Channel(self, self._seat)
+        self._channel = _Channel(self, self._worker_end)
         lobby().enter(self._channel, None)
 
     def stop_listening(self) -> None:
@@ -83,13 +83,15 @@ class WorkerServer(AssociationServer):
 
     def connection_closed(self) -> None:
         super().connection_closed()
-        self._seat.connection_closed()
+        self._worker_end.connection_closed()
         with self._changed:
             self._changed.notify_all()
 
     def accept(self) -> None:
         """Receive connections and orders from the supervisor (on the lobby's thread)."""
-        self._seat.take_in(self._welcome, self._obey, lambda: self._evict(self._newcomers))
+        self._worker_end.receive_waiting(
+            self._welcome, self._obey, lambda: self._evict(self._newcomers)
+        )
 
     def pause(self) -> None:
         """Nothing: the worker accepts no connections itself."""
@@ -106,12 +108,12 @@ class WorkerServer(AssociationServer):
 class _Channel(Guest):
     """The channel from the supervisor to a worker, as a guest of the lobby."""
 
-    def __init__(self, server: WorkerServer, seat: Seat) -> None:
+    def __init__(self, server: WorkerServer, worker_end: WorkerEnd) -> None:
         self._server = server
-        self._seat = seat
+        self._worker_end = worker_end
 
     def fileno(self) -> int:
-        return self._seat.fileno()
+        return self._worker_end.fileno()
 
     def on_ready(self) -> None:
         self._server.accept()

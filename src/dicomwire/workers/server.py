@@ -16,8 +16,8 @@ from dicomwire.protocol.context import PresentationContext
 from dicomwire.session.admission import Ceilings
 from dicomwire.session.listening import listen
 from dicomwire.settings import Settings
-from dicomwire.workers.seat import Worker
-from dicomwire.workers.supervisor import Crew, Serve, check_platform
+from dicomwire.workers.supervisor import Serve, WorkerProcesses, check_platform
+from dicomwire.workers.worker_end import Worker
 
 
 class _Entity(Protocol):
@@ -71,7 +71,7 @@ class Supervised:
             ae.forget_parent()
 
         settings = ae.settings
-        self._crew = Crew(
+        self._processes = WorkerProcesses(
             *(listener, serve, forget, lambda: ae.forget_server(self)),
             count=workers,
             ceilings=Ceilings.of(settings),
@@ -81,12 +81,12 @@ class Supervised:
     @property
     def workers(self) -> list[Worker]:
         """The running worker processes."""
-        return self._crew.workers
+        return self._processes.workers
 
     @property
     def restarts(self) -> int:
         """How many workers died and were replaced."""
-        return self._crew.restarts
+        return self._processes.restarts
 
 
 class SupervisedServer(Supervised):
@@ -108,7 +108,7 @@ class SupervisedServer(Supervised):
         """
         try:
             with _sigterm_raised():
-                self._crew.wait_stopped()
+                self._processes.wait_stopped()
         except _Terminated:
             self.drain()
             signal.raise_signal(signal.SIGTERM)
@@ -118,7 +118,7 @@ class SupervisedServer(Supervised):
 
         Running associations continue as long as this process lives.
         """
-        self._crew.stop()
+        self._processes.stop()
 
     server_close = shutdown
 
@@ -130,8 +130,8 @@ class SupervisedServer(Supervised):
         timeout : float, optional
             Seconds after which they are aborted; default `Settings.drain_timeout`.
         """
-        self._crew.stop(self.ae.settings.drain_timeout if timeout is None else timeout)
-        self._crew.wait_ended()
+        self._processes.stop(self.ae.settings.drain_timeout if timeout is None else timeout)
+        self._processes.wait_ended()
 
     def __enter__(self) -> SupervisedServer:
         return self

@@ -26,7 +26,7 @@ from socket import socket as Socket
 from dicomwire.errors import LocalProtocolError
 from dicomwire.logs import LOGGER
 from dicomwire.session.admission import Ceilings
-from dicomwire.workers.seat import CONNECTION, READY, Board, Order, Seat, Worker
+from dicomwire.workers.worker_end import CONNECTION, READY, Order, SharedCounts, Worker, WorkerEnd
 
 QUICK_DEATH = 5.0
 """A worker that dies within so many seconds is restarted with a delay: its successor may die too.
@@ -55,15 +55,14 @@ _STOPPED = b"stopped"
 _HELD_BACK = (signal.SIGINT, signal.SIGTERM)
 
 
-Serve = Callable[[Seat], None]
-"""Serves the connections that a `Seat` receives in this process; returns when all have ended."""
+Serve = Callable[[WorkerEnd], None]
+"""Serves the connections that a `WorkerEnd` receives here; returns when all have ended."""
 
 
-class Crew:
+class WorkerProcesses:
     """The processes that serve a listening socket, as the program that started them sees them.
 
-    `Crew` forks the supervisor at once, and the supervisor forks the workers. All of them end when
-    this process ends.
+    The supervisor is forked at once, and forks the workers. All of them end when this process ends.
 
     Parameters
     ----------
@@ -94,14 +93,14 @@ class Crew:
         ceilings: Ceilings,
         drain_timeout: float,
     ) -> None:
-        self._board = Board(count, ceilings.total)
+        self._counts = SharedCounts(count, ceilings.total)
         self._count = count
         self._on_end = on_end
         self._control, control = socket.socketpair()
         # Both are set by the thread of `_listen`: when the listener is closed, and at the end.
         self._stopped, self._ended = threading.Event(), threading.Event()
         self._is_lost = False
-        supervisor = _Supervisor(listener, control, self._board, serve, ceilings, drain_timeout)
+        supervisor = _Supervisor(listener, control, self._counts, serve, ceilings, drain_timeout)
 
         def supervise() -> None:
             self._control.close()
@@ -112,29 +111,29 @@ class Crew:
             self.pid = _fork(supervise)
         except BaseException:
             self._control.close()
-            self._board.file.close()
+            self._counts.file.close()
             raise
         finally:
             control.close()
             listener.close()
-        _crews.add(self)
-        threading.Thread(target=self._listen, name="dicomwire-crew", daemon=True).start()
+        _all_processes.add(self)
+        threading.Thread(target=self._listen, name="dicomwire-supervisor", daemon=True).start()
 
     @property
     def workers(self) -> list[Worker]:
         """The running workers."""
         found = []
-        for place in range(self._count):
-            get = partial(self._board.get, place)
-            if pid := get(Board.PID):
-                counts = get(Board.CONNECTIONS), get(Board.ASSOCIATIONS), get(Board.RESTARTS)
-                found.append(Worker(pid, *counts))
+        for number in range(self._count):
+            get = partial(self._counts.get, number)
+            if pid := get(SharedCounts.PID):
+                columns = SharedCounts.CONNECTIONS, SharedCounts.ASSOCIATIONS, SharedCounts.RESTARTS
+                found.append(Worker(pid, *map(get, columns)))
         return found
 
     @property
     def restarts(self) -> int:
         """How many workers died and were replaced."""
-        return self._board.total(Board.RESTARTS)
+        return self._counts.total(SharedCounts.RESTARTS)
 
     def stop(self, timeout: float = inf) -> None:
         """Stop listening; abort associations that still run after `timeout` seconds.
@@ -162,7 +161,7 @@ class Crew:
         return self._ended.wait(timeout)
 
     def _listen(self) -> None:
-        """Log the lines that the supervisor sends; at its end, wake all that wait for the crew."""
+        """Log the lines that the supervisor sends; then wake those who wait for the end."""
         rest = b""
         with suppress(OSError):
             while data := self._control.recv(4096):
@@ -178,16 +177,16 @@ class Crew:
         if not self._stopped.is_set():
             self._is_lost = True
             LOGGER.error("The supervisor of the workers died; the server has stopped")
-        for place in range(self._count):
-            self._board.set(place, Board.PID, 0)
+        for number in range(self._count):
+            self._counts.set(number, SharedCounts.PID, 0)
         self._control.close()
-        self._board.file.close()
+        self._counts.file.close()
         self._on_end()
         self._stopped.set()
         self._ended.set()
 
 
-class _Place:
+class _WorkerRecord:
     """The supervisor's record of one worker, kept when the worker is replaced."""
 
     def __init__(self, number: int) -> None:
@@ -199,7 +198,7 @@ class _Place:
         self.began = 0.0
         self.start_at: float | None = None
         self.quick_deaths = 0
-        self.last_handed = 0
+        self.last_passed_on = 0
 
     @property
     def is_open(self) -> bool:
@@ -216,7 +215,7 @@ class _Supervisor:
         self,
         listener: Socket,
         control: Socket,
-        board: Board,
+        counts: SharedCounts,
         serve: Serve,
         ceilings: Ceilings,
         drain_timeout: float,
@@ -224,13 +223,13 @@ class _Supervisor:
         self._listener = listener
         self._address = listener.getsockname()
         self._control = control
-        self._board = board
+        self._counts = counts
         self._serve = serve
         self._ceilings = ceilings
         self._drain_timeout = drain_timeout
-        self._places: list[_Place] = []
+        self._records: list[_WorkerRecord] = []
         self._waiting: deque[Socket] = deque()  # accepted connections that no worker could take yet
-        self._handed = 0
+        self._passed_on = 0
         self._is_watching = False
         self._accept_at = 0.0
         self._is_stopping = False
@@ -248,17 +247,17 @@ class _Supervisor:
         self._listener.setblocking(False)
         self._selector.register(self._woken, selectors.EVENT_READ, self._on_signal)
         self._selector.register(self._control, selectors.EVENT_READ, self._on_control)
-        self._places = [_Place(number) for number in range(count)]
-        for place in self._places:
-            self._start(place)
-        while not self._is_stopping or any(place.pid for place in self._places):
+        self._records = [_WorkerRecord(number) for number in range(count)]
+        for record in self._records:
+            self._start(record)
+        while not self._is_stopping or any(record.pid for record in self._records):
             self._watch_listener()
             for key, _ in self._selector.select(self._time_to_wait()):
                 key.data()
             self._do_what_is_due()
-            self._hand_out()
+            self._pass_on()
 
-    def _tell(self, level: int, text: str) -> None:
+    def _log(self, level: int, text: str) -> None:
         """Send a line for the caller to log; the line is lost if the caller does not read."""
         with suppress(OSError):
             self._control.send(f"{level} {text}\n".encode())
@@ -268,11 +267,11 @@ class _Supervisor:
     def _on_signal(self) -> None:
         numbers = self._woken.recv(4096)
         if signal.SIGTERM in numbers:
-            self._tell(logging.INFO, f"SIGTERM: draining for at most {self._drain_timeout} s")
+            self._log(logging.INFO, f"SIGTERM: draining for at most {self._drain_timeout} s")
             self._stop(self._drain_timeout)
         if signal.SIGCHLD in numbers:
-            for place in self._places:
-                self._reap(place)
+            for record in self._records:
+                self._reap(record)
 
     def _on_control(self) -> None:
         try:
@@ -290,26 +289,26 @@ class _Supervisor:
             connection, _ = self._listener.accept()
         except OSError as error:
             if error.errno in _OUT_OF_FILES:
-                self._tell(logging.ERROR, "No file descriptors are left for new connections")
+                self._log(logging.ERROR, "No file descriptors are left for new connections")
                 self._accept_at = time.monotonic() + _PAUSE
             return
         self._waiting.append(connection)
 
-    def _on_answer(self, place: _Place) -> None:
-        if place.channel is None:
+    def _on_answer(self, record: _WorkerRecord) -> None:
+        if record.channel is None:
             return  # an event of the same `select`; the channel was closed since
         try:
-            answers = place.channel.recv(4096)
+            answers = record.channel.recv(4096)
         except OSError:
             answers = b""
         if not answers:
-            self._close_channel(place)  # the worker is about to end
+            self._close_channel(record)  # the worker is about to end
         for number in answers:
             if number == READY[0]:
-                place.is_ready = True
-                self._tell(logging.INFO, f"Worker {place.pid} serves")
+                record.is_ready = True
+                self._log(logging.INFO, f"Worker {record.pid} serves")
             else:
-                place.pending.popleft().close()
+                record.pending.popleft().close()
 
     # --- Giving connections to workers ---
 
@@ -323,7 +322,7 @@ class _Supervisor:
             not self._is_stopping
             and not self._waiting
             and time.monotonic() >= self._accept_at
-            and any(place.is_open for place in self._places)
+            and any(record.is_open for record in self._records)
         )
         if wanted and not self._is_watching:
             self._selector.register(self._listener, selectors.EVENT_READ, self._on_connection)
@@ -331,96 +330,96 @@ class _Supervisor:
             self._selector.unregister(self._listener)
         self._is_watching = wanted
 
-    def _hand_out(self) -> None:
+    def _pass_on(self) -> None:
         """Send each accepted connection to the worker with the fewest connections."""
         while self._waiting:
-            places = [place for place in self._places if place.is_open]
-            if not places:
+            records = [record for record in self._records if record.is_open]
+            if not records:
                 return
-            place = min(places, key=self._load)
-            assert place.channel is not None
+            record = min(records, key=self._load)
+            assert record.channel is not None
             connection = self._waiting[0]
             try:
-                socket.send_fds(place.channel, [CONNECTION], [connection.fileno()])
+                socket.send_fds(record.channel, [CONNECTION], [connection.fileno()])
             except OSError:
-                place.is_ready = False  # the worker is about to end
+                record.is_ready = False  # the worker is about to end
                 continue
-            self._handed += 1
-            place.last_handed = self._handed
-            place.pending.append(self._waiting.popleft())
+            self._passed_on += 1
+            record.last_passed_on = self._passed_on
+            record.pending.append(self._waiting.popleft())
 
-    def _load(self, place: _Place) -> tuple[int, int]:
-        taken = self._board.get(place.number, Board.CONNECTIONS)
-        return taken + len(place.pending), place.last_handed
+    def _load(self, record: _WorkerRecord) -> tuple[int, int]:
+        taken = self._counts.get(record.number, SharedCounts.CONNECTIONS)
+        return taken + len(record.pending), record.last_passed_on
 
     # --- Start and end of workers ---
 
-    def _start(self, place: _Place) -> None:
-        place.began, place.start_at = time.monotonic(), None
+    def _start(self, record: _WorkerRecord) -> None:
+        record.began, record.start_at = time.monotonic(), None
         try:
-            place.channel, theirs = socket.socketpair()
-            place.channel.setblocking(False)
-            on_answer = partial(self._on_answer, place)
-            self._selector.register(place.channel, selectors.EVENT_READ, on_answer)
+            record.channel, theirs = socket.socketpair()
+            record.channel.setblocking(False)
+            on_answer = partial(self._on_answer, record)
+            self._selector.register(record.channel, selectors.EVENT_READ, on_answer)
             with theirs:
-                place.pid = _fork(partial(self._work, place, theirs))
+                record.pid = _fork(partial(self._work, record, theirs))
         except OSError as error:  # too many files or processes
-            self._ended(place, f"A worker cannot be started: {error.strerror}")
+            self._ended(record, f"A worker cannot be started: {error.strerror}")
         else:
-            self._board.set(place.number, Board.PID, place.pid)
+            self._counts.set(record.number, SharedCounts.PID, record.pid)
 
-    def _work(self, place: _Place, channel: Socket) -> None:
+    def _work(self, record: _WorkerRecord, channel: Socket) -> None:
         """Run the worker, in its process: close the supervisor's files, then serve."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._selector.close()
-        pending = [connection for each in self._places for connection in each.pending]
-        channels = [each.channel for each in self._places if each.channel is not None]
+        pending = [connection for each in self._records for connection in each.pending]
+        channels = [each.channel for each in self._records if each.channel is not None]
         ours = [self._woken, self._wake, self._control, self._listener]
         for each in (*ours, *channels, *pending, *self._waiting):
             each.close()
         channel.setblocking(False)
-        self._serve(Seat(channel, self._board, place.number, self._ceilings, self._address))
+        self._serve(WorkerEnd(channel, self._counts, record.number, self._ceilings, self._address))
 
-    def _reap(self, place: _Place) -> None:
-        if not place.pid:
+    def _reap(self, record: _WorkerRecord) -> None:
+        if not record.pid:
             return
-        pid, status = os.waitpid(place.pid, os.WNOHANG)
+        pid, status = os.waitpid(record.pid, os.WNOHANG)
         if pid:
             code = os.waitstatus_to_exitcode(status)
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-            self._on_answer(place)  # its last TAKEN: those connections ended with it
-            self._ended(place, f"Worker {pid} {how}")
+            self._on_answer(record)  # its last TAKEN: those connections ended with it
+            self._ended(record, f"Worker {pid} {how}")
 
-    def _ended(self, place: _Place, how: str) -> None:
-        """Record that the place has no worker, and set the time to start the next."""
-        self._close_channel(place)
+    def _ended(self, record: _WorkerRecord, how: str) -> None:
+        """Note that a worker has ended, and set the time to start the next."""
+        self._close_channel(record)
         # The worker had not read from these connections: another one can serve them.
-        self._waiting.extendleft(reversed(place.pending))
-        place.pending.clear()
-        place.pid = 0
-        for column in (Board.PID, Board.CONNECTIONS, Board.ASSOCIATIONS):
-            self._board.set(place.number, column, 0)
-        self._board.free_slots(place.number)
+        self._waiting.extendleft(reversed(record.pending))
+        record.pending.clear()
+        record.pid = 0
+        for column in (SharedCounts.PID, SharedCounts.CONNECTIONS, SharedCounts.ASSOCIATIONS):
+            self._counts.set(record.number, column, 0)
+        self._counts.free_slots(record.number)
         if self._is_stopping:
             self._drop_waiting()
             return
         now, delay = time.monotonic(), 0.0
-        if now - place.began < QUICK_DEATH:
-            delay = min(FIRST_DELAY * 2**place.quick_deaths, LONGEST_DELAY)
-            place.quick_deaths += 1
+        if now - record.began < QUICK_DEATH:
+            delay = min(FIRST_DELAY * 2**record.quick_deaths, LONGEST_DELAY)
+            record.quick_deaths += 1
         else:
-            place.quick_deaths = 0
-        place.start_at = now + delay
+            record.quick_deaths = 0
+        record.start_at = now + delay
         when = f"in {delay:g} s" if delay else "now"
-        self._tell(logging.ERROR, f"{how}; another is started {when}")
+        self._log(logging.ERROR, f"{how}; another is started {when}")
 
-    def _close_channel(self, place: _Place) -> None:
-        place.is_ready = False
-        if place.channel is not None:
-            self._selector.unregister(place.channel)
-            place.channel.close()
-            place.channel = None
+    def _close_channel(self, record: _WorkerRecord) -> None:
+        record.is_ready = False
+        if record.channel is not None:
+            self._selector.unregister(record.channel)
+            record.channel.close()
+            record.channel = None
 
     # --- Stopping ---
 
@@ -433,8 +432,8 @@ class _Supervisor:
         self._watch_listener()
         self._listener.close()
         self._drop_waiting()
-        for place in self._places:
-            place.start_at = None
+        for record in self._records:
+            record.start_at = None
         self._order(Order.STOP)
         with suppress(OSError):
             self._control.send(_STOPPED + b"\n")
@@ -444,16 +443,16 @@ class _Supervisor:
             self._waiting.popleft().close()
 
     def _order(self, order: Order) -> None:
-        for place in self._places:
-            if place.channel is not None:
+        for record in self._records:
+            if record.channel is not None:
                 with suppress(OSError):  # the worker is about to end
-                    place.channel.send(order.value)
+                    record.channel.send(order.value)
 
     # --- Deadlines ---
 
     def _time_to_wait(self) -> float | None:
         moments = [self._quit_at, self._kill_at]
-        moments += [place.start_at for place in self._places if place.start_at is not None]
+        moments += [record.start_at for record in self._records if record.start_at is not None]
         now = time.monotonic()
         if self._accept_at > now:
             moments.append(self._accept_at)
@@ -462,21 +461,21 @@ class _Supervisor:
 
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
-        for place in self._places:
-            if place.start_at is not None and place.start_at <= now:
-                self._board.add(place.number, Board.RESTARTS, 1)
-                self._start(place)
+        for record in self._records:
+            if record.start_at is not None and record.start_at <= now:
+                self._counts.add(record.number, SharedCounts.RESTARTS, 1)
+                self._start(record)
         if self._quit_at <= now:
             self._quit_at, self._kill_at = inf, now + GRACE
-            if left := self._board.total(Board.ASSOCIATIONS):
-                self._tell(logging.WARNING, f"Aborting associations that have not ended: {left}")
+            if left := self._counts.total(SharedCounts.ASSOCIATIONS):
+                self._log(logging.WARNING, f"Aborting associations that have not ended: {left}")
             self._order(Order.QUIT)
         if self._kill_at <= now:
             self._kill_at = inf
-            for place in self._places:
-                if place.pid:
-                    self._tell(logging.ERROR, f"Worker {place.pid} does not end and is killed")
-                    os.kill(place.pid, signal.SIGKILL)
+            for record in self._records:
+                if record.pid:
+                    self._log(logging.ERROR, f"Worker {record.pid} does not end and is killed")
+                    os.kill(record.pid, signal.SIGKILL)
 
 
 def check_platform() -> None:
@@ -530,7 +529,7 @@ def _ignore(number: int, frame: object) -> None:
     """Ignore a signal; unlike SIG_IGN, programs that this process starts do not inherit this."""
 
 
-_crews: weakref.WeakSet[Crew] = weakref.WeakSet()
+_all_processes: weakref.WeakSet[WorkerProcesses] = weakref.WeakSet()
 
 
 def _forget_parent() -> None:
@@ -538,9 +537,9 @@ def _forget_parent() -> None:
 
     A supervisor sees that end when the last copy of the caller's socket is closed.
     """
-    for crew in _crews:
-        crew._control.close()
-    _crews.clear()
+    for processes in _all_processes:
+        processes._control.close()
+    _all_processes.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -52,11 +52,11 @@ class Worker:
     restarts: int
 
 
-class Board:
+class SharedCounts:
     """Counts in memory that all processes of a server share.
 
-    Each worker has a place with four numbers, and only the worker and the supervisor write them.
-    Each association takes a slot: the place of its worker, and hashes of its address and title.
+    Each worker has four numbers, and only the worker and the supervisor write them.
+    Each association takes a slot: the number of its worker, and hashes of its address and title.
 
     `file` backs the memory. A process locks it to read and take slots together, so that the count
     is exact; the operating system releases the lock of a process that dies.
@@ -64,25 +64,25 @@ class Board:
 
     PID, CONNECTIONS, ASSOCIATIONS, RESTARTS = range(4)
 
-    def __init__(self, places: int, slots: int) -> None:
+    def __init__(self, workers: int, slots: int) -> None:
         self.file = tempfile.TemporaryFile(prefix="dicomwire-")  # noqa: SIM115
-        size = (places * 4 + slots * 3) * 8
+        size = (workers * 4 + slots * 3) * 8
         self.file.truncate(size)
         numbers = memoryview(mmap.mmap(self.file.fileno(), size)).cast("q")
-        self._numbers = numbers[: places * 4]
-        columns = numbers[places * 4 :]
-        self._owners = columns[:slots]  # the place of the slot's worker plus 1; 0: a free slot
+        self._numbers = numbers[: workers * 4]
+        columns = numbers[workers * 4 :]
+        self._owners = columns[:slots]  # the number of the slot's worker plus 1; 0: a free slot
         self._addresses = columns[slots : 2 * slots]
         self._titles = columns[2 * slots :]
 
-    def get(self, place: int, column: int) -> int:
-        return int(self._numbers[place * 4 + column])
+    def get(self, number: int, column: int) -> int:
+        return int(self._numbers[number * 4 + column])
 
-    def set(self, place: int, column: int, value: int) -> None:
-        self._numbers[place * 4 + column] = value
+    def set(self, number: int, column: int, value: int) -> None:
+        self._numbers[number * 4 + column] = value
 
-    def add(self, place: int, column: int, change: int) -> None:
-        self._numbers[place * 4 + column] += change
+    def add(self, number: int, column: int, change: int) -> None:
+        self._numbers[number * 4 + column] += change
 
     def total(self, column: int) -> int:
         return sum(self._numbers[column::4])
@@ -93,11 +93,11 @@ class Board:
         taken = len(owners) - owners.count(0)
         return taken, self._addresses.tolist().count(address), self._titles.tolist().count(title)
 
-    def take_slot(self, place: int, address: int, title: int) -> int:
+    def take_slot(self, number: int, address: int, title: int) -> int:
         """Take a free slot and return its number; the caller has checked that there is one."""
         slot = self._owners.tolist().index(0)
         # The owner comes first: if the process dies here, the supervisor finds the slot to free.
-        self._owners[slot] = place + 1
+        self._owners[slot] = number + 1
         self._addresses[slot], self._titles[slot] = address, title
         return slot
 
@@ -106,17 +106,17 @@ class Board:
         self._addresses[slot] = self._titles[slot] = 0
         self._owners[slot] = 0  # last: from here on another process may take the slot
 
-    def free_slots(self, place: int) -> None:
-        """Free all slots of a place."""
+    def free_slots(self, number: int) -> None:
+        """Free all slots of a worker."""
         for slot, owner in enumerate(self._owners.tolist()):
-            if owner == place + 1:
+            if owner == number + 1:
                 self.free_slot(slot)
 
 
-class Seat:
+class WorkerEnd:
     """A worker process's link to its server; the supervisor makes it.
 
-    The worker calls `ready`, then `take_in` each time `fileno` is readable, and
+    The worker calls `ready`, then `receive_waiting` each time `fileno` is readable, and
     `connection_closed` at the end of each connection.
 
     Attributes
@@ -128,19 +128,19 @@ class Seat:
     def __init__(
         self,
         channel: Socket,
-        board: Board,
-        place: int,
+        counts: SharedCounts,
+        number: int,
         ceilings: Ceilings,
         address: tuple[Any, ...],
     ) -> None:
         self.address = address
         self._channel = channel
-        self._board = board
-        self._place = place
+        self._counts = counts
+        self._number = number
         self._ceilings = ceilings
         self._slots: dict[object, int] = {}  # by association, those of this worker
-        # Guards `_slots` and this worker's numbers on the board between the threads of the worker.
-        # It is taken before the lock of the board's file.
+        # Guards `_slots` and this worker's numbers in the counts between the threads of the worker.
+        # It is taken before the lock of the file of the counts.
         self._lock = threading.Lock()
 
     def fileno(self) -> int:
@@ -151,7 +151,7 @@ class Seat:
         """Tell the supervisor that this worker can take connections."""
         self._channel.send(READY)
 
-    def take_in(
+    def receive_waiting(
         self,
         welcome: Callable[[Socket, Any], bool],
         obey: Callable[[Order], None],
@@ -208,7 +208,7 @@ class Seat:
             return Order(kind or QUIT)  # no byte: the supervisor has ended
         if files:
             # Before TAKEN, at which the supervisor stops counting it, so that it is always counted.
-            self._count(Board.CONNECTIONS, 1)
+            self._count(SharedCounts.CONNECTIONS, 1)
         with suppress(OSError):
             self._channel.send(TAKEN)
         if not files:
@@ -218,34 +218,34 @@ class Seat:
 
     def connection_closed(self) -> None:
         """Count one connection less."""
-        self._count(Board.CONNECTIONS, -1)
+        self._count(SharedCounts.CONNECTIONS, -1)
 
     def admit(self, association: object, party: Party) -> str | None:
         """Count `association` and return None, or return which limit of the server forbids it."""
-        board = self._board
+        counts = self._counts
         address, title = _number(party.address), _number(party.title)
         with self._lock:  # lockf does not keep apart the threads of one process
-            fcntl.lockf(board.file, fcntl.LOCK_EX)
+            fcntl.lockf(counts.file, fcntl.LOCK_EX)
             try:
-                objection = self._ceilings.objection(party, *board.counts(address, title))
+                objection = self._ceilings.objection(party, *counts.counts(address, title))
                 if objection is None:
-                    self._slots[association] = board.take_slot(self._place, address, title)
-                    board.add(self._place, Board.ASSOCIATIONS, 1)
+                    self._slots[association] = counts.take_slot(self._number, address, title)
+                    counts.add(self._number, SharedCounts.ASSOCIATIONS, 1)
                 return objection
             finally:
-                fcntl.lockf(board.file, fcntl.LOCK_UN)
+                fcntl.lockf(counts.file, fcntl.LOCK_UN)
 
     def dismiss(self, association: object) -> None:
         """Stop counting `association`, which has ended, if it was counted."""
         with self._lock:
             slot = self._slots.pop(association, None)
             if slot is not None:
-                self._board.free_slot(slot)
-                self._board.add(self._place, Board.ASSOCIATIONS, -1)
+                self._counts.free_slot(slot)
+                self._counts.add(self._number, SharedCounts.ASSOCIATIONS, -1)
 
     def _count(self, column: int, change: int) -> None:
         with self._lock:
-            self._board.add(self._place, column, change)
+            self._counts.add(self._number, column, change)
 
 
 def _number(text: str) -> int:
