@@ -12,7 +12,7 @@ import socket
 
 from dicomwire import AE
 from dicomwire.sop_class import Verification
-from dicomwire.threaded.lobby import lobby
+from dicomwire.threaded.watcher import watcher
 
 LONGEST = 30
 """Seconds after which one of the processes has failed."""
@@ -51,7 +51,7 @@ def close_and_serve(index: int) -> str:
         if index == len(numbers):
             return "that was all"
         number = numbers[index]
-        what = {lobby()._selector.fileno(): "selector", server.socket.fileno(): "listener"}
+        what = {watcher()._selector.fileno(): "selector", server.socket.fileno(): "listener"}
         os.close(number)
         statuses = [serve_once(ae) for _ in range(3)]
         server.shutdown()

@@ -228,9 +228,9 @@ class Threaded(Face):
 
     def leftovers(self, server: AssociationServer) -> list[object]:
         for thread in self.threads():
-            if "worker" in thread.name:
+            if "pool" in thread.name:
                 thread.join(WAIT)
-        threads = [each for each in self.threads() if each.name != "dicomwire-lobby"]
+        threads = [each for each in self.threads() if each.name != "dicomwire-watcher"]
         waiting = range(len(server._waiting) + server._greeting)
         return [*threads, *server._newcomers, *waiting]
 

@@ -39,7 +39,7 @@ from scenario import Face, in_background
 from dicomwire import AE, evt
 from dicomwire.sop_class import Verification
 from dicomwire.threaded import server as server_module
-from dicomwire.threaded.lobby import Guest, lobby
+from dicomwire.threaded.watcher import Watched, watcher
 
 pytestmark = pytest.mark.usefixtures("face")
 
@@ -302,7 +302,7 @@ def test_many_connections_that_come_and_go(serve: Callable[..., Remote]) -> None
 
 @pytest.mark.parametrize("kind", [0, 1, 2, 3, 4, 5, 6, 7, 8])
 def test_many_connections_that_begin_a_pdu_and_do_not_end_it(kind: int) -> None:
-    """Nobody waits for the rest of it but the lobby."""
+    """Nobody waits for the rest of it but the watcher."""
     before = threading.active_count()
     with (
         besieged() as victim,
@@ -461,10 +461,10 @@ def test_an_error_of_our_own_does_not_end_the_server(
 
 
 @contextlib.contextmanager
-def lobby_busy() -> Iterator[None]:
-    """Keep the lobby's thread, so that what connects meanwhile is found all at once."""
+def watcher_busy() -> Iterator[None]:
+    """Keep the watcher's thread, so that what connects meanwhile is found all at once."""
 
-    class Blocker(Guest):
+    class Blocker(Watched):
         def __init__(self) -> None:
             self.sockets = socket.socketpair()
             self.reached, self.go_on = threading.Event(), threading.Event()
@@ -475,7 +475,7 @@ def lobby_busy() -> Iterator[None]:
         def on_ready(self) -> None:
             self.reached.set()
             self.go_on.wait(10)
-            lobby().leave(self)
+            watcher().remove(self)
 
         def on_deadline(self) -> None:
             raise AssertionError
@@ -483,49 +483,49 @@ def lobby_busy() -> Iterator[None]:
         on_gone = on_deadline
 
     blocker = Blocker()
-    lobby().enter(blocker, None)
+    watcher().add(blocker, None)
     blocker.sockets[1].send(b"x")
     assert blocker.reached.wait(10)
     try:
         yield
     finally:
         blocker.go_on.set()
-        eventually(lambda: not blocker._inside)
+        eventually(lambda: not blocker._is_watched)
         for sock in blocker.sockets:
             sock.close()
 
 
-@pytest.mark.threaded_only("it holds the lobby up")
+@pytest.mark.threaded_only("it holds the watcher up")
 def test_a_crowd_that_is_accepted_at_once() -> None:
     with besieged() as victim, victim.attacked(lines=600), contextlib.ExitStack() as stack:
-        with lobby_busy():
+        with watcher_busy():
             for _ in range(600):
                 stack.enter_context(victim.attacker())
         victim.good_client()
 
 
-@pytest.mark.threaded_only("it holds the lobby up")
+@pytest.mark.threaded_only("it holds the watcher up")
 def test_the_lobby_does_not_wait_for_itself() -> None:
     """However often its own thread has to tell it of a deadline or a call."""
     told = threading.Semaphore(0)
 
-    class Caller(Guest):
+    class Caller(Watched):
         sockets = socket.socketpair()
 
         def fileno(self) -> int:
             return self.sockets[0].fileno()
 
         def on_ready(self) -> None:
-            lobby().leave(self)
+            watcher().remove(self)
             for _ in range(1000):
-                lobby().call(told.release)
+                watcher().call(told.release)
 
         def on_deadline(self) -> None:
             raise AssertionError
 
         on_gone = on_deadline
 
-    lobby().enter(Caller(), None)
+    watcher().add(Caller(), None)
     Caller.sockets[1].send(b"x")
     for _ in range(1000):
         assert told.acquire(timeout=5)
@@ -533,7 +533,7 @@ def test_the_lobby_does_not_wait_for_itself() -> None:
         sock.close()
 
 
-@pytest.mark.threaded_only("it holds the lobby up")
+@pytest.mark.threaded_only("it holds the watcher up")
 @pytest.mark.parametrize("data", [b"", b"\x16\x03\x01", ASSOCIATE_RQ], ids=["", "tls", "request"])
 @pytest.mark.parametrize("kind", ["plain", "tls", "announced"])
 def test_a_connection_that_is_reset_before_it_is_accepted(
@@ -541,7 +541,7 @@ def test_a_connection_that_is_reset_before_it_is_accepted(
 ) -> None:
     handlers = [(evt.EVT_CONN_OPEN, lambda event: None)] if kind == "announced" else []
     tls = {"ssl_context": certificate, "tls_args": trusting()} if kind == "tls" else {}
-    with besieged(handlers, **tls) as victim, victim.attacked(lines=None), lobby_busy():
+    with besieged(handlers, **tls) as victim, victim.attacked(lines=None), watcher_busy():
         for _ in range(20):
             with victim.attacker() as attacker:
                 attacker.send(data).reset()

@@ -862,7 +862,7 @@ def test_many_associations_at_once_leave_nothing_behind(face, tmp_path, monkeypa
             return len(found), got[-1], told(assoc.send_c_move(QUERY, "STORE", MOVE))[-1]
 
     def at_rest():
-        workers = [each for each in threading.enumerate() if "worker" in each.name]
+        workers = [each for each in threading.enumerate() if "pool" in each.name]
         return face.is_quiet(server) and face.is_quiet(destination) and not workers
 
     right = (21, (SUCCESS, None, 3, 0, 0), (SUCCESS, None, 1, 0, 0))

@@ -245,11 +245,11 @@ def test_a_blocking_server_ends_with_an_interrupt(face):
 @pytest.mark.threaded_only("an event loop needs no threads")
 def test_who_asks_while_the_system_has_no_thread_is_answered_when_it_has(face, monkeypatch, caplog):
     server = face.serve()
-    monkeypatch.setattr(threads, "_workers", threads.Workers())
+    monkeypatch.setattr(threads, "_pool", threads.ThreadPool())
     start, failures = threading.Thread.start, iter(range(2))
 
     def start_or_fail(thread):
-        if thread.name.startswith("dicomwire-worker") and next(failures, None) is not None:
+        if thread.name.startswith("dicomwire-pool") and next(failures, None) is not None:
             raise RuntimeError("can't start new thread")
         start(thread)
 

@@ -563,7 +563,7 @@ def test_what_cannot_be(face, monkeypatch):
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python warns of forks beside threads")
 def test_within_a_program_with_threads(face):
-    """The tests themselves: the lobby of other servers is one of them."""
+    """The tests themselves: the watcher of other servers is one of them."""
     beside = face.serve()
     ae = face.ae("SCP", supported=[VERIFICATION])
     with ae.start_server(("127.0.0.1", 0), block=False, workers=2) as server:

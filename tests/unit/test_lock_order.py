@@ -21,9 +21,9 @@ from dicomwire.sop_class import (
 )
 from dicomwire.threaded.connection import Connection
 from dicomwire.threaded.link import Link
-from dicomwire.threaded.lobby import Lobby, lobby
 from dicomwire.threaded.port import ThreadedPort
 from dicomwire.threaded.server import AssociationServer
+from dicomwire.threaded.watcher import Watcher, watcher
 
 RANKS: list[tuple[type[Any], str]] = [
     (Link, "_turn"),
@@ -32,40 +32,40 @@ RANKS: list[tuple[type[Any], str]] = [
     (Connection, "_access"),
     (BaseServer, "_binding"),
     (AssociationServer, "_lock"),
-    (Lobby, "_lock"),
+    (Watcher, "_lock"),
     (Entity, "_lock"),
     (Budget, "lock"),
 ]
-"""The order, from the first; of `Handlers` and `Workers` there are too many to watch here."""
+"""The order, from the first; of `Handlers` and `ThreadPool` there are too many to watch here."""
 
 
-class Watch:
+class LockNotes:
     """Notes which locks each thread holds when it takes another."""
 
     def __init__(self) -> None:
         self.taken: set[tuple[int, int]] = set()
         self._held = threading.local()
 
-    def held(self) -> list[Watched]:
+    def held(self) -> list[NotedLock]:
         """Return the locks that the calling thread holds, in the order of taking them."""
         if not hasattr(self._held, "locks"):
             self._held.locks = []
-        locks: list[Watched] = self._held.locks
+        locks: list[NotedLock] = self._held.locks
         return locks
 
 
-class Watched:
+class NotedLock:
     """A lock with a place in the order."""
 
-    def __init__(self, watch: Watch, lock: Any, rank: int) -> None:
-        self._watch = watch
+    def __init__(self, notes: LockNotes, lock: Any, rank: int) -> None:
+        self._notes = notes
         self._lock = lock
         self.rank = rank
 
     def acquire(self, *args: Any, **kwargs: Any) -> bool:
-        held = self._watch.held()
+        held = self._notes.held()
         if self not in held:  # else it is only entered once more
-            self._watch.taken |= {(other.rank, self.rank) for other in held}
+            self._notes.taken |= {(other.rank, self.rank) for other in held}
         is_taken: bool = self._lock.acquire(*args, **kwargs)
         if is_taken:
             held.append(self)
@@ -73,7 +73,7 @@ class Watched:
 
     def release(self) -> None:
         self._lock.release()
-        held = self._watch.held()
+        held = self._notes.held()
         del held[len(held) - 1 - held[::-1].index(self)]
 
     def __enter__(self) -> bool:
@@ -84,9 +84,9 @@ class Watched:
 
 
 @pytest.fixture
-def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
-    """Watch the locks of all that is made from now on, and that of the lobby."""
-    watch = Watch()
+def notes(monkeypatch: pytest.MonkeyPatch) -> LockNotes:
+    """LockNotes the locks of all that is made from now on, and that of the watcher."""
+    notes = LockNotes()
     by_class: dict[type[Any], list[tuple[str, int]]] = {}
     for rank, (owner, name) in enumerate(RANKS):
         by_class.setdefault(owner, []).append((name, rank))
@@ -96,12 +96,14 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
         def init(self: Any, *args: Any, make: Any = make, locks: Any = locks, **kw: Any) -> None:
             make(self, *args, **kw)
             for name, rank in locks:
-                setattr(self, name, Watched(watch, getattr(self, name), rank))
+                setattr(self, name, NotedLock(notes, getattr(self, name), rank))
 
         monkeypatch.setattr(owner, "__init__", init)
-    room = lobby()
-    monkeypatch.setattr(room, "_lock", Watched(watch, room._lock, RANKS.index((Lobby, "_lock"))))
-    return watch
+    present, rank = watcher(), RANKS.index((Watcher, "_lock"))
+    monkeypatch.setattr(
+        present, "_lock", NotedLock(notes, present._lock, RANKS.index((Watcher, "_lock")))
+    )
+    return notes
 
 
 def find(event: evt.Event) -> Iterator[tuple[int, Dataset]]:
@@ -119,7 +121,7 @@ def image() -> Dataset:
     return ds
 
 
-def test_no_lock_is_taken_under_one_that_comes_later(watch: Watch) -> None:
+def test_no_lock_is_taken_under_one_that_comes_later(notes: LockNotes) -> None:
     server_ae, ae = AE(), AE()
     for context in (Verification, CTImageStorage, PatientRootQueryRetrieveInformationModelFind):
         server_ae.add_supported_context(context)
@@ -144,5 +146,5 @@ def test_no_lock_is_taken_under_one_that_comes_later(watch: Watch) -> None:
     finally:
         server.shutdown()
 
-    assert (RANKS.index((Link, "_turn")), RANKS.index((Link, "_writing"))) in watch.taken
-    assert sorted(pair for pair in watch.taken if pair[0] > pair[1]) == []
+    assert (RANKS.index((Link, "_turn")), RANKS.index((Link, "_writing"))) in notes.taken
+    assert sorted(pair for pair in notes.taken if pair[0] > pair[1]) == []

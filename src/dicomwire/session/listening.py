@@ -36,7 +36,7 @@ class ListeningSocket(Socket):
     Attributes
     ----------
     before_close : callable or None
-        Removes the socket from the lobby or the event loop.
+        Removes the socket from the watcher or the event loop.
     """
 
     before_close: Callable[[], object] | None = None

@@ -1,1 +1,1 @@
-"""The threaded face: blocking calls, worker threads, and the lobby for idle associations."""
+"""The threaded face: blocking calls, pool threads, and the watcher of idle associations."""

@@ -26,7 +26,7 @@ from dicomwire.threaded import threads
 from dicomwire.threaded.ae import ApplicationEntity
 from dicomwire.threaded.association import Association
 from dicomwire.threaded.iterators import Sending
-from dicomwire.threaded.lobby import lobby
+from dicomwire.threaded.watcher import watcher
 
 
 def send_many(
@@ -155,7 +155,7 @@ class SendMany(Iterator[Sent]):
     def __del__(self) -> None:
         # This may run on any thread, also while it holds a lock, so it must not wait for one.
         if not self._is_closed:
-            lobby().call(self.close)
+            watcher().call(self.close)
 
 
 def _run(dispatcher: Dispatcher) -> None:

@@ -18,7 +18,7 @@ from dicomwire.errors import AssociationTimeout, ConnectionLost
 from dicomwire.session.buffers import RECEIVE_BUFFER, give_buffer, take_buffer
 from dicomwire.session.listening import peer_name
 from dicomwire.threaded import threads
-from dicomwire.threaded.lobby import Guest, lobby
+from dicomwire.threaded.watcher import Watched, watcher
 from dicomwire.tls import tls_failure
 
 _MORE = getattr(socket, "MSG_MORE", 0)
@@ -159,7 +159,7 @@ class Connection:
     def linger(self, seconds: float) -> bool:
         """Wait until there is something to read, or the socket is closed; false if neither.
 
-        A worker thread calls this without the turn, so another thread may close the socket.
+        A pool thread calls this without the turn, so another thread may close the socket.
         """
         try:
             return self.wait_readable(time.monotonic() + seconds)
@@ -253,10 +253,10 @@ class Connection:
         """
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._socket, socket.SHUT_WR)
-        lobby().enter(_Draining(self._socket, closed), time.monotonic() + timeout)
+        watcher().add(_Draining(self._socket, closed), time.monotonic() + timeout)
 
 
-class _Draining(Guest):
+class _Draining(Watched):
     """A connection that waits for its peer to close it."""
 
     def __init__(self, sock: socket.socket, closed: Callable[[], None]) -> None:
@@ -280,7 +280,7 @@ class _Draining(Guest):
             self.on_deadline()
 
     def on_deadline(self) -> None:
-        lobby().leave(self)
+        watcher().remove(self)
         close_socket(self._socket)
         self._closed()
 

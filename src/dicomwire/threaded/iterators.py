@@ -15,8 +15,8 @@ from dicomwire.protocol.command import Message
 from dicomwire.services import scu
 from dicomwire.services.port import Incoming
 from dicomwire.settings import Settings
-from dicomwire.threaded.lobby import lobby
 from dicomwire.threaded.port import Exchange, ThreadedPort
+from dicomwire.threaded.watcher import watcher
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -90,7 +90,7 @@ class Responses(Iterator["tuple[Dataset, Dataset | None]"]):
     def __del__(self) -> None:
         # This may run on any thread, also while it holds a lock, so it must not wait for one.
         if self._exchange is not None:
-            lobby().call(self.close)
+            watcher().call(self.close)
 
 
 class Sending(Iterator[Sent]):
@@ -142,4 +142,4 @@ class Sending(Iterator[Sent]):
     def __del__(self) -> None:
         # This may run on any thread, also while it holds a lock, so it must not wait for one.
         if self._pipeline is not None and self._has_begun:
-            lobby().call(self.close)
+            watcher().call(self.close)

@@ -1,7 +1,8 @@
 """One association's protocol and socket, and the turn: the lock with which threads share them.
 
-The thread that holds the turn owns the socket. While no thread holds it, the association waits in
-the lobby; when data arrives, a worker thread takes the turn. `port` sends and receives messages.
+The thread that holds the turn owns the socket. While no thread holds it, the watcher
+watches the socket; when data arrives, a pool thread takes the turn. `port` sends and receives
+messages.
 
 The order of the locks
 ----------------------
@@ -14,8 +15,8 @@ A thread that holds one of these locks takes only locks below it:
 5. `bulk._Monitor`: the queues of one `send_many`; then `Ledger._lock`: its file.
 6. `BaseServer._binding`: the handlers of a server and of its associations.
 7. `AssociationServer._lock`: the connections of one server that have no association yet.
-8. `Lobby._lock`: the guests of the lobby, with its selector and heap; `lobby._creation` before it.
-9. `Workers._changed`: the tasks and the number of worker threads.
+8. `Watcher._lock`: its selector, heap and watched objects; `watcher._creation` before it.
+9. `ThreadPool._changed`: the tasks and the number of pool threads.
 10. `Entity._lock`: the associations and servers of an AE; then `WorkerEnd._lock`: its slots.
 11. `Budget.lock`, `Handlers._lock`, `WorkerServer._changed`: no lock is taken under these.
 
@@ -53,12 +54,12 @@ from dicomwire.session.owner import Owner
 from dicomwire.settings import Settings
 from dicomwire.threaded import threads
 from dicomwire.threaded.connection import Connection, deadline_after
-from dicomwire.threaded.lobby import Guest, lobby
 from dicomwire.threaded.opening import open_connection
+from dicomwire.threaded.watcher import Watched, watcher
 
 LINGER = 0.05
-"""Seconds that a worker thread waits for the next message, before the association goes to the
-lobby: longer than the pause of a peer that sends one message after the other."""
+"""Seconds that a pool thread waits for the next message, before the watcher watches the
+socket: longer than the pause of a peer that sends one message after the other."""
 _PATIENCE = 0.1
 """Seconds that an abort waits for another thread to finish sending a PDU: far longer than a peer
 that reads lets it take. After that the abort closes the connection without an A-ABORT."""
@@ -66,11 +67,11 @@ that reads lets it take. After that the abort closes the connection without an A
 _ABORT = Abort(AbortSource.SERVICE_USER, AbortReason.NOT_SPECIFIED).encode()
 
 
-class Link(Engine, Guest):
+class Link(Engine, Watched):
     """The engine of an association on the threaded face.
 
     ``with link:`` takes the turn, and may be nested. Call all methods with the turn, except
-    `abort`, `without_waiting`, `write_between` and those that the lobby calls.
+    `abort`, `without_waiting`, `write_between` and those that the watcher calls.
 
     Attributes
     ----------
@@ -88,7 +89,7 @@ class Link(Engine, Guest):
         self._turn = threading.RLock()
         self._depth = 0  # how often the thread with the turn has entered
         self._owner: int | None = None  # the thread that has the turn
-        self._attended = False  # a worker thread watches the socket, so the lobby does not
+        self._attended = False  # a pool thread waits for the socket, so the watcher does not
         # Held while a PDU is written, so that an abort by another thread does not cut into it.
         self._writing = threading.RLock()
         self._mid_write = False
@@ -107,8 +108,8 @@ class Link(Engine, Guest):
         self._depth += 1
         if self._depth == 1:
             self._owner = threading.get_ident()
-            if self._inside:  # only a thread with the turn lets it in, so this is no race
-                lobby().leave(self)
+            if self._is_watched:  # only a thread with the turn adds it, so this is no race
+                watcher().remove(self)
         return self
 
     def __exit__(
@@ -145,7 +146,7 @@ class Link(Engine, Guest):
         return self._owner == threading.get_ident()
 
     def _settle(self) -> None:
-        """Before the turn ends: process received events, and hand the association to the lobby."""
+        """Before the turn ends: process received events, and have the socket watched."""
         if self._connection is None or self.is_ended:
             self._drop_buffer()
             return
@@ -171,7 +172,7 @@ class Link(Engine, Guest):
             self.attend()
             return
         timeout = self.settings.network_timeout
-        lobby().enter(self, None if timeout is None else self._last_active + timeout)
+        watcher().add(self, None if timeout is None else self._last_active + timeout)
 
     def fileno(self) -> int:
         """Return the socket's file descriptor."""
@@ -179,17 +180,17 @@ class Link(Engine, Guest):
         return self._connection.fileno()
 
     def on_ready(self) -> None:
-        """Have a worker thread serve the data that arrived."""
-        if lobby().leave(self):
+        """Have a pool thread serve the data that arrived."""
+        if watcher().remove(self):
             threads.submit(self._attend)
 
     def on_deadline(self) -> None:
-        """Have a worker thread check whether the network timeout has passed."""
-        if lobby().leave(self):
+        """Have a pool thread check whether the network timeout has passed."""
+        if watcher().remove(self):
             threads.submit(self._end_if_idle)
 
     def on_gone(self) -> None:
-        """Have a worker thread end the association: the program closed its socket."""
+        """Have a pool thread end the association: the program closed its socket."""
         if self._connection is not None:
             self._connection.disown()
         threads.submit(self._end_as_gone)
@@ -199,7 +200,7 @@ class Link(Engine, Guest):
             self.fail(ConnectionLost("its socket was closed", stage=self.stage, peer=self.peer))
 
     def hold(self) -> None:
-        """Keep the association out of the lobby while the program takes responses."""
+        """Do not have the socket watched while the program takes responses."""
         self._held += 1
 
     def unhold(self) -> None:
@@ -208,12 +209,12 @@ class Link(Engine, Guest):
         self._last_active = time.monotonic()
 
     def attend(self) -> None:
-        """Have a worker thread serve the association from now on."""
+        """Have a pool thread serve the association from now on."""
         self._attended = True
         threads.submit(self._attend)
 
     def _attend(self) -> None:
-        """Serve as long as messages arrive, then hand the association to the lobby."""
+        """Serve as long as messages arrive, then have the socket watched again."""
         self._attended = True
         with self:
             try:
@@ -226,8 +227,8 @@ class Link(Engine, Guest):
         """Serve received messages and wait for more; false if none arrive for `LINGER` seconds.
 
         This thread waits without the turn, so that others can take it. It releases and acquires
-        the lock itself: `__exit__` and `__enter__` would move the association to the lobby and
-        back for each message, which takes longer than the message.
+        the lock itself: `__exit__` and `__enter__` would add the socket to the watcher and
+        remove it for each message, which takes longer than the message.
         """
         self.serve()
         connection = self._connection
@@ -236,7 +237,7 @@ class Link(Engine, Guest):
         if self._has_progressed():
             self._last_active = time.monotonic()
         else:
-            self._end_if_idle()  # the lobby does not check its deadline meanwhile
+            self._end_if_idle()  # the watcher does not check its deadline meanwhile
             if self.is_ended:
                 return False
         owner = self._owner
@@ -251,8 +252,8 @@ class Link(Engine, Guest):
             self._depth, self._owner = 1, owner
 
     def deadline_changed(self) -> None:
-        """Compute the network deadline again if the association is in the lobby."""
-        if lobby().leave(self):
+        """Compute the network deadline again if the socket is watched."""
+        if watcher().remove(self):
             with self:
                 pass
 
@@ -316,7 +317,7 @@ class Link(Engine, Guest):
             self._tell_sent(data)
 
     def close(self) -> None:
-        """Close the socket, or have the lobby close it once the peer has (Sta13)."""
+        """Close the socket, or have the watcher close it once the peer has (Sta13)."""
         connection = self._connection
         if connection is None:
             return

@@ -1,4 +1,4 @@
-"""A server: its connections wait in the lobby, until one has a request for a worker thread.
+"""A server: the watcher watches its connections, until one has a request for a pool thread.
 
 A silent or slow connection takes a socket until its deadline, but no thread.
 """
@@ -36,11 +36,11 @@ from dicomwire.settings import Settings
 from dicomwire.threaded import threads
 from dicomwire.threaded.association import Association
 from dicomwire.threaded.connection import Connection, close_socket, deadline_after
-from dicomwire.threaded.lobby import Guest, lobby
+from dicomwire.threaded.watcher import Watched, watcher
 from dicomwire.tls import tls_failure
 
 GREETERS = 32
-"""Worker threads that at most run handlers and negotiation for new connections at a time."""
+"""Pool threads that at most run handlers and negotiation for new connections at a time."""
 _READ_SIZE = 64 * 1024
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 _PAUSE = 0.5
@@ -74,7 +74,7 @@ class AssociationServer(BaseServer[Association]):
         receive_to: ReceiveTo | None = None,
     ) -> None:
         super().__init__(ae, ae_title, contexts, ssl_context, evt_handlers, receive_to)
-        # Guards the fields from here to `_waiting`. Taken before the lobby's lock, see
+        # Guards the fields from here to `_waiting`. Taken before the watcher's lock, see
         # `threaded.link`.
         self._lock = threading.Lock()
         self._newcomers: OrderedDict[Newcomer, None] = OrderedDict()
@@ -147,19 +147,19 @@ class AssociationServer(BaseServer[Association]):
     # --- Connections ---
 
     def start_listening(self, address: tuple[Any, ...]) -> None:
-        """Have the lobby call `accept` when there are connections."""
+        """Have the watcher call `accept` when there are connections."""
         self._socket = listen(address)
         self._address: tuple[Any, ...] = self._socket.getsockname()
         self._listener = _Listener(self, self._socket)
-        self._socket.before_close = partial(lobby().leave, self._listener)
-        lobby().enter(self._listener, None)
+        self._socket.before_close = partial(watcher().remove, self._listener)
+        watcher().add(self._listener, None)
 
     def stop_listening(self) -> None:
         """Undo `start_listening`."""
         close_socket(self._socket)
 
     def accept(self) -> None:
-        """Accept the waiting connections (on the lobby's thread)."""
+        """Accept the waiting connections (on the watcher's thread)."""
         for number in range(BACKLOG):
             try:
                 sock, address = self._socket.accept()
@@ -173,14 +173,14 @@ class AssociationServer(BaseServer[Association]):
             self._welcome(sock, address)
 
     def pause(self) -> None:
-        """Stop accepting for `_PAUSE` seconds, so that the lobby does not try all the time."""
+        """Stop accepting for `_PAUSE` seconds, so that the watcher does not try all the time."""
         # Watch for writing: a listening socket is never writable, so the deadline ends the pause.
-        lobby().leave(self._listener)
+        watcher().remove(self._listener)
         if not self._stopped.is_set():
-            lobby().enter(self._listener, deadline_after(_PAUSE), write=True)
+            watcher().add(self._listener, deadline_after(_PAUSE), write=True)
 
     def _welcome(self, sock: Socket, address: Any) -> bool:
-        """Put a new connection into the lobby; if there are too many, close the oldest.
+        """Have a new connection watched; if there are too many, close the oldest.
 
         Returns false if the new connection is closed instead.
         """
@@ -220,11 +220,11 @@ class AssociationServer(BaseServer[Association]):
         return True
 
     def admit(self, newcomer: Newcomer, timeout: float | None) -> None:
-        """Have `newcomer` wait in the lobby for `timeout` seconds."""
-        with self._lock:  # so that no thread drops it before it is in the lobby
+        """Have `newcomer` watched for `timeout` seconds."""
+        with self._lock:  # so that no thread drops it before it is watched
             self._newcomers[newcomer] = None
             self._of_address.setdefault(newcomer.host, OrderedDict())[newcomer] = None
-            lobby().enter(newcomer, deadline_after(timeout))
+            watcher().add(newcomer, deadline_after(timeout))
         if self._stopped.is_set():
             newcomer.drop("the server is shut down")
 
@@ -256,11 +256,11 @@ class AssociationServer(BaseServer[Association]):
             self._connections -= 1
 
     def greet(self, newcomer: Newcomer) -> None:
-        """Answer the request of `newcomer` on a worker thread, in its turn."""
+        """Answer the request of `newcomer` on a pool thread, in its turn."""
         self.submit(newcomer.host, partial(self._answer, newcomer))
 
     def submit(self, host: str, task: Callable[[], None]) -> None:
-        """Run `task` for a peer on a worker thread; it waits while `GREETERS` others run."""
+        """Run `task` for a peer on a pool thread; it waits while `GREETERS` others run."""
         with self._lock:
             if self._greeting >= GREETERS:
                 self._waiting.put(host, task)
@@ -292,8 +292,8 @@ class AssociationServer(BaseServer[Association]):
         return association
 
 
-class _Listener(Guest):
-    """The listening socket of a server, as a guest of the lobby."""
+class _Listener(Watched):
+    """The listening socket of a server, as the watcher sees it."""
 
     def __init__(self, server: AssociationServer, sock: Socket) -> None:
         self._server = server
@@ -306,7 +306,7 @@ class _Listener(Guest):
         self._server.accept()
 
     def on_deadline(self) -> None:
-        lobby().change(self, None)
+        watcher().change(self, None)
 
     def on_gone(self) -> None:
         self._socket.detach()
@@ -316,7 +316,7 @@ class _Listener(Guest):
         self._server.pause()
 
 
-class Newcomer(Guest):
+class Newcomer(Watched):
     """A connection without an association request so far (Sta2).
 
     Its TLS handshake and the bytes of its request are processed as they arrive, with absolute
@@ -346,13 +346,13 @@ class Newcomer(Guest):
         return self.socket.fileno()
 
     def announce(self) -> None:
-        """Notify of the open connection, on a worker thread; then wait for the request."""
+        """Notify of the open connection, on a pool thread; then wait for the request."""
         self.association = self._server.new_association(self)
         if not self.association.is_aborted:
             self.begin()
 
     def begin(self) -> None:
-        """Wait in the lobby for the handshake or the request."""
+        """Have the socket watched for the handshake or the request."""
         settings = self._settings
         timeout = settings.tls_timeout if self._shaking_hands else settings.acse_timeout
         self._server.admit(self, timeout)
@@ -375,7 +375,7 @@ class Newcomer(Guest):
         self.received += data
         self._server.hold(len(data))
         if self._is_complete():
-            lobby().leave(self)
+            watcher().remove(self)
             if self._server.departed(self):
                 self._server.greet(self)
 
@@ -398,7 +398,7 @@ class Newcomer(Guest):
         if not self._server.departed(self):
             return
         LOGGER.log(level, "A connection from %s is closed: %s", self.peer, failure.text)
-        lobby().leave(self)
+        watcher().remove(self)
         association = self.association
         if association is not None:
             self._server.submit(self.host, partial(association.abandon, failure))
@@ -416,15 +416,15 @@ class Newcomer(Guest):
         try:
             self.socket.do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as wanted:
-            lobby().change(self, self.deadline, write=isinstance(wanted, ssl.SSLWantWriteError))
+            watcher().change(self, self.deadline, write=isinstance(wanted, ssl.SSLWantWriteError))
             return False
         except OSError as error:
             self._end(tls_failure(error, self.peer), logging.WARNING)
             return False
         self._shaking_hands = False
-        lobby().change(self, deadline_after(self._settings.acse_timeout))
+        watcher().change(self, deadline_after(self._settings.acse_timeout))
         return True
 
     def _is_complete(self) -> bool:
-        """Whether the bytes can be answered, so that the worker thread need not wait for more."""
+        """Whether the bytes can be answered, so that the pool thread need not wait for more."""
         return is_answerable(self.received, self._settings.limits)

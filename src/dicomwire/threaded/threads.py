@@ -1,4 +1,4 @@
-"""Worker threads that serve associations; each ends after `REST` seconds without a task.
+"""Pool threads that serve associations; each ends after `IDLE_TIME` seconds without a task.
 
 Their number has no bound here: callers limit how many tasks they submit at a time.
 """
@@ -13,11 +13,11 @@ from collections.abc import Callable
 
 from dicomwire.logs import LOGGER
 
-REST = 2.0
+IDLE_TIME = 2.0
 """Seconds after which an idle thread ends. Pauses between two associations are mostly shorter."""
 
 
-class Workers:
+class ThreadPool:
     """Runs each submitted task on an idle thread, or on a new one if none is idle."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Workers:
         """Return whether tasks wait and there is no thread to run them."""
         return bool(self._tasks) and not self._threads
 
-    def relieve(self) -> None:
+    def start_if_short(self) -> None:
         """If tasks wait without a thread, try again to start one."""
         if self.is_short():
             self._start()
@@ -53,7 +53,7 @@ class Workers:
         with self._changed:
             self._threads += 1
             self._names += 1
-            name = f"dicomwire-worker-{self._names}"
+            name = f"dicomwire-pool-{self._names}"
         try:
             threading.Thread(target=self._run, name=name, daemon=True).start()
         except RuntimeError:  # no more threads: a busy one runs the task later
@@ -69,34 +69,34 @@ class Workers:
             try:
                 contextvars.Context().run(task)
             except BaseException:  # the thread must not end: tasks may count on it
-                LOGGER.exception("A task of a worker thread failed with an internal error")
+                LOGGER.exception("A task of a pool thread failed with an internal error")
             del task  # so that its objects are freed while this thread waits
 
     def _next(self) -> Callable[[], None] | None:
         with self._changed:
             self._idle += 1
             # `submit` wakes one waiting thread for each task.
-            if self._changed.wait_for(lambda: self._tasks, REST):
+            if self._changed.wait_for(lambda: self._tasks, IDLE_TIME):
                 return self._tasks.popleft()
             self._idle -= 1
             self._threads -= 1
             return None
 
 
-_workers = Workers()
+_pool = ThreadPool()
 _on_shortage: Callable[[], None] | None = None
 
 
 def submit(task: Callable[[], None]) -> None:
-    """Run `task` on a worker thread of this process."""
-    _workers.submit(task)
+    """Run `task` on a pool thread of this process."""
+    _pool.submit(task)
 
 
-def relieve() -> bool:
+def start_if_short() -> bool:
     """Try to start a thread if tasks have none; return whether they still have none."""
-    if _workers.is_short():
-        _workers.relieve()
-    return _workers.is_short()
+    if _pool.is_short():
+        _pool.start_if_short()
+    return _pool.is_short()
 
 
 def call_when_short(call: Callable[[], None]) -> None:
@@ -106,8 +106,8 @@ def call_when_short(call: Callable[[], None]) -> None:
 
 
 def _forget_parent() -> None:
-    global _workers
-    _workers = Workers()
+    global _pool
+    _pool = ThreadPool()
 
 
 if hasattr(os, "register_at_fork"):

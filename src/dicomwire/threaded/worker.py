@@ -16,8 +16,8 @@ from dicomwire.session.base import ReceiveTo
 from dicomwire.session.entity import Entity
 from dicomwire.threaded import threads
 from dicomwire.threaded.association import Association
-from dicomwire.threaded.lobby import Guest, abandoning, lobby
 from dicomwire.threaded.server import AssociationServer
+from dicomwire.threaded.watcher import Watched, abandoning, watcher
 from dicomwire.workers.server import SupervisedServer
 from dicomwire.workers.worker_end import Order, WorkerEnd
 
@@ -76,7 +76,7 @@ class WorkerServer(AssociationServer):
 
     def start_listening(self, address: tuple[Any, ...]) -> None:
         self._channel = _Channel(self, self._worker_end)
-        lobby().enter(self._channel, None)
+        watcher().add(self._channel, None)
 
     def stop_listening(self) -> None:
         """Nothing: the supervisor may still send the order to quit."""
@@ -88,7 +88,7 @@ class WorkerServer(AssociationServer):
             self._changed.notify_all()
 
     def accept(self) -> None:
-        """Receive connections and orders from the supervisor (on the lobby's thread)."""
+        """Receive connections and orders from the supervisor (on the watcher's thread)."""
         self._worker_end.receive_waiting(
             self._welcome, self._obey, lambda: self._evict(self._newcomers)
         )
@@ -99,14 +99,14 @@ class WorkerServer(AssociationServer):
     def _obey(self, order: Order) -> None:
         self.shutdown()
         if order is Order.QUIT:
-            lobby().leave(self._channel)
+            watcher().remove(self._channel)
             with self._changed:
                 self._has_to_quit = True
                 self._changed.notify_all()
 
 
-class _Channel(Guest):
-    """The channel from the supervisor to a worker, as a guest of the lobby."""
+class _Channel(Watched):
+    """The channel from the supervisor to a worker, as the watcher sees it."""
 
     def __init__(self, server: WorkerServer, worker_end: WorkerEnd) -> None:
         self._server = server
@@ -126,4 +126,4 @@ class _Channel(Guest):
         threads.submit(partial(self._server._obey, Order.QUIT))
 
     def on_failure(self) -> None:
-        """Nothing: stay in the lobby, and receive the next connection."""
+        """Nothing: stay watched, and receive the next connection."""

@@ -1,7 +1,7 @@
-"""The selector of the lobby: waits for the watched descriptors.
+"""The selector of the watcher: waits for descriptors.
 
-The module `selectors` does the same, but needs some ten calls each time that a guest enters or
-leaves the lobby; with epoll, this module needs one.
+The module `selectors` does the same, but needs some ten calls each time that a descriptor is
+added or removed; with epoll, this module needs one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
-class Watched(NamedTuple):
+class Registration(NamedTuple):
     """A watched descriptor, for READ or WRITE, and its owner."""
 
     number: int
@@ -22,7 +22,7 @@ class Watched(NamedTuple):
     owner: Any
 
 
-class Watch:
+class Selector:
     """Watches descriptors by `selectors`, on systems without epoll.
 
     Attributes
@@ -37,18 +37,20 @@ class Watch:
         self._selector: Any = selectors.DefaultSelector()
 
     def fileno(self) -> int:
-        """Return the descriptor of the watch itself."""
+        """Return the descriptor of the selector itself."""
         number: int = self._selector.fileno()
         return number
 
-    def get(self, number: int) -> Watched | None:
+    def get(self, number: int) -> Registration | None:
         """Return the watched descriptor with this number; None if there is none."""
         key = self._selector.get_map().get(number)
-        return None if key is None else Watched(key.fd, key.events, key.data)
+        return None if key is None else Registration(key.fd, key.events, key.data)
 
-    def all(self) -> list[Watched]:
+    def all(self) -> list[Registration]:
         """Return all watched descriptors."""
-        return [Watched(key.fd, key.events, key.data) for key in self._selector.get_map().values()]
+        return [
+            Registration(key.fd, key.events, key.data) for key in self._selector.get_map().values()
+        ]
 
     def add(self, number: int, events: int, owner: Any) -> None:
         """Watch a descriptor; KeyError if it is watched, OSError or ValueError if it cannot be."""
@@ -63,11 +65,11 @@ class Watch:
         return [key.data for key, _ in self._selector.select(timeout)]
 
     def close(self) -> None:
-        """Close the descriptor of the watch."""
+        """Close the descriptor of the selector."""
         self._selector.close()
 
 
-class EpollWatch(Watch):
+class EpollSelector(Selector):
     """Watches descriptors by epoll."""
 
     sees_changes = True
@@ -76,12 +78,12 @@ class EpollWatch(Watch):
         self._selector = select.epoll()
         self._watched: dict[int, tuple[int, Any]] = {}
 
-    def get(self, number: int) -> Watched | None:
+    def get(self, number: int) -> Registration | None:
         known = self._watched.get(number)
-        return None if known is None else Watched(number, *known)
+        return None if known is None else Registration(number, *known)
 
-    def all(self) -> list[Watched]:
-        return [Watched(number, *known) for number, known in self._watched.copy().items()]
+    def all(self) -> list[Registration]:
+        return [Registration(number, *known) for number, known in self._watched.copy().items()]
 
     def add(self, number: int, events: int, owner: Any) -> None:
         if number in self._watched:
@@ -98,7 +100,7 @@ class EpollWatch(Watch):
         return owner
 
     def wait(self, timeout: float) -> list[Any]:
-        # Round up to whole milliseconds: after too short a wait, the lobby would wait once more.
+        # Round up to whole milliseconds: after too short a wait, the watcher would wait once more.
         try:
             ready = self._selector.poll(math.ceil(timeout * 1000) / 1000, len(self._watched) or 1)
         except InterruptedError:
@@ -107,6 +109,6 @@ class EpollWatch(Watch):
         return [known[1] for known in found if known is not None]
 
 
-def new_watch() -> Watch:
-    """Return the fastest watch of this system."""
-    return EpollWatch() if hasattr(select, "epoll") else Watch()
+def new_selector() -> Selector:
+    """Return the fastest selector of this system."""
+    return EpollSelector() if hasattr(select, "epoll") else Selector()

@@ -1,6 +1,6 @@
 """One thread that watches all sockets that no other thread is using, with a selector and a heap.
 
-It never blocks on a guest and runs no code of the program: `threads` does all longer work.
+It never blocks on a socket and runs no code of the program: `threads` does all longer work.
 `threaded.link` has the order of the locks.
 """
 
@@ -19,16 +19,16 @@ from collections.abc import Callable
 
 from dicomwire.logs import LOGGER
 from dicomwire.threaded import threads
-from dicomwire.threaded.watching import READ, WRITE, Watch, new_watch
+from dicomwire.threaded.selector import READ, WRITE, Selector, new_selector
 
 _RELIEF = 0.5
-"""Seconds until the lobby tries again to start a thread, after the system refused one."""
+"""Seconds until the watcher tries again to start a thread, after the system refused one."""
 _LONGEST_SLEEP = 86_400.0
 """Seconds that the selector waits at most: systems reject very long timeouts."""
 
 
-class Guest(ABC):
-    """An object with a socket that the lobby watches.
+class Watched(ABC):
+    """An object with a socket that the watcher watches.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Guest(ABC):
     """
 
     deadline: float | None = None
-    _inside: bool = False
+    _is_watched: bool = False
     _number: int = -1  # the file descriptor that is registered in the selector
     _entry: float | None = None  # the time in its one valid entry in the heap
 
@@ -47,110 +47,111 @@ class Guest(ABC):
 
     @abstractmethod
     def on_ready(self) -> None:
-        """Called on the lobby's thread, sometimes without data to read; it must not block."""
+        """Called on the watcher's thread, sometimes without data to read; it must not block."""
 
     @abstractmethod
     def on_deadline(self) -> None:
-        """Called on the lobby's thread when the deadline has passed; it must not block."""
+        """Called on the watcher's thread when the deadline has passed; it must not block."""
 
     @abstractmethod
     def on_gone(self) -> None:
-        """Called on any thread after the program closed the descriptor: the guest has left.
+        """Called on any thread after the program closed the descriptor: it is watched no more.
 
-        It must not block, since the lobby's lock is held. It must not close the descriptor: its
+        It must not block, since the watcher's lock is held. It must not close the descriptor: its
         number may belong to another file now.
         """
 
     def on_failure(self) -> None:
-        """Called after another of these methods raised an exception; leaves the lobby."""
-        lobby().leave(self)
+        """Called after another of these methods raised an exception; stops watching it."""
+        watcher().remove(self)
 
 
-class Lobby:
-    """Watches the sockets of the process that no thread is using; see `lobby`.
+class Watcher:
+    """Watches the sockets of the process that no thread is using; see `watcher`.
 
-    A program may by mistake close the descriptor of a guest or of the lobby, and the system then
-    gives its number to another file. That ends this guest at most; the others are watched on.
+    A program may by mistake close the descriptor of a watched object or of the watcher, and the
+    system then gives its number to another file. That ends this object at most, and no other.
     """
 
     def __init__(self) -> None:
-        self._selector = new_watch()
-        self._broken: list[Watch] = []  # kept: closing one may close another file
+        self._selector = new_selector()
+        self._broken: list[Selector] = []  # kept: closing one may close another file
         self._must_wake = not self._selector.sees_changes
-        # Guards the selector, the heap, and `_inside`, `_number` and `_entry` of all guests.
+        # Guards the selector, the heap, and `_is_watched`, `_number` and `_entry` of all
+        # watched objects.
         # Taken after the turn or a server's lock; under it, `on_gone` may take that of `threads`.
         self._lock = threading.RLock()
-        # Weak references, so that the heap keeps no guest in memory until its deadline.
-        self._heap: list[tuple[float, int, weakref.ref[Guest]]] = []
+        # Weak references, so that the heap keeps no object in memory until its deadline.
+        self._heap: list[tuple[float, int, weakref.ref[Watched]]] = []
         self._counter = itertools.count()
         self._sleeps_until = float("inf")
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._open_pair()
         threads.call_when_short(self._wake)
-        threading.Thread(target=self._run, name="dicomwire-lobby", daemon=True).start()
+        threading.Thread(target=self._run, name="dicomwire-watcher", daemon=True).start()
 
-    def enter(self, guest: Guest, deadline: float | None, *, write: bool = False) -> None:
-        """Watch `guest` for reading, or for writing, until it leaves."""
+    def add(self, watched: Watched, deadline: float | None, *, write: bool = False) -> None:
+        """Watch an object for reading, or for writing, until it is removed."""
         events = WRITE if write else READ
         with self._lock:
-            number = guest._number = guest.fileno()
+            number = watched._number = watched.fileno()
             try:
-                self._selector.add(number, events, guest)
-                guest._inside = True
+                self._selector.add(number, events, watched)
+                watched._is_watched = True
             except (KeyError, OSError, ValueError):
-                self._watch(guest, events)
-            wake = guest._inside and self._schedule(guest, deadline)
+                self._watch(watched, events)
+            wake = watched._is_watched and self._schedule(watched, deadline)
         if wake:
             self._wake()
 
-    def change(self, guest: Guest, deadline: float | None, *, write: bool = False) -> None:
-        """Watch `guest` with another deadline, for reading or writing, if it has not left."""
+    def change(self, watched: Watched, deadline: float | None, *, write: bool = False) -> None:
+        """Watch an object with another deadline, for reading or writing, if it is still watched."""
         with self._lock:
-            if not guest._inside:
+            if not watched._is_watched:
                 return
-            self._selector.remove(guest._number)
-            self._watch(guest, WRITE if write else READ)
-            wake = guest._inside and self._schedule(guest, deadline)
+            self._selector.remove(watched._number)
+            self._watch(watched, WRITE if write else READ)
+            wake = watched._is_watched and self._schedule(watched, deadline)
         if wake:
             self._wake()
 
-    def _schedule(self, guest: Guest, deadline: float | None) -> bool:
-        """Set the deadline of `guest`; return whether the lobby's thread must be woken."""
-        guest.deadline = deadline
-        if deadline is None or (guest._entry is not None and guest._entry <= deadline):
+    def _schedule(self, watched: Watched, deadline: float | None) -> bool:
+        """Set the deadline of an object; return whether the watcher's thread must be woken."""
+        watched.deadline = deadline
+        if deadline is None or (watched._entry is not None and watched._entry <= deadline):
             return self._must_wake
-        self._push(guest)
+        self._push(watched)
         if deadline >= self._sleeps_until:
             return self._must_wake
         self._sleeps_until = deadline  # so that later deadlines do not wake the thread again
         return True
 
-    def _push(self, guest: Guest) -> None:
-        assert guest.deadline is not None
-        guest._entry = guest.deadline
-        entry = (guest.deadline, next(self._counter), weakref.ref(guest))
+    def _push(self, watched: Watched) -> None:
+        assert watched.deadline is not None
+        watched._entry = watched.deadline
+        entry = (watched.deadline, next(self._counter), weakref.ref(watched))
         heapq.heappush(self._heap, entry)
 
-    def leave(self, guest: Guest) -> bool:
-        """Stop watching `guest`; false if it was not inside."""
-        if not guest._inside:  # the usual case; only the caller could let the guest in now
+    def remove(self, watched: Watched) -> bool:
+        """Stop watching an object; false if it was not watched."""
+        if not watched._is_watched:  # the usual case; only the caller could add it now
             return False
         with self._lock:
-            if not guest._inside:
+            if not watched._is_watched:
                 return False
-            guest._inside = False
-            self._selector.remove(guest._number)
+            watched._is_watched = False
+            self._selector.remove(watched._number)
         if self._must_wake:
             self._wake()
         return True
 
     def call(self, task: Callable[[], None]) -> None:
-        """Have a worker thread run `task`. Takes no lock, and so may be called in `__del__`."""
+        """Have a pool thread run `task`. Takes no lock, and so may be called in `__del__`."""
         self._calls.put(task)
         self._wake()
 
     def abandon(self) -> None:
-        """Close the copies of all watched sockets, in a child of the process that has this lobby.
+        """Close the copies of all watched sockets, in a child of the process that has this watcher.
 
         Otherwise, connections that the parent closes would stay open. The numbers remain in use,
         for /dev/null: copies of the parent's objects may close them later.
@@ -162,7 +163,7 @@ class Lobby:
         self._selector.close()
 
     def _wake(self) -> None:
-        # This must not block: the lobby's own thread, which reads these bytes, may call it.
+        # This must not block: the watcher's own thread, which reads these bytes, may call it.
         try:
             self._wake_out.send(b"\0")
         except BlockingIOError:
@@ -186,21 +187,21 @@ class Lobby:
         while True:
             with self._lock:
                 while self._heap and self._heap[0][2]() is None:
-                    heapq.heappop(self._heap)  # the guest is gone: do not wake for its deadline
+                    heapq.heappop(self._heap)  # the object is gone: do not wake for its deadline
                 self._sleeps_until = self._heap[0][0] if self._heap else float("inf")
-            longest = _RELIEF if threads.relieve() else _LONGEST_SLEEP
+            longest = _RELIEF if threads.start_if_short() else _LONGEST_SLEEP
             timeout = min(max(self._sleeps_until - time.monotonic(), 0), longest)
-            # A guest's socket ends this wait, or `_wake`: after a change, a call, or a shortage
+            # A watched socket ends this wait, or `_wake`: after a change, a call, or a shortage
             # of threads.
-            for guest in self._select(timeout):
-                if guest is None:
+            for watched in self._select(timeout):
+                if watched is None:
                     self._woken()
                 else:
-                    self._call(guest, guest.on_ready)
-                del guest  # so that it is freed while the thread waits
+                    self._call(watched, watched.on_ready)
+                del watched  # so that it is freed while the thread waits
             self._expire()
 
-    def _select(self, timeout: float) -> list[Guest | None]:
+    def _select(self, timeout: float) -> list[Watched | None]:
         selector = self._selector
         try:
             return selector.wait(timeout)
@@ -212,14 +213,14 @@ class Lobby:
 
     # --- Descriptors that the program closed; the caller holds the lock ---
 
-    def _watch(self, guest: Guest, events: int) -> None:
-        guest._number = guest.fileno()
-        guest._inside = self._register(guest._number, events, guest)
-        if not guest._inside:
-            guest.on_gone()
+    def _watch(self, watched: Watched, events: int) -> None:
+        watched._number = watched.fileno()
+        watched._is_watched = self._register(watched._number, events, watched)
+        if not watched._is_watched:
+            watched.on_gone()
 
     def _register(
-        self, number: int, events: int, guest: Guest | None, *, is_new: bool = False
+        self, number: int, events: int, watched: Watched | None, *, is_new: bool = False
     ) -> bool:
         """Have the selector watch a descriptor; return false if it is closed.
 
@@ -227,7 +228,7 @@ class Lobby:
         """
         while True:
             try:
-                self._selector.add(number, events, guest)
+                self._selector.add(number, events, watched)
             except KeyError:
                 self._forget(number)
             except (OSError, ValueError):
@@ -239,31 +240,31 @@ class Lobby:
                 return True
 
     def _forget(self, number: int) -> None:
-        """Stop watching the guest that had `number` before another file got it."""
-        guest = self._selector.remove(number)
-        if guest is None:
+        """Stop watching the object that had `number` before another file got it."""
+        watched = self._selector.remove(number)
+        if watched is None:
             self._renew_pair()
         else:
-            guest._inside = False
-            guest.on_gone()
+            watched._is_watched = False
+            watched.on_gone()
 
     def _renew_selector(self) -> None:
-        """Replace the selector, and register all guests in the new one."""
+        """Replace the selector, and register all watched objects in the new one."""
         LOGGER.error("The program closed a file descriptor of the library; it is replaced")
         known = self._selector.all()
         self._broken.append(self._selector)
-        self._selector = new_watch()
-        for number, events, guest in known:
-            if not self._register(number, events, guest, is_new=True):
-                if guest is None:
+        self._selector = new_selector()
+        for number, events, watched in known:
+            if not self._register(number, events, watched, is_new=True):
+                if watched is None:
                     self._renew_pair()
                 else:
-                    guest._inside = False
-                    guest.on_gone()
-        self._wake()  # the lobby's thread may be waiting in the old one
+                    watched._is_watched = False
+                    watched.on_gone()
+        self._wake()  # the watcher's thread may be waiting in the old one
 
     def _renew_pair(self) -> None:
-        """Replace the pair of sockets that wakes the lobby's thread."""
+        """Replace the pair of sockets that wakes the watcher's thread."""
         LOGGER.error("The program closed a file descriptor of the library; it is replaced")
         with self._lock:
             known = self._selector.get(self._wake_in.fileno())
@@ -287,26 +288,26 @@ class Lobby:
                 if not self._heap or self._heap[0][0] > now:
                     return
                 due, _, reference = heapq.heappop(self._heap)
-                guest = reference()
-                if guest is None or due != guest._entry:
-                    continue  # the guest is gone, or an entry with an earlier time replaced this
-                guest._entry = None
-                if not guest._inside or guest.deadline is None:
+                watched = reference()
+                if watched is None or due != watched._entry:
+                    continue  # the object is gone, or an entry with an earlier time replaced this
+                watched._entry = None
+                if not watched._is_watched or watched.deadline is None:
                     continue
-                if guest.deadline > now:
+                if watched.deadline > now:
                     # The deadline was moved later, which does not change the heap until now.
-                    self._push(guest)
+                    self._push(watched)
                     continue
-            self._call(guest, guest.on_deadline)
+            self._call(watched, watched.on_deadline)
 
-    def _call(self, guest: Guest, method: object) -> None:
-        if not guest._inside:
+    def _call(self, watched: Watched, method: object) -> None:
+        if not watched._is_watched:
             return
         try:
             method()  # type: ignore[operator]
         except Exception:
             LOGGER.exception("A connection is dropped after an internal error")
-            guest.on_failure()
+            watched.on_failure()
 
 
 def _is_open(number: int) -> bool:
@@ -317,29 +318,29 @@ def _is_open(number: int) -> bool:
     return True
 
 
-_lobby: Lobby | None = None
-_creation = threading.Lock()  # so that two threads do not make two; taken before `Lobby._lock`
+_watcher: Watcher | None = None
+_creation = threading.Lock()  # so that two threads do not make two; taken before `Watcher._lock`
 
 
-def lobby() -> Lobby:
-    """Return the lobby of this process; the first call makes it."""
-    global _lobby
-    if _lobby is None:
+def watcher() -> Watcher:
+    """Return the watcher of this process; the first call makes it."""
+    global _watcher
+    if _watcher is None:
         with _creation:
-            if _lobby is None:
-                _lobby = Lobby()
-    return _lobby
+            if _watcher is None:
+                _watcher = Watcher()
+    return _watcher
 
 
 def abandoning() -> Callable[[], None]:
-    """Return a function to call in a child process after a fork; see `Lobby.abandon`."""
-    parents = _lobby
+    """Return a function to call in a child process after a fork; see `Watcher.abandon`."""
+    parents = _watcher
     return parents.abandon if parents is not None else lambda: None
 
 
 def _forget_parent() -> None:
-    global _lobby, _creation
-    _lobby = None
+    global _watcher, _creation
+    _watcher = None
     _creation = threading.Lock()
 
 
