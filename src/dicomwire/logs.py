@@ -53,7 +53,7 @@ _SHOWN_BYTES = 32
 _SHOWN_VALUES = 8
 
 
-class News(StrEnum):
+class Progress(StrEnum):
     """The log lines that report the progress of an association, without variable parts."""
 
     REQUESTING = "Requesting Association"

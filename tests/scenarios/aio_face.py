@@ -104,7 +104,7 @@ class Asyncio(Face):
 
         def look() -> bool:
             expected = {self._main, *(each._accepting for each in self._servers())}
-            left[:] = [*(asyncio.all_tasks(self.loop) - expected), *server._newcomers]
+            left[:] = [*(asyncio.all_tasks(self.loop) - expected), *server._new_connections]
             return not left
 
         eventually(lambda: self.call(look))
@@ -260,7 +260,7 @@ class AssociationProxy(Proxy):
             self.face.run(asyncio.wait_for(self.target.join(), timeout))
 
     def is_alive(self) -> bool:
-        return self.target._conn_open_told and not self.target._port.is_ended
+        return self.target._open_reported and not self.target._port.is_ended
 
     # What came of a request; empty where nothing did.
 

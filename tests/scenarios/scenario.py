@@ -231,8 +231,8 @@ class Threaded(Face):
             if "pool" in thread.name:
                 thread.join(WAIT)
         threads = [each for each in self.threads() if each.name != "dicomwire-watcher"]
-        waiting = range(len(server._waiting) + server._greeting)
-        return [*threads, *server._newcomers, *waiting]
+        waiting = range(len(server._waiting) + server._negotiating)
+        return [*threads, *server._new_connections, *waiting]
 
 
 class Outstanding:

@@ -165,7 +165,7 @@ async def test_a_peer_that_goes_while_its_release_has_to_wait() -> None:
         sending = asyncio.create_task(assoc.send_c_store(make_ct(32 << 20)))
         await asyncio.to_thread(peer.receive)
         peer.send(ReleaseRQ())
-        await until(lambda: assoc._port._is_release_put_off)
+        await until(lambda: assoc._port._is_release_postponed)
         peer.reset()
         with pytest.raises(ConnectionLost):
             await sending

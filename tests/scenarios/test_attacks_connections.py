@@ -313,7 +313,7 @@ def test_many_connections_that_begin_a_pdu_and_do_not_end_it(kind: int) -> None:
             stack.enter_context(victim.attacker()).send(pdu(kind, b"", 60_000))
         for _ in range(3):
             victim.good_client()
-        assert threading.active_count() <= before + server_module.GREETERS + 5
+        assert threading.active_count() <= before + server_module.MOST_NEGOTIATING + 5
 
 
 # --- Room for how many --------------------------------------------------------------------------
@@ -438,7 +438,7 @@ def test_a_server_that_gets_no_more_threads(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.threaded_only("it breaks what is its own")
-@pytest.mark.parametrize("method", ["Newcomer._is_complete", "AssociationServer.accept"])
+@pytest.mark.parametrize("method", ["NewConnection._is_complete", "AssociationServer.accept"])
 def test_an_error_of_our_own_does_not_end_the_server(
     monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
@@ -561,7 +561,7 @@ def test_a_handler_of_new_connections_does_not_take_a_thread_for_each() -> None:
                 stack.enter_context(victim.attacker())
             assert eventually(lambda: len(threads) == 502)
         assert eventually(lambda: len(threads) == 1004)
-        assert max(threads) <= before + server_module.GREETERS + 5
+        assert max(threads) <= before + server_module.MOST_NEGOTIATING + 5
 
 
 # --- TLS ----------------------------------------------------------------------------------------

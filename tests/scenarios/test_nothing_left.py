@@ -36,7 +36,7 @@ def are_forgotten(references):
 
 @pytest.fixture(autouse=True)
 def _short_rest(monkeypatch):
-    monkeypatch.setattr("dicomwire.threaded.threads.REST", 0.05)
+    monkeypatch.setattr("dicomwire.threaded.threads.IDLE_TIME", 0.05)
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_idle_associations_wake_nobody(face, server):
         assert assoc.send_c_echo().Status == 0
     silent = [RawPeer.connect(server.server_address[1]) for _ in range(30)]
     assert eventually(lambda: server._connections == 60)
-    assert face.leftovers(server) == list(server._newcomers)
+    assert face.leftovers(server) == list(server._new_connections)
 
     def sleeps_for_a_second():
         before = wake_ups(face)

@@ -30,7 +30,7 @@ from dicomwire.protocol.items import (
 )
 from dicomwire.protocol.pdu import Abort, ReleaseRP, ReleaseRQ
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelGet as GET
-from dicomwire.threaded.server import GREETERS
+from dicomwire.threaded.server import MOST_NEGOTIATING
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 IMAGE = encode_dataset(make_ct(), IMPLICIT)
@@ -179,11 +179,11 @@ def leave(event):
 def test_a_handler_that_exits_ends_its_association_and_leaves_nothing(
     face, tmp_path, monkeypatch, caplog, event
 ):
-    monkeypatch.setattr("dicomwire.threaded.threads.REST", 0.05)
+    monkeypatch.setattr("dicomwire.threaded.threads.IDLE_TIME", 0.05)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     handlers = [(evt.EVT_C_STORE, lambda event: 0), (event, leave)]
     server = face.serve(handlers, spool_threshold=0)
-    for _ in range(GREETERS + 1):
+    for _ in range(MOST_NEGOTIATING + 1):
         with RawPeer.connect(server.server_address[1]) as peer, suppress(EOFError, OSError):
             peer.associate(context(1, CT))
             peer.send(message_pdu(1, store_request(), IMAGE), ReleaseRQ())

@@ -836,7 +836,7 @@ def test_a_request_that_cannot_be(face):
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no way to count open files")
 def test_many_associations_at_once_leave_nothing_behind(face, tmp_path, monkeypatch):
     """100 of them query, get objects and files, and move some to a third party."""
-    monkeypatch.setattr("dicomwire.threaded.threads.REST", 0.05)
+    monkeypatch.setattr("dicomwire.threaded.threads.IDLE_TIME", 0.05)
     archive, moved = Archive(), Archive()
     destination = store(face, moved.binding, maximum_associations=400)
     address = ("127.0.0.1", destination.server_address[1])

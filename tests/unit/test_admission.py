@@ -6,7 +6,7 @@ import pytest
 
 from dicomwire import Settings
 from dicomwire.session import admission
-from dicomwire.session.admission import Ceilings, Census, Party, Rounds
+from dicomwire.session.admission import AssociationLimits, FairQueue, LocalCounts, Peer
 from dicomwire.workers.worker_end import SharedCounts
 
 
@@ -14,27 +14,27 @@ from dicomwire.workers.worker_end import SharedCounts
     ("total", "share"), [(1, 1), (2, 2), (3, 3), (4, 3), (5, 4), (10, 8), (64, 48)]
 )
 def test_nobody_has_more_than_three_quarters_unless_there_are_few(total: int, share: int) -> None:
-    ceilings = Ceilings.of(Settings(maximum_associations=total))
-    assert ceilings == Ceilings(total, share, share)
+    ceilings = AssociationLimits.of(Settings(maximum_associations=total))
+    assert ceilings == AssociationLimits(total, share, share)
 
 
 def test_the_shares_can_be_set() -> None:
     settings = Settings(associations_per_address=10, associations_per_title=2)
-    assert Ceilings.of(settings) == Ceilings(10, 10, 2)
+    assert AssociationLimits.of(settings) == AssociationLimits(10, 10, 2)
 
 
 def test_a_census_says_why_there_is_no_room() -> None:
-    census = Census(lambda: Ceilings(total=4, per_address=2, per_title=3))
+    counts = LocalCounts(lambda: AssociationLimits(total=4, per_address=2, per_title=3))
     for number in range(2):
-        assert census.admit(number, Party.of("10.0.0.1", "CT")) is None
-    assert census.admit(2, Party.of("10.0.0.1", "MR")) == "10.0.0.1 has 2 of the 2 for one address"
-    assert census.admit(2, Party.of("10.0.0.2", "CT")) is None
-    assert census.admit(3, Party.of("10.0.0.3", "CT")) == "'CT' has 3 of the 3 for one AE title"
-    assert census.admit(3, Party.of("10.0.0.3", "MR")) is None
-    assert census.admit(4, Party.of("10.0.0.4", "US")) == "there are 4 associations, of 4 in all"
-    census.dismiss(0)
-    census.dismiss(0)
-    assert census.admit(4, Party.of("10.0.0.1", "US")) is None
+        assert counts.admit(number, Peer.of("10.0.0.1", "CT")) is None
+    assert counts.admit(2, Peer.of("10.0.0.1", "MR")) == "10.0.0.1 has 2 of the 2 for one address"
+    assert counts.admit(2, Peer.of("10.0.0.2", "CT")) is None
+    assert counts.admit(3, Peer.of("10.0.0.3", "CT")) == "'CT' has 3 of the 3 for one AE title"
+    assert counts.admit(3, Peer.of("10.0.0.3", "MR")) is None
+    assert counts.admit(4, Peer.of("10.0.0.4", "US")) == "there are 4 associations, of 4 in all"
+    counts.dismiss(0)
+    counts.dismiss(0)
+    assert counts.admit(4, Peer.of("10.0.0.1", "US")) is None
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ def test_a_census_says_why_there_is_no_room() -> None:
     ],
 )
 def test_what_is_one_address(one: str, other: str, is_same: bool) -> None:
-    assert (Party.of(one, "CT") == Party.of(other, "CT")) is is_same
+    assert (Peer.of(one, "CT") == Peer.of(other, "CT")) is is_same
 
 
 def test_who_has_no_address_is_counted_by_title() -> None:
-    census = Census(lambda: Ceilings(total=9, per_address=1, per_title=2))
-    assert [census.admit(number, Party.of("", "CT")) is None for number in range(3)] == [
+    counts = LocalCounts(lambda: AssociationLimits(total=9, per_address=1, per_title=2))
+    assert [counts.admit(number, Peer.of("", "CT")) is None for number in range(3)] == [
         *(True, True, False)
     ]
 
@@ -75,10 +75,10 @@ def test_each_address_has_its_turn_however_many_others_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(admission, "WAITING_PER_ADDRESS", 3)
-    rounds: Rounds[str] = Rounds()
+    waiting: FairQueue[str] = FairQueue()
     for address, item in ("ax", "ay", "az", "bx", "by", "cx"):
-        rounds.put(address, address + item)
-    assert len(rounds) == 6
-    assert [each for each in "abcd" if rounds.is_crowded(each)] == ["a"]
-    assert [rounds.take() for _ in range(7)] == ["ax", "bx", "cx", "ay", "by", "az", None]
-    assert len(rounds) == 0
+        waiting.put(address, address + item)
+    assert len(waiting) == 6
+    assert [each for each in "abcd" if waiting.is_crowded(each)] == ["a"]
+    assert [waiting.take() for _ in range(7)] == ["ax", "bx", "cx", "ay", "by", "az", None]
+    assert len(waiting) == 0

@@ -144,13 +144,13 @@ class TestDebugLogger:
         assert len(logs.LOGGER.handlers) == 1
         assert logs.LOGGER.level == logging.DEBUG
         logs.LOGGER.debug("a detail")
-        logs.LOGGER.info(logs.News.REQUESTING)
+        logs.LOGGER.info(logs.Progress.REQUESTING)
         assert stream.getvalue() == "D: a detail\nI: Requesting Association\n"
 
 
 class TestNews:
     def test_reads_as_people_know_it(self) -> None:
-        assert {str(news) for news in logs.News} >= {
+        assert {str(line) for line in logs.Progress} >= {
             "Requesting Association",
             "Association Accepted",
             "Association Rejected",

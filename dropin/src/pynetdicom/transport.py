@@ -9,7 +9,7 @@ from dicomwire.association import Association
 from dicomwire.errors import ConnectionLost
 from dicomwire.session.ends import AddressInformation as AddressInformation
 from dicomwire.threaded.connection import Connection
-from dicomwire.threaded.server import AssociationServer as _AssociationServer, Newcomer
+from dicomwire.threaded.server import AssociationServer as _AssociationServer, NewConnection
 from pynetdicom._globals import MODE_ACCEPTOR as MODE_ACCEPTOR
 
 _LOGGER = logging.getLogger("pynetdicom")
@@ -75,9 +75,9 @@ class AssociationServer(_AssociationServer):
         self.RequestHandlerClass = request_handler or RequestHandler
         super().__init__(*args, **kwargs)
 
-    def new_association(self, newcomer: Newcomer) -> Association:
+    def new_association(self, connection: NewConnection) -> Association:
         """Return the association that the request handler makes for a connection."""
-        handler = self.RequestHandlerClass(newcomer.socket, newcomer.address, self)
+        handler = self.RequestHandlerClass(connection.socket, connection.address, self)
         try:
             handler.setup()
             try:
@@ -86,13 +86,15 @@ class AssociationServer(_AssociationServer):
                 handler.finish()
             association = handler._made
         except Exception:
-            _LOGGER.exception("The request handler for %s failed", newcomer.peer)
+            _LOGGER.exception("The request handler for %s failed", connection.peer)
             association = None
         serving = association or self.ae.new_acceptor(self)
-        serving.start_serving(Connection(newcomer.socket, newcomer.address), self.connection_closed)
+        serving.start_serving(
+            Connection(connection.socket, connection.address), self.connection_closed
+        )
         if association is None:
             text = "no association was made by the request handler"
-            serving.abandon(ConnectionLost(text, stage="associate", peer=newcomer.peer))
+            serving.abandon(ConnectionLost(text, stage="associate", peer=connection.peer))
         return serving
 
 

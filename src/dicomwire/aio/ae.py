@@ -246,10 +246,10 @@ class ApplicationEntity(Entity[Association]):
 
     def new_acceptor(self, server: AssociationServer) -> Association:
         """Return an association for a connection that `server` accepted (for servers)."""
-        association = server.enrolled(
+        association = server.new_bound(
             lambda handlers: Association(self, MODE_ACCEPTOR, handlers=handlers, server=server)
         )
-        self._introduce(association.acceptor, server.ae_title)
+        self._set_identity(association.acceptor, server.ae_title)
         association.acceptor.supported_contexts = server.contexts
         return association
 

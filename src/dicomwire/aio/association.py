@@ -38,7 +38,7 @@ from dicomwire.session.target import Target
 from dicomwire.settings import Settings
 
 
-class Host(Protocol):
+class Server(Protocol):
     """The server of an association, with the members that the association uses."""
 
     receive_to: ReceiveTo | None
@@ -47,7 +47,7 @@ class Host(Protocol):
         """Wait for `task` when the server is closed."""
 
 
-_LAST_WORDS = 1.0
+_LAST_NOTIFICATIONS = 1.0
 """Seconds for the handlers of the last notifications, before `cancel` cancels them."""
 
 
@@ -81,13 +81,13 @@ class Association(BaseAssociation):
         *,
         handlers: Handlers | None = None,
         settings: Settings | None = None,
-        server: Host | None = None,
+        server: Server | None = None,
     ) -> None:
         receive_to = server.receive_to if server is not None else None
         super().__init__(ae, mode, handlers=handlers, settings=settings, receive_to=receive_to)
         self.server = server
-        self._telling: asyncio.Task[None] | None = None  # the newest of `_tellings`
-        self._tellings: set[asyncio.Task[None]] = set()  # running notification handlers
+        self._last_notification: asyncio.Task[None] | None = None  # the newest of `_notifications`
+        self._notifications: set[asyncio.Task[None]] = set()  # running notification handlers
 
     def _make_port(self, role: Role, settings: Settings) -> AioPort:
         return AioPort(self, role, settings)
@@ -121,9 +121,9 @@ class Association(BaseAssociation):
         port.target = target
         await self.begin(called_ae_title)
         if self.is_established:
-            port.attend()
+            port.begin_serving()
         elif self.failure is not None:
-            await self._all_told()
+            await self._until_notified()
             raise self.failure
 
     def start_serving(self, channel: Channel) -> None:
@@ -161,7 +161,7 @@ class Association(BaseAssociation):
             When the peer or an error ended the association otherwise.
         """
         await self.end()
-        await self._all_told()
+        await self._until_notified()
         if self.failure is not None and not isinstance(self.failure, LocalAbort):
             raise self.failure
 
@@ -178,7 +178,7 @@ class Association(BaseAssociation):
 
     def release_soon(self) -> None:
         """Start releasing the association, and do not wait for the end."""
-        self.tell(self.end())
+        self.run_notification(self.end())
 
     def abort(self) -> None:
         """Abort the association, at any moment and from any thread."""
@@ -187,7 +187,7 @@ class Association(BaseAssociation):
     async def join(self) -> None:
         """Wait until the association is over, and its notification handlers have ended."""
         await self._port.until_ended(None, "release")
-        await self._all_told()
+        await self._until_notified()
 
     async def drain(self) -> None:
         """Wait until the received requests are served, then abort the association."""
@@ -202,12 +202,12 @@ class Association(BaseAssociation):
         if task is not None:
             await asyncio.wait([task])
         try:
-            async with asyncio.timeout(_LAST_WORDS):
-                await self._all_told()
+            async with asyncio.timeout(_LAST_NOTIFICATIONS):
+                await self._until_notified()
         except TimeoutError:
-            for telling in self._tellings:
-                telling.cancel()
-            await self._all_told()
+            for notification in self._notifications:
+                notification.cancel()
+            await self._until_notified()
 
     def watch(self, serving: asyncio.Task[None]) -> None:
         """Have the server wait for a task that serves requests, also if the association is over."""
@@ -230,21 +230,21 @@ class Association(BaseAssociation):
 
     # --- Handlers that are coroutine functions ---
 
-    def tell(
+    def run_notification(
         self, handler: Coroutine[Any, Any, Any], failed: Callable[[], None] | None = None
     ) -> None:
         """Run the coroutine of a notification handler, after those of earlier notifications."""
-        telling = self._port.loop.create_task(_after(self._telling, handler, failed))
-        telling.add_done_callback(lambda _: handler.close())  # if cancelled before it began
-        self._telling = telling
-        self._tellings.add(telling)
-        telling.add_done_callback(self._tellings.discard)
+        notification = self._port.loop.create_task(_after(self._last_notification, handler, failed))
+        notification.add_done_callback(lambda _: handler.close())  # if cancelled before it began
+        self._last_notification = notification
+        self._notifications.add(notification)
+        notification.add_done_callback(self._notifications.discard)
 
-    async def _all_told(self) -> None:
-        while self._telling is not None and not self._telling.done():
-            if self._telling is asyncio.current_task():
+    async def _until_notified(self) -> None:
+        while self._last_notification is not None and not self._last_notification.done():
+            if self._last_notification is asyncio.current_task():
                 return
-            await asyncio.wait([self._telling])
+            await asyncio.wait([self._last_notification])
 
     # --- Received datasets ---
 

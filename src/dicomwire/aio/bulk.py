@@ -43,9 +43,9 @@ def send_many(
         raise ValueError(f"associations is 1 or more, not {associations}")
     host, port = address
     options |= {"ae_title": ae_title, "window": window}
-    outlet = _Outlet(partial(ae.associate, host, port, **options))
+    face = _Face(partial(ae.associate, host, port, **options))
     record = Ledger(ledger, f"{ae_title} at {host}:{port}") if ledger is not None else None
-    dispatcher = Dispatcher(outlet, items, associations, priority, retry, record, transfer_syntax)
+    dispatcher = Dispatcher(face, items, associations, priority, retry, record, transfer_syntax)
     return SendMany(dispatcher, associations, record)
 
 
@@ -56,9 +56,9 @@ class SendMany(AsyncIterator[Sent]):
     before the last result, call `aclose` or leave the context.
     """
 
-    def __init__(self, dispatcher: Dispatcher, lanes: int, ledger: Ledger | None) -> None:
+    def __init__(self, dispatcher: Dispatcher, senders: int, ledger: Ledger | None) -> None:
         self._dispatcher = dispatcher
-        self._lanes = lanes
+        self._senders = senders
         self._ledger = ledger
         self._tasks: list[asyncio.Task[None]] = []
         self._is_closed = False
@@ -67,7 +67,9 @@ class SendMany(AsyncIterator[Sent]):
         if self._is_closed:
             raise StopAsyncIteration
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self._dispatcher.run()) for _ in range(self._lanes)]
+            self._tasks = [
+                asyncio.create_task(self._dispatcher.run()) for _ in range(self._senders)
+            ]
         try:
             sent = await self._dispatcher.next()
         except BaseException:
@@ -98,7 +100,7 @@ class SendMany(AsyncIterator[Sent]):
                 await asyncio.wait(self._tasks, timeout=timeout)
         finally:
             for task in self._tasks:
-                task.cancel()  # this aborts the association of the lane
+                task.cancel()  # this aborts the association of the sender
             await asyncio.gather(*self._tasks, return_exceptions=True)
             if self._ledger is not None:
                 await asyncio.to_thread(self._ledger.close)  # on a thread: it waits for the disk
@@ -138,7 +140,7 @@ class _Results:
         return await anext(self._sending, None)
 
 
-class _Outlet:
+class _Face:
     """Associations, waiting and the clock of the asyncio face."""
 
     monitor = _Monitor

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from dicomwire.aio.tls import Secure
+from dicomwire.aio.tls import TLSLayer
 from dicomwire.session.buffers import BUFFER_SIZE, RECEIVE_BUFFER
 from dicomwire.session.listening import peer_name
 
@@ -55,7 +55,7 @@ class Channel(asyncio.BufferedProtocol):
         self.remote: Any = ""
         self._transport: asyncio.Transport | None = None
         self._listener: Listener | None = None
-        self._tls: Secure | None = None
+        self._tls: TLSLayer | None = None
         self._on_handshake: Callable[[OSError | None], None] | None = None  # during a handshake
         self._is_paused = False
         self._is_over = False  # the listener gets no more bytes
@@ -176,7 +176,7 @@ class Channel(asyncio.BufferedProtocol):
         if self._transport is None or self._is_over:
             self._shaken_hands(ConnectionResetError())
             return
-        self._tls = Secure(context, server_hostname, self._transport.write)
+        self._tls = TLSLayer(context, server_hostname, self._transport.write)
         self._take_in()
         self.resume_reading()
 

@@ -50,7 +50,7 @@ class AsyncHandlers(Handlers):
                 log_failed_handler(event, handler)
             else:
                 if inspect.iscoroutine(answer):
-                    assoc.tell(answer, partial(log_failed_handler, event, handler))
+                    assoc.run_notification(answer, partial(log_failed_handler, event, handler))
 
 
 def in_thread(call: Callable[[], T]) -> asyncio.Future[T]:

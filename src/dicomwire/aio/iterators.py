@@ -11,7 +11,7 @@ from typing import Protocol, Self, cast
 
 from pydicom.dataset import Dataset
 
-from dicomwire.aio.port import AioPort, Exchange
+from dicomwire.aio.port import AioPort, Operation
 from dicomwire.bulk.pipeline import Pipeline, Sent
 from dicomwire.errors import AssociationFailure
 from dicomwire.protocol.command import Message
@@ -32,8 +32,8 @@ class Requestor(Protocol):
     def peer_gone(self) -> bool:
         """Whether the association has ended."""
 
-    async def query(self, request: Message, identifier: Dataset) -> port.Exchange:
-        """Send a C-FIND, C-GET or C-MOVE request; return its exchange, which gets the responses."""
+    async def query(self, request: Message, identifier: Dataset) -> port.Operation:
+        """Send a C-FIND, C-GET or C-MOVE request; return the operation, with its responses."""
 
     def failed(self, failure: AssociationFailure) -> None:
         """End the association because of `failure`."""
@@ -56,20 +56,20 @@ class Responses(AsyncIterator[tuple[Dataset, Dataset | None]]):
         self._association = association
         self._request = request
         self._identifier = identifier
-        self._exchange: Exchange | None = None
+        self._operation: Operation | None = None
         self._done = False
 
     async def begin(self) -> None:
         """Send the request now, instead of when the first response is awaited."""
-        if self._exchange is not None or self._done:
+        if self._operation is not None or self._done:
             return
         self._done = True
         try:
-            exchange = await self._association.query(self._request, self._identifier)
+            operation = await self._association.query(self._request, self._identifier)
         except asyncio.CancelledError:
             self._association.abort()
             raise
-        self._exchange = cast(Exchange, exchange)
+        self._operation = cast(Operation, operation)
         self._association._port.hold()
         self._done = False
 
@@ -78,9 +78,9 @@ class Responses(AsyncIterator[tuple[Dataset, Dataset | None]]):
             raise StopAsyncIteration
         association = self._association
         await self.begin()
-        assert self._exchange is not None
+        assert self._operation is not None
         try:
-            incoming = await self._exchange.response()
+            incoming = await self._operation.response()
         except asyncio.CancelledError:
             self._done = True
             association.abort()
@@ -99,13 +99,13 @@ class Responses(AsyncIterator[tuple[Dataset, Dataset | None]]):
         self._give_up()
 
     def _give_up(self) -> None:
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.abandon()
+        operation, self._operation = self._operation, None
+        if operation is not None:
+            operation.abandon()
             self._association._port.unhold()
 
     def __del__(self) -> None:
-        if self._exchange is not None and not self._association.peer_gone:
+        if self._operation is not None and not self._association.peer_gone:
             self._association.call_soon(self._give_up)
 
 

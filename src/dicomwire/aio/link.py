@@ -21,7 +21,7 @@ from dicomwire.settings import Settings
 from dicomwire.tls import tls_failure
 
 
-class Ending:
+class EndFlag:
     """The flag that an association is over; setting it wakes the waiters."""
 
     __slots__ = ("_call", "_is_set")
@@ -43,16 +43,17 @@ class Ending:
 class Link(Engine):
     """The engine of an association on the asyncio face.
 
-    During negotiation, `session.lifecycle` takes one event after the other by `hear`. From
-    `attend` on, received bytes are processed at once.
+    During negotiation, `session.lifecycle` takes one event after the other by `receive_event`. From
+    `begin_serving` on, received bytes are processed at once.
     """
 
     def __init__(self, association: Owner, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
-        self.ended = Ending(self._wake_all)
+        self.ended = EndFlag(self._wake_all)
         self.loop = asyncio.get_running_loop()
         self._channel: Channel | None = None
-        self._unheard: deque[bytes] | None = deque()  # received bytes for `hear`; None afterwards
+        # Received bytes that `receive_event` has not processed; None from `begin_serving` on.
+        self._unprocessed: deque[bytes] | None = deque()
         self._was_lost = False
         self._lost_by: ConnectionLost | None = None  # None if the peer closed the connection
         self._waiters: set[asyncio.Future[None]] = set()
@@ -86,12 +87,12 @@ class Link(Engine):
         channel.listen(self)
 
     def received(self, data: memoryview) -> None:
-        """Process received bytes, or keep them for `hear` (Listener)."""
+        """Process received bytes, or keep them for `receive_event` (Listener)."""
         self._received += len(data)
-        if self._unheard is None:
+        if self._unprocessed is None:
             self._act_on(data)
         else:
-            self._unheard.append(bytes(data))
+            self._unprocessed.append(bytes(data))
             if self._channel is not None:
                 self._channel.pause_reading()
             self._wake_all()
@@ -101,7 +102,7 @@ class Link(Engine):
         self._was_lost = True
         if error is not None:
             self._lost_by = tls_failure(error, self.peer)
-        if self._unheard is None:
+        if self._unprocessed is None:
             self._act_on_loss()
         else:
             self._wake_all()
@@ -118,7 +119,7 @@ class Link(Engine):
             self._timer = None
         channel, self._channel = self._channel, None
         self._batch.clear()
-        self.let_go()
+        self.discard_received()
         if channel is None:
             return
         if self.protocol.state is State.AWAITING_CLOSE:
@@ -141,17 +142,17 @@ class Link(Engine):
     def _write(self, data: bytes | bytearray | memoryview) -> None:
         if self._channel is not None:
             self._channel.write(data)
-            self._tell_sent(data)
+            self._report_sent(data)
 
     async def _drained(self) -> None:
         """Wait until all written bytes were sent; `writable` wakes this."""
         while self._channel is not None and self._channel.is_full:
             if self._write_deadline is None:
-                self._put_off_writing(self._channel)
+                self._restart_write_deadline(self._channel)
             await self._sleep()
         self.check()
 
-    def _put_off_writing(self, channel: Channel) -> None:
+    def _restart_write_deadline(self, channel: Channel) -> None:
         self._unsent = channel.unsent
         timeout = self.settings.write_timeout
         self._write_deadline = None if timeout is None else self.loop.time() + timeout
@@ -180,7 +181,7 @@ class Link(Engine):
 
     # --- Received bytes and events ---
 
-    async def hear(self, timeout: float | None, stage: str) -> Event:
+    async def receive_event(self, timeout: float | None, stage: str) -> Event:
         """Return the protocol's next event, within `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
@@ -189,7 +190,7 @@ class Link(Engine):
             raise AssociationTimeout("no answer in time", stage=stage, peer=self.peer) from None
 
     async def _next_event(self, stage: str) -> Event:
-        assert self._unheard is not None
+        assert self._unprocessed is not None
         while True:
             event = self.protocol.next_event()
             if event is not None:
@@ -198,8 +199,8 @@ class Link(Engine):
             if self.protocol.is_over:  # closed in a state without an event for it
                 raise self.closed_by_peer(stage)
             await self.flushed()
-            if self._unheard:
-                self.feed(self._unheard.popleft())
+            if self._unprocessed:
+                self.feed(self._unprocessed.popleft())
             elif self._lost_by is not None:
                 raise self._lost_by
             elif self._was_lost:
@@ -209,9 +210,9 @@ class Link(Engine):
                     self._channel.resume_reading()
                 await self._sleep()
 
-    def attend(self) -> None:
+    def begin_serving(self) -> None:
         """Process received bytes at once from now on."""
-        unheard, self._unheard = self._unheard, None
+        unheard, self._unprocessed = self._unprocessed, None
         self._act_on(b"")
         for data in unheard or ():
             self._act_on(data)
@@ -219,7 +220,7 @@ class Link(Engine):
             self._act_on_loss()
         elif self._channel is not None:
             self._channel.resume_reading()
-        self._put_off_idleness()
+        self._restart_idle_deadline()
 
     def _act_on(self, data: memoryview | bytes) -> None:
         self._has_rest = False
@@ -260,14 +261,14 @@ class Link(Engine):
 
     def deadline_changed(self) -> None:
         """Compute the deadlines again, since the settings have changed."""
-        if self._unheard is None:
-            self._put_off_idleness()
+        if self._unprocessed is None:
+            self._restart_idle_deadline()
 
-    def _put_off_idleness(self) -> None:
+    def _restart_idle_deadline(self) -> None:
         self._last_active = self.loop.time()
         self._arm()
 
-    def _put_off_response(self) -> None:
+    def _restart_response_deadline(self) -> None:
         timeout = self.settings.dimse_timeout
         self._response_deadline = None if timeout is None else self.loop.time() + timeout
 
@@ -290,9 +291,9 @@ class Link(Engine):
             if self._timer.when() <= when:
                 return
             self._timer.cancel()
-        self._timer = self.loop.call_at(when, self._look_at_deadlines)
+        self._timer = self.loop.call_at(when, self._check_deadlines)
 
-    def _look_at_deadlines(self) -> None:
+    def _check_deadlines(self) -> None:
         self._timer = None
         now = self.loop.time()
         channel, settings = self._channel, self.settings
@@ -301,7 +302,7 @@ class Link(Engine):
                 text = f"nothing could be sent for {settings.write_timeout} s"
                 self.fail(AssociationTimeout(text, stage="write", peer=self.peer))
                 return
-            self._put_off_writing(channel)
+            self._restart_write_deadline(channel)
         deadline = self._response_deadline
         if deadline is not None and deadline <= now and self._response_is_due:
             self.fail(AssociationTimeout("no answer in time", stage="response", peer=self.peer))

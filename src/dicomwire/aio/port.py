@@ -31,8 +31,8 @@ from dicomwire.services.answers import may_ask
 from dicomwire.services.port import END, Incoming, Storer
 from dicomwire.session.buffers import BUFFER_SIZE, give_buffer, take_buffer
 from dicomwire.session.intake import BACKLOG, BACKLOG_BYTES, LocalAbort
+from dicomwire.session.operation import BaseOperation
 from dicomwire.session.owner import Owner
-from dicomwire.session.pending import Pending
 from dicomwire.settings import Settings
 
 _MOST_WAITING = 32
@@ -60,7 +60,7 @@ class AioPort(Link):
         # Held from the first to the last byte of a message, so that messages are not mixed.
         self._sending = asyncio.Lock()
         self._is_sink_full = False
-        self._is_release_put_off = False  # the peer's release request waits in the protocol
+        self._is_release_postponed = False  # the peer's release request waits in the protocol
         self._is_reading_on = False  # the loop will call `_read_on`
         self._untaken = 0  # received responses that no task has taken
         self._untaken_bytes = 0
@@ -77,7 +77,7 @@ class AioPort(Link):
         """Process an event of the protocol; a release request waits for earlier requests."""
         if isinstance(event, ReleaseRequested) and self._is_busy:
             self.protocol.put_back(event)
-            self._is_release_put_off = True
+            self._is_release_postponed = True
             self._balance()
         else:
             super().take(event)
@@ -93,9 +93,9 @@ class AioPort(Link):
     def _balance(self) -> None:
         """Pause or resume reading: pause while too many messages wait, unless a task awaits one."""
         was_full = self._is_full
-        if self._is_release_put_off:
-            self._is_release_put_off = self._is_busy
-        self._is_full = self._is_release_put_off or (
+        if self._is_release_postponed:
+            self._is_release_postponed = self._is_busy
+        self._is_full = self._is_release_postponed or (
             not self._awaited and self._has_too_many(2 if was_full else 1)
         )
         if self._channel is None:
@@ -164,9 +164,9 @@ class AioPort(Link):
                 self._last_active = self.loop.time()
             if self._response_deadline is not None:
                 if may_ask(incoming):
-                    self._put_off_response()
+                    self._restart_response_deadline()
                 self._arm()
-            if self._is_release_put_off:
+            if self._is_release_postponed:
                 self._balance()
             self._wake_all()
 
@@ -176,8 +176,8 @@ class AioPort(Link):
         Otherwise too many of them could pause reading, and the answer to the release be missed.
         """
         if self.stage == "release":
-            for exchange in self._exchanges.values():
-                exchange.abandon()
+            for operation in self._operations.values():
+                operation.abandon()
         await super().until_ended(timeout, stage)
 
     async def until_unused(self) -> None:
@@ -211,7 +211,7 @@ class AioPort(Link):
         try:
             await self._send_in_turn(context_id, message, source, together)
         finally:
-            if self._is_release_put_off:
+            if self._is_release_postponed:
                 self._balance()
 
     async def _send_in_turn(
@@ -287,9 +287,9 @@ class AioPort(Link):
         message: Message,
         source: Source | None = None,
         *,
-        join: Exchange | None = None,
+        join: Operation | None = None,
         more: bool = False,
-    ) -> Exchange:
+    ) -> Operation:
         """Send a request, once no similar one is outstanding and the window has room."""
         key = (message.command | RESPONSE_BIT, message.MessageID)
         if self.must_wait(key):
@@ -297,31 +297,31 @@ class AioPort(Link):
                 while self.must_wait(key):
                     self.check()
                     await self._sleep()
-        exchange = Exchange(self, message) if join is None else join.join()
-        self._exchanges[key] = exchange
+        operation = Operation(self, message) if join is None else join.join()
+        self._operations[key] = operation
         try:
             await self._send(context_id, message, source, together=more)
         except BaseException:
-            if self._exchanges.pop(key, None) is not None:
-                exchange.part()
+            if self._operations.pop(key, None) is not None:
+                operation.part()
             raise
-        return exchange
+        return operation
 
-    async def await_response(self, exchange: Exchange) -> None:
-        """Wait until there is a response to take; `Exchange.add` wakes this, or the end."""
+    async def await_response(self, operation: Operation) -> None:
+        """Wait until there is a response to take; `Operation.add` wakes this, or the end."""
         await self.flushed()
         with self._awaiting():
             try:
-                while not exchange.has_response:
+                while not operation.has_response:
                     self.check()
-                    waiter = exchange.waiter = self.loop.create_future()
+                    waiter = operation.waiter = self.loop.create_future()
                     self._waiters.add(waiter)
                     try:
                         await waiter
                     finally:
                         self._waiters.discard(waiter)
             finally:
-                exchange.waiter = None
+                operation.waiter = None
 
     @contextlib.contextmanager
     def _awaiting(self) -> Iterator[None]:
@@ -330,7 +330,7 @@ class AioPort(Link):
         self._awaited += 1
         self._inner_waits += is_inner
         self._balance()
-        self._put_off_response()
+        self._restart_response_deadline()
         self._arm()
         try:
             yield
@@ -344,7 +344,7 @@ class AioPort(Link):
     def _dispatch_response(self, incoming: Incoming) -> None:
         super()._dispatch_response(incoming)
         if self._awaited:
-            self._put_off_response()
+            self._restart_response_deadline()
             self._wake_all()
 
     def count_untaken(self, number: int, size: int) -> None:
@@ -356,7 +356,7 @@ class AioPort(Link):
     def check_untaken(self) -> None:
         """Abort if too many responses wait; reading is not paused if a task awaits another one."""
         if self._untaken > BACKLOG or (self._untaken > 1 and self._untaken_bytes > BACKLOG_BYTES):
-            raise self._unbearable("too many responses are waiting to be taken")
+            raise self._overload("too many responses are waiting to be taken")
 
     def hold_back(self, is_full: bool) -> None:
         """Pause reading while a sink `is_full`: it is writing the bytes that it was given."""
@@ -414,7 +414,7 @@ class AioPort(Link):
         return await self._association.storer_to(title, host, port, options)
 
 
-class Exchange(Pending):
+class Operation(BaseOperation):
     """A request that was sent, and the responses to it."""
 
     __slots__ = ("_port", "waiter")

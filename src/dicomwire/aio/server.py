@@ -21,7 +21,7 @@ from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionL
 from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Handlers
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
-from dicomwire.session.admission import Rounds
+from dicomwire.session.admission import FairQueue
 from dicomwire.session.base import ReceiveTo
 from dicomwire.session.entity import Entity
 from dicomwire.session.listening import (
@@ -35,9 +35,9 @@ from dicomwire.tls import tls_failure
 
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 _AT_ONCE = 64
-"""Connections accepted before other tasks run. More than `_GREETED_AT_ONCE`, so that connections
+"""Connections accepted before other tasks run. More than `_NEGOTIATED_AT_ONCE`, so that connections
 wait here, where addresses take turns, and not in the system's queue, where they do not."""
-_GREETED_AT_ONCE = 8
+_NEGOTIATED_AT_ONCE = 8
 """Association requests that begin to be answered before other tasks run."""
 _PAUSE = 0.5
 """Seconds without accepting, after no file descriptor was left for a connection."""
@@ -80,11 +80,11 @@ class AssociationServer(BaseServer[Association]):
         self._closed = asyncio.Event()
         self._ceiling = connection_ceiling(ae.settings)
         self._connections = 0
-        self._newcomers: OrderedDict[Newcomer, None] = OrderedDict()
-        self._of_address: dict[str, OrderedDict[Newcomer, None]] = {}
+        self._new_connections: OrderedDict[NewConnection, None] = OrderedDict()
+        self._of_address: dict[str, OrderedDict[NewConnection, None]] = {}
         self._pending_bytes = 0
-        self._waiting: Rounds[Newcomer] = Rounds()  # connections with a complete request
-        self._greeting: asyncio.Task[None] | None = None
+        self._waiting: FairQueue[NewConnection] = FairQueue()  # connections with a complete request
+        self._negotiating: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()  # tasks that `close` waits for
 
     def open(self) -> None:
@@ -138,9 +138,9 @@ class AssociationServer(BaseServer[Association]):
         self._is_closing = True
         assert self._accepting is not None
         self._accepting.cancel()
-        for newcomer in list(self._newcomers):
-            newcomer.drop("the server is closed")
-        self._greet_some(len(self._waiting))
+        for connection in list(self._new_connections):
+            connection.drop("the server is closed")
+        self._negotiate_some(len(self._waiting))
         associations = self.active_associations
         drains = [self._loop.create_task(each.drain()) for each in associations]
         ending = [self._accepting, *self._tasks, *drains]
@@ -176,7 +176,7 @@ class AssociationServer(BaseServer[Association]):
         try:
             while True:
                 for _ in range(_AT_ONCE):
-                    self._welcome(*await self._next_connection())
+                    self.add_connection(*await self._next_connection())
                 await asyncio.sleep(0)
         finally:
             self._stop_listening()
@@ -186,7 +186,7 @@ class AssociationServer(BaseServer[Association]):
             self._socket.close()
 
     async def _next_connection(self) -> tuple[Socket, Any]:
-        is_somebody_there = False
+        is_waiting = False
         while True:
             try:
                 # The loop's `sock_accept`, if cancelled, may lose an accepted connection.
@@ -194,20 +194,20 @@ class AssociationServer(BaseServer[Association]):
                 sock.setblocking(False)
                 return sock, address
             except BlockingIOError:
-                await self._until_somebody_is_there()
+                await self._until_connection_waits()
             except OSError as error:
                 if error.errno not in _OUT_OF_FILES:
                     LOGGER.error("A connection cannot be accepted: %s", error.strerror)
                     await asyncio.sleep(_PAUSE)
-                elif not is_somebody_there:  # without descriptors, it fails without connections too
-                    await self._until_somebody_is_there()
-                    is_somebody_there = True
+                elif not is_waiting:  # without descriptors, it fails without connections too
+                    await self._until_connection_waits()
+                    is_waiting = True
                 else:
                     LOGGER.error("No file descriptors are left for new connections")
-                    self._evict(self._newcomers)
+                    self._evict(self._new_connections)
                     await asyncio.sleep(_PAUSE)
 
-    async def _until_somebody_is_there(self) -> None:
+    async def _until_connection_waits(self) -> None:
         found = asyncio.Event()
         self._loop.add_reader(self.socket, found.set)
         try:
@@ -216,54 +216,56 @@ class AssociationServer(BaseServer[Association]):
             if self.socket.fileno() >= 0:  # otherwise `_leave_socket` removed the reader
                 self._loop.remove_reader(self.socket)
 
-    def _welcome(self, sock: Socket, address: Any) -> bool:
+    def add_connection(self, sock: Socket, address: Any) -> bool:
         """Take a new connection; if there are too many, close the oldest without an association.
 
         Returns false if the new connection is closed instead.
         """
-        newcomer = Newcomer(self, address)
-        own = self._of_address.get(newcomer.host)
+        connection = NewConnection(self, address)
+        own = self._of_address.get(connection.host)
         if own is not None and len(own) >= self.ae.settings.connections_per_address:
             self._evict(own)
-        is_crowded = self._waiting.is_crowded(newcomer.host)
-        if is_crowded or (self._connections >= self._ceiling and not self._evict(self._newcomers)):
+        is_crowded = self._waiting.is_crowded(connection.host)
+        if is_crowded or (
+            self._connections >= self._ceiling and not self._evict(self._new_connections)
+        ):
             reason = "too many from its address wait" if is_crowded else "too many are open"
-            LOGGER.warning("A connection from %s is refused: %s", newcomer.peer, reason)
+            LOGGER.warning("A connection from %s is refused: %s", connection.peer, reason)
             sock.close()
             return False
         self._connections += 1
-        self._newcomers[newcomer] = None
-        self._of_address.setdefault(newcomer.host, OrderedDict())[newcomer] = None
-        self.run(newcomer.connect(sock))
+        self._new_connections[connection] = None
+        self._of_address.setdefault(connection.host, OrderedDict())[connection] = None
+        self.run(connection.connect(sock))
         return True
 
-    def _evict(self, newcomers: OrderedDict[Newcomer, None]) -> bool:
-        oldest = next(iter(newcomers), None)
+    def _evict(self, connections: OrderedDict[NewConnection, None]) -> bool:
+        oldest = next(iter(connections), None)
         if oldest is None:
             return False
         oldest.drop("to make room for others")
         return True
 
-    def greet(self, newcomer: Newcomer) -> None:
-        """Answer the request of `newcomer`, when it is the turn of its address."""
-        self._waiting.put(newcomer.host, newcomer)
-        if self._greeting is None:
-            self._greeting = self._loop.create_task(self._greet_all())
-            self.watch(self._greeting)
+    def negotiate(self, connection: NewConnection) -> None:
+        """Answer the request of `connection`, when it is the turn of its address."""
+        self._waiting.put(connection.host, connection)
+        if self._negotiating is None:
+            self._negotiating = self._loop.create_task(self._negotiate_all())
+            self.watch(self._negotiating)
 
-    async def _greet_all(self) -> None:
+    async def _negotiate_all(self) -> None:
         try:
             while len(self._waiting):
-                self._greet_some(_GREETED_AT_ONCE)
+                self._negotiate_some(_NEGOTIATED_AT_ONCE)
                 await asyncio.sleep(0)
         finally:
-            self._greeting = None
+            self._negotiating = None
 
-    def _greet_some(self, count: int) -> None:
+    def _negotiate_some(self, count: int) -> None:
         for _ in range(count):
-            newcomer = self._waiting.take()
-            if newcomer is not None:
-                self.run(newcomer.greet())
+            connection = self._waiting.take()
+            if connection is not None:
+                self.run(connection.negotiate())
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` as a task that `close` waits for."""
@@ -278,19 +280,19 @@ class AssociationServer(BaseServer[Association]):
         """Count `size` more bytes of incomplete requests; above the limit, drop the longest."""
         self._pending_bytes += size
         if self._pending_bytes > PENDING_BYTES:
-            longest = max(self._newcomers, key=lambda newcomer: len(newcomer.held))
+            longest = max(self._new_connections, key=lambda connection: len(connection.held))
             longest.drop("too much memory is taken by incomplete association requests")
 
-    def departed(self, newcomer: Newcomer) -> bool:
-        """Remove `newcomer` from those that wait; false if it was removed before."""
-        if newcomer not in self._newcomers:
+    def remove(self, connection: NewConnection) -> bool:
+        """Remove `connection` from those that wait; false if it was removed before."""
+        if connection not in self._new_connections:
             return False
-        del self._newcomers[newcomer]
-        own = self._of_address[newcomer.host]
-        del own[newcomer]
+        del self._new_connections[connection]
+        own = self._of_address[connection.host]
+        del own[connection]
         if not own:
-            del self._of_address[newcomer.host]
-        self._pending_bytes -= len(newcomer.held)
+            del self._of_address[connection.host]
+        self._pending_bytes -= len(connection.held)
         return True
 
     def connection_closed(self) -> None:
@@ -298,7 +300,7 @@ class AssociationServer(BaseServer[Association]):
         self._connections -= 1
 
 
-class Newcomer(Channel):
+class NewConnection(Channel):
     """A connection without an association request so far (Sta2).
 
     Its TLS handshake and the bytes of its request are processed as they arrive, with absolute
@@ -381,9 +383,9 @@ class Newcomer(Channel):
         self._server.hold(len(data))
         if is_answerable(self.held, self._server.ae.settings.limits) and self._depart():
             self.pause_reading()
-            self._server.greet(self)
+            self._server.negotiate(self)
 
-    async def greet(self) -> None:
+    async def negotiate(self) -> None:
         """Answer the request, and serve the requests that follow."""
         association = self._association or self._new_association()
         held, self.held = memoryview(self.held), bytearray()
@@ -422,7 +424,7 @@ class Newcomer(Channel):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-        return self._server.departed(self)
+        return self._server.remove(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the connection is closed."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dicomwire.session.buffers import BUFFER_SIZE
 
 
-class Secure:
+class TLSLayer:
     """One end of a TLS connection.
 
     Parameters

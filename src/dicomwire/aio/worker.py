@@ -105,7 +105,7 @@ class WorkerServer(AssociationServer):
     async def work(self) -> None:
         """Serve until the supervisor orders the end."""
         self.open()
-        self._loop.add_reader(self._worker_end.fileno(), self._hear)
+        self._loop.add_reader(self._worker_end.fileno(), self._on_readable)
         self._worker_end.ready()
         await self._has_to_stop.wait()
         closing = self._loop.create_task(self.close(None))
@@ -117,16 +117,16 @@ class WorkerServer(AssociationServer):
             await closing
 
     async def _accept(self) -> None:
-        """Nothing: the supervisor accepts connections, and `_hear` receives them."""
+        """Nothing: the supervisor accepts connections, and `_on_readable` receives them."""
 
-    def _hear(self) -> None:
+    def _on_readable(self) -> None:
         self._worker_end.receive_waiting(
-            self._let_in, self._obey, lambda: self._evict(self._newcomers)
+            self._let_in, self._obey, lambda: self._evict(self._new_connections)
         )
 
     def _let_in(self, sock: Socket, address: Any) -> bool:
         sock.setblocking(False)
-        return not self.is_closing and self._welcome(sock, address)
+        return not self.is_closing and self.add_connection(sock, address)
 
     def _obey(self, order: Order) -> None:
         self._has_to_stop.set()

@@ -17,7 +17,7 @@ from dicomwire.errors import (
     AssociationTimeout,
     ConnectionLost,
 )
-from dicomwire.logs import News, escaped
+from dicomwire.logs import Progress, escaped
 from dicomwire.pdu_primitives import UserItem
 from dicomwire.plain import AE, Association, PresentationContext
 from dicomwire.settings import Settings
@@ -88,9 +88,9 @@ def explain(
     if isinstance(failure, AssociationAborted) and not failure.by_peer:
         return  # the library logs our own abort, too
     if failure.stage in ("connect", "tls"):
-        logger.error("%s: %s", News.CANNOT_CONNECT, escaped(str(failure)))
+        logger.error("%s: %s", Progress.CANNOT_CONNECT, escaped(str(failure)))
     elif isinstance(failure, AssociationTimeout):
-        logger.error("%s (%s)", News.ACSE_TIMEOUT, failure.peer)
+        logger.error("%s (%s)", Progress.ACSE_TIMEOUT, failure.peer)
     else:
         advice = "; try --tls" if isinstance(failure, ConnectionLost) and not is_tls else ""
         logger.error("Association request failed: %s%s", escaped(str(failure)), advice)

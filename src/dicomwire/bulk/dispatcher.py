@@ -1,7 +1,7 @@
 """Spreads many objects over several associations, repeats failed ones, and collects the results.
 
-The faces provide associations, waiting and the clock (`Outlet`). A lane sends on one association
-at a time; the face runs as many lanes as associations are allowed. `next` returns the results.
+The faces provide associations, waiting and the clock (`Face`). A sender sends on one association
+at a time; the face runs as many senders as associations are allowed. `next` returns the results.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeAlias
 
-from dicomwire.bulk.pipeline import Drawer, Items, Pipeline, Sent
+from dicomwire.bulk.pipeline import ItemReader, Items, Pipeline, Sent
 from dicomwire.data.storable import Opened, open_storable
 from dicomwire.errors import (
     AbortSource,
@@ -36,8 +36,8 @@ MOST_CONTEXTS = 128
 """Presentation contexts of one association at most (PS3.8 Section 9.3.2.2)."""
 LOOK_AHEAD = 256
 """Objects that are opened ahead to find the contexts that an association needs."""
-_DRAWN_AT_ONCE = 16
-"""Items of a collection that are taken at a time, with one wake-up of the other lanes."""
+_READ_AT_ONCE = 16
+"""Items of a collection that are taken at a time, with one wake-up of the other senders."""
 _MOST_RESULTS = 1024
 """Results that wait for the program; with so many, sending pauses, so that memory is bounded."""
 _TRANSIENT = 2
@@ -109,7 +109,7 @@ class Results(Protocol):
         """Return the next one; None when there are no more."""
 
 
-class Outlet(Protocol):
+class Face(Protocol):
     """The part of the dispatcher that each face implements."""
 
     def monitor(self) -> Monitor:
@@ -149,7 +149,7 @@ class _Task:
 
 
 @dataclass(slots=True)
-class _Lane:
+class _Sender:
     """A sequence of associations, one at a time."""
 
     keys: frozenset[ContextKey] = frozenset()
@@ -166,7 +166,7 @@ class Dispatcher:
     ----------
     items : iterable or async iterable
         Objects for `storable.open_storable`. They are taken when needed, and some ahead.
-    lanes : int
+    senders : int
         How many associations to have at a time: the face calls `run` that often.
     transfer_syntax : str, optional
         The transfer syntax to propose for all objects, instead of that of each object.
@@ -174,20 +174,20 @@ class Dispatcher:
 
     def __init__(
         self,
-        outlet: Outlet,
+        face: Face,
         items: Items,
-        lanes: int,
+        senders: int,
         priority: int = 2,
         retry: Retry | None = None,
         record: Record | None = None,
         transfer_syntax: str | None = None,
     ) -> None:
-        self._outlet = outlet
-        self._monitor = outlet.monitor()
-        self._items = Drawer(items)
+        self._face = face
+        self._monitor = face.monitor()
+        self._items = ItemReader(items)
         self._ahead = LOOK_AHEAD if isinstance(items, Sized) else 1  # an iterator may block
-        self._lanes = lanes  # lanes that have not ended
-        self._hopeful = lanes  # lanes that have not given up
+        self._senders = senders  # senders that have not ended
+        self._trying = senders  # senders that have not given up
         self._priority = priority
         self._retry = retry or Retry()
         self._record = record
@@ -195,12 +195,12 @@ class Dispatcher:
         self._waiting: deque[_Task] = deque()
         self._later: list[tuple[float, int, _Task]] = []  # a heap by the time of the next attempt
         self._postponed = 0
-        self._open = 0  # tasks that lanes have taken and not returned
+        self._open = 0  # tasks that senders have taken and not returned
         self._known: dict[ContextKey, None] = {}
         self._refused: dict[ContextKey, AssociationFailure] = {}
         self._results: deque[Sent] = deque()
         self._has_associated = False  # at least once
-        self._is_drawing = False  # a lane is taking items; only one does at a time
+        self._is_reading = False  # a sender is taking items; only one does at a time
         self._is_exhausted = False
         self._is_stopped = False
         self._error: BaseException | None = None
@@ -220,8 +220,8 @@ class Dispatcher:
             with suppress(IndexError):  # another thread may have taken the last one
                 return results.popleft()
         async with self._monitor as monitor:
-            while not self._results and self._lanes:
-                await monitor.wait()  # for `_deliver`, or the end of a lane
+            while not self._results and self._senders:
+                await monitor.wait()  # for `_deliver`, or the end of a sender
             if self._results:
                 if len(self._results) == _MOST_RESULTS:
                     monitor.notify_all()
@@ -238,102 +238,102 @@ class Dispatcher:
             monitor.notify_all()
 
     async def ended(self, timeout: float) -> bool:
-        """Return whether all lanes end within `timeout` seconds."""
-        deadline = self._outlet.now() + timeout
+        """Return whether all senders end within `timeout` seconds."""
+        deadline = self._face.now() + timeout
         async with self._monitor as monitor:
-            while self._lanes and (left := deadline - self._outlet.now()) > 0:
-                await monitor.wait(left)  # for the end of a lane
-            return not self._lanes
+            while self._senders and (left := deadline - self._face.now()) > 0:
+                await monitor.wait(left)  # for the end of a sender
+            return not self._senders
 
-    # --- A lane ---
+    # --- A sender ---
 
     async def run(self) -> None:
         """Associate and send until all objects are sent, or associating has failed too often."""
-        lane = _Lane()
+        sender = _Sender()
         try:
-            while not lane.has_given_up and await self._has_work(lane):
-                await self._send_some(lane)
+            while not sender.has_given_up and await self._has_work(sender):
+                await self._send_some(sender)
         except BaseException as error:
             self._error = error
             self._is_stopped = True
             raise
         finally:
             async with self._monitor as monitor:
-                self._lanes -= 1
+                self._senders -= 1
                 monitor.notify_all()
 
-    async def _has_work(self, lane: _Lane) -> bool:
+    async def _has_work(self, sender: _Sender) -> bool:
         """Wait until there is an object to send; false when no more can follow."""
         while True:
             async with self._monitor as monitor:
                 if self._is_stopped:
                     return False
-                self._ripen()
+                self._move_due()
                 is_enough = self._is_exhausted or len(self._waiting) >= self._ahead
                 if is_enough and self._waiting:
-                    lane.keys = self._keys_to_propose()
+                    sender.keys = self._keys_to_propose()
                     return True
                 if is_enough and not self._later and not self._open:
                     return False
-                if is_enough or self._is_drawing:
+                if is_enough or self._is_reading:
                     await monitor.wait(self._until_due())
                     continue
-                self._is_drawing = True
-            await self._draw()
+                self._is_reading = True
+            await self._read_items()
 
-    async def _send_some(self, lane: _Lane) -> None:
+    async def _send_some(self, sender: _Sender) -> None:
         """Establish one association, and send on it the objects that its contexts allow."""
-        lane.lost = 0
+        sender.lost = 0
         try:
-            association = await self._outlet.associate(sorted(lane.keys))
+            association = await self._face.associate(sorted(sender.keys))
         except AssociationFailure as failure:
-            await self._not_associated(lane, failure)
+            await self._not_associated(sender, failure)
             return
         self._has_associated = True
         try:
-            pipeline = _TaskPipeline(association, _Feed(self, lane), self._priority)
-            results = self._outlet.results(association, pipeline)
+            pipeline = _TaskPipeline(association, _Feed(self, sender), self._priority)
+            results = self._face.results(association, pipeline)
             while (sent := await results.next()) is not None:
-                await self._judge(lane, sent)
+                await self._take_result(sender, sent)
         except BaseException:
             association._port.abort()
             raise
-        await self._outlet.release(association)
-        if lane.lost:
-            lane.failures += 1
-            await self._rest(lane, lane.reason)
+        await self._face.release(association)
+        if sender.lost:
+            sender.failures += 1
+            await self._wait_after(sender, sender.reason)
 
-    async def _not_associated(self, lane: _Lane, failure: AssociationFailure) -> None:
+    async def _not_associated(self, sender: _Sender, failure: AssociationFailure) -> None:
         if _accepts_nothing(failure):
             async with self._monitor:
-                self._refused.update(dict.fromkeys(lane.keys, failure))
+                self._refused.update(dict.fromkeys(sender.keys, failure))
                 waiting, self._waiting = self._waiting, deque()
                 for task in waiting:
-                    if task.key in lane.keys:
+                    if task.key in sender.keys:
                         await self._conclude(Sent(task.item, task.uid, failure=failure))
                     else:
                         self._waiting.append(task)
             return
         is_worthwhile = self._has_associated or isinstance(failure, AssociationRejected)
         may_pass = is_worthwhile and _may_pass(failure)
-        lane.failures = lane.failures + 1 if may_pass else self._retry.attempts
-        await self._rest(lane, failure)
+        sender.failures = sender.failures + 1 if may_pass else self._retry.attempts
+        await self._wait_after(sender, failure)
 
-    async def _rest(self, lane: _Lane, failure: AssociationFailure | None) -> None:
+    async def _wait_after(self, sender: _Sender, failure: AssociationFailure | None) -> None:
         """Wait after a failed association; give up after too many in a row."""
-        if lane.failures >= self._retry.attempts:
-            lane.has_given_up = True
+        if sender.failures >= self._retry.attempts:
+            sender.has_given_up = True
             async with self._monitor:
-                self._hopeful -= 1
-                is_hopeless = not self._hopeful
-            if is_hopeless:
+                self._trying -= 1
+                have_all_given_up = not self._trying
+            if have_all_given_up:
                 await self._fail_all(failure)
             return
-        delay = self._retry.wait(lane.failures)
+        delay = self._retry.wait(sender.failures)
         LOGGER.warning("Associating again in %.1f s: %s", delay, failure)
-        until = self._outlet.now() + delay
+        until = self._face.now() + delay
         async with self._monitor as monitor:
-            while not self._is_stopped and (left := until - self._outlet.now()) > 0:
+            while not self._is_stopped and (left := until - self._face.now()) > 0:
                 await monitor.wait(left)
 
     async def _fail_all(self, failure: AssociationFailure | None) -> None:
@@ -349,18 +349,18 @@ class Dispatcher:
                 self._waiting.clear()
                 if self._is_exhausted:
                     return
-                self._is_drawing = True  # the other lanes have given up
-            await self._draw()
+                self._is_reading = True  # the other senders have given up
+            await self._read_items()
 
-    async def _draw(self) -> None:
-        """Take more items and make tasks of them; the caller has set `_is_drawing`.
+    async def _read_items(self) -> None:
+        """Take more items and make tasks of them; the caller has set `_is_reading`.
 
         The monitor is not held meanwhile, since the iterable may block.
         """
         items: list[Any] = []
         is_exhausted = True
         try:
-            wanted = 1 if self._items.may_wait else _DRAWN_AT_ONCE
+            wanted = 1 if self._items.may_wait else _READ_AT_ONCE
             while len(items) < wanted and (item := await self._items.take()) is not END:
                 items.append(item)
             is_exhausted = len(items) < wanted
@@ -368,14 +368,14 @@ class Dispatcher:
             self._error = error
         finally:
             async with self._monitor as monitor:
-                self._is_drawing = False
+                self._is_reading = False
                 self._is_exhausted = is_exhausted
                 for item in items:
                     if not self._is_stopped:
                         await self._admit(item)
                 monitor.notify_all()
 
-    # --- Tasks; the caller holds the monitor, except for `take` and `_judge` ---
+    # --- Tasks; the caller holds the monitor, except for `take` and `_take_result` ---
 
     async def _admit(self, item: Any) -> None:
         """Make a waiting task of an item, unless it is stored already or cannot be sent."""
@@ -412,66 +412,66 @@ class Dispatcher:
         """Whether taking the next object may block."""
         return self._items.may_wait
 
-    async def take(self, lane: _Lane) -> _Task | None:
-        """Return the next task for a lane; None if there is none now."""
+    async def take(self, sender: _Sender) -> _Task | None:
+        """Return the next task for a sender; None if there is none now."""
         while True:
             async with self._monitor as monitor:
                 if self._is_stopped:
                     return None
-                self._ripen()
+                self._move_due()
                 for index, task in enumerate(self._waiting):
-                    if task.key in lane.keys:
+                    if task.key in sender.keys:
                         del self._waiting[index]
                         self._open += 1
                         return task
                 if self._is_exhausted or len(self._waiting) >= LOOK_AHEAD:
                     return None
-                if self._is_drawing:
+                if self._is_reading:
                     await monitor.wait(self._until_due())
                     continue
-                self._is_drawing = True
-            await self._draw()
+                self._is_reading = True
+            await self._read_items()
 
-    def _ripen(self) -> None:
+    def _move_due(self) -> None:
         """Move postponed tasks that are due to the waiting ones."""
-        while self._later and self._later[0][0] <= self._outlet.now():
+        while self._later and self._later[0][0] <= self._face.now():
             self._waiting.append(heapq.heappop(self._later)[2])
 
     def _until_due(self) -> float | None:
-        return max(self._later[0][0] - self._outlet.now(), 0) if self._later else None
+        return max(self._later[0][0] - self._face.now(), 0) if self._later else None
 
-    async def _judge(self, lane: _Lane, sent: Sent) -> None:
+    async def _take_result(self, sender: _Sender, sent: Sent) -> None:
         """Deliver a result, or have the object sent again."""
         task: _Task = sent.item
         async with self._monitor as monitor:
             self._open -= 1
             if sent.response is not None:
-                lane.failures = 0
+                sender.failures = 0
                 is_lasting = sent.code not in self._retry.statuses
             elif isinstance(sent.failure, AssociationFailure):
                 is_lasting = False
-                lane.reason = sent.failure
-                lane.lost += 1
+                sender.reason = sent.failure
+                sender.lost += 1
             else:
                 is_lasting = True
-            if not is_lasting and lane.lost > 1:
+            if not is_lasting and sender.lost > 1:
                 self._waiting.append(task)  # not the oldest one, so it does not count as tried
             elif not is_lasting and task.attempts + 1 < self._retry.attempts:
                 task.attempts += 1
                 self._postponed += 1  # a unique number, so that the heap never compares tasks
-                due = self._outlet.now() + self._retry.wait(task.attempts)
+                due = self._face.now() + self._retry.wait(task.attempts)
                 heapq.heappush(self._later, (due, self._postponed, task))
             else:
                 await self._conclude(
                     Sent(task.item, sent.sop_instance_uid, sent.response, sent.failure)
                 )
                 if self._open:
-                    return  # no lane waits for this
+                    return  # no sender waits for this
             monitor.notify_all()
 
     async def _conclude(self, sent: Sent) -> None:
         if self._record is not None:
-            await self._outlet.note(self._record, sent)
+            await self._face.note(self._record, sent)
         await self._deliver(sent)
 
     async def _deliver(self, sent: Sent) -> None:
@@ -484,11 +484,11 @@ class Dispatcher:
 
 
 class _Feed(AsyncIterator[_Task]):
-    """The tasks of a lane, for its pipeline."""
+    """The tasks of a sender, for its pipeline."""
 
-    def __init__(self, dispatcher: Dispatcher, lane: _Lane) -> None:
+    def __init__(self, dispatcher: Dispatcher, sender: _Sender) -> None:
         self._dispatcher = dispatcher
-        self._lane = lane
+        self._lane = sender
         self.may_wait = dispatcher.may_wait
 
     async def __anext__(self) -> _Task:

@@ -16,7 +16,7 @@ from dicomwire.protocol.command import Message
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.limits import MIB
 from dicomwire.services import scu
-from dicomwire.services.port import END, Exchange, Incoming
+from dicomwire.services.port import END, Incoming, Operation
 from dicomwire.session.requests import Requesting
 from dicomwire.status import STATUS_SUCCESS, STATUS_WARNING, code_to_category
 
@@ -105,10 +105,10 @@ class Pipeline:
         association.check_established()
         self._association = association
         self._port = association._port
-        self._items = Drawer(items)
+        self._items = ItemReader(items)
         self._priority = priority
         self._window = association.own_window or LARGEST_WINDOW
-        self._exchange: Exchange | None = None
+        self._operation: Operation | None = None
         # Item, SOP Instance UID and bytes, by message id, in sending order.
         self._outstanding: dict[int, tuple[Any, str, int]] = {}
         self._in_flight = 0  # bytes of the outstanding objects
@@ -145,8 +145,8 @@ class Pipeline:
             if not self._results or self._wants_more:
                 await self._fill()
             if not self._results and self._outstanding:
-                assert self._exchange is not None
-                self._note(await self._exchange.response())
+                assert self._operation is not None
+                self._note(await self._operation.response())
                 self._collect()
         except AssociationFailure as failure:
             self._association.failed(failure)
@@ -163,8 +163,8 @@ class Pipeline:
         self._is_exhausted = True
         self._outstanding.clear()
         self._results.clear()
-        if self._exchange is not None:
-            self._exchange.abandon()
+        if self._operation is not None:
+            self._operation.abandon()
 
     # --- Requests ---
 
@@ -208,8 +208,8 @@ class Pipeline:
         size = 0
         try:
             request = scu.store_request(number, sop_class, uid, self._priority, None, None)
-            self._exchange = await self._port.request(
-                context.context_id, request, source, join=self._exchange, more=self._window > 1
+            self._operation = await self._port.request(
+                context.context_id, request, source, join=self._operation, more=self._window > 1
             )
             size = source.length  # a stream knows its length only now
             self._outstanding[number] = item, uid, size
@@ -237,9 +237,9 @@ class Pipeline:
 
     def _collect(self) -> None:
         """Turn the received responses into results."""
-        if self._outstanding and (exchange := self._exchange) is not None:
-            while exchange.has_response:
-                self._note(exchange.take())
+        if self._outstanding and (operation := self._operation) is not None:
+            while operation.has_response:
+                self._note(operation.take())
 
     def _note(self, incoming: Incoming) -> None:
         response = incoming.message
@@ -257,7 +257,7 @@ class Pipeline:
         self._outstanding.clear()
 
 
-class Drawer:
+class ItemReader:
     """Takes items one by one from an iterable or an asynchronous iterable.
 
     Attributes

@@ -66,7 +66,7 @@ class Incoming:
                 LOGGER.exception("A payload cannot be discarded")
 
 
-class Exchange(Protocol):
+class Operation(Protocol):
     """A request that was sent, and the responses to it."""
 
     async def response(self) -> Incoming:
@@ -112,13 +112,13 @@ class Port(Protocol):
         *,
         join: Any = None,
         more: bool = False,
-    ) -> Exchange:
+    ) -> Operation:
         """Send a request, after the last response to one with the same command and message id.
 
         Parameters
         ----------
-        join : Exchange, optional
-            The exchange of an earlier request with one response; it gets the response to this
+        join : Operation, optional
+            The operation of an earlier request with one response; it gets the response to this
             request too.
         more : bool
             Whether other requests follow at once. The request may then wait to be sent together

@@ -92,7 +92,7 @@ class _Ended(Exception):
 
 
 @dataclass(slots=True)
-class Tally:
+class SubOperationCounts:
     """The counts of a retrieval's sub-operations (PS3.7 Section 9.1.3.1.6)."""
 
     remaining: int
@@ -131,7 +131,7 @@ class Tally:
             return SUB_OPERATIONS_FAILED
         return SOME_FAILED
 
-    def tell(self, response: Message, *, remaining: bool) -> None:
+    def put_into(self, response: Message, *, remaining: bool) -> None:
         """Put the counts into `response`; `remaining` adds the number of remaining ones."""
         response.NumberOfRemainingSuboperations = self.remaining if remaining else None
         response.NumberOfCompletedSuboperations = self.completed
@@ -165,7 +165,7 @@ class _Retrieval:
         self._codes = codes
         self._message_id = request.MessageID
         self._response = answer(request, PENDING)
-        self._tally: Tally | None = None  # None until the sub-operations begin
+        self._counts: SubOperationCounts | None = None  # None until the sub-operations begin
         self._identifier: Dataset | None = None  # the handler's own list of failed instances
         self._results: Any = None
 
@@ -182,8 +182,8 @@ class _Retrieval:
             conclude(response, fault.status)
         except Exception as error:
             log_failure(self._incoming.message.name, error)
-            if self._tally is not None:
-                self._tally.give_up()
+            if self._counts is not None:
+                self._counts.give_up()
             conclude(response, self._codes.failed)
         finally:
             await end_handler(port, self._results)
@@ -206,16 +206,16 @@ class _Retrieval:
                 return
         count = await self._count()
         if count < 1:
-            self._tally = Tally(0)
+            self._counts = SubOperationCounts(0)
             conclude(self._response, SUCCESS)
             return
         storer = self._own_storer() if address is None else await self._storer_to(address)
         if storer is None:
             conclude(self._response, DESTINATION_UNKNOWN)
             return
-        self._tally = Tally(count)
+        self._counts = SubOperationCounts(count)
         try:
-            await self._send_all(storer, self._tally)
+            await self._send_all(storer, self._counts)
         finally:
             await storer.close()
 
@@ -283,26 +283,26 @@ class _Retrieval:
         except (TypeError, ValueError, RuntimeError) as error:
             raise _Fault(f"the destination is invalid: {error}", _BAD_DESTINATION) from error
 
-    async def _send_all(self, storer: Storer, tally: Tally) -> None:
+    async def _send_all(self, storer: Storer, counts: SubOperationCounts) -> None:
         """Send the objects that the handler yields, until all are sent or the operation ends."""
         port = self._port
-        while tally.remaining:
+        while counts.remaining:
             cancelled = port.cancel_waits(self._message_id)
             if port.is_over:
                 return
             result = await port.next_result(self._results)
             if result is END:
-                LOGGER.warning("The handler yielded %d objects too few", tally.remaining)
-                tally.give_up()
-                conclude(self._response, tally.outcome)
+                LOGGER.warning("The handler yielded %d objects too few", counts.remaining)
+                counts.give_up()
+                conclude(self._response, counts.outcome)
                 return
             if cancelled and port.cancel_waits(self._message_id):
                 conclude(self._response, CANCELLED)
                 return
-            if not await self._take_result(storer, tally, result):
+            if not await self._take_result(storer, counts, result):
                 return
         if not port.is_over:
-            conclude(self._response, tally.outcome)
+            conclude(self._response, counts.outcome)
             await self._let_handler_finish()
 
     async def _let_handler_finish(self) -> None:
@@ -326,47 +326,47 @@ class _Retrieval:
             case _ if result is not END:
                 LOGGER.warning("A result of the handler after the last sub-operation is ignored")
 
-    async def _take_result(self, storer: Storer, tally: Tally, result: Any) -> bool:
+    async def _take_result(self, storer: Storer, counts: SubOperationCounts, result: Any) -> bool:
         """Process one result of the handler; false, with the status set, if it is the last."""
         status, value = result
         response = self._response
         if not set_status(response, status, self._sop_class):
-            tally.give_up()
+            counts.give_up()
             return False
         category = code_to_category(response.Status or 0)
         if category == STATUS_PENDING:
             if value is not None:
-                await self._send_one(storer, tally, value)
+                await self._send_one(storer, counts, value)
             return True
         self._identifier = value if isinstance(value, Dataset) else None
         if category == STATUS_CANCEL:
             return False
-        tally.give_up()
+        counts.give_up()
         if category == STATUS_SUCCESS:
-            response.Status = tally.outcome
+            response.Status = counts.outcome
         return False
 
-    async def _send_one(self, storer: Storer, tally: Tally, value: Any) -> None:
+    async def _send_one(self, storer: Storer, counts: SubOperationCounts, value: Any) -> None:
         """Perform one sub-operation, and send the counts in a pending response."""
-        number = (self._message_id + tally.attempted) % _MOST_SUB_OPERATIONS + 1
+        number = (self._message_id + counts.attempted) % _MOST_SUB_OPERATIONS + 1
         uid, status = await storer.store(value, number, self._incoming.message)
         category = STATUS_FAILURE if status is None else code_to_category(status)
-        tally.count(category, uid)
-        tally.tell(self._response, remaining=True)
+        counts.count(category, uid)
+        counts.put_into(self._response, remaining=True)
         await respond(self._port, self._incoming, self._response)
 
     async def _finish(self) -> None:
         """Send the final response, with counts and failures if sub-operations began."""
-        response, tally = self._response, self._tally
+        response, counts = self._response, self._counts
         encoded: bytes | None = None
-        if tally is not None:
+        if counts is not None:
             category = code_to_category(response.Status or 0)
-            tally.tell(response, remaining=category == STATUS_CANCEL)
+            counts.put_into(response, remaining=category == STATUS_CANCEL)
             if category != STATUS_SUCCESS:
-                encoded = self._failures(tally)
+                encoded = self._failures(counts)
         await respond(self._port, self._incoming, response, encoded)
 
-    def _failures(self, tally: Tally) -> bytes | None:
+    def _failures(self, counts: SubOperationCounts) -> bytes | None:
         """Return the encoded list of failed instances (PS3.4 Section C.4.2.1.4.2).
 
         The handler's own list replaces ours. An empty list is sent too, since programs read it.
@@ -374,7 +374,7 @@ class _Retrieval:
         identifier = self._identifier
         if identifier is None or "FailedSOPInstanceUIDList" not in identifier:
             identifier = Dataset()
-            identifier.FailedSOPInstanceUIDList = tally.failed_uids
+            identifier.FailedSOPInstanceUIDList = counts.failed_uids
         try:
             return encode_dataset(identifier, self._incoming.context.transfer_syntax[0])
         except DatasetError as error:

@@ -140,8 +140,8 @@ async def perform(
     """Send `request` and return its one response."""
     context_id = context.context_id
     assert context_id is not None
-    exchange = await port.request(context_id, request, source)
-    return await exchange.response()
+    operation = await port.request(context_id, request, source)
+    return await operation.response()
 
 
 def is_last(request: Message, response: Message) -> bool:

@@ -23,7 +23,7 @@ _SITE = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Party:
+class Peer:
     """The address and the title that an association is counted for.
 
     Attributes
@@ -38,8 +38,8 @@ class Party:
     title: str
 
     @classmethod
-    def of(cls, host: str, title: str) -> Party:
-        """Return the party for a numeric address and a calling AE title."""
+    def of(cls, host: str, title: str) -> Peer:
+        """Return the peer for a numeric address and a calling AE title."""
         return cls(_site(host), title)
 
 
@@ -58,7 +58,7 @@ def _site(host: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Ceilings:
+class AssociationLimits:
     """The limits of associations: in all, for one address, and for one calling title."""
 
     total: int
@@ -66,7 +66,7 @@ class Ceilings:
     per_title: int
 
     @classmethod
-    def of(cls, settings: Settings) -> Ceilings:
+    def of(cls, settings: Settings) -> AssociationLimits:
         """Return the ceilings of `settings`.
 
         An address or a title without a limit of its own may have three quarters of all slots,
@@ -78,19 +78,19 @@ class Ceilings:
         address, title = settings.associations_per_address, settings.associations_per_title
         return cls(total, share if address is None else address, share if title is None else title)
 
-    def objection(self, party: Party, total: int, from_address: int, by_title: int) -> str | None:
-        """Return why `party` may have no more associations, given the counts; None if it may."""
+    def objection(self, peer: Peer, total: int, from_address: int, by_title: int) -> str | None:
+        """Return why `peer` may have no more associations, given the counts; None if it may."""
         if total >= self.total:
             return f"there are {total} associations, of {self.total} in all"
-        if party.address and from_address >= self.per_address:
-            return f"{party.address} has {from_address} of the {self.per_address} for one address"
+        if peer.address and from_address >= self.per_address:
+            return f"{peer.address} has {from_address} of the {self.per_address} for one address"
         if by_title >= self.per_title:
-            title = escaped(party.title)
+            title = escaped(peer.title)
             return f"'{title}' has {by_title} of the {self.per_title} for one AE title"
         return None
 
 
-class Census:
+class LocalCounts:
     """Counts the accepted associations of one process. Its caller holds a lock (`Entity._lock`).
 
     Parameters
@@ -99,28 +99,28 @@ class Census:
         Returns the current ceilings.
     """
 
-    def __init__(self, ceilings: Callable[[], Ceilings]) -> None:
+    def __init__(self, ceilings: Callable[[], AssociationLimits]) -> None:
         self._ceilings = ceilings
-        self._parties: dict[object, Party] = {}
+        self._peers: dict[object, Peer] = {}
         self._addresses: Counter[str] = Counter()
         self._titles: Counter[str] = Counter()
 
-    def admit(self, association: object, party: Party) -> str | None:
-        """Count `association` and return None, or return why its party may have no more."""
-        counts = len(self._parties), self._addresses[party.address], self._titles[party.title]
-        objection = self._ceilings().objection(party, *counts)
+    def admit(self, association: object, peer: Peer) -> str | None:
+        """Count `association` and return None, or return why its peer may have no more."""
+        counts = len(self._peers), self._addresses[peer.address], self._titles[peer.title]
+        objection = self._ceilings().objection(peer, *counts)
         if objection is None:
-            self._parties[association] = party
-            self._addresses[party.address] += 1
-            self._titles[party.title] += 1
+            self._peers[association] = peer
+            self._addresses[peer.address] += 1
+            self._titles[peer.title] += 1
         return objection
 
     def dismiss(self, association: object) -> None:
         """Stop counting `association`, if it was counted."""
-        party = self._parties.pop(association, None)
-        if party is not None:
-            _take_one(self._addresses, party.address)
-            _take_one(self._titles, party.title)
+        peer = self._peers.pop(association, None)
+        if peer is not None:
+            _take_one(self._addresses, peer.address)
+            _take_one(self._titles, peer.title)
 
 
 def _take_one(counter: Counter[str], key: str) -> None:
@@ -129,33 +129,33 @@ def _take_one(counter: Counter[str], key: str) -> None:
         del counter[key]  # so that the memory does not grow with the number of past peers
 
 
-class Rounds(Generic[T]):
+class FairQueue(Generic[T]):
     """A queue in which the addresses take turns, so that no address delays all others.
 
     Its caller holds a lock.
     """
 
     def __init__(self) -> None:
-        self._lines: dict[str, deque[T]] = {}  # by address, the next first; no line is empty
+        self._queues: dict[str, deque[T]] = {}  # by address, the next first; no queue is empty
 
     def __len__(self) -> int:
-        return sum(map(len, self._lines.values()))
+        return sum(map(len, self._queues.values()))
 
     def is_crowded(self, address: str) -> bool:
         """Return whether `WAITING_PER_ADDRESS` items of an address wait."""
-        return len(self._lines.get(address, ())) >= WAITING_PER_ADDRESS
+        return len(self._queues.get(address, ())) >= WAITING_PER_ADDRESS
 
     def put(self, address: str, item: T) -> None:
-        """Append `item` to the line of its address."""
-        self._lines.setdefault(address, deque()).append(item)
+        """Append `item` to the queue of its address."""
+        self._queues.setdefault(address, deque()).append(item)
 
     def take(self) -> T | None:
         """Remove and return the next item; None if none waits."""
-        address = next(iter(self._lines), None)
+        address = next(iter(self._queues), None)
         if address is None:
             return None
-        line = self._lines.pop(address)
-        item = line.popleft()
-        if line:
-            self._lines[address] = line  # at the end: the other addresses are next
+        queue = self._queues.pop(address)
+        item = queue.popleft()
+        if queue:
+            self._queues[address] = queue  # at the end: the other addresses are next
         return item

@@ -25,7 +25,7 @@ from dicomwire.protocol.items import (
 )
 from dicomwire.registry.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicomwire.registry.uids import is_valid, looked_up, quick_uid
-from dicomwire.session.admission import Ceilings, Census, Party
+from dicomwire.session.admission import AssociationLimits, LocalCounts, Peer
 from dicomwire.session.contexts import (
     bare_copy,
     build_context,
@@ -68,7 +68,7 @@ class Member(Protocol):
 class Counting(Protocol):
     """The count of associations: of this process, or of all worker processes together."""
 
-    def admit(self, association: Any, party: Party) -> str | None:
+    def admit(self, association: Any, peer: Peer) -> str | None:
         """Count an association and return None, or return why it cannot be accepted."""
 
     def dismiss(self, association: Any) -> None:
@@ -113,11 +113,11 @@ class Entity(ABC, Generic[A]):
         self._require_calling_aet: list[str] = []
         self._requested: list[PresentationContext] = []
         self._supported: list[PresentationContext] = []
-        # Guards the associations, the servers and the census, which any thread may change. That of
+        # Guards the associations, the servers and the counts, which any thread may change. That of
         # a worker's end is taken under it; `threaded.link` has the order of the locks.
         self._lock = threading.Lock()
         self._associations: dict[A, None] = {}  # the oldest first
-        self._census: Counting = self._own_census()
+        self._counts: Counting = self._local_counts()
         self.memory = Budget(settings.memory_budget)
         self.spool = Budget(settings.spool_budget)
 
@@ -384,7 +384,7 @@ class Entity(ABC, Generic[A]):
     ) -> None:
         """Put our proposals into the requestor end of a new association, and register it."""
         requestor = association.requestor
-        self._introduce(requestor, self._title)
+        self._set_identity(requestor, self._title)
         requestor.maximum_length = max_pdu if 0 <= max_pdu <= LONGEST else DEFAULT_MAX_LENGTH
         requestor.requested_contexts = contexts
         for item in ext_neg or ():
@@ -428,7 +428,7 @@ class Entity(ABC, Generic[A]):
         requestor = association.requestor
         host = requestor.address_info.address if requestor.address_info is not None else ""
         with self._lock:
-            objection = self._census.admit(association, Party.of(host, requestor.ae_title))
+            objection = self._counts.admit(association, Peer.of(host, requestor.ae_title))
             if objection is None:
                 self._associations[association] = None
             return objection
@@ -437,24 +437,24 @@ class Entity(ABC, Generic[A]):
         """Remove an association that is over (for associations)."""
         with self._lock:
             self._associations.pop(association, None)
-            self._census.dismiss(association)
+            self._counts.dismiss(association)
 
     def forget_parent(self) -> None:
         """Forget the associations and servers of the parent process, after a fork."""
         self._lock = threading.Lock()
         self._associations.clear()
-        self._census = self._own_census()
+        self._counts = self._local_counts()
         self.memory = Budget(self._settings.memory_budget)
         self.spool = Budget(self._settings.spool_budget)
 
-    def _own_census(self) -> Census:
-        return Census(lambda: Ceilings.of(self._settings))
+    def _local_counts(self) -> LocalCounts:
+        return LocalCounts(lambda: AssociationLimits.of(self._settings))
 
     def use_counts(self, counts: Counting) -> None:
         """Count associations together with other processes (for worker processes)."""
-        self._census = counts
+        self._counts = counts
 
-    def _introduce(self, end: ServiceUser, title: str) -> None:
+    def _set_identity(self, end: ServiceUser, title: str) -> None:
         """Put our title and implementation into our end of an association."""
         end.ae_title = title
         end.maximum_length = self._maximum_pdu_size

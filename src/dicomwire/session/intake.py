@@ -54,8 +54,8 @@ from dicomwire.services.answers import may_ask
 from dicomwire.services.normalized import PROCESSING_FAILURE
 from dicomwire.services.port import Incoming, Port, ServedBy
 from dicomwire.session.keeping import MAY_BE_META, discard, refusal_by, without_meta
+from dicomwire.session.operation import BaseOperation
 from dicomwire.session.owner import Owner, Refuse
-from dicomwire.session.pending import Pending
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
 
@@ -77,7 +77,7 @@ _MOST_SERVED = 256
 """Kinds of requests whose service is remembered: two for each of 128 contexts."""
 
 Key = tuple[int, int | None]
-"""Key of an exchange: the command of its responses, and the message that they respond to."""
+"""Key of an operation: the command of its responses, and the message that they respond to."""
 _NOWHERE = DiscardSink()
 """Where the dataset of a refused C-STORE goes, of any size."""
 _MANY_RESPONSES = {command | RESPONSE_BIT for command in scu.OF_MANY_RESPONSES}
@@ -153,10 +153,10 @@ class Engine(Port):
         self._requests: deque[Incoming] = deque()
         self._served_by: dict[tuple[int, Command, str | None], ServedBy] = {}
         self._served: Message | None = None  # the request whose handler runs
-        self._exchanges: dict[Key, Pending] = {}
+        self._operations: dict[Key, BaseOperation] = {}
         self._own_window: int | None = None  # a copy of `Owner.own_window`, from its first use on
         self._cancelled: set[int | None] = set()
-        self._heard = False  # whether the last message restarts the response deadline
+        self._restarts_deadline = False  # whether the last message restarts the response deadline
         self._held = 0  # iterators by which the program takes results
         self._received = 0  # bytes since the idle deadline was restarted
         self.is_active = False  # whether to restart the idle deadline
@@ -170,7 +170,7 @@ class Engine(Port):
         """Open the connection to `target`; return the addresses of its two ends."""
 
     @abstractmethod
-    async def hear(self, timeout: float | None, stage: str) -> Event:
+    async def receive_event(self, timeout: float | None, stage: str) -> Event:
         """Return the protocol's next event, within `timeout` seconds.
 
         Raises
@@ -185,14 +185,14 @@ class Engine(Port):
 
     @abstractmethod
     async def until_ended(self, timeout: float | None, stage: str) -> None:
-        """Process events until the association is over; AssociationTimeout as for `hear`."""
+        """Process events until the association is over; see `receive_event` for the errors."""
 
     @abstractmethod
     def flush_now(self) -> None:
         """Send as many bytes of the last PDU as the socket takes without waiting."""
 
     @abstractmethod
-    def attend(self) -> None:
+    def begin_serving(self) -> None:
         """Have the peer's requests served from now on."""
 
     @abstractmethod
@@ -268,7 +268,7 @@ class Engine(Port):
             text += " without an answer; it may expect TLS, or the port may be wrong"
         return ConnectionLost(text, stage=stage, peer=self.peer)
 
-    def _unbearable(self, text: str) -> AssociationAborted:
+    def _overload(self, text: str) -> AssociationAborted:
         """Return the failure with which we abort because of the peer's behaviour."""
         return AssociationAborted(
             text,
@@ -313,7 +313,7 @@ class Engine(Port):
         finally:
             self._reporting -= 1
 
-    def _tell_sent(self, data: bytes | bytearray | memoryview) -> None:
+    def _report_sent(self, data: bytes | bytearray | memoryview) -> None:
         if EVT_DATA_SENT in self.handlers.live:
             self._report(EVT_DATA_SENT, {"data": bytes(data)})
         if self._sent_pdus:
@@ -333,10 +333,10 @@ class Engine(Port):
     def feed(self, data: memoryview | bytes) -> None:
         """Give received bytes to the protocol."""
         if EVT_DATA_RECV in self.handlers.live:
-            self.tell_received(data)
+            self.report_received(data)
         self.protocol.receive_data(data)
 
-    def tell_received(self, data: memoryview | bytes) -> None:
+    def report_received(self, data: memoryview | bytes) -> None:
         """Notify of received bytes."""
         self._report(EVT_DATA_RECV, {"data": bytes(data)})
 
@@ -356,7 +356,7 @@ class Engine(Port):
         self._received = 0
         return True
 
-    def let_go(self) -> None:
+    def discard_received(self) -> None:
         """Discard the message that was received in part, and the waiting requests."""
         if self._incoming is not None:
             self._incoming = None
@@ -472,7 +472,7 @@ class Engine(Port):
             is_normalized = message.command >= Command.N_EVENT_REPORT_RQ
             incoming.refusal = _RESOURCE_LIMITATION if is_normalized else error.status
         elif isinstance(error, BudgetSpent | SinkFull):
-            raise self._unbearable(f"{message.name}: {error}") from None
+            raise self._overload(f"{message.name}: {error}") from None
         else:
             raise error
         discard(self._sink)
@@ -481,8 +481,8 @@ class Engine(Port):
     def _dispatch(self, incoming: Incoming) -> None:
         message = incoming.message
         is_response = bool(message.command & RESPONSE_BIT)
-        self._heard = is_response or incoming.service is not None or may_ask(incoming)
-        self.is_active |= self._heard
+        self._restarts_deadline = is_response or incoming.service is not None or may_ask(incoming)
+        self.is_active |= self._restarts_deadline
         is_cancel = message.command is Command.C_CANCEL_RQ
         if not (is_response or is_cancel):
             # Before the handler runs: if it ends the association, this request is discarded too.
@@ -501,7 +501,7 @@ class Engine(Port):
         """Append a request to those that wait to be served; abort if they are too many."""
         self._requests.append(incoming)
         if len(self._requests) > 1 and self._is_swamped:
-            raise self._unbearable("too many requests are waiting to be served")
+            raise self._overload("too many requests are waiting to be served")
 
     @property
     def _is_swamped(self) -> bool:
@@ -520,15 +520,15 @@ class Engine(Port):
     def _dispatch_response(self, incoming: Incoming) -> None:
         response = incoming.message
         key = (response.command, response.MessageIDBeingRespondedTo)
-        exchange = self._exchanges.get(key)
-        if exchange is None:
-            raise self._unbearable(f"unexpected {response.name}")
-        if exchange.add(incoming):
-            del self._exchanges[key]
+        operation = self._operations.get(key)
+        if operation is None:
+            raise self._overload(f"unexpected {response.name}")
+        if operation.add(incoming):
+            del self._operations[key]
 
     def must_wait(self, key: Key) -> bool:
         """Whether a request must wait: one like it is outstanding, or the window is full."""
-        other = self._exchanges.get(key)
+        other = self._operations.get(key)
         return (other is not None and not other.is_over) or self._window_is_full
 
     @property
@@ -539,14 +539,14 @@ class Engine(Port):
         of them, and would wait for itself. Within a handler the window is never full: the
         responses may be waiting for the handler to end.
         """
-        if not self._exchanges or self._served is not None:
+        if not self._operations or self._served is not None:
             return False
         if self._own_window is None:  # it was negotiated before the first request
             self._own_window = self._association.own_window
         window = self._own_window
-        if not window or len(self._exchanges) < window:
+        if not window or len(self._operations) < window:
             return False
-        outstanding = sum(command not in _MANY_RESPONSES for command, _ in self._exchanges)
+        outstanding = sum(command not in _MANY_RESPONSES for command, _ in self._operations)
         return outstanding >= window
 
     # --- services.port.Port, as far as both faces have it in common ---

@@ -35,7 +35,7 @@ from dicomwire.events import (
     Handlers,
     NotificationEvent,
 )
-from dicomwire.logs import LOGGER, News, escaped
+from dicomwire.logs import LOGGER, Progress, escaped
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.events import AssociateAccepted, AssociateRejected, AssociateRequested
 from dicomwire.protocol.pdu import (
@@ -112,7 +112,7 @@ class Lifecycle(ABC):
         self.network_timeout_response = "A-ABORT"
         self._contexts: list[PresentationContext] = []
         self._address: tuple[Any, ...] = ()
-        self._conn_open_told = False
+        self._open_reported = False
         self._releasing = False
         self._ending = False  # how it ends is decided, and nothing changes it any more
         role = Role.REQUESTOR if mode == MODE_REQUESTOR else Role.ACCEPTOR
@@ -156,12 +156,12 @@ class Lifecycle(ABC):
         try:
             self._announce(EVT_ACSE_SENT, primitive=request)
             self._announce(EVT_REQUESTED)
-            LOGGER.info(News.REQUESTING)
+            LOGGER.info(Progress.REQUESTING)
             port.protocol.connecting()
             local, remote = await port.connect()
             self.requestor.address_info = _address(local)
             self.acceptor.address_info = _address(remote)
-            self._tell_open(remote)
+            self._report_open(remote)
             port.protocol.connected(request)
             self.requestor.primitive = request
             await port.flushed()
@@ -172,15 +172,15 @@ class Lifecycle(ABC):
             port.abort()  # so that no connection stays open
             raise
 
-    def _tell_open(self, remote: Any) -> None:
+    def _report_open(self, remote: Any) -> None:
         self._address = remote if isinstance(remote, tuple) else (str(remote), 0)
-        self._conn_open_told = True
+        self._open_reported = True
         self._announce(EVT_CONN_OPEN, address=self._address)
 
     async def _conclude(self) -> None:
         """Await the acceptor's answer and act on it."""
         port = self._port
-        event = await port.hear(port.settings.acse_timeout, "associate")
+        event = await port.receive_event(port.settings.acse_timeout, "associate")
         if isinstance(event, AssociateAccepted):
             self._accepted(event.pdu)
         elif isinstance(event, AssociateRejected):
@@ -195,7 +195,7 @@ class Lifecycle(ABC):
         self._announce(EVT_ACSE_RECV, primitive=answer)
         self._set_contexts(acceptance.conclude_request(request, answer))
         self._port.protocol.maximum_length = self.acceptor.maximum_length or 0
-        LOGGER.info(News.ACCEPTED)
+        LOGGER.info(Progress.ACCEPTED)
         if not self._port.contexts:
             self._announce(EVT_ACCEPTED)
             raise AssociationAborted(
@@ -220,7 +220,7 @@ class Lifecycle(ABC):
         with self._concluding():
             self.acceptor.primitive = answer
             text = f"rejected: {answer.result_str}, {answer.source_str}: {answer.reason_str}"
-            LOGGER.error("%s: %s", News.REJECTED, text)
+            LOGGER.error("%s: %s", Progress.REJECTED, text)
             self._notify(EVT_ACSE_RECV, primitive=answer)
             self.is_rejected = True
             self._port.failure = AssociationRejected(
@@ -237,7 +237,7 @@ class Lifecycle(ABC):
         self._port.protocol.connected()
         self.acceptor.address_info = _address(local)
         self.requestor.address_info = _address(remote)
-        self._tell_open(remote)
+        self._report_open(remote)
 
     def give_up(self, failure: AssociationFailure) -> None:
         """Close a connection on which no association request arrived."""
@@ -252,7 +252,7 @@ class Lifecycle(ABC):
         port = self._port
         try:
             port.check()
-            event = await port.hear(port.settings.acse_timeout, "associate")
+            event = await port.receive_event(port.settings.acse_timeout, "associate")
             if isinstance(event, AssociateRequested):
                 await self._requested(event, policy)
             else:
@@ -262,7 +262,7 @@ class Lifecycle(ABC):
         except BaseException as error:
             port.crash(error)
         if self.is_established:
-            port.attend()
+            port.begin_serving()
 
     async def _requested(self, event: AssociateRequested, policy: acceptance.Policy) -> None:
         port, request = self._port, event.pdu
@@ -271,7 +271,7 @@ class Lifecycle(ABC):
             self.acceptor.ae_title = request.called_ae_title
         self._announce(EVT_ACSE_RECV, primitive=request)
         self._announce(EVT_REQUESTED)
-        LOGGER.info("%s from %s", News.ACCEPTING, port.peer)
+        LOGGER.info("%s from %s", Progress.ACCEPTING, port.peer)
         answer = await acceptance.answer_request(port, request, self.acceptor, policy)
         port.check()
         self.acceptor.primitive = answer
@@ -290,7 +290,7 @@ class Lifecycle(ABC):
         with self._concluding():
             LOGGER.warning(
                 "%s of '%s' from %s: %s",
-                News.REJECTING,
+                Progress.REJECTING,
                 escaped(self.requestor.ae_title),
                 port.peer,
                 answer.reason_str,
@@ -327,7 +327,7 @@ class Lifecycle(ABC):
             return
         self._releasing = True
         port.stage = "release"
-        LOGGER.info(News.RELEASING)
+        LOGGER.info(Progress.RELEASING)
         try:
             self._announce(EVT_ACSE_SENT, primitive=ReleaseRQ())
             port.protocol.release()
@@ -344,7 +344,7 @@ class Lifecycle(ABC):
         with self._concluding():
             source = failure.source if isinstance(failure, AssociationAborted) else 0
             level = logging.INFO if isinstance(failure, LocalAbort) else logging.WARNING
-            LOGGER.log(level, "%s: %s", News.ABORTING, failure)
+            LOGGER.log(level, "%s: %s", Progress.ABORTING, failure)
             self._notify(EVT_ACSE_SENT, primitive=Abort(source, 0))
             self._aborted(failure)
             with contextlib.suppress(LocalProtocolError):
@@ -358,7 +358,7 @@ class Lifecycle(ABC):
         self._notify(EVT_ABORTED)
 
     def _released(self) -> None:
-        LOGGER.info(News.RELEASED)
+        LOGGER.info(Progress.RELEASED)
         self.is_established = False
         self.is_released = True
         self._notify(EVT_RELEASED)
@@ -388,8 +388,8 @@ class Lifecycle(ABC):
 
     def _disconnect(self) -> None:
         self._port.close()
-        if self._conn_open_told:
-            self._conn_open_told = False
+        if self._open_reported:
+            self._open_reported = False
             self._notify(EVT_CONN_CLOSE, address=self._address)
 
     # --- Called by the port ---
@@ -422,12 +422,12 @@ class Lifecycle(ABC):
             stage=self._port.stage,
             peer=self._port.peer,
         )
-        LOGGER.warning("%s: %s", News.ABORTED, failure)
+        LOGGER.warning("%s: %s", Progress.ABORTED, failure)
         self._gone(pdu, failure)
 
     def on_lost(self, failure: AssociationFailure) -> None:
         """Note that the connection is lost."""
-        LOGGER.warning("%s: %s", News.ABORTED, failure)
+        LOGGER.warning("%s: %s", Progress.ABORTED, failure)
         self._gone(Abort(AbortSource.SERVICE_PROVIDER, AbortReason.NOT_SPECIFIED), failure)
 
     def _gone(self, pdu: Abort, failure: AssociationFailure) -> None:
@@ -443,7 +443,7 @@ class Lifecycle(ABC):
         if self._ending:
             return
         with self._concluding():
-            LOGGER.error("%s: %s", News.ABORTING, failure)
+            LOGGER.error("%s: %s", Progress.ABORTING, failure)
             # The service user aborts after a wrong message, the Upper Layer after a wrong PDU:
             # that abort is reported as received.
             ours = failure.source == AbortSource.SERVICE_USER

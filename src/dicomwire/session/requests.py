@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dicomwire.data.sources import BytesSource, Source
 from dicomwire.data.storable import Opened, Storable, instance_uid_of, open_storable
 from dicomwire.errors import AssociationFailure, LocalProtocolError
-from dicomwire.logs import LOGGER, News, escaped, log_identifier
+from dicomwire.logs import LOGGER, Progress, escaped, log_identifier
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.negotiation import choose_context
@@ -20,7 +20,7 @@ from dicomwire.registry.services import Service, SOPClass, service_of
 from dicomwire.registry.tables import Verification
 from dicomwire.registry.uids import looked_up
 from dicomwire.services import scu
-from dicomwire.services.port import Exchange, Incoming, Storer
+from dicomwire.services.port import Incoming, Operation, Storer
 from dicomwire.session.ends import MODE_ACCEPTOR
 from dicomwire.session.lifecycle import Lifecycle
 from dicomwire.utils import set_ae
@@ -147,7 +147,7 @@ class Requesting(Lifecycle):
 
     def failed(self, failure: AssociationFailure) -> None:
         if failure.stage == "response":
-            LOGGER.error(News.DIMSE_TIMEOUT)
+            LOGGER.error(Progress.DIMSE_TIMEOUT)
         self._port.fail(failure)
 
     async def echo(self, message_id: int) -> Message:
@@ -175,8 +175,8 @@ class Requesting(Lifecycle):
         incoming = await self.perform(context, request, source)
         return normalized_result(request, incoming, self._port.settings.limits)
 
-    async def query(self, request: Message, identifier: Dataset) -> Exchange:
-        """Send a C-FIND, C-GET or C-MOVE request; return its exchange, which gets the responses."""
+    async def query(self, request: Message, identifier: Dataset) -> Operation:
+        """Send a C-FIND, C-GET or C-MOVE request; return the operation, with its responses."""
         from dicomwire.data import codec
         from dicomwire.data.characters import check_keys
 

@@ -77,7 +77,7 @@ class BaseServer(ABC, Generic[A]):
             for association in self._made:
                 association.unbind(event, handler)
 
-    def enrolled(self, make: Callable[[Handlers], A]) -> A:
+    def new_bound(self, make: Callable[[Handlers], A]) -> A:
         """Call `make` with a copy of the server's handlers; return the association it makes."""
         with self._binding:
             association = make(self.handlers.copy())

@@ -29,7 +29,7 @@ from dicomwire.session.serving import BaseServer
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
 from dicomwire.threaded.connection import Connection
-from dicomwire.threaded.port import Exchange, ThreadedPort
+from dicomwire.threaded.port import Operation, ThreadedPort
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -160,7 +160,7 @@ class Association(BaseAssociation):
 
     def is_alive(self) -> bool:
         """Return whether the connection is open: not before the request, and not after the end."""
-        return self._conn_open_told and not self._port.is_ended
+        return self._open_reported and not self._port.is_ended
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the association is over, `timeout` seconds at most."""
@@ -203,11 +203,11 @@ class Association(BaseAssociation):
         """Send a C-FIND, C-GET or C-MOVE request at once; return an iterator over its responses."""
         from dicomwire.threaded.iterators import Responses
 
-        exchange: Exchange | None = None
+        operation: Operation | None = None
         with self._port as port, contextlib.suppress(AssociationFailure):
-            exchange = cast(Exchange, run_blocking(self.query(request, identifier)))
+            operation = cast(Operation, run_blocking(self.query(request, identifier)))
             port.hold()
-        return Responses(self, request, exchange)
+        return Responses(self, request, operation)
 
     def _normalized(
         self, request: Message, meta_uid: str | UID | None, dataset: Dataset | None

@@ -91,10 +91,10 @@ def send_many(
         raise ValueError(f"associations is 1 or more, not {associations}")
     host, port = address
     options |= {"ae_title": ae_title, "window": window}
-    outlet = _Outlet(partial(ae.associate, host, port, **options))
+    face = _Face(partial(ae.associate, host, port, **options))
     record = Ledger(ledger, f"{ae_title} at {host}:{port}") if ledger is not None else None
-    dispatcher = Dispatcher(outlet, items, associations, priority, retry, record, transfer_syntax)
-    return SendMany(dispatcher, outlet, associations, record)
+    dispatcher = Dispatcher(face, items, associations, priority, retry, record, transfer_syntax)
+    return SendMany(dispatcher, face, associations, record)
 
 
 class SendMany(Iterator[Sent]):
@@ -104,11 +104,11 @@ class SendMany(Iterator[Sent]):
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, outlet: _Outlet, lanes: int, ledger: Ledger | None
+        self, dispatcher: Dispatcher, face: _Face, senders: int, ledger: Ledger | None
     ) -> None:
         self._dispatcher = dispatcher
-        self._outlet = outlet
-        self._lanes = lanes
+        self._face = face
+        self._senders = senders
         self._ledger = ledger
         self._has_begun = False
         self._is_closed = False
@@ -118,7 +118,7 @@ class SendMany(Iterator[Sent]):
             raise StopIteration
         if not self._has_begun:
             self._has_begun = True
-            for _ in range(self._lanes):
+            for _ in range(self._senders):
                 threads.submit(partial(_run, self._dispatcher))
         try:
             sent = run_blocking(self._dispatcher.next())
@@ -147,7 +147,7 @@ class SendMany(Iterator[Sent]):
         if self._has_begun:
             run_blocking(self._dispatcher.stop())
             if not run_blocking(self._dispatcher.ended(timeout)):
-                self._outlet.abort()
+                self._face.abort()
                 run_blocking(self._dispatcher.ended(timeout))
         if self._ledger is not None:
             self._ledger.close()
@@ -162,7 +162,7 @@ def _run(dispatcher: Dispatcher) -> None:
     try:
         run_blocking(dispatcher.run())
     except Exception:
-        LOGGER.debug("A lane ended", exc_info=True)  # `next` raises its error
+        LOGGER.debug("A sender ended", exc_info=True)  # `next` raises its error
 
 
 class _Monitor:
@@ -197,7 +197,7 @@ class _Results:
         return next(self._sending, None)
 
 
-class _Outlet:
+class _Face:
     """Associations, waiting and the clock of the threaded face."""
 
     now = staticmethod(time.monotonic)

@@ -15,7 +15,7 @@ from dicomwire.protocol.command import Message
 from dicomwire.services import scu
 from dicomwire.services.port import Incoming
 from dicomwire.settings import Settings
-from dicomwire.threaded.port import Exchange, ThreadedPort
+from dicomwire.threaded.port import Operation, ThreadedPort
 from dicomwire.threaded.watcher import watcher
 
 if TYPE_CHECKING:
@@ -43,24 +43,26 @@ class Responses(Iterator["tuple[Dataset, Dataset | None]"]):
     only while the iterator waits, until the last response is taken or `close` is called.
     """
 
-    def __init__(self, association: Requestor, request: Message, exchange: Exchange | None) -> None:
+    def __init__(
+        self, association: Requestor, request: Message, operation: Operation | None
+    ) -> None:
         from dicomwire.services import results  # once for all of them
 
         self._result_of, self._status_of = results.query_result, results.status_dataset
         self._association = association
         self._request = request
-        self._exchange = exchange
+        self._operation = operation
         self._done = False
 
     def __next__(self) -> tuple[Dataset, Dataset | None]:
         if self._done:
             raise StopIteration
-        exchange = self._exchange
-        if exchange is None:
+        operation = self._operation
+        if operation is None:
             self._done = True
             return self._status_of(None), None
         # Taking a response from the queue does not need the turn.
-        incoming = exchange.take() if exchange.has_response else self._wait(exchange)
+        incoming = operation.take() if operation.has_response else self._wait(operation)
         if incoming is None:
             self.close()
             return self._status_of(None), None
@@ -68,12 +70,12 @@ class Responses(Iterator["tuple[Dataset, Dataset | None]"]):
             self.close()
         return self._result_of(self._request, incoming, self._association.settings.limits)
 
-    def _wait(self, exchange: Exchange) -> Incoming | None:
+    def _wait(self, operation: Operation) -> Incoming | None:
         """Return the next response; None if the association ends."""
         association = self._association
         with association._port:
             try:
-                return run_blocking(exchange.response())
+                return run_blocking(operation.response())
             except AssociationFailure as failure:
                 association.failed(failure)
                 return None
@@ -81,15 +83,15 @@ class Responses(Iterator["tuple[Dataset, Dataset | None]"]):
     def close(self) -> None:
         """Discard the remaining responses; the peer continues the operation."""
         self._done = True
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
+        operation, self._operation = self._operation, None
+        if operation is not None:
             with self._association._port as port:
-                exchange.abandon()
+                operation.abandon()
                 port.unhold()
 
     def __del__(self) -> None:
         # This may run on any thread, also while it holds a lock, so it must not wait for one.
-        if self._exchange is not None:
+        if self._operation is not None:
             watcher().call(self.close)
 
 

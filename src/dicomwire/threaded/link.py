@@ -60,7 +60,7 @@ from dicomwire.threaded.watcher import Watched, watcher
 LINGER = 0.05
 """Seconds that a pool thread waits for the next message, before the watcher watches the
 socket: longer than the pause of a peer that sends one message after the other."""
-_PATIENCE = 0.1
+_ABORT_WAIT = 0.1
 """Seconds that an abort waits for another thread to finish sending a PDU: far longer than a peer
 that reads lets it take. After that the abort closes the connection without an A-ABORT."""
 
@@ -89,7 +89,7 @@ class Link(Engine, Watched):
         self._turn = threading.RLock()
         self._depth = 0  # how often the thread with the turn has entered
         self._owner: int | None = None  # the thread that has the turn
-        self._attended = False  # a pool thread waits for the socket, so the watcher does not
+        self._has_thread = False  # a pool thread waits for the socket, so the watcher does not
         # Held while a PDU is written, so that an abort by another thread does not cut into it.
         self._writing = threading.RLock()
         self._mid_write = False
@@ -164,12 +164,12 @@ class Link(Engine, Watched):
             self._drop_buffer()
         if self._has_progressed():
             self._last_active = time.monotonic()
-        if self.is_ended or self._attended or self._held:
+        if self.is_ended or self._has_thread or self._held:
             return
         if self.protocol.state is not State.ESTABLISHED:
             return
         if self._requests or (self._connection.is_tls and self._connection.pending()):
-            self.attend()
+            self.begin_serving()
             return
         timeout = self.settings.network_timeout
         watcher().add(self, None if timeout is None else self._last_active + timeout)
@@ -182,7 +182,7 @@ class Link(Engine, Watched):
     def on_ready(self) -> None:
         """Have a pool thread serve the data that arrived."""
         if watcher().remove(self):
-            threads.submit(self._attend)
+            threads.submit(self._serve_until_idle)
 
     def on_deadline(self) -> None:
         """Have a pool thread check whether the network timeout has passed."""
@@ -208,20 +208,20 @@ class Link(Engine, Watched):
         self._held -= 1
         self._last_active = time.monotonic()
 
-    def attend(self) -> None:
+    def begin_serving(self) -> None:
         """Have a pool thread serve the association from now on."""
-        self._attended = True
-        threads.submit(self._attend)
+        self._has_thread = True
+        threads.submit(self._serve_until_idle)
 
-    def _attend(self) -> None:
+    def _serve_until_idle(self) -> None:
         """Serve as long as messages arrive, then have the socket watched again."""
-        self._attended = True
+        self._has_thread = True
         with self:
             try:
                 while self._serve_on():
                     pass
             finally:
-                self._attended = False
+                self._has_thread = False
 
     def _serve_on(self) -> bool:
         """Serve received messages and wait for more; false if none arrive for `LINGER` seconds.
@@ -314,7 +314,7 @@ class Link(Engine, Watched):
             with self._writing:
                 if not (self._abort_sent or self._mid_write):
                     self._connection.write_now(data)
-            self._tell_sent(data)
+            self._report_sent(data)
 
     def close(self) -> None:
         """Close the socket, or have the watcher close it once the peer has (Sta13)."""
@@ -322,7 +322,7 @@ class Link(Engine, Watched):
         if connection is None:
             return
         self._connection = None
-        self.let_go()
+        self.discard_received()
         if self.protocol.state is State.AWAITING_CLOSE and not self._abort_wanted:
             connection.close_after_peer(self.settings.close_timeout, self._on_closed)
         else:
@@ -333,7 +333,7 @@ class Link(Engine, Watched):
         connection = self._connection
         if connection is None or self._abort_wanted:
             raise self._ended_failure()
-        meanwhile = self._take_meanwhile if self._exchanges else None
+        meanwhile = self._take_meanwhile if self._operations else None
         try:
             with self._writing:
                 self._mid_write = True
@@ -349,7 +349,7 @@ class Link(Engine, Watched):
             self.fail(LocalAbort("interrupted while it was sent", self.peer, self.stage))
             raise
         if self._sent_pdus or EVT_DATA_SENT in self.handlers.live:
-            self._tell_sent(data)
+            self._report_sent(data)
 
     def _take_meanwhile(self) -> bool:
         """Process responses while the socket takes no more bytes.
@@ -369,7 +369,7 @@ class Link(Engine, Watched):
                 raise self._ended_failure()
         return True
 
-    def take_put_back(self) -> None:
+    def process_postponed(self) -> None:
         """Process the events that waited until a message was sent."""
         while not self.is_ended and (event := self.protocol.next_event()) is not None:
             self.take(event)
@@ -386,7 +386,7 @@ class Link(Engine, Watched):
             connection.write(data, self.settings.write_timeout)
         return True
 
-    def tell_sent_between(self, data: bytes) -> None:
+    def report_sent_between(self, data: bytes) -> None:
         """Tell of PDUs that `write_between` has sent, without the turn."""
         if EVT_DATA_SENT in self.handlers.live:
             self.handlers.notify(self._association, EVT_DATA_SENT, {"data": data})
@@ -424,7 +424,7 @@ class Link(Engine, Watched):
         self._received += size
         view = memoryview(self._buffer)[:size]
         if EVT_DATA_RECV in self.handlers.live:
-            self.tell_received(view)
+            self.report_received(view)
         self.protocol.receive_data(view)
         return True
 
@@ -469,7 +469,7 @@ class Link(Engine, Watched):
                 raise AssociationTimeout("no answer in time", stage=stage, peer=self.peer)
             self._read()
 
-    async def hear(self, timeout: float | None, stage: str) -> Event:
+    async def receive_event(self, timeout: float | None, stage: str) -> Event:
         """Return the protocol's next event, within `timeout` seconds; see `next_event`."""
         return self.next_event(deadline_after(timeout), stage)
 
@@ -512,7 +512,7 @@ class Link(Engine, Watched):
             return
         # Another thread has the turn. The peer could not read an A-ABORT in the middle of its PDU.
         # That thread releases `_writing` after the PDU.
-        if self._writing.acquire(timeout=_PATIENCE):
+        if self._writing.acquire(timeout=_ABORT_WAIT):
             connection.write_now(_ABORT)
             self._abort_sent = True
             self._writing.release()

@@ -22,8 +22,8 @@ from dicomwire.services.answers import may_ask
 from dicomwire.services.port import END, Incoming, Storer
 from dicomwire.session.buffers import BUFFER_SIZE, SENDING_SIZE, give_buffer, take_buffer
 from dicomwire.session.intake import Key, LocalAbort
+from dicomwire.session.operation import BaseOperation
 from dicomwire.session.owner import Owner
-from dicomwire.session.pending import Pending
 from dicomwire.settings import Settings
 from dicomwire.threaded.connection import deadline_after
 from dicomwire.threaded.link import LINGER, Link
@@ -137,7 +137,7 @@ class ThreadedPort(Link):
                         self.flush()
                     self._send_dataset(context_id, packed, source)
         except LocalProtocolError:
-            self.take_put_back()
+            self.process_postponed()
             raise self._ended_failure() from None
 
     def send_between(self, context_id: int, message: Message) -> None:
@@ -154,7 +154,7 @@ class ThreadedPort(Link):
         # Handlers may send something themselves, and would then wait for the turn under a lock
         # that comes after it.
         if is_tried:
-            self.tell_sent_between(data)
+            self.report_sent_between(data)
 
     async def request(
         self,
@@ -162,25 +162,25 @@ class ThreadedPort(Link):
         message: Message,
         source: Source | None = None,
         *,
-        join: Exchange | None = None,
+        join: Operation | None = None,
         more: bool = False,
-    ) -> Exchange:
+    ) -> Operation:
         """Send a request, once no similar one is outstanding and the window has room."""
         key = (message.command | RESPONSE_BIT, message.MessageID)
-        if self._exchanges and self.must_wait(key):
+        if self._operations and self.must_wait(key):
             self._wait_for_room(key)
-        exchange = Exchange(self, message) if join is None else join.join()
-        self._exchanges[key] = exchange
+        operation = Operation(self, message) if join is None else join.join()
+        self._operations[key] = operation
         try:
             self._send(context_id, message, source, together=more)
         except Exception:  # and not KeyboardInterrupt: the request may be on its way
-            if self._exchanges.pop(key, None) is not None:
-                exchange.part()
+            if self._operations.pop(key, None) is not None:
+                operation.part()
             raise
         if self.protocol.events:
-            self.take_put_back()
+            self.process_postponed()
             self.check()
-        return exchange
+        return operation
 
     def _send_dataset(self, context_id: int, packed: bytes, source: Source) -> None:
         """Send a command and its dataset, which is read from `source` piece by piece."""
@@ -218,12 +218,12 @@ class ThreadedPort(Link):
             if self._take_in(deadline):
                 deadline = deadline_after(self.settings.dimse_timeout)
 
-    def wait_for_response(self, exchange: Exchange) -> None:
-        """Wait for a response, since the queue of `exchange` is empty."""
+    def wait_for_response(self, operation: Operation) -> None:
+        """Wait for a response, since the queue of `operation` is empty."""
         deadline = deadline_after(self.settings.dimse_timeout)
         while True:
             heard = self._take_in(deadline)
-            if exchange.responses:
+            if operation.responses:
                 return
             if heard:
                 deadline = deadline_after(self.settings.dimse_timeout)
@@ -236,16 +236,16 @@ class ThreadedPort(Link):
         """
         if self._batch:
             self.flush()
-        self._heard = False
+        self._restarts_deadline = False
         # Not within a handler: two handlers of one association never run at the same time.
         if self._requests and self._served is None:
-            self._heard = may_ask(self._requests[0])
+            self._restarts_deadline = may_ask(self._requests[0])
             self._serve_next()
         else:
             self.take(self.next_event(deadline, "response"))
         if self.is_ended:
             raise self._ended_failure()
-        return self._heard
+        return self._restarts_deadline
 
     async def intervene(self, event: InterventionEvent, attrs: dict[str, Any]) -> Any:
         """Call the handler bound to `event`."""
@@ -299,7 +299,7 @@ def _is_match(message: Message) -> bool:
     return message.command is Command.C_FIND_RSP and message.has_dataset
 
 
-class Exchange(Pending):
+class Operation(BaseOperation):
     """A request that was sent, and the responses to it."""
 
     __slots__ = ("_port",)

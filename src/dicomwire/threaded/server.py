@@ -20,7 +20,7 @@ from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionL
 from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Handlers
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
-from dicomwire.session.admission import Rounds
+from dicomwire.session.admission import FairQueue
 from dicomwire.session.base import ReceiveTo
 from dicomwire.session.entity import Entity
 from dicomwire.session.listening import (
@@ -39,7 +39,7 @@ from dicomwire.threaded.connection import Connection, close_socket, deadline_aft
 from dicomwire.threaded.watcher import Watched, watcher
 from dicomwire.tls import tls_failure
 
-GREETERS = 32
+MOST_NEGOTIATING = 32
 """Pool threads that at most run handlers and negotiation for new connections at a time."""
 _READ_SIZE = 64 * 1024
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
@@ -77,12 +77,12 @@ class AssociationServer(BaseServer[Association]):
         # Guards the fields from here to `_waiting`. Taken before the watcher's lock, see
         # `threaded.link`.
         self._lock = threading.Lock()
-        self._newcomers: OrderedDict[Newcomer, None] = OrderedDict()
-        self._of_address: dict[str, OrderedDict[Newcomer, None]] = {}
+        self._new_connections: OrderedDict[NewConnection, None] = OrderedDict()
+        self._of_address: dict[str, OrderedDict[NewConnection, None]] = {}
         self._pending_bytes = 0
         self._connections = 0
-        self._greeting = 0
-        self._waiting: Rounds[Callable[[], None]] = Rounds()
+        self._negotiating = 0
+        self._waiting: FairQueue[Callable[[], None]] = FairQueue()
         self._stopped = threading.Event()
         self._ceiling = connection_ceiling(ae.settings)
         self.start_listening(address)
@@ -115,9 +115,9 @@ class AssociationServer(BaseServer[Association]):
         self._stopped.set()
         self.stop_listening()
         with self._lock:
-            newcomers = list(self._newcomers)
-        for newcomer in newcomers:
-            newcomer.drop("the server is shut down")
+            connections = list(self._new_connections)
+        for connection in connections:
+            connection.drop("the server is shut down")
         self.ae.forget_server(self)
 
     server_close = shutdown
@@ -167,10 +167,10 @@ class AssociationServer(BaseServer[Association]):
                 # Only for the first: without descriptors, it fails also when no connection waits.
                 if error.errno in _OUT_OF_FILES and number == 0:
                     LOGGER.error("No file descriptors are left for new connections")
-                    self._evict(self._newcomers)
+                    self._evict(self._new_connections)
                     self.pause()
                 return
-            self._welcome(sock, address)
+            self.add_connection(sock, address)
 
     def pause(self) -> None:
         """Stop accepting for `_PAUSE` seconds, so that the watcher does not try all the time."""
@@ -179,54 +179,56 @@ class AssociationServer(BaseServer[Association]):
         if not self._stopped.is_set():
             watcher().add(self._listener, deadline_after(_PAUSE), write=True)
 
-    def _welcome(self, sock: Socket, address: Any) -> bool:
+    def add_connection(self, sock: Socket, address: Any) -> bool:
         """Have a new connection watched; if there are too many, close the oldest.
 
         Returns false if the new connection is closed instead.
         """
         settings = self.ae.settings
         try:
-            newcomer = Newcomer(self, sock, address, settings)
+            connection = NewConnection(self, sock, address, settings)
         except OSError as error:  # reset already
             LOGGER.info("A connection from %s is closed: %s", peer_name(address), error.strerror)
             sock.close()
             return False
-        own = self._of_address.get(newcomer.host)
+        own = self._of_address.get(connection.host)
         if own is not None and len(own) >= settings.connections_per_address:
             self._evict(own)
         with self._lock:
-            is_crowded = self._waiting.is_crowded(newcomer.host)
-        if is_crowded or (self._connections >= self._ceiling and not self._evict(self._newcomers)):
+            is_crowded = self._waiting.is_crowded(connection.host)
+        if is_crowded or (
+            self._connections >= self._ceiling and not self._evict(self._new_connections)
+        ):
             reason = "too many from its address wait" if is_crowded else "too many are open"
-            LOGGER.warning("A connection from %s is refused: %s", newcomer.peer, reason)
-            newcomer.socket.close()
+            LOGGER.warning("A connection from %s is refused: %s", connection.peer, reason)
+            connection.socket.close()
             return False
         with self._lock:
             self._connections += 1
         self.handlers.arm()
         if self.handlers.bound(EVT_CONN_OPEN) or self.handlers.bound(EVT_CONN_CLOSE):
             # Call the handler at once, and not when the peer sends something.
-            self.submit(newcomer.host, newcomer.announce)
+            self.submit(connection.host, connection.announce)
         else:
-            newcomer.begin()
+            connection.begin()
         return True
 
-    def _evict(self, newcomers: OrderedDict[Newcomer, None]) -> bool:
+    def _evict(self, connections: OrderedDict[NewConnection, None]) -> bool:
         with self._lock:
-            oldest = next(iter(newcomers), None)
+            oldest = next(iter(connections), None)
         if oldest is None:
             return False
         oldest.drop("to make room for others")
         return True
 
-    def admit(self, newcomer: Newcomer, timeout: float | None) -> None:
-        """Have `newcomer` watched for `timeout` seconds."""
+    def admit(self, connection: NewConnection, timeout: float | None) -> None:
+        """Have `connection` watched for `timeout` seconds."""
         with self._lock:  # so that no thread drops it before it is watched
-            self._newcomers[newcomer] = None
-            self._of_address.setdefault(newcomer.host, OrderedDict())[newcomer] = None
-            watcher().add(newcomer, deadline_after(timeout))
+            self._new_connections[connection] = None
+            self._of_address.setdefault(connection.host, OrderedDict())[connection] = None
+            watcher().add(connection, deadline_after(timeout))
         if self._stopped.is_set():
-            newcomer.drop("the server is shut down")
+            connection.drop("the server is shut down")
 
     def hold(self, size: int) -> None:
         """Count `size` more bytes of incomplete requests; above the limit, drop the longest."""
@@ -234,20 +236,20 @@ class AssociationServer(BaseServer[Association]):
             self._pending_bytes += size
             if self._pending_bytes <= PENDING_BYTES:
                 return
-            longest = max(self._newcomers, key=lambda newcomer: len(newcomer.received))
+            longest = max(self._new_connections, key=lambda connection: len(connection.received))
         longest.drop("too much memory is taken by incomplete association requests")
 
-    def departed(self, newcomer: Newcomer) -> bool:
-        """Remove `newcomer` from those that wait; false if it was removed before."""
+    def remove(self, connection: NewConnection) -> bool:
+        """Remove `connection` from those that wait; false if it was removed before."""
         with self._lock:
-            if newcomer not in self._newcomers:
+            if connection not in self._new_connections:
                 return False
-            del self._newcomers[newcomer]
-            own = self._of_address[newcomer.host]
-            del own[newcomer]
+            del self._new_connections[connection]
+            own = self._of_address[connection.host]
+            del own[connection]
             if not own:
-                del self._of_address[newcomer.host]
-            self._pending_bytes -= len(newcomer.received)
+                del self._of_address[connection.host]
+            self._pending_bytes -= len(connection.received)
             return True
 
     def connection_closed(self) -> None:
@@ -255,20 +257,20 @@ class AssociationServer(BaseServer[Association]):
         with self._lock:
             self._connections -= 1
 
-    def greet(self, newcomer: Newcomer) -> None:
-        """Answer the request of `newcomer` on a pool thread, in its turn."""
-        self.submit(newcomer.host, partial(self._answer, newcomer))
+    def negotiate(self, connection: NewConnection) -> None:
+        """Answer the request of `connection` on a pool thread, in its turn."""
+        self.submit(connection.host, partial(self._answer, connection))
 
     def submit(self, host: str, task: Callable[[], None]) -> None:
-        """Run `task` for a peer on a pool thread; it waits while `GREETERS` others run."""
+        """Run `task` for a peer on a pool thread; it waits while `MOST_NEGOTIATING` others run."""
         with self._lock:
-            if self._greeting >= GREETERS:
+            if self._negotiating >= MOST_NEGOTIATING:
                 self._waiting.put(host, task)
                 return
-            self._greeting += 1
-        threads.submit(partial(self._greet, task))
+            self._negotiating += 1
+        threads.submit(partial(self._run_tasks, task))
 
-    def _greet(self, task: Callable[[], None] | None) -> None:
+    def _run_tasks(self, task: Callable[[], None] | None) -> None:
         while task is not None:
             try:
                 task()
@@ -277,17 +279,17 @@ class AssociationServer(BaseServer[Association]):
             with self._lock:
                 task = self._waiting.take()
                 if task is None:
-                    self._greeting -= 1
+                    self._negotiating -= 1
 
-    def _answer(self, newcomer: Newcomer) -> None:
-        association = newcomer.association or self.new_association(newcomer)
-        association.answer(newcomer.received, self.policy(association))
+    def _answer(self, connection: NewConnection) -> None:
+        association = connection.association or self.new_association(connection)
+        association.answer(connection.received, self.policy(association))
 
-    def new_association(self, newcomer: Newcomer) -> Association:
+    def new_association(self, connection: NewConnection) -> Association:
         """Return the association for a connection, after notifying that the connection is open."""
         association = self.ae.new_acceptor(self)
         association.start_serving(
-            Connection(newcomer.socket, newcomer.address), self.connection_closed
+            Connection(connection.socket, connection.address), self.connection_closed
         )
         return association
 
@@ -316,7 +318,7 @@ class _Listener(Watched):
         self._server.pause()
 
 
-class Newcomer(Watched):
+class NewConnection(Watched):
     """A connection without an association request so far (Sta2).
 
     Its TLS handshake and the bytes of its request are processed as they arrive, with absolute
@@ -376,8 +378,8 @@ class Newcomer(Watched):
         self._server.hold(len(data))
         if self._is_complete():
             watcher().remove(self)
-            if self._server.departed(self):
-                self._server.greet(self)
+            if self._server.remove(self):
+                self._server.negotiate(self)
 
     def on_failure(self) -> None:
         self.drop("internal error")
@@ -395,7 +397,7 @@ class Newcomer(Watched):
         self._end(ConnectionLost(reason, stage=self._stage, peer=self.peer))
 
     def _end(self, failure: AssociationFailure, level: int = logging.INFO) -> None:
-        if not self._server.departed(self):
+        if not self._server.remove(self):
             return
         LOGGER.log(level, "A connection from %s is closed: %s", self.peer, failure.text)
         watcher().remove(self)

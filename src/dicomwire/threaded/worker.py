@@ -90,7 +90,7 @@ class WorkerServer(AssociationServer):
     def accept(self) -> None:
         """Receive connections and orders from the supervisor (on the watcher's thread)."""
         self._worker_end.receive_waiting(
-            self._welcome, self._obey, lambda: self._evict(self._newcomers)
+            self.add_connection, self._obey, lambda: self._evict(self._new_connections)
         )
 
     def pause(self) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from dicomwire.protocol.context import PresentationContext
-from dicomwire.session.admission import Ceilings
+from dicomwire.session.admission import AssociationLimits
 from dicomwire.session.listening import listen
 from dicomwire.settings import Settings
 from dicomwire.workers.supervisor import Serve, WorkerProcesses, check_platform
@@ -74,7 +74,7 @@ class Supervised:
         self._processes = WorkerProcesses(
             *(listener, serve, forget, lambda: ae.forget_server(self)),
             count=workers,
-            ceilings=Ceilings.of(settings),
+            ceilings=AssociationLimits.of(settings),
             drain_timeout=settings.drain_timeout,
         )
 

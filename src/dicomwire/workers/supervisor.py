@@ -25,7 +25,7 @@ from socket import socket as Socket
 
 from dicomwire.errors import LocalProtocolError
 from dicomwire.logs import LOGGER
-from dicomwire.session.admission import Ceilings
+from dicomwire.session.admission import AssociationLimits
 from dicomwire.workers.worker_end import CONNECTION, READY, Order, SharedCounts, Worker, WorkerEnd
 
 QUICK_DEATH = 5.0
@@ -76,7 +76,7 @@ class WorkerProcesses:
         Called in this process, on a separate thread, when all processes have ended.
     count : int
         The number of workers.
-    ceilings : Ceilings
+    ceilings : AssociationLimits
         The limits on associations, for all workers together.
     drain_timeout : float
         Seconds that running associations have to end after the supervisor receives SIGTERM.
@@ -90,7 +90,7 @@ class WorkerProcesses:
         on_end: Callable[[], None],
         *,
         count: int,
-        ceilings: Ceilings,
+        ceilings: AssociationLimits,
         drain_timeout: float,
     ) -> None:
         self._counts = SharedCounts(count, ceilings.total)
@@ -217,7 +217,7 @@ class _Supervisor:
         control: Socket,
         counts: SharedCounts,
         serve: Serve,
-        ceilings: Ceilings,
+        ceilings: AssociationLimits,
         drain_timeout: float,
     ) -> None:
         self._listener = listener

@@ -20,7 +20,7 @@ from socket import socket as Socket
 from typing import Any
 
 from dicomwire.logs import LOGGER
-from dicomwire.session.admission import Ceilings, Party
+from dicomwire.session.admission import AssociationLimits, Peer
 from dicomwire.session.listening import BACKLOG
 
 try:
@@ -130,7 +130,7 @@ class WorkerEnd:
         channel: Socket,
         counts: SharedCounts,
         number: int,
-        ceilings: Ceilings,
+        ceilings: AssociationLimits,
         address: tuple[Any, ...],
     ) -> None:
         self.address = address
@@ -220,14 +220,14 @@ class WorkerEnd:
         """Count one connection less."""
         self._count(SharedCounts.CONNECTIONS, -1)
 
-    def admit(self, association: object, party: Party) -> str | None:
+    def admit(self, association: object, peer: Peer) -> str | None:
         """Count `association` and return None, or return which limit of the server forbids it."""
         counts = self._counts
-        address, title = _number(party.address), _number(party.title)
+        address, title = _number(peer.address), _number(peer.title)
         with self._lock:  # lockf does not keep apart the threads of one process
             fcntl.lockf(counts.file, fcntl.LOCK_EX)
             try:
-                objection = self._ceilings.objection(party, *counts.counts(address, title))
+                objection = self._ceilings.objection(peer, *counts.counts(address, title))
                 if objection is None:
                     self._slots[association] = counts.take_slot(self._number, address, title)
                     counts.add(self._number, SharedCounts.ASSOCIATIONS, 1)

@@ -15,7 +15,7 @@ from dicomwire.services.port import Incoming
 from dicomwire.status import STATUS_WARNING, code_to_category
 
 
-class Pending:
+class BaseOperation:
     """A request that we sent, and the queue of its received responses.
 
     Several requests with one response each may share one queue (see `join`).
