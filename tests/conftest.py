@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -13,8 +14,13 @@ from hypothesis import HealthCheck, settings
 
 from certificates import Certificates
 
-# How long an example takes says how busy the machine is.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes says how busy the machine is. DICOMWIRE_EXAMPLES=1000 tries more.
+settings.register_profile(
+    "untimed",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=int(os.environ.get("DICOMWIRE_EXAMPLES", "50")),
+)
 settings.load_profile("untimed")
 
 # A shell lets what it starts in the background ignore SIGINT; programs of tests would do so too.

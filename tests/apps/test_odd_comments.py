@@ -50,7 +50,7 @@ def commented(code: int) -> Dataset:
 
 
 @pytest.mark.parametrize("options", [[], ["--window", "4"], ["--parallel", "2"]], ids=" ".join)
-@pytest.mark.parametrize("code", [0xB000, 0xA700])
+@pytest.mark.parametrize("code", [0xB000, 0xA900])  # not 0xA700: then --parallel tries again later
 def test_storescu(
     start_peer: Callable[..., Any],
     wheel: Path,

@@ -47,7 +47,7 @@ from hostile import (
     us,
 )
 
-SEEDS = range(int(os.environ.get("DICOMWIRE_FUZZ_SEEDS", "6")))
+SEEDS = range(int(os.environ.get("DICOMWIRE_FUZZ_SEEDS", "3")))
 CONVERSATIONS = 120
 
 NESTED = b"\x08\0\x15\x11\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" + DATASET

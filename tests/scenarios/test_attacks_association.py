@@ -180,13 +180,13 @@ def length_fields(request: bytes) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("field", length_fields(FULL_REQUEST).items(), ids=lambda field: field[0])
-def test_the_length_of_every_item(watched: Victim, field: tuple[str, int]) -> None:
+def test_the_length_of_every_item(victim: Victim, field: tuple[str, int]) -> None:
     at = field[1]
     actual = int.from_bytes(FULL_REQUEST[at : at + 2], "big")
     for length in {0, 1, actual - 1, actual + 1, 2**15, 2**16 - 1} - {actual}:
         data = FULL_REQUEST[:at] + struct.pack(">H", length) + FULL_REQUEST[at + 2 :]
         # By chance some still make sense: what matters is that they are answered, one way or other
-        with watched.attacked(lines=None), watched.attacker() as attacker:
+        with victim.attacked(lines=None), victim.attacker() as attacker:
             answer = attacker.send(data).receive_pdu()
             assert answer[:1] == b"\2" or is_clean_end(answer), (length, answer)
 

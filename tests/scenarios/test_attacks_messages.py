@@ -35,7 +35,7 @@ from hostile import (
     us,
 )
 from pydicom.dataset import Dataset
-from scenario import soon_full
+from scenario import Face, soon_full
 
 from dicomwire import Settings, build_context, evt
 from dicomwire.protocol.command import CARRIED, ELEMENTS, Command
@@ -116,8 +116,8 @@ def test_what_is_out_of_place_is_answered_with_an_abort(watched: Victim, data: b
         assert is_abort(attacker.associate().send(data).rest()[-10:])
 
 
-def test_nothing_of_a_thousand_attacks_adds_up(victim: Victim) -> None:
-    attacks = [*OUT_OF_PLACE.values()] * 40
+def test_nothing_of_hundreds_of_attacks_adds_up(victim: Victim) -> None:
+    attacks = [*OUT_OF_PLACE.values()] * 12
     with victim.attacked(lines=len(attacks), kept=500 * len(attacks)):
         for data in attacks:
             with victim.attacker() as attacker:
@@ -214,7 +214,7 @@ def pour(attacker: Attacker, data: bytes, limit: float = float("inf")) -> bool:
     return False
 
 
-@pytest.mark.parametrize("size", [2, 1000, 16000])
+@pytest.mark.parametrize("size", [2, 16000])
 def test_a_command_set_without_end(watched: Victim, size: int) -> None:
     piece = data_pdu(*[pdv(1, COMMAND, b"\0" * size)] * max(1, 16000 // size))
     with watched.attacked(peak=6 << 20), watched.attacker() as attacker:
@@ -445,15 +445,19 @@ def variations(command: Command) -> Iterator[tuple[str, dict[str, bytes | None]]
 
 
 @pytest.mark.parametrize("command", Command, ids=lambda command: command.name)
-def test_elements_of_a_command_set_missing_empty_mistyped(command: Command) -> None:
-    """Each is served, refused or ends the association, and the log has a line at most for it."""
+def test_elements_of_a_command_set_missing_empty_mistyped(command: Command, face: Face) -> None:
+    """Each is served, refused or ends the association, and the log has a line at most for it.
+
+    Both faces decode commands with the same function: each gets one half of the variations.
+    """
+    half = list(variations(command))[face.name == "threaded" :: 2]
     contexts = [build_context(uid) for uid in CONTEXTS]
     association = everything_requested()
     with (
         besieged(HANDLERS, contexts=[*contexts, build_context("1.2.840.10008.1.1")]) as v,
         v.attacked(lines=None),
     ):
-        for what, changes in variations(command):
+        for what, changes in half:
             before = len(v.told())
             with v.attacker() as attacker:
                 attacker.associate(association).send(message(command, changes), RELEASE_RQ)

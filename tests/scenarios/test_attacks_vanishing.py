@@ -240,7 +240,7 @@ def test_a_handler_that_aborts_under_load(event: evt.EventType) -> None:
         ae = AE(settings=QUICK)
         ae.add_requested_context(Verification)
         ae.add_requested_context(CTImageStorage)
-        for _ in range(4):
+        for _ in range(2):
             with ae.associate(HOST, victim.port) as assoc:
                 for _ in range(3):
                     if assoc.is_established:

@@ -133,12 +133,12 @@ def test_files_threads_and_slots(face, server, way):
 
 
 def test_many_at_once(face, server):
-    """Two hundred associations on many threads, each ending in its own way."""
+    """Eighty associations on many threads, each ending in its own way."""
     server.ae.maximum_associations = 300
     files = open_files()
 
     def run(number):
-        for each in range(25):
+        for each in range(10):
             [released, aborted, half_open, vanished][(number + each) % 4](face, server)
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(8)]

@@ -431,11 +431,12 @@ def test_responses_are_taken_during_sending_also_after_a_request_had_to_wait(fac
     """The peer reads nothing until it has sent all; once before, a C-CANCEL came while we sent."""
     log = Recorder(evt.EVT_DATA_RECV)
     match = Dataset()
-    match.TextValue = "x" * (32 << 20)  # more than fits between the ends
+    match.TextValue = "x" * (8 << 20)  # more than fits between the ends
     bound = [*log.handlers, (evt.EVT_C_FIND, lambda event: iter([(0xFF00, match)]))]
     roles = [build_role(FIND, True, True)]
     options = {"contexts": [FIND, GET, CT], "ext_neg": roles, "write_timeout": WAIT}
     with RawServer() as listener:
+        listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)  # inherited
         with in_background(lambda: face.associate(listener.port, bound, **options)) as begun:
             peer = listener.take()
             peer.accept(user_information=[SCP_SCU_RoleSelectionNegotiation(FIND, True, True)])
@@ -456,9 +457,11 @@ def test_responses_are_taken_during_sending_also_after_a_request_had_to_wait(fac
         pending = Message(
             Command.C_GET_RSP, MessageIDBeingRespondedTo=9, AffectedSOPClassUID=GET, Status=0xFF00
         )
-        with in_background(lambda: assoc.send_c_store(make_ct(32 << 20))) as storing:
+        with in_background(lambda: assoc.send_c_store(make_ct(8 << 20))) as storing:
             peer.socket.recv(1, socket.MSG_PEEK)
-            peer.send(message_pdu(3, pending) * 100_000)
+            # 3 MB, which fit neither into this buffer nor into the receiver's.
+            peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+            peer.send(message_pdu(3, pending) * 30_000)
             request, _ = peer.receive_message()
             peer.send_message(
                 Message(

@@ -328,8 +328,8 @@ def test_requestors_take_no_slot(face):
         assert len(server.active_associations) == 1
 
 
-def test_two_hundred_associations_at_once(face):
-    count = 200
+def test_a_hundred_associations_at_once(face):
+    count = 100
     server = face.serve([(evt.EVT_C_STORE, lambda event: 0)], maximum_associations=2 * count)
     ae = face.ae()
     outcomes = []

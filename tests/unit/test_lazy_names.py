@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -27,32 +28,47 @@ def test_there_is_no_other_name() -> None:
         dicomwire.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize(
-    ("module", "value"),
-    [
-        ("", "build_context('1.2').abstract_syntax"),
-        ("", "build_context('1.2').transfer_syntax[0]"),
-        ("", "VerificationPresentationContexts[0].abstract_syntax"),
-        ("", "VerificationPresentationContexts[0].transfer_syntax[0]"),
-        ("", "ALL_TRANSFER_SYNTAXES[0]"),
-        ("", "DEFAULT_TRANSFER_SYNTAXES[0]"),
-        ("", "IMPLEMENTATION_CLASS_UID"),
-        ("", "AE().implementation_class_uid"),
-        (".ae", "AE().implementation_class_uid"),
-        (".aio", "AE().implementation_class_uid"),
-        (".implementation", "IMPLEMENTATION_CLASS_UID"),
-        (".presentation", "build_context('1.2').abstract_syntax"),
-        (".presentation", "build_role('1.2', True).sop_class_uid"),
-        (".sop_class", "CTImageStorage"),
-        (".sop_class", "StorageCommitmentPushModelInstance"),
-        (".sop_class", "Service.STORAGE.sop_classes[0]"),
-        (".sop_class", "uid_to_sop_class('1.2')"),
-    ],
-)
-def test_programs_see_uids_of_pydicom(module: str, value: str) -> None:
-    name = value.partition("(")[0].partition("[")[0].partition(".")[0]
-    program = f"from dicomwire{module} import {name}\nvalue = {value}\n"
-    assert _run(f"{program}from pydicom.uid import UID; print(isinstance(value, UID))") == "True"
+VALUES = [
+    ("", "build_context('1.2').abstract_syntax"),
+    ("", "build_context('1.2').transfer_syntax[0]"),
+    ("", "VerificationPresentationContexts[0].abstract_syntax"),
+    ("", "VerificationPresentationContexts[0].transfer_syntax[0]"),
+    ("", "ALL_TRANSFER_SYNTAXES[0]"),
+    ("", "DEFAULT_TRANSFER_SYNTAXES[0]"),
+    ("", "IMPLEMENTATION_CLASS_UID"),
+    ("", "AE().implementation_class_uid"),
+    (".ae", "AE().implementation_class_uid"),
+    (".aio", "AE().implementation_class_uid"),
+    (".implementation", "IMPLEMENTATION_CLASS_UID"),
+    (".presentation", "build_context('1.2').abstract_syntax"),
+    (".presentation", "build_role('1.2', True).sop_class_uid"),
+    (".sop_class", "CTImageStorage"),
+    (".sop_class", "StorageCommitmentPushModelInstance"),
+    (".sop_class", "Service.STORAGE.sop_classes[0]"),
+    (".sop_class", "uid_to_sop_class('1.2')"),
+]
+
+IN_FORKS = """
+import os, sys, pydicom.uid, asyncio, logging, socket, ssl  # once for all, which saves their time
+for program in sys.argv[1:]:
+    if not (pid := os.fork()):
+        exec(program, {})
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(pid, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+def test_programs_see_uids_of_pydicom() -> None:
+    """Each value is the only thing that a process of its own imports from dicomwire."""
+    programs = []
+    for module, value in VALUES:
+        name = value.partition("(")[0].partition("[")[0].partition(".")[0]
+        programs.append(f"from dicomwire{module} import {name}; value = {value}")
+        programs[-1] += "; from pydicom.uid import UID; print(isinstance(value, UID))"
+    seen = _run(IN_FORKS, *programs).splitlines()
+    assert dict(zip(VALUES, seen, strict=True)) == dict.fromkeys(VALUES, "True")
 
 
 SERVE = """
@@ -88,9 +104,13 @@ def test_handlers_see_uids_of_pydicom(module: str) -> None:
     assert printed == [name, f"sent {name}", f"{name} {syntax}", "0"]
 
 
-def _run(program: str) -> str:
+def _run(program: str, *args: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program, *args],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
