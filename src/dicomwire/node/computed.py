@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, FromClause, String, exists, func, select
 
+from dicomwire.node.index.dialects import distinct_texts
 from dicomwire.node.index.schema import instance, patient, series, study
 from dicomwire.node.values import Condition, Matcher
 
@@ -46,8 +47,7 @@ def _collection(
     above: FromClause, below: FromClause, related: Condition, attribute: ColumnElement[str]
 ) -> Computed:
     collected = func.substr(attribute, 1, _LONGEST, type_=String)
-    values = func.json_group_array(collected.distinct())
-    column = select(values).select_from(below).where(related).correlate(above)
+    column = select(distinct_texts(collected)).select_from(below).where(related).correlate(above)
 
     def prefilter(matcher: Matcher) -> Condition | None:
         # concat("") keeps SQLite from using the index of this column: each row above has few rows

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import or_
 
+from dicomwire.node.index.dialects import is_one_of
 from dicomwire.node.keys import VALUE_LIMIT
 from dicomwire.node.names import plain_name, words_of
 from dicomwire.node.patterns import WILDCARDS, FuzzyName, Name, Wildcard
+from dicomwire.node.prefilters import equals
 from dicomwire.node.ranges import (
     DateRange,
     MomentRange,
@@ -56,7 +58,7 @@ class Equal(ByText):
         return text == self.text
 
     def prefilter(self, column: Column) -> Condition | None:
-        return column == self.text
+        return equals(column, self.text)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class UIDs(ByText):
         uids = sorted(self.uids)
         for start in range(0, len(uids), _MOST_IN_PART):
             part = json.dumps(uids[start : start + _MOST_IN_PART])
-            yield column.in_(select(func.json_each(part).table_valued("value").c.value))
+            yield is_one_of(column, part)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 
-from sqlalchemy import ColumnElement, and_
+from sqlalchemy import ColumnElement, and_, false
+
+from dicomwire.node.index.dialects import indexed
 
 _LONGEST = 64
 """The most characters of a text in a condition: databases refuse patterns that are too long."""
@@ -15,12 +17,25 @@ _ESCAPED = re.compile(r"([\\%_])")
 _LIKE = {"*": "%", "?": "_"}
 
 
+def equals(column: ColumnElement[str], text: str) -> ColumnElement[bool]:
+    """Return the condition that a column is `text`, or begins with it if it is long."""
+    if "\0" in text:
+        return false()  # the index contains no such character, and PostgreSQL refuses it
+    return indexed(column) == text if len(text) <= _LONGEST else begins_with(column, text)
+
+
+def between(column: ColumnElement[str], first: str, last: str | None) -> ColumnElement[bool]:
+    """Return the condition that a column is in a range; without `last` it has no end."""
+    lower = indexed(column) >= first
+    return and_(lower, indexed(column) <= last) if last else lower
+
+
 def begins_with(column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
     """Return the condition that a column begins with `prefix`, as a range an index can serve."""
     prefix = _shortened(prefix)
     after = _next(prefix)
-    lower = column >= prefix
-    return and_(lower, column < after) if after else lower
+    lower = indexed(column) >= prefix
+    return and_(lower, indexed(column) < after) if after else lower
 
 
 def _next(prefix: str) -> str | None:

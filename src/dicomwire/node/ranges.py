@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import and_
-
+from dicomwire.node.prefilters import between, equals
 from dicomwire.node.values import ByText, Column, Condition, Matcher, text_of
 
 _DATE = re.compile(r"\d{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])", re.ASCII)
@@ -136,9 +135,8 @@ class DateRange(ByText):
 
     def prefilter(self, column: Column) -> Condition | None:
         if self.first == self.last:
-            return column == self.first
-        lower = column >= (self.first or "0")
-        return and_(lower, column <= self.last) if self.last else lower
+            return equals(column, self.first)
+        return between(column, self.first or "0", self.last)
 
 
 @dataclass(frozen=True)

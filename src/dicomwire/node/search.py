@@ -17,14 +17,13 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
-    String,
     bindparam,
     select,
-    type_coerce,
 )
 
 from dicomwire.node.computed import COMPUTED
 from dicomwire.node.identifier import Identifier
+from dicomwire.node.index.dialects import text_of_json
 from dicomwire.node.index.schema import instance, patient, series, study
 from dicomwire.node.keys import KEYS, Key, Level
 from dicomwire.node.matching import UIDs
@@ -37,7 +36,7 @@ _TABLES = {
     Level.SERIES: series,
     Level.IMAGE: instance,
 }
-_ATTRIBUTES = {level: type_coerce(table.c.attributes, String) for level, table in _TABLES.items()}
+_ATTRIBUTES = {level: text_of_json(table.c.attributes) for level, table in _TABLES.items()}
 """The columns `attributes` as JSON text; it is parsed only for rows that need it."""
 _JOINED = {
     Level.PATIENT: patient,

@@ -21,6 +21,8 @@ from sqlalchemy import (
     text,
 )
 
+from dicomwire.node.index.dialects import ATTRIBUTES, NUMBER, TEXT
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -38,18 +40,18 @@ _IS_OWNED = text("owner <> ''")
 
 def _text(name: str) -> Column[str]:
     """A text column that is never NULL, since absent and empty values match in the same way."""
-    return Column(name, String, nullable=False, default="", server_default="")
+    return Column(name, TEXT, nullable=False, default="", server_default="")
 
 
 def _attributes() -> Column[object]:
     """The column of all attributes of a level in the DICOM JSON model (PS3.18 F), as Unicode."""
-    return Column("attributes", JSON, nullable=False)
+    return Column("attributes", ATTRIBUTES, nullable=False)
 
 
 patient = Table(
     "patient",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", NUMBER, primary_key=True),
     _text("patient_id"),
     _text("issuer_of_patient_id"),
     _text("patient_name"),
@@ -66,9 +68,9 @@ patient = Table(
 study = Table(
     "study",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", NUMBER, primary_key=True),
     Column("patient", ForeignKey("patient.id"), nullable=False, index=True),
-    Column("study_instance_uid", String, nullable=False),
+    Column("study_instance_uid", TEXT, nullable=False),
     _text("study_date"),
     _text("study_time"),
     _text("accession_number"),
@@ -84,9 +86,9 @@ study = Table(
 series = Table(
     "series",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", NUMBER, primary_key=True),
     Column("study", ForeignKey("study.id"), nullable=False, index=True),
-    Column("series_instance_uid", String, nullable=False),
+    Column("series_instance_uid", TEXT, nullable=False),
     _text("modality"),
     _text("series_number"),
     _text("series_description"),
@@ -102,9 +104,9 @@ series = Table(
 instance = Table(
     "instance",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", NUMBER, primary_key=True),
     Column("series", ForeignKey("series.id"), nullable=False, index=True),
-    Column("sop_instance_uid", String, nullable=False),
+    Column("sop_instance_uid", TEXT, nullable=False),
     # 0, except for the further copies that the policy "keep-both" stores.
     Column("copy", Integer, nullable=False, default=0, server_default="0"),
     _text("sop_class_uid"),
@@ -112,11 +114,11 @@ instance = Table(
     _text("transfer_syntax_uid"),
     _text("content_date"),
     # Its path relative to the node's folder, with "/": objects/ab/cd/<32 hex digits>.dcm
-    Column("file", String, nullable=False),
+    Column("file", TEXT, nullable=False),
     # The size of the file in bytes.
-    Column("size", Integer, nullable=False),
+    Column("size", NUMBER, nullable=False),
     # SHA-256, in hex, of the dataset as received, followed by the transfer syntax UID.
-    Column("digest", String, nullable=False),
+    Column("digest", TEXT, nullable=False),
     # The time of receipt: UTC, ISO 8601.
     _text("received"),
     _attributes(),
