@@ -18,6 +18,7 @@ from pydicom.sequence import Sequence
 from sqlalchemy import Connection, create_engine, insert
 
 from dicomwire.node.index.schema import instance, patient, series, study
+from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.index.writer import Index
 from dicomwire.node.keys import KEPT, Level
 from dicomwire.node.names import fold_name
@@ -201,7 +202,7 @@ class Archive:
 
     def insert(self, path: Path) -> Index:
         """Put everything into a new index and return it."""
-        index = Index(path)
+        index = Index(Sqlite(path))
         engine = create_engine(f"sqlite:///{path}")
         with engine.begin() as connection:
             above: dict[int, int] = {}

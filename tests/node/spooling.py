@@ -18,9 +18,10 @@ from dicomwire.node.commit import Committer
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.converters import Converters
 from dicomwire.node.heads import Origin
+from dicomwire.node.index.opening import INDEX
 from dicomwire.node.index.schema import instance, patient, series, study
+from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.index.writer import Index
-from dicomwire.node.maintenance import INDEX
 from dicomwire.node.objects.folder import FolderObjects
 from dicomwire.node.objects.spool import Spool, Spooled
 
@@ -96,7 +97,7 @@ class OpenArchive:
         self.folder = folder
         with ExitStack() as opened:
             self.storage = opened.enter_context(LocalStore(folder))
-            self.index = opened.enter_context(Index(folder / INDEX))
+            self.index = opened.enter_context(Index(Sqlite(folder / INDEX)))
             converters = Converters(self.storage.spool.make_file)
             opened.callback(converters.close)
             self.committer = Committer(self.storage.objects, self.index, converters, duplicates)

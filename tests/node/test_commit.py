@@ -31,9 +31,9 @@ from dicomwire.node import commit
 from dicomwire.node.commit import COERCED, DUPLICATE, OUT_OF_RESOURCES, SUCCESS
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.heads import Origin
+from dicomwire.node.index.opening import INDEX
 from dicomwire.node.index.writer import Placed, Writer
 from dicomwire.node.ingest import CANNOT_UNDERSTAND, INVALID_INSTANCE, MISMATCH
-from dicomwire.node.maintenance import INDEX
 from dicomwire.node.objects import folder, spool
 from dicomwire.node.objects.spool import KEPT_IN_MEMORY, Spooled
 from dicomwire.node.transcode import transcoded

@@ -14,18 +14,19 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
 
 from dicomwire.node.heads import Origin
-from dicomwire.node.index import database, reader
+from dicomwire.node.index import reader, sqlite
 from dicomwire.node.index import writer as writer_module
-from dicomwire.node.index.database import IndexFailure, WrongRevision, logs_of
+from dicomwire.node.index.database import IndexFailure, WrongRevision
 from dicomwire.node.index.reader import IndexReader
 from dicomwire.node.index.schema import instance, metadata, patient, series, study
+from dicomwire.node.index.sqlite import Sqlite, logs_of
 from dicomwire.node.index.writer import Index, Placed, iso
 from dicomwire.node.ingest import Entry
 
 
 @pytest.fixture
 def index(tmp_path: Path):
-    with Index(tmp_path / "index.sqlite") as opened:
+    with Index(Sqlite(tmp_path / "index.sqlite")) as opened:
         yield opened
 
 
@@ -48,12 +49,13 @@ def test_migrations_make_what_the_schema_says(index: Index) -> None:
 def test_opening_again_changes_nothing(index: Index) -> None:
     with index.writing() as writer:
         writer.add([placed("1.1")])
-    with Index(index.path) as again:
+    with Index(index.database) as again:
         assert rows(again, instance, "sop_instance_uid") == [("1.1",)]
 
 
 def test_what_is_committed_is_synced(index: Index) -> None:
-    with index.reading() as connection:
+    with index.writing() as writer:
+        connection = writer.connection
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(text("PRAGMA synchronous")).scalar() == 2  # FULL
 
@@ -159,7 +161,7 @@ def test_errors_do_not_show_values(index: Index) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="has no such rights")
 def test_nobody_else_may_read_it(index: Index) -> None:
-    assert index.path.stat().st_mode & 0o777 == 0o600
+    assert index.database.path.stat().st_mode & 0o777 == 0o600
 
 
 def test_what_could_not_be_opened_again_is_lost_whatever_its_inode(
@@ -174,7 +176,7 @@ def test_what_could_not_be_opened_again_is_lost_whatever_its_inode(
     assert not index.is_lost
 
 
-def fail_to_migrate(_: object) -> None:
+def fail_to_migrate(*_: object) -> None:
     raise OperationalError("", {}, Exception("disk I/O error"))
 
 
@@ -187,7 +189,7 @@ def set_revision(path: Path, revision: str) -> None:
 def test_a_reader_changes_nothing(index: Index) -> None:
     with index.writing() as writer:
         writer.add([placed("1.1")])
-    with IndexReader(index.path) as reader:
+    with IndexReader(index.database) as reader:
         assert list(reader.find(["1.1"])) == ["1.1"]
         with pytest.raises(IndexFailure, match="readonly"), reader.engine.begin() as connection:
             connection.execute(text("DELETE FROM instance"))
@@ -196,10 +198,10 @@ def test_a_reader_changes_nothing(index: Index) -> None:
 @pytest.mark.parametrize("opened", [Index, IndexReader])
 def test_an_index_of_a_later_version_is_refused(tmp_path: Path, opened: type[IndexReader]) -> None:
     path = tmp_path / "index.sqlite"
-    Index(path).close()
+    Index(Sqlite(path)).close()
     set_revision(path, "9999")
     with pytest.raises(WrongRevision, match="9999"):
-        opened(path)
+        opened(Sqlite(path))
 
 
 def test_an_empty_patient_id_is_nobodys(index: Index) -> None:
@@ -269,9 +271,9 @@ def test_a_reader_sees_one_state(index: Index) -> None:
 def test_another_program_with_the_database_makes_it_fail_in_time(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.01)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.01)
     index.reopen()
-    other = sqlite3.connect(index.path)
+    other = sqlite3.connect(index.database.path)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(IndexFailure, match="locked"), index.writing():
         pass
@@ -284,7 +286,7 @@ def test_a_deleted_database_is_noticed_and_made_anew(index: Index) -> None:
     with index.writing() as writer:
         writer.add([placed("1.1")])
     assert not index.is_lost
-    index.path.unlink()
+    index.database.path.unlink()
     assert index.is_lost
     index.reopen()
     assert not index.is_lost
@@ -294,9 +296,9 @@ def test_a_deleted_database_is_noticed_and_made_anew(index: Index) -> None:
 
 
 def test_another_database_in_its_place_is_noticed(index: Index, tmp_path: Path) -> None:
-    with Index(tmp_path / "other") as other, other.writing() as writer:
+    with Index(Sqlite(tmp_path / "other")) as other, other.writing() as writer:
         writer.add([placed("2.2")])
-    (tmp_path / "other").replace(index.path)
+    (tmp_path / "other").replace(index.database.path)
     assert index.is_lost
     index.reopen()
     assert rows(index, instance, "sop_instance_uid") == [("2.2",)]
@@ -306,10 +308,10 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "index.sqlite"
     path.write_bytes(b"this is no database" * 100)
     with pytest.raises(IndexFailure, match="not a database"):
-        Index(path)
+        Index(Sqlite(path))
 
 
 def test_closing_leaves_one_file(tmp_path: Path) -> None:
-    with Index(tmp_path / "index.sqlite") as index, index.writing() as writer:
+    with Index(Sqlite(tmp_path / "index.sqlite")) as index, index.writing() as writer:
         writer.add([placed("1.1")])
-    assert not any(path.exists() for path in logs_of(index.path))
+    assert not any(path.exists() for path in logs_of(index.database.path))

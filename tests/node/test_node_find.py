@@ -383,7 +383,6 @@ class Watched:
 
     def __init__(self, index: Index) -> None:
         self._index = index
-        self.path = index.path
         self.reads = self.readers = 0
 
     def reading(self) -> AbstractContextManager[Connection]:

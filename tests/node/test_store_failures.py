@@ -15,9 +15,10 @@ from sqlalchemy import text
 
 from dicomwire.node.commit import OUT_OF_RESOURCES, SUCCESS
 from dicomwire.node.configuration import Duplicates
-from dicomwire.node.index import database
+from dicomwire.node.index import sqlite
 from dicomwire.node.index.database import IndexFailure
-from dicomwire.node.maintenance import INDEX, check, reindex
+from dicomwire.node.index.opening import INDEX
+from dicomwire.node.maintenance import check, reindex
 from dicomwire.node.objects import spool as spool_module
 
 CALLS = ("open", "write", "writev", "rename", "fsync", "lseek", "makedirs")
@@ -124,7 +125,7 @@ def test_a_short_write_is_gone_on_with(
 def test_a_locked_database_is_waited_for_and_then_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.05)
     with OpenArchive(tmp_path) as archive:
         other = sqlite3.connect(tmp_path / INDEX)
         other.execute("BEGIN IMMEDIATE")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.index.writer import Index
 from dicomwire.node.tasks.queue import LEASE, NewTask, Queue, State, Task, counts, listed
 from dicomwire.node.tasks.workers import GiveUp, Kind, Workers
@@ -35,7 +36,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def index(tmp_path: Path) -> Iterator[Index]:
-    with Index(tmp_path / "index.sqlite") as opened:
+    with Index(Sqlite(tmp_path / "index.sqlite")) as opened:
         yield opened
 
 

@@ -31,9 +31,11 @@ def needing_extra(app: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in ("sqlalchemy", "alembic"):
+        extra = "postgres" if package == "psycopg" else "node"
+        if package not in ("sqlalchemy", "alembic", "pydantic", "psycopg"):
             raise
-        raise Stop(f"{app} requires the {package} package: pip install 'dicomwire[node]'") from None
+        text = f"{app} requires the {package} package: pip install 'dicomwire[{extra}]'"
+        raise Stop(text) from None
 
 
 def serve(
@@ -90,7 +92,7 @@ def clean(configuration: Configuration, logger: logging.Logger) -> int:
         files = list(objects.names())
         objects.withdraw(files)
         left = len(list(objects.names()))
-    reindex(folder)
+    reindex(folder, index=configuration.index)
     logger.info("Removed %d objects", len(files) - left)
     if left:
         raise Stop(

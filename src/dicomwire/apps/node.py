@@ -168,6 +168,7 @@ def _reindex(configuration: Configuration, options: Namespace, console: Console)
             configuration.folder,
             lambda done: console.follow(lambda: f"{done} files"),
             configuration.duplicates,
+            configuration.index,
         )
     console.clear()
     if options.json:
@@ -193,7 +194,7 @@ def _check(configuration: Configuration, options: Namespace, console: Console) -
 
     findings = []
     with _explaining_index():
-        for finding in check(configuration.folder, follow):
+        for finding in check(configuration.folder, follow, configuration.index):
             findings.append(finding._asdict())
             if not options.json:
                 console.clear()
@@ -209,12 +210,12 @@ def _check(configuration: Configuration, options: Namespace, console: Console) -
 @contextmanager
 def _explaining_index() -> Iterator[None]:
     """Say in one line why the index cannot be used, without the SQL statement that failed."""
-    from dicomwire.node.index.database import IndexFailure
+    from dicomwire.node.index.database import IndexFailure, reason_of
 
     try:
         yield
     except IndexFailure as error:
-        raise Stop(f"The index cannot be used: {getattr(error, 'orig', None) or error}") from error
+        raise Stop(f"The index cannot be used: {reason_of(error)}") from error
 
 
 def _write_template(name: str) -> None:

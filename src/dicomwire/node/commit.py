@@ -22,9 +22,9 @@ from dicomwire.node.configuration import Duplicates
 from dicomwire.node.content import Comparison, Unreadable, compare
 from dicomwire.node.converters import Converters
 from dicomwire.node.heads import Origin
-from dicomwire.node.index.database import IndexFailure
+from dicomwire.node.index.database import IndexFailure, InDoubt, reason_of
 from dicomwire.node.index.reader import Stored
-from dicomwire.node.index.writer import Index, Placed
+from dicomwire.node.index.writer import Conflict, Index, Placed
 from dicomwire.node.ingest import CANNOT_UNDERSTAND, Entry, Truncated, Unacceptable, origin_uid
 from dicomwire.node.keys import Level
 from dicomwire.node.maintenance import reconcile
@@ -45,6 +45,10 @@ DUPLICATE = 0x0111
 
 PS3.4 Section B.2.3 defines no code for this, and refers to PS3.7 for the general ones.
 """
+
+
+_MOST_CONFLICTS = 10
+"""How often a batch is repeated: each time, another process has stored something meanwhile."""
 
 
 class _Outcome(NamedTuple):
@@ -105,10 +109,18 @@ class _Waiting:
         self.wake.acquire()
 
 
+class _InDoubt(NamedTuple):
+    """A batch whose commit was interrupted, so that it may be in the index, or not."""
+
+    uids: list[str]
+    names: list[str]
+    """The objects put into the store, and those to remove from it."""
+
+
 class _Plan:
     """Decides which objects of one batch to publish, and which stored ones to remove."""
 
-    __slots__ = ("_copies", "_duplicates", "_objects", "accepted", "superseded")
+    __slots__ = ("_copies", "_duplicates", "_objects", "accepted", "missing", "superseded")
 
     def __init__(
         self, objects: Objects, duplicates: Duplicates, known: dict[str, list[Stored]]
@@ -119,6 +131,8 @@ class _Plan:
         """Objects to publish, with the number of the copy."""
         self.superseded: list[Stored] = []
         """Stored objects to remove once the accepted ones are durable."""
+        self.missing: list[str] = []
+        """Files of these that do not exist, unless another process has replaced their objects."""
         self._copies: dict[str, list[Stored | _Waiting]] = {
             uid: self._present(copies) for uid, copies in known.items()
         }
@@ -130,7 +144,7 @@ class _Plan:
             if self._objects.exists(stored.file):
                 present.append(stored)
             else:
-                LOGGER.error("The file %s is missing; its object is stored again", stored.file)
+                self.missing.append(stored.file)
                 self.superseded.append(stored)
         return present
 
@@ -226,7 +240,8 @@ class Committer:
         self._has_leader = False
         self._lock = threading.Lock()  # guards _queue and _has_leader
         self._committing = threading.Lock()
-        """Guards the commit of a batch, `_is_reconciled` and `_is_closed`."""
+        """Guards the commit of a batch, `_in_doubt`, `_is_reconciled` and `_is_closed`."""
+        self._in_doubt: list[_InDoubt] = []
         self._is_reconciled = False
         self._is_closed = False
         self.recover()
@@ -338,18 +353,15 @@ class Committer:
     def _commit(self, batch: Sequence[_Waiting]) -> None:
         """Store the objects of `batch`, and set the outcome of each."""
         succeeded = is_unforeseen = False
-        for waiting in batch:
-            waiting.outcome = _STORED
         try:
             with self._committing:
                 if not self._is_closed:
                     self._ensure_index()
-                    self._store_all(batch)
+                    self._store_repeatedly(batch)
                     succeeded = True
         except (OSError, IndexFailure) as error:
-            cause = getattr(error, "orig", None) or error
-            LOGGER.error("%d objects cannot be stored: %s", len(batch), cause)
-            is_unforeseen = not isinstance(error, OSError | OperationalError)
+            LOGGER.error("%d objects cannot be stored: %s", len(batch), reason_of(error))
+            is_unforeseen = not isinstance(error, OSError | OperationalError | InDoubt)
         except Exception:
             LOGGER.exception("%d objects cannot be stored", len(batch))
             is_unforeseen = True
@@ -373,11 +385,36 @@ class Committer:
         if not self._is_reconciled:
             reconcile(self._objects, self._index, self._duplicates)
             self._is_reconciled = True
+            self._in_doubt.clear()
+        while self._in_doubt:
+            self._settle(self._in_doubt[-1])
+            self._in_doubt.pop()
+
+    def _settle(self, doubt: _InDoubt) -> None:
+        """Remove the objects of an interrupted batch that are not in the index."""
+        # The server may still be committing the batch: being alone means waiting for its end.
+        with self._index.writing(is_alone=True) as writer:
+            found = writer.find(doubt.uids)
+        known = {stored.file for copies in found.values() for stored in copies}
+        self._objects.withdraw([name for name in doubt.names if name not in known])
+
+    def _store_repeatedly(self, batch: Sequence[_Waiting]) -> None:
+        """Store a batch; repeat that if another process was first with what it needs."""
+        for _ in range(_MOST_CONFLICTS):
+            try:
+                self._store_all(batch)
+                return
+            except Conflict as error:
+                LOGGER.debug("A batch is repeated: %s", error)
+        self._store_all(batch)
 
     def _store_all(self, batch: Sequence[_Waiting]) -> None:
         """Publish all files, then add all to the index; both are durable when this returns."""
+        for waiting in batch:
+            waiting.outcome = _STORED
         published: list[Spooled] = []
         names: list[str] = []
+        superseded: list[str] = []
         try:
             with self._index.writing() as writer:
                 known = writer.find([waiting.uid for waiting in batch])
@@ -387,7 +424,9 @@ class Committer:
                 published = [waiting.spooled for waiting in plan.accepted]
                 names = self._objects.put(published)
                 replaces = bool(plan.superseded)
+                superseded = [stored.file for stored in plan.superseded]
                 if replaces:
+                    writer.lock([waiting.entry for waiting in plan.accepted])
                     writer.remove([stored.id for stored in plan.superseded])
                 replaced = {stored.sop_instance_uid for stored in plan.superseded}
                 placed = {
@@ -406,8 +445,14 @@ class Committer:
                     placed[other].outcome = _COERCED
                 if replaces:
                     writer.prune()
+        except InDoubt:
+            uids = [waiting.uid for waiting in batch]
+            self._in_doubt.append(_InDoubt(uids, [*names, *superseded]))
+            raise
         except BaseException:
             self._objects.take_back(published, names)
             raise
+        for name in plan.missing:
+            LOGGER.error("The file %s was missing; its object is stored again", name)
         # Not earlier: until the new file is durable, the acknowledged object is the old one.
-        self._objects.withdraw([stored.file for stored in plan.superseded])
+        self._objects.withdraw(superseded)

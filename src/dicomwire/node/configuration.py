@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import math
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -40,6 +41,11 @@ LOGGER = logging.getLogger("dicomwire.node")
 Network = IPv4Network | IPv6Network
 _LONGEST_GRACE = 3600
 """In seconds; an hour is far more than any association needs to end."""
+_has_no_password = re.compile(
+    r"postgresql(\+psycopg)?://([^:/?#@]*@)?[^/?#@]*(/[^?#]*)?(\?((?!password=)[^#&]+&?)*)?"
+).fullmatch
+"""Whether a text is a URL of PostgreSQL without a password, which would be visible to others in the
+list of processes, in logs and in copies of the file."""
 _LONGEST_FILE = 1 << 20
 """In bytes; thousands of peers and destinations need less."""
 _PREFIX = "DICOMWIRE_"
@@ -109,6 +115,13 @@ def _file(path: str, info: ValidationInfo) -> str:
     return str(_path(path, info)) if path else ""
 
 
+def _database(text: str) -> str:
+    # Not more: the configuration is read without SQLAlchemy, which checks the rest.
+    if text and not _has_no_password(text):
+        raise ValueError("not a URL of PostgreSQL")
+    return text
+
+
 def _network(value: object) -> Network:
     return ip_network(str(value))
 
@@ -123,6 +136,10 @@ GRACE = Allowed(f"a number of seconds, 0 to {_LONGEST_GRACE}", Strict(), Ge(0), 
 PORT = _whole("a port number", 1, 65535)
 HOST = Allowed("a host name or an address", Len(1), AfterValidator(_text))
 ADDRESS = Allowed('an address of this machine, or "" for all', AfterValidator(_text))
+INDEX = Allowed(
+    'postgresql+psycopg://USER@HOST/DATABASE without a password, or "" for SQLite in the folder',
+    AfterValidator(_database),
+)
 FOLDER = Allowed("a path", PlainValidator(_path))
 FILE = Allowed('a path, or "" for none', AfterValidator(_file))
 
@@ -214,6 +231,11 @@ class Configuration:
         FOLDER,
         "The folder of objects and index, made if needed. A relative path counts from this file.",
     ] = Path("archive")
+    index: Annotated[
+        str,
+        INDEX,
+        "The index, for several nodes; the password comes from PGPASSWORD, .pgpass or a service.",
+    ] = ""
     duplicates: Annotated[
         Duplicates,
         _one_of(Duplicates),

@@ -10,18 +10,19 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from io import BufferedReader
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 from dicomwire.logs import escaped
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.heads import Origin, digest_of, read_head
-from dicomwire.node.index.database import logs_of
+from dicomwire.node.index.opening import open_database
 from dicomwire.node.index.reader import IndexReader, Stored
+from dicomwire.node.index.sqlite import Sqlite, logs_of
 from dicomwire.node.index.writer import Index, Placed, Writer, iso
 from dicomwire.node.ingest import Entry, Truncated
 from dicomwire.node.objects.files import sync_folder
@@ -31,8 +32,6 @@ from dicomwire.node.objects.spool import Spool
 
 LOGGER = logging.getLogger("dicomwire")
 
-INDEX = "index.sqlite"
-"""The name of the index in a node's folder."""
 _BEGIN = 64 * 1024
 """How many bytes of a file to read first: the head, and in most objects all keys."""
 _PORTION = 1000
@@ -96,14 +95,10 @@ def reconcile(
     for file, stored in _differences(objects, index):
         unknown += file is not None
         if stored is not None:
-            LOGGER.error("%s is missing: its object is removed from the index", stored.file)
             lost.append(stored)
     # Remove these first, so that a file that was moved does not count as a second copy of itself.
     if lost:
-        found.dropped = len(lost)
-        with index.writing() as writer:
-            writer.remove([stored.id for stored in lost])
-            writer.prune()
+        found.dropped = _drop(objects, index, lost)
     if unknown:
         last_id = index.last_id()
         files = (file for file, _ in _differences(objects, index) if file is not None)
@@ -179,13 +174,38 @@ def _index_portion(
     last_id: int,
     found: Reconciled,
 ) -> None:
-    """Add objects to the index in one transaction; then remove superfluous files."""
-    with index.writing() as writer:
+    """Add objects to the index in one transaction; then remove superfluous files.
+
+    Another process may have been between `put` and its commit. Being alone means that it has
+    finished: its files are in the index now, or gone.
+    """
+    with index.writing(is_alone=True) as writer:
+        known = writer.find([placed.entry.instance_uid for placed in portion])
+        indexed = {stored.file for copies in known.values() for stored in copies}
+        portion = [
+            placed
+            for placed in portion
+            if placed.file not in indexed and objects.exists(placed.file)
+        ]
         superfluous, left_out = _place(objects, writer, portion, duplicates, last_id)
     objects.withdraw(superfluous)
     found.indexed += sum(placed.file not in superfluous | left_out for placed in portion)
     found.removed += len(superfluous)
     found.unreadable += len(left_out)
+
+
+def _drop(objects: Objects, index: Index, lost: Sequence[Stored]) -> int:
+    """Remove objects without a file from the index; return how many."""
+    with index.writing(is_alone=True) as writer:
+        found = writer.find([stored.sop_instance_uid for stored in lost])
+        known = {stored for copies in found.values() for stored in copies}
+        # Another process may have replaced it, or stored it while the files were listed.
+        lost = [each for each in lost if each in known and not objects.exists(each.file)]
+        for stored in lost:
+            LOGGER.error("%s is missing: its object is removed from the index", stored.file)
+        writer.remove([stored.id for stored in lost])
+        writer.prune()
+    return len(lost)
 
 
 def _read(objects: Objects, file: str) -> Placed:
@@ -298,6 +318,7 @@ def reindex(
     folder: str | os.PathLike[str],
     progress: Progress = _no_progress,
     duplicates: Duplicates = Duplicates.KEEP_FIRST,
+    index: str = "",
 ) -> Reconciled:
     """Make the index of a stopped node again from its files.
 
@@ -305,25 +326,39 @@ def reindex(
     read from the files: which of several copies was the first, and, if the objects of a study have
     different patient and study attributes, which of them applied.
 
+    Parameters
+    ----------
+    index : str
+        The key of the configuration.
+
     Raises
     ------
     StorageInUse
         When the node is running.
     """
+    objects = FolderObjects(folder)
     with Spool(folder) as spool:
-        path = spool.folder / INDEX
-        new = path.with_name(f"{INDEX}.new")
-        for old in (new, *logs_of(new)):
-            old.unlink(missing_ok=True)
-        with Index(new) as index:
-            found = reconcile(FolderObjects(folder), index, duplicates, progress)
-        # The new index, now closed, is a single file. SQLite would apply the logs of the old one
-        # to it.
-        for log in logs_of(path):
-            log.unlink(missing_ok=True)
-        os.replace(new, path)
-        sync_folder(str(spool.folder))
-    return found
+        database = open_database(index, spool.folder)
+        if isinstance(database, Sqlite):
+            with _replaced(database) as new, Index(new) as empty:
+                return reconcile(objects, empty, duplicates, progress)
+        with Index(database) as opened, opened.made_anew() as empty:
+            return reconcile(objects, empty, duplicates, progress)
+
+
+@contextmanager
+def _replaced(database: Sqlite) -> Iterator[Sqlite]:
+    """Yield a new database, which takes the place of another one at the end of the block."""
+    path = database.path
+    new = path.with_name(f"{path.name}.new")
+    for old in (new, *logs_of(new)):
+        old.unlink(missing_ok=True)
+    yield Sqlite(new)
+    # The new index, now closed, is a single file. SQLite would apply the logs of the old one to it.
+    for log in logs_of(path):
+        log.unlink(missing_ok=True)
+    os.replace(new, path)
+    sync_folder(str(path.parent))
 
 
 class Problem(StrEnum):
@@ -345,11 +380,18 @@ class Finding(NamedTuple):
     text: str
 
 
-def check(folder: str | os.PathLike[str], progress: Progress = _no_progress) -> Iterator[Finding]:
+def check(
+    folder: str | os.PathLike[str], progress: Progress = _no_progress, index: str = ""
+) -> Iterator[Finding]:
     """Verify a node: compare all files with the index, and all datasets with their digests.
 
     Nothing is changed. The node may be running: objects that are stored or replaced meanwhile are
     no findings.
+
+    Parameters
+    ----------
+    index : str
+        The key of the configuration.
 
     Raises
     ------
@@ -358,17 +400,17 @@ def check(folder: str | os.PathLike[str], progress: Progress = _no_progress) -> 
     IndexFailure
         When it cannot be read, or another version of the program made it.
     """
-    path = Path(folder).absolute() / INDEX
-    if not path.exists():
-        raise FileNotFoundError(f"there is no index {path}")
-    with IndexReader(path) as index:
+    database = open_database(index, folder)
+    if isinstance(database, Sqlite) and not database.path.exists():
+        raise FileNotFoundError(f"there is no index {database.path}")
+    with IndexReader(database) as opened:
         objects = FolderObjects(folder)
-        for done, (file, stored) in enumerate(_side_by_side(objects, index), 1):
+        for done, (file, stored) in enumerate(_side_by_side(objects, opened), 1):
             if stored is None:
                 assert file is not None
-                finding = _unknown(objects, index, file)
+                finding = _unknown(objects, opened, file)
             else:
-                finding = _verify(objects, index, stored)
+                finding = _verify(objects, opened, stored)
             if finding is not None:
                 yield finding
             progress(done)

@@ -40,9 +40,9 @@ from dicomwire.node.configuration import Configuration, Destination, Right
 from dicomwire.node.converters import Converters
 from dicomwire.node.heads import Origin
 from dicomwire.node.identifier import InvalidIdentifier
-from dicomwire.node.index.database import IndexFailure
+from dicomwire.node.index.database import IndexFailure, reason_of
+from dicomwire.node.index.opening import open_database
 from dicomwire.node.index.writer import Index
-from dicomwire.node.maintenance import INDEX
 from dicomwire.node.objects.files import StorageInUse
 from dicomwire.node.objects.folder import FolderObjects
 from dicomwire.node.objects.spool import Spool
@@ -176,7 +176,8 @@ class Node:
             self._spool = opened.enter_context(Spool(configuration.folder, ceiling))
             self._converters = Converters(self._spool.make_file)
             self._objects = FolderObjects(configuration.folder)
-            self._index = opened.enter_context(Index(self._spool.folder / INDEX))
+            database = open_database(configuration.index, configuration.folder)
+            self._index = opened.enter_context(Index(database))
             self._committer = Committer(
                 self._objects, self._index, self._converters, configuration.duplicates
             )
@@ -184,7 +185,7 @@ class Node:
         except StorageInUse as error:
             raise FolderUnusable(str(error)) from None
         except (OSError, IndexFailure) as error:
-            reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
+            reason = getattr(error, "strerror", None) or reason_of(error)
             raise FolderUnusable(f"{configuration.folder} cannot be used: {reason}") from error
 
     def wait(self) -> None:
@@ -384,7 +385,7 @@ def _identifier_of(event: evt.Event) -> Elements:
 
 
 def _index_failed(code: int, error: IndexFailure) -> _Refused:
-    LOGGER.error("The index cannot be read: %s", getattr(error, "orig", None) or error)
+    LOGGER.error("The index cannot be read: %s", reason_of(error))
     return _Refused(code, "the index cannot be read")
 
 

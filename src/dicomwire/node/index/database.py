@@ -1,40 +1,109 @@
-"""The database of the index: its engines, its file and its migrations.
+"""The database of the index: what its kinds have in common, its migrations, and its errors.
 
-`reader` and `writer` have the statements.
+`sqlite` and `postgres` are the kinds; `reader` and `writer` have the statements.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
-BUSY_TIMEOUT = 5.0
-"""Seconds to wait while another program has locked the database."""
-PRAGMAS = (
-    "journal_mode = WAL",  # readers need not wait for the writer
-    "synchronous = FULL",  # a committed transaction is on the disk
-    "foreign_keys = ON",
-)
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 IndexFailure = SQLAlchemyError
-"""The error of a database that cannot be read or written: locked, full or damaged."""
+"""The error of a database that cannot be read or written: away, locked, full or damaged."""
 
 
 class WrongRevision(IndexFailure):
     """The tables are not those of this version of the program; the text says what to do."""
+
+
+class Unusable(IndexFailure):
+    """The database cannot hold an index; the text says why."""
+
+
+class InDoubt(IndexFailure):
+    """The connection was lost while a transaction was committed: it may be committed, or not."""
+
+
+class Database(Protocol):
+    """A database, of any kind.
+
+    Attributes
+    ----------
+    begin_reading, begin_writing, begin_alone : str
+        The statements that begin a transaction. One that is `alone` waits for all others that
+        write, of all processes, and keeps new ones from beginning.
+    """
+
+    begin_reading: str
+    begin_writing: str
+    begin_alone: str
+
+    def engine(self, is_reader: bool) -> Engine:
+        """Return an engine; with `is_reader`, it cannot change the database.
+
+        Its connections begin no transaction by themselves; see `transaction`.
+        """
+
+    def prepare(self) -> None:
+        """Make the database if it is missing and can be made; OSError if that fails."""
+
+    def check(self, connection: Connection) -> None:
+        """Raise Unusable if the database cannot hold an index."""
+
+    def identity(self) -> Hashable:
+        """Return what changes if the database is replaced by another one; None if it is gone."""
+
+    def clear_replaced(self) -> None:
+        """Remove what belongs to a database that was replaced by another one."""
+
+    def changes_of_others(self, connection: Connection) -> int:
+        """Return a number that another process's transaction changes, if it may reuse ids."""
+
+    def lock(self, connection: Connection, names: Sequence[str]) -> None:
+        """Wait until no other transaction holds one of these names; hold them to its end."""
+
+
+@contextlib.contextmanager
+def transaction(connection: Connection, begin: str) -> Iterator[None]:
+    """Run the block in a transaction, which is committed at its end.
+
+    Raises
+    ------
+    InDoubt
+        When the connection is lost during the commit.
+    """
+    with connection.begin() as current:
+        # Without parameters, the driver of PostgreSQL sends both statements of `begin` at once.
+        connection.exec_driver_sql(begin, execution_options={"no_parameters": True})
+        yield
+        try:
+            current.commit()
+        except SQLAlchemyError as error:
+            if getattr(error, "connection_invalidated", False):
+                raise InDoubt(f"the commit was interrupted: {reason_of(error)}") from error
+            raise
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why the database failed, in one line.
+
+    Statements, parameters and details of the database are left out, since they have values of
+    objects.
+    """
+    cause = getattr(error, "orig", None) or error
+    return next(iter(str(cause).splitlines()), type(cause).__name__)
 
 
 def check_revision(connection: Connection) -> None:
@@ -48,15 +117,18 @@ def check_revision(connection: Connection) -> None:
         )
 
 
-def migrate(connection: Connection) -> None:
+def migrate(database: Database, connection: Connection) -> None:
     """Bring the tables up to date, or make them; WrongRevision if a later program made them."""
     config = _migrations()
     config.attributes["connection"] = connection
     try:
-        command.upgrade(config, "head")
+        with transaction(connection, database.begin_alone):
+            database.check(connection)
+            command.upgrade(config, "head")
     except CommandError as error:  # a later version of the program made it
         raise WrongRevision(f"the index cannot be brought up to date: {error}") from None
-    connection.commit()
+    except ProgrammingError as error:
+        raise Unusable(f"the tables cannot be made: {reason_of(error)}") from None
 
 
 def _migrations() -> Config:
@@ -64,46 +136,3 @@ def _migrations() -> Config:
     # Alembic interpolates it as in an INI file, where % has a meaning.
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     return config
-
-
-def logs_of(path: Path) -> list[Path]:
-    """Return the paths of the log files that SQLite keeps beside a database in use."""
-    return [path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm", "-journal")]
-
-
-def identity_of(path: Path) -> tuple[int, int] | None:
-    """Return device and inode of a file; None if there is none."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def create_file(path: Path) -> None:
-    """Make an empty database that only its owner may read, if there is none."""
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-
-
-def new_engine(path: Path, begin: str, pragmas: Sequence[str]) -> Engine:
-    """Return an engine whose transactions begin with the statement `begin`.
-
-    Python's driver begins one only before a change; a reader would not see one state.
-    """
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)),
-        connect_args={"timeout": BUSY_TIMEOUT, "isolation_level": None},
-        hide_parameters=True,  # keep patient data out of error texts
-    )
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: object) -> None:
-        for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}").close()
-
-    @event.listens_for(engine, "begin")
-    def start(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine

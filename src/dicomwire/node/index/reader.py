@@ -6,14 +6,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple, Self, TypeVar
 
 from sqlalchemy import Connection, bindparam, func, select
 
-from dicomwire.node.index.database import check_revision, new_engine
+from dicomwire.node.index.database import Database, check_revision, transaction
 from dicomwire.node.index.schema import instance
 
 _MOST_VARIABLES = 500
@@ -53,9 +51,9 @@ class IndexReader:
         When the database cannot be used; `WrongRevision` if another version made it.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).absolute()
-        self.engine = new_engine(self.path, "BEGIN", ["query_only = ON"])
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.engine = database.engine(is_reader=True)
         """Gives connections for reading, to any thread."""
         try:
             with self.reading() as connection:
@@ -77,7 +75,10 @@ class IndexReader:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         """Yield a connection; all its statements see the same state of the database."""
-        with self.engine.connect() as connection:
+        with (
+            self.engine.connect() as connection,
+            transaction(connection, self.database.begin_reading),
+        ):
             yield connection
 
     def stored(self) -> Iterator[Stored]:

@@ -7,29 +7,25 @@ of objects.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Table, bindparam, delete, exists, insert, select, update
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from dicomwire.node.index.database import (
-    PRAGMAS,
-    create_file,
-    identity_of,
-    logs_of,
-    migrate,
-    new_engine,
-)
+from dicomwire.node.index.database import Database, IndexFailure, migrate, reason_of, transaction
+from dicomwire.node.index.dialects import MOST_INDEXED, indexed
 from dicomwire.node.index.reader import IndexReader, Stored, find_in, portions
 from dicomwire.node.index.schema import instance, patient, series, study
 from dicomwire.node.ingest import Entry
 from dicomwire.node.keys import Level
 from dicomwire.node.names import fold_name
 
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 _MOST_KNOWN = 50_000
 """The most series to remember; a further instance of one of them takes a single statement. They
 take some 25 MB of memory."""
@@ -83,8 +79,14 @@ _Series = dict[tuple[str, str], _Known]
 """Series by Study and Series Instance UID: several studies may have a series of the same UID."""
 
 
+class Conflict(IndexFailure):
+    """Another process has changed what a transaction relies on, or the connection was lost."""
+
+
 class Index(IndexReader):
     """The database of a node. It is made if it is missing, and its schema is brought up to date.
+
+    Other processes may use the same database at the same time.
 
     Raises
     ------
@@ -92,24 +94,27 @@ class Index(IndexReader):
         When the database cannot be used.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).absolute()
-        self._lock = threading.Lock()  # guards _connection and _known; one writer at a time
-        self._identity: tuple[int, int] | None = None
-        """Device and inode of the database, by which `is_lost` notices a replacement."""
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._lock = threading.Lock()  # guards _connection, _known and _seen; one writer at a time
+        self._identity: Hashable = None
+        """That of the database, by which `is_lost` notices a replacement."""
         self._open()
 
     def _open(self) -> None:
         # None until it is open: a new file may get the inode of the deleted one.
         self._identity = None
-        self._known: _Series = {}  # contains committed series only
-        self.engine = new_engine(self.path, "BEGIN", PRAGMAS)
-        self._writing = new_engine(self.path, "BEGIN IMMEDIATE", PRAGMAS)
+        self._known: _Series = {}
+        """Series that are probably in the index still: what another process changed is noticed
+        when the next instance is added."""
+        self._seen = 0
+        self.engine = self.database.engine(is_reader=True)
+        self._writing = self.database.engine(is_reader=False)
         try:
-            create_file(self.path)
+            self.database.prepare()
             self._connection = self._writing.connect()
-            migrate(self._connection)
-            self._identity = identity_of(self.path)
+            migrate(self.database, self._connection)
+            self._identity = self.database.identity()
         except BaseException:
             self.close()
             raise
@@ -123,16 +128,14 @@ class Index(IndexReader):
 
     @property
     def is_lost(self) -> bool:
-        """Whether its file was deleted or replaced, which SQLite does not notice."""
-        return self._identity is None or identity_of(self.path) != self._identity
+        """Whether the database was deleted or replaced by another one."""
+        return self._identity is None or self.database.identity() != self._identity
 
     def reopen(self) -> None:
-        """Open the database that is at the path now; make a new one if there is none."""
+        """Open the database that is there now; make a new one if there is none."""
         self.close()
         if self._identity is not None and self.is_lost:
-            # The logs belong to the old database, and SQLite would apply them to the new one.
-            for log in logs_of(self.path):
-                log.unlink(missing_ok=True)
+            self.database.clear_replaced()
         self._open()
 
     def knows(self, entry: Entry) -> bool:
@@ -140,20 +143,40 @@ class Index(IndexReader):
         return (entry.study_uid, entry.series_uid) in self._known
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[Writer]:
+    def writing(self, is_alone: bool = False) -> Iterator[Writer]:
         """Yield a writer; the end of the block commits all of its changes in one transaction.
 
         They are on the disk after the block. An exception in it undoes them.
 
+        Parameters
+        ----------
+        is_alone : bool
+            Whether no other process writes meanwhile.
+
         Raises
         ------
+        Conflict
+            When the same transaction, from its beginning, may succeed if it is repeated.
+        InDoubt
+            When the connection is lost during the commit.
         IndexFailure
             When the database cannot be written; then nothing is changed.
         """
+        begin = self.database.begin_alone if is_alone else self.database.begin_writing
         with self._lock:
-            with self._connection.begin():
-                writer = Writer(self._connection, self._known)
-                yield writer
+            try:
+                with transaction(self._connection, begin):
+                    seen = self.database.changes_of_others(self._connection)
+                    if seen != self._seen:
+                        self._known.clear()
+                        self._seen = seen
+                    writer = Writer(self.database, self._connection, self._known)
+                    yield writer
+            except DBAPIError as error:
+                self._known.clear()
+                if _is_conflict(error):
+                    raise Conflict(reason_of(error)) from error
+                raise
             if writer.removed:
                 self._known.clear()
             elif len(self._known) + len(writer.learned) <= _MOST_KNOWN:
@@ -163,13 +186,57 @@ class Index(IndexReader):
         for call in writer.after_commit:
             call()
 
+    @contextlib.contextmanager
+    def made_anew(self) -> Iterator[Index]:
+        """Yield an index without objects, which takes the place of this one after the block.
+
+        Until then, others read this one, and cannot write it. An exception undoes all.
+        """
+        with self._lock, transaction(self._connection, self.database.begin_alone):
+            for table in (instance, series, study, patient):
+                self._connection.execute(delete(table))
+            yield _MadeAnew(self.database, self._connection)
+            self._known.clear()
+
+
+class _MadeAnew(Index):
+    """An index within one transaction of another, which is committed at the end."""
+
+    def __init__(self, database: Database, connection: Connection) -> None:
+        self.database = database
+        self._connection = connection
+        self._known = {}
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        yield self._connection
+
+    @contextlib.contextmanager
+    def writing(self, is_alone: bool = False) -> Iterator[Writer]:
+        writer = Writer(self.database, self._connection, self._known)
+        yield writer
+        self._known = {} if writer.removed else writer.learned
+
+
+_REPEATABLE = ("40001", "40P01")
+"""The SQLSTATEs of PostgreSQL for a serialization failure and a deadlock."""
+
+
+def _is_conflict(error: DBAPIError) -> bool:
+    """Return whether another process, or a lost connection, made a transaction fail."""
+    if isinstance(error, IntegrityError) or error.connection_invalidated:
+        return True
+    return getattr(error.orig, "sqlstate", None) in _REPEATABLE
+
 
 class Writer:
     """Changes the index within one transaction."""
 
-    def __init__(self, connection: Connection, known: _Series) -> None:
+    def __init__(self, database: Database, connection: Connection, known: _Series) -> None:
+        self._database = database
         self._connection = connection
         self._series = known
+        self._locked: set[str] = set()
         self._emptied: dict[str, set[int]] = {name: set() for name in _PARENTS}
         self.learned: _Series = {}
         self.removed = False
@@ -191,15 +258,37 @@ class Writer:
         A known series, study or patient keeps the attributes of its first object, and a known
         study keeps its patient. Returns the objects whose Patient ID is not that of their study.
         """
+        if any(placed.replaces for placed in objects):
+            self.lock([placed.entry for placed in objects])
+        unknown = _firsts(
+            ((placed.entry.study_uid, placed.entry.series_uid), placed.entry)
+            for placed in objects
+            if not placed.replaces and self._series_of(placed.entry) is None
+        )
+        if unknown:
+            self._learn(unknown)
         rows, others = [], []
         for placed in objects:
-            known = self._series_of(placed)
+            known = self._series_of(placed.entry)
+            if placed.replaces:
+                self.learned.clear()  # the study may get another patient, also for known series
+                known = self._renew(placed.entry)
+            elif known is None:  # by another object, which replaces one
+                self._learn({(placed.entry.study_uid, placed.entry.series_uid): placed.entry})
+                known = self._series_of(placed.entry)
+            assert known is not None
             rows.append(_row(placed, known.id))
             if placed.entry.patient_id != known.patient_id:
                 others.append(placed)
         if rows:
+            # In one order for all processes: two that add the same UIDs do not wait for each other.
+            rows.sort(key=itemgetter("sop_instance_uid"))
             self._connection.execute(_ADD_INSTANCE, rows)
         return others
+
+    def _series_of(self, entry: Entry) -> _Known | None:
+        key = entry.study_uid, entry.series_uid
+        return self._series.get(key) or self.learned.get(key)
 
     def remove(self, ids: Sequence[int]) -> None:
         """Remove instances; `prune` then removes the levels above that have become empty."""
@@ -221,70 +310,155 @@ class Writer:
                     self._emptied[parent.above].update(self._connection.execute(higher).scalars())
                 self._connection.execute(delete(table).where(table.c.id.in_(some), is_empty))
 
-    def _series_of(self, placed: Placed) -> _Known:
-        entry = placed.entry
-        key = entry.study_uid, entry.series_uid
-        known = None
-        if placed.replaces:
-            self.learned.clear()  # the study may get another patient, also for known series
-        else:
-            known = self._series.get(key) or self.learned.get(key)
-        if known is None:
-            known = self.learned[key] = self._place(entry, placed.replaces)
-        return known
+    def lock(self, entries: Iterable[Entry]) -> None:
+        """Keep other processes from adding or changing the studies and patients of objects.
 
-    def _place(self, entry: Entry, replace: bool) -> _Known:
-        """Return the object's series; add it if it is new, and the levels above it.
-
-        With `replace`, the object's attributes replace those of the series and the levels above.
+        All that a transaction needs is locked at once, in one order, so that there is no deadlock.
         """
-        study_id, patient_id = self._study_of(entry, replace)
-        values = {**_values(entry, Level.SERIES), "study": study_id}
-        uid = values["series_instance_uid"]
-        query = select(series.c.id).where(
-            series.c.study == study_id, series.c.series_instance_uid == uid
-        )
-        found = self._connection.execute(query).scalar()
-        return _Known(self._put(series, found, values, replace), patient_id)
+        names = {f"study {entry.study_uid}" for entry in entries}
+        names.update(f"patient {entry.patient_id}" for entry in entries if entry.patient_id)
+        if not names <= self._locked:
+            self._database.lock(self._connection, [*names])
+            self._locked |= names
 
-    def _study_of(self, entry: Entry, replace: bool) -> tuple[int, str]:
-        """Return the id of the object's study, and the Patient ID of this study."""
+    def _learn(self, entries: Mapping[tuple[str, str], Entry]) -> None:
+        """Find the series of objects, and add those that are new, with the levels above them.
+
+        Each level takes one or two statements, whatever the number of objects.
+        """
+        self.lock(entries.values())
+        studies = self._studies_of(_firsts((each.study_uid, each) for each in entries.values()))
+        wanted = {(studies[key[0]].id, key[1]): key for key in entries}
+        found: dict[tuple[int, str], int] = {}
+        for some in portions(list(wanted)):
+            query = select(series.c.study, series.c.series_instance_uid, series.c.id).where(
+                series.c.study.in_([study_id for study_id, _ in some]),
+                series.c.series_instance_uid.in_([uid for _, uid in some]),
+            )
+            for study_id, uid, series_id in self._connection.execute(query):
+                found[study_id, uid] = series_id
+        new = [each for each in wanted if each not in found]
+        rows = [{**_values(entries[wanted[each]], Level.SERIES), "study": each[0]} for each in new]
+        found.update(zip(new, self._insert(series, rows), strict=True))
+        for each, key in wanted.items():
+            self.learned[key] = _Known(found[each], studies[key[0]].patient_id)
+
+    def _studies_of(self, entries: Mapping[str, Entry]) -> dict[str, _Known]:
+        """Return the studies of objects, by UID; add those that are new."""
+        found: dict[str, _Known] = {}
+        for some in portions(list(entries)):
+            query = select(study.c.study_instance_uid, study.c.id, patient.c.patient_id)
+            query = query.join_from(study, patient).where(study.c.study_instance_uid.in_(some))
+            for uid, study_id, patient_id in self._connection.execute(query):
+                found[uid] = _Known(study_id, patient_id)
+        new = {uid: entry for uid, entry in entries.items() if uid not in found}
+        if new:
+            patients = self._patients_of(new)
+            rows = [
+                {**_values(entry, Level.STUDY), "patient": patients[uid]}
+                for uid, entry in new.items()
+            ]
+            for (uid, entry), study_id in zip(new.items(), self._insert(study, rows), strict=True):
+                found[uid] = _Known(study_id, entry.patient_id)
+        return found
+
+    def _patients_of(self, entries: Mapping[str, Entry]) -> dict[str, int]:
+        """Return the patients of studies, by the studies' UIDs; add those that are new."""
+        keys = {uid: _patient_key(uid, entry) for uid, entry in entries.items()}
+        found: dict[tuple[str, ...], int] = {}
+        for some in portions([key[0] for key in keys.values() if key[0]]):
+            query = select(patient.c.patient_id, patient.c.issuer_of_patient_id, patient.c.id)
+            beginnings = [patient_id[:MOST_INDEXED] for patient_id in some]
+            query = query.where(indexed(patient.c.patient_id).in_(beginnings))
+            for patient_id, issuer, number in self._connection.execute(query):
+                found[patient_id, issuer] = number
+        new = _firsts((keys[uid], entry) for uid, entry in entries.items())
+        new = {key: entry for key, entry in new.items() if key not in found}
+        rows = [_patient_values(entry) for entry in new.values()]
+        found.update(zip(new, self._insert(patient, rows), strict=True))
+        return {uid: found[key] for uid, key in keys.items()}
+
+    def _insert(self, table: Table, rows: list[dict[str, Any]]) -> list[int]:
+        """Insert rows; return their ids."""
+        if not rows:
+            return []
+        dialect = self._connection.dialect
+        if len(rows) == 1 or not dialect.insert_executemany_returning_sort_by_parameter_order:
+            return [self._insert_one(table, row) for row in rows]
+        statement = insert(table).returning(table.c.id, sort_by_parameter_order=True)
+        return list(self._connection.execute(statement, rows).scalars())
+
+    def _insert_one(self, table: Table, row: dict[str, Any]) -> int:
+        key = self._connection.execute(insert(table), row).inserted_primary_key
+        assert key is not None
+        return int(key[0])
+
+    # --- Replacing: one object at a time ---
+
+    def _renew(self, entry: Entry) -> _Known:
+        """Return the object's series, and let the object's attributes replace those above it."""
         values = _values(entry, Level.STUDY)
-        uid = values["study_instance_uid"]
-        query = select(study.c.id, study.c.patient, patient.c.patient_id)
-        query = query.join_from(study, patient).where(study.c.study_instance_uid == uid)
-        found = self._connection.execute(query).first()
-        if found is not None and not replace:
-            return found.id, found.patient_id
+        query = select(study.c.id, study.c.patient)
+        found = self._connection.execute(
+            query.where(study.c.study_instance_uid == entry.study_uid)
+        ).first()
         current = found.patient if found is not None else None
-        values["patient"] = self._patient_of(entry, replace, current)
+        values["patient"] = self._renew_patient(entry, current)
         if current not in (None, values["patient"]):
             self._emptied["patient"].add(current)  # this may have been the patient's last study
-        study_id = self._put(study, found.id if found is not None else None, values, replace)
-        return study_id, entry.patient_id
+        study_id = self._put(study, found.id if found is not None else None, values)
+        values = {**_values(entry, Level.SERIES), "study": study_id}
+        query_series = select(series.c.id).where(
+            series.c.study == study_id, series.c.series_instance_uid == entry.series_uid
+        )
+        series_id = self._connection.execute(query_series).scalar()
+        return _Known(self._put(series, series_id, values), entry.patient_id)
 
-    def _patient_of(self, entry: Entry, replace: bool, current: int | None) -> int:
+    def _renew_patient(self, entry: Entry, current: int | None) -> int:
         """Return the id of the object's patient; `current` is the present patient of its study.
 
         An empty Patient ID identifies nobody: each study without one has a patient of its own.
         """
-        values = _values(entry, Level.PATIENT)
-        values["patient_name_key"] = fold_name(values["patient_name"])
+        values = _patient_values(entry)
         key = [patient.c[name] == values[name] for name in ("patient_id", "issuer_of_patient_id")]
-        if not values["patient_id"]:
+        if values["patient_id"]:
+            key.append(indexed(patient.c.patient_id) == values["patient_id"][:MOST_INDEXED])
+        else:
             key.append(patient.c.id == current)
         found = self._connection.execute(select(patient.c.id).where(*key)).scalar()
-        return self._put(patient, found, values, replace)
+        return self._put(patient, found, values)
 
-    def _put(self, table: Table, found: int | None, values: dict[str, Any], replace: bool) -> int:
-        """Return the id of a row: insert it unless it was `found`; with `replace`, update it."""
+    def _put(self, table: Table, found: int | None, values: dict[str, Any]) -> int:
+        """Update the row that was `found`, or insert one; return its id."""
         if found is None:
-            result = self._connection.execute(insert(table), values)
-            assert result.inserted_primary_key is not None
-            return int(result.inserted_primary_key[0])
-        if replace:
-            self._connection.execute(update(table).where(table.c.id == found), values)
+            return self._insert_one(table, values)
+        self._connection.execute(update(table).where(table.c.id == found), values)
         return found
+
+
+def _firsts(pairs: Iterable[tuple[_K, _V]]) -> dict[_K, _V]:
+    """Return the first value of each key."""
+    found: dict[_K, _V] = {}
+    for key, value in pairs:
+        found.setdefault(key, value)
+    return found
+
+
+def _patient_values(entry: Entry) -> dict[str, Any]:
+    values = _values(entry, Level.PATIENT)
+    values["patient_name_key"] = fold_name(values["patient_name"])
+    return values
+
+
+def _patient_key(study_uid: str, entry: Entry) -> tuple[str, ...]:
+    """Return what identifies the patient of a study.
+
+    An empty Patient ID identifies nobody: each study without one has a patient of its own.
+    """
+    columns = entry.row(Level.PATIENT).columns
+    if not columns["patient_id"]:
+        return "", "", study_uid
+    return columns["patient_id"], columns["issuer_of_patient_id"]
 
 
 def _values(entry: Entry, level: Level) -> dict[str, Any]:

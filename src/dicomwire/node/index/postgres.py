@@ -1,0 +1,150 @@
+"""An index in PostgreSQL: for any number of processes, on any number of machines."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, Engine, cast, create_engine, event, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.engine import URL, make_url
+
+from dicomwire.node.index.database import Unusable
+
+LOGGER = logging.getLogger("dicomwire.node")
+
+OLDEST = 13
+"""The oldest version with extensions that a user without special rights may install."""
+MOST_READING = 8
+"""The most connections for reading per process: each page of a query holds one for milliseconds.
+One more is for writing. PostgreSQL allows 100 by default, for all processes."""
+_WAIT = 30.0
+"""Seconds that a query waits for one of these connections."""
+_LOCK = 7_303_281
+"""The number of the advisory lock of this index: shared by transactions that write, exclusive for
+those that must be alone. The number has no meaning, but is in all nodes the same."""
+_CONNECTING = {
+    # Without these, a machine that is gone would be waited for as long as the system likes.
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # milliseconds
+    "application_name": "dicomwire",
+}
+
+
+class Postgres:
+    """A database of PostgreSQL; see `database.Database`.
+
+    Parameters
+    ----------
+    url : str
+        Without a password, which libpq finds by itself.
+    """
+
+    begin_reading = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    begin_writing = f"BEGIN; SELECT pg_advisory_xact_lock_shared({_LOCK}, 0)"
+    begin_alone = f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK}, 0)"
+
+    def __init__(self, url: str) -> None:
+        self._url = make_url(url).set(drivername="postgresql+psycopg")
+
+    def engine(self, is_reader: bool) -> Engine:
+        # The driver is in autocommit mode, so that `begin_writing` takes no round trip of its own.
+        engine = create_engine(
+            self._url,
+            connect_args={"autocommit": True, **_without(_CONNECTING, self._url)},
+            pool_size=MOST_READING if is_reader else 1,
+            max_overflow=0,
+            pool_timeout=_WAIT,
+            # A connection that was lost is replaced before it is used. That takes a round trip, and
+            # the writer repeats its transaction instead.
+            pool_pre_ping=is_reader,
+            hide_parameters=True,  # keep patient data out of error texts
+            json_serializer=_json_text,
+        )
+
+        @event.listens_for(engine, "connect")
+        def prepare(connection: Any, _record: object) -> None:
+            connection.execute("SET lock_timeout = '30s'")
+            # A committed transaction is on the disk, whatever the server's default.
+            connection.execute(
+                "SELECT set_config('synchronous_commit', 'on', false)"
+                " WHERE current_setting('synchronous_commit') = 'off'"
+            )
+
+        return engine
+
+    def prepare(self) -> None:
+        """Do nothing: an administrator makes databases and users."""
+
+    def check(self, connection: Connection) -> None:
+        """Check version, encoding and safety of the server."""
+        query = (
+            "SELECT current_setting('server_version_num')::int,"
+            " current_setting('server_encoding'), current_setting('fsync')"
+        )
+        version, encoding, fsync = connection.exec_driver_sql(query).one()
+        if version < OLDEST * 10_000:
+            text = f"PostgreSQL {version // 10_000} is too old: {OLDEST} or newer is needed"
+            raise Unusable(text)
+        if encoding != "UTF8":
+            raise Unusable(f"the encoding of the database is {encoding}, not UTF8")
+        if fsync == "off":
+            LOGGER.warning("PostgreSQL runs with fsync = off: a power failure may lose the index")
+
+    def identity(self) -> int:
+        """Return a constant: clients of a server notice if it is gone."""
+        return 0
+
+    def clear_replaced(self) -> None:
+        """Do nothing."""
+
+    def changes_of_others(self, connection: Connection) -> int:
+        """Return a constant: an id is never used again."""
+        return 0
+
+    def lock(self, connection: Connection, names: Sequence[str]) -> None:
+        """Take an advisory lock for each name, in one order for all processes."""
+        keys = sorted({_hash(name) for name in names})
+        key = func.unnest(cast(keys, ARRAY(BigInteger))).column_valued("key")
+        connection.execute(select(func.pg_advisory_xact_lock(key)))
+
+
+def _without(settings: dict[str, Any], url: URL) -> dict[str, Any]:
+    """Return the settings that the URL does not have itself."""
+    return {name: value for name, value in settings.items() if name not in url.query}
+
+
+def _hash(name: str) -> int:
+    (number,) = struct.unpack("q", hashlib.blake2b(name.encode(), digest_size=8).digest())
+    return int(number)
+
+
+def _json_text(value: Any) -> str:
+    """Return a value as JSON that the type jsonb accepts: no null characters, no NaN."""
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_accepted(value))
+    return json.dumps(_accepted(value)) if "\\u0000" in text or "\\ud" in text else text
+
+
+def _accepted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_accepted(name): _accepted(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_accepted(each) for each in value]
+    if isinstance(value, str):
+        return (
+            value.replace("\0", "\ufffd")
+            .encode("utf-16", "surrogatepass")
+            .decode("utf-16", "replace")
+        )
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
