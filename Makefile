@@ -38,6 +38,7 @@ lint: $(VENV)/.with-lint ## style, types, the direction of imports, the generate
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy --config-file dropin/pyproject.toml dropin/src
+	$(BIN)/python tools/check_types.py
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tools/make_tables.py --check
 

@@ -43,3 +43,16 @@ html_theme_options = {
 }
 # Both faces have an Association and an AE: where a docstring means either, the link is to one.
 suppress_warnings = ["ref.python"]
+
+
+def _is_left_out(app, what, name, member, skip, options):
+    """Leave out the members that are only for the library, as `dir()` does."""
+    function = member.fget if isinstance(member, property) else member
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    owner = getattr(module, getattr(function, "__qualname__", "").partition(".")[0], None)
+    hidden = getattr(owner, "library_names", "").split()
+    return True if name in ("library_names", *hidden) else None
+
+
+def setup(app):
+    app.connect("autodoc-skip-member", _is_left_out)

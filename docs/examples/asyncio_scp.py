@@ -7,7 +7,7 @@ from pathlib import Path
 from pydicom import Dataset
 
 from dicomwire import AllStoragePresentationContexts, evt
-from dicomwire.aio import AE
+from dicomwire.aio import AE, AssociationServer
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelFind, Verification
 
 PATIENTS = {"1": "Ann", "2": "Bob"}
@@ -30,13 +30,16 @@ async def handle_echo(event: evt.Event) -> int:
     return 0x0000
 
 
-async def start(folder: Path, port: int = 11112):
+async def start(folder: Path, port: int = 11112) -> AssociationServer:
     ae = AE("ASYNCIOSCP")
     ae.add_supported_context(Verification)
     ae.add_supported_context(PatientRootQueryRetrieveInformationModelFind)
     for context in AllStoragePresentationContexts:
         ae.add_supported_context(context.abstract_syntax)
-    handlers = [(evt.EVT_C_ECHO, handle_echo), (evt.EVT_C_FIND, handle_find)]
+    handlers: list[evt.EventHandlerType] = [
+        (evt.EVT_C_ECHO, handle_echo),
+        (evt.EVT_C_FIND, handle_find),
+    ]
     return await ae.start_server(("127.0.0.1", port), evt_handlers=handlers, receive_to=folder)
 
 

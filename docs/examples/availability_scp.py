@@ -2,7 +2,7 @@
 
 from pydicom import Dataset
 
-from dicomwire import AE, evt
+from dicomwire import AE, AssociationServer, evt
 from dicomwire.sop_class import InstanceAvailabilityNotification
 
 AVAILABLE: dict[str, str] = {}  # ONLINE, NEARLINE, OFFLINE or UNAVAILABLE, by UID
@@ -16,7 +16,7 @@ def handle_create(event: evt.Event) -> tuple[int, Dataset | None]:
     return 0x0000, None
 
 
-def serve(port: int = 11112, block: bool = True):
+def serve(port: int = 11112, block: bool = True) -> AssociationServer | None:
     ae = AE("AVAILABLESCP")
     ae.add_supported_context(InstanceAvailabilityNotification)
     handlers = [(evt.EVT_N_CREATE, handle_create)]

@@ -30,7 +30,7 @@ def notify(uids: list[str], host: str = "127.0.0.1", port: int = 11112) -> int |
         if not assoc.is_established:
             raise SystemExit(f"No association: {assoc.failure}")
         status, _ = assoc.send_n_create(notice, InstanceAvailabilityNotification, generate_uid())
-    return status.get("Status")
+    return status.Status if "Status" in status else None
 
 
 if __name__ == "__main__":

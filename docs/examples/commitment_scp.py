@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydicom import Dataset
 
-from dicomwire import AE, Association, build_role, evt
+from dicomwire import AE, Association, AssociationServer, build_role, evt
 from dicomwire.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
 REQUESTORS = {"COMMITSCU": ("127.0.0.1", 11113)}  # where to report, by AE title
@@ -57,7 +57,9 @@ def handle_action(event: evt.Event, folder: Path) -> tuple[int, Dataset | None]:
     return 0x0000, None
 
 
-def serve(port: int = 11112, folder: str = "received", block: bool = True):
+def serve(
+    port: int = 11112, folder: str = "received", block: bool = True
+) -> AssociationServer | None:
     ae = AE("COMMITSCP")
     ae.add_supported_context(StorageCommitmentPushModel)
     handlers = [(evt.EVT_N_ACTION, handle_action, [Path(folder)])]

@@ -2,7 +2,7 @@
 
 from pydicom import Dataset
 
-from dicomwire import AE, evt
+from dicomwire import AE, AssociationServer, evt
 from dicomwire.sop_class import DisplaySystem, DisplaySystemInstance
 
 
@@ -37,7 +37,7 @@ def handle_get(event: evt.Event) -> tuple[int, Dataset | None]:
     return 0x0000, reply
 
 
-def serve(port: int = 11112, block: bool = True):
+def serve(port: int = 11112, block: bool = True) -> AssociationServer | None:
     ae = AE("DISPLAYSCP")
     ae.add_supported_context(DisplaySystem)
     handlers = [(evt.EVT_N_GET, handle_get)]

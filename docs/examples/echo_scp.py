@@ -1,6 +1,6 @@
 """Answers C-ECHO requests."""
 
-from dicomwire import AE, evt
+from dicomwire import AE, AssociationServer, evt
 from dicomwire.sop_class import Verification
 
 
@@ -10,7 +10,7 @@ def handle_echo(event: evt.Event) -> int:
     return 0x0000
 
 
-def serve(port: int = 11112, block: bool = True):
+def serve(port: int = 11112, block: bool = True) -> AssociationServer | None:
     ae = AE("ECHOSCP")
     ae.add_supported_context(Verification)
     handlers = [(evt.EVT_C_ECHO, handle_echo)]

@@ -16,7 +16,7 @@ def echo(host: str = "127.0.0.1", port: int = 11112) -> bool:
         if "Status" not in status:
             print("No response:", assoc.failure)
             return False
-        return status.Status == 0x0000
+        return bool(status.Status == 0x0000)
 
 
 if __name__ == "__main__":

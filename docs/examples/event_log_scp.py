@@ -2,7 +2,7 @@
 
 from pydicom import Dataset
 
-from dicomwire import AE, evt
+from dicomwire import AE, AssociationServer, evt
 from dicomwire.sop_class import ProceduralEventLogging, SubstanceAdministrationLogging
 
 LOG: list[tuple[str, Dataset]] = []  # AE title and entry
@@ -19,7 +19,7 @@ def handle_action(event: evt.Event) -> tuple[int, Dataset | None]:
     return 0x0000, None
 
 
-def serve(port: int = 11112, block: bool = True):
+def serve(port: int = 11112, block: bool = True) -> AssociationServer | None:
     ae = AE("LOGSCP")
     ae.add_supported_context(ProceduralEventLogging)
     ae.add_supported_context(SubstanceAdministrationLogging)

@@ -41,7 +41,7 @@ def log_event(patient_id: str, host: str = "127.0.0.1", port: int = 11112) -> in
         status, _ = assoc.send_n_action(
             entry, RECORD_PROCEDURAL_EVENT, ProceduralEventLogging, ProceduralEventLoggingInstance
         )
-    return status.get("Status")
+    return status.Status if "Status" in status else None
 
 
 if __name__ == "__main__":

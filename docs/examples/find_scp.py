@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydicom import DataElement, Dataset, dcmread
 
-from dicomwire import AE, evt
+from dicomwire import AE, AssociationServer, evt
 from dicomwire.sop_class import (
     PatientRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelFind,
@@ -60,7 +60,9 @@ def handle_find(event: evt.Event, folder: Path) -> Iterator[tuple[int, Dataset |
             yield 0xFF00, answer(ds, identifier)
 
 
-def serve(port: int = 11112, folder: str = "received", block: bool = True):
+def serve(
+    port: int = 11112, folder: str = "received", block: bool = True
+) -> AssociationServer | None:
     ae = AE("FINDSCP")
     ae.add_supported_context(PatientRootQueryRetrieveInformationModelFind)
     ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)

@@ -20,6 +20,7 @@ def find_studies(name: str, host: str = "127.0.0.1", port: int = 11112) -> list[
     ae = AE("FINDSCU")
     ae.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
     studies = []
+    status = Dataset()
     with ae.associate(host, port) as assoc:
         if not assoc.is_established:
             raise SystemExit(f"No association: {assoc.failure}")

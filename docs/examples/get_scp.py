@@ -6,7 +6,7 @@ from typing import Any
 
 from pydicom import Dataset, dcmread
 
-from dicomwire import AE, StoragePresentationContexts, evt
+from dicomwire import AE, AssociationServer, StoragePresentationContexts, evt
 from dicomwire.sop_class import StudyRootQueryRetrieveInformationModelGet
 
 UNIQUE_KEYS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
@@ -36,7 +36,9 @@ def handle_get(event: evt.Event, folder: Path) -> Iterator[Any]:
         yield 0xFF00, path  # a file is sent as it is; a Dataset works too
 
 
-def serve(port: int = 11112, folder: str = "received", block: bool = True):
+def serve(
+    port: int = 11112, folder: str = "received", block: bool = True
+) -> AssociationServer | None:
     ae = AE("GETSCP")
     ae.add_supported_context(StudyRootQueryRetrieveInformationModelGet)
     for context in StoragePresentationContexts:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydicom import Dataset
 
-from dicomwire import AE, evt
+from dicomwire import AE, AssociationServer, evt
 from dicomwire.sop_class import (
     HangingProtocolInformationModelFind,
     HangingProtocolInformationModelGet,
@@ -44,12 +44,12 @@ def handle_get(event: evt.Event) -> Iterator[Any]:
         yield 0xFF00, PROTOCOLS[uid]
 
 
-def serve(port: int = 11112, block: bool = True):
+def serve(port: int = 11112, block: bool = True) -> AssociationServer | None:
     ae = AE("PROTOCOLS")
     ae.add_supported_context(HangingProtocolInformationModelFind)
     ae.add_supported_context(HangingProtocolInformationModelGet)
     ae.add_supported_context(HangingProtocolStorage, scu_role=True, scp_role=True)
-    handlers = [
+    handlers: list[evt.EventHandlerType] = [
         (evt.EVT_C_STORE, handle_store),
         (evt.EVT_C_FIND, handle_find),
         (evt.EVT_C_GET, handle_get),

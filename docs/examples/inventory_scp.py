@@ -8,7 +8,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from dicomwire import AE, Association, evt
+from dicomwire import AE, Association, AssociationServer, evt
 from dicomwire.sop_class import (
     InventoryCreation,
     InventoryFind,
@@ -78,13 +78,13 @@ def handle_get(event: evt.Event) -> Iterator[Any]:
         yield 0xFF00, inventory
 
 
-def serve(port: int = 11112, block: bool = True):
+def serve(port: int = 11112, block: bool = True) -> AssociationServer | None:
     ae = AE("INVENTORYSCP")
     ae.add_supported_context(InventoryCreation)
     ae.add_supported_context(InventoryFind)
     ae.add_supported_context(InventoryGet)
     ae.add_supported_context(InventoryStorage, scu_role=False, scp_role=True)
-    handlers = [
+    handlers: list[evt.EventHandlerType] = [
         (evt.EVT_N_ACTION, handle_action),
         (evt.EVT_C_FIND, handle_find),
         (evt.EVT_C_GET, handle_get),

@@ -39,7 +39,10 @@ def take_inventory(host: str = "127.0.0.1", port: int = 11112, wait: float = 30)
     for sop_class in (InventoryCreation, InventoryFind, InventoryGet, InventoryStorage):
         ae.add_requested_context(sop_class)
     role = build_role(InventoryStorage, scp_role=True)
-    handlers = [(evt.EVT_N_EVENT_REPORT, handle_report), (evt.EVT_C_STORE, handle_store)]
+    handlers: list[evt.EventHandlerType] = [
+        (evt.EVT_N_EVENT_REPORT, handle_report),
+        (evt.EVT_C_STORE, handle_store),
+    ]
     with ae.associate(host, port, ext_neg=[role], evt_handlers=handlers) as assoc:
         if not assoc.is_established:
             raise SystemExit(f"No association: {assoc.failure}")

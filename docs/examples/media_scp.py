@@ -3,7 +3,7 @@
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
-from dicomwire import AE, evt
+from dicomwire import AE, AssociationServer, evt
 from dicomwire.sop_class import MediaCreationManagement
 
 INITIATE, CANCEL = 1, 2
@@ -46,7 +46,7 @@ def handle_get(event: evt.Event) -> tuple[int, Dataset | None]:
     return (0x0112, None) if request is None else (0x0000, request)
 
 
-def serve(port: int = 11112, block: bool = True):
+def serve(port: int = 11112, block: bool = True) -> AssociationServer | None:
     ae = AE("MEDIASCP")
     ae.add_supported_context(MediaCreationManagement)
     handlers = [

@@ -30,12 +30,12 @@ def write_disc(uids: list[str], host: str = "127.0.0.1", port: int = 11112) -> D
     with ae.associate(host, port) as assoc:
         if not assoc.is_established:
             raise SystemExit(f"No association: {assoc.failure}")
-        status, _ = assoc.send_n_create(request, MediaCreationManagement, disc)
+        status, progress = assoc.send_n_create(request, MediaCreationManagement, disc)
         if status.get("Status") == 0x0000:
             status, _ = assoc.send_n_action(copies, INITIATE, MediaCreationManagement, disc)
         if status.get("Status") == 0x0000:
             status, progress = assoc.send_n_get([], MediaCreationManagement, disc)
-        if status.get("Status") != 0x0000:
+        if status.get("Status") != 0x0000 or progress is None:
             raise SystemExit(f"No disc: {status or assoc.failure}")
     return progress
 

@@ -7,13 +7,13 @@ from typing import Any
 from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
 
-from dicomwire import AE, build_context, evt
+from dicomwire import AE, AssociationServer, PresentationContext, build_context, evt
 from dicomwire.sop_class import StudyRootQueryRetrieveInformationModelMove
 
 DESTINATIONS = {"MOVESCU": ("127.0.0.1", 11113)}  # addresses by AE title
 
 
-def contexts_for(paths: list[Path]):
+def contexts_for(paths: list[Path]) -> list[PresentationContext]:
     """Return a presentation context for each SOP class and transfer syntax of the files."""
     metas = [read_file_meta_info(path) for path in paths]
     pairs = {(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID) for meta in metas}
@@ -41,7 +41,9 @@ def handle_move(event: evt.Event, folder: Path) -> Iterator[Any]:
         yield 0xFF00, path
 
 
-def serve(port: int = 11112, folder: str = "received", block: bool = True):
+def serve(
+    port: int = 11112, folder: str = "received", block: bool = True
+) -> AssociationServer | None:
     ae = AE("MOVESCP")
     ae.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
     handlers = [(evt.EVT_C_MOVE, handle_move, [Path(folder)])]

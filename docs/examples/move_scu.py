@@ -32,6 +32,7 @@ def fetch(
         responses = assoc.send_c_move(
             identifier, "MOVESCU", StudyRootQueryRetrieveInformationModelMove
         )
+        status = Dataset()
         for status, _ in responses:
             if "Status" not in status:
                 raise SystemExit(f"No response: {assoc.failure}")

@@ -2,7 +2,7 @@
 
 from pydicom import Dataset
 
-from dicomwire import AE, evt
+from dicomwire import AE, AssociationServer, evt
 from dicomwire.sop_class import ModalityPerformedProcedureStep
 
 STEPS: dict[str, Dataset] = {}  # by SOP Instance UID
@@ -35,7 +35,7 @@ def handle_set(event: evt.Event) -> tuple[int | Dataset, Dataset | None]:
     return 0x0000, step
 
 
-def serve(port: int = 11112, block: bool = True):
+def serve(port: int = 11112, block: bool = True) -> AssociationServer | None:
     ae = AE("MPPSSCP")
     ae.add_supported_context(ModalityPerformedProcedureStep)
     handlers = [(evt.EVT_N_CREATE, handle_create), (evt.EVT_N_SET, handle_set)]

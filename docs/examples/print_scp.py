@@ -3,7 +3,7 @@
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
-from dicomwire import AE, evt
+from dicomwire import AE, AssociationServer, evt
 from dicomwire.sop_class import (
     BasicFilmBox,
     BasicGrayscaleImageBox,
@@ -77,10 +77,10 @@ def handle_delete(event: evt.Event) -> int:
     return 0x0112 if known is None else 0x0000
 
 
-def serve(port: int = 11112, block: bool = True):
+def serve(port: int = 11112, block: bool = True) -> AssociationServer | None:
     ae = AE("PRINTSCP")
     ae.add_supported_context(BasicGrayscalePrintManagementMeta)
-    handlers = [
+    handlers: list[evt.EventHandlerType] = [
         (evt.EVT_N_GET, handle_get),
         (evt.EVT_N_CREATE, handle_create),
         (evt.EVT_N_SET, handle_set),

@@ -45,7 +45,7 @@ def print_image(picture: Dataset, host: str = "127.0.0.1", port: int = 11112) ->
         # All these SOP classes use the one context of their Meta SOP class.
         status, printer = assoc.send_n_get([], Printer, PrinterInstance, meta_uid=meta)
         check("Asking for the printer", status)
-        if printer.PrinterStatus == "FAILURE":
+        if printer is not None and printer.PrinterStatus == "FAILURE":
             raise SystemExit(f"The printer does not work: {printer.PrinterStatusInfo}")
 
         session_uid, film_uid = generate_uid(), generate_uid()
@@ -61,10 +61,12 @@ def print_image(picture: Dataset, host: str = "127.0.0.1", port: int = 11112) ->
         film.ImageDisplayFormat = "STANDARD\\1,1"
         film.FilmOrientation = "PORTRAIT"
         film.ReferencedFilmSessionSequence = [parent]
-        status, film = assoc.send_n_create(film, BasicFilmBox, film_uid, meta_uid=meta)
+        status, created = assoc.send_n_create(film, BasicFilmBox, film_uid, meta_uid=meta)
         check("Creating the film box", status)
 
-        box = film.ReferencedImageBoxSequence[0].ReferencedSOPInstanceUID
+        if created is None:
+            raise SystemExit("The printer did not say which image boxes the film has")
+        box = created.ReferencedImageBoxSequence[0].ReferencedSOPInstanceUID
         content = Dataset()
         content.ImageBoxPosition = 1
         content.BasicGrayscaleImageSequence = [picture]

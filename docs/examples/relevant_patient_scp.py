@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pydicom import Dataset
 
-from dicomwire import AE, evt
+from dicomwire import AE, AssociationServer, evt
 from dicomwire.sop_class import GeneralRelevantPatientInformationQuery
 
 
@@ -41,7 +41,7 @@ def handle_find(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
         yield 0xFF00, information_about("1001")
 
 
-def serve(port: int = 11112, block: bool = True):
+def serve(port: int = 11112, block: bool = True) -> AssociationServer | None:
     ae = AE("RELEVANTSCP")
     ae.add_supported_context(GeneralRelevantPatientInformationQuery)
     handlers = [(evt.EVT_C_FIND, handle_find)]

@@ -5,7 +5,7 @@ import threading
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
-from dicomwire import AE, Association, evt
+from dicomwire import AE, Association, AssociationServer, evt
 from dicomwire.sop_class import RTConventionalMachineVerification
 
 REQUEST_BEAM_VERIFICATION = 1
@@ -64,10 +64,10 @@ def handle_delete(event: evt.Event) -> int:
     return 0xC112 if known is None else 0x0000
 
 
-def serve(port: int = 11112, block: bool = True):
+def serve(port: int = 11112, block: bool = True) -> AssociationServer | None:
     ae = AE("VERIFIER")
     ae.add_supported_context(RTConventionalMachineVerification)
-    handlers = [
+    handlers: list[evt.EventHandlerType] = [
         (evt.EVT_N_CREATE, handle_create),
         (evt.EVT_N_SET, handle_set),
         (evt.EVT_N_ACTION, handle_action),

@@ -50,10 +50,11 @@ def verify_beam(host: str = "127.0.0.1", port: int = 11112, wait: float = 30) ->
         check("Opening", assoc.send_n_create(session, sop_class, uid)[0])
         check("Setting up", assoc.send_n_set(setup, sop_class, uid)[0])
         check("Verifying", assoc.send_n_action(None, REQUEST_BEAM_VERIFICATION, sop_class, uid)[0])
-        outcome = results.get(timeout=wait).TreatmentVerificationStatus
+        outcome = str(results.get(timeout=wait).TreatmentVerificationStatus)
         tags = [Tag("TreatmentVerificationStatus"), Tag("FailedAttributesSequence")]
         status, details = assoc.send_n_get(tags, sop_class, uid)
         check("Asking for details", status)
+        assert details is not None
         assert details.TreatmentVerificationStatus == outcome
         check("Closing", assoc.send_n_delete(sop_class, uid))
     return outcome

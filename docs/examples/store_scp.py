@@ -2,7 +2,13 @@
 
 from pathlib import Path
 
-from dicomwire import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
+from dicomwire import (
+    AE,
+    ALL_TRANSFER_SYNTAXES,
+    AllStoragePresentationContexts,
+    AssociationServer,
+    evt,
+)
 
 
 def handle_store(event: evt.Event, folder: Path) -> int:
@@ -17,7 +23,9 @@ def handle_store(event: evt.Event, folder: Path) -> int:
     return 0x0000
 
 
-def serve(port: int = 11112, folder: str = "received", block: bool = True):
+def serve(
+    port: int = 11112, folder: str = "received", block: bool = True
+) -> AssociationServer | None:
     Path(folder).mkdir(exist_ok=True)
     ae = AE("STORESCP")
     for context in AllStoragePresentationContexts:

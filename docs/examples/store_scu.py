@@ -5,11 +5,11 @@ from pathlib import Path
 
 from pydicom.filereader import read_file_meta_info
 
-from dicomwire import AE, build_context
+from dicomwire import AE, PresentationContext, build_context
 from dicomwire.status import code_to_category
 
 
-def contexts_for(paths: list[Path]):
+def contexts_for(paths: list[Path]) -> list[PresentationContext]:
     """Return a presentation context for each SOP class and transfer syntax of the files."""
     metas = [read_file_meta_info(path) for path in paths]
     pairs = {(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID) for meta in metas}

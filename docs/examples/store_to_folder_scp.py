@@ -2,16 +2,25 @@
 
 from pathlib import Path
 
-from dicomwire import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
+from dicomwire import (
+    AE,
+    ALL_TRANSFER_SYNTAXES,
+    AllStoragePresentationContexts,
+    AssociationServer,
+    evt,
+)
 
 
 def handle_store(event: evt.Event) -> int:
     """The file is complete and has its final name; the C-STORE is not answered yet."""
-    print(event.dataset_path, event.payload.size, "bytes")
+    path = event.dataset_path
+    print(path, path.stat().st_size, "bytes")
     return 0x0000
 
 
-def serve(port: int = 11112, folder: str = "received", block: bool = True):
+def serve(
+    port: int = 11112, folder: str = "received", block: bool = True
+) -> AssociationServer | None:
     Path(folder).mkdir(exist_ok=True)
     ae = AE("STORESCP")
     for context in AllStoragePresentationContexts:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pydicom import Dataset
 
-from dicomwire import AE, evt
+from dicomwire import AE, AssociationServer, evt
 from dicomwire.sop_class import ProductCharacteristicsQuery, SubstanceApprovalQuery
 
 
@@ -43,7 +43,7 @@ def handle_find(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
         yield 0xFF00, product("5012345678900")
 
 
-def serve(port: int = 11112, block: bool = True):
+def serve(port: int = 11112, block: bool = True) -> AssociationServer | None:
     ae = AE("PHARMACY")
     ae.add_supported_context(ProductCharacteristicsQuery)
     ae.add_supported_context(SubstanceApprovalQuery)

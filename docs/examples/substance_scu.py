@@ -40,6 +40,8 @@ def ask(
         if product is None:
             return None
         decision = first_match(assoc, approval, SubstanceApprovalQuery)
+        if decision is None:
+            return None
     return product.ProductName, decision.SubstanceAdministrationApproval
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
-from dicomwire import AE, Association, evt
+from dicomwire import AE, Association, AssociationServer, evt
 from dicomwire.sop_class import (
     UnifiedProcedureStepPull,
     UnifiedProcedureStepPush,
@@ -122,12 +122,12 @@ def handle_action(event: evt.Event) -> tuple[int, Dataset | None]:
     return 0x0000, None
 
 
-def serve(port: int = 11112, block: bool = True):
+def serve(port: int = 11112, block: bool = True) -> AssociationServer | None:
     ae = AE("UPSSCP")
     ae.add_supported_context(UnifiedProcedureStepPush)
     ae.add_supported_context(UnifiedProcedureStepPull)
     ae.add_supported_context(UnifiedProcedureStepWatch)
-    handlers = [
+    handlers: list[evt.EventHandlerType] = [
         (evt.EVT_N_CREATE, handle_create),
         (evt.EVT_C_FIND, handle_find),
         (evt.EVT_N_GET, handle_get),

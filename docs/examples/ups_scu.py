@@ -1,6 +1,7 @@
 """Pushes a step, watches it, and performs it: Unified Procedure Steps."""
 
 import queue
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from pydicom import Dataset
@@ -17,10 +18,16 @@ from dicomwire.sop_class import (
 CHANGE_STATE, SUBSCRIBE = 1, 3
 
 
-def associate(title: str, sop_class: str, host: str, port: int, handlers=()) -> Association:
+def associate(
+    title: str,
+    sop_class: str,
+    host: str,
+    port: int,
+    handlers: Sequence[evt.EventHandlerType] = (),
+) -> Association:
     ae = AE(title)
     ae.add_requested_context(sop_class)
-    assoc = ae.associate(host, port, evt_handlers=list(handlers))
+    assoc = ae.associate(host, port, evt_handlers=handlers)
     if not assoc.is_established:
         raise SystemExit(f"No association: {assoc.failure}")
     return assoc
@@ -72,7 +79,7 @@ def work(assoc: Association) -> str | None:
     claim.ProcedureStepState = "COMPLETED"
     status, _ = assoc.send_n_action(claim, CHANGE_STATE, UnifiedProcedureStepPush, uid)
     check("Completing", status)
-    return found[0].ProcedureStepLabel
+    return str(found[0].ProcedureStepLabel)
 
 
 def watch(assoc: Association) -> None:

@@ -3,7 +3,14 @@
 import os
 from pathlib import Path
 
-from dicomwire import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, Settings, evt
+from dicomwire import (
+    AE,
+    ALL_TRANSFER_SYNTAXES,
+    AllStoragePresentationContexts,
+    Settings,
+    SupervisedServer,
+    evt,
+)
 
 
 def handle_store(event: evt.Event) -> int:
@@ -14,7 +21,7 @@ def handle_store(event: evt.Event) -> int:
 
 def serve(
     port: int = 11112, folder: str = "received", workers: int | None = None, block: bool = True
-):
+) -> SupervisedServer | None:
     Path(folder).mkdir(exist_ok=True)
     ae = AE("STORESCP", Settings(maximum_associations=200, drain_timeout=30))
     for context in AllStoragePresentationContexts:

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 
 from pydicom import Dataset
 
-from dicomwire import AE, evt
+from dicomwire import AE, AssociationServer, evt
 from dicomwire.sop_class import ModalityWorklistInformationModelFind
 
 
@@ -55,7 +55,7 @@ def handle_find(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
             yield 0xFF00, entry
 
 
-def serve(port: int = 11112, block: bool = True):
+def serve(port: int = 11112, block: bool = True) -> AssociationServer | None:
     ae = AE("WORKLISTSCP")
     ae.add_supported_context(ModalityWorklistInformationModelFind)
     handlers = [(evt.EVT_C_FIND, handle_find)]

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         MediaStoragePresentationContexts,
         ModalityPerformedPresentationContexts,
         NonPatientObjectPresentationContexts,
+        PresentationContext,
         PrintManagementPresentationContexts,
         ProcedureStepPresentationContexts,
         ProtocolApprovalPresentationContexts,
@@ -73,6 +74,8 @@ if TYPE_CHECKING:
     from dicomwire.settings import Settings
     from dicomwire.sop_class import register_uid
     from dicomwire.threaded.bulk import SendMany, send_many
+    from dicomwire.threaded.server import AssociationServer
+    from dicomwire.workers.server import SupervisedServer
 
 __version__ = "0.1.0"
 
@@ -99,7 +102,7 @@ _NAMES = {
         HangingProtocolPresentationContexts ImplantTemplatePresentationContexts
         InstanceAvailabilityPresentationContexts MediaCreationManagementPresentationContexts
         MediaStoragePresentationContexts ModalityPerformedPresentationContexts
-        NonPatientObjectPresentationContexts PrintManagementPresentationContexts
+        NonPatientObjectPresentationContexts PresentationContext PrintManagementPresentationContexts
         ProcedureStepPresentationContexts ProtocolApprovalPresentationContexts
         QueryRetrievePresentationContexts RTMachineVerificationPresentationContexts
         RelevantPatientInformationPresentationContexts StorageCommitmentPresentationContexts
@@ -109,6 +112,8 @@ _NAMES = {
     "dicomwire.settings": "Settings",
     "dicomwire.sop_class": "register_uid",
     "dicomwire.threaded.bulk": "SendMany send_many",
+    "dicomwire.threaded.server": "AssociationServer",
+    "dicomwire.workers.server": "SupervisedServer",
     "pydicom._uid_dict": "UID_dictionary",
     "pydicom.uid": "UID",
 }
@@ -155,6 +160,7 @@ __all__ = [
     "AssociationAborted",
     "AssociationFailure",
     "AssociationRejected",
+    "AssociationServer",
     "AssociationTimeout",
     "BasicWorklistManagementPresentationContexts",
     "ColorPalettePresentationContexts",
@@ -172,6 +178,7 @@ __all__ = [
     "MediaStoragePresentationContexts",
     "ModalityPerformedPresentationContexts",
     "NonPatientObjectPresentationContexts",
+    "PresentationContext",
     "PrintManagementPresentationContexts",
     "ProcedureStepPresentationContexts",
     "ProtocolApprovalPresentationContexts",
@@ -187,6 +194,7 @@ __all__ = [
     "StorageCommitmentPresentationContexts",
     "StoragePresentationContexts",
     "SubstanceAdministrationPresentationContexts",
+    "SupervisedServer",
     "TLSConfigurationError",
     "TLSFailure",
     "TLSFault",

@@ -6,6 +6,7 @@ One tree of classes: faults of the program, faults of the peer, and ends of an a
 from __future__ import annotations
 
 from enum import Enum, IntEnum
+from typing import Any
 
 
 class AbortSource(IntEnum):
@@ -27,7 +28,17 @@ class AbortReason(IntEnum):
 
 
 class DicomwireError(Exception):
-    """Base of every exception that dicomwire defines."""
+    """Base of every exception that dicomwire defines. All can be copied and pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[DicomwireError], args: Any, attributes: dict[str, Any]) -> DicomwireError:
+    """Return a copy of an exception, without the checks and texts of its `__init__`."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class LocalProtocolError(DicomwireError, RuntimeError):

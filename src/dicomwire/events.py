@@ -6,14 +6,31 @@ The faces raise the events; the services use the answers of handlers.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic
 
 from dicomwire.data.file_head import file_head
+from dicomwire.event_types import Binding as Binding
+from dicomwire.event_types import EventHandlerType as EventHandlerType
+from dicomwire.event_types import EventType as EventType
+from dicomwire.event_types import Handler as Handler
+from dicomwire.event_types import HandlerArgs as HandlerArgs
+from dicomwire.event_types import (
+    IdentityEvent,
+    MatchesEvent,
+    NegotiationEvent,
+    ObjectsEvent,
+    ReplyEvent,
+    StatusEvent,
+    WindowEvent,
+)
+from dicomwire.event_types import InterventionEvent as InterventionEvent
+from dicomwire.event_types import NotificationEvent as NotificationEvent
+from dicomwire.listing import Listed
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import PresentationContextTuple
 from dicomwire.settings import Settings
@@ -22,43 +39,18 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.tag import BaseTag
     from pydicom.uid import UID
+    from typing_extensions import TypeVar
 
     from dicomwire.data.payloads import Payload
 
+    A = TypeVar("A", default=Any)
+else:  # defaults of type variables are for type checkers; Python has them from 3.13 on
+    from typing import TypeVar
+
+    A = TypeVar("A")
+
 _LOGGER = logging.getLogger("dicomwire")
 
-
-class NotificationEvent(NamedTuple):
-    """Reports something that happened; any number of handlers may be bound."""
-
-    name: str
-    description: str
-    is_intervention: bool = False
-    is_notification: bool = True
-
-    def __str__(self) -> str:
-        return self.name
-
-
-class InterventionEvent(NamedTuple):
-    """Asks for an answer; exactly one handler is called."""
-
-    name: str
-    description: str
-    is_intervention: bool = True
-    is_notification: bool = False
-
-    def __str__(self) -> str:
-        return self.name
-
-
-EventType: TypeAlias = NotificationEvent | InterventionEvent
-Handler: TypeAlias = Callable[..., Any]
-HandlerArgs: TypeAlias = Sequence[Any] | None
-Binding: TypeAlias = tuple[Handler, HandlerArgs]
-EventHandlerType: TypeAlias = (
-    tuple[EventType, Handler] | tuple[EventType, Handler, list[Any] | None]
-)
 
 EVT_ABORTED = NotificationEvent("EVT_ABORTED", "Either side aborted the association")
 EVT_ACCEPTED = NotificationEvent("EVT_ACCEPTED", "The association request was accepted")
@@ -78,36 +70,37 @@ EVT_REJECTED = NotificationEvent("EVT_REJECTED", "The association request was re
 EVT_RELEASED = NotificationEvent("EVT_RELEASED", "The association was released")
 EVT_REQUESTED = NotificationEvent("EVT_REQUESTED", "An association was requested")
 
-EVT_ASYNC_OPS = InterventionEvent(
+EVT_ASYNC_OPS = WindowEvent(
     "EVT_ASYNC_OPS", "The requestor proposes an asynchronous operations window"
 )
-EVT_C_ECHO = InterventionEvent("EVT_C_ECHO", "A C-ECHO request needs a response")
-EVT_C_FIND = InterventionEvent("EVT_C_FIND", "A C-FIND request needs responses")
-EVT_C_GET = InterventionEvent("EVT_C_GET", "A C-GET request needs responses")
-EVT_C_MOVE = InterventionEvent("EVT_C_MOVE", "A C-MOVE request needs responses")
-EVT_C_STORE = InterventionEvent("EVT_C_STORE", "A C-STORE request needs a response")
-EVT_N_ACTION = InterventionEvent("EVT_N_ACTION", "An N-ACTION request needs a response")
-EVT_N_CREATE = InterventionEvent("EVT_N_CREATE", "An N-CREATE request needs a response")
-EVT_N_DELETE = InterventionEvent("EVT_N_DELETE", "An N-DELETE request needs a response")
-EVT_N_EVENT_REPORT = InterventionEvent(
-    "EVT_N_EVENT_REPORT", "An N-EVENT-REPORT request needs a response"
-)
-EVT_N_GET = InterventionEvent("EVT_N_GET", "An N-GET request needs a response")
-EVT_N_SET = InterventionEvent("EVT_N_SET", "An N-SET request needs a response")
-EVT_SOP_COMMON = InterventionEvent(
+EVT_C_ECHO = StatusEvent("EVT_C_ECHO", "A C-ECHO request needs a response")
+EVT_C_FIND = MatchesEvent("EVT_C_FIND", "A C-FIND request needs responses")
+EVT_C_GET = ObjectsEvent("EVT_C_GET", "A C-GET request needs responses")
+EVT_C_MOVE = ObjectsEvent("EVT_C_MOVE", "A C-MOVE request needs responses")
+EVT_C_STORE = StatusEvent("EVT_C_STORE", "A C-STORE request needs a response")
+EVT_N_ACTION = ReplyEvent("EVT_N_ACTION", "An N-ACTION request needs a response")
+EVT_N_CREATE = ReplyEvent("EVT_N_CREATE", "An N-CREATE request needs a response")
+EVT_N_DELETE = StatusEvent("EVT_N_DELETE", "An N-DELETE request needs a response")
+EVT_N_EVENT_REPORT = ReplyEvent("EVT_N_EVENT_REPORT", "An N-EVENT-REPORT request needs a response")
+EVT_N_GET = ReplyEvent("EVT_N_GET", "An N-GET request needs a response")
+EVT_N_SET = ReplyEvent("EVT_N_SET", "An N-SET request needs a response")
+EVT_SOP_COMMON = NegotiationEvent(
     "EVT_SOP_COMMON", "The requestor proposes SOP class common extended negotiation"
 )
-EVT_SOP_EXTENDED = InterventionEvent(
+EVT_SOP_EXTENDED = NegotiationEvent(
     "EVT_SOP_EXTENDED", "The requestor proposes SOP class extended negotiation"
 )
-EVT_USER_ID = InterventionEvent("EVT_USER_ID", "The requestor proposes a user identity to verify")
+EVT_USER_ID = IdentityEvent("EVT_USER_ID", "The requestor proposes a user identity to verify")
 
 _DEFAULTS = Settings()
 _QUERIES = (Command.C_FIND_RQ, Command.C_GET_RQ, Command.C_MOVE_RQ)
 
 
-class Event:
+class Event(Listed, Generic[A]):
     """The argument of a handler: the kind of event, its association and its data.
+
+    Annotate it with `evt.Event`, or with `evt.Event[Association]` if the type checker shall know
+    the association, of `dicomwire` or of `dicomwire.aio`.
 
     Every event has `assoc`, `event` and `timestamp`. The documentation of each other attribute
     says which events have it; for other events, reading it raises AttributeError.
@@ -126,7 +119,7 @@ class Event:
         If `attrs` has the name of an attribute that every Event has.
     """
 
-    assoc: Any
+    assoc: A
     """The association of the event."""
     event: EventType
     """The kind of event."""
@@ -176,7 +169,7 @@ class Event:
 
     _dataset: Dataset | None = None
 
-    def __init__(self, assoc: Any, event: EventType, attrs: dict[str, Any] | None = None) -> None:
+    def __init__(self, assoc: A, event: EventType, attrs: dict[str, Any] | None = None) -> None:
         self.assoc = assoc
         self.event = event
         self.timestamp = datetime.now()
@@ -185,6 +178,11 @@ class Event:
                 taken = ", ".join(sorted(_RESERVED.intersection(attrs)))
                 raise AttributeError(f"every Event sets {taken} itself")
             self.__dict__.update(attrs)
+
+    def __repr__(self) -> str:
+        request = self.__dict__.get("request")
+        about = f": {request!r}" if request is not None else ""
+        return f"<{self.event.name} of {self.assoc!r}{about}>"
 
     def _asked(self, parameter: str, *commands: Command) -> Message:
         """Return the request, which has `parameter` if it is one of `commands`."""
@@ -242,7 +240,8 @@ class Event:
         request: Message | None = self.__dict__.get("request")
         if request is None:
             return False
-        return bool(self.assoc.is_cancelled(request.MessageID))
+        association: Any = self.assoc
+        return bool(association.is_cancelled(request.MessageID))
 
     @property
     def peer_gone(self) -> bool:
@@ -250,7 +249,8 @@ class Event:
 
         Reading it checks for received messages without waiting.
         """
-        return bool(self.assoc.peer_gone)
+        association: Any = self.assoc
+        return bool(association.peer_gone)
 
     # C-STORE
 
@@ -310,7 +310,7 @@ class Event:
         return self._decoded()
 
     @property
-    def move_destination(self) -> str | None:
+    def move_destination(self) -> str:
         """C-MOVE: the AE title that the objects are sent to."""
         return self._asked("Move Destination", Command.C_MOVE_RQ).MoveDestination
 
@@ -335,7 +335,7 @@ class Event:
         return self._decoded()
 
     @property
-    def action_type(self) -> int | None:
+    def action_type(self) -> int:
         """N-ACTION: the Action Type ID."""
         return self._asked("Action Type ID", Command.N_ACTION_RQ).ActionTypeID
 
@@ -346,7 +346,7 @@ class Event:
         return self._decoded()
 
     @property
-    def event_type(self) -> int | None:
+    def event_type(self) -> int:
         """N-EVENT-REPORT: the Event Type ID."""
         return self._asked("Event Type ID", Command.N_EVENT_REPORT_RQ).EventTypeID
 
@@ -500,7 +500,7 @@ class Handlers:
         """
         _check(event)
         bound = self._all.get(event, ())
-        if isinstance(event, NotificationEvent):
+        if not isinstance(event, InterventionEvent):
             return list(bound)
         return bound[0] if bound else (get_default_handler(event), None)
 

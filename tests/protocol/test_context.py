@@ -260,7 +260,9 @@ class TestText:
 
     def test_of_a_proposed_context(self):
         context = build(VERIFICATION, IMPLICIT, "1.2.3")
-        assert repr(context) == "Verification SOP Class"
+        assert repr(context) == (
+            "<PresentationContext: Verification SOP Class, Implicit VR Little Endian, 1.2.3>"
+        )
         assert str(context) == (
             "Abstract Syntax: Verification SOP Class\n"
             "Transfer Syntax(es):\n"
@@ -281,11 +283,14 @@ class TestText:
         context = build()
         context.context_id, context.result = 3, 0
         context._as_scu, context._as_scp = roles
+        assert repr(context).startswith(
+            "<PresentationContext 3: Verification SOP Class, Accepted, "
+        )
         assert str(context).splitlines()[0] == "ID: 3"
         assert str(context).splitlines()[-2:] == ["Result: Accepted", f"Role: {text}"]
 
     def test_what_a_peer_sent_is_escaped(self):
         context = PresentationContext.from_wire(1, quick_uid("1.2\nfake"), [quick_uid("\x1b[2J")])
-        assert repr(context) == "1.2\\nfake"
+        assert repr(context) == "<PresentationContext 1: 1.2\\nfake, \\x1b[2J>"
         assert "=\\x1b[2J" in str(context)
         assert len(str(context).splitlines()) == 4

@@ -90,7 +90,7 @@ class ApplicationEntity(_ApplicationEntity):
             contexts,
             ssl_context,
             evt_handlers,
-            server_class or AssociationServer,
+            server_class=server_class or AssociationServer,
             **kwargs,
         )
 

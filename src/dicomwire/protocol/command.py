@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dicomwire.errors import AbortReason, AbortSource, RemoteProtocolError
-from dicomwire.protocol.context import UID_LENGTH, quick_uid
+from dicomwire.protocol.context import UID_LENGTH, MaybeNone, quick_uid
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -58,7 +58,7 @@ RESPONSE_BIT = 0x8000
 """The bit that is set in the Command Field of a response (PS3.7 Annex E.1)."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Message:
     """A command set: its attributes are the keywords of PS3.7 Annex E; None for an absent element.
 
@@ -74,15 +74,15 @@ class Message:
     """
 
     command: Command
-    MessageID: int | None = None
-    MessageIDBeingRespondedTo: int | None = None
-    AffectedSOPClassUID: UID | None = None
-    RequestedSOPClassUID: UID | None = None
-    AffectedSOPInstanceUID: UID | None = None
-    RequestedSOPInstanceUID: UID | None = None
+    MessageID: int | MaybeNone = None
+    MessageIDBeingRespondedTo: int | MaybeNone = None
+    AffectedSOPClassUID: UID | MaybeNone = None
+    RequestedSOPClassUID: UID | MaybeNone = None
+    AffectedSOPInstanceUID: UID | MaybeNone = None
+    RequestedSOPInstanceUID: UID | MaybeNone = None
     Priority: int | None = None
     Status: int | None = None
-    MoveDestination: str | None = None
+    MoveDestination: str | MaybeNone = None
     MoveOriginatorApplicationEntityTitle: str | None = None
     MoveOriginatorMessageID: int | None = None
     OffendingElement: list[BaseTag] | None = None
@@ -93,10 +93,17 @@ class Message:
     NumberOfCompletedSuboperations: int | None = None
     NumberOfFailedSuboperations: int | None = None
     NumberOfWarningSuboperations: int | None = None
-    EventTypeID: int | None = None
-    ActionTypeID: int | None = None
+    EventTypeID: int | MaybeNone = None
+    ActionTypeID: int | MaybeNone = None
     has_dataset: bool = False
     unusable: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        carried = CARRIED[self.command]
+        values = ((each, getattr(self, each)) for each in (*carried.required, *carried.optional))
+        shown = [f"{each}={_shown(each, value)}" for each, value in values if value is not None]
+        dataset = ", with a dataset" if self.has_dataset else ""
+        return f"<{self.name} {', '.join(shown)}{dataset}>"
 
     @property
     def is_response(self) -> bool:
@@ -132,6 +139,12 @@ class Message:
     def name(self) -> str:
         """The name of the message in the standard, such as "C-STORE-RQ"."""
         return _name(self.command)
+
+
+def _shown(keyword: str, value: Any) -> str:
+    if keyword == "Status":
+        return f"0x{value:04X}"
+    return f"{value:d}" if isinstance(value, int) else ascii(value)
 
 
 # --- The rules, as data ---------------------------------------------------------------------

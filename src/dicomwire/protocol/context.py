@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from dicomwire.registry import uids
 from dicomwire.registry.tables import ALL_TRANSFER_SYNTAXES
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from pydicom.uid import UID
 
 LOGGER = logging.getLogger(__name__)
+
+
+MaybeNone: TypeAlias = Any
+"""In annotations: the value may be None, but not where programs use it. For example, all contexts
+of an association have an abstract syntax, and a context that was just made does not. Type checkers
+then do not ask programs to check for None."""
 
 
 class Result(IntEnum):
@@ -130,7 +136,7 @@ class PresentationContext:
         return context
 
     @property
-    def context_id(self) -> int | None:
+    def context_id(self) -> int | MaybeNone:
         """The ID of the context in PDUs: an odd number, 1 to 255 (PS3.8 Section 9.3.2.2)."""
         return self._context_id
 
@@ -144,7 +150,7 @@ class PresentationContext:
         self._context_id = value
 
     @property
-    def abstract_syntax(self) -> UID | None:
+    def abstract_syntax(self) -> UID | MaybeNone:
         """The abstract syntax of the context, usually a SOP class."""
         return self._abstract_syntax
 
@@ -277,7 +283,12 @@ class PresentationContext:
         return other
 
     def __repr__(self) -> str:
-        return _name(self._abstract_syntax) if self._abstract_syntax else "PresentationContext()"
+        if self._abstract_syntax is None:
+            return "PresentationContext()"
+        number = "" if self._context_id is None else f" {self._context_id}"
+        result = "" if self.result is None else f", {self.status}"
+        syntaxes = ", ".join(map(_name, self._transfer_syntax)) or "no transfer syntax"
+        return f"<PresentationContext{number}: {_name(self._abstract_syntax)}{result}, {syntaxes}>"
 
     def __str__(self) -> str:
         lines = []

@@ -42,8 +42,8 @@ def store_request(
     return Message(
         Command.C_STORE_RQ,
         MessageID=message_id,
-        AffectedSOPClassUID=sop_class_uid,  # type: ignore[arg-type]  # any str encodes the same
-        AffectedSOPInstanceUID=sop_instance_uid,  # type: ignore[arg-type]
+        AffectedSOPClassUID=sop_class_uid,
+        AffectedSOPInstanceUID=sop_instance_uid,
         Priority=priority,
         MoveOriginatorApplicationEntityTitle=originator_aet,
         MoveOriginatorMessageID=originator_id,

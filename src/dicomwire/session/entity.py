@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 from dicomwire.data.budgets import Budget
 from dicomwire.errors import LocalProtocolError
 from dicomwire.events import EventHandlerType, EventType, Handlers
+from dicomwire.listing import Listed
 from dicomwire.logs import DEFAULT_LOG_HANDLERS
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.items import (
@@ -87,7 +88,7 @@ _LARGEST_WINDOW = 0xFFFF
 """Asynchronous operations at most: the field has 16 bits. (0 in it means any number.)"""
 
 
-class Entity(ABC, Generic[A]):
+class Entity(Listed, ABC, Generic[A]):
     """An application entity on either face: title, contexts, settings and associations.
 
     Parameters
@@ -98,6 +99,8 @@ class Entity(ABC, Generic[A]):
         Limits, deadlines and switches for future associations and servers.
     """
 
+    library_names = """
+        admit forget forget_parent forget_server memory new_acceptor spool use_counts"""
     default_settings: Settings = DEFAULTS
     """A timeout that is set to an invalid value gets its value from here."""
     handlers_class: type[Handlers] = Handlers
@@ -465,6 +468,12 @@ class Entity(ABC, Generic[A]):
         log_handlers = DEFAULT_LOG_HANDLERS if self.settings.log_pdus else ()
         return self.handlers_class(bindings, log_handlers)
 
+    def __repr__(self) -> str:
+        return (
+            f"<AE {self._title}: {len(self._requested)} contexts to request, "
+            f"{len(self._supported)} to support, {len(self.active_associations)} associations>"
+        )
+
     def __str__(self) -> str:
         settings = self._settings
         calling = ", ".join(self._require_calling_aet)
@@ -500,7 +509,7 @@ def _seconds(timeout: float | None) -> str:
 def _listed(heading: str, contexts: list[PresentationContext]) -> list[str]:
     lines = [f"  {heading}:"]
     for context in contexts:
-        lines.append(f"    {context!r}")
+        lines.append(f"    {looked_up(context.abstract_syntax).name}")
         lines += [f"      {looked_up(syntax).name}" for syntax in context.transfer_syntax]
     if not contexts:
         lines.append("    none")

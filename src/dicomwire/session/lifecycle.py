@@ -35,6 +35,7 @@ from dicomwire.events import (
     Handlers,
     NotificationEvent,
 )
+from dicomwire.listing import Listed
 from dicomwire.logs import LOGGER, Progress, escaped
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.events import AssociateAccepted, AssociateRejected, AssociateRequested
@@ -65,8 +66,15 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 
-class Lifecycle(ABC):
+class Lifecycle(Listed, ABC):
     """An association from its request to its end: both ends, the public state and the events."""
+
+    library_names = """
+        abandon answer answer_request begin call_soon cancel cancel_context check_established drain
+        echo end failed files_stored give_up kill normalized on_local_abort on_lost
+        on_network_timeout on_peer_abort on_release_confirmed on_release_requested on_violation
+        open_object open_sink own_storer own_window perform query release_soon request service_of
+        start_serving store_object storer_to take_over run_notification watch"""
 
     files_stored: bool
     """Whether the library writes objects received by C-STORE to files."""
@@ -117,6 +125,21 @@ class Lifecycle(ABC):
         self._ending = False  # how it ends is decided, and nothing changes it any more
         role = Role.REQUESTOR if mode == MODE_REQUESTOR else Role.ACCEPTOR
         self._port = self._make_port(role, settings)
+
+    def __repr__(self) -> str:
+        is_ours = self._mode == MODE_REQUESTOR
+        peer = self.acceptor if is_ours else self.requestor
+        target = self._port.target
+        address = self._port.peer or (target.peer if target is not None else "?")
+        way = "to" if is_ours else "from"
+        return f"<Association {way} {escaped(peer.ae_title) or '?'}@{address}, {self._state}>"
+
+    @property
+    def _state(self) -> str:
+        states = ("established", "released", "aborted", "rejected")
+        reached = (each for each in states if getattr(self, f"is_{each}"))
+        reason = f": {escaped(self.failure.text)}" if self.failure is not None else ""
+        return f"{next(reached, 'not established')}{reason}"
 
     @property
     def mode(self) -> str:

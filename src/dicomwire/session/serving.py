@@ -13,15 +13,21 @@ from typing import Any, Generic
 from weakref import WeakSet
 
 from dicomwire.events import Binding, EventType, Handlers
+from dicomwire.listing import Listed
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.session.acceptance import Policy
 from dicomwire.session.base import ReceiveTo
 from dicomwire.session.ends import AddressInformation
 from dicomwire.session.entity import A, Entity
+from dicomwire.session.listening import peer_name
 
 
-class BaseServer(ABC, Generic[A]):
+class BaseServer(Listed, ABC, Generic[A]):
     """A server that accepts associations for an AE, on either face."""
+
+    library_names = """
+        accept add_connection admit connection_closed hold is_closing negotiate new_association
+        new_bound pause policy remove run start_listening stop_listening submit watch"""
 
     def __init__(
         self,
@@ -42,6 +48,12 @@ class BaseServer(ABC, Generic[A]):
         # Guards `_made` together with `handlers`, so that no association misses a binding.
         # `threaded.link` has the order of the locks.
         self._binding = threading.Lock()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.is_closing else f"{len(self.active_associations)} associations"
+        return (
+            f"<{type(self).__name__} {self.ae_title} on {peer_name(self.server_address)}, {state}>"
+        )
 
     @property
     @abstractmethod

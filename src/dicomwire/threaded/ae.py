@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from dicomwire.events import EventHandlerType
 from dicomwire.protocol.context import PresentationContext
@@ -113,6 +113,31 @@ class ApplicationEntity(Entity[Association]):
 
     # -- servers ----------------------------------------------------------------------------------
 
+    @overload
+    def make_server(
+        self,
+        address: tuple[Any, ...],
+        ae_title: str | None = None,
+        contexts: list[PresentationContext] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
+        server_class: None = None,
+        **kwargs: Any,
+    ) -> AssociationServer: ...
+
+    @overload
+    def make_server(
+        self,
+        address: tuple[Any, ...],
+        ae_title: str | None = None,
+        contexts: list[PresentationContext] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
+        *,
+        server_class: type[_Server],
+        **kwargs: Any,
+    ) -> _Server: ...
+
     def make_server(
         self,
         address: tuple[Any, ...],
@@ -148,6 +173,46 @@ class ApplicationEntity(Entity[Association]):
     def start_server(
         self,
         address: tuple[Any, ...],
+        block: Literal[True] = True,
+        ssl_context: ssl.SSLContext | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
+        ae_title: str | None = None,
+        contexts: list[PresentationContext] | None = None,
+        receive_to: ReceiveTo | None = None,
+        workers: int | None = None,
+    ) -> None: ...
+
+    @overload
+    def start_server(
+        self,
+        address: tuple[Any, ...],
+        block: Literal[False],
+        ssl_context: ssl.SSLContext | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
+        ae_title: str | None = None,
+        contexts: list[PresentationContext] | None = None,
+        receive_to: ReceiveTo | None = None,
+        workers: None = None,
+    ) -> AssociationServer: ...
+
+    @overload
+    def start_server(
+        self,
+        address: tuple[Any, ...],
+        block: Literal[False],
+        ssl_context: ssl.SSLContext | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
+        ae_title: str | None = None,
+        contexts: list[PresentationContext] | None = None,
+        receive_to: ReceiveTo | None = None,
+        *,
+        workers: int,
+    ) -> SupervisedServer: ...
+
+    @overload
+    def start_server(
+        self,
+        address: tuple[Any, ...],
         block: bool = True,
         ssl_context: ssl.SSLContext | None = None,
         evt_handlers: Sequence[EventHandlerType] | None = None,
@@ -170,6 +235,19 @@ class ApplicationEntity(Entity[Association]):
         *,
         workers: int,
     ) -> SupervisedServer | None: ...
+
+    @overload
+    def start_server(
+        self,
+        address: tuple[Any, ...],
+        block: bool = True,
+        ssl_context: ssl.SSLContext | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
+        ae_title: str | None = None,
+        contexts: list[PresentationContext] | None = None,
+        receive_to: ReceiveTo | None = None,
+        workers: int | None = None,
+    ) -> AssociationServer | SupervisedServer | None: ...
 
     def start_server(
         self,

@@ -1,0 +1,56 @@
+"""Check the types of what programs see: the public API, the examples, the README and the pages.
+
+    python tools/check_types.py
+
+mypy and pyright must both find no error. The code on a page is checked as one program, that of each
+block of the README as a program of its own.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+CHECKED = [ROOT / "tests" / "typing", ROOT / "docs" / "examples"]
+_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def programs() -> dict[str, str]:
+    """Return the code of the README and the pages, by the name of a module for it."""
+    blocks = _BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    found = {f"readme_{number}": block for number, block in enumerate(blocks, 1)}
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        name = "_".join(page.relative_to(ROOT).with_suffix("").parts)
+        found[name] = "\n".join(_BLOCK.findall(page.read_text(encoding="utf-8")))
+    return {name: code for name, code in found.items() if code}
+
+
+def run(tool: str, *arguments: str) -> int:
+    """Run `tool` of this environment; return its exit code."""
+    command = [sys.executable, "-m", tool, *arguments]
+    return subprocess.run(command, check=False, cwd=ROOT).returncode
+
+
+def main() -> int:
+    """Run both checkers; return 0 if neither finds an error."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, code in programs().items():
+            Path(folder, f"{name}.py").write_text(code, encoding="utf-8")
+        pages = sorted(map(str, Path(folder).glob("*.py")))
+        strict = [*map(str, CHECKED), *(page for page in pages if "readme_" in page)]
+        # On the pages, handlers may do without annotations, so that they are easy to read.
+        lenient = ("--allow-untyped-defs", "--allow-incomplete-defs", "--allow-untyped-calls")
+        codes = [
+            run("mypy", "--strict", *strict),
+            run("mypy", "--strict", *lenient, *pages),
+            run("pyright", "--pythonpath", sys.executable, *map(str, CHECKED), folder),
+        ]
+    return int(any(codes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
