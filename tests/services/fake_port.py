@@ -13,7 +13,6 @@ from dicomwire import evt
 from dicomwire.data.blocking import run_blocking
 from dicomwire.data.codec import decode_for, encode_dataset
 from dicomwire.data.sinks import MemorySink
-from dicomwire.data.sources import Source
 from dicomwire.errors import ConnectionLost
 from dicomwire.protocol.command import Command, Message, decode_command, encode_command
 from dicomwire.protocol.context import PresentationContext, Result
@@ -105,7 +104,6 @@ class FakePort:
         self.destinations: list[tuple[Any, ...]] = []
         self.unreachable: Exception | None = None
         self.reduce: Callable[[Dataset], Dataset] | None = None
-        self.responses: list[Incoming] = []
         self.association = SimpleNamespace(
             settings=Settings(inflate_ceiling=1 << 20),
             is_cancelled=self.is_cancelled,
@@ -118,28 +116,12 @@ class FakePort:
             return True
         return False
 
-    async def send(self, context_id: int, message: Message, source: Source | None = None) -> None:
+    async def send(self, context_id: int, message: Message, data: bytes | None = None) -> None:
         if self.is_over:
             raise LOST
-        data = None
-        if source is not None:
-            buffer = bytearray(source.length)
-            assert source.readinto([memoryview(buffer)]) == source.length
-            data = bytes(buffer)
         assert message.has_dataset == (data is not None)
         # A copy as the peer would get it: the service may go on to use its own.
         self.sent.append(Sent(context_id, decode_command(encode_command(message)), data))
-
-    async def request(
-        self, context_id: int, message: Message, source: Source | None = None
-    ) -> FakePort:
-        await self.send(context_id, message, source)
-        return self
-
-    async def response(self) -> Incoming:
-        if not self.responses:
-            raise LOST
-        return self.responses.pop(0)
 
     async def intervene(self, event: evt.InterventionEvent, attrs: dict[str, Any]) -> Any:
         return self.handlers.intervene(self.association, event, attrs)

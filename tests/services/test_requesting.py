@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from fake_port import EXPLICIT, LOST, FakePort, context, keys, received
+from fake_port import EXPLICIT, keys, received
 from pydicom.dataset import Dataset
 
 from dicomwire.data.blocking import run_blocking
-from dicomwire.data.sources import BytesSource
-from dicomwire.errors import ConnectionLost
 from dicomwire.protocol.command import Command, Message, decode_command, encode_command
 from dicomwire.services import results, scu
 from dicomwire.sop_class import (
@@ -49,26 +47,6 @@ def test_the_requests():
     assert on_the_wire(scu.cancel_request(3)) == Message(
         Command.C_CANCEL_RQ, MessageIDBeingRespondedTo=3
     )
-
-
-def test_a_request_and_its_response():
-    port = FakePort()
-    port.responses.append(received(Command.C_ECHO_RSP, Verification))
-    request = scu.echo_request(7)
-    incoming = run_blocking(scu.perform(port, context(Verification), request))
-    assert incoming.message.command is Command.C_ECHO_RSP
-    assert [(each.context_id, each.message.MessageID) for each in port.sent] == [(5, 7)]
-
-
-def test_a_request_with_a_dataset_and_without_a_response():
-    port = FakePort()
-    request = scu.store_request(7, CTImageStorage, "1.2", 2, None, None)
-    with pytest.raises(ConnectionLost):
-        run_blocking(scu.perform(port, context(CTImageStorage), request, BytesSource(b"data")))
-    assert port.sent[0].data == b"data"
-    port.is_over = True
-    with pytest.raises(type(LOST)):
-        run_blocking(scu.perform(port, context(CTImageStorage), request, BytesSource(b"data")))
 
 
 def test_a_service_must_not_suspend_where_the_port_blocks():

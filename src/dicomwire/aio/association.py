@@ -20,12 +20,11 @@ from dicomwire.aio.port import AioPort
 from dicomwire.aio.sinks import fed
 from dicomwire.bulk.pipeline import Items, Pipeline
 from dicomwire.data.sinks import Sink
-from dicomwire.data.sources import Source
 from dicomwire.data.storable import Storable
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import Handlers
-from dicomwire.protocol.command import Command, Message
-from dicomwire.protocol.context import PresentationContext, quick_uid
+from dicomwire.protocol.command import Command
+from dicomwire.protocol.context import quick_uid
 from dicomwire.protocol.states import Role
 from dicomwire.services import results, scu
 from dicomwire.services.port import Incoming, Storer
@@ -71,6 +70,7 @@ class Association(BaseAssociation):
         The server that accepted it.
     """
 
+    may_await = True
     _ae: Entity[Any]
     _port: AioPort
 
@@ -256,16 +256,6 @@ class Association(BaseAssociation):
         """Return a storer that sends retrieved objects to another AE (C-MOVE)."""
         other = await self._ae.associate(host, port, **{"ae_title": title, **options})
         return OtherStorer(other, self.requestor.ae_title)
-
-    async def perform(
-        self, context: PresentationContext, request: Message, source: Source | None = None
-    ) -> Incoming:
-        """Send a request and return its one response."""
-        try:
-            return await super().perform(context, request, source)
-        except asyncio.CancelledError:
-            self.abort()
-            raise
 
     # --- C-services ---
 

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Protocol, Self, cast
+from typing import Protocol, Self
 
 from pydicom.dataset import Dataset
 
-from dicomwire.aio.port import AioPort, Operation
+from dicomwire.aio.port import AioPort
 from dicomwire.bulk.pipeline import Pipeline, Sent
 from dicomwire.errors import AssociationFailure
 from dicomwire.protocol.command import Message
-from dicomwire.services import port, results, scu
+from dicomwire.services import results, scu
+from dicomwire.services.port import Operation
 from dicomwire.settings import Settings
 
 
@@ -32,7 +33,7 @@ class Requestor(Protocol):
     def peer_gone(self) -> bool:
         """Whether the association has ended."""
 
-    async def query(self, request: Message, identifier: Dataset) -> port.Operation:
+    async def query(self, request: Message, identifier: Dataset) -> Operation:
         """Send a C-FIND, C-GET or C-MOVE request; return the operation, with its responses."""
 
     def failed(self, failure: AssociationFailure) -> None:
@@ -64,13 +65,7 @@ class Responses(AsyncIterator[tuple[Dataset, Dataset | None]]):
         if self._operation is not None or self._done:
             return
         self._done = True
-        try:
-            operation = await self._association.query(self._request, self._identifier)
-        except asyncio.CancelledError:
-            self._association.abort()
-            raise
-        self._operation = cast(Operation, operation)
-        self._association._port.hold()
+        self._operation = await self._association.query(self._request, self._identifier)
         self._done = False
 
     async def __anext__(self) -> tuple[Dataset, Dataset | None]:

@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from dicomwire.aio.channel import Channel
 from dicomwire.aio.opening import open_channel
+from dicomwire.data.new_files import Buffer
 from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionLost
 from dicomwire.protocol.events import Event
 from dicomwire.protocol.states import Role, State
-from dicomwire.session.intake import Engine, LocalAbort
+from dicomwire.session.intake import LocalAbort
 from dicomwire.session.owner import Owner
+from dicomwire.session.sending import Sender
 from dicomwire.settings import Settings
 from dicomwire.tls import tls_failure
 
@@ -40,7 +42,7 @@ class EndFlag:
         self._call()
 
 
-class Link(Engine):
+class Link(Sender):
     """The engine of an association on the asyncio face.
 
     During negotiation, `session.lifecycle` takes one event after the other by `receive_event`. From
@@ -57,7 +59,6 @@ class Link(Engine):
         self._was_lost = False
         self._lost_by: ConnectionLost | None = None  # None if the peer closed the connection
         self._waiters: set[asyncio.Future[None]] = set()
-        self._batch = bytearray()  # small messages that are sent together
         self._last_active = self.loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._response_deadline: float | None = None
@@ -66,6 +67,13 @@ class Link(Engine):
         self._is_full = False  # too many messages wait, so reading pauses
         self._has_rest = False  # the protocol keeps received bytes, since reading is paused
         self._inner_waits = 0  # waits for responses that began while a request is served
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            self.abort()
 
     # --- The connection ---
 
@@ -133,18 +141,12 @@ class Link(Engine):
         if data:
             self._write(data)
 
-    async def flushed(self) -> None:
-        """Send the bytes that the protocol has ready, and the messages that wait."""
-        self._flush_batch()
-        self.flush_now()
-        await self._drained()
-
-    def _write(self, data: bytes | bytearray | memoryview) -> None:
+    def _write(self, data: Buffer) -> None:
         if self._channel is not None:
             self._channel.write(data)
             self._report_sent(data)
 
-    async def _drained(self) -> None:
+    async def _until_written(self) -> None:
         """Wait until all written bytes were sent; `writable` wakes this."""
         while self._channel is not None and self._channel.is_full:
             if self._write_deadline is None:
@@ -172,12 +174,6 @@ class Link(Engine):
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
-
-    def _flush_batch(self) -> None:
-        """Send the messages that wait to be sent together."""
-        if self._batch:
-            batch, self._batch = self._batch, bytearray()
-            self._write(batch)
 
     # --- Received bytes and events ---
 
@@ -247,6 +243,9 @@ class Link(Engine):
         if self.is_ended:
             return
         self.fail(self._lost_by or self.closed_by_peer(self.stage))
+
+    def look(self) -> None:
+        """Nothing: received bytes are processed at once."""
 
     async def until_ended(self, timeout: float | None, stage: str) -> None:
         """Wait until the association is over."""
@@ -322,15 +321,6 @@ class Link(Engine):
         # A release has its own deadline, the ACSE timeout.
         is_releasing = self.stage == "release" and self.settings.acse_timeout is not None
         return self._served is not None or is_releasing or self._held > 0
-
-    def hold(self) -> None:
-        """Suspend the network timeout while the program takes results one by one."""
-        self._held += 1
-
-    def unhold(self) -> None:
-        """Undo one `hold`: the program has taken the results. The network timeout starts anew."""
-        self._held -= 1
-        self._last_active = self.loop.time()
 
     @property
     def _response_is_due(self) -> bool:

@@ -7,31 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
-
-from pydicom.dataset import Dataset
 
 from dicomwire.aio.handlers import PlainResults, ask
 from dicomwire.aio.link import Link
 from dicomwire.aio.sinks import AsyncSink
-from dicomwire.data.sources import BytesSource, Source
-from dicomwire.errors import (
-    AssociationFailure,
-    LocalProtocolError,
-)
-from dicomwire.events import EVT_DIMSE_SENT, InterventionEvent
-from dicomwire.protocol.command import RESPONSE_BIT, Command, Message
+from dicomwire.data.sources import Data
+from dicomwire.errors import AssociationFailure
+from dicomwire.events import InterventionEvent
+from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.events import Event, ReleaseRequested
 from dicomwire.protocol.limits import MIB
 from dicomwire.protocol.states import Role
 from dicomwire.services import scp
 from dicomwire.services.answers import may_ask
-from dicomwire.services.port import END, Incoming, Storer
-from dicomwire.session.buffers import BUFFER_SIZE, give_buffer, take_buffer
-from dicomwire.session.intake import BACKLOG, BACKLOG_BYTES, LocalAbort
-from dicomwire.session.operation import BaseOperation
+from dicomwire.services.port import END, Incoming
+from dicomwire.session.buffers import BUFFER_SIZE
+from dicomwire.session.intake import BACKLOG, BACKLOG_BYTES, Key
+from dicomwire.session.operation import Operation
 from dicomwire.session.owner import Owner
 from dicomwire.settings import Settings
 
@@ -49,10 +43,50 @@ class Watcher(Owner, Protocol):
         """Keep a task that serves the association until it has ended."""
 
 
+class AioOperation(Operation):
+    """A request that was sent; its port counts the responses that no task has taken."""
+
+    __slots__ = ("waiter",)
+
+    _port: AioPort
+
+    def __init__(self, port: AioPort, request: Message) -> None:
+        super().__init__(port, request)
+        self.waiter: asyncio.Future[None] | None = None
+
+    def add(self, incoming: Incoming) -> bool:
+        """Add a received response; return whether no other can follow it."""
+        before = len(self.responses)
+        is_last = super().add(incoming)
+        if len(self.responses) > before:
+            self._port.count_untaken(1, _size(incoming))
+        if self.waiter is None:
+            self._port.check_untaken()
+        elif not self.waiter.done():
+            self.waiter.set_result(None)
+        return is_last
+
+    def take(self) -> Incoming:
+        """Remove and return the first response."""
+        incoming = super().take()
+        self._port.count_untaken(-1, -_size(incoming))
+        return incoming
+
+    def abandon(self) -> None:
+        """Discard the responses in the queue, and all that arrive from now on."""
+        waiting = len(self.responses)
+        size = sum(map(_size, self.responses))
+        super().abandon()
+        self._port.count_untaken(-waiting, -size)
+
+
 class AioPort(Link):
     """The association of the asyncio face, as services see it (`services.port.Port`)."""
 
     _association: Watcher
+
+    operation_class = AioOperation
+    largest_piece = BUFFER_SIZE  # more would keep the event loop busy for too long
 
     def __init__(self, association: Watcher, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
@@ -198,121 +232,31 @@ class AioPort(Link):
             task.cancel()
         return task
 
-    # --- services.port.Port ---
-
-    async def send(self, context_id: int, message: Message, source: Source | None = None) -> None:
-        """Send `message` and its dataset."""
-        await self._send(context_id, message, source, together=False)
+    # --- Sending ---
 
     async def _send(
-        self, context_id: int, message: Message, source: Source | None, together: bool
+        self, context_id: int, message: Message, data: Data | None, *, more: bool
     ) -> None:
-        """Send a message, or keep it to send it `together` with later ones."""
         try:
-            await self._send_in_turn(context_id, message, source, together)
+            async with self._sending:
+                await self._until_written()
+                await super()._send(context_id, message, data, more=more)
         finally:
             if self._is_release_postponed:
                 self._balance()
 
-    async def _send_in_turn(
-        self, context_id: int, message: Message, source: Source | None, together: bool
-    ) -> None:
-        protocol = self.protocol
-        async with self._sending:
-            if self._channel is not None and self._channel.is_full:
-                await self._drained()
-            self.check()
-            if self._batch and not together:
-                self._flush_batch()
-            if EVT_DIMSE_SENT in self.handlers.live:
-                self._notify_message(EVT_DIMSE_SENT, context_id, message)
-            packed = protocol.pack(context_id, message)
-            if type(source) is BytesSource:
-                data = protocol.pack_small_data(context_id, source.view)
-                if data is not None:
-                    packed += data
-                    source = None
-            try:
-                if source is None:
-                    protocol.check_data(packed)
-                    if not together:
-                        self._write(packed)
-                        return
-                    if self._batch and len(self._batch) + len(packed) > BUFFER_SIZE:
-                        self._flush_batch()
-                    self._batch += packed
-                else:
-                    self._flush_batch()
-                    await self._send_dataset(context_id, packed, source)
-            except LocalProtocolError:
-                raise self._ended_failure() from None
+    async def _until_room(self, key: Key) -> None:
+        with self._awaiting():
+            while self.must_wait(key):
+                self.check()
+                await self._sleep()
 
-    async def _send_dataset(self, context_id: int, packed: bytes, source: Source) -> None:
-        """Send a command and its dataset, which is read from `source` piece by piece."""
-        buffer = take_buffer()
-        has_begun = False
-        try:
-            packer = self.protocol.packer(memoryview(buffer), context_id, packed)
-            sent = 0
-            while True:
-                gaps = packer.gaps(source.length - sent)
-                filled: Any = source.readinto(gaps) if gaps else 0
-                if inspect.isawaitable(filled):
-                    filled = await filled
-                    self.check()
-                sent += filled
-                is_last = sent == source.length  # a stream knows its length only at its end
-                view = packer.seal(filled, is_last)
-                self.protocol.check_data(view)
-                has_begun = True
-                self._write(view)
-                if self._channel is None or self._channel.is_full:
-                    await self._drained()
-                if is_last:
-                    break
-        except (AssociationFailure, LocalProtocolError):
-            raise
-        except BaseException as error:  # of the source, or the task is cancelled
-            # If part of the message was sent, no other message can follow it.
-            if has_begun:
-                text = f"a dataset was sent in part: {str(error) or type(error).__name__}"
-                self.fail(LocalAbort(text, self.peer))
-            raise
-        # Not after a failure: the transport may still be sending bytes from this buffer.
-        give_buffer(buffer)
-
-    async def request(
-        self,
-        context_id: int,
-        message: Message,
-        source: Source | None = None,
-        *,
-        join: Operation | None = None,
-        more: bool = False,
-    ) -> Operation:
-        """Send a request, once no similar one is outstanding and the window has room."""
-        key = (message.command | RESPONSE_BIT, message.MessageID)
-        if self.must_wait(key):
-            with self._awaiting():
-                while self.must_wait(key):
-                    self.check()
-                    await self._sleep()
-        operation = Operation(self, message) if join is None else join.join()
-        self._operations[key] = operation
-        try:
-            await self._send(context_id, message, source, together=more)
-        except BaseException:
-            if self._operations.pop(key, None) is not None:
-                operation.part()
-            raise
-        return operation
-
-    async def await_response(self, operation: Operation) -> None:
-        """Wait until there is a response to take; `Operation.add` wakes this, or the end."""
+    async def wait_for_response(self, operation: AioOperation) -> None:
+        """Wait until there is a response to take; `AioOperation.add` wakes this, or the end."""
         await self.flushed()
         with self._awaiting():
             try:
-                while not operation.has_response:
+                while not operation.responses:
                     self.check()
                     waiter = operation.waiter = self.loop.create_future()
                     self._waiters.add(waiter)
@@ -365,6 +309,8 @@ class AioPort(Link):
         self._is_sink_full = is_full
         self._balance()
 
+    # --- Handlers ---
+
     async def intervene(self, event: InterventionEvent, attrs: dict[str, Any]) -> Any:
         """Call the handler bound to `event`."""
         if event not in self.handlers.live:  # the default handler needs no thread
@@ -393,67 +339,6 @@ class AioPort(Link):
             await results.close()
         elif hasattr(results, "aclose"):
             await results.aclose()
-
-    def cancel_waits(self, message_id: int) -> bool:
-        """Return whether a C-CANCEL has arrived and the handler has not looked."""
-        return message_id in self._cancelled
-
-    def is_cancelled(self, message_id: int) -> bool:
-        """Return, once, whether the peer cancelled the operation `message_id`."""
-        if message_id in self._cancelled:
-            self._cancelled.discard(message_id)
-            return True
-        return False
-
-    def own_storer(self, reduce: Callable[[Dataset], Dataset] | None = None) -> Storer:
-        """Return a storer that sends objects on this association."""
-        return self._association.own_storer(reduce)
-
-    async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
-        """Return a storer that sends objects to another AE."""
-        return await self._association.storer_to(title, host, port, options)
-
-
-class Operation(BaseOperation):
-    """A request that was sent, and the responses to it."""
-
-    __slots__ = ("_port", "waiter")
-
-    def __init__(self, port: AioPort, request: Message) -> None:
-        super().__init__(request)
-        self._port = port
-        self.waiter: asyncio.Future[None] | None = None
-
-    def add(self, incoming: Incoming) -> bool:
-        """Add a received response; return whether no other can follow it."""
-        before = len(self.responses)
-        is_last = super().add(incoming)
-        if len(self.responses) > before:
-            self._port.count_untaken(1, _size(incoming))
-        if self.waiter is None:
-            self._port.check_untaken()
-        elif not self.waiter.done():
-            self.waiter.set_result(None)
-        return is_last
-
-    async def response(self) -> Incoming:
-        """Return the next response, within the DIMSE timeout."""
-        if not self.responses:
-            await self._port.await_response(self)
-        return self.take()
-
-    def take(self) -> Incoming:
-        """Remove and return the first response."""
-        incoming = super().take()
-        self._port.count_untaken(-1, -_size(incoming))
-        return incoming
-
-    def abandon(self) -> None:
-        """Discard the responses in the queue, and all that arrive from now on."""
-        waiting = len(self.responses)
-        size = sum(map(_size, self.responses))
-        super().abandon()
-        self._port.count_untaken(-waiting, -size)
 
 
 def _size(incoming: Incoming) -> int:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeAlias
 
 from dicomwire.bulk.pipeline import ItemReader, Items, Pipeline, Sent
+from dicomwire.data.sources import Data
 from dicomwire.data.storable import Opened, open_storable
 from dicomwire.errors import (
     AbortSource,
@@ -501,7 +502,7 @@ class _Feed(AsyncIterator[_Task]):
 class _TaskPipeline(Pipeline):
     """Sends the items of tasks."""
 
-    def _open(self, item: Any) -> Any:
+    def _open(self, item: Any) -> tuple[Opened, int, Data]:
         opened, item.opened = item.opened, None
         return super()._open(item.item if opened is None else opened)
 

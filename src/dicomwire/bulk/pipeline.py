@@ -10,10 +10,11 @@ from collections.abc import AsyncIterable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dicomwire.data.storable import instance_uid_of
+from dicomwire.data.new_files import Buffer
+from dicomwire.data.sources import Data
+from dicomwire.data.storable import Opened, instance_uid_of
 from dicomwire.errors import AssociationFailure
 from dicomwire.protocol.command import Message
-from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.limits import MIB
 from dicomwire.services import scu
 from dicomwire.services.port import END, Incoming, Operation
@@ -198,20 +199,23 @@ class Pipeline:
         """Send an object; return the number of bytes."""
         number = self._next_number()
         try:
-            opened = self._open(item)
+            found = self._open(item)
         except Exception as error:  # of any kind: the other objects are sent nevertheless
             self._results.append(Sent(item, instance_uid_of(item), failure=error))
             return 0
-        sop_class, uid, context, source = opened
-        assert context.context_id is not None
+        opened, context_id, data = found
+        uid = opened.sop_instance_uid
         self._outstanding[number] = item, uid, 0
         size = 0
         try:
-            request = scu.store_request(number, sop_class, uid, self._priority, None, None)
-            self._operation = await self._port.request(
-                context.context_id, request, source, join=self._operation, more=self._window > 1
+            request = scu.store_request(
+                number, opened.sop_class_uid, uid, self._priority, None, None
             )
-            size = source.length  # a stream knows its length only now
+            self._operation = await self._port.request(
+                context_id, request, data, join=self._operation, more=self._window > 1
+            )
+            # A stream knows its length only now.
+            size = len(data) if isinstance(data, Buffer) else data.length
             self._outstanding[number] = item, uid, size
             self._in_flight += size
         except AssociationFailure:
@@ -221,10 +225,10 @@ class Pipeline:
             self._results.append(Sent(item, uid, failure=error))
             self._port.check()  # if the message was sent in part, the association has ended
         finally:
-            source.close()
+            opened.close()
         return size
 
-    def _open(self, item: Any) -> tuple[str, str, PresentationContext, Any]:
+    def _open(self, item: Any) -> tuple[Opened, int, Data]:
         return self._association.open_object(item)
 
     def _next_number(self) -> int:

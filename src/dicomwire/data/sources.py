@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from dicomwire.data.new_files import Buffer, transfer
 
@@ -32,21 +32,25 @@ class Source(Protocol):
         """Close the file of the source, if it has one."""
 
 
-class BytesSource:
-    """A dataset in memory."""
+Data: TypeAlias = Buffer | Source
+"""A dataset to send: its bytes in memory, or their source."""
 
-    __slots__ = ("_position", "length", "view")
+
+class BytesSource:
+    """A dataset in memory, which is sent in pieces."""
+
+    __slots__ = ("_position", "_view", "length")
 
     def __init__(self, data: Buffer) -> None:
-        self.view = memoryview(data)
+        self._view = memoryview(data)
         self._position = 0
-        self.length = len(self.view)
+        self.length = len(self._view)
 
     def readinto(self, buffers: list[memoryview]) -> int:
         """Fill `buffers`; see `Source`."""
         start = self._position
         for buffer in buffers:
-            part = self.view[self._position : self._position + len(buffer)]
+            part = self._view[self._position : self._position + len(buffer)]
             buffer[: len(part)] = part
             self._position += len(part)
         return self._position - start

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
 
 from dicomwire.data.encodings import LONG_VRS, SHORT_VRS, encoding_of
 from dicomwire.data.file_head import file_meta_values
-from dicomwire.data.sources import BytesSource, FileSource, Source
+from dicomwire.data.sources import Data, FileSource, Source
 from dicomwire.data.streams import OpenFileSource, Stream
 from dicomwire.protocol.limits import KIB, MIB
 from dicomwire.registry.uids import (
@@ -56,6 +56,8 @@ class Opened:
         The transfer syntax of the encoded object.
     is_convertible : bool
         Whether it can be converted to other transfer syntaxes.
+    is_asynchronous : bool
+        Whether its bytes have to be awaited.
     differing : sequence of str
         The UIDs in which the file meta information contradicts the dataset.
     is_small_file : bool
@@ -63,6 +65,7 @@ class Opened:
     """
 
     is_convertible = True
+    is_asynchronous = False
     is_small_file = False
     differing: Sequence[str] = ()
 
@@ -71,8 +74,8 @@ class Opened:
         self.sop_instance_uid = sop_instance_uid
         self.transfer_syntax_uid = transfer_syntax_uid
 
-    def encoded_in(self, transfer_syntax: str) -> Any:
-        """Return the source of the dataset, encoded in `transfer_syntax`.
+    def encoded_in(self, transfer_syntax: str) -> Data:
+        """Return the dataset, encoded in `transfer_syntax`.
 
         Raises
         ------
@@ -118,7 +121,7 @@ def open_storable(value: Storable | Opened) -> Opened:
     if isinstance(value, bytes | bytearray | memoryview):
         view = memoryview(value)
         head = _read_head(io.BytesIO(view[:_MOST]))
-        return _Encoded(head, BytesSource(view[head.offset :]))
+        return _Encoded(head, view[head.offset :])
     if isinstance(value, Stream):
         return _Streamed(value)
     if isinstance(value, os.PathLike):
@@ -147,7 +150,7 @@ def _open_path(path: str | os.PathLike[str]) -> Opened:
             return _Encoded(head, FileSource.of(file, head.offset))
         # A small file is in `data` completely: close it now, since there may be many of them.
         file.close()
-        opened = _Encoded(head, BytesSource(memoryview(data)[head.offset :]))
+        opened = _Encoded(head, memoryview(data)[head.offset :])
         opened.is_small_file = True
         return opened
     except BaseException:
@@ -175,28 +178,31 @@ def instance_uid_of(value: Any) -> str:
 class _Encoded(Opened):
     """A DICOM file; its bytes are sent unchanged if the context has its transfer syntax."""
 
-    def __init__(self, head: _Head, source: Source) -> None:
+    def __init__(self, head: _Head, data: memoryview | Source) -> None:
         # Like `Opened.__init__`, but saves one call for each of thousands of files.
         self.sop_class_uid = head.sop_class_uid
         self.sop_instance_uid = head.sop_instance_uid
         self.transfer_syntax_uid = head.transfer_syntax_uid
         self.differing = head.differing
-        self._source = source
+        self._data = data
 
-    def encoded_in(self, transfer_syntax: str) -> Source:
+    def encoded_in(self, transfer_syntax: str) -> Data:
         if transfer_syntax == self.transfer_syntax_uid:
-            return self._source
+            return self._data
         from dicomwire.data.codec import encode_dataset
 
-        with closing(self._source):
-            return BytesSource(encode_dataset(self.decoded(), transfer_syntax))
+        with closing(self):
+            return encode_dataset(self.decoded(), transfer_syntax)
 
     def decoded(self) -> Dataset:
         from dicomwire.data.codec import decode_for
         from dicomwire.data.file_meta import create_file_meta
 
-        data = bytearray(self._source.length)
-        self._source.readinto([memoryview(data)])
+        if isinstance(self._data, memoryview):
+            data = bytearray(self._data)
+        else:
+            data = bytearray(self._data.length)
+            self._data.readinto([memoryview(data)])
         ds = decode_for(data, self.transfer_syntax_uid)
         ds.file_meta = create_file_meta(
             sop_class_uid=self.sop_class_uid,
@@ -206,7 +212,8 @@ class _Encoded(Opened):
         return ds
 
     def close(self) -> None:
-        self._source.close()
+        if not isinstance(self._data, memoryview):
+            self._data.close()
 
 
 class _Decoded(Opened):
@@ -219,10 +226,10 @@ class _Decoded(Opened):
         super().__init__(ds.SOPClassUID, ds.SOPInstanceUID, _syntax_of(ds))
         self._dataset = ds
 
-    def encoded_in(self, transfer_syntax: str) -> Source:
+    def encoded_in(self, transfer_syntax: str) -> Data:
         from dicomwire.data.codec import encode_dataset
 
-        return BytesSource(encode_dataset(self._dataset, transfer_syntax))
+        return encode_dataset(self._dataset, transfer_syntax)
 
     def decoded(self) -> Dataset:
         return self._dataset
@@ -235,6 +242,7 @@ class _Streamed(Opened):
 
     def __init__(self, stream: Stream) -> None:
         super().__init__(stream.sop_class_uid, stream.sop_instance_uid, stream.transfer_syntax_uid)
+        self.is_asynchronous = stream.is_asynchronous
         self._stream = stream
 
     def encoded_in(self, transfer_syntax: str) -> Any:

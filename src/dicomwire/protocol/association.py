@@ -120,6 +120,8 @@ class AssociationProtocol:
         it after negotiation.
     events : deque of Event
         Those that `next_event` returns before it parses more bytes.
+    observer : Observer or None
+        Set by `observe`.
     """
 
     def __init__(
@@ -144,7 +146,7 @@ class AssociationProtocol:
 
     def observe(self, observer: Observer | None) -> None:
         """Report PDUs and state changes to `observer` from now on; None stops reporting."""
-        self._observer = observer
+        self.observer = observer
         self._collector = PDUCollector()
         self._set_announcement()
 
@@ -208,12 +210,12 @@ class AssociationProtocol:
         LocalProtocolError
             If no association is established.
         """
-        if self.state is State.ESTABLISHED and self._observer is None:
+        if self.state is State.ESTABLISHED and self.observer is None:
             return  # DT-1 stays in Sta6, and without an observer there is nothing to report
         self._step(Trigger.DATA_REQUEST)
-        if self._observer is not None:
+        if self.observer is not None:
             for pdu in unpack_pdus(memoryview(packed)):
-                self._observer.pdu_sent(pdu)
+                self.observer.pdu_sent(pdu)
 
     # Input from the peer, the connection and the timer
 
@@ -316,10 +318,10 @@ class AssociationProtocol:
         after = following[action is Action.AR_8 and self.role is Role.ACCEPTOR]
         self.state = after
         self._set_announcement()
-        if self._observer is not None:
+        if self.observer is not None:
             if sent is not None:
-                self._observer.pdu_sent(sent)
-            self._observer.transition(state, trigger, action, after)
+                self.observer.pdu_sent(sent)
+            self.observer.transition(state, trigger, action, after)
         return action
 
     def _set_announcement(self) -> None:
@@ -327,15 +329,15 @@ class AssociationProtocol:
 
         An observer has to see each step, so with one every P-DATA-TF PDU goes through the table.
         """
-        self._framer.announce_data = self._observer is not None or self.state not in _DATA_STATES
+        self._framer.announce_data = self.observer is not None or self.state not in _DATA_STATES
 
     def _take_frame(self, frame: Frame) -> None:
         if frame.pdu_type is PDUType.P_DATA_TF:
             self._act(Trigger.DATA_RECEIVED, None)
             return
         pdu = decode_pdu(frame.pdu_type, frame.body, self._limits, self._codecs)
-        if self._observer is not None:
-            self._observer.pdu_received(pdu)
+        if self.observer is not None:
+            self.observer.pdu_received(pdu)
         if (
             isinstance(pdu, ReleaseRQ | ReleaseRP)
             and self.state in _DATA_STATES
@@ -373,10 +375,10 @@ class AssociationProtocol:
             self.respond_release()
 
     def _take_fragment(self, fragment: Fragment) -> CommandReceived | DataReceived | None:
-        if self._observer is not None:
+        if self.observer is not None:
             pdu = self._collector.add(fragment, ends_pdu=not self._framer.mid_pdu)
             if pdu is not None:
-                self._observer.pdu_received(pdu)
+                self.observer.pdu_received(pdu)
         if self.state not in _DATA_STATES:
             return None
         if fragment.context_id not in self.accepted_ids:

@@ -184,14 +184,16 @@ def pack_command(context_id: int, message: Message, maximum_length: int) -> byte
     return b"".join(packed)
 
 
-def pack_small_data(context_id: int, data: memoryview, maximum_length: int) -> bytes | None:
+def pack_small_data(
+    context_id: int, data: bytes | bytearray | memoryview, maximum_length: int
+) -> bytes | None:
     """Return the P-DATA-TF PDU that carries a whole dataset; None if it needs several.
 
     A dataset of odd length gets a trailing NUL, as in `Packer.seal`.
     """
-    padding = b"\0" * (len(data) % 2)
+    padding = b"\0" if len(data) % 2 else b""
     size = len(data) + len(padding)
-    if size > fragment_size(maximum_length):
+    if size + _IN_PDU > (maximum_length or UNLIMITED_LENGTH):
         return None
     header = _HEADERS.pack(_P_DATA, size + _IN_PDU, size + 2, context_id, LAST)
     return b"".join((header, data, padding))

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dicomwire.data.encodings import DatasetError
-from dicomwire.data.sources import BytesSource
 from dicomwire.events import InterventionEvent, NoHandler
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.command import (
@@ -224,5 +223,4 @@ async def respond(
     context_id = incoming.context.context_id
     assert context_id is not None
     response.has_dataset = dataset is not None
-    source = BytesSource(dataset) if dataset is not None else None
-    await port.send(context_id, response, source)
+    await port.send(context_id, response, dataset)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from dicomwire.data.payloads import Payload
-from dicomwire.data.sources import Source
+from dicomwire.data.sources import Data
 from dicomwire.events import EventType, InterventionEvent
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.command import Message
@@ -101,14 +101,14 @@ class Storer(Protocol):
 class Port(Protocol):
     """One association, as its services see it."""
 
-    async def send(self, context_id: int, message: Message, source: Source | None = None) -> None:
-        """Send `message`, with the dataset from `source` if there is one."""
+    async def send(self, context_id: int, message: Message, data: Data | None = None) -> None:
+        """Send `message`, with the dataset `data` if there is one."""
 
     async def request(
         self,
         context_id: int,
         message: Message,
-        source: Source | None = None,
+        data: Data | None = None,
         *,
         join: Any = None,
         more: bool = False,

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dicomwire.data.sources import Source
 from dicomwire.protocol.command import Command, Message
-from dicomwire.protocol.context import PresentationContext, quick_uid
+from dicomwire.protocol.context import quick_uid
 from dicomwire.registry import uids
 from dicomwire.registry.tables import RepositoryQuery, Verification
-from dicomwire.services.port import Incoming, Port
 from dicomwire.status import STATUS_PENDING, code_to_category
 
 if TYPE_CHECKING:
@@ -132,16 +130,6 @@ def _requested(command: Command, message_id: int, class_uid: str, instance_uid: 
         RequestedSOPClassUID=quick_uid(class_uid),
         RequestedSOPInstanceUID=quick_uid(instance_uid),
     )
-
-
-async def perform(
-    port: Port, context: PresentationContext, request: Message, source: Source | None = None
-) -> Incoming:
-    """Send `request` and return its one response."""
-    context_id = context.context_id
-    assert context_id is not None
-    operation = await port.request(context_id, request, source)
-    return await operation.response()
 
 
 def is_last(request: Message, response: Message) -> bool:

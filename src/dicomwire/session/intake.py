@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dicomwire.data.budgets import BudgetSpent
@@ -49,12 +49,12 @@ from dicomwire.protocol.limits import MIB
 from dicomwire.protocol.pdu import PDU
 from dicomwire.protocol.states import Action, Role, State, Trigger
 from dicomwire.registry.services import Service, SOPClass
-from dicomwire.services import scp, scu
+from dicomwire.services import scp
 from dicomwire.services.answers import may_ask
 from dicomwire.services.normalized import PROCESSING_FAILURE
-from dicomwire.services.port import Incoming, Port, ServedBy
+from dicomwire.services.port import Incoming, Port, ServedBy, Storer
 from dicomwire.session.keeping import MAY_BE_META, discard, refusal_by, without_meta
-from dicomwire.session.operation import BaseOperation
+from dicomwire.session.operation import Operation
 from dicomwire.session.owner import Owner, Refuse
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
@@ -80,7 +80,6 @@ Key = tuple[int, int | None]
 """Key of an operation: the command of its responses, and the message that they respond to."""
 _NOWHERE = DiscardSink()
 """Where the dataset of a refused C-STORE goes, of any size."""
-_MANY_RESPONSES = {command | RESPONSE_BIT for command in scu.OF_MANY_RESPONSES}
 
 
 class LocalAbort(AssociationAborted):
@@ -129,6 +128,8 @@ class Engine(Port):
         Whether a message was received or served since the idle deadline was last restarted.
     is_ended : bool
         Whether the association is over.
+    reporting : int
+        How many handlers run that report bytes, PDUs and transitions.
     ended : Flag
         Set at the end of the association, which wakes those who wait for it.
     """
@@ -153,14 +154,13 @@ class Engine(Port):
         self._requests: deque[Incoming] = deque()
         self._served_by: dict[tuple[int, Command, str | None], ServedBy] = {}
         self._served: Message | None = None  # the request whose handler runs
-        self._operations: dict[Key, BaseOperation] = {}
-        self._own_window: int | None = None  # a copy of `Owner.own_window`, from its first use on
+        self._operations: dict[Key, Operation] = {}
         self._cancelled: set[int | None] = set()
         self._restarts_deadline = False  # whether the last message restarts the response deadline
         self._held = 0  # iterators by which the program takes results
         self._received = 0  # bytes since the idle deadline was restarted
         self.is_active = False  # whether to restart the idle deadline
-        self._reporting = 0  # running handlers of bytes, PDUs and transitions
+        self.reporting = 0
         self._sent_pdus: list[PDU] = []
 
     # --- Implemented by each face ---
@@ -202,6 +202,10 @@ class Engine(Port):
     @abstractmethod
     def abort(self) -> None:
         """Abort the association."""
+
+    @abstractmethod
+    def look(self) -> None:
+        """Process what has arrived, if nothing else does so at this moment; never wait."""
 
     @abstractmethod
     def deadline_changed(self) -> None:
@@ -306,12 +310,17 @@ class Engine(Port):
         }
         self._report(EVT_FSM_TRANSITION, attributes)
 
+    @property
+    def is_reporting(self) -> bool:
+        """Whether the caller is in a handler that may only abort the association."""
+        return self.reporting > 0
+
     def _report(self, event: NotificationEvent, attributes: dict[str, Any]) -> None:
-        self._reporting += 1
+        self.reporting += 1
         try:
             self.handlers.notify(self._association, event, attributes)
         finally:
-            self._reporting -= 1
+            self.reporting -= 1
 
     def _report_sent(self, data: bytes | bytearray | memoryview) -> None:
         if EVT_DATA_SENT in self.handlers.live:
@@ -526,29 +535,6 @@ class Engine(Port):
         if operation.add(incoming):
             del self._operations[key]
 
-    def must_wait(self, key: Key) -> bool:
-        """Whether a request must wait: one like it is outstanding, or the window is full."""
-        other = self._operations.get(key)
-        return (other is not None and not other.is_over) or self._window_is_full
-
-    @property
-    def _window_is_full(self) -> bool:
-        """Whether as many requests are outstanding as were negotiated (PS3.7 Annex D.3.3.3).
-
-        Operations with many responses do not count: the program may send a request between two
-        of them, and would wait for itself. Within a handler the window is never full: the
-        responses may be waiting for the handler to end.
-        """
-        if not self._operations or self._served is not None:
-            return False
-        if self._own_window is None:  # it was negotiated before the first request
-            self._own_window = self._association.own_window
-        window = self._own_window
-        if not window or len(self._operations) < window:
-            return False
-        outstanding = sum(command not in _MANY_RESPONSES for command, _ in self._operations)
-        return outstanding >= window
-
     # --- services.port.Port, as far as both faces have it in common ---
 
     @property
@@ -563,6 +549,27 @@ class Engine(Port):
     def service_of(self, sop_class: SOPClass) -> Service:
         """Return the service that serves `sop_class` on this association."""
         return self._association.service_of(sop_class)
+
+    def cancel_waits(self, message_id: int) -> bool:
+        """Return whether a C-CANCEL has arrived and the handler has not looked."""
+        self.look()
+        return message_id in self._cancelled
+
+    def is_cancelled(self, message_id: int) -> bool:
+        """Return, once, whether the peer cancelled the operation `message_id`."""
+        self.look()
+        if message_id in self._cancelled:
+            self._cancelled.discard(message_id)
+            return True
+        return False
+
+    def own_storer(self, reduce: Callable[[Dataset], Dataset] | None = None) -> Storer:
+        """Return a storer that sends objects on this association."""
+        return self._association.own_storer(reduce)
+
+    async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
+        """Return a storer that sends objects to another AE."""
+        return await self._association.storer_to(title, host, port, options)
 
 
 def refusal_of_program(refuse: Refuse, request: Message) -> int | Dataset | None:

@@ -1,12 +1,12 @@
 """A request that we sent, and the queue of its received responses.
 
-Each face waits for responses in its own way.
+The port of each face waits for responses in its own way.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Self
+from typing import Any, Protocol, Self
 
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.command import Command, Message
@@ -15,8 +15,15 @@ from dicomwire.services.port import Incoming
 from dicomwire.status import STATUS_WARNING, code_to_category
 
 
-class BaseOperation:
-    """A request that we sent, and the queue of its received responses.
+class Waiting(Protocol):
+    """The port, as its operations see it."""
+
+    async def wait_for_response(self, operation: Any) -> None:
+        """Wait until `operation` has a response, within the DIMSE timeout."""
+
+
+class Operation:
+    """A request that we sent, and the queue of its received responses (`services.port`).
 
     Several requests with one response each may share one queue (see `join`).
 
@@ -26,9 +33,10 @@ class BaseOperation:
         The received responses that the program has not taken.
     """
 
-    __slots__ = ("_open", "_request", "_wanted", "responses")
+    __slots__ = ("_open", "_port", "_request", "_wanted", "responses")
 
-    def __init__(self, request: Message) -> None:
+    def __init__(self, port: Waiting, request: Message) -> None:
+        self._port = port
         self._request = request
         self.responses: deque[Incoming] = deque()
         self._wanted = True
@@ -69,6 +77,12 @@ class BaseOperation:
             response.command is Command.C_FIND_RSP
             and code_to_category(response.Status or 0) == STATUS_WARNING
         )
+
+    async def response(self) -> Incoming:
+        """Return the next response, within the DIMSE timeout."""
+        if not self.responses:
+            await self._port.wait_for_response(self)
+        return self.take()
 
     @property
     def has_response(self) -> bool:

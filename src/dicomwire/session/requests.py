@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from dicomwire.data.sources import BytesSource, Source
+from dicomwire.data.sources import Data
 from dicomwire.data.storable import Opened, Storable, instance_uid_of, open_storable
 from dicomwire.errors import AssociationFailure, LocalProtocolError
 from dicomwire.logs import LOGGER, Progress, escaped, log_identifier
@@ -23,10 +23,12 @@ from dicomwire.services import scu
 from dicomwire.services.port import Incoming, Operation, Storer
 from dicomwire.session.ends import MODE_ACCEPTOR
 from dicomwire.session.lifecycle import Lifecycle
+from dicomwire.session.sending import Sender
 from dicomwire.utils import set_ae
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+    from pydicom.uid import UID
 
 _STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
 
@@ -34,9 +36,14 @@ _STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
 class Requesting(Lifecycle):
     """An association that sends requests and receives their responses."""
 
+    may_await = False
+    """Whether the chunks of a `Stream` may have to be awaited."""
+    _port: Sender
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._chosen: dict[tuple[str, str | None], PresentationContext] = {}
+        # Context id and transfer syntax, by SOP class and the transfer syntax of the object.
+        self._chosen: dict[tuple[str, str | None], tuple[int, UID]] = {}
         self._services: dict[SOPClass, Service] = {}
 
     @property
@@ -52,41 +59,42 @@ class Requesting(Lifecycle):
     # --- Contexts ---
 
     def check_established(self) -> None:
-        """Raise LocalProtocolError if the association is not established."""
+        """Raise LocalProtocolError if no request can be sent."""
         if not self.is_established:
             raise LocalProtocolError(
                 "the association is not established" + (f": {self.failure}" if self.failure else "")
             )
+        if self._port.reporting and self._port.is_reporting:
+            raise LocalProtocolError(
+                "a handler of bytes, PDUs or transitions cannot send messages, "
+                "and neither can one that is called while a message is being sent"
+            )
 
-    def _choose(
-        self, abstract_syntax: str, transfer_syntax: str | None = None
-    ) -> PresentationContext:
-        """Return the context for a request, and remember it for requests of the same kind."""
+    def _choose(self, abstract_syntax: str, transfer_syntax: str | None = None) -> tuple[int, UID]:
+        """Return id and transfer syntax of the context for a request of ours as SCU.
+
+        It is remembered for requests of the same kind.
+
+        Raises
+        ------
+        ValueError
+            When there is none; the text lists those that there are.
+        """
         key = (abstract_syntax, transfer_syntax)
-        context = self._chosen.get(key)
-        if context is None:
-            context = self._chosen[key] = self._context_for(abstract_syntax, transfer_syntax)
-        return context
+        chosen = self._chosen.get(key)
+        if chosen is None:
+            chosen = self._chosen[key] = self._context_for(abstract_syntax, transfer_syntax)
+        return chosen
 
     def _context_for(
-        self,
-        abstract_syntax: str,
-        transfer_syntax: str | None = None,
-        any_role: bool = False,
-        context_id: int | None = None,
-    ) -> PresentationContext:
-        """Return the context for a request, or raise a ValueError that lists the contexts."""
-        role = None if any_role else "scu"
-        context = choose_context(
-            self.accepted_contexts,
-            abstract_syntax,
-            transfer_syntax,
-            role,  # type: ignore[arg-type]  # one of its literals
-            context_id,
-        )
+        self, abstract_syntax: str, transfer_syntax: str | None = None, any_role: bool = False
+    ) -> tuple[int, UID]:
+        role: Any = None if any_role else "scu"
+        context = choose_context(self.accepted_contexts, abstract_syntax, transfer_syntax, role)
         if context is None:
             raise ValueError(self._no_context(abstract_syntax, transfer_syntax))
-        return context
+        assert context.context_id is not None
+        return context.context_id, context.transfer_syntax[0]
 
     def _no_context(self, abstract_syntax: str, transfer_syntax: str | None) -> str:
         needed = _named(abstract_syntax)
@@ -136,16 +144,19 @@ class Requesting(Lifecycle):
     # --- Requests with one response ---
 
     async def perform(
-        self, context: PresentationContext, request: Message, source: Source | None = None
+        self, context_id: int, request: Message, data: Data | None = None
     ) -> Incoming:
         """Send a request and return its one response; AssociationFailure if there is none."""
-        try:
-            return await scu.perform(self._port, context, request, source)
-        except AssociationFailure as failure:
-            self.failed(failure)
-            raise
+        with self._port as port:
+            try:
+                operation = await port.request(context_id, request, data)
+                return await operation.response()
+            except AssociationFailure as failure:
+                self.failed(failure)
+                raise
 
     def failed(self, failure: AssociationFailure) -> None:
+        """End the association because of `failure`."""
         if failure.stage == "response":
             LOGGER.error(Progress.DIMSE_TIMEOUT)
         self._port.fail(failure)
@@ -153,8 +164,8 @@ class Requesting(Lifecycle):
     async def echo(self, message_id: int) -> Message:
         """Send a C-ECHO request; return its response."""
         self.check_established()
-        context = self._choose(Verification)
-        return (await self.perform(context, scu.echo_request(message_id))).message
+        context_id, _ = self._choose(Verification)
+        return (await self.perform(context_id, scu.echo_request(message_id))).message
 
     async def normalized(
         self, request: Message, meta_uid: str | None, dataset: Dataset | None
@@ -167,31 +178,36 @@ class Requesting(Lifecycle):
         class_uid = request.AffectedSOPClassUID or request.RequestedSOPClassUID
         assert class_uid is not None
         any_role = request.command is Command.N_EVENT_REPORT_RQ  # an SCP sends it
-        context = self._context_for(meta_uid or class_uid, any_role=any_role)
-        source: Source | None = None
+        context_id, syntax = self._context_for(meta_uid or class_uid, any_role=any_role)
+        data = None
         if dataset is not None:
             request.has_dataset = True
-            source = BytesSource(codec.encode_dataset(dataset, context.transfer_syntax[0]))
-        incoming = await self.perform(context, request, source)
+            data = codec.encode_dataset(dataset, syntax)
+        incoming = await self.perform(context_id, request, data)
         return normalized_result(request, incoming, self._port.settings.limits)
 
     async def query(self, request: Message, identifier: Dataset) -> Operation:
-        """Send a C-FIND, C-GET or C-MOVE request; return the operation, with its responses."""
+        """Send a C-FIND, C-GET or C-MOVE request; return the operation, with its responses.
+
+        The network timeout is suspended: call `unhold` of the port when the responses are taken.
+        """
         from dicomwire.data import codec
         from dicomwire.data.characters import check_keys
 
         self.check_established()
         assert request.AffectedSOPClassUID is not None
-        context = self._choose(request.AffectedSOPClassUID)
-        assert context.context_id is not None
+        context_id, syntax = self._choose(request.AffectedSOPClassUID)
         check_keys(identifier)
-        data = codec.encode_dataset(identifier, context.transfer_syntax[0])
+        data = codec.encode_dataset(identifier, syntax)
         log_identifier(f"{request.name} Identifier", identifier)
-        try:
-            return await self._port.request(context.context_id, request, BytesSource(data))
-        except AssociationFailure as failure:
-            self.failed(failure)
-            raise
+        with self._port as port:
+            try:
+                operation = await port.request(context_id, request, data)
+            except AssociationFailure as failure:
+                self.failed(failure)
+                raise
+            port.hold()
+            return operation
 
     def cancel_context(self, context_id: int | None, query_model: str | None) -> int:
         """Return the context of an operation to cancel: as given, or that of its query model."""
@@ -200,9 +216,7 @@ class Requesting(Lifecycle):
             return context_id
         if query_model is None:
             raise ValueError("give the context_id or the query_model of the operation")
-        found = self._context_for(query_model).context_id
-        assert found is not None
-        return found
+        return self._choose(query_model)[0]
 
     # --- Objects ---
 
@@ -221,23 +235,28 @@ class Requesting(Lifecycle):
             When there was no response.
         """
         self.check_established()
-        sop_class, sop_instance, context, source = self.open_object(value)
+        opened, context_id, data = self.open_object(value)
+        sop_instance = opened.sop_instance_uid
         try:
-            request = scu.store_request(message_id, sop_class, sop_instance, priority, *originator)
-            return sop_instance, (await self.perform(context, request, source)).message
+            request = scu.store_request(
+                message_id, opened.sop_class_uid, sop_instance, priority, *originator
+            )
+            return sop_instance, (await self.perform(context_id, request, data)).message
         finally:
-            source.close()
+            opened.close()
 
-    def open_object(self, value: Storable | Opened) -> tuple[str, str, PresentationContext, Any]:
-        """Return an object's SOP Class and Instance UIDs, the context for it, and its dataset."""
+    def open_object(self, value: Storable | Opened) -> tuple[Opened, int, Data]:
+        """Open an object; return it, the id of the context for it, and its dataset."""
         opened = open_storable(value)
         try:
             sop_class, own_syntax = opened.sop_class_uid, opened.transfer_syntax_uid
-            context = self._choose(sop_class, own_syntax)
-            syntax = context.transfer_syntax[0]
+            chosen = self._chosen.get((sop_class, own_syntax))
+            context_id, syntax = chosen or self._choose(sop_class, own_syntax)
             if syntax != own_syntax and not opened.is_convertible:
                 raise ValueError(self._no_context(sop_class, own_syntax))
-            source = opened.encoded_in(syntax)
+            if opened.is_asynchronous and not self.may_await:
+                raise TypeError("chunks that have to be awaited are for the asyncio face")
+            data = opened.encoded_in(syntax)
         except BaseException:
             opened.close()
             raise
@@ -247,7 +266,7 @@ class Requesting(Lifecycle):
                 escaped(opened.sop_instance_uid),
                 " and ".join(opened.differing),
             )
-        return sop_class, opened.sop_instance_uid, context, source
+        return opened, context_id, data
 
     def own_storer(self, reduce: Callable[[Dataset], Dataset] | None = None) -> Storer:
         """Return the storer that sends retrieved objects on this association (C-GET)."""

@@ -8,19 +8,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from dicomwire.data.blocking import run_blocking
-from dicomwire.data.sources import Source
-from dicomwire.data.storable import Opened, Storable
-from dicomwire.data.streams import Stream
-from dicomwire.errors import AssociationFailure, ConnectionLost, LocalProtocolError
+from dicomwire.data.storable import Storable
+from dicomwire.errors import AssociationFailure, ConnectionLost
 from dicomwire.events import Handlers
 from dicomwire.protocol.command import Command, Message
-from dicomwire.protocol.context import PresentationContext, quick_uid
+from dicomwire.protocol.context import quick_uid
 from dicomwire.protocol.states import Role
 from dicomwire.services import scu
-from dicomwire.services.port import Incoming, Storer
+from dicomwire.services.port import Operation, Storer
 from dicomwire.session import acceptance
 from dicomwire.session.base import BaseAssociation
 from dicomwire.session.entity import Entity
@@ -29,7 +27,7 @@ from dicomwire.session.serving import BaseServer
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
 from dicomwire.threaded.connection import Connection
-from dicomwire.threaded.port import Operation, ThreadedPort
+from dicomwire.threaded.port import ThreadedPort
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -179,34 +177,13 @@ class Association(BaseAssociation):
 
     # --- Requests, with the turn ---
 
-    def open_object(self, value: Storable | Opened) -> tuple[str, str, PresentationContext, Any]:
-        """Return an object's SOP Class and Instance UIDs, the context for it, and its dataset."""
-        if isinstance(value, Stream) and value.is_asynchronous:
-            raise TypeError("chunks that have to be awaited are for the asyncio face")
-        return super().open_object(value)
-
-    def check_established(self) -> None:
-        """Raise LocalProtocolError if no request can be sent."""
-        if not self.is_established:
-            super().check_established()
-        if self._port.is_reporting:
-            raise LocalProtocolError("a handler of bytes, PDUs or transitions cannot send messages")
-
-    async def perform(
-        self, context: PresentationContext, request: Message, source: Source | None = None
-    ) -> Incoming:
-        """Send a request and return its one response, with the turn."""
-        with self._port:
-            return await super().perform(context, request, source)
-
     def _query(self, request: Message, identifier: Dataset) -> Responses:
         """Send a C-FIND, C-GET or C-MOVE request at once; return an iterator over its responses."""
         from dicomwire.threaded.iterators import Responses
 
         operation: Operation | None = None
-        with self._port as port, contextlib.suppress(AssociationFailure):
-            operation = cast(Operation, run_blocking(self.query(request, identifier)))
-            port.hold()
+        with contextlib.suppress(AssociationFailure):
+            operation = run_blocking(self.query(request, identifier))
         return Responses(self, request, operation)
 
     def _normalized(

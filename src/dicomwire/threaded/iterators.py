@@ -13,9 +13,9 @@ from dicomwire.data.blocking import run_blocking
 from dicomwire.errors import AssociationFailure
 from dicomwire.protocol.command import Message
 from dicomwire.services import scu
-from dicomwire.services.port import Incoming
+from dicomwire.services.port import Incoming, Operation
 from dicomwire.settings import Settings
-from dicomwire.threaded.port import Operation, ThreadedPort
+from dicomwire.threaded.port import ThreadedPort
 from dicomwire.threaded.watcher import watcher
 
 if TYPE_CHECKING:

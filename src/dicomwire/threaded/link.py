@@ -36,6 +36,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from dicomwire.data.new_files import Buffer
 from dicomwire.errors import (
     AbortReason,
     AbortSource,
@@ -49,8 +50,9 @@ from dicomwire.protocol.events import CommandReceived, Event
 from dicomwire.protocol.pdu import Abort
 from dicomwire.protocol.states import Role, State
 from dicomwire.session.buffers import give_buffer, take_buffer
-from dicomwire.session.intake import Engine, LocalAbort
+from dicomwire.session.intake import LocalAbort
 from dicomwire.session.owner import Owner
+from dicomwire.session.sending import Sender
 from dicomwire.settings import Settings
 from dicomwire.threaded import threads
 from dicomwire.threaded.connection import Connection, deadline_after
@@ -67,7 +69,7 @@ that reads lets it take. After that the abort closes the connection without an A
 _ABORT = Abort(AbortSource.SERVICE_USER, AbortReason.NOT_SPECIFIED).encode()
 
 
-class Link(Engine, Watched):
+class Link(Sender, Watched):
     """The engine of an association on the threaded face.
 
     ``with link:`` takes the turn, and may be nested. Call all methods with the turn, except
@@ -93,6 +95,7 @@ class Link(Engine, Watched):
         # Held while a PDU is written, so that an abort by another thread does not cut into it.
         self._writing = threading.RLock()
         self._mid_write = False
+        self._more_follows = False  # other messages follow the next one at once
         self._abort_sent = False
         self._buffer: bytearray | None = None
         self._last_active = time.monotonic()
@@ -199,13 +202,7 @@ class Link(Engine, Watched):
         with self:
             self.fail(ConnectionLost("its socket was closed", stage=self.stage, peer=self.peer))
 
-    def hold(self) -> None:
-        """Do not have the socket watched while the program takes responses."""
-        self._held += 1
-
-    def unhold(self) -> None:
-        """Undo one `hold`: the program has taken the results. The network timeout starts anew."""
-        self._held -= 1
+    def _restart_idle_deadline(self) -> None:
         self._last_active = time.monotonic()
 
     def begin_serving(self) -> None:
@@ -278,11 +275,12 @@ class Link(Engine, Watched):
 
     @property
     def is_reporting(self) -> bool:
-        """Whether the calling thread is in a handler of PDUs, bytes or state transitions.
+        """Whether the calling thread is in a handler that may only abort the association.
 
-        The protocol is then in the middle of a step, and only an abort is possible.
+        It reports PDUs, bytes or state transitions, so that the protocol is in the middle of a
+        step; or a response that arrived in the middle of a message that is being sent.
         """
-        return self._reporting > 0 and self.has_turn
+        return self.reporting > 0 and self.has_turn
 
     async def connect(self) -> tuple[Any, Any]:
         """Open the connection to `target`; return the addresses of its two ends."""
@@ -301,12 +299,6 @@ class Link(Engine, Watched):
         self._on_closed = on_closed
         self._last_active = time.monotonic()
 
-    def flush(self) -> None:
-        """Send the bytes that the protocol has ready."""
-        data = self.protocol.data_to_send()
-        if data:
-            self._write(data)
-
     def flush_now(self) -> None:
         """Send as many bytes of the last PDU as the socket takes without waiting."""
         data = self.protocol.data_to_send()
@@ -319,6 +311,7 @@ class Link(Engine, Watched):
     def close(self) -> None:
         """Close the socket, or have the watcher close it once the peer has (Sta13)."""
         connection = self._connection
+        self._batch.clear()
         if connection is None:
             return
         self._connection = None
@@ -329,10 +322,14 @@ class Link(Engine, Watched):
             connection.close()
             self._on_closed()
 
-    def _write(self, data: bytes | bytearray | memoryview, more: bool = False) -> None:
+    async def _until_written(self) -> None:
+        """Nothing: `_write` has waited."""
+
+    def _write(self, data: Buffer) -> None:
         connection = self._connection
         if connection is None or self._abort_wanted:
             raise self._ended_failure()
+        more, self._more_follows = self._more_follows, False
         meanwhile = self._take_meanwhile if self._operations else None
         try:
             with self._writing:
@@ -364,7 +361,11 @@ class Link(Engine, Watched):
             if not _is_response(event):
                 self.protocol.put_back(event)
                 return False
-            self.take(event)
+            self.reporting += 1  # its handlers must not send a message within this one
+            try:
+                self.take(event)
+            finally:
+                self.reporting -= 1
             if self.is_ended:
                 raise self._ended_failure()
         return True
@@ -486,7 +487,7 @@ class Link(Engine, Watched):
     def look(self) -> None:
         """Process what has arrived, without waiting. The end of the association is not raised."""
         try:
-            while not self.is_over:
+            while self.has_turn and not self.is_over:
                 event = self.protocol.next_event()
                 if event is not None:
                     self.take(event)

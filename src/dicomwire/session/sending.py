@@ -1,0 +1,239 @@
+"""Sends the messages of an association, on either face: packs them, and reads their datasets.
+
+Each face writes bytes and waits in its own way. `requests` chooses contexts and opens objects.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import abstractmethod
+from types import TracebackType
+from typing import Any, Self
+
+from dicomwire.data.new_files import Buffer
+from dicomwire.data.sources import BytesSource, Data, Source
+from dicomwire.errors import AssociationFailure, LocalProtocolError
+from dicomwire.events import EVT_DIMSE_SENT
+from dicomwire.protocol.command import RESPONSE_BIT, Message
+from dicomwire.protocol.dimse import pack_command, pack_small_data
+from dicomwire.protocol.states import Role, State
+from dicomwire.services import scu
+from dicomwire.session.buffers import BUFFER_SIZE, SENDING_SIZE, give_buffer, take_buffer
+from dicomwire.session.intake import Engine, Key, LocalAbort
+from dicomwire.session.operation import Operation
+from dicomwire.session.owner import Owner
+from dicomwire.settings import Settings
+
+_MANY_RESPONSES = {command | RESPONSE_BIT for command in scu.OF_MANY_RESPONSES}
+
+
+class Sender(Engine):
+    """The engine of an association, with the messages that it sends.
+
+    ``with sender:`` is for a request and its responses. On the threaded face, the block has the
+    turn; on the asyncio face, cancelling the task in the block aborts the association.
+    """
+
+    operation_class: type[Operation] = Operation
+    """The class of the operations of the face."""
+    largest_piece = SENDING_SIZE
+    """Bytes that are read and sent at a time: the size of the buffer for a large dataset."""
+
+    def __init__(self, association: Owner, role: Role, settings: Settings) -> None:
+        super().__init__(association, role, settings)
+        self._batch = bytearray()  # complete messages that are written together
+        self._own_window: int | None = None  # a copy of `Owner.own_window`, from its first use on
+
+    # --- Implemented by each face ---
+
+    @abstractmethod
+    def __enter__(self) -> Self:
+        """Begin a request."""
+
+    @abstractmethod
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End a request."""
+
+    @abstractmethod
+    def _write(self, data: Buffer) -> None:
+        """Write bytes to the connection. They must not change before `_until_written` returns."""
+
+    @abstractmethod
+    async def _until_written(self) -> None:
+        """Wait until all written bytes were sent."""
+
+    @abstractmethod
+    async def _until_room(self, key: Key) -> None:
+        """Wait until `must_wait` is false for a request whose responses have `key`."""
+
+    @abstractmethod
+    async def wait_for_response(self, operation: Any) -> None:
+        """Wait until `operation` has a response, within the DIMSE timeout."""
+
+    @abstractmethod
+    def _restart_idle_deadline(self) -> None:
+        """Compute the network deadline from now on."""
+
+    def process_postponed(self) -> None:
+        """Process the events that waited until a message was sent."""
+
+    # --- The network timeout while a program takes results ---
+
+    def hold(self) -> None:
+        """Suspend the network timeout while the program takes results one by one."""
+        self._held += 1
+
+    def unhold(self) -> None:
+        """Undo one `hold`: the program has taken the results. The network timeout starts anew."""
+        self._held -= 1
+        self._restart_idle_deadline()
+
+    # --- services.port.Port ---
+
+    async def send(self, context_id: int, message: Message, data: Data | None = None) -> None:
+        """Send `message` and its dataset."""
+        await self._send(context_id, message, data, more=False)
+
+    async def flushed(self) -> None:
+        """Send the bytes that the protocol has ready, and the messages that wait."""
+        self.flush()
+        await self._until_written()
+
+    async def request(
+        self,
+        context_id: int,
+        message: Message,
+        data: Data | None = None,
+        *,
+        join: Any = None,
+        more: bool = False,
+    ) -> Operation:
+        """Send a request, once no similar one is outstanding and the window has room."""
+        key = (message.command | RESPONSE_BIT, message.MessageID)
+        if self._operations and self.must_wait(key):
+            await self._until_room(key)
+        operation: Operation = self.operation_class(self, message) if join is None else join.join()
+        self._operations[key] = operation
+        try:
+            await self._send(context_id, message, data, more=more)
+        except BaseException as error:
+            # After a KeyboardInterrupt, the request may be on its way: its response is expected.
+            is_sent = isinstance(error, KeyboardInterrupt)
+            if not is_sent and self._operations.pop(key, None) is not None:
+                operation.part()
+            raise
+        if self.protocol.events:
+            self.process_postponed()
+            self.check()
+        return operation
+
+    def must_wait(self, key: Key) -> bool:
+        """Whether a request must wait: one like it is outstanding, or the window is full."""
+        other = self._operations.get(key)
+        return (other is not None and not other.is_over) or self._window_is_full
+
+    @property
+    def _window_is_full(self) -> bool:
+        """Whether as many requests are outstanding as were negotiated (PS3.7 Annex D.3.3.3).
+
+        Operations with many responses do not count: the program may send a request between two
+        of them, and would wait for itself. Within a handler the window is never full: the
+        responses may be waiting for the handler to end.
+        """
+        if not self._operations or self._served is not None:
+            return False
+        if self._own_window is None:  # it was negotiated before the first request
+            self._own_window = self._association.own_window
+        window = self._own_window
+        if not window or len(self._operations) < window:
+            return False
+        outstanding = sum(command not in _MANY_RESPONSES for command, _ in self._operations)
+        return outstanding >= window
+
+    # --- One message ---
+
+    async def _send(
+        self, context_id: int, message: Message, data: Data | None, *, more: bool
+    ) -> None:
+        """Send a message. With `more`, it may wait to be sent together with later ones."""
+        if self.is_ended or self._abort_wanted:
+            raise self._ended_failure()
+        protocol = self.protocol
+        if protocol.out or (self._batch and not more):
+            self.flush()  # such as A-ASSOCIATE-AC, if a handler of EVT_ESTABLISHED sends a message
+        if EVT_DIMSE_SENT in self.handlers.live:
+            self._notify_message(EVT_DIMSE_SENT, context_id, message)
+        packed = pack_command(context_id, message, protocol.maximum_length)
+        source: Source | None = None
+        if isinstance(data, Buffer):
+            small = pack_small_data(context_id, data, protocol.maximum_length)
+            if small is None:
+                source = BytesSource(data)
+            else:
+                packed += small
+        else:
+            source = data
+        try:
+            if source is not None:
+                if self._batch:
+                    self.flush()
+                await self._send_dataset(context_id, packed, source)
+                return
+            if protocol.state is not State.ESTABLISHED or protocol.observer is not None:
+                protocol.check_data(packed)
+            if not more:
+                self._write(packed)
+                return
+            if self._batch and len(self._batch) + len(packed) > BUFFER_SIZE:
+                self.flush()
+            self._batch += packed
+        except LocalProtocolError:  # the state does not allow data: the peer ends the association
+            self.process_postponed()
+            raise self._ended_failure() from None
+
+    def flush(self) -> None:
+        """Write the messages that wait, and the bytes that the protocol has ready."""
+        if self._batch:
+            batch, self._batch = self._batch, bytearray()
+            self._write(batch)
+        data = self.protocol.data_to_send()
+        if data:
+            self._write(data)
+
+    async def _send_dataset(self, context_id: int, packed: bytes, source: Source) -> None:
+        """Send a command and its dataset, which is read from `source` piece by piece."""
+        buffer = take_buffer(self.largest_piece if source.length > BUFFER_SIZE else BUFFER_SIZE)
+        has_begun = False
+        try:
+            packer = self.protocol.packer(memoryview(buffer), context_id, packed)
+            sent = 0
+            while True:
+                gaps = packer.gaps(source.length - sent)
+                filled: Any = source.readinto(gaps) if gaps else 0
+                if inspect.isawaitable(filled):
+                    filled = await filled
+                    self.check()
+                sent += filled
+                is_last = sent == source.length  # a stream knows its length only at its end
+                view = packer.seal(filled, is_last)
+                self.protocol.check_data(view)
+                has_begun = True
+                self._write(view)
+                await self._until_written()
+                if is_last:
+                    break
+        except (AssociationFailure, LocalProtocolError):
+            raise
+        except BaseException as error:  # of the source, or sending is cancelled
+            # If part of the message was sent, no other message can follow it.
+            if has_begun:
+                text = f"a dataset was sent in part: {str(error) or type(error).__name__}"
+                self.fail(LocalAbort(text, self.peer))
+            raise
+        # Not after a failure: the event loop may still be sending bytes from this buffer.
+        give_buffer(buffer)
