@@ -20,7 +20,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from dicomwire.node.objects.bucket import Bucket, BucketFailure
+from dicomwire.node.objects.bucket import Bucket
+from dicomwire.node.objects.files import StoreFailure
 
 LOCALHOST = "127.0.0.1"
 BUCKET = "archive"
@@ -102,7 +103,7 @@ class SeaweedFS:
             try:
                 bucket.remove([bucket.upload([b"started"])])  # this also makes the bucket
                 return
-            except BucketFailure:
+            except StoreFailure:
                 assert self._process.poll() is None, (self._folder / "log").read_text()[-2000:]
                 assert time.monotonic() < deadline
                 moment.wait(0.1)

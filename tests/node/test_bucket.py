@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from buckets import BUCKET, READER, FaultProxy, new_url, variables
 
-from dicomwire.node.objects.bucket import Bucket, BucketFailure, variables_in
+from dicomwire.node.objects.bucket import Bucket, variables_in
+from dicomwire.node.objects.files import StoreFailure
 from dicomwire.node.objects.reader import FIRST, LONGEST
 
 
@@ -68,9 +69,9 @@ def test_a_missing_bucket_is_not_a_missing_object(bucket: Bucket, port: int) -> 
     name = bucket.upload([b"object"])
     missing = Bucket("s3://missing/prefix", variables(port))
     for use in (missing.exists, missing.open):
-        with pytest.raises(BucketFailure, match="there is no such bucket"):
+        with pytest.raises(StoreFailure, match="there is no such bucket"):
             use(name)
-    with pytest.raises(BucketFailure, match="there is no such bucket"):
+    with pytest.raises(StoreFailure, match="there is no such bucket"):
         [*missing.names()]
 
 
@@ -89,7 +90,7 @@ def test_a_failure_has_a_reason_in_one_line(
     port: int, changed: dict[str, str], reason: str
 ) -> None:
     bucket = Bucket(f"s3://{BUCKET}/prefix", {**variables(port), **changed}, deadline=0.4)
-    with pytest.raises(BucketFailure, match=reason) as raised:
+    with pytest.raises(StoreFailure, match=reason) as raised:
         bucket.upload([b"object"])
     assert "\n" not in str(raised.value)
     assert "secret of" not in str(raised.value)
@@ -106,7 +107,7 @@ def test_a_failure_has_a_reason_in_one_line(
     ],
 )
 def test_what_is_no_bucket_is_refused(url: str, given: dict[str, str], reason: str) -> None:
-    with pytest.raises(BucketFailure, match=reason):
+    with pytest.raises(StoreFailure, match=reason):
         Bucket(url, given)
 
 
@@ -162,7 +163,7 @@ def test_a_range_is_requested_again(proxy: FaultProxy, behind: Bucket, fault: st
 def test_a_request_without_an_answer_is_repeated_within_the_deadline(proxy: FaultProxy) -> None:
     bucket = Bucket(new_url(), proxy.variables, deadline=1.5)
     proxy.fail("silent", "silent", method="PUT")
-    with pytest.raises(BucketFailure, match="does not answer in time"):
+    with pytest.raises(StoreFailure, match="does not answer in time"):
         bucket.upload([b"object"])
     proxy.fail("silent", method="PUT")
     assert bucket.exists(bucket.upload([b"object"]))
@@ -175,7 +176,7 @@ def test_a_request_without_an_answer_is_repeated_within_the_deadline(proxy: Faul
 def test_a_request_ends_at_its_deadline(proxy: FaultProxy, fault: str, reason: str) -> None:
     bucket = Bucket(new_url(), proxy.variables, deadline=0.6)
     proxy.fail_always(fault)
-    with pytest.raises(BucketFailure, match=reason):
+    with pytest.raises(StoreFailure, match=reason):
         bucket.upload([b"object"])
 
 
@@ -185,7 +186,7 @@ def test_a_part_that_fails_for_good_leaves_no_object(
     file = tmp_path / "large"
     file.write_bytes(os.urandom(11 * 2**20))
     proxy.fail_always("403", method="PUT")
-    with pytest.raises(BucketFailure):
+    with pytest.raises(StoreFailure):
         behind.upload(file)
     assert [*behind.names()] == []
 
@@ -198,7 +199,7 @@ def test_variables_are_read_from_a_file(tmp_path: Path) -> None:
     file.write_text("# of the archive\nAWS_REGION=eu-central-1\n\nAWS_ACCESS_KEY_ID='a=b'\n")
     assert variables_in(file) == {"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "a=b"}
     file.write_text("AWS_REGION\n")
-    with pytest.raises(BucketFailure, match="line 1: not NAME=VALUE"):
+    with pytest.raises(StoreFailure, match="line 1: not NAME=VALUE"):
         variables_in(file)
-    with pytest.raises(BucketFailure, match="cannot be read"):
+    with pytest.raises(StoreFailure, match="cannot be read"):
         variables_in(tmp_path / "missing")

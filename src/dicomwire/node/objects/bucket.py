@@ -1,6 +1,7 @@
 """A bucket of an object store as the place of the node's objects: S3, Google Cloud Storage, Azure.
 
-Names are random; they contain no text of a peer. `reader` reads, `cache` keeps copies.
+The name of an object is its key after the prefix of the URL: two hex digits, "/", 30 more, ".dcm".
+`reader` reads, `remote` is the interface to the node.
 """
 
 from __future__ import annotations
@@ -19,15 +20,13 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
 
-from dicomwire.node.objects.reader import FIRST, RangeReader
+from dicomwire.node.objects.files import StoreFailure
+from dicomwire.node.objects.reader import FIRST, RangeReader, is_key
 
 LOGGER = logging.getLogger("dicomwire")
 
 SCHEMES: Mapping[str, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
 """The kinds of buckets, by the scheme of their URL."""
-PREFIX = "bucket:"
-"""The names in the index of objects in a bucket begin with it; the rest is their key, relative to
-the prefix of the URL. So a bucket can be copied to another one, and the index stays right."""
 DEADLINE = 30.0
 """Seconds that a request takes at the most, its repetitions included: the senders of most objects
 wait 30 to 60 seconds for an answer."""
@@ -43,7 +42,6 @@ _LARGE_AT_A_TIME = 4
 _LISTED_AT_A_TIME = 1000
 """Names in one answer of S3."""
 
-_is_key = re.compile(r"[0-9a-f]{2}/[0-9a-f]{30}\.dcm").fullmatch
 _code_in = re.compile(r"<Code>(\w+)</Code>").search
 _status_in = re.compile(r"returned non-2xx status code: (\d{3})").search
 _kind_in = re.compile(r"HttpError \{\s*kind: (\w+)").search
@@ -66,10 +64,6 @@ _REASONS = {
 """By the code of the answer, or the kind of failure without one."""
 
 
-class BucketFailure(OSError):
-    """A bucket cannot be used; the text says why in one line, without credentials."""
-
-
 class Bucket:
     """A bucket, or the part of one whose keys begin with a prefix. Safe to use from any thread.
 
@@ -87,7 +81,7 @@ class Bucket:
 
     Raises
     ------
-    BucketFailure
+    StoreFailure
         When the URL or the variables are not valid.
     """
 
@@ -100,20 +94,24 @@ class Bucket:
         with self._explaining():
             self._store = _store(url, {**(variables or {})}, deadline)
 
-    def upload(self, data: Sequence[bytes | bytearray | memoryview] | Path) -> str:
-        """Store an object; return its new name. It is durable and complete when this returns.
+    def upload(
+        self, data: Sequence[bytes | bytearray | memoryview] | Path, digits: str = ""
+    ) -> str:
+        """Store an object; return its name. It is durable and complete when this returns.
 
         Parameters
         ----------
         data : sequence of bytes, or Path
             The whole DICOM file, in memory or as a file. A long file is read and stored in parts.
+        digits : str
+            32 hex digits for its name; random ones by default.
 
         Raises
         ------
         OSError
             When it cannot be read or stored; then there is no object, or one without a name.
         """
-        digits = os.urandom(16).hex()
+        digits = digits or os.urandom(16).hex()
         key = f"{digits[:2]}/{digits[2:]}.dcm"
         if not isinstance(data, Path):
             self._put(key, b"".join(data))
@@ -125,7 +123,7 @@ class Bucket:
                     self._put(key, data.read_bytes())
                 else:
                     self._put_parts(key, data, size)
-        return PREFIX + key
+        return key
 
     def _put(self, key: str, data: bytes) -> None:
         with self._explaining():
@@ -145,7 +143,7 @@ class Bucket:
             # The service checks each part, but not whether they are all of the object.
             found = obstore.head(self._store, key)["size"]
         if found != size:
-            raise BucketFailure(f"{self.url} has {found} bytes of {size} that it acknowledged")
+            raise StoreFailure(f"{self.url} has {found} bytes of {size} that it acknowledged")
 
     def open(self, name: str, offset: int = 0, first: int = FIRST) -> RangeReader:
         """Return an object, open for reading at `offset`; see `RangeReader`."""
@@ -157,7 +155,7 @@ class Bucket:
                 data = memoryview(found.bytes())
                 size = found.meta["size"]
                 if len(data) != min(stop, size) - start:
-                    raise BucketFailure(f"{self.url} sent {len(data)} bytes of a range")
+                    raise StoreFailure(f"{self.url} sent {len(data)} bytes of a range")
                 return data, size
 
         return RangeReader(fetch, offset, first)
@@ -203,41 +201,40 @@ class Bucket:
                 for found in portion:
                     key = found["path"]
                     if key < last:
-                        raise BucketFailure(f"{self.url} is not listed in the order of keys")
+                        raise StoreFailure(f"{self.url} is not listed in the order of keys")
                     last = key
-                    if _is_key(key):
-                        yield PREFIX + key
+                    if is_key(key):
+                        yield key
 
     @contextlib.contextmanager
     def _explaining(self) -> Iterator[None]:
-        """Raise the errors of obstore as `BucketFailure`, or FileNotFoundError for an object."""
+        """Raise the errors of obstore as `StoreFailure`, or FileNotFoundError for an object."""
         try:
             yield
         except (BaseError, FileNotFoundError) as error:
             code = _code_in(str(error))
             if isinstance(error, FileNotFoundError) and not (code and code[1] in _NO_BUCKET):
                 raise FileNotFoundError(f"{self.url} does not have this object") from None
-            raise BucketFailure(f"{self.url}: {_reason(error)}") from None
+            raise StoreFailure(f"{self.url}: {_reason(error)}") from None
 
 
 def _key(name: str) -> str:
-    key = name.removeprefix(PREFIX)
-    if not _is_key(key):
+    if not is_key(name):
         raise FileNotFoundError(f"{name} is no name of an object in a bucket")
-    return key
+    return name
 
 
 def _store(url: str, variables: dict[str, str], deadline: float) -> ObjectStore:
     scheme, _, place = url.partition("://")
     if scheme not in SCHEMES or not place or place.startswith("/"):
         allowed = ", ".join(f"{each}://…" for each in SCHEMES)
-        raise BucketFailure(f"{url} is no bucket: allowed are {allowed}")
+        raise StoreFailure(f"{url} is no bucket: allowed are {allowed}")
     # obstore takes this one as an option of the client only.
     allow_http = variables.pop("AWS_ALLOW_HTTP", os.environ.get("AWS_ALLOW_HTTP", "false"))
     for name in _ENDPOINTS:  # obstore would panic
         endpoint = variables.get(name, os.environ.get(name))
         if endpoint is not None and not _is_endpoint(endpoint):
-            raise BucketFailure(f"{name} is no URL: it must begin with https:// or http://")
+            raise StoreFailure(f"{name} is no URL: it must begin with https:// or http://")
     # An attempt has a third of the time. None begins in the last third, so that it can end.
     third = timedelta(seconds=deadline / 3)
     kind = SCHEMES[scheme]
@@ -283,7 +280,7 @@ def variables_in(path: Path) -> dict[str, str]:
 
     Raises
     ------
-    BucketFailure
+    StoreFailure
         When it cannot be read, or has another line.
     """
     found = {}
@@ -291,12 +288,12 @@ def variables_in(path: Path) -> dict[str, str]:
         lines = path.read_text().splitlines()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
-        raise BucketFailure(f"{path} cannot be read: {reason}") from None
+        raise StoreFailure(f"{path} cannot be read: {reason}") from None
     for number, line in enumerate(lines, 1):
         name, equals, value = line.strip().partition("=")
         if not name or name.startswith("#"):
             continue
         if not equals:
-            raise BucketFailure(f"{path}, line {number}: not NAME=VALUE")
+            raise StoreFailure(f"{path}, line {number}: not NAME=VALUE")
         found[name.strip()] = value.strip().strip("'\"")
     return found

@@ -12,6 +12,10 @@ class StorageInUse(OSError):
     """Another process uses the node's folder."""
 
 
+class StoreFailure(OSError):
+    """A store of objects cannot be used; the text says why in one line, without credentials."""
+
+
 def is_missing(path: Path) -> bool:
     """Return whether a file does not exist; OSError if that cannot be determined."""
     try:
