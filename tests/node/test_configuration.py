@@ -160,7 +160,8 @@ def test_files_of_tls_are_beside_the_configuration(file: Path) -> None:
         (
             "prot = 104",
             "there is no key 'prot' in a configuration; allowed are ae_title, address, port, "
-            "folder, index, duplicates, strict_queries, max_associations, max_per_address, "
+            "folder, index, objects, old_objects, objects_variables, objects_timeout, cache, "
+            "cache_size, duplicates, strict_queries, max_associations, max_per_address, "
             "max_per_title, max_pdu, max_object, acse_timeout, dimse_timeout, network_timeout, "
             "stop_timeout, [access], [tls], [destinations]",
         ),

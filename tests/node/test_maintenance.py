@@ -97,7 +97,7 @@ def test_a_file_that_was_moved_is_found_where_it_is(folder: Path) -> None:
 
 def test_where_no_file_is_there_nothing_is_dropped(folder: Path) -> None:
     (folder / "objects").rename(folder / "elsewhere")
-    with pytest.raises(OSError, match="is their file system mounted"):
+    with pytest.raises(OSError, match="is this the right place, and mounted"):
         reconciled(folder)
     (folder / "elsewhere").rename(folder / "objects")
     assert len(contents(folder)) == 10

@@ -162,6 +162,7 @@ def _run(options: Namespace, console: Console) -> int:
 def _reindex(configuration: Configuration, options: Namespace, console: Console) -> int:
     with needing_extra("node"):
         from dicomwire.node.maintenance import reindex
+        from dicomwire.node.objects.opening import open_objects
 
     with _explaining_index():
         found = reindex(
@@ -169,6 +170,7 @@ def _reindex(configuration: Configuration, options: Namespace, console: Console)
             lambda done: console.follow(lambda: f"{done} files"),
             configuration.duplicates,
             configuration.index,
+            open_objects(configuration),
         )
     console.clear()
     if options.json:
@@ -184,6 +186,7 @@ def _reindex(configuration: Configuration, options: Namespace, console: Console)
 def _check(configuration: Configuration, options: Namespace, console: Console) -> int:
     with needing_extra("node"):
         from dicomwire.node.maintenance import check
+        from dicomwire.node.objects.opening import open_objects
 
     done = 0
 
@@ -194,7 +197,8 @@ def _check(configuration: Configuration, options: Namespace, console: Console) -
 
     findings = []
     with _explaining_index():
-        for finding in check(configuration.folder, follow, configuration.index):
+        objects = open_objects(configuration)
+        for finding in check(configuration.folder, follow, configuration.index, objects):
             findings.append(finding._asdict())
             if not options.json:
                 console.clear()

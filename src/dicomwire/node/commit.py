@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 from sqlalchemy.exc import OperationalError
 
 from dicomwire.data.codec import DatasetError
-from dicomwire.data.file_meta import parse_file_meta
+from dicomwire.data.file_meta import file_head, parse_file_meta
 from dicomwire.data.payloads import Payload
 from dicomwire.logs import escaped
 from dicomwire.node.configuration import Duplicates
@@ -27,7 +27,7 @@ from dicomwire.node.index.reader import Stored
 from dicomwire.node.index.writer import Conflict, Index, Placed
 from dicomwire.node.ingest import CANNOT_UNDERSTAND, Entry, Truncated, Unacceptable, origin_uid
 from dicomwire.node.keys import Level
-from dicomwire.node.maintenance import reconcile
+from dicomwire.node.maintenance import reconcile, refuse_if_empty
 from dicomwire.node.objects.port import Objects
 from dicomwire.node.objects.spool import Spooled
 from dicomwire.node.transcode import CannotTranscode
@@ -151,6 +151,10 @@ class _Plan:
     def add(self, waiting: _Waiting) -> None:
         """Decide the outcome of an object, with regard to those before it in the batch."""
         copies = self._copies.setdefault(waiting.uid, [])
+        name = waiting.spooled.name
+        if name and any(isinstance(copy, Stored) and copy.file.endswith(name) for copy in copies):
+            waiting.spooled.give()  # the index was made again meanwhile, and has this very object
+            return
         if any(copy.digest in waiting.equals for copy in copies):
             return  # the archive has it already
         unknown = [copy for copy in copies if copy.digest not in waiting.others]
@@ -312,15 +316,16 @@ class Committer:
 
     def _is_same(self, waiting: _Waiting, name: str) -> bool:
         """Return whether an object and a stored one have the same content; False if unknown."""
-        path = waiting.spooled.path
-        assert path is not None
+        origin = waiting.entry.origin
         try:
-            with path.open("rb") as received, self._objects.open(name) as stored:
-                found = compare(*_dataset_in(received), *_dataset_in(stored))
+            with waiting.spooled.open() as received, self._objects.open(name) as stored:
+                syntax = origin.transfer_syntax_uid
+                found = compare(received, syntax, *_dataset_in(stored))
             if found is Comparison.BY_PIXELS:
                 digest = self._converters.pixel_digest
+                received_path = waiting.spooled.dicom_file(file_head(*origin))
                 with self._objects.local(name) as stored_path:
-                    return digest(path) == digest(stored_path)
+                    return digest(received_path) == digest(stored_path)
         except (DatasetError, Unreadable, CannotTranscode) as error:
             text = "%s from %s cannot be compared with the stored object of this UID: %s"
             LOGGER.warning(text, *_named(waiting), error)
@@ -383,7 +388,10 @@ class Committer:
             self._is_reconciled = False
             self._index.reopen()
         if not self._is_reconciled:
-            reconcile(self._objects, self._index, self._duplicates)
+            refuse_if_empty(self._objects, self._index)
+            part = self._objects.unsure() if self._index.last_id() else self._objects
+            if part is not None:
+                reconcile(part, self._index, self._duplicates)
             self._is_reconciled = True
             self._in_doubt.clear()
         while self._in_doubt:

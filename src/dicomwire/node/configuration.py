@@ -51,6 +51,8 @@ _LONGEST_FILE = 1 << 20
 _PREFIX = "DICOMWIRE_"
 """The beginning of the names of the environment variables."""
 
+_is_bucket = re.compile(r"(s3|gs|az)://[^/?#@\s\0]+(/[^?#\s\0]*)?").fullmatch
+
 
 class ConfigurationError(ValueError):
     """An invalid configuration; the text names the file, the key and the allowed values."""
@@ -122,6 +124,14 @@ def _database(text: str) -> str:
     return text
 
 
+def _objects_url(url: str, info: ValidationInfo) -> str:
+    if url.startswith("file://"):
+        return f"file://{_path(url.removeprefix('file://'), info)}"
+    if url and not _is_bucket(url):
+        raise ValueError("no URL of a bucket")
+    return url
+
+
 def _network(value: object) -> Network:
     return ip_network(str(value))
 
@@ -133,6 +143,7 @@ TITLE = Allowed(
 FLAG = Allowed("true or false", Strict())
 SECONDS = Allowed("a number of seconds above 0, or inf", Strict(), Gt(0))
 GRACE = Allowed(f"a number of seconds, 0 to {_LONGEST_GRACE}", Strict(), Ge(0), Le(_LONGEST_GRACE))
+_SECONDS_OF_REQUESTS = Allowed("a number of seconds, 1 to 3600", Strict(), Ge(1), Le(3600))
 PORT = _whole("a port number", 1, 65535)
 HOST = Allowed("a host name or an address", Len(1), AfterValidator(_text))
 ADDRESS = Allowed('an address of this machine, or "" for all', AfterValidator(_text))
@@ -141,6 +152,10 @@ INDEX = Allowed(
     AfterValidator(_database),
 )
 FOLDER = Allowed("a path", PlainValidator(_path))
+PLACE = Allowed(
+    '"" for the folder, or a URL: s3://bucket/prefix, gs://…, az://… or file:///folder',
+    AfterValidator(_objects_url),
+)
 FILE = Allowed('a path, or "" for none', AfterValidator(_file))
 
 Title = Annotated[str, TITLE]
@@ -236,6 +251,28 @@ class Configuration:
         INDEX,
         "The index, for several nodes; the password comes from PGPASSWORD, .pgpass or a service.",
     ] = ""
+    objects: Annotated[
+        str, PLACE, "Where new objects go. A bucket needs the extra objects (obstore)."
+    ] = ""
+    old_objects: Annotated[
+        str, PLACE, "Where older objects are, until `dicomwire node move-objects` has moved them."
+    ] = ""
+    objects_variables: Annotated[
+        str,
+        FILE,
+        "A file with environment variables of the bucket: endpoint, credentials, … (NAME=VALUE).",
+    ] = ""
+    objects_timeout: Annotated[
+        float,
+        _SECONDS_OF_REQUESTS,
+        "Seconds that a request to the bucket may take, its repetitions included.",
+    ] = 30.0
+    cache: Annotated[
+        str, FILE, "A folder for copies of a bucket's objects that are sent often."
+    ] = ""
+    cache_size: Annotated[
+        int, _whole("a number of bytes", 2**20, 2**63 - 1), "The size of the cache."
+    ] = 10 * 2**30
     duplicates: Annotated[
         Duplicates,
         _one_of(Duplicates),

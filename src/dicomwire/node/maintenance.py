@@ -25,7 +25,7 @@ from dicomwire.node.index.reader import IndexReader, Stored
 from dicomwire.node.index.sqlite import Sqlite, logs_of
 from dicomwire.node.index.writer import Index, Placed, Writer, iso
 from dicomwire.node.ingest import Entry, Truncated
-from dicomwire.node.objects.files import sync_folder
+from dicomwire.node.objects.files import StoreFailure, sync_folder
 from dicomwire.node.objects.folder import FolderObjects
 from dicomwire.node.objects.port import Objects
 from dicomwire.node.objects.spool import Spool
@@ -41,7 +41,7 @@ _PORTION_BYTES = 8 * 1024 * 1024
 each."""
 
 _NO_FILES = (
-    "the index has objects, but there is no file of any: is their file system mounted? "
+    "the index has objects, but there is no file of any: is this the right place, and mounted? "
     "If they were removed on purpose, make the index again (reindex)"
 )
 
@@ -87,8 +87,7 @@ def reconcile(
         When files or index cannot be read or written; also when the index has objects and there
         is no file at all, since their file system may not be mounted.
     """
-    if next(objects.names(), None) is None and index.last_id():
-        raise OSError(errno.ENOENT, _NO_FILES)
+    refuse_if_empty(objects, index)
     found = Reconciled()
     unknown = 0
     lost: list[Stored] = []
@@ -117,6 +116,17 @@ def reconcile(
     return found
 
 
+def refuse_if_empty(objects: Objects, index: IndexReader) -> None:
+    """Raise OSError if the index has objects of a store that is empty: is it the right one?"""
+    if next(objects.names(), None) is None and next(_owned(objects, index), None) is not None:
+        raise OSError(errno.ENOENT, _NO_FILES)
+
+
+def _owned(objects: Objects, index: IndexReader) -> Iterator[Stored]:
+    """Return an iterator over the instances in the index that a store has, or should have."""
+    return (stored for stored in index.stored() if objects.owns(stored.file))
+
+
 def _differences(objects: Objects, index: Index) -> Iterator[tuple[str | None, Stored | None]]:
     """Yield files without an instance, and instances without a file."""
     return (pair for pair in _side_by_side(objects, index) if None in pair)
@@ -126,7 +136,7 @@ def _side_by_side(
     objects: Objects, index: IndexReader
 ) -> Iterator[tuple[str | None, Stored | None]]:
     """Yield each file with its instance, in the order of names; None for one that is missing."""
-    names, rows = objects.names(), index.stored()
+    names, rows = objects.names(), _owned(objects, index)
     file, stored = next(names, None), next(rows, None)
     while file is not None or stored is not None:
         if stored is None or (file is not None and file < stored.file):
@@ -156,6 +166,8 @@ def _read_some(objects: Objects, files: Iterator[str], found: Reconciled) -> _Po
         done += 1
         try:
             placed.append(_read(objects, file))
+        except StoreFailure:
+            raise
         except (OSError, ValueError) as error:
             found.unreadable += 1
             LOGGER.error("%s cannot be indexed: %s", escaped(file), escaped(str(error)))
@@ -310,6 +322,8 @@ def _is_intact(objects: Objects, copy: Stored | Placed) -> bool:
             size = _size_of(opened)
             origin, offset, _ = read_head(opened.read(_BEGIN), size)
             return digest_of(opened, offset, origin.transfer_syntax_uid).hex() == copy.digest
+    except StoreFailure:
+        raise
     except (OSError, ValueError):
         return False
 
@@ -319,6 +333,7 @@ def reindex(
     progress: Progress = _no_progress,
     duplicates: Duplicates = Duplicates.KEEP_FIRST,
     index: str = "",
+    objects: Objects | None = None,
 ) -> Reconciled:
     """Make the index of a stopped node again from its files.
 
@@ -330,13 +345,15 @@ def reindex(
     ----------
     index : str
         The key of the configuration.
+    objects : Objects
+        The store of its objects; by default those in the folder.
 
     Raises
     ------
     StorageInUse
         When the node is running.
     """
-    objects = FolderObjects(folder)
+    objects = objects or FolderObjects(folder)
     with Spool(folder) as spool:
         database = open_database(index, spool.folder)
         if isinstance(database, Sqlite):
@@ -381,7 +398,10 @@ class Finding(NamedTuple):
 
 
 def check(
-    folder: str | os.PathLike[str], progress: Progress = _no_progress, index: str = ""
+    folder: str | os.PathLike[str],
+    progress: Progress = _no_progress,
+    index: str = "",
+    objects: Objects | None = None,
 ) -> Iterator[Finding]:
     """Verify a node: compare all files with the index, and all datasets with their digests.
 
@@ -392,6 +412,8 @@ def check(
     ----------
     index : str
         The key of the configuration.
+    objects : Objects
+        The store of its objects; by default those in the folder.
 
     Raises
     ------
@@ -404,7 +426,7 @@ def check(
     if isinstance(database, Sqlite) and not database.path.exists():
         raise FileNotFoundError(f"there is no index {database.path}")
     with IndexReader(database) as opened:
-        objects = FolderObjects(folder)
+        objects = objects or FolderObjects(folder)
         for done, (file, stored) in enumerate(_side_by_side(objects, opened), 1):
             if stored is None:
                 assert file is not None
@@ -423,6 +445,8 @@ def _unknown(objects: Objects, index: IndexReader, file: str) -> Finding | None:
             origin, _, _ = read_head(opened.read(_BEGIN), size)
     except FileNotFoundError:
         return None  # it was removed meanwhile
+    except StoreFailure:
+        raise
     except (OSError, ValueError) as error:
         return Finding(Problem.DAMAGED, file, f"it is not in the index, and {error}")
     uid = origin.sop_instance_uid
@@ -442,6 +466,8 @@ def _verify(objects: Objects, index: IndexReader, stored: Stored) -> Finding | N
         if stored not in index.find([uid]).get(uid, []):
             return None  # it was replaced meanwhile
         return Finding(Problem.MISSING, stored.file, "it is in the index, but does not exist")
+    except StoreFailure:
+        raise
     except (OSError, ValueError) as error:
         return Finding(Problem.DAMAGED, stored.file, str(error))
     if origin.sop_instance_uid != uid:

@@ -43,8 +43,8 @@ from dicomwire.node.identifier import InvalidIdentifier
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.opening import open_database
 from dicomwire.node.index.writer import Index
-from dicomwire.node.objects.files import StorageInUse
-from dicomwire.node.objects.folder import FolderObjects
+from dicomwire.node.objects.files import StorageInUse, StoreFailure
+from dicomwire.node.objects.opening import folder_of, open_objects
 from dicomwire.node.objects.spool import Spool
 from dicomwire.node.retrieve import (
     LONGEST_COMMENT,
@@ -173,16 +173,16 @@ class Node:
         configuration = self.configuration
         try:
             ceiling = configuration.max_object or None
-            self._spool = opened.enter_context(Spool(configuration.folder, ceiling))
+            self._spool = opened.enter_context(Spool(folder_of(configuration), ceiling))
             self._converters = Converters(self._spool.make_file)
-            self._objects = FolderObjects(configuration.folder)
+            self._objects = open_objects(configuration, self._spool.make_file, True)
             database = open_database(configuration.index, configuration.folder)
             self._index = opened.enter_context(Index(database))
             self._committer = Committer(
                 self._objects, self._index, self._converters, configuration.duplicates
             )
             opened.callback(self._committer.close)
-        except StorageInUse as error:
+        except (StorageInUse, StoreFailure) as error:
             raise FolderUnusable(str(error)) from None
         except (OSError, IndexFailure) as error:
             reason = getattr(error, "strerror", None) or reason_of(error)

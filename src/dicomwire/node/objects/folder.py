@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
@@ -13,6 +14,7 @@ from dicomwire.node.objects.files import is_missing, remove, sync_folder
 from dicomwire.node.objects.spool import Spooled
 
 OBJECTS = "objects"
+_BEGIN = f"{OBJECTS}/"
 FILES_PER_FOLDER = 1000
 """The number of files in a folder before the next one is begun.
 
@@ -37,6 +39,14 @@ class FolderObjects:
         self._root = os.path.join(self.folder, "")
         self._current = ""
         self._room = 0
+
+    def owns(self, name: str) -> bool:
+        """Return whether a name is one of a file in the folder."""
+        return name.startswith(_BEGIN)
+
+    def unsure(self) -> FolderObjects:
+        """Return all objects: a crash leaves files that are not in the index."""
+        return self
 
     # --- Reading ---
 
@@ -127,10 +137,33 @@ class FolderObjects:
             self._current, self._room = current, FILES_PER_FOLDER
         return self._current
 
+    def copy(self, path: Path, digits: str) -> str:
+        """Copy the whole file of an object to the folder, durably."""
+        folder = f"{OBJECTS}/{digits[:2]}/{digits[2:4]}"
+        name = f"{folder}/{digits}.dcm"
+        os.makedirs(self._root + folder, exist_ok=True)
+        new = f"{self._root}{folder}/{digits}.part"
+        try:
+            with path.open("rb") as source, open(new, "wb", opener=_private) as file:
+                shutil.copyfileobj(source, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(new, self._root + name)
+        except BaseException:
+            remove(new)
+            raise
+        for changed in (folder, folder[: -len("/cd")], OBJECTS, ""):
+            sync_folder(self._root + changed)
+        return name
+
     def withdraw(self, names: Iterable[str]) -> None:
         """Remove published files. It never raises: the next start finds those that remain."""
         for name in names:
             remove(self._root + name)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _names(folder: str, then: str) -> list[str]:

@@ -22,6 +22,15 @@ class Objects(Protocol):
     (`put`, `take_back`, `withdraw`).
     """
 
+    def owns(self, name: str) -> bool:
+        """Return whether a name is one that this store makes."""
+
+    def unsure(self) -> Objects | None:
+        """Return the part of the store to compare with the index at each start; None for none.
+
+        It is the part that a crash may have left different, and that is compared quickly.
+        """
+
     def keep(self, spooled: Spooled, origin: Origin) -> None:
         """Make an object durable, but not yet part of the store; OSError if that fails.
 
@@ -42,6 +51,18 @@ class Objects(Protocol):
 
     def take_back(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
         """Undo `put`, so that it can be called again. It never raises."""
+
+    def copy(self, path: Path, digits: str) -> str:
+        """Store the whole DICOM file of an object, durably; return its name.
+
+        The name has the 32 hex `digits`. So a copy that is made again, since nothing is known of
+        the first one after a crash, replaces that.
+
+        Raises
+        ------
+        OSError
+            When it cannot be read or stored.
+        """
 
     def withdraw(self, names: Iterable[str]) -> None:
         """Remove objects. It never raises; `reconcile` or `check` finds those that remain."""

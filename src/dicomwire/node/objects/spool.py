@@ -11,6 +11,7 @@ import mmap
 import os
 import re
 import time
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,7 +35,7 @@ moved back after a failure (dcm), or one that the library made for a handler (di
 class Spooled(Payload):
     """A received dataset that is not published yet: in memory, or in a file of the spool."""
 
-    __slots__ = ("_data", "_descriptor", "_file", "_hash", "received")
+    __slots__ = ("_data", "_descriptor", "_file", "_hash", "_withdraw", "name", "received")
 
     offset = HEAD_SIZE
 
@@ -47,6 +48,9 @@ class Spooled(Payload):
         self._descriptor = descriptor
         self._hash = sha
         self.received = 0
+        self.name = ""
+        """The name under which a store outside of the spool has it, if one has."""
+        self._withdraw: Callable[[], None] | None = None
 
     @property
     def path(self) -> Path | None:
@@ -92,20 +96,44 @@ class Spooled(Payload):
         Each association's thread does this for its own object. So the syncs of several objects
         overlap, which the file system combines, and no thread waits for a large object of another.
         """
-        self.received = time.time_ns() // 1000
-        head = sealed_head(
-            origin, Seal(self.digest(origin.transfer_syntax_uid), self.size, self.received)
-        )
+        head = self._head(origin)
         if self._descriptor < 0:
             assert self._directory is not None
             self._file, self._descriptor = _new_file(self._directory)
             write_all(self._descriptor, [head, self._data])
         else:
-            os.lseek(self._descriptor, 0, os.SEEK_SET)
-            write_all(self._descriptor, [head])
+            self._complete(head)
         _sync_data(self._descriptor)
         descriptor, self._descriptor = self._descriptor, -1
         os.close(descriptor)
+
+    def whole(self, origin: Origin) -> Path | list[bytes | bytearray]:
+        """Return its DICOM file, which is not synced: a file in the spool, or bytes in memory."""
+        head = self._head(origin)
+        if self._file is None:
+            return [head, self._data]
+        self._complete(head)
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
+        return Path(self._file)
+
+    def _head(self, origin: Origin) -> bytes:
+        self.received = time.time_ns() // 1000
+        seal = Seal(self.digest(origin.transfer_syntax_uid), self.size, self.received)
+        return sealed_head(origin, seal)
+
+    def _complete(self, head: bytes) -> None:
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        write_all(self._descriptor, [head])
+
+    def lend(self, name: str, withdraw: Callable[[], None]) -> None:
+        """Note that a store has it under `name`; `discard` withdraws it, unless it is given."""
+        self.name = name
+        self._withdraw = withdraw
+
+    def give(self) -> None:
+        """Leave it to the store that has it."""
+        self._withdraw = None
 
     def move(self, target: str) -> None:
         """Rename the sealed file to `target`; from then on, `discard` leaves it alone."""
@@ -123,8 +151,11 @@ class Spooled(Payload):
             remove(placed)
 
     def discard(self) -> None:
-        """Remove the file if it is in the spool. It never raises."""
+        """Remove the file if it is in the spool, and what a store was lent. It never raises."""
         super().discard()
+        if self._withdraw is not None:
+            withdraw, self._withdraw = self._withdraw, None
+            withdraw()
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             with contextlib.suppress(OSError):

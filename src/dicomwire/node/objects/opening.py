@@ -1,0 +1,79 @@
+"""Opens the store of objects that a configuration names."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from dicomwire.node.configuration import Configuration
+from dicomwire.node.objects.cache import Cache
+from dicomwire.node.objects.files import StoreFailure
+from dicomwire.node.objects.folder import FolderObjects
+from dicomwire.node.objects.places import BUCKET, FOLDER, Place, Places
+from dicomwire.node.objects.port import Objects
+
+_FILE = "file://"
+
+
+def _temporary_file() -> Path:
+    descriptor, path = tempfile.mkstemp(prefix="dicomwire-")
+    os.close(descriptor)
+    return Path(path)
+
+
+def folder_of(configuration: Configuration) -> Path:
+    """Return the folder of objects, and of the spool, from which they are moved there."""
+    for url in (configuration.objects, configuration.old_objects):
+        if url.startswith(_FILE):
+            return Path(url.removeprefix(_FILE))
+    return configuration.folder
+
+
+def open_objects(
+    configuration: Configuration,
+    make_file: Callable[[], Path] = _temporary_file,
+    is_cached: bool = False,
+) -> Objects:
+    """Return the store of a node's objects.
+
+    Parameters
+    ----------
+    make_file : callable
+        Returns a new, empty file for a copy of an object, which is removed after use.
+    is_cached : bool
+        Whether to use the cache, if there is one: not to verify objects.
+
+    Raises
+    ------
+    StoreFailure, OSError
+        When a bucket or the cache cannot be used.
+    """
+    folder = Place(FOLDER, FolderObjects(folder_of(configuration)))
+    urls = (configuration.objects, configuration.old_objects)
+    buckets = [url for url in urls if url and not url.startswith(_FILE)]
+    if not buckets:
+        return folder.objects
+    if len(buckets) > 1:
+        raise StoreFailure("objects and old_objects are both buckets; one must be a folder")
+    is_first = buckets == [configuration.objects]
+    bucket = Place(BUCKET, _remote(configuration, buckets[0], make_file, is_cached))
+    return Places([bucket, folder] if is_first else [folder, bucket])
+
+
+def _remote(
+    configuration: Configuration, url: str, make_file: Callable[[], Path], is_cached: bool
+) -> Objects:
+    try:
+        from dicomwire.node.objects.bucket import Bucket, variables_in
+        from dicomwire.node.objects.remote import RemoteObjects
+    except ImportError:
+        raise StoreFailure(f"{url} needs obstore (pip install 'dicomwire[objects]')") from None
+    file = configuration.objects_variables
+    variables = variables_in(Path(file)) if file else {}
+    bucket = Bucket(url, variables, configuration.objects_timeout)
+    cache = None
+    if configuration.cache and is_cached:
+        cache = Cache(Path(configuration.cache), configuration.cache_size, bucket.open)
+    return RemoteObjects(bucket, cache, make_file)

@@ -1,0 +1,112 @@
+"""The objects of a node in a bucket, with a cache on the local disk if there is one.
+
+`bucket` makes the requests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from io import BufferedReader
+from pathlib import Path
+
+from dicomwire.node.heads import Origin
+from dicomwire.node.objects.bucket import Bucket
+from dicomwire.node.objects.cache import Cache
+from dicomwire.node.objects.reader import LONGEST, is_key
+from dicomwire.node.objects.spool import Spooled
+
+LOGGER = logging.getLogger("dicomwire")
+
+
+class RemoteObjects:
+    """The objects in a bucket; see `port.Objects`.
+
+    An object is uploaded by the thread that received it, before the batch: uploads take long, and
+    this way as many overlap as there are associations. If the object does not become part of the
+    archive (a duplicate, for example), it is removed again. A crash before that leaves it in the
+    bucket, complete and without a row in the index; `check` finds it.
+
+    Parameters
+    ----------
+    bucket : Bucket
+    cache : Cache or None
+    make_file : callable
+        Returns a new, empty local file for a copy of an object, which is removed after use.
+    """
+
+    def __init__(self, bucket: Bucket, cache: Cache | None, make_file: Callable[[], Path]) -> None:
+        self._bucket = bucket
+        self._cache = cache
+        self._make_file = make_file
+
+    def owns(self, name: str) -> bool:
+        """Return whether a name is one of an object in a bucket."""
+        return is_key(name) is not None
+
+    def unsure(self) -> None:
+        """Return None: to list a bucket takes long, and other nodes are uploading to it."""
+
+    # --- Reading ---
+
+    def path(self, name: str) -> None:
+        """Return None: a copy in the cache may be removed at any time."""
+
+    def open(self, name: str) -> BufferedReader:
+        """Open an object: its copy in the cache, or the object in the bucket."""
+        if self._cache is not None:
+            return self._cache.open(name)
+        return BufferedReader(self._bucket.open(name))
+
+    @contextlib.contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        """Yield a temporary copy of an object."""
+        path = self._make_file()
+        try:
+            with self.open(name) as file, path.open("wb") as copy:
+                shutil.copyfileobj(file, copy, LONGEST)
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def exists(self, name: str) -> bool:
+        """Return whether the bucket has an object."""
+        return self._bucket.exists(name)
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of all objects, sorted."""
+        return self._bucket.names()
+
+    # --- Writing ---
+
+    def keep(self, spooled: Spooled, origin: Origin) -> None:
+        """Upload an object."""
+        name = self._bucket.upload(spooled.whole(origin))
+        spooled.lend(name, partial(self.withdraw, [name]))
+
+    def put(self, objects: Sequence[Spooled]) -> list[str]:
+        """Leave uploaded objects in the bucket; return their names."""
+        for spooled in objects:
+            spooled.give()
+        return [spooled.name for spooled in objects]
+
+    def take_back(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
+        """Undo `put`."""
+        for spooled, name in zip(objects, names, strict=False):
+            spooled.lend(name, partial(self.withdraw, [name]))
+
+    def copy(self, path: Path, digits: str) -> str:
+        """Upload the whole file of an object."""
+        return self._bucket.upload(path, digits)
+
+    def withdraw(self, names: Iterable[str]) -> None:
+        """Remove objects. It never raises; those that remain are in no index."""
+        names = [*names]
+        try:
+            if names:
+                self._bucket.remove(names)
+        except OSError as error:
+            LOGGER.error("%d objects cannot be removed: %s", len(names), error)

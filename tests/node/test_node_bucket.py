@@ -1,0 +1,175 @@
+"""A node whose objects are in a bucket: what it stores, sends and survives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from buckets import FaultProxy, new_url, variables
+from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from running_node import Receiver, counts, find, get, make_object, running, store, study_of
+
+from dicomwire import build_context
+from dicomwire.node.configuration import Configuration, Duplicates
+from dicomwire.node.maintenance import Problem, check, reindex
+from dicomwire.node.objects.bucket import Bucket
+from dicomwire.node.objects.opening import open_objects
+from dicomwire.node.server import FolderUnusable, Node
+
+
+@pytest.fixture
+def proxy(seaweedfs_port: int) -> Iterator[FaultProxy]:
+    with FaultProxy(seaweedfs_port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def keys(proxy: FaultProxy, tmp_path: Path) -> dict[str, Any]:
+    """The configuration of a node with a bucket of its own, behind the proxy."""
+    file = tmp_path / "variables"
+    file.write_text("".join(f"{name}={value}\n" for name, value in proxy.variables.items()))
+    return {
+        "folder": tmp_path / "archive",
+        "objects": new_url(),
+        "objects_variables": str(file),
+        "objects_timeout": 5.0,
+    }
+
+
+@pytest.fixture
+def bucket(seaweedfs_port: int, keys: dict[str, Any]) -> Bucket:
+    return Bucket(keys["objects"], variables(seaweedfs_port))
+
+
+def large(number: int = 1, size: int = 12 * 2**20, **elements: Any) -> Dataset:
+    """Return an object that is uploaded in parts."""
+    ds = make_object(number, **elements)
+    ds.add_new("PixelData", "OW", bytes(range(256)) * (size // 256))
+    return ds
+
+
+def received(node: Node, syntax: str = ExplicitVRLittleEndian) -> tuple[Any, list[Any]]:
+    """Retrieve the study; return the final status, and the datasets."""
+    receiver = Receiver()
+    answers = get(node, receiver, study_of(), build_context(CTImageStorage, syntax))
+    return counts(answers[-1][0]), [data for _, _, data in receiver.objects]
+
+
+def test_objects_are_in_the_bucket_and_come_back(keys: dict[str, Any], bucket: Bucket) -> None:
+    objects = [make_object(1), large(2, 300_000), large(3)]
+    with running(**keys) as node:
+        assert store(node, *objects) == [0x0000] * 3
+        assert len([*bucket.names()]) == 3
+        assert not [*(keys["folder"] / "objects").glob("**/*.dcm")]
+        assert not [*(keys["folder"] / "spool").glob("**/*.dcm")]
+        status, datasets = received(node)
+        assert status == (0x0000, 3, 0)
+        assert sorted(map(len, datasets))[2] > 12 * 2**20
+        status, _ = received(node, ImplicitVRLittleEndian)
+        assert status == (0x0000, 3, 0)
+    assert [*check(keys["folder"], objects=open_objects(Configuration(**keys)))] == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "kept"),
+    [
+        (Duplicates.KEEP_FIRST, 0x0111, 1),
+        (Duplicates.REPLACE, 0x0000, 1),
+        (Duplicates.KEEP_BOTH, 0x0000, 2),
+        (Duplicates.IGNORE, 0x0000, 1),
+    ],
+)
+def test_duplicates_leave_no_further_object(
+    keys: dict[str, Any], bucket: Bucket, policy: Duplicates, status: int, kept: int
+) -> None:
+    with running(**keys, duplicates=policy) as node:
+        one, other = make_object(1), make_object(1, ImageComments="other")
+        assert store(node, one, one, other) == [0x0000, 0x0000, status]
+    assert len([*bucket.names()]) == kept
+
+
+def test_the_index_is_made_again_from_the_bucket(keys: dict[str, Any]) -> None:
+    configuration = Configuration(**keys)
+    with running(**keys) as node:
+        store(node, make_object(1), make_object(2))
+    (keys["folder"] / "index.sqlite").unlink()
+    with running(**keys) as node:  # a new folder is enough
+        assert received(node)[0] == (0x0000, 2, 0)
+    assert reindex(keys["folder"], objects=open_objects(configuration)).indexed == 2
+
+
+def test_an_object_that_is_missing_in_the_bucket_is_not_sent(
+    keys: dict[str, Any], bucket: Bucket
+) -> None:
+    with running(**keys) as node:
+        store(node, make_object(1), make_object(2))
+        missing = next(bucket.names())
+        bucket.remove([missing])
+        assert received(node)[0] == (0xB000, 1, 1)
+    findings = [*check(keys["folder"], objects=open_objects(Configuration(**keys)))]
+    assert [(found.problem, found.file) for found in findings] == [
+        (Problem.MISSING, f"bucket:{missing}")
+    ]
+
+
+def test_a_node_does_not_start_without_its_bucket(keys: dict[str, Any], proxy: FaultProxy) -> None:
+    with running(**keys) as node:
+        store(node, make_object(1))
+    keys["objects"] = "s3://missing/prefix"
+    with pytest.raises(FolderUnusable, match="there is no such bucket"), running(**keys):
+        pass
+    keys["objects"] = new_url()
+    with pytest.raises(FolderUnusable, match="is this the right place"), running(**keys):
+        pass
+
+
+def test_a_store_that_fails_is_answered_with_a_failure_and_the_next_succeeds(
+    keys: dict[str, Any], proxy: FaultProxy, bucket: Bucket
+) -> None:
+    keys["objects_timeout"] = 1.0
+    with running(**keys) as node:
+        proxy.fail_always("503", method="PUT")
+        assert store(node, make_object(1)) == [0xA700]
+        assert len(find(node, study_of())) == 1  # the final response only
+        proxy.fail_always(None)
+        assert store(node, make_object(1)) == [0x0000]
+    assert len([*bucket.names()]) == 1
+
+
+def test_a_bucket_that_is_away_fails_retrievals_until_it_is_back(
+    keys: dict[str, Any], proxy: FaultProxy
+) -> None:
+    keys["objects_timeout"] = 1.0
+    with running(**keys) as node:
+        store(node, make_object(1))
+        proxy.fail_always("503", method="GET")
+        assert received(node)[0] == (0xA702, 0, 1)
+        proxy.fail_always(None)
+        assert received(node)[0] == (0x0000, 1, 0)
+
+
+def test_an_object_is_sent_from_the_cache(
+    keys: dict[str, Any], proxy: FaultProxy, tmp_path: Path
+) -> None:
+    with running(**keys, cache=str(tmp_path / "cache")) as node:
+        store(node, make_object(1))
+        first = received(node)
+        proxy.requests.clear()
+        assert received(node) == first
+        assert proxy.requests == []
+
+
+def test_check_does_not_take_a_bucket_that_is_away_for_damage(
+    keys: dict[str, Any], proxy: FaultProxy
+) -> None:
+    with running(**keys) as node:
+        store(node, make_object(1))
+    objects = open_objects(Configuration(**{**keys, "objects_timeout": 1.0}))
+    names = [*objects.names()]
+    proxy.fail_always("503", method="GET")
+    with pytest.raises(OSError, match="503"):
+        [*check(keys["folder"], objects=objects)]
+    assert len(names) == 1
