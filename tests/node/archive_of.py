@@ -8,17 +8,16 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from sqlalchemy import Connection, create_engine, insert
+from sqlalchemy import Connection, insert
 
+from dicomwire.node.index.database import Database
 from dicomwire.node.index.schema import instance, patient, series, study
-from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.index.writer import Index
 from dicomwire.node.keys import KEPT, Level
 from dicomwire.node.names import fold_name
@@ -200,15 +199,13 @@ class Archive:
             "AvailableTransferSyntaxUID": self._one_of([EXPLICIT, JPEG]),
         }
 
-    def insert(self, path: Path) -> Index:
+    def insert(self, database: Database) -> Index:
         """Put everything into a new index and return it."""
-        index = Index(Sqlite(path))
-        engine = create_engine(f"sqlite:///{path}")
-        with engine.begin() as connection:
+        index = Index(database)
+        with index.writing() as writer:
             above: dict[int, int] = {}
             for level in LEVELS:
-                above = _insert(connection, level, list(self.entities(level)), above)
-        engine.dispose()
+                above = _insert(writer.connection, level, list(self.entities(level)), above)
         return index
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from backends import BACKENDS, Backend
 from buckets import moto, seaweedfs
+from postgres_server import PostgresServer
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +22,26 @@ def moto_port() -> Iterator[int]:
     """The port of a moto."""
     with moto() as port:
         yield port
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL that runs."""
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+def _each_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Each pair of index and store, empty."""
+    with BACKENDS[request.param](request) as opened:
+        yield opened
+
+
+backend = pytest.fixture(params=BACKENDS)(_each_backend)
+module_backend = pytest.fixture(params=BACKENDS, scope="module", name="module_backend")(
+    _each_backend
+)

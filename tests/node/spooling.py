@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+from backends import EMBEDDED, Backend
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileMetaDataset
 from sqlalchemy import select
@@ -18,9 +19,7 @@ from dicomwire.node.commit import Committer
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.converters import Converters
 from dicomwire.node.heads import Origin
-from dicomwire.node.index.opening import INDEX
 from dicomwire.node.index.schema import instance, patient, series, study
-from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.index.writer import Index
 from dicomwire.node.objects.folder import FolderObjects
 from dicomwire.node.objects.spool import Spool, Spooled
@@ -93,11 +92,16 @@ class LocalStore:
 class OpenArchive:
     """Storage, index and committer of one folder, as a running node has them."""
 
-    def __init__(self, folder: Path, duplicates: Duplicates = Duplicates.KEEP_FIRST) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        duplicates: Duplicates = Duplicates.KEEP_FIRST,
+        backend: Backend = EMBEDDED,
+    ) -> None:
         self.folder = folder
         with ExitStack() as opened:
             self.storage = opened.enter_context(LocalStore(folder))
-            self.index = opened.enter_context(Index(Sqlite(folder / INDEX)))
+            self.index = opened.enter_context(Index(backend.database(folder)))
             converters = Converters(self.storage.spool.make_file)
             opened.callback(converters.close)
             self.committer = Committer(self.storage.objects, self.index, converters, duplicates)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from backends import Backend
 from spooling import CT, EXPLICIT, encoded
 from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
@@ -25,7 +27,13 @@ from dicomwire.node.ingest import Entry
 
 
 @pytest.fixture
-def index(tmp_path: Path):
+def index(tmp_path: Path, backend: Backend):
+    with Index(backend.database(tmp_path)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def embedded(tmp_path: Path):
     with Index(Sqlite(tmp_path / "index.sqlite")) as opened:
         yield opened
 
@@ -43,7 +51,12 @@ def rows(index: Index, table, *columns: str) -> list[tuple]:
 
 def test_migrations_make_what_the_schema_says(index: Index) -> None:
     with index.reading() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        found = compare_metadata(MigrationContext.configure(connection), metadata)
+    # In PostgreSQL, some indexes have only the beginnings of texts: alembic sees other indexes.
+    indexes = [each for each in found if each[0] in ("add_index", "remove_index")]
+    assert [each for each in found if each not in indexes] == []
+    names = Counter(each[1].name for each in indexes)
+    assert set(names.values()) <= ({2} if connection.dialect.name == "postgresql" else set())
 
 
 def test_opening_again_changes_nothing(index: Index) -> None:
@@ -53,8 +66,8 @@ def test_opening_again_changes_nothing(index: Index) -> None:
         assert rows(again, instance, "sop_instance_uid") == [("1.1",)]
 
 
-def test_what_is_committed_is_synced(index: Index) -> None:
-    with index.writing() as writer:
+def test_what_is_committed_is_synced(embedded: Index) -> None:
+    with embedded.writing() as writer:
         connection = writer.connection
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(text("PRAGMA synchronous")).scalar() == 2  # FULL
@@ -97,7 +110,7 @@ def test_a_transaction_that_fails_leaves_nothing(index: Index) -> None:
     assert rows(index, patient, "id") == rows(index, instance, "id") == []
     with index.writing() as writer:  # and nothing of it is remembered
         writer.add([placed("1.1")])
-    assert rows(index, instance, "series") == [(1,)]
+    assert rows(index, instance, "series") == rows(index, series, "id")
 
 
 def test_what_has_nothing_below_it_goes_and_is_forgotten(index: Index) -> None:
@@ -155,13 +168,14 @@ def test_a_series_of_the_same_uid_in_another_study_is_another_one(index: Index) 
 def test_errors_do_not_show_values(index: Index) -> None:
     with pytest.raises(IndexFailure) as error, index.writing() as writer:
         writer.add([placed("1.1"), placed("1.1", PatientName="Secret^Name")])
-    assert "UNIQUE" in str(error.value)
+    assert "unique constraint" in str(error.value).lower()
     assert "1.1" not in str(error.value)
+    assert error.value.__cause__ is None
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no such rights")
-def test_nobody_else_may_read_it(index: Index) -> None:
-    assert index.database.path.stat().st_mode & 0o777 == 0o600
+def test_nobody_else_may_read_it(embedded: Index) -> None:
+    assert embedded.database.path.stat().st_mode & 0o777 == 0o600
 
 
 def test_what_could_not_be_opened_again_is_lost_whatever_its_inode(
@@ -191,7 +205,7 @@ def test_a_reader_changes_nothing(index: Index) -> None:
         writer.add([placed("1.1")])
     with IndexReader(index.database) as reader:
         assert list(reader.find(["1.1"])) == ["1.1"]
-        with pytest.raises(IndexFailure, match="readonly"), reader.engine.begin() as connection:
+        with pytest.raises(IndexFailure, match=r"read-?only"), reader.reading() as connection:
             connection.execute(text("DELETE FROM instance"))
 
 
@@ -269,39 +283,39 @@ def test_a_reader_sees_one_state(index: Index) -> None:
 
 
 def test_another_program_with_the_database_makes_it_fail_in_time(
-    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    embedded: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.01)
-    index.reopen()
-    other = sqlite3.connect(index.database.path)
+    embedded.reopen()
+    other = sqlite3.connect(embedded.database.path)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(IndexFailure, match="locked"), index.writing():
+    with pytest.raises(IndexFailure, match="locked"), embedded.writing():
         pass
     other.close()
-    with index.writing() as writer:
+    with embedded.writing() as writer:
         writer.add([placed("1.1")])
 
 
-def test_a_deleted_database_is_noticed_and_made_anew(index: Index) -> None:
-    with index.writing() as writer:
+def test_a_deleted_database_is_noticed_and_made_anew(embedded: Index) -> None:
+    with embedded.writing() as writer:
         writer.add([placed("1.1")])
-    assert not index.is_lost
-    index.database.path.unlink()
-    assert index.is_lost
-    index.reopen()
-    assert not index.is_lost
-    assert rows(index, instance, "id") == []
-    with index.writing() as writer:
+    assert not embedded.is_lost
+    embedded.database.path.unlink()
+    assert embedded.is_lost
+    embedded.reopen()
+    assert not embedded.is_lost
+    assert rows(embedded, instance, "id") == []
+    with embedded.writing() as writer:
         writer.add([placed("1.1")])
 
 
-def test_another_database_in_its_place_is_noticed(index: Index, tmp_path: Path) -> None:
+def test_another_database_in_its_place_is_noticed(embedded: Index, tmp_path: Path) -> None:
     with Index(Sqlite(tmp_path / "other")) as other, other.writing() as writer:
         writer.add([placed("2.2")])
-    (tmp_path / "other").replace(index.database.path)
-    assert index.is_lost
-    index.reopen()
-    assert rows(index, instance, "sop_instance_uid") == [("2.2",)]
+    (tmp_path / "other").replace(embedded.database.path)
+    assert embedded.is_lost
+    embedded.reopen()
+    assert rows(embedded, instance, "sop_instance_uid") == [("2.2",)]
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from archive_of import Archive, Entity
 from asking import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT, element, encoded, identifier
+from backends import EMBEDDED, Backend
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
@@ -87,12 +88,12 @@ Opened = Callable[..., Index]
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Opened]:
+def opened(backend: Backend, tmp_path: Path) -> Iterator[Opened]:
     """What opens an index of patients."""
     indexes: list[Index] = []
 
     def open_index(*patients: Entity) -> Index:
-        indexes.append(archive_with(*patients).insert(tmp_path / "index.sqlite"))
+        indexes.append(archive_with(*patients).insert(backend.database(tmp_path)))
         return indexes[-1]
 
     yield open_index
@@ -101,10 +102,10 @@ def opened(tmp_path: Path) -> Iterator[Opened]:
 
 
 @pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+def index(module_backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
     patients = [patient_with_study(1), patient_with_study(2)]
-    path = tmp_path_factory.mktemp("node") / "index.sqlite"
-    with archive_with(*patients).insert(path) as index:
+    database = module_backend.database(tmp_path_factory.mktemp("node"))
+    with archive_with(*patients).insert(database) as index:
         yield index
 
 
@@ -402,8 +403,8 @@ class Watched:
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
     """An index of 5,000 studies with an instance each."""
-    path = tmp_path_factory.mktemp("large") / "index.sqlite"
-    with Archive(5_000, 5_000).insert(path) as index:
+    database = EMBEDDED.database(tmp_path_factory.mktemp("large"))
+    with Archive(5_000, 5_000).insert(database) as index:
         yield index
 
 

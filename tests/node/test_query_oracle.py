@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from archive_of import MR, NAMES, SR, Archive
 from asking import PATIENT_ROOT, STUDY_ROOT, Keys, identifier
+from backends import Backend
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracle import Oracle, texts_of
@@ -33,8 +34,10 @@ def archive() -> Archive:
 
 
 @pytest.fixture(scope="module")
-def index(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
-    with archive.insert(tmp_path_factory.mktemp("node") / "index.sqlite") as index:
+def index(
+    archive: Archive, module_backend: Backend, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Index]:
+    with archive.insert(module_backend.database(tmp_path_factory.mktemp("node"))) as index:
         yield index
 
 

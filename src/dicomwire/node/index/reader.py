@@ -85,8 +85,10 @@ class IndexReader:
         """Yield all instances in the order of their file names, in one state of the database."""
         with self.reading() as connection:
             query = _STORED.order_by(instance.c.file)
-            for row in connection.execution_options(yield_per=1000).execute(query):
-                yield Stored(*row)
+            streamed = {"yield_per": 1000}
+            with connection.execute(query, execution_options=streamed) as result:
+                for row in result:
+                    yield Stored(*row)
 
     def last_id(self) -> int:
         """Return the highest id of an instance; all later ones get higher ids."""

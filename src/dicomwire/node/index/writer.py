@@ -175,7 +175,7 @@ class Index(IndexReader):
             except DBAPIError as error:
                 self._known.clear()
                 if _is_conflict(error):
-                    raise Conflict(reason_of(error)) from error
+                    raise Conflict(reason_of(error)) from None  # the error has values of objects
                 raise
             if writer.removed:
                 self._known.clear()
