@@ -10,6 +10,8 @@ import logging as _logging
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
+from dicomwire.unconfigured import UnconfiguredHandler as _UnconfiguredHandler
+
 if TYPE_CHECKING:
     from pydicom._uid_dict import UID_dictionary
     from pydicom.uid import UID
@@ -79,7 +81,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_logging.getLogger("dicomwire").addHandler(_logging.NullHandler())
+_logging.getLogger("dicomwire").addHandler(_UnconfiguredHandler())
 
 _NAMES = {
     "dicomwire.ae": "AE",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dicomwire.events import (
     EVT_DIMSE_RECV,
@@ -41,6 +41,7 @@ from dicomwire.protocol.pdu import (
     ReleaseRQ,
 )
 from dicomwire.registry.uids import looked_up
+from dicomwire.status import StatusTable, described
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -103,6 +104,118 @@ def log_identifier(title: str, identifier: Dataset) -> None:
         from dicomwire.data import pretty
 
         _log_block(title, pretty.pretty_dataset(identifier), {"patient_data": True})
+
+
+# --- Operations -------------------------------------------------------------------------------
+
+
+class Between(NamedTuple):
+    """The association that a line of the log is about.
+
+    Attributes
+    ----------
+    number : int
+        The number of the association in this process, from 1.
+    is_requestor : bool
+        Whether this end requested it.
+    title, address : str
+        The AE title of the peer, and its "host:port".
+    """
+
+    number: int
+    is_requestor: bool
+    title: str
+    address: str
+
+    def __str__(self) -> str:
+        way = "to" if self.is_requestor else "from"
+        return f"{way} {escaped(self.title)}@{self.address} (association {self.number})"
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The values for logs as JSON."""
+        return {"association": self.number, "peer": self.title, "address": self.address}
+
+
+def described_request(between: Between, context: PresentationContext, request: Message) -> str:
+    """Return a request in words: service, peer, SOP class and SOP instance."""
+    sop_class, instance = _objects(context, request)
+    uid = f", {escaped(instance)}" if instance else ""
+    name = request.name.removesuffix("-RQ")
+    return f"{name} {between}: {escaped(looked_up(sop_class).name)}{uid}"
+
+
+def request_fields(
+    between: Between, context: PresentationContext, request: Message
+) -> dict[str, Any]:
+    """Return the values of a request for logs as JSON."""
+    sop_class, instance = _objects(context, request)
+    return {
+        **between.fields,
+        "service": request.name.removesuffix("-RQ"),
+        "message_id": request.MessageID,
+        "sop_class": sop_class,
+        "sop_instance": instance,
+    }
+
+
+def _objects(context: PresentationContext, request: Message) -> tuple[str, str]:
+    sop_class = request.AffectedSOPClassUID or request.RequestedSOPClassUID
+    instance = request.AffectedSOPInstanceUID or request.RequestedSOPInstanceUID
+    return str(sop_class or context.abstract_syntax), str(instance or "")
+
+
+def log_operation(
+    between: Between,
+    context: PresentationContext,
+    request: Message,
+    response: Message,
+    statuses: StatusTable,
+) -> None:
+    """Log at INFO how a request of the peer was answered, in one line.
+
+    Call it only if the level is enabled: then nothing is formatted in vain.
+    """
+    code: int = response.Status or 0
+    status = described(code, statuses)
+    counts = [
+        f"{count} {name.lower()}"
+        for name in ("Completed", "Failed", "Warning", "Remaining")
+        if (count := getattr(response, f"NumberOf{name}Suboperations")) is not None
+    ]
+    comment = f" ({escaped(response.ErrorComment)})" if response.ErrorComment else ""
+    more = f"; {', '.join(counts)}" if counts else ""
+    LOGGER.info(
+        "%s: %s%s%s",
+        described_request(between, context, request),
+        status,
+        comment,
+        more,
+        extra={
+            "dicom": {
+                **request_fields(between, context, request),
+                "status": f"0x{code:04X}",
+                "meaning": status.partition(" - ")[2],
+            }
+        },
+    )
+
+
+def log_refusal(
+    between: Between,
+    context: PresentationContext,
+    request: Message,
+    reason: object,
+    exc_info: Exception | None = None,
+) -> None:
+    """Log at ERROR why a request of the peer is refused."""
+    LOGGER.error(
+        "%s: refused: %s",
+        described_request(between, context, request),
+        escaped(str(reason)),
+        exc_info=exc_info,
+        extra={"dicom": request_fields(between, context, request)},
+    )
 
 
 # --- The handlers -----------------------------------------------------------------------------

@@ -73,6 +73,12 @@ class StatusTable(Mapping[int, Meaning]):
         return f"<StatusTable of {self._length} codes>"
 
 
+def described(code: int, table: StatusTable) -> str:
+    """Return a status as code, category and, where `table` has one, description."""
+    _, description = table.get(code, ("", ""))
+    return f"0x{code:04X} - {code_to_category(code)}" + (f": {description}" if description else "")
+
+
 # PS3.7 Annex C: the statuses of any DIMSE service.
 _GENERAL: dict[int, Meaning] = {
     0x0000: (STATUS_SUCCESS, ""),

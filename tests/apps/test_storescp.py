@@ -224,7 +224,8 @@ def test_an_object_that_cannot_be_written(
     assert send(app, write_file("a")) == 0x0000
     app.stop()
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("E: The dataset of C-STORE-RQ from 127.0.0.1:")
+    assert line.startswith("E: C-STORE from TESTER@127.0.0.1:")
+    assert ": CT Image Storage, 1.2.3: refused: the dataset cannot be kept: " in line
 
 
 def test_port_in_use(peer: Any, capsys: Capture, tmp_path: Path) -> None:

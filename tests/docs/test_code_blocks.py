@@ -234,6 +234,20 @@ def test_links_of_the_readme_lead_somewhere() -> None:
     assert [link for link in links if not os.path.exists(ROOT / link)] == []
 
 
-def test_all_logging_is_quiet_without_configuration() -> None:
-    """What the page on logging says first."""
-    assert any(isinstance(handler, logging.NullHandler) for handler in LOGGER.handlers)
+def test_logging_is_quiet_without_configuration(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the page on logging says first: nothing is printed but exceptions."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(LOGGER, "handlers", LOGGER.handlers[:1])
+    LOGGER.error("a failure")
+    assert capsys.readouterr().err == ""
+    try:
+        raise KeyError("a bug")
+    except KeyError:
+        LOGGER.exception("A handler failed")
+    printed = capsys.readouterr().err
+    assert printed.startswith("A handler failed\nTraceback")
+    monkeypatch.setattr(LOGGER, "handlers", [*LOGGER.handlers, logging.NullHandler()])
+    LOGGER.error("another", exc_info=KeyError("a bug"))
+    assert capsys.readouterr().err == ""

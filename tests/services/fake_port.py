@@ -14,6 +14,7 @@ from dicomwire.data.blocking import run_blocking
 from dicomwire.data.codec import decode_for, encode_dataset
 from dicomwire.data.sinks import MemorySink
 from dicomwire.errors import ConnectionLost
+from dicomwire.logs import Between
 from dicomwire.protocol.command import Command, Message, decode_command, encode_command
 from dicomwire.protocol.context import PresentationContext, Result
 from dicomwire.registry.services import Service, SOPClass
@@ -104,6 +105,7 @@ class FakePort:
         self.destinations: list[tuple[Any, ...]] = []
         self.unreachable: Exception | None = None
         self.reduce: Callable[[Dataset], Dataset] | None = None
+        self.between = Between(7, False, "ASKER", "10.0.0.5:50412")
         self.association = SimpleNamespace(
             settings=Settings(inflate_ceiling=1 << 20),
             is_cancelled=self.is_cancelled,

@@ -250,7 +250,7 @@ class Association(BaseAssociation):
 
     def open_sink(self, incoming: Incoming) -> Sink:
         """Return the sink for the dataset of `incoming`."""
-        return fed(super().open_sink(incoming), self._port.hold_back, self._port.peer)
+        return fed(super().open_sink(incoming), self._port.hold_back, self.between)
 
     async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
         """Return a storer that sends retrieved objects to another AE (C-MOVE)."""

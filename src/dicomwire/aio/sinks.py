@@ -12,9 +12,9 @@ from typing import Any
 
 from dicomwire.data.payloads import MemoryPayload, Payload
 from dicomwire.data.sinks import Sink
-from dicomwire.logs import LOGGER
+from dicomwire.logs import LOGGER, Between
 from dicomwire.services.port import Incoming
-from dicomwire.session.keeping import refusal_by
+from dicomwire.session.keeping import refuse_stored
 
 
 class AsyncSink(Payload):
@@ -32,15 +32,24 @@ class AsyncSink(Payload):
         The sender of the dataset, for the log.
     """
 
-    __slots__ = ("_error", "_gone", "_hold_back", "_payload", "_peer", "_sink", "_task", "_waiting")
+    __slots__ = (
+        "_between",
+        "_error",
+        "_gone",
+        "_hold_back",
+        "_payload",
+        "_sink",
+        "_task",
+        "_waiting",
+    )
 
     path = None
 
-    def __init__(self, sink: Any, hold_back: Callable[[bool], None], peer: str) -> None:
+    def __init__(self, sink: Any, hold_back: Callable[[bool], None], between: Between) -> None:
         super().__init__(0, None)
         self._sink = sink
         self._hold_back = hold_back
-        self._peer = peer
+        self._between = between
         self._waiting: list[bytes] = []
         self._task: asyncio.Task[None] | None = None
         self._error: Exception | None = None
@@ -104,7 +113,7 @@ class AsyncSink(Payload):
                 raise self._error
             self._payload = incoming.payload = await _result(self._sink.finish())
         except Exception as error:
-            incoming.refusal = refusal_by(error, self._peer)
+            refuse_stored(incoming, error, self._between)
             incoming.payload = None
             self.discard()
         except asyncio.CancelledError:
@@ -124,8 +133,8 @@ async def _result(answer: Any) -> Any:
     return await answer if inspect.isawaitable(answer) else answer
 
 
-def fed(sink: Sink, hold_back: Callable[[bool], None], peer: str) -> Sink:
+def fed(sink: Sink, hold_back: Callable[[bool], None], between: Between) -> Sink:
     """Return `sink`, or an `AsyncSink` for it if its `write` is a coroutine function."""
     if inspect.iscoroutinefunction(getattr(sink, "write", None)):
-        return AsyncSink(sink, hold_back, peer)
+        return AsyncSink(sink, hold_back, between)
     return sink

@@ -20,7 +20,6 @@ from dicomwire.apps.arguments import (
 from dicomwire.apps.console import DONE, FAILED, NO_ASSOCIATION, Console, run
 from dicomwire.apps.requesting import (
     associate,
-    described,
     exit_code,
     explain_no_response,
     message_id,
@@ -28,6 +27,7 @@ from dicomwire.apps.requesting import (
 from dicomwire.plain import build_context, send_echo
 from dicomwire.registry.tables import Verification
 from dicomwire.registry.uids import looked_up
+from dicomwire.status import GENERAL_STATUS, described
 
 LOGGER = logging.getLogger("dicomwire.echoscu")
 
@@ -73,7 +73,11 @@ def _echo(options: Namespace, console: Console) -> int:
             level = logging.INFO
             if response.Status != 0x0000:
                 code, level = FAILED, logging.ERROR
-            LOGGER.log(level, "Received Echo Response (Status: %s)", described(response.Status))
+            LOGGER.log(
+                level,
+                "Received Echo Response (Status: %s)",
+                described(response.Status, GENERAL_STATUS),
+            )
         if options.abort:
             association.abort()
     return exit_code(options, code)

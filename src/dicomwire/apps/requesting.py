@@ -22,10 +22,9 @@ from dicomwire.pdu_primitives import UserItem
 from dicomwire.plain import AE, Association, PresentationContext
 from dicomwire.settings import Settings
 from dicomwire.status import (
-    GENERAL_STATUS,
     STORAGE_SERVICE_CLASS_STATUS,
     StatusTable,
-    code_to_category,
+    described,
 )
 
 if TYPE_CHECKING:
@@ -116,12 +115,6 @@ def exit_code(options: Namespace, code: int) -> int:
 def message_id(number: int) -> int:
     """Return the Message ID of the `number`th message, counted from 0 (PS3.7 Annex E.1)."""
     return number % LAST_MESSAGE_ID + 1
-
-
-def described(code: int, table: StatusTable = GENERAL_STATUS) -> str:
-    """Return a status as code, category and, where `table` has one, description."""
-    _, description = table.get(code, ("", ""))
-    return f"0x{code:04X} - {code_to_category(code)}" + (f": {description}" if description else "")
 
 
 def answered(code: int, comment: str | None, table: StatusTable) -> str:

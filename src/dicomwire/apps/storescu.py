@@ -25,7 +25,7 @@ from dicomwire.apps.arguments import (
 from dicomwire.apps.console import DONE, FAILED, INTERRUPTED, NO_ASSOCIATION, Console, run
 from dicomwire.apps.files import short_name
 from dicomwire.apps.outgoing import Batch, ContextKey, Outgoing, Plan
-from dicomwire.apps.requesting import answer_to, associate, described, exit_code, message_id
+from dicomwire.apps.requesting import answer_to, associate, exit_code, message_id
 from dicomwire.apps.tally import Tally
 from dicomwire.data.encodings import is_uncompressed
 from dicomwire.errors import AssociationFailure
@@ -37,6 +37,7 @@ from dicomwire.status import (
     STATUS_WARNING,
     STORAGE_SERVICE_CLASS_STATUS,
     code_to_category,
+    described,
 )
 
 if TYPE_CHECKING:

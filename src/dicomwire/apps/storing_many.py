@@ -12,12 +12,17 @@ from argparse import Namespace
 from dicomwire import events as evt
 from dicomwire.apps.console import DONE, INTERRUPTED, NO_ASSOCIATION, Console, Stop
 from dicomwire.apps.outgoing import Outgoing, Plan
-from dicomwire.apps.requesting import answer_to, connection_options, described, entity, explain
+from dicomwire.apps.requesting import answer_to, connection_options, entity, explain
 from dicomwire.apps.tally import Tally
 from dicomwire.errors import AssociationFailure
 from dicomwire.logs import escaped
 from dicomwire.plain.bulk import LedgerError, Sent, send_many
-from dicomwire.status import STATUS_WARNING, STORAGE_SERVICE_CLASS_STATUS, code_to_category
+from dicomwire.status import (
+    STATUS_WARNING,
+    STORAGE_SERVICE_CLASS_STATUS,
+    code_to_category,
+    described,
+)
 
 _BEFORE_DATA = ("connect", "tls", "associate")
 

@@ -5,12 +5,13 @@ Each service chooses the handler, and interprets its result.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dicomwire.data.encodings import DatasetError
 from dicomwire.events import InterventionEvent, NoHandler
-from dicomwire.logs import LOGGER
+from dicomwire.logs import LOGGER, described_request, log_operation, request_fields
 from dicomwire.protocol.command import (
     CARRIED,
     ELEMENTS,
@@ -22,6 +23,7 @@ from dicomwire.protocol.command import (
 from dicomwire.protocol.context import quick_uid
 from dicomwire.registry.services import SOPClass
 from dicomwire.services.port import Incoming, Port
+from dicomwire.status import GENERAL_STATUS, STATUS_PENDING, code_to_category
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -111,10 +113,10 @@ def _is_dataset(value: Any) -> bool:
     return isinstance(value, Dataset)
 
 
-def conclude(response: Message, status: int) -> None:
-    """Put `status` into `response`, and remove the elements that the handler added."""
+def conclude(response: Message, status: int, comment: str | None = None) -> None:
+    """Put `status` and `comment` into `response`, and remove what the handler added."""
     response.Status = status
-    response.ErrorComment = response.ErrorID = None
+    response.ErrorComment, response.ErrorID = comment, None
     response.OffendingElement = response.AttributeIdentifierList = None
 
 
@@ -184,14 +186,20 @@ def may_ask(incoming: Incoming) -> bool:
     return bool(context.as_scp) or context.scp_unanswered or command is Command.N_EVENT_REPORT_RQ
 
 
-def log_failure(handler: str, error: Exception) -> None:
+PROGRAM_FAILED = "The program failed to process the request"
+"""The comment of a response after an exception of the handler, whose text is only for the log."""
+
+
+def log_failure(port: Port, incoming: Incoming, handler: str, error: Exception) -> None:
     """Log that a handler raised `error`: with the traceback, if it may be a bug of the handler."""
+    about = described_request(port.between, incoming.context, incoming.message)
+    extra = {"dicom": request_fields(port.between, incoming.context, incoming.message)}
     if isinstance(error, NoHandler):
-        LOGGER.error("%s: %s", handler, error)
+        LOGGER.error("%s: %s", about, error, extra=extra)
     elif isinstance(error, DatasetError):
-        LOGGER.error("The handler of %s failed: %s", handler, error)
+        LOGGER.error("%s: the handler of %s failed: %s", about, handler, error, extra=extra)
     else:
-        LOGGER.exception("The handler of %s failed", handler)
+        LOGGER.exception("%s: the handler of %s failed", about, handler, extra=extra)
 
 
 async def ask(port: Port, event: InterventionEvent, incoming: Incoming) -> Any:
@@ -224,3 +232,13 @@ async def respond(
     assert context_id is not None
     response.has_dataset = dataset is not None
     await port.send(context_id, response, dataset)
+    if LOGGER.isEnabledFor(logging.INFO) and not incoming.reason:
+        _log_answer(port, incoming, response)
+
+
+def _log_answer(port: Port, incoming: Incoming, response: Message) -> None:
+    """Log the last response to a request."""
+    if code_to_category(response.Status or 0) == STATUS_PENDING:
+        return
+    statuses = GENERAL_STATUS if incoming.service is None else incoming.service[1].statuses
+    log_operation(port.between, incoming.context, incoming.message, response, statuses)

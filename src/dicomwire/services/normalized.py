@@ -23,9 +23,11 @@ from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import UID_LENGTH, quick_uid
 from dicomwire.registry.services import Service, SOPClass
 from dicomwire.services.answers import (
+    PROGRAM_FAILED,
     SUCCESS,
     answer,
     ask,
+    conclude,
     log_failure,
     respond,
     set_status,
@@ -71,8 +73,8 @@ async def serve(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
     except AssociationFailure:
         raise
     except Exception as error:
-        log_failure(request.name, error)
-        response.Status = PROCESSING_FAILURE
+        log_failure(port, incoming, request.name, error)
+        conclude(response, PROCESSING_FAILURE, PROGRAM_FAILED)
     await respond(port, incoming, response, reply)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from dicomwire.data.payloads import Payload
 from dicomwire.data.sources import Data
 from dicomwire.events import EventType, InterventionEvent
-from dicomwire.logs import LOGGER
+from dicomwire.logs import LOGGER, Between
 from dicomwire.protocol.command import Message
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.registry.services import Service, SOPClass
@@ -46,6 +46,8 @@ class Incoming:
     refusal : int, Dataset or None
         The status with which a request is refused, because it cannot be served or because its
         dataset could not be kept (disk full, above a ceiling).
+    reason : str
+        Why the library refuses it: the comment of the response. The log has it already.
     service : (Server, SOPClass) or None
         For a request that is not refused: the function that serves it, and the SOP class of its
         context.
@@ -55,6 +57,7 @@ class Incoming:
     message: Message
     payload: Payload | None = None
     refusal: int | Dataset | None = None
+    reason: str = ""
     service: ServedBy | None = None
 
     def discard(self) -> None:
@@ -139,6 +142,10 @@ class Port(Protocol):
 
     def service_of(self, sop_class: SOPClass) -> Service:
         """Return the service that serves `sop_class` here: extended negotiation may redirect."""
+
+    @property
+    def between(self) -> Between:
+        """The association, for the log."""
 
     # The results of handlers
 

@@ -19,6 +19,7 @@ from dicomwire.registry.tables import RepositoryQuery
 from dicomwire.services.answers import (
     CANCELLED,
     PENDING,
+    PROGRAM_FAILED,
     SUCCESS,
     answer,
     ask,
@@ -68,8 +69,8 @@ async def _find(port: Port, incoming: Incoming, sop_class: SOPClass, only_one: b
     except AssociationFailure:
         raise
     except Exception as error:
-        log_failure("evt.EVT_C_FIND", error)
-        conclude(response, HANDLER_FAILED)
+        log_failure(port, incoming, "evt.EVT_C_FIND", error)
+        conclude(response, HANDLER_FAILED, PROGRAM_FAILED)
     finally:
         await end_handler(port, results)
     await respond(port, incoming, response)
@@ -136,7 +137,7 @@ async def _send_match(
         encoded = encode_dataset(identifier, incoming.context.transfer_syntax[0])
     except DatasetError as error:
         LOGGER.error("A match of evt.EVT_C_FIND cannot be sent: %s", error)
-        conclude(response, ENCODING_FAILED)
+        conclude(response, ENCODING_FAILED, "A match cannot be encoded")
         return STATUS_FAILURE
     await respond(port, incoming, response, encoded)
     return STATUS_PENDING

@@ -13,13 +13,14 @@ from pydicom.dataset import Dataset
 from dicomwire.data.codec import DatasetError, encode_dataset
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import EVT_C_GET, EVT_C_MOVE
-from dicomwire.logs import LOGGER
+from dicomwire.logs import LOGGER, described_request
 from dicomwire.protocol.command import Message
 from dicomwire.registry.services import SOPClass
 from dicomwire.registry.tables import CompositeInstanceRetrieveWithoutBulkDataGet
 from dicomwire.services.answers import (
     CANCELLED,
     PENDING,
+    PROGRAM_FAILED,
     SUCCESS,
     answer,
     ask,
@@ -178,13 +179,14 @@ class _Retrieval:
         except _Ended:
             pass
         except _Fault as fault:
-            LOGGER.error("%s: %s", self._incoming.message.name, fault)
-            conclude(response, fault.status)
+            about = described_request(port.between, self._incoming.context, self._incoming.message)
+            LOGGER.error("%s: %s", about, fault)
+            conclude(response, fault.status, PROGRAM_FAILED)
         except Exception as error:
-            log_failure(self._incoming.message.name, error)
+            log_failure(self._port, self._incoming, self._incoming.message.name, error)
             if self._counts is not None:
                 self._counts.give_up()
-            conclude(response, self._codes.failed)
+            conclude(response, self._codes.failed, PROGRAM_FAILED)
         finally:
             await end_handler(port, self._results)
         if not port.is_over:
@@ -202,7 +204,7 @@ class _Retrieval:
         if self._codes is _MOVE:
             address = await self._destination()
             if address is None:
-                conclude(self._response, DESTINATION_UNKNOWN)
+                conclude(self._response, DESTINATION_UNKNOWN, "The destination is not known")
                 return
         count = await self._count()
         if count < 1:
@@ -211,7 +213,7 @@ class _Retrieval:
             return
         storer = self._own_storer() if address is None else await self._storer_to(address)
         if storer is None:
-            conclude(self._response, DESTINATION_UNKNOWN)
+            conclude(self._response, DESTINATION_UNKNOWN, "No association with the destination")
             return
         self._counts = SubOperationCounts(count)
         try:
@@ -256,8 +258,8 @@ class _Retrieval:
         except AssociationFailure:
             raise
         except Exception as error:
-            log_failure(self._incoming.message.name, error)
-            conclude(self._response, code)
+            log_failure(self._port, self._incoming, self._incoming.message.name, error)
+            conclude(self._response, code, PROGRAM_FAILED)
             raise _Ended from None
 
     def _check_whether_ended(self, value: Any) -> None:
@@ -316,7 +318,7 @@ class _Retrieval:
         except AssociationFailure:
             raise
         except Exception as error:
-            log_failure(self._incoming.message.name, error)
+            log_failure(self._port, self._incoming, self._incoming.message.name, error)
             return
         match result:
             case (0x0000, _):

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 from dicomwire.data.payloads import FilePayload
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import EVT_C_ECHO, EVT_C_STORE
-from dicomwire.logs import LOGGER, escaped
+from dicomwire.logs import LOGGER, escaped, log_refusal
 from dicomwire.protocol.command import RESPONSE_BIT, Command, Message
 from dicomwire.registry.services import Service, SOPClass, sop_class_of
 from dicomwire.services.answers import (
+    PROGRAM_FAILED,
     SUCCESS,
     answer,
     ask,
+    conclude,
     log_failure,
     may_ask,
     refusal_of,
@@ -51,15 +53,15 @@ def admit(port: Port, incoming: Incoming) -> None:
     server = _SERVERS.get((service, request.command))
     unusable = refusal_of(request) if request.unusable else None
     if unusable is not None:
-        _refuse(incoming, unusable, "an element is missing or cannot be read")
+        _refuse(port, incoming, unusable, "an element is missing or cannot be read")
     elif not may_ask(incoming):
-        _refuse(incoming, SOP_CLASS_NOT_SUPPORTED, "the peer does not have the role for it")
+        _refuse(port, incoming, SOP_CLASS_NOT_SUPPORTED, "the peer does not have the role for it")
     elif server is None:
-        _refuse(incoming, UNRECOGNIZED_OPERATION, "there is no such operation")
+        _refuse(port, incoming, UNRECOGNIZED_OPERATION, "there is no such operation")
     elif not _is_of(request, sop_class, service):
-        _refuse(incoming, SOP_CLASS_NOT_SUPPORTED, "the request is for another SOP class")
+        _refuse(port, incoming, SOP_CLASS_NOT_SUPPORTED, "the request is for another SOP class")
     elif server is _store and not (port.keeps_stored or port.bound(EVT_C_STORE)):
-        _refuse(incoming, STORE_HANDLER_FAILED, "no handler is bound to evt.EVT_C_STORE")
+        _refuse(port, incoming, STORE_HANDLER_FAILED, "no handler is bound to evt.EVT_C_STORE")
     else:
         incoming.service = server, sop_class
         if context.scp_unanswered:
@@ -79,16 +81,17 @@ def _is_of(request: Message, sop_class: SOPClass, service: Service) -> bool:
     return service in _SHARED_CONTEXTS and sop_class_of(uid).service_class is service
 
 
-def _refuse(incoming: Incoming, status: int, reason: str) -> None:
-    abstract_syntax = escaped(str(incoming.context.abstract_syntax))
-    LOGGER.error("%s is refused for %s: %s", incoming.message.name, abstract_syntax, reason)
-    incoming.refusal = status
+def _refuse(port: Port, incoming: Incoming, status: int, reason: str) -> None:
+    log_refusal(port.between, incoming.context, incoming.message, reason)
+    incoming.refusal, incoming.reason = status, reason
 
 
 def _failure(incoming: Incoming, refusal: int | Dataset) -> Message:
     """Return the response that refuses a request; a Dataset may have more elements than Status."""
     if isinstance(refusal, int):
-        return answer(incoming.message, refusal)
+        response = answer(incoming.message, refusal)
+        response.ErrorComment = incoming.reason or None
+        return response
     response = answer(incoming.message, PROCESSING_FAILURE)
     set_status(response, refusal, sop_class_of(str(incoming.context.abstract_syntax)))
     return response
@@ -115,7 +118,7 @@ async def _echo(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
     except AssociationFailure:
         raise
     except Exception as error:
-        log_failure("evt.EVT_C_ECHO", error)
+        log_failure(port, incoming, "evt.EVT_C_ECHO", error)
     await respond(port, incoming, response)
 
 
@@ -128,8 +131,8 @@ async def _store(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
         except AssociationFailure:
             raise
         except Exception as error:
-            log_failure("evt.EVT_C_STORE", error)
-            response.Status = STORE_HANDLER_FAILED
+            log_failure(port, incoming, "evt.EVT_C_STORE", error)
+            conclude(response, STORE_HANDLER_FAILED, PROGRAM_FAILED)
         if (
             response.Status != SUCCESS
             and port.keeps_stored

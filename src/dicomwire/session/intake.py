@@ -31,7 +31,7 @@ from dicomwire.events import (
     Handlers,
     NotificationEvent,
 )
-from dicomwire.logs import LOGGER
+from dicomwire.logs import LOGGER, Between, log_refusal
 from dicomwire.protocol.association import AssociationProtocol
 from dicomwire.protocol.command import RESPONSE_BIT, Command, Message
 from dicomwire.protocol.context import PresentationContext
@@ -53,7 +53,7 @@ from dicomwire.services import scp
 from dicomwire.services.answers import may_ask
 from dicomwire.services.normalized import PROCESSING_FAILURE
 from dicomwire.services.port import Incoming, Port, ServedBy, Storer
-from dicomwire.session.keeping import MAY_BE_META, discard, refusal_by, without_meta
+from dicomwire.session.keeping import MAY_BE_META, discard, refuse_stored, without_meta
 from dicomwire.session.operation import Operation
 from dicomwire.session.owner import Owner, Refuse
 from dicomwire.session.target import Target
@@ -475,9 +475,10 @@ class Engine(Port):
         """Refuse `incoming`, and discard the rest of its dataset: its sink raised `error`."""
         message = incoming.message
         if message.command is Command.C_STORE_RQ:
-            incoming.refusal = refusal_by(error, self.peer)
+            refuse_stored(incoming, error, self.between)
         elif message.is_request and isinstance(error, BudgetSpent):
-            LOGGER.error("%s from %s cannot be kept: %s", message.name, self.peer, error)
+            incoming.reason = str(error.strerror)
+            log_refusal(self.between, incoming.context, message, incoming.reason)
             is_normalized = message.command >= Command.N_EVENT_REPORT_RQ
             incoming.refusal = _RESOURCE_LIMITATION if is_normalized else error.status
         elif isinstance(error, BudgetSpent | SinkFull):
@@ -541,6 +542,11 @@ class Engine(Port):
     def keeps_stored(self) -> bool:
         """Whether the library writes received objects to files."""
         return self._association.files_stored
+
+    @property
+    def between(self) -> Between:
+        """The association, for the log."""
+        return self._association.between
 
     def bound(self, event: EventType) -> bool:
         """Return whether a handler is bound to `event`."""

@@ -9,7 +9,7 @@ from dicomwire.data.encodings import encoding_of
 from dicomwire.data.file_head import file_meta_values
 from dicomwire.data.payloads import Payload
 from dicomwire.data.sinks import Sink, SinkRefused
-from dicomwire.logs import LOGGER
+from dicomwire.logs import LOGGER, Between, log_refusal
 from dicomwire.protocol.limits import MIB
 from dicomwire.services import scp
 from dicomwire.services.port import Incoming
@@ -26,18 +26,21 @@ _HEADER = 12
 """Bytes of the longest header of an element."""
 
 
-def refusal_by(error: Exception, peer: str) -> int:
-    """Return the status for a C-STORE from `peer` whose dataset could not be kept, and log why.
+def refuse_stored(incoming: Incoming, error: Exception, between: Between) -> None:
+    """Refuse a C-STORE whose dataset could not be kept, and log why.
 
     An OSError comes from the system or a sink; any other exception is an error of the program.
     """
+    about = between, incoming.context, incoming.message
     if isinstance(error, OSError):
-        LOGGER.error("The dataset of C-STORE-RQ from %s cannot be kept: %s", peer, error)
-        return getattr(error, "status", OUT_OF_RESOURCES)
-    LOGGER.error(
-        "The program failed to take the dataset of C-STORE-RQ from %s", peer, exc_info=error
-    )
-    return scp.STORE_HANDLER_FAILED
+        # Without the path that str(error) may have: the reason is sent to the peer, too.
+        incoming.reason = f"The dataset cannot be kept: {error.strerror or error}"
+        incoming.refusal = getattr(error, "status", OUT_OF_RESOURCES)
+        log_refusal(*about, f"the dataset cannot be kept: {error}")
+    else:
+        incoming.reason = "The program failed to take the dataset"
+        incoming.refusal = scp.STORE_HANDLER_FAILED
+        log_refusal(*about, "the program failed to take the dataset", error)
 
 
 def discard(sink: Sink) -> None:

@@ -6,6 +6,7 @@ The order of the events is part of the interface. `requests` sends requests on t
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ from dicomwire.events import (
     NotificationEvent,
 )
 from dicomwire.listing import Listed
-from dicomwire.logs import LOGGER, Progress, escaped
+from dicomwire.logs import LOGGER, Between, Progress, escaped
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.events import AssociateAccepted, AssociateRejected, AssociateRequested
 from dicomwire.protocol.pdu import (
@@ -66,15 +67,19 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 
+_NUMBERS = itertools.count(1)
+"""The numbers of the associations of this process in the log."""
+
+
 class Lifecycle(Listed, ABC):
     """An association from its request to its end: both ends, the public state and the events."""
 
     library_names = """
-        abandon answer answer_request begin call_soon cancel cancel_context check_established drain
-        echo end failed files_stored give_up kill normalized on_local_abort on_lost
-        on_network_timeout on_peer_abort on_release_confirmed on_release_requested on_violation
-        open_object open_sink own_storer own_window perform query release_soon request service_of
-        start_serving store_object storer_to take_over run_notification watch"""
+        abandon answer answer_request begin between call_soon cancel cancel_context
+        check_established drain echo end failed files_stored give_up kill normalized on_local_abort
+        on_lost on_network_timeout on_peer_abort on_release_confirmed on_release_requested
+        on_violation open_object open_sink own_storer own_window perform query release_soon request
+        service_of start_serving store_object storer_to take_over run_notification watch"""
 
     files_stored: bool
     """Whether the library writes objects received by C-STORE to files."""
@@ -108,6 +113,7 @@ class Lifecycle(Listed, ABC):
     def __init__(self, ae: Entity[Any], mode: str, handlers: Handlers, settings: Settings) -> None:
         self._ae = ae
         self._mode = mode
+        self._number = next(_NUMBERS)
         self.handlers = handlers
         self._memory = Share(ae.memory)
         self._spool = Share(ae.spool)
@@ -127,12 +133,18 @@ class Lifecycle(Listed, ABC):
         self._port = self._make_port(role, settings)
 
     def __repr__(self) -> str:
+        between = self.between
+        way = "to" if between.is_requestor else "from"
+        return f"<Association {way} {escaped(between.title)}@{between.address}, {self._state}>"
+
+    @property
+    def between(self) -> Between:
+        """The number of the association and its peer, for the log."""
         is_ours = self._mode == MODE_REQUESTOR
         peer = self.acceptor if is_ours else self.requestor
         target = self._port.target
         address = self._port.peer or (target.peer if target is not None else "?")
-        way = "to" if is_ours else "from"
-        return f"<Association {way} {escaped(peer.ae_title) or '?'}@{address}, {self._state}>"
+        return Between(self._number, is_ours, peer.ae_title or "?", address)
 
     @property
     def _state(self) -> str:
@@ -294,7 +306,7 @@ class Lifecycle(Listed, ABC):
             self.acceptor.ae_title = request.called_ae_title
         self._announce(EVT_ACSE_RECV, primitive=request)
         self._announce(EVT_REQUESTED)
-        LOGGER.info("%s from %s", Progress.ACCEPTING, port.peer)
+        self._log(logging.INFO, Progress.ACCEPTING)
         answer = await acceptance.answer_request(port, request, self.acceptor, policy)
         port.check()
         self.acceptor.primitive = answer
@@ -311,13 +323,8 @@ class Lifecycle(Listed, ABC):
     def _reject(self, answer: AssociateRJ) -> None:
         port = self._port
         with self._concluding():
-            LOGGER.warning(
-                "%s of '%s' from %s: %s",
-                Progress.REJECTING,
-                escaped(self.requestor.ae_title),
-                port.peer,
-                answer.reason_str,
-            )
+            reason = f"{answer.reason_str} (it called {escaped(self.acceptor.ae_title)})"
+            self._log(logging.WARNING, Progress.REJECTING, reason)
             self._notify(EVT_ACSE_SENT, primitive=answer)
             self.is_rejected = True
             port.failure = AssociationRejected(
@@ -367,7 +374,7 @@ class Lifecycle(Listed, ABC):
         with self._concluding():
             source = failure.source if isinstance(failure, AssociationAborted) else 0
             level = logging.INFO if isinstance(failure, LocalAbort) else logging.WARNING
-            LOGGER.log(level, "%s: %s", Progress.ABORTING, failure)
+            self._log(level, Progress.ABORTING, failure)
             self._notify(EVT_ACSE_SENT, primitive=Abort(source, 0))
             self._aborted(failure)
             with contextlib.suppress(LocalProtocolError):
@@ -381,7 +388,7 @@ class Lifecycle(Listed, ABC):
         self._notify(EVT_ABORTED)
 
     def _released(self) -> None:
-        LOGGER.info(Progress.RELEASED)
+        self._log(logging.INFO, Progress.RELEASED)
         self.is_established = False
         self.is_released = True
         self._notify(EVT_RELEASED)
@@ -445,12 +452,12 @@ class Lifecycle(Listed, ABC):
             stage=self._port.stage,
             peer=self._port.peer,
         )
-        LOGGER.warning("%s: %s", Progress.ABORTED, failure)
+        self._log(logging.WARNING, Progress.ABORTED, failure)
         self._gone(pdu, failure)
 
     def on_lost(self, failure: AssociationFailure) -> None:
         """Note that the connection is lost."""
-        LOGGER.warning("%s: %s", Progress.ABORTED, failure)
+        self._log(logging.WARNING, Progress.ABORTED, failure)
         self._gone(Abort(AbortSource.SERVICE_PROVIDER, AbortReason.NOT_SPECIFIED), failure)
 
     def _gone(self, pdu: Abort, failure: AssociationFailure) -> None:
@@ -466,7 +473,7 @@ class Lifecycle(Listed, ABC):
         if self._ending:
             return
         with self._concluding():
-            LOGGER.error("%s: %s", Progress.ABORTING, failure)
+            self._log(logging.ERROR, Progress.ABORTING, failure)
             # The service user aborts after a wrong message, the Upper Layer after a wrong PDU:
             # that abort is reported as received.
             ours = failure.source == AbortSource.SERVICE_USER
@@ -482,6 +489,15 @@ class Lifecycle(Listed, ABC):
             self.release_soon()
         else:
             self.on_local_abort(failure)
+
+    def _log(self, level: int, progress: Progress, reason: object = "") -> None:
+        """Log the progress of the association; a server says of which one."""
+        if not LOGGER.isEnabledFor(level):
+            return
+        between = self.between
+        about = "" if between.is_requestor else f" {between}"
+        more = f": {reason}" if reason else ""
+        LOGGER.log(level, "%s%s%s", progress, about, more, extra={"dicom": between.fields})
 
     def _notify(self, event: NotificationEvent, **attributes: Any) -> None:
         if self.handlers.bound(event):

@@ -16,6 +16,7 @@ from dicomwire.errors import (
 from dicomwire.events import (
     Handlers,
 )
+from dicomwire.logs import Between
 from dicomwire.protocol.command import Message
 from dicomwire.protocol.pdu import Abort
 from dicomwire.registry.services import Service, SOPClass
@@ -33,6 +34,10 @@ class Owner(Protocol):
 
     handlers: Handlers
     refuse: Refuse | None
+
+    @property
+    def between(self) -> Between:
+        """The association, for the log."""
 
     @property
     def operations_window(self) -> int:
