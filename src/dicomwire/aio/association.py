@@ -11,8 +11,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, Self
 
 from pydicom.dataset import Dataset
-from pydicom.tag import BaseTag
-from pydicom.uid import UID
 
 from dicomwire.aio.channel import Channel
 from dicomwire.aio.iterators import Responses, Sending
@@ -20,16 +18,15 @@ from dicomwire.aio.port import AioPort
 from dicomwire.aio.sinks import fed
 from dicomwire.bulk.pipeline import Items, Pipeline
 from dicomwire.data.sinks import Sink
-from dicomwire.data.storable import Storable
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import Handlers
-from dicomwire.protocol.command import Command
-from dicomwire.protocol.context import quick_uid
+from dicomwire.protocol.command import Message
 from dicomwire.protocol.states import Role
 from dicomwire.services import results, scu
 from dicomwire.services.port import Incoming, Storer
 from dicomwire.session import acceptance
-from dicomwire.session.base import BaseAssociation, ReceiveTo
+from dicomwire.session.base import ReceiveTo
+from dicomwire.session.dimse_services import DimseServices, P
 from dicomwire.session.entity import Entity
 from dicomwire.session.intake import LocalAbort
 from dicomwire.session.requests import OtherStorer
@@ -50,7 +47,15 @@ _LAST_NOTIFICATIONS = 1.0
 """Seconds for the handlers of the last notifications, before `cancel` cancels them."""
 
 
-class Association(BaseAssociation):
+class Association(
+    DimseServices[
+        Coroutine[Any, Any, Dataset],
+        Coroutine[Any, Any, tuple[Dataset, Dataset | None]],
+        Responses,
+        Sending,
+        Coroutine[Any, Any, None],
+    ]
+):
     """An association with a peer; made by `AE.associate`, or by a server for each that it accepts.
 
     As an asynchronous context manager it is released at the end of the block, or aborted after an
@@ -257,261 +262,29 @@ class Association(BaseAssociation):
         other = await self._ae.associate(host, port, **{"ae_title": title, **options})
         return OtherStorer(other, self.requestor.ae_title)
 
-    # --- C-services ---
+    # --- The DIMSE services ---
 
-    async def send_c_echo(self, msg_id: int = 1) -> Dataset:
-        """Send a C-ECHO request (PS3.7 Section 9.1.5) and return the status.
-
-        Raises
-        ------
-        AssociationFailure
-            When the association ends instead.
-        RuntimeError
-            When it is not established.
-        ValueError
-            When no accepted presentation context is for Verification.
-        """
-        return results.status_dataset(await self.echo(msg_id))
-
-    async def send_c_store(
-        self,
-        dataset: Storable,
-        msg_id: int = 1,
-        priority: int = 2,
-        originator_aet: str | None = None,
-        originator_id: int | None = None,
+    async def _status(
+        self, perform: Callable[P, Coroutine[Any, Any, Message]], *args: P.args, **kwargs: P.kwargs
     ) -> Dataset:
-        """Send a C-STORE request (PS3.7 Section 9.1.1) and return the status.
+        return results.status_dataset(await perform(*args, **kwargs))
 
-        Parameters
-        ----------
-        dataset : str, Path, Dataset, Stream, bytes or open file
-            A DICOM file (by its path, in memory, or open), which is sent as it is; a dataset with
-            `file_meta`; or a `Stream`, whose chunks may be an asynchronous iterator.
-        msg_id : int
-            Message ID, 0 to 65535.
-        priority : int
-            0 medium, 1 high, 2 low.
-        originator_aet, originator_id : str and int, optional
-            The calling AE title and the Message ID of the C-MOVE request that this serves.
+    async def _reply(
+        self, request: Message, meta_uid: str | None, dataset: Dataset | None
+    ) -> tuple[Dataset, Dataset | None]:
+        return await self.normalized(request, meta_uid, dataset)
 
-        Raises
-        ------
-        AssociationFailure
-            When the association ends instead.
-        RuntimeError
-            When it is not established.
-        ValueError
-            When no accepted presentation context fits (the text lists those there are), or the
-            dataset cannot be encoded.
-        TypeError
-            When `dataset` cannot be sent, such as a number.
-        AttributeError
-            When the dataset lacks a necessary UID.
-        OSError
-            When the file cannot be read; in the middle of sending, the association is aborted.
-        """
-        originator = (originator_aet, originator_id)
-        _, response = await self.store_object(dataset, msg_id, priority, originator)
-        return results.status_dataset(response)
+    def _responses(self, request: Message, identifier: Dataset) -> Responses:
+        return Responses(self, request, identifier)
 
-    def send_c_stores(self, items: Items, priority: int = 2) -> Sending:
-        """Send objects by C-STORE, with as many outstanding as negotiated.
-
-        That is one, unless the association was requested with a `window` and the peer granted it
-        (`operations_window`). Items are taken from the iterable when they can be sent.
-
-        Parameters
-        ----------
-        items : iterable or asynchronous iterable
-            Objects, each as for `send_c_store`.
-        priority : int
-            0 medium, 1 high, 2 low.
-
-        Returns
-        -------
-        Sending
-            An asynchronous iterator over the results, in the order of the responses; each `Sent`
-            unpacks into the item and the status. If an item cannot be sent, its `failure` has the
-            reason. If the association ends, so does the iterator: outstanding items have the
-            `failure` of the association, and the others stay in the iterable.
-
-        Raises
-        ------
-        RuntimeError
-            When the association is not established.
-        """
+    def _results(self, items: Items, priority: int) -> Sending:
         return Sending(self, Pipeline(self, items, priority))
 
-    def send_c_find(
-        self, dataset: Dataset, query_model: str | UID, msg_id: int = 1, priority: int = 2
-    ) -> Responses:
-        """Send a C-FIND request (PS3.7 Section 9.1.2), when the iterator is first awaited.
-
-        Parameters
-        ----------
-        dataset : Dataset
-            The Identifier: the keys to match, and those to return.
-        query_model : str or UID
-            The SOP class, such as `PatientRootQueryRetrieveInformationModelFind`.
-        msg_id : int
-            Message ID, 0 to 65535.
-        priority : int
-            0 medium, 1 high, 2 low.
-
-        Returns
-        -------
-        Responses
-            An asynchronous iterator over (status, identifier): pending ones with a match each, and
-            the last. It raises what `send_c_echo` does.
-        """
-        model = quick_uid(query_model)
-        request = scu.query_request(Command.C_FIND_RQ, msg_id, model, priority)
-        return Responses(self, request, dataset)
-
-    def send_c_get(
-        self, dataset: Dataset, query_model: str | UID, msg_id: int = 1, priority: int = 2
-    ) -> Responses:
-        """Send a C-GET request (PS3.7 Section 9.1.3); see `send_c_find`.
-
-        The peer sends the objects on this association: bind a handler to evt.EVT_C_STORE or set
-        `receive_to`, and request the contexts of the objects with the SCP role (`build_role`).
-        """
-        model = quick_uid(query_model)
-        request = scu.query_request(Command.C_GET_RQ, msg_id, model, priority)
-        return Responses(self, request, dataset)
-
-    def send_c_move(
-        self,
-        dataset: Dataset,
-        move_aet: str,
-        query_model: str | UID,
-        msg_id: int = 1,
-        priority: int = 2,
-    ) -> Responses:
-        """Send a C-MOVE request (PS3.7 Section 9.1.4) for `move_aet`; see `send_c_find`."""
-        model = quick_uid(query_model)
-        request = scu.query_request(Command.C_MOVE_RQ, msg_id, model, priority, move_aet)
-        return Responses(self, request, dataset)
-
-    async def send_c_cancel(
-        self,
-        msg_id: int,
-        context_id: int | None = None,
-        query_model: str | UID | None = None,
+    async def _cancel(
+        self, message_id: int, context_id: int | None, query_model: str | None
     ) -> None:
-        """Ask the peer to end a C-FIND, C-GET or C-MOVE (PS3.7 Section 9.3.2.3).
-
-        Continue to take the responses: the last has the status Cancel, if the peer could comply.
-        Give the Message ID of the operation, and its presentation context or its SOP class.
-        """
         context_id = self.cancel_context(context_id, query_model)
-        await self._port.send(context_id, scu.cancel_request(msg_id))
-
-    # --- N-services ---
-
-    async def send_n_event_report(
-        self,
-        dataset: Dataset | None,
-        event_type: int,
-        class_uid: str | UID,
-        instance_uid: str | UID,
-        msg_id: int = 1,
-        meta_uid: str | UID | None = None,
-    ) -> tuple[Dataset, Dataset | None]:
-        """Send an N-EVENT-REPORT request (PS3.7 Section 10.1.1); see `send_n_get`."""
-        request = scu.event_report_request(msg_id, class_uid, instance_uid, event_type)
-        return await self.normalized(request, meta_uid, dataset)
-
-    async def send_n_get(
-        self,
-        identifier_list: list[BaseTag],
-        class_uid: str | UID,
-        instance_uid: str | UID,
-        msg_id: int = 1,
-        meta_uid: str | UID | None = None,
-    ) -> tuple[Dataset, Dataset | None]:
-        """Send an N-GET request (PS3.7 Section 10.1.2).
-
-        Parameters
-        ----------
-        identifier_list : list of tags
-            The attributes to return; empty for all.
-        class_uid, instance_uid : str or UID
-            The SOP class and the SOP instance.
-        msg_id : int
-            Message ID, 0 to 65535.
-        meta_uid : str or UID, optional
-            The Meta SOP class whose presentation context is to be used.
-
-        Returns
-        -------
-        tuple of Dataset and (Dataset or None)
-            The status; and the dataset of the response, for Success and Warning always one.
-
-        Raises
-        ------
-        AssociationFailure
-            When the association ends instead.
-        RuntimeError
-            When it is not established.
-        ValueError
-            When no accepted presentation context fits, or a dataset cannot be encoded.
-        """
-        request = scu.get_request(msg_id, class_uid, instance_uid, identifier_list)
-        return await self.normalized(request, meta_uid, None)
-
-    async def send_n_set(
-        self,
-        dataset: Dataset,
-        class_uid: str | UID,
-        instance_uid: str | UID,
-        msg_id: int = 1,
-        meta_uid: str | UID | None = None,
-    ) -> tuple[Dataset, Dataset | None]:
-        """Send an N-SET request (PS3.7 Section 10.1.3); see `send_n_get`."""
-        request = scu.set_request(msg_id, class_uid, instance_uid)
-        return await self.normalized(request, meta_uid, dataset)
-
-    async def send_n_action(
-        self,
-        dataset: Dataset | None,
-        action_type: int,
-        class_uid: str | UID,
-        instance_uid: str | UID,
-        msg_id: int = 1,
-        meta_uid: str | UID | None = None,
-    ) -> tuple[Dataset, Dataset | None]:
-        """Send an N-ACTION request (PS3.7 Section 10.1.4); see `send_n_get`."""
-        request = scu.action_request(msg_id, class_uid, instance_uid, action_type)
-        return await self.normalized(request, meta_uid, dataset)
-
-    async def send_n_create(
-        self,
-        dataset: Dataset | None,
-        class_uid: str | UID,
-        instance_uid: str | UID | None = None,
-        msg_id: int = 1,
-        meta_uid: str | UID | None = None,
-    ) -> tuple[Dataset, Dataset | None]:
-        """Send an N-CREATE request (PS3.7 Section 10.1.5); see `send_n_get`.
-
-        Without `instance_uid` the peer chooses the SOP instance's UID.
-        """
-        request = scu.create_request(msg_id, class_uid, instance_uid)
-        return await self.normalized(request, meta_uid, dataset)
-
-    async def send_n_delete(
-        self,
-        class_uid: str | UID,
-        instance_uid: str | UID,
-        msg_id: int = 1,
-        meta_uid: str | UID | None = None,
-    ) -> Dataset:
-        """Send an N-DELETE request (PS3.7 Section 10.1.6) and return the status alone."""
-        request = scu.delete_request(msg_id, class_uid, instance_uid)
-        status, _ = await self.normalized(request, meta_uid, None)
-        return status
+        await self._port.send(context_id, scu.cancel_request(message_id))
 
 
 async def _after(

@@ -171,8 +171,19 @@ class Requesting(Lifecycle):
         self, request: Message, meta_uid: str | None, dataset: Dataset | None
     ) -> tuple[Dataset, Dataset | None]:
         """Send an N-request; return the status and dataset of its response."""
-        from dicomwire.data import codec
         from dicomwire.services.results import normalized_result
+
+        incoming = await self._perform_normalized(request, meta_uid, dataset)
+        return normalized_result(request, incoming, self._port.settings.limits)
+
+    async def delete(self, request: Message, meta_uid: str | None) -> Message:
+        """Send an N-DELETE request; return its response."""
+        return (await self._perform_normalized(request, meta_uid, None)).message
+
+    async def _perform_normalized(
+        self, request: Message, meta_uid: str | None, dataset: Dataset | None
+    ) -> Incoming:
+        from dicomwire.data import codec
 
         self.check_established()
         class_uid = request.AffectedSOPClassUID or request.RequestedSOPClassUID
@@ -183,8 +194,7 @@ class Requesting(Lifecycle):
         if dataset is not None:
             request.has_dataset = True
             data = codec.encode_dataset(dataset, syntax)
-        incoming = await self.perform(context_id, request, data)
-        return normalized_result(request, incoming, self._port.settings.limits)
+        return await self.perform(context_id, request, data)
 
     async def query(self, request: Message, identifier: Dataset) -> Operation:
         """Send a C-FIND, C-GET or C-MOVE request; return the operation, with its responses.
@@ -222,26 +232,18 @@ class Requesting(Lifecycle):
 
     async def store_object(
         self,
-        value: Storable,
+        value: Storable | Opened,
         message_id: int,
         priority: int = 2,
         originator: tuple[str | None, int | None] = (None, None),
-    ) -> tuple[str, Message]:
-        """Send an object by C-STORE; return its SOP Instance UID and the response.
-
-        Raises
-        ------
-        AssociationFailure
-            When there was no response.
-        """
+    ) -> Message:
+        """Send an object by C-STORE; return the response, AssociationFailure if there is none."""
         self.check_established()
         opened, context_id, data = self.open_object(value)
-        sop_instance = opened.sop_instance_uid
         try:
-            request = scu.store_request(
-                message_id, opened.sop_class_uid, sop_instance, priority, *originator
-            )
-            return sop_instance, (await self.perform(context_id, request, data)).message
+            uids = opened.sop_class_uid, opened.sop_instance_uid
+            request = scu.store_request(message_id, *uids, priority, *originator)
+            return (await self.perform(context_id, request, data)).message
         finally:
             opened.close()
 
@@ -288,12 +290,13 @@ class _OwnStorer:
             if self._reduce is not None:
                 with closing(open_storable(value)) as opened:
                     value = self._reduce(opened.decoded())
-            uid, response = await self._association.store_object(value, message_id)
+            opened = open_storable(value)
+            response = await self._association.store_object(opened, message_id)
         except AssociationFailure:
             raise
         except Exception as error:
             return _not_stored(value, error)
-        return uid, response.Status
+        return opened.sop_instance_uid, response.Status
 
     async def close(self) -> None:
         """Do nothing: the association continues."""
@@ -304,25 +307,26 @@ class OtherStorer:
 
     def __init__(self, association: Requesting, originator: str) -> None:
         self._association = association
-        self._originator = _sayable(originator)
+        self._originator = _as_title(originator)
 
     async def store(self, value: Any, message_id: int, request: Message) -> tuple[str, int | None]:
         """Send an object; see `services.port.Storer`."""
         originator = (self._originator, request.MessageID)
         try:
-            uid, response = await self._association.store_object(
-                value, message_id, originator=originator
+            opened = open_storable(value)
+            response = await self._association.store_object(
+                opened, message_id, originator=originator
             )
         except Exception as error:
             return _not_stored(value, error)
-        return uid, response.Status
+        return opened.sop_instance_uid, response.Status
 
     async def close(self) -> None:
         """Release the association."""
         await self._association.end()
 
 
-def _sayable(title: str) -> str | None:
+def _as_title(title: str) -> str | None:
     """Return a peer's title if an element of VR AE can hold it; None if it cannot.
 
     Peers call themselves what they like, also beyond ASCII. The Move Originator is optional: no

@@ -6,21 +6,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
 from dicomwire.data.blocking import run_blocking
-from dicomwire.data.storable import Storable
 from dicomwire.errors import AssociationFailure, ConnectionLost
 from dicomwire.events import Handlers
-from dicomwire.protocol.command import Command, Message
-from dicomwire.protocol.context import quick_uid
+from dicomwire.protocol.command import Message
 from dicomwire.protocol.states import Role
 from dicomwire.services import scu
 from dicomwire.services.port import Operation, Storer
 from dicomwire.session import acceptance
-from dicomwire.session.base import BaseAssociation
+from dicomwire.session.dimse_services import DimseServices, P
 from dicomwire.session.entity import Entity
 from dicomwire.session.requests import OtherStorer
 from dicomwire.session.serving import BaseServer
@@ -31,13 +28,13 @@ from dicomwire.threaded.port import ThreadedPort
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
-    from pydicom.tag import BaseTag
-    from pydicom.uid import UID
 
     from dicomwire.threaded.iterators import Responses, Sending
 
 
-class Association(BaseAssociation):
+class Association(
+    DimseServices["Dataset", "tuple[Dataset, Dataset | None]", "Responses", "Sending", None]
+):
     """An association with a peer; made by `AE.associate`, or by a server for each that it accepts.
 
     As a context manager it is released at the end of the block, or aborted after an exception.
@@ -175,10 +172,30 @@ class Association(BaseAssociation):
         """Return, once, whether the peer cancelled the operation `message_id`."""
         return self._port.is_cancelled(message_id)
 
-    # --- Requests, with the turn ---
+    # --- The DIMSE services ---
 
-    def _query(self, request: Message, identifier: Dataset) -> Responses:
-        """Send a C-FIND, C-GET or C-MOVE request at once; return an iterator over its responses."""
+    def _status(
+        self, perform: Callable[P, Coroutine[Any, Any, Message]], *args: P.args, **kwargs: P.kwargs
+    ) -> Dataset:
+        from dicomwire.services.results import status_dataset
+
+        try:
+            response = run_blocking(perform(*args, **kwargs))
+        except AssociationFailure:
+            return status_dataset(None)
+        return status_dataset(response)
+
+    def _reply(
+        self, request: Message, meta_uid: str | None, dataset: Dataset | None
+    ) -> tuple[Dataset, Dataset | None]:
+        from dicomwire.services.results import status_dataset
+
+        try:
+            return run_blocking(self.normalized(request, meta_uid, dataset))
+        except AssociationFailure:
+            return status_dataset(None), None
+
+    def _responses(self, request: Message, identifier: Dataset) -> Responses:
         from dicomwire.threaded.iterators import Responses
 
         operation: Operation | None = None
@@ -186,16 +203,17 @@ class Association(BaseAssociation):
             operation = run_blocking(self.query(request, identifier))
         return Responses(self, request, operation)
 
-    def _normalized(
-        self, request: Message, meta_uid: str | UID | None, dataset: Dataset | None
-    ) -> tuple[Dataset, Dataset | None]:
-        """Send an N-request; return the status (empty without a response) and the dataset."""
-        from dicomwire.services.results import status_dataset
+    def _results(self, items: Iterable[Any] | AsyncIterable[Any], priority: int) -> Sending:
+        from dicomwire.bulk.pipeline import Pipeline
+        from dicomwire.threaded.iterators import Sending
 
-        try:
-            return run_blocking(self.normalized(request, meta_uid, dataset))
-        except AssociationFailure:
-            return status_dataset(None), None
+        return Sending(self, Pipeline(self, items, priority))
+
+    def _cancel(self, message_id: int, context_id: int | None, query_model: str | None) -> None:
+        context_id = self.cancel_context(context_id, query_model)
+        cancel = scu.cancel_request(message_id)
+        if not self._port.without_waiting(lambda: self._send_alone(context_id, cancel)):
+            self._port.send_between(context_id, cancel)
 
     def _send_alone(self, context_id: int, message: Message) -> None:
         """Send a message that has no response."""
@@ -210,309 +228,3 @@ class Association(BaseAssociation):
         if not other.is_established:
             raise other.failure or ConnectionLost("no association", stage="associate")
         return OtherStorer(other, self.requestor.ae_title)
-
-    # --- C-services ---
-
-    def send_c_echo(self, msg_id: int = 1) -> Dataset:
-        """Send a C-ECHO request (PS3.7 Section 9.1.5).
-
-        Returns
-        -------
-        Dataset
-            The response's status; empty without a response: `failure` has the reason then.
-
-        Raises
-        ------
-        RuntimeError
-            When the association is not established.
-        ValueError
-            When no accepted presentation context is for Verification.
-        """
-        from dicomwire.services.results import status_dataset
-
-        try:
-            return status_dataset(run_blocking(self.echo(msg_id)))
-        except AssociationFailure:
-            return status_dataset(None)
-
-    def send_c_store(
-        self,
-        dataset: Storable,
-        msg_id: int = 1,
-        priority: int = 2,
-        originator_aet: str | None = None,
-        originator_id: int | None = None,
-    ) -> Dataset:
-        """Send a C-STORE request (PS3.7 Section 9.1.1).
-
-        Parameters
-        ----------
-        dataset : str, Path, Dataset, Stream, bytes or open file
-            A DICOM file (by its path, in memory, or open), which is sent as it is; a dataset with
-            `file_meta`; or a `Stream`, whose dataset comes in chunks.
-        msg_id : int
-            Message ID, 0 to 65535.
-        priority : int
-            0 medium, 1 high, 2 low.
-        originator_aet, originator_id : str and int, optional
-            The calling AE title and the Message ID of the C-MOVE request that this serves.
-
-        Returns
-        -------
-        Dataset
-            The response's status; empty without a response: `failure` has the reason then.
-
-        Raises
-        ------
-        RuntimeError
-            When the association is not established.
-        ValueError
-            When no accepted presentation context fits (the text lists those there are), or the
-            dataset cannot be encoded.
-        TypeError
-            When `dataset` cannot be sent, such as a number.
-        AttributeError
-            When the dataset lacks a necessary UID.
-        OSError
-            When the file cannot be read; in the middle of sending, the association is aborted.
-        """
-        from dicomwire.services.results import status_dataset
-
-        originator = (originator_aet, originator_id)
-        try:
-            _, response = run_blocking(self.store_object(dataset, msg_id, priority, originator))
-        except AssociationFailure:
-            return status_dataset(None)
-        return status_dataset(response)
-
-    def send_c_stores(self, items: Iterable[str | Path | Dataset], priority: int = 2) -> Sending:
-        """Send objects by C-STORE, with as many outstanding as negotiated.
-
-        That is one, unless the association was requested with a `window` and the peer granted it
-        (`operations_window`). Items are taken from the iterable when they can be sent.
-
-        Parameters
-        ----------
-        items : iterable
-            DICOM files and datasets, as `send_c_store` takes them.
-        priority : int
-            0 medium, 1 high, 2 low.
-
-        Returns
-        -------
-        Sending
-            An iterator over the results, in the order of the responses; each `Sent` unpacks into
-            the item and the status. If an item cannot be sent, its `failure` has the reason. If
-            the association ends, so does the iterator: outstanding items have the `failure` of
-            the association, and the others stay in the iterable.
-
-        Raises
-        ------
-        RuntimeError
-            When the association is not established.
-        """
-        from dicomwire.bulk.pipeline import Pipeline
-        from dicomwire.threaded.iterators import Sending
-
-        return Sending(self, Pipeline(self, items, priority))
-
-    def send_c_find(
-        self, dataset: Dataset, query_model: str | UID, msg_id: int = 1, priority: int = 2
-    ) -> Responses:
-        """Send a C-FIND request (PS3.7 Section 9.1.2), at once.
-
-        Parameters
-        ----------
-        dataset : Dataset
-            The Identifier: the keys to match, and those to return.
-        query_model : str or UID
-            The SOP class, such as `PatientRootQueryRetrieveInformationModelFind`.
-        msg_id : int
-            Message ID, 0 to 65535.
-        priority : int
-            0 medium, 1 high, 2 low.
-
-        Returns
-        -------
-        Responses
-            An iterator over (status, identifier): pending ones with a match each, and the last.
-
-        Raises
-        ------
-        RuntimeError
-            When the association is not established.
-        ValueError
-            When no accepted presentation context fits, or the Identifier cannot be encoded.
-        """
-        model = quick_uid(query_model)
-        return self._query(scu.query_request(Command.C_FIND_RQ, msg_id, model, priority), dataset)
-
-    def send_c_get(
-        self, dataset: Dataset, query_model: str | UID, msg_id: int = 1, priority: int = 2
-    ) -> Responses:
-        """Send a C-GET request (PS3.7 Section 9.1.3), at once.
-
-        The peer sends the objects on this association, while you take the responses: bind a
-        handler to evt.EVT_C_STORE, and request the contexts of the objects with the SCP role
-        (`build_role`). Parameters, results and errors are as for `send_c_find`; the statuses
-        have the sub-operation counts.
-        """
-        model = quick_uid(query_model)
-        return self._query(scu.query_request(Command.C_GET_RQ, msg_id, model, priority), dataset)
-
-    def send_c_move(
-        self,
-        dataset: Dataset,
-        move_aet: str,
-        query_model: str | UID,
-        msg_id: int = 1,
-        priority: int = 2,
-    ) -> Responses:
-        """Send a C-MOVE request (PS3.7 Section 9.1.4), at once.
-
-        Parameters, results and errors are as for `send_c_find`; the statuses have the
-        sub-operation counts.
-
-        Parameters
-        ----------
-        move_aet : str
-            The AE title of the destination of the objects, which the peer must know.
-        """
-        model = quick_uid(query_model)
-        return self._query(
-            scu.query_request(Command.C_MOVE_RQ, msg_id, model, priority, move_aet), dataset
-        )
-
-    def send_c_cancel(
-        self,
-        msg_id: int,
-        context_id: int | None = None,
-        query_model: str | UID | None = None,
-    ) -> None:
-        """Ask the peer to end a C-FIND, C-GET or C-MOVE (PS3.7 Section 9.3.2.3).
-
-        Continue to take the responses: the last has the status Cancel, if the peer could comply.
-
-        Parameters
-        ----------
-        msg_id : int
-            The Message ID of the operation.
-        context_id : int, optional
-            The presentation context that the operation uses; or
-        query_model : str or UID, optional
-            its SOP class.
-
-        Raises
-        ------
-        RuntimeError
-            When the association is not established.
-        ValueError
-            When neither is given, or no accepted context is for the SOP class.
-        """
-        context_id = self.cancel_context(context_id, query_model)
-        cancel = scu.cancel_request(msg_id)
-        if not self._port.without_waiting(lambda: self._send_alone(context_id, cancel)):
-            self._port.send_between(context_id, cancel)
-
-    # --- N-services ---
-
-    def send_n_event_report(
-        self,
-        dataset: Dataset | None,
-        event_type: int,
-        class_uid: str | UID,
-        instance_uid: str | UID,
-        msg_id: int = 1,
-        meta_uid: str | UID | None = None,
-    ) -> tuple[Dataset, Dataset | None]:
-        """Send an N-EVENT-REPORT request (PS3.7 Section 10.1.1); see `send_n_get`."""
-        request = scu.event_report_request(msg_id, class_uid, instance_uid, event_type)
-        return self._normalized(request, meta_uid, dataset)
-
-    def send_n_get(
-        self,
-        identifier_list: list[BaseTag],
-        class_uid: str | UID,
-        instance_uid: str | UID,
-        msg_id: int = 1,
-        meta_uid: str | UID | None = None,
-    ) -> tuple[Dataset, Dataset | None]:
-        """Send an N-GET request (PS3.7 Section 10.1.2).
-
-        Parameters
-        ----------
-        identifier_list : list of tags
-            The attributes to return; empty for all.
-        class_uid, instance_uid : str or UID
-            The SOP class and the SOP instance.
-        msg_id : int
-            Message ID, 0 to 65535.
-        meta_uid : str or UID, optional
-            The Meta SOP class whose presentation context is to be used.
-
-        Returns
-        -------
-        tuple of Dataset and (Dataset or None)
-            The status, empty without a response (`failure` has the reason then); and the dataset
-            of the response: for Success and Warning always one, else None.
-
-        Raises
-        ------
-        RuntimeError
-            When the association is not established.
-        ValueError
-            When no accepted presentation context fits, or a dataset cannot be encoded.
-        """
-        request = scu.get_request(msg_id, class_uid, instance_uid, identifier_list)
-        return self._normalized(request, meta_uid, None)
-
-    def send_n_set(
-        self,
-        dataset: Dataset,
-        class_uid: str | UID,
-        instance_uid: str | UID,
-        msg_id: int = 1,
-        meta_uid: str | UID | None = None,
-    ) -> tuple[Dataset, Dataset | None]:
-        """Send an N-SET request (PS3.7 Section 10.1.3); see `send_n_get`."""
-        request = scu.set_request(msg_id, class_uid, instance_uid)
-        return self._normalized(request, meta_uid, dataset)
-
-    def send_n_action(
-        self,
-        dataset: Dataset | None,
-        action_type: int,
-        class_uid: str | UID,
-        instance_uid: str | UID,
-        msg_id: int = 1,
-        meta_uid: str | UID | None = None,
-    ) -> tuple[Dataset, Dataset | None]:
-        """Send an N-ACTION request (PS3.7 Section 10.1.4); see `send_n_get`."""
-        request = scu.action_request(msg_id, class_uid, instance_uid, action_type)
-        return self._normalized(request, meta_uid, dataset)
-
-    def send_n_create(
-        self,
-        dataset: Dataset | None,
-        class_uid: str | UID,
-        instance_uid: str | UID | None = None,
-        msg_id: int = 1,
-        meta_uid: str | UID | None = None,
-    ) -> tuple[Dataset, Dataset | None]:
-        """Send an N-CREATE request (PS3.7 Section 10.1.5); see `send_n_get`.
-
-        Without `instance_uid` the peer chooses the SOP instance's UID.
-        """
-        request = scu.create_request(msg_id, class_uid, instance_uid)
-        return self._normalized(request, meta_uid, dataset)
-
-    def send_n_delete(
-        self,
-        class_uid: str | UID,
-        instance_uid: str | UID,
-        msg_id: int = 1,
-        meta_uid: str | UID | None = None,
-    ) -> Dataset:
-        """Send an N-DELETE request (PS3.7 Section 10.1.6) and return the status alone."""
-        request = scu.delete_request(msg_id, class_uid, instance_uid)
-        return self._normalized(request, meta_uid, None)[0]
