@@ -75,7 +75,7 @@ class Association(
         The server that accepted it.
     """
 
-    may_await = True
+    _may_await = True
     _ae: Entity[Any]
     _port: AioPort
 

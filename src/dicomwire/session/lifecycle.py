@@ -76,10 +76,11 @@ class Lifecycle(Listed, ABC):
 
     library_names = """
         abandon answer answer_request begin between call_soon cancel cancel_context
-        check_established drain echo end failed files_stored give_up kill normalized on_local_abort
-        on_lost on_network_timeout on_peer_abort on_release_confirmed on_release_requested
-        on_violation open_object open_sink own_storer own_window perform query release_soon request
-        service_of start_serving store_object storer_to take_over run_notification watch"""
+        check_established delete drain echo end failed files_stored give_up kill normalized
+        on_local_abort on_lost on_network_timeout on_peer_abort on_release_confirmed
+        on_release_requested on_violation open_object open_sink own_storer own_window perform query
+        release_soon request service_of start_serving store_object storer_to take_over
+        run_notification watch"""
 
     files_stored: bool
     """Whether the library writes objects received by C-STORE to files."""

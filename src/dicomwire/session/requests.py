@@ -36,7 +36,7 @@ _STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
 class Requesting(Lifecycle):
     """An association that sends requests and receives their responses."""
 
-    may_await = False
+    _may_await = False
     """Whether the chunks of a `Stream` may have to be awaited."""
     _port: Sender
 
@@ -256,7 +256,7 @@ class Requesting(Lifecycle):
             context_id, syntax = chosen or self._choose(sop_class, own_syntax)
             if syntax != own_syntax and not opened.is_convertible:
                 raise ValueError(self._no_context(sop_class, own_syntax))
-            if opened.is_asynchronous and not self.may_await:
+            if opened.is_asynchronous and not self._may_await:
                 raise TypeError("chunks that have to be awaited are for the asyncio face")
             data = opened.encoded_in(syntax)
         except BaseException:
