@@ -473,6 +473,8 @@ def _unknown(path: Sequence[str]) -> str:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, str) and "://" in value:
+        value = f"{value.partition('://')[0]}://…"  # the rest may have a password
     for show in (toml, str):  # str is for a date, or a table in a list
         # Both fail for numbers with too many digits, and for lists that are nested too deep.
         with contextlib.suppress(TypeError, ValueError, RecursionError):

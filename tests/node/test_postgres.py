@@ -1,0 +1,175 @@
+"""What only PostgreSQL has: a server that goes away, rights, a version; values that it refuses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from backends import Backend
+from postgres_server import PostgresServer
+from running_node import find, make_object, running, store, study_of
+from spooling import OpenArchive, encoded
+from sqlalchemy import select
+
+from dicomwire.node.commit import OUT_OF_RESOURCES, SUCCESS
+from dicomwire.node.configuration import Configuration, ConfigurationError, merged
+from dicomwire.node.index import postgres
+from dicomwire.node.index.database import IndexFailure, Unusable
+from dicomwire.node.index.postgres import Postgres
+from dicomwire.node.index.schema import patient
+from dicomwire.node.index.writer import Index
+from dicomwire.node.server import FolderUnusable, Node
+
+SECRET = "correct horse"
+
+
+@pytest.fixture
+def url(postgres_server: PostgresServer) -> Iterator[str]:
+    url = postgres_server.new_database()
+    yield url
+    postgres_server.drop(url)
+
+
+def execute(server: PostgresServer, statement: str, database: str = "postgres") -> None:
+    with psycopg.connect(
+        host=str(server.folder), user="postgres", dbname=database, autocommit=True
+    ) as connection:
+        connection.execute(statement)
+
+
+def test_a_node_serves_again_when_the_server_is_back(
+    tmp_path: Path, url: str, postgres_server: PostgresServer
+) -> None:
+    with running(tmp_path, index=url) as node:
+        assert store(node, make_object(1)) == [SUCCESS]
+        postgres_server.stop("immediate")
+        try:
+            assert store(node, make_object(2)) == [OUT_OF_RESOURCES]
+            [(status, _)] = find(node, study_of())
+            assert status.Status == OUT_OF_RESOURCES
+            assert status.ErrorComment == "the index cannot be read"
+        finally:
+            postgres_server.start()
+        assert store(node, make_object(2)) == [SUCCESS]
+        assert len(find(node, study_of())) == 2
+
+
+def test_connections_that_were_lost_are_made_again(
+    tmp_path: Path, url: str, postgres_server: PostgresServer
+) -> None:
+    with OpenArchive(tmp_path, backend=Backend(url)) as archive:
+        assert archive.store(encoded("1.1"), "1.1") == SUCCESS
+        execute(
+            postgres_server,
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE application_name = 'dicomwire'",
+        )
+        assert archive.store(encoded("1.2"), "1.2") == SUCCESS
+        assert set(archive.notes()) == {"1.1", "1.2"}
+
+
+def test_a_node_says_in_one_line_why_it_does_not_start(tmp_path: Path) -> None:
+    index = "postgresql+psycopg://node@127.0.0.1:1/archive"
+    node = Node(Configuration(folder=tmp_path, port=0, index=index))
+    with pytest.raises(FolderUnusable, match="Connection refused") as error:
+        node.start()
+    assert "\n" not in str(error.value)
+
+
+def test_no_right_to_make_tables(postgres_server: PostgresServer) -> None:
+    execute(postgres_server, "CREATE ROLE guest LOGIN")
+    execute(postgres_server, "CREATE DATABASE guarded")
+    url = postgres_server.url("guarded").replace("postgres@", "guest@")
+    with pytest.raises(Unusable, match="cannot be made: permission denied for schema public"):
+        Index(Postgres(url))
+
+
+def test_an_old_server_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "OLDEST", 99)
+    with pytest.raises(Unusable, match=r"PostgreSQL \d+ is too old: 99 or newer is needed"):
+        Index(Postgres(url))
+
+
+def test_a_password_comes_from_the_environment_and_is_never_shown(
+    tmp_path: Path,
+    url: str,
+    postgres_server: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("PGPASSWORD", SECRET)
+    execute(postgres_server, "CREATE ROLE careful LOGIN")
+    with pytest.raises(IndexFailure) as error:
+        Index(Postgres(url.replace("postgres@", "nobody@")))
+    assert SECRET not in str(error.value)
+    Index(Postgres(url)).close()
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        f"postgresql+psycopg://node:{SECRET}@host/archive",
+        f"postgresql://node@host/archive?password={SECRET}",
+        f"postgresql://node@host/archive?sslmode=require&password={SECRET}",
+        "mysql://node@host/archive",
+        "archive",
+    ],
+)
+def test_a_configuration_has_no_password_and_no_other_database(index: str) -> None:
+    with pytest.raises(ConfigurationError, match="without a password") as error:
+        merged(Configuration(), {"index": index})
+    assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        "postgresql+psycopg://node@host:5433/archive",
+        "postgresql://host/archive?sslmode=verify-full",
+        "postgresql://?service=archive",
+        "postgresql+psycopg://node@/archive?host=/run/postgresql&port=5433",
+        "",
+    ],
+)
+def test_urls_of_a_configuration(index: str) -> None:
+    assert merged(Configuration(), {"index": index}).index == index
+
+
+def test_values_of_any_length_are_indexed(tmp_path: Path, url: str) -> None:
+    long = "".join(map(str, range(2000)))  # does not become short when it is compressed
+    values = {"PatientID": long, "AccessionNumber": long, "PatientName": long}
+    with OpenArchive(tmp_path, backend=Backend(url)) as archive:
+        assert archive.store(encoded("1.1", **values), "1.1") == SUCCESS
+        assert archive.store(encoded("1.2", **values), "1.2") == SUCCESS
+        assert archive.counts() == (1, 1, 1, 2)
+
+
+def test_what_jsonb_refuses_is_replaced(url: str) -> None:
+    value = {"a\0": ["\0", "\ud800", float("nan"), {"b": "\\u0000"}]}
+    with Index(Postgres(url)) as index:
+        with index.writing() as writer:
+            row = {"patient_id": "1", "attributes": value}
+            writer.connection.execute(patient.insert(), row)
+        with index.reading() as connection:
+            found = connection.execute(select(patient.c.attributes)).scalar()
+    assert found == {"a\ufffd": ["\ufffd", "\ufffd", "nan", {"b": "\\u0000"}]}
+
+
+def test_the_index_is_made_anew_in_one_transaction(tmp_path: Path, url: str) -> None:
+    with OpenArchive(tmp_path, backend=Backend(url)) as archive:
+        assert archive.store(encoded("1.1"), "1.1") == SUCCESS
+        before = archive.counts()
+        with pytest.raises(RuntimeError):
+            empty_and_fail(archive.index)
+        assert archive.counts() == before
+
+
+def empty_and_fail(index: Index) -> None:
+    with index.made_anew() as empty:
+        assert empty.last_id() == 0
+        raise RuntimeError
