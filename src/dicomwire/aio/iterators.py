@@ -113,18 +113,26 @@ class Sending(AsyncIterator[Sent]):
     def __init__(self, association: Requestor, pipeline: Pipeline) -> None:
         self._association = association
         self._pipeline: Pipeline | None = pipeline
+        self._has_begun = False
 
     async def __anext__(self) -> Sent:
         pipeline = self._pipeline
         if pipeline is None:
             raise StopAsyncIteration
+        if not self._has_begun:
+            self._association._port.hold()
+            self._has_begun = True
         try:
             sent = pipeline.at_hand() or await pipeline.next()
+        except asyncio.CancelledError:
+            self._pipeline = None
+            self._association.abort()
+            raise
         except BaseException:
-            self._give_up()
+            await self.aclose()
             raise
         if sent is None:
-            self._give_up()
+            await self.aclose()
             raise StopAsyncIteration
         return sent
 
@@ -142,6 +150,8 @@ class Sending(AsyncIterator[Sent]):
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None:
             pipeline.close()
+            if self._has_begun:
+                self._association._port.unhold()
 
     def __del__(self) -> None:
         if self._pipeline is not None and not self._association.peer_gone:

@@ -320,7 +320,9 @@ class Link(Sender):
         """Whether the network timeout does not apply, though no message arrives."""
         # A release has its own deadline, the ACSE timeout.
         is_releasing = self.stage == "release" and self.settings.acse_timeout is not None
-        return self._served is not None or is_releasing or self._held > 0
+        # What was written and not sent yet has the write timeout.
+        is_sending = self._channel is not None and self._channel.is_full
+        return self._served is not None or is_releasing or is_sending or self._held > 0
 
     @property
     def _response_is_due(self) -> bool:
