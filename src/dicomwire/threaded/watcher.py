@@ -88,6 +88,9 @@ class Watcher:
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._open_pair()
         threads.call_when_short(self._wake)
+
+    def start(self) -> None:
+        """Start the thread that watches."""
         threading.Thread(target=self._run, name="dicomwire-watcher", daemon=True).start()
 
     def add(self, watched: Watched, deadline: float | None, *, write: bool = False) -> None:
@@ -185,21 +188,25 @@ class Watcher:
 
     def _run(self) -> None:
         while True:
-            with self._lock:
-                while self._heap and self._heap[0][2]() is None:
-                    heapq.heappop(self._heap)  # the object is gone: do not wake for its deadline
-                self._sleeps_until = self._heap[0][0] if self._heap else float("inf")
-            longest = _RELIEF if threads.start_if_short() else _LONGEST_SLEEP
-            timeout = min(max(self._sleeps_until - time.monotonic(), 0), longest)
-            # A watched socket ends this wait, or `_wake`: after a change, a call, or a shortage
-            # of threads.
-            for watched in self._select(timeout):
-                if watched is None:
-                    self._woken()
-                else:
-                    self._call(watched, watched.on_ready)
-                del watched  # so that it is freed while the thread waits
-            self._expire()
+            self.look()
+
+    def look(self) -> None:
+        """Wait for one of the sockets or for the first deadline, and call what waits for it."""
+        with self._lock:
+            while self._heap and self._heap[0][2]() is None:
+                heapq.heappop(self._heap)  # the object is gone: do not wake for its deadline
+            self._sleeps_until = self._heap[0][0] if self._heap else float("inf")
+        longest = _RELIEF if threads.start_if_short() else _LONGEST_SLEEP
+        timeout = min(max(self._sleeps_until - time.monotonic(), 0), longest)
+        # A watched socket ends this wait, or `_wake`: after a change, a call, or a shortage
+        # of threads.
+        for watched in self._select(timeout):
+            if watched is None:
+                self._woken()
+            else:
+                self._call(watched, watched.on_ready)
+            del watched  # so that it is freed while the thread waits
+        self._expire()
 
     def _select(self, timeout: float) -> list[Watched | None]:
         selector = self._selector
@@ -328,7 +335,9 @@ def watcher() -> Watcher:
     if _watcher is None:
         with _creation:
             if _watcher is None:
-                _watcher = Watcher()
+                made = Watcher()
+                made.start()  # first: without a thread, it is of no use to others
+                _watcher = made
     return _watcher
 
 
