@@ -51,14 +51,7 @@ FIRST, REPLACE, BOTH, IGNORE = Duplicates
 
 
 @pytest.fixture
-def archive(tmp_path: Path, pair: Backend):
-    with OpenArchive(tmp_path / "node", backend=pair) as opened:
-        yield opened
-
-
-@pytest.fixture
-def in_folder(tmp_path: Path, backend: Backend):
-    """An archive whose objects are files, for tests that change them."""
+def archive(tmp_path: Path, backend: Backend):
     with OpenArchive(tmp_path / "node", backend=backend) as opened:
         yield opened
 
@@ -94,9 +87,9 @@ def test_the_same_bytes_again_are_a_success_and_change_nothing(
     ],
 )
 def test_other_bytes_of_the_same_uid_go_by_the_policy(
-    tmp_path: Path, pair: Backend, policy: Duplicates, status: int, notes: list[str]
+    tmp_path: Path, backend: Backend, policy: Duplicates, status: int, notes: list[str]
 ) -> None:
-    with OpenArchive(tmp_path, policy, pair) as archive:
+    with OpenArchive(tmp_path, policy, backend) as archive:
         archive.store(encoded(UID, "one"), UID)
         assert archive.store(encoded(UID, "two"), UID) == status
         assert archive.notes() == {UID: notes}
@@ -213,19 +206,19 @@ def test_what_cannot_be_read_to_compare_it_is_neither_refused_nor_stored(
 
 
 def test_what_is_gone_when_it_is_compared_is_not_there(
-    in_folder: OpenArchive, monkeypatch: pytest.MonkeyPatch
+    archive: OpenArchive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compare = in_folder.committer._compare
+    compare = archive.committer._compare
 
     def lose(waiting: object) -> None:
-        for path in in_folder.files():
+        for path in archive.objects():
             path.unlink()
         compare(waiting)
 
-    monkeypatch.setattr(in_folder.committer, "_compare", lose)
-    in_folder.store(encoded(UID, "one"), UID)
-    assert in_folder.store(encoded(UID, "two"), UID) == SUCCESS
-    assert in_folder.notes() == {UID: ["two"]}
+    monkeypatch.setattr(archive.committer, "_compare", lose)
+    archive.store(encoded(UID, "one"), UID)
+    assert archive.store(encoded(UID, "two"), UID) == SUCCESS
+    assert archive.notes() == {UID: ["two"]}
 
 
 def test_either_copy_may_come_again(tmp_path: Path) -> None:
@@ -243,13 +236,13 @@ def test_a_replacement_may_be_of_another_patient(tmp_path: Path) -> None:
         assert archive.counts() == (1, 1, 1, 1)
 
 
-def test_an_object_whose_file_was_lost_can_be_stored_again(in_folder: OpenArchive) -> None:
+def test_an_object_whose_file_was_lost_can_be_stored_again(archive: OpenArchive) -> None:
     for note in ("one", "two"):
-        in_folder.store(encoded(UID, "one"), UID)
-        in_folder.files()[0].unlink()
-        assert in_folder.store(encoded(UID, note), UID) == SUCCESS
-        assert in_folder.notes() == {UID: [note]}
-        in_folder.files()[0].unlink()
+        archive.store(encoded(UID, "one"), UID)
+        archive.objects()[0].unlink()
+        assert archive.store(encoded(UID, note), UID) == SUCCESS
+        assert archive.notes() == {UID: [note]}
+        archive.objects()[0].unlink()
 
 
 @pytest.mark.parametrize(
@@ -286,7 +279,7 @@ def test_hostile_values_are_stored_and_found_as_they_are(archive: OpenArchive) -
 
 
 def test_each_step_is_durable_before_the_next(
-    in_folder: OpenArchive, monkeypatch: pytest.MonkeyPatch
+    archive: OpenArchive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
 
@@ -297,12 +290,12 @@ def test_each_step_is_durable_before_the_next(
 
         return call
 
-    in_folder.store(encoded("1.1"), "1.1")  # after which there is a folder for the next
+    archive.store(encoded("1.1"), "1.1")  # after which there is a folder for the next
     monkeypatch.setattr(spool, "_sync_data", noted("sync", spool._sync_data))
     monkeypatch.setattr(os, "rename", noted("rename", os.rename))
     monkeypatch.setattr(folder, "sync_folder", noted("sync folder", folder.sync_folder))
-    listens_for(in_folder.index._writing, "commit")(lambda _: steps.append("commit"))
-    assert in_folder.store(encoded(UID), UID) == SUCCESS
+    listens_for(archive.index._writing, "commit")(lambda _: steps.append("commit"))
+    assert archive.store(encoded(UID), UID) == SUCCESS
     assert steps == ["sync", "rename", "sync folder", "commit"]
 
 
@@ -466,17 +459,17 @@ def test_another_patient_id_than_the_study_has_is_a_warning(
 
 
 def test_a_file_that_cannot_be_looked_for_is_not_missing(
-    in_folder: OpenArchive, monkeypatch: pytest.MonkeyPatch
+    archive: OpenArchive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert in_folder.store(encoded(UID, "one"), UID) == SUCCESS
+    assert archive.store(encoded(UID, "one"), UID) == SUCCESS
 
     def fail(path: Path) -> bool:
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
         patch.setattr(folder, "is_missing", fail)
-        assert in_folder.store(encoded(UID, "two"), UID) == OUT_OF_RESOURCES
-    assert in_folder.notes() == {UID: ["one"]}
+        assert archive.store(encoded(UID, "two"), UID) == OUT_OF_RESOURCES
+    assert archive.notes() == {UID: ["one"]}
 
 
 @pytest.mark.parametrize("policy", Duplicates)

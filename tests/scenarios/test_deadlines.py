@@ -1,17 +1,17 @@
-"""Every wait has a deadline with a name, and what passes it says so."""
+"""Every wait has a deadline with a name, and what passes it says so.
+
+What begins a deadline anew, and what does not, is tested by a fake clock in tests/threaded and
+tests/aio.
+"""
 
 from __future__ import annotations
 
-import threading
-import time
 from contextlib import suppress
 
 import pytest
-from pydicom.dataset import Dataset
 from raw_peer import CT, VERIFICATION, WAIT, RawPeer, message_pdu
 from scenario import (
     ABORTED,
-    ESTABLISHED,
     RELEASED,
     Recorder,
     in_background,
@@ -24,7 +24,6 @@ from scenario import (
 from dicomwire import AssociationAborted, AssociationTimeout, evt
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.pdu import Abort, AssociateAC, ReleaseRP, ReleaseRQ
-from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelFind as FIND
 
 SHORT = 0.05
 
@@ -51,28 +50,6 @@ def test_no_response_in_time(face, caplog):
     assert assoc.failure.peer == f"127.0.0.1:{assoc.acceptor.port}"
     assert log.names == ["ABORTED"]
     assert "DIMSE timeout reached while waiting for message" in caplog.messages
-
-
-def test_a_drip_does_not_put_a_deadline_off(face):
-    with (
-        raw_acceptor(face, dimse_timeout=0.2) as (assoc, peer),
-        in_background(assoc.send_c_echo) as sending,
-    ):
-        request, _ = peer.receive_message()
-        over = threading.Event()
-        sending.add_done_callback(lambda _: over.set())
-        began = time.monotonic()
-        for byte in b"\x04\x00\x00\x00\xff\x00\x00\x00\xfe\xfc\x01\x03" + bytes(2000):
-            try:
-                peer.send(bytes([byte]))
-            except OSError:
-                break
-            if over.wait(0.01):
-                break
-        assert "Status" not in sending.result(WAIT)
-        assert time.monotonic() - began < 10
-    assert request.MessageID == 1
-    assert assoc.failure.stage == "response"
 
 
 def test_forever_is_forever(face):
@@ -141,30 +118,6 @@ def test_a_network_timeout_may_release(face):
     assert log.names == ["ACSE_SENT", "ACSE_SENT", "RELEASED"]
 
 
-def test_what_comes_puts_the_network_timeout_off(face):
-    log = Recorder(evt.EVT_ABORTED)
-    server = face.serve(log.handlers, network_timeout=2)
-    moment = threading.Event()
-    with face.associate(server) as assoc:
-        for _ in range(6):
-            moment.wait(0.4)
-            assert assoc.send_c_echo().Status == 0
-    assert not log.events
-
-
-def test_a_handler_that_takes_long_is_not_idle(face):
-    """The network timeout begins anew when a request has been served."""
-    moment = threading.Event()
-    server = face.serve(
-        [(evt.EVT_C_ECHO, lambda event: (moment.wait(2.5) and 1) or 0)], network_timeout=2
-    )
-    with face.associate(server) as assoc:
-        assert assoc.send_c_echo().Status == 0
-        server.bind(evt.EVT_C_ECHO, lambda event: 0)
-        assert assoc.send_c_echo().Status == 0
-    assert state(assoc) == RELEASED
-
-
 def test_no_network_timeout(face):
     server = face.serve(network_timeout=None)
     with face.associate(server, network_timeout=None) as assoc:
@@ -190,18 +143,6 @@ def test_a_timeout_of_the_ae_reaches_its_associations(face):
     log.wait_for(evt.EVT_ABORTED)
     acceptor.join(WAIT)
     assert acceptor.failure.stage == "idle"
-
-
-def test_a_timeout_that_is_put_off_while_it_runs(face):
-    server = face.serve()
-    assoc = face.associate(server, network_timeout=2)
-    assoc.network_timeout = 60
-    moment = threading.Event()
-    moment.wait(2.5)
-    assert state(assoc) == ESTABLISHED
-    assoc.network_timeout = SHORT
-    assoc.join(WAIT)
-    assert assoc.failure.stage == "idle"
 
 
 def test_the_peer_takes_nothing_in(face):
@@ -289,56 +230,3 @@ def test_a_response_without_status_aborts(face):
             assert "Status" not in sending.result(WAIT)
         assert peer.receive() == Abort(0, 0)
     assert state(assoc) == ABORTED
-
-
-def test_a_network_timeout_while_a_response_is_awaited_does_not_count(face):
-    with (
-        raw_acceptor(face) as (assoc, peer),
-        in_background(assoc.send_c_echo) as sending,
-    ):
-        request, _ = peer.receive_message()
-        assoc.network_timeout = SHORT
-        threading.Event().wait(2 * SHORT)
-        peer.send_message(answer(request))
-        assert sending.result(WAIT).Status == 0
-
-
-@pytest.mark.parametrize("way", ["find", "stores"])
-def test_a_program_that_works_on_results_is_not_idle(face, way):
-    """The network timeout begins anew when it is done with them."""
-    match = Dataset()
-    match.PatientID = "1"
-    handlers = [
-        (evt.EVT_C_FIND, lambda event: iter([(0xFF00, match)] * 3)),
-        (evt.EVT_C_STORE, lambda event: 0),
-    ]
-    server = face.serve(handlers, supported=[VERIFICATION, CT, FIND])
-    assoc = face.associate(server, contexts=[VERIFICATION, CT, FIND], network_timeout=0.8)
-    moment = threading.Event()
-    if way == "find":
-        results = assoc.send_c_find(match, FIND)
-    else:
-        results = assoc.send_c_stores([make_ct(instance=f"1.2.{each}") for each in range(4)])
-    assert len([moment.wait(0.3) for _ in results]) == 4
-    moment.wait(0.3)
-    assert state(assoc) == ESTABLISHED
-    assert assoc.send_c_echo().Status == 0
-    assoc.join(WAIT)
-    assert assoc.failure.stage == "idle"
-
-
-@pytest.mark.parametrize("what", ["cancel", "no role"])
-def test_a_message_that_asks_for_nothing_does_not_put_the_network_timeout_off(face, what):
-    """A C-CANCEL of nothing, or a request that the peer has no role to make."""
-    log = Recorder(evt.EVT_ABORTED)
-    with raw_acceptor(face, *log.handlers, network_timeout=1) as (assoc, peer):
-        message = Message(Command.C_CANCEL_RQ, MessageIDBeingRespondedTo=7)
-        if what == "no role":
-            message = Message(Command.C_ECHO_RQ, MessageID=7, AffectedSOPClassUID=VERIFICATION)
-        over = threading.Event()
-        assoc.bind(evt.EVT_ABORTED, lambda event: over.set())
-        began = time.monotonic()
-        with suppress(OSError):
-            while not over.wait(0.02) and time.monotonic() < began + WAIT:
-                peer.send_message(message)
-    assert log.wait_for(evt.EVT_ABORTED).assoc.failure.stage == "idle"

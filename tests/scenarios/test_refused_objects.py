@@ -214,7 +214,9 @@ def test_a_handler_that_exits_ends_the_loop_and_leaves_nothing(tmp_path, monkeyp
     caplog.clear()
 
 
-def test_a_file_is_let_go_of_when_who_chooses_it_aborts(face, tmp_path):
+def test_a_file_is_let_go_of_when_who_chooses_it_aborts(face, tmp_path, monkeypatch):
+    monkeypatch.setattr("dicomwire.threaded.threads.IDLE_TIME", 0.05)
+
     def choose(request):
         server.active_associations[0].abort()
         return tmp_path / "file.dcm"
@@ -225,6 +227,7 @@ def test_a_file_is_let_go_of_when_who_chooses_it_aborts(face, tmp_path):
         peer.send_message(store_request(), IMAGE)
         assert isinstance(peer.receive(), Abort)
     assert face.is_quiet(server)
+    assert face.leftovers(server) == []  # the thread that had the file has ended
     assert not list(tmp_path.iterdir())
 
 
