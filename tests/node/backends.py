@@ -6,21 +6,40 @@ folder. This is the one list of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
+from buckets import new_url, variables
 
 from dicomwire.node.index.database import Database
 from dicomwire.node.index.opening import open_database
+from dicomwire.node.objects.bucket import Bucket
+from dicomwire.node.objects.folder import FolderObjects
+from dicomwire.node.objects.places import BUCKET, FOLDER, Place, Places
+from dicomwire.node.objects.port import Objects
+from dicomwire.node.objects.remote import RemoteObjects
+from dicomwire.node.objects.spool import Spool
 
 
 class Backend(NamedTuple):
     """The keys of a configuration that name index and store, for one test."""
 
     index: str = ""
+    objects: str = ""
+    variables: Mapping[str, str] = MappingProxyType({})
+    """The environment of the bucket, if `objects` is one."""
+
+    def store(self, folder: Path, spool: Spool) -> Objects:
+        """Return the store of a node with this folder."""
+        if not self.objects:
+            return FolderObjects(folder)
+        bucket = Bucket(self.objects, self.variables)
+        place = Place(BUCKET, RemoteObjects(bucket, None, spool.make_file))
+        return Places([place, Place(FOLDER, FolderObjects(folder))])
 
     def database(self, folder: Path) -> Database:
         """Return the database of a node with this folder."""
@@ -44,7 +63,16 @@ def _postgres(request: pytest.FixtureRequest) -> Iterator[Backend]:
     server.drop(url)
 
 
+@contextmanager
+def _postgres_and_bucket(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    port = request.getfixturevalue("seaweedfs_port")
+    with _postgres(request) as backend:
+        yield backend._replace(objects=new_url(), variables=variables(port))
+
+
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest], object]] = {
     "sqlite-folder": _embedded,
     "postgres-folder": _postgres,
 }
+"""The indexes, with the folder: for tests in which the store of objects does not matter."""
+PAIRS = {**BACKENDS, "postgres-bucket": _postgres_and_bucket}

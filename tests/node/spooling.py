@@ -21,7 +21,6 @@ from dicomwire.node.converters import Converters
 from dicomwire.node.heads import Origin
 from dicomwire.node.index.schema import instance, patient, series, study
 from dicomwire.node.index.writer import Index
-from dicomwire.node.objects.folder import FolderObjects
 from dicomwire.node.objects.spool import Spool, Spooled
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -77,10 +76,12 @@ def spooled(spool: Spool, data: bytes, piece: int = 50_000) -> Spooled:
 class LocalStore:
     """A node's folder without an index: the spool, and the store of objects."""
 
-    def __init__(self, folder: Path, ceiling: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, ceiling: int | None = None, backend: Backend = EMBEDDED
+    ) -> None:
         self.folder = folder
         self.spool = Spool(folder, ceiling)
-        self.objects = FolderObjects(folder)
+        self.objects = backend.store(folder, self.spool)
 
     def __enter__(self) -> LocalStore:
         return self
@@ -100,7 +101,7 @@ class OpenArchive:
     ) -> None:
         self.folder = folder
         with ExitStack() as opened:
-            self.storage = opened.enter_context(LocalStore(folder))
+            self.storage = opened.enter_context(LocalStore(folder, None, backend))
             self.index = opened.enter_context(Index(backend.database(folder)))
             converters = Converters(self.storage.spool.make_file)
             opened.callback(converters.close)
@@ -137,7 +138,7 @@ class OpenArchive:
         found = {}
         with self.index.reading() as connection:
             for row in connection.execute(select(instance)):
-                data = self.storage.objects.path(row.file).read_bytes()
+                data = self.read(row.file)
                 assert len(data) == row.size
                 dataset = data[parse_file_meta(data).offset :]
                 whole = hashlib.sha256(dataset + row.transfer_syntax_uid.encode())
@@ -148,7 +149,7 @@ class OpenArchive:
     def contents(self) -> Iterator[tuple[str, bytes]]:
         """Iterate over UID and dataset of each file that the index knows."""
         for stored in self.index.stored():
-            data = self.storage.objects.path(stored.file).read_bytes()
+            data = self.read(stored.file)
             yield stored.sop_instance_uid, data[parse_file_meta(data).offset :]
 
     def counts(self) -> tuple[int, ...]:
@@ -159,9 +160,18 @@ class OpenArchive:
                 for table in (patient, study, series, instance)
             )
 
-    def objects(self) -> list[Path]:
+    def read(self, name: str) -> bytes:
+        """Return the whole file of an object."""
+        with self.storage.objects.open(name) as file:
+            return file.read()
+
+    def files(self) -> list[Path]:
         """Return all that is in the folder of objects."""
         return sorted(path for path in (self.folder / "objects").rglob("*") if path.is_file())
+
+    def objects(self) -> list[str]:
+        """Return the names of all objects in the store."""
+        return [*self.storage.objects.names()]
 
     def spool(self) -> list[Path]:
         """Return all that is in the spool."""

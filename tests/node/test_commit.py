@@ -51,7 +51,14 @@ FIRST, REPLACE, BOTH, IGNORE = Duplicates
 
 
 @pytest.fixture
-def archive(tmp_path: Path, backend: Backend):
+def archive(tmp_path: Path, pair: Backend):
+    with OpenArchive(tmp_path / "node", backend=pair) as opened:
+        yield opened
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, backend: Backend):
+    """An archive whose objects are files, for tests that change them."""
     with OpenArchive(tmp_path / "node", backend=backend) as opened:
         yield opened
 
@@ -87,9 +94,9 @@ def test_the_same_bytes_again_are_a_success_and_change_nothing(
     ],
 )
 def test_other_bytes_of_the_same_uid_go_by_the_policy(
-    tmp_path: Path, backend: Backend, policy: Duplicates, status: int, notes: list[str]
+    tmp_path: Path, pair: Backend, policy: Duplicates, status: int, notes: list[str]
 ) -> None:
-    with OpenArchive(tmp_path, policy, backend) as archive:
+    with OpenArchive(tmp_path, policy, pair) as archive:
         archive.store(encoded(UID, "one"), UID)
         assert archive.store(encoded(UID, "two"), UID) == status
         assert archive.notes() == {UID: notes}
@@ -206,19 +213,19 @@ def test_what_cannot_be_read_to_compare_it_is_neither_refused_nor_stored(
 
 
 def test_what_is_gone_when_it_is_compared_is_not_there(
-    archive: OpenArchive, monkeypatch: pytest.MonkeyPatch
+    in_folder: OpenArchive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compare = archive.committer._compare
+    compare = in_folder.committer._compare
 
     def lose(waiting: object) -> None:
-        for path in archive.objects():
+        for path in in_folder.files():
             path.unlink()
         compare(waiting)
 
-    monkeypatch.setattr(archive.committer, "_compare", lose)
-    archive.store(encoded(UID, "one"), UID)
-    assert archive.store(encoded(UID, "two"), UID) == SUCCESS
-    assert archive.notes() == {UID: ["two"]}
+    monkeypatch.setattr(in_folder.committer, "_compare", lose)
+    in_folder.store(encoded(UID, "one"), UID)
+    assert in_folder.store(encoded(UID, "two"), UID) == SUCCESS
+    assert in_folder.notes() == {UID: ["two"]}
 
 
 def test_either_copy_may_come_again(tmp_path: Path) -> None:
@@ -236,13 +243,13 @@ def test_a_replacement_may_be_of_another_patient(tmp_path: Path) -> None:
         assert archive.counts() == (1, 1, 1, 1)
 
 
-def test_an_object_whose_file_was_lost_can_be_stored_again(archive: OpenArchive) -> None:
+def test_an_object_whose_file_was_lost_can_be_stored_again(in_folder: OpenArchive) -> None:
     for note in ("one", "two"):
-        archive.store(encoded(UID, "one"), UID)
-        archive.objects()[0].unlink()
-        assert archive.store(encoded(UID, note), UID) == SUCCESS
-        assert archive.notes() == {UID: [note]}
-        archive.objects()[0].unlink()
+        in_folder.store(encoded(UID, "one"), UID)
+        in_folder.files()[0].unlink()
+        assert in_folder.store(encoded(UID, note), UID) == SUCCESS
+        assert in_folder.notes() == {UID: [note]}
+        in_folder.files()[0].unlink()
 
 
 @pytest.mark.parametrize(
@@ -279,7 +286,7 @@ def test_hostile_values_are_stored_and_found_as_they_are(archive: OpenArchive) -
 
 
 def test_each_step_is_durable_before_the_next(
-    archive: OpenArchive, monkeypatch: pytest.MonkeyPatch
+    in_folder: OpenArchive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
 
@@ -290,12 +297,12 @@ def test_each_step_is_durable_before_the_next(
 
         return call
 
-    archive.store(encoded("1.1"), "1.1")  # after which there is a folder for the next
+    in_folder.store(encoded("1.1"), "1.1")  # after which there is a folder for the next
     monkeypatch.setattr(spool, "_sync_data", noted("sync", spool._sync_data))
     monkeypatch.setattr(os, "rename", noted("rename", os.rename))
     monkeypatch.setattr(folder, "sync_folder", noted("sync folder", folder.sync_folder))
-    listens_for(archive.index._writing, "commit")(lambda _: steps.append("commit"))
-    assert archive.store(encoded(UID), UID) == SUCCESS
+    listens_for(in_folder.index._writing, "commit")(lambda _: steps.append("commit"))
+    assert in_folder.store(encoded(UID), UID) == SUCCESS
     assert steps == ["sync", "rename", "sync folder", "commit"]
 
 
@@ -459,17 +466,17 @@ def test_another_patient_id_than_the_study_has_is_a_warning(
 
 
 def test_a_file_that_cannot_be_looked_for_is_not_missing(
-    archive: OpenArchive, monkeypatch: pytest.MonkeyPatch
+    in_folder: OpenArchive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert archive.store(encoded(UID, "one"), UID) == SUCCESS
+    assert in_folder.store(encoded(UID, "one"), UID) == SUCCESS
 
     def fail(path: Path) -> bool:
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
         patch.setattr(folder, "is_missing", fail)
-        assert archive.store(encoded(UID, "two"), UID) == OUT_OF_RESOURCES
-    assert archive.notes() == {UID: ["one"]}
+        assert in_folder.store(encoded(UID, "two"), UID) == OUT_OF_RESOURCES
+    assert in_folder.notes() == {UID: ["one"]}
 
 
 @pytest.mark.parametrize("policy", Duplicates)

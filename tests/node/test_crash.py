@@ -114,7 +114,7 @@ class Load:
 
 def visible_files(archive: OpenArchive) -> list[bytes]:
     """Return all files in the folder of objects, of which each must be whole."""
-    contents = [path.read_bytes() for path in archive.objects()]
+    contents = [path.read_bytes() for path in archive.files()]
     for content in contents:
         _, offset, seal = read_head(content, len(content))
         assert seal is not None

@@ -299,7 +299,7 @@ def test_check_changes_nothing_and_may_run_beside_the_node(folder: Path) -> None
         findings = check(folder, lambda done: None)
         archive.store(encoded("1.9"), "1.9")
         assert list(findings) == []
-        archive.objects()[0].unlink()
+        archive.files()[0].unlink()
         assert [type(finding) for finding in check(folder)] == [Finding]
 
 
