@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,12 +15,15 @@ from sqlalchemy import select
 
 from dicomwire.data.codec import encode_dataset
 from dicomwire.data.file_meta import parse_file_meta
+from dicomwire.node.checkpoints import Checkpoints, journaling
 from dicomwire.node.commit import Committer
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.converters import Converters
 from dicomwire.node.heads import Origin
 from dicomwire.node.index.schema import instance, patient, series, study
 from dicomwire.node.index.writer import Index
+from dicomwire.node.journal import Batch, Journal, Slot
+from dicomwire.node.objects.opening import folder_within
 from dicomwire.node.objects.spool import Spool, Spooled
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -82,12 +85,23 @@ class LocalStore:
         self.folder = folder
         self.spool = Spool(folder, ceiling)
         self.objects = backend.store(folder, self.spool)
+        self._journal = ExitStack()
 
     def __enter__(self) -> LocalStore:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._journal.close()
         self.spool.close()
+
+    def put(self, payloads: Sequence[Spooled]) -> list[str]:
+        """Store sealed objects, as the batch of a committer."""
+        folder = folder_within(self.objects)
+        if folder.journal is None:
+            folder.journal = Journal(str(self.folder))
+            self._journal.callback(folder.journal.close)
+            self._journal.callback(folder.close)
+        return self.objects.put(payloads, Batch(1, [Slot("1.2", 0, False)] * len(payloads), []))
 
 
 class OpenArchive:
@@ -98,14 +112,19 @@ class OpenArchive:
         folder: Path,
         duplicates: Duplicates = Duplicates.KEEP_FIRST,
         backend: Backend = EMBEDDED,
+        *,
+        has_checkpoints: bool = True,
     ) -> None:
         self.folder = folder
         with ExitStack() as opened:
             self.storage = opened.enter_context(LocalStore(folder, None, backend))
             self.index = opened.enter_context(Index(backend.database(folder)))
+            in_folder = folder_within(self.storage.objects)
+            opened.enter_context(journaling(in_folder, self.index))
             converters = Converters(self.storage.spool.make_file)
             opened.callback(converters.close)
             self.committer = Committer(self.storage.objects, self.index, converters, duplicates)
+            opened.enter_context(Checkpoints(in_folder, self.index, self.committer.turn))
             self._open = opened.pop_all()
 
     def __enter__(self) -> OpenArchive:
@@ -122,6 +141,13 @@ class OpenArchive:
             return self.committer.store(payload, Origin(sop_class, uid, syntax, "SENDER"))
         finally:
             payload.discard()
+
+    def wait_for_journal(self) -> None:
+        """Wait until the journal can be used, after a failure."""
+        journal = folder_within(self.storage.objects).journal
+        assert journal is not None
+        with journal._changed:
+            assert journal._changed.wait_for(lambda: journal.failure is None, 30)
 
     def notes(self) -> dict[str, list[str]]:
         """Return what is found, by UID: the comment of each copy, in the order of copies."""

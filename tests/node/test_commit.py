@@ -24,16 +24,16 @@ from pydicom.uid import (
     RLELossless,
 )
 from spooling import EXPLICIT, OpenArchive, all_at_once, encoded, make, spooled
-from sqlalchemy.event import listens_for
 
 from dicomwire.data.codec import decode_for, encode_dataset
 from dicomwire.data.payloads import MemoryPayload
-from dicomwire.node import commit
+from dicomwire.node import commit, journal
 from dicomwire.node.commit import COERCED, DUPLICATE, OUT_OF_RESOURCES, SUCCESS
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.heads import Origin
 from dicomwire.node.index.writer import Placed, Writer
 from dicomwire.node.ingest import CANNOT_UNDERSTAND, INVALID_INSTANCE, MISMATCH
+from dicomwire.node.journal import Batch
 from dicomwire.node.maintenance import reconcile
 from dicomwire.node.objects import folder, spool
 from dicomwire.node.objects.spool import KEPT_IN_MEMORY, Spooled
@@ -285,8 +285,16 @@ def test_hostile_values_are_stored_and_found_as_they_are(archive: OpenArchive) -
     assert archive.notes() == {UID: [note]}
 
 
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        (0, ["sync journal", "write file", "COMMIT"]),
+        (300_000, ["sync file", "rename", "sync folder", "sync journal", "COMMIT"]),
+    ],
+    ids=["small", "large"],
+)
 def test_each_step_is_durable_before_the_next(
-    in_folder: OpenArchive, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: int, expected: list[str]
 ) -> None:
     steps: list[str] = []
 
@@ -297,13 +305,18 @@ def test_each_step_is_durable_before_the_next(
 
         return call
 
-    in_folder.store(encoded("1.1"), "1.1")  # after which there is a folder for the next
-    monkeypatch.setattr(spool, "_sync_data", noted("sync", spool._sync_data))
-    monkeypatch.setattr(os, "rename", noted("rename", os.rename))
-    monkeypatch.setattr(folder, "sync_folder", noted("sync folder", folder.sync_folder))
-    listens_for(in_folder.index._writing, "commit")(lambda _: steps.append("commit"))
-    assert in_folder.store(encoded(UID), UID) == SUCCESS
-    assert steps == ["sync", "rename", "sync folder", "commit"]
+    with OpenArchive(tmp_path) as archive:
+        archive.store(encoded("1.1"), "1.1")  # after which there is a folder for the next
+        monkeypatch.setattr(spool, "_sync_data", noted("sync file", spool._sync_data))
+        monkeypatch.setattr(journal, "_sync_data", noted("sync journal", journal._sync_data))
+        monkeypatch.setattr(os, "rename", noted("rename", os.rename))
+        monkeypatch.setattr(folder, "_write_new", noted("write file", folder._write_new))
+        monkeypatch.setattr(folder, "sync_folder", noted("sync folder", folder.sync_folder))
+        archive.index._connection.connection.driver_connection.set_trace_callback(
+            lambda statement: steps.append(statement) if statement == "COMMIT" else None
+        )
+        assert archive.store(encoded(UID, pixels=pixels), UID) == SUCCESS
+        assert steps == expected
 
 
 def test_after_closing_nothing_is_stored(archive: OpenArchive) -> None:
@@ -408,10 +421,10 @@ def test_a_batch_that_fails_fails_for_all_of_it_alone(
     gate = Gate(archive, 7, monkeypatch)
     publish = archive.storage.objects.put
 
-    def fail(batch: list[Spooled]) -> list[str]:
-        if len(batch) > 1:
+    def fail(objects: list[Spooled], batch: Batch) -> list[str]:
+        if len(objects) > 1:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return publish(batch)
+        return publish(objects, batch)
 
     monkeypatch.setattr(archive.storage.objects, "put", fail)
     statuses: list[int] = []

@@ -244,7 +244,13 @@ def test_reindex_makes_the_same_index_whatever_there_was(folder: Path, damage: s
         (folder / f"{INDEX}.new").write_bytes(b"of an earlier attempt")
     assert reindex(folder) == Reconciled(indexed=10)
     assert contents(folder) == before
-    assert {path.name for path in folder.iterdir()} == {INDEX, "lock", "objects", "spool"}
+    assert {path.name for path in folder.iterdir()} == {
+        INDEX,
+        "journal",
+        "lock",
+        "objects",
+        "spool",
+    }
 
 
 def test_reindex_is_refused_while_the_node_runs(folder: Path) -> None:

@@ -26,6 +26,7 @@ from dicomwire.node.index.database import IndexFailure, InDoubt, reason_of
 from dicomwire.node.index.reader import Stored
 from dicomwire.node.index.writer import Conflict, Index, Placed
 from dicomwire.node.ingest import CANNOT_UNDERSTAND, Entry, Truncated, Unacceptable, origin_uid
+from dicomwire.node.journal import Batch, Slot
 from dicomwire.node.keys import Level
 from dicomwire.node.maintenance import reconcile, refuse_if_empty
 from dicomwire.node.objects.port import Objects
@@ -211,8 +212,8 @@ class Committer:
     included, and then makes the thread of an object that arrived meanwhile the leader. So with
     one association no thread waits for another, and with many one sync serves many objects.
 
-    A thread holds at most one of `_lock` and `_committing` at a time. The index takes its own
-    lock while `_committing` is held.
+    A thread holds at most one of `_lock` and `turn` at a time. The index takes its own
+    lock while `turn` is held.
 
     Parameters
     ----------
@@ -243,7 +244,7 @@ class Committer:
         self._queue: list[_Waiting] = []
         self._has_leader = False
         self._lock = threading.Lock()  # guards _queue and _has_leader
-        self._committing = threading.Lock()
+        self.turn = threading.Lock()
         """Guards the commit of a batch, `_in_doubt`, `_is_reconciled` and `_is_closed`."""
         self._in_doubt: list[_InDoubt] = []
         self._is_reconciled = False
@@ -252,12 +253,12 @@ class Committer:
 
     def recover(self) -> None:
         """Make the index again from the files if it was deleted."""
-        with self._committing:
+        with self.turn:
             self._ensure_index()
 
     def close(self) -> None:
         """Wait for the batch that is being committed; refuse all later objects."""
-        with self._committing:
+        with self.turn:
             self._is_closed = True
 
     def store(self, spooled: Payload | None, origin: Origin) -> int:
@@ -359,7 +360,7 @@ class Committer:
         """Store the objects of `batch`, and set the outcome of each."""
         succeeded = is_unforeseen = False
         try:
-            with self._committing:
+            with self.turn:
                 if not self._is_closed:
                     self._ensure_index()
                     self._store_repeatedly(batch)
@@ -424,19 +425,22 @@ class Committer:
         names: list[str] = []
         superseded: list[str] = []
         try:
-            with self._index.writing() as writer:
+            with self._index.writing(is_journaled=self._objects.is_journaled) as writer:
                 known = writer.find([waiting.uid for waiting in batch])
                 plan = _Plan(self._objects, self._duplicates, known)
                 for waiting in batch:
                     plan.add(waiting)
                 published = [waiting.spooled for waiting in plan.accepted]
-                names = self._objects.put(published)
-                replaces = bool(plan.superseded)
                 superseded = [stored.file for stored in plan.superseded]
-                if replaces:
+                replaced = {stored.sop_instance_uid for stored in plan.superseded}
+                slots = [
+                    Slot(waiting.uid, number, waiting.uid in replaced)
+                    for waiting, number in plan.accepted.items()
+                ]
+                names = self._objects.put(published, Batch(writer.number(), slots, superseded))
+                if superseded:
                     writer.lock([waiting.entry for waiting in plan.accepted])
                     writer.remove([stored.id for stored in plan.superseded])
-                replaced = {stored.sop_instance_uid for stored in plan.superseded}
                 placed = {
                     Placed(
                         waiting.entry,
@@ -451,7 +455,7 @@ class Committer:
                 }
                 for other in writer.add(list(placed)):
                     placed[other].outcome = _COERCED
-                if replaces:
+                if superseded:
                     writer.prune()
         except InDoubt:
             uids = [waiting.uid for waiting in batch]

@@ -8,32 +8,30 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from io import BufferedReader
 from itertools import islice
 from typing import NamedTuple
 
 from dicomwire.logs import escaped
 from dicomwire.node.configuration import Duplicates
-from dicomwire.node.heads import Origin, digest_of, read_head
+from dicomwire.node.heads import digest_of, read_head
 from dicomwire.node.index.opening import open_database
 from dicomwire.node.index.reader import IndexReader, Stored
 from dicomwire.node.index.sqlite import Sqlite, logs_of
 from dicomwire.node.index.writer import Index, Placed, Writer, iso
-from dicomwire.node.ingest import Entry, Truncated
 from dicomwire.node.objects.files import StoreFailure, sync_folder
 from dicomwire.node.objects.folder import FolderObjects
+from dicomwire.node.objects.opening import folder_within
 from dicomwire.node.objects.port import Objects
 from dicomwire.node.objects.spool import Spool
+from dicomwire.node.reading import BEGIN, read_object, size_of
+from dicomwire.node.replay import replay
 
 LOGGER = logging.getLogger("dicomwire")
 
-_BEGIN = 64 * 1024
-"""How many bytes of a file to read first: the head, and in most objects all keys."""
 _PORTION = 1000
 """The most files to index in one transaction."""
 _PORTION_BYTES = 8 * 1024 * 1024
@@ -165,7 +163,7 @@ def _read_some(objects: Objects, files: Iterator[str], found: Reconciled) -> _Po
     for file in islice(files, _PORTION):
         done += 1
         try:
-            placed.append(_read(objects, file))
+            placed.append(read_object(objects, file))
         except StoreFailure:
             raise
         except (OSError, ValueError) as error:
@@ -218,40 +216,6 @@ def _drop(objects: Objects, index: Index, lost: Sequence[Stored]) -> int:
         writer.remove([stored.id for stored in lost])
         writer.prune()
     return len(lost)
-
-
-def _read(objects: Objects, file: str) -> Placed:
-    """Return the object in a file; its digest is that of the seal, or computed if it has none."""
-    with objects.open(file) as opened:
-        size = _size_of(opened)
-        origin, offset, seal = read_head(opened.read(_BEGIN), size)
-        entry = _entry(opened, offset, origin, size)
-        if seal is not None:
-            return Placed(entry, file, size, seal.digest.hex(), seal.received)
-        digest = digest_of(opened, offset, origin.transfer_syntax_uid)
-    path = objects.path(file)
-    received = time.time_ns() if path is None else path.stat().st_mtime_ns
-    return Placed(entry, file, size, digest.hex(), received // 1000)
-
-
-def _size_of(opened: BufferedReader) -> int:
-    size = opened.seek(0, os.SEEK_END)
-    opened.seek(0)
-    return size
-
-
-def _entry(file: BufferedReader, offset: int, origin: Origin, size: int) -> Entry:
-    """Return the index entry of a dataset; read no more of the file than necessary."""
-    length = _BEGIN
-    while True:
-        file.seek(offset)
-        is_whole = offset + length >= size
-        try:
-            return Entry(origin, memoryview(file.read(length)), is_whole)
-        except Truncated:
-            if is_whole:
-                raise
-        length *= 16
 
 
 def _place(
@@ -319,8 +283,8 @@ def _is_intact(objects: Objects, copy: Stored | Placed) -> bool:
     """Return whether the digest of a file's dataset is correct; this reads the whole file."""
     try:
         with objects.open(copy.file) as opened:
-            size = _size_of(opened)
-            origin, offset, _ = read_head(opened.read(_BEGIN), size)
+            size = size_of(opened)
+            origin, offset, _ = read_head(opened.read(BEGIN), size)
             return digest_of(opened, offset, origin.transfer_syntax_uid).hex() == copy.digest
     except StoreFailure:
         raise
@@ -355,6 +319,7 @@ def reindex(
     """
     objects = objects or FolderObjects(folder)
     with Spool(folder) as spool:
+        replay(folder_within(objects))
         database = open_database(index, spool.folder)
         if isinstance(database, Sqlite):
             with _replaced(database) as new, Index(new) as empty:
@@ -441,8 +406,8 @@ def check(
 def _unknown(objects: Objects, index: IndexReader, file: str) -> Finding | None:
     try:
         with objects.open(file) as opened:
-            size = _size_of(opened)
-            origin, _, _ = read_head(opened.read(_BEGIN), size)
+            size = size_of(opened)
+            origin, _, _ = read_head(opened.read(BEGIN), size)
     except FileNotFoundError:
         return None  # it was removed meanwhile
     except StoreFailure:
@@ -459,8 +424,8 @@ def _verify(objects: Objects, index: IndexReader, stored: Stored) -> Finding | N
     uid = stored.sop_instance_uid
     try:
         with objects.open(stored.file) as opened:
-            size = _size_of(opened)
-            origin, offset, _ = read_head(opened.read(_BEGIN), size)
+            size = size_of(opened)
+            origin, offset, _ = read_head(opened.read(BEGIN), size)
             digest = digest_of(opened, offset, origin.transfer_syntax_uid).hex()
     except FileNotFoundError:
         if stored not in index.find([uid]).get(uid, []):

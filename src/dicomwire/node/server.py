@@ -35,6 +35,7 @@ from dicomwire.dimse_primitives import Command, Message
 from dicomwire.logs import escaped
 from dicomwire.node import query
 from dicomwire.node.access import NOT_AUTHORIZED, Guard, client_tls, server_tls
+from dicomwire.node.checkpoints import Checkpoints, journaling
 from dicomwire.node.commit import Committer
 from dicomwire.node.configuration import Configuration, Destination, Right
 from dicomwire.node.converters import Converters
@@ -44,7 +45,7 @@ from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.opening import open_database
 from dicomwire.node.index.writer import Index
 from dicomwire.node.objects.files import StorageInUse, StoreFailure
-from dicomwire.node.objects.opening import folder_of, open_objects
+from dicomwire.node.objects.opening import folder_of, folder_within, open_objects
 from dicomwire.node.objects.spool import Spool
 from dicomwire.node.retrieve import (
     LONGEST_COMMENT,
@@ -178,9 +179,12 @@ class Node:
             self._objects = open_objects(configuration, self._spool.make_file, True)
             database = open_database(configuration.index, configuration.folder)
             self._index = opened.enter_context(Index(database))
+            folder = folder_within(self._objects)
+            opened.enter_context(journaling(folder, self._index))
             self._committer = Committer(
                 self._objects, self._index, self._converters, configuration.duplicates
             )
+            opened.enter_context(Checkpoints(folder, self._index, self._committer.turn))
             opened.callback(self._committer.close)
         except (StorageInUse, StoreFailure) as error:
             raise FolderUnusable(str(error)) from None

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from alembic import command
 from alembic.config import Config
@@ -41,13 +42,12 @@ class Database(Protocol):
 
     Attributes
     ----------
-    begin_reading, begin_writing, begin_alone : str
+    begin_reading, begin_alone : str
         The statements that begin a transaction. One that is `alone` waits for all others that
         write, of all processes, and keeps new ones from beginning.
     """
 
     begin_reading: str
-    begin_writing: str
     begin_alone: str
 
     def engine(self, is_reader: bool) -> Engine:
@@ -73,6 +73,34 @@ class Database(Protocol):
 
     def lock(self, connection: Connection, names: Sequence[str]) -> None:
         """Wait until no other transaction holds one of these names; hold them to its end."""
+
+    # --- What is done for each batch ---
+
+    def writing(
+        self, connection: Connection, *, is_alone: bool, is_journaled: bool
+    ) -> AbstractContextManager[None]:
+        """Return a transaction that writes; see `transaction`, which this is like.
+
+        One that `is_journaled` need not be durable before `sync`.
+        """
+
+    def find(self, connection: Connection, uids: Sequence[str]) -> Iterable[Sequence[Any]]:
+        """Return the values of `reader.Stored` for all copies of instances."""
+
+    def add(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
+        """Add instances."""
+
+    def last_number(self, connection: Connection) -> int | None:
+        """Return the number of the last batch; None if each transaction is durable by itself.
+
+        See `Writer.number`.
+        """
+
+    def note_removal(self, connection: Connection) -> None:
+        """Note the last number before instances are removed, so that numbers never go back."""
+
+    def sync(self, engine: Engine) -> None:
+        """Make all committed transactions durable; IndexFailure or OSError if that fails."""
 
 
 @contextlib.contextmanager

@@ -7,14 +7,16 @@ import json
 import logging
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Engine, cast, create_engine, event, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import URL, make_url
 
-from dicomwire.node.index.database import Unusable
+from dicomwire.node.index.database import Unusable, transaction
+from dicomwire.node.index.statements import ADD_INSTANCE, BY_UIDS, portions
 
 LOGGER = logging.getLogger("dicomwire.node")
 
@@ -49,14 +51,14 @@ class Postgres:
     """
 
     begin_reading = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-    begin_writing = f"BEGIN; SELECT pg_advisory_xact_lock_shared({_LOCK}, 0)"
+    _begin_writing = f"BEGIN; SELECT pg_advisory_xact_lock_shared({_LOCK}, 0)"
     begin_alone = f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK}, 0)"
 
     def __init__(self, url: str) -> None:
         self._url = make_url(url).set(drivername="postgresql+psycopg")
 
     def engine(self, is_reader: bool) -> Engine:
-        # The driver is in autocommit mode, so that `begin_writing` takes no round trip of its own.
+        # The driver is in autocommit mode, so that `_begin_writing` takes no round trip of its own.
         engine = create_engine(
             self._url,
             connect_args={"autocommit": True, **_without(_CONNECTING, self._url)},
@@ -115,6 +117,30 @@ class Postgres:
         keys = sorted({_hash(name) for name in names})
         key = func.unnest(cast(keys, ARRAY(BigInteger))).column_valued("key")
         connection.execute(select(func.pg_advisory_xact_lock(key)))
+
+    def writing(
+        self, connection: Connection, *, is_alone: bool, is_journaled: bool
+    ) -> AbstractContextManager[None]:
+        """Return a transaction, which is always durable at its end."""
+        return transaction(connection, self.begin_alone if is_alone else self._begin_writing)
+
+    def find(self, connection: Connection, uids: Sequence[str]) -> Iterator[Sequence[Any]]:
+        """Yield the values of all copies of instances."""
+        for some in portions(uids):
+            yield from connection.execute(BY_UIDS, {"uids": some})
+
+    def add(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
+        """Add instances."""
+        connection.execute(ADD_INSTANCE, rows)
+
+    def last_number(self, connection: Connection) -> None:
+        """Return None."""
+
+    def note_removal(self, connection: Connection) -> None:
+        """Do nothing."""
+
+    def sync(self, engine: Engine) -> None:
+        """Do nothing: each transaction is durable when it is committed."""
 
 
 def _without(settings: dict[str, Any], url: URL) -> dict[str, Any]:

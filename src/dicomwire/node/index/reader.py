@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Self, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Self, TypeVar
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, func, select
 
 from dicomwire.node.index.database import Database, check_revision, transaction
 from dicomwire.node.index.schema import instance
+from dicomwire.node.index.statements import STORED
 
 _MOST_VARIABLES = 500
 """The most values in one statement; SQLite allows 32,766, and old versions 999."""
@@ -28,18 +29,6 @@ class Stored(NamedTuple):
     file: str
     digest: str
     received: str
-
-
-_STORED = select(
-    instance.c.id,
-    instance.c.sop_instance_uid,
-    instance.c.copy,
-    instance.c.file,
-    instance.c.digest,
-    instance.c.received,
-)
-_BY_UID = _STORED.where(instance.c.sop_instance_uid == bindparam("uid"))
-_BY_UIDS = _STORED.where(instance.c.sop_instance_uid.in_(bindparam("uids", expanding=True)))
 
 
 class IndexReader:
@@ -84,7 +73,7 @@ class IndexReader:
     def stored(self) -> Iterator[Stored]:
         """Yield all instances in the order of their file names, in one state of the database."""
         with self.reading() as connection:
-            query = _STORED.order_by(instance.c.file)
+            query = STORED.order_by(instance.c.file)
             streamed = {"yield_per": 1000}
             with connection.execute(query, execution_options=streamed) as result:
                 for row in result:
@@ -98,22 +87,13 @@ class IndexReader:
     def find(self, uids: Sequence[str]) -> dict[str, list[Stored]]:
         """Return the copies of instances in the index, by SOP Instance UID."""
         with self.reading() as connection:
-            return find_in(connection, uids)
+            return by_uid(self.database.find(connection, uids))
 
 
-def find_in(connection: Connection, uids: Sequence[str]) -> dict[str, list[Stored]]:
-    """Return the copies of instances, by SOP Instance UID."""
+def by_uid(rows: Iterable[Sequence[Any]]) -> dict[str, list[Stored]]:
+    """Return rows of `Database.find` by SOP Instance UID."""
     found: dict[str, list[Stored]] = {}
-    if len(uids) == 1:  # the usual case with one association; this takes a third of the time
-        copies = [Stored(*row) for row in connection.execute(_BY_UID, {"uid": uids[0]})]
-        return {uids[0]: copies} if copies else {}
-    for some in portions(uids):
-        for row in connection.execute(_BY_UIDS, {"uids": some}):
-            found.setdefault(row.sop_instance_uid, []).append(Stored(*row))
+    for row in rows:
+        stored = Stored._make(row)
+        found.setdefault(stored.sop_instance_uid, []).append(stored)
     return found
-
-
-def portions(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    """Yield the values in portions that fit into one statement."""
-    for start in range(0, len(values), _MOST_VARIABLES):
-        yield values[start : start + _MOST_VARIABLES]

@@ -127,6 +127,13 @@ instance = Table(
     UniqueConstraint("sop_instance_uid", "copy"),
 )
 
+removal = Table(
+    "removal",
+    metadata,
+    # One row, for SQLite: the highest id of an instance before the last removal of instances. So
+    # the numbers of batches (see `Writer.number`) never go back.
+    Column("last_id", Integer, nullable=False),
+)
 
 task = Table(
     "task",

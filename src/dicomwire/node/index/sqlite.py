@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+
+from dicomwire.node.index.schema import instance
+from dicomwire.node.index.statements import ADD_INSTANCE, BY_UID
+from dicomwire.node.objects.files import sync_file
 
 BUSY_TIMEOUT = 5.0
 """Seconds to wait while another program has locked the database."""
@@ -17,7 +26,25 @@ _PRAGMAS = (
     "journal_mode = WAL",  # readers need not wait for the writer
     "synchronous = FULL",  # a committed transaction is on the disk
     "foreign_keys = ON",
+    # In pages: a log of 64 MB. A checkpoint in the background (`sync`) begins long before it is so
+    # long; beyond, a transaction makes it.
+    "wal_autocheckpoint = 16384",
 )
+_LONG_LOG = 4096
+"""In pages: so long may the log be, 16 MB, before writers are stopped for the moment that it takes
+to complete a checkpoint, after which the log begins anew."""
+_A_MOMENT = 100
+"""Milliseconds that such a checkpoint waits for readers and writers."""
+
+_DIALECT = sqlite.dialect()
+_BY_UID = str(BY_UID.compile(dialect=_DIALECT))
+_ADD_INSTANCE = str(ADD_INSTANCE.compile(dialect=_DIALECT))
+_in_order = itemgetter(*instance.c.keys())
+"""Returns the values of a row in the order in which `_ADD_INSTANCE` has them."""
+_LAST_NUMBER = (
+    "SELECT max(ifnull((SELECT max(id) FROM instance), 0), (SELECT last_id FROM removal))"
+)
+_NOTE_REMOVAL = f"UPDATE removal SET last_id = ({_LAST_NUMBER})"
 
 
 class Sqlite:
@@ -27,12 +54,15 @@ class Sqlite:
     """
 
     begin_reading = "BEGIN"  # Python's driver begins one only before a change
-    begin_writing = begin_alone = "BEGIN IMMEDIATE"
+    begin_alone = "BEGIN IMMEDIATE"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
+        self._is_journaled = False
+        """Whether the connection that writes is set so; there is only one."""
 
     def engine(self, is_reader: bool) -> Engine:
+        self._is_journaled &= is_reader
         engine = create_engine(
             URL.create("sqlite", database=str(self.path)),
             connect_args={"timeout": BUSY_TIMEOUT, "isolation_level": None},
@@ -72,12 +102,84 @@ class Sqlite:
 
         SQLite gives the id of a removed row to a new one if it was the highest.
         """
-        driver: Any = connection.connection.driver_connection
-        (version,) = driver.execute("PRAGMA data_version").fetchone()
+        (version,) = _driver(connection).execute("PRAGMA data_version").fetchone()
         return int(version)
 
     def lock(self, connection: Connection, names: Sequence[str]) -> None:
         """Do nothing: there is only one transaction that writes."""
+
+    # The following use the driver: SQLAlchemy takes several times as long as SQLite for them.
+
+    @contextlib.contextmanager
+    def writing(
+        self, connection: Connection, *, is_alone: bool, is_journaled: bool
+    ) -> Iterator[None]:
+        """Run the block in a transaction."""
+        driver = _driver(connection)
+        try:
+            if is_journaled is not self._is_journaled:
+                driver.execute(f"PRAGMA synchronous = {'NORMAL' if is_journaled else 'FULL'}")
+                self._is_journaled = is_journaled
+            driver.execute(self.begin_alone)
+            yield
+            driver.execute("COMMIT")
+        except BaseException as error:
+            if driver.in_transaction:  # after some errors, SQLite ends it by itself
+                with contextlib.suppress(sqlite3.Error):
+                    driver.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise _translated(error) from error
+            raise
+        finally:
+            if connection.in_transaction():  # by the account of SQLAlchemy
+                connection.rollback()
+
+    def find(self, connection: Connection, uids: Sequence[str]) -> Iterator[Sequence[Any]]:
+        """Yield the values of all copies of instances."""
+        driver = _driver(connection)
+        for uid in uids:
+            yield from driver.execute(_BY_UID, (uid,))
+
+    def add(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
+        """Add instances."""
+        for row in rows:
+            row["attributes"] = json.dumps(row["attributes"])
+            row.setdefault("id", None)
+        _driver(connection).executemany(_ADD_INSTANCE, map(_in_order, rows))
+
+    def last_number(self, connection: Connection) -> int:
+        """Return the highest id that an instance has, or that one had that was removed."""
+        (number,) = _driver(connection).execute(_LAST_NUMBER).fetchone()
+        return int(number)
+
+    def note_removal(self, connection: Connection) -> None:
+        """Note the highest id."""
+        _driver(connection).execute(_NOTE_REMOVAL)
+
+    def sync(self, engine: Engine) -> None:
+        """Sync the log, and bring what is in it into the database."""
+        with contextlib.suppress(FileNotFoundError):  # all is in the database already
+            sync_file(str(logs_of(self.path)[0]))
+        with engine.connect() as connection:
+            execute = _driver(connection).execute
+            try:
+                _, length, _ = execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                if length >= _LONG_LOG:
+                    execute(f"PRAGMA busy_timeout = {_A_MOMENT}")
+                    execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+                    execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
+            except sqlite3.Error as error:
+                raise _translated(error) from error
+
+
+def _driver(connection: Connection) -> Any:
+    """Return the connection of Python's driver."""
+    return connection.connection.driver_connection
+
+
+def _translated(error: sqlite3.Error) -> BaseException:
+    """Return an error of the driver as SQLAlchemy would raise it."""
+    return DBAPIError.instance(None, None, error, sqlite3.Error, hide_parameters=True)
 
 
 def logs_of(path: Path) -> list[Path]:

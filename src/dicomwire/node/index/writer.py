@@ -18,8 +18,9 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from dicomwire.node.index.database import Database, IndexFailure, migrate, reason_of, transaction
 from dicomwire.node.index.dialects import MOST_INDEXED, indexed
-from dicomwire.node.index.reader import IndexReader, Stored, find_in, portions
+from dicomwire.node.index.reader import IndexReader, Stored, by_uid
 from dicomwire.node.index.schema import instance, patient, series, study
+from dicomwire.node.index.statements import portions
 from dicomwire.node.ingest import Entry
 from dicomwire.node.keys import Level
 from dicomwire.node.names import fold_name
@@ -47,7 +48,6 @@ class Placed(NamedTuple):
     """Whether its attributes replace those of its patient, study and series in the index."""
 
 
-_ADD_INSTANCE = insert(instance)
 _SERIES_OF = select(instance.c.series).where(instance.c.id.in_(bindparam("ids", expanding=True)))
 _REMOVE = delete(instance).where(instance.c.id.in_(bindparam("ids", expanding=True)))
 
@@ -143,7 +143,7 @@ class Index(IndexReader):
         return (entry.study_uid, entry.series_uid) in self._known
 
     @contextlib.contextmanager
-    def writing(self, is_alone: bool = False) -> Iterator[Writer]:
+    def writing(self, is_alone: bool = False, is_journaled: bool = False) -> Iterator[Writer]:
         """Yield a writer; the end of the block commits all of its changes in one transaction.
 
         They are on the disk after the block. An exception in it undoes them.
@@ -152,6 +152,8 @@ class Index(IndexReader):
         ----------
         is_alone : bool
             Whether no other process writes meanwhile.
+        is_journaled : bool
+            Whether they need not be on the disk before `sync`, since the journal has them.
 
         Raises
         ------
@@ -162,10 +164,11 @@ class Index(IndexReader):
         IndexFailure
             When the database cannot be written; then nothing is changed.
         """
-        begin = self.database.begin_alone if is_alone else self.database.begin_writing
         with self._lock:
             try:
-                with transaction(self._connection, begin):
+                with self.database.writing(
+                    self._connection, is_alone=is_alone, is_journaled=is_journaled
+                ):
                     seen = self.database.changes_of_others(self._connection)
                     if seen != self._seen:
                         self._known.clear()
@@ -185,6 +188,10 @@ class Index(IndexReader):
                 self._known = writer.learned
         for call in writer.after_commit:
             call()
+
+    def sync(self) -> None:
+        """Make all that is committed durable; IndexFailure or OSError if that fails."""
+        self.database.sync(self.engine)
 
     @contextlib.contextmanager
     def made_anew(self) -> Iterator[Index]:
@@ -212,7 +219,7 @@ class _MadeAnew(Index):
         yield self._connection
 
     @contextlib.contextmanager
-    def writing(self, is_alone: bool = False) -> Iterator[Writer]:
+    def writing(self, is_alone: bool = False, is_journaled: bool = False) -> Iterator[Writer]:
         writer = Writer(self.database, self._connection, self._known)
         yield writer
         self._known = {} if writer.removed else writer.learned
@@ -236,6 +243,8 @@ class Writer:
         self._database = database
         self._connection = connection
         self._series = known
+        self._next_id: int | None = None
+        """The id of the next instance, if it is not for the database to choose."""
         self._locked: set[str] = set()
         self._emptied: dict[str, set[int]] = {name: set() for name in _PARENTS}
         self.learned: _Series = {}
@@ -250,7 +259,26 @@ class Writer:
 
     def find(self, uids: Sequence[str]) -> dict[str, list[Stored]]:
         """Return the copies of instances, by SOP Instance UID."""
-        return find_in(self._connection, uids)
+        return by_uid(self._database.find(self._connection, uids))
+
+    def last_number(self) -> int | None:
+        """Return the number of the last batch that the index has; see `number`.
+
+        None if each transaction is durable by itself: then the index has all.
+        """
+        return self._database.last_number(self._connection)
+
+    def number(self) -> int:
+        """Return the number of the batch that this transaction adds.
+
+        By its numbers, a replay of the journal knows which batches an index has: all up to the
+        last number, since transactions come one after the other, and become durable in this order.
+        A number is the id of the first instance that is added, so that nothing else is written.
+        It is 0 if each transaction is durable by itself.
+        """
+        last = self.last_number()
+        self._next_id = None if last is None else last + 1
+        return self._next_id or 0
 
     def add(self, objects: Sequence[Placed]) -> list[Placed]:
         """Add instances, and those of their series, studies and patients that are new.
@@ -283,7 +311,11 @@ class Writer:
         if rows:
             # In one order for all processes: two that add the same UIDs do not wait for each other.
             rows.sort(key=itemgetter("sop_instance_uid"))
-            self._connection.execute(_ADD_INSTANCE, rows)
+            if self._next_id is not None:
+                for row in rows:
+                    row["id"] = self._next_id
+                    self._next_id += 1
+            self._database.add(self._connection, rows)
         return others
 
     def _series_of(self, entry: Entry) -> _Known | None:
@@ -293,6 +325,7 @@ class Writer:
     def remove(self, ids: Sequence[int]) -> None:
         """Remove instances; `prune` then removes the levels above that have become empty."""
         self.removed = True
+        self._database.note_removal(self._connection)
         self._series = {}  # a replacement may change the patients of studies
         for some in portions(ids):
             of_these = self._connection.execute(_SERIES_OF, {"ids": some}).scalars()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
+import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -31,6 +35,15 @@ def remove(path: str) -> None:
         os.unlink(path)
 
 
+def sync_file(path: str) -> None:
+    """Sync a file to the disk."""
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_folder(folder: str) -> None:
     """Sync the names in a folder to the disk; Windows does that by itself."""
     if os.name == "nt":
@@ -42,8 +55,8 @@ def sync_folder(folder: str) -> None:
         os.close(descriptor)
 
 
-def lock(path: str) -> int:
-    """Lock a file; return its descriptor.
+def lock(path: str, *, wait: bool = False) -> int:
+    """Lock a file; return its descriptor. StorageInUse if it is locked, unless `wait` is set.
 
     Closing the descriptor releases the lock, and so does the end of the process.
     """
@@ -52,14 +65,43 @@ def lock(path: str) -> int:
         if os.name == "nt":
             import msvcrt
 
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+            mode = msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK  # type: ignore[attr-defined]
+            msvcrt.locking(descriptor, mode, 1)  # type: ignore[attr-defined]
         else:
             import fcntl
 
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError as error:
         os.close(descriptor)
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             raise
         raise StorageInUse(f"another process uses {os.path.dirname(path)}") from None
     return descriptor
+
+
+def _find_syncfs() -> Callable[[int], int] | None:
+    """Return syncfs of the C library if it tells of write errors, as since Linux 5.8."""
+    if not sys.platform.startswith("linux"):
+        return None
+    version = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
+    function: Callable[[int], int] | None
+    function = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    return function if version >= (5, 8) else None
+
+
+_syncfs = _find_syncfs()
+CAN_SYNC_FILE_SYSTEM = _syncfs is not None
+
+
+def sync_file_system(descriptor: int) -> None:
+    """Sync all files of the file system that has an open file.
+
+    Raises
+    ------
+    OSError
+        When something that was written since the file was opened could not be synced.
+    """
+    assert _syncfs is not None
+    if _syncfs(descriptor):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

@@ -5,16 +5,27 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 
+from dicomwire.data.new_files import Buffer, write_all
 from dicomwire.node.heads import Origin
-from dicomwire.node.objects.files import is_missing, remove, sync_folder
+from dicomwire.node.journal import Batch, Journal
+from dicomwire.node.objects.files import (
+    CAN_SYNC_FILE_SYSTEM,
+    is_missing,
+    remove,
+    sync_file,
+    sync_file_system,
+    sync_folder,
+)
 from dicomwire.node.objects.spool import Spooled
 
 OBJECTS = "objects"
 _BEGIN = f"{OBJECTS}/"
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 FILES_PER_FOLDER = 1000
 """The number of files in a folder before the next one is begun.
 
@@ -32,13 +43,20 @@ class FolderObjects:
     ----------
     folder : Path
         The node's folder; nothing is made in it before the first object.
+    journal : Journal, optional
+        Of this process; needed to store objects. The caller closes it.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], journal: Journal | None = None) -> None:
         self.folder = Path(folder).absolute()
         self._root = os.path.join(self.folder, "")
+        self.journal = journal
         self._current = ""
         self._room = 0
+        self._is_noted = False
+        """Whether the last batch that was put is in the journal."""
+        self._devices: dict[int, int] = {}
+        """An open folder of each file system that has files written without a sync."""
 
     def owns(self, name: str) -> bool:
         """Return whether a name is one of a file in the folder."""
@@ -79,63 +97,126 @@ class FolderObjects:
     # --- Writing ---
 
     def keep(self, spooled: Spooled, origin: Origin) -> None:
-        """Complete an object's file in the spool, and sync it."""
+        """Complete an object's file; a large one is in the spool, and is synced there."""
         spooled.seal(origin)
 
-    def put(self, objects: Sequence[Spooled]) -> list[str]:
-        """Move sealed files to the folder of objects, durably; return their names.
+    @property
+    def is_journaled(self) -> bool:
+        """Whether there is a journal, which is needed to store objects."""
+        return self.journal is not None
 
-        Only one thread may call this at a time. `seal` has synced each file before this renames
-        it, so that each published file is complete, also after a power failure. All files go to
-        one folder, which is synced once. (To rename before the sync would save some 80 µs of 400
-        on ext4, where one commit of the journal then covers both, but a power failure could leave
-        an incomplete file.)
+    def put(self, objects: Sequence[Spooled], batch: Batch) -> list[str]:
+        """Write the files, once the journal has them; return their names.
+
+        A large object is not in the journal. `seal` has synced its file before this renames it, so
+        that a published file is complete, also after a power failure. All files of a batch go to
+        one folder, and for large ones it is synced once.
 
         Raises
         ------
         OSError
             When it fails for one of them; then none is published.
         """
-        names: list[str] = []
+        assert self.journal is not None
+        files = [spooled.content for spooled in objects]
+        names = [self._new_name() for _ in objects]
+        self._is_noted = False
         try:
-            for spooled in objects:
-                names.append(self._place(spooled))
-            for folder in {name.rpartition("/")[0] for name in names}:
+            folders = set()
+            for spooled, name, file in zip(objects, names, files, strict=True):
+                if not file:
+                    self._in_its_folder(name, spooled.move)
+                    folders.add(name.rpartition("/")[0])
+            for folder in folders:
                 sync_folder(self._root + folder)
+            self.journal.append(batch, names, files)
+            self._is_noted = True
+            for name, file in zip(names, files, strict=True):
+                if file:
+                    self._in_its_folder(name, partial(_write_new, file))
         except BaseException:
             self.take_back(objects, names)
             raise
         return names
 
     def take_back(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
-        """Undo `put`, also if it stopped half-way: move the files back to the spool."""
+        """Undo `put`, also if it stopped half-way: large files go back to the spool."""
         for spooled, name in zip(objects, names, strict=False):
-            spooled.move_back(self._root + name)
+            if spooled.content:
+                remove(self._root + name)
+            else:
+                spooled.move_back(self._root + name)
+        # Afterwards: a start removes the rest of a file only if the journal has its name.
+        if self._is_noted:
+            self._is_noted = False
+            assert self.journal is not None
+            self.journal.take_back()
 
-    def _place(self, spooled: Spooled) -> str:
-        name = f"{self._folder()}/{os.urandom(16).hex()}.dcm"
-        try:
-            spooled.move(self._root + name)
-        except FileNotFoundError:
-            if os.path.isdir(self._root + self._current):
-                raise
-            self._room = 0  # the folder was removed
-            name = f"{self._folder()}/{os.urandom(16).hex()}.dcm"
-            spooled.move(self._root + name)
-        self._room -= 1
-        return name
-
-    def _folder(self) -> str:
-        """Return the current folder for new files; make a new one, durably, if it is full."""
+    def _new_name(self) -> str:
+        """Return a new name in the current folder."""
         if not self._room:
             digits = os.urandom(2).hex()
-            parent = f"{OBJECTS}/{digits[:2]}"
-            current = f"{parent}/{digits[2:]}"
-            os.makedirs(self._root + current, exist_ok=True)
-            for changed in (parent, OBJECTS, ""):
-                sync_folder(self._root + changed)
-            self._current, self._room = current, FILES_PER_FOLDER
-        return self._current
+            self._current, self._room = f"{OBJECTS}/{digits[:2]}/{digits[2:]}", FILES_PER_FOLDER
+            self._make_folder(self._current)
+        self._room -= 1
+        return f"{self._current}/{os.urandom(16).hex()}.dcm"
+
+    def _make_folder(self, folder: str) -> None:
+        """Make a folder for files, durably."""
+        os.makedirs(self._root + folder, exist_ok=True)
+        for changed in (folder.rpartition("/")[0], OBJECTS, ""):
+            sync_folder(self._root + changed)
+        if CAN_SYNC_FILE_SYSTEM:
+            device = os.stat(self._root + folder).st_dev
+            if device not in self._devices:
+                # Kept open, since by it `sync` learns of errors from now on.
+                self._devices[device] = os.open(self._root + folder, os.O_RDONLY)
+
+    def _in_its_folder(self, name: str, make: Callable[[str], None]) -> None:
+        """Make a file; if its folder has been removed, make that first."""
+        path = self._root + name
+        try:
+            make(path)
+        except FileNotFoundError:
+            if os.path.isdir(os.path.dirname(path)):
+                raise
+            self._make_folder(name.rpartition("/")[0])
+            make(path)
+
+    def sync(self, names: Iterable[str]) -> None:
+        """Make all files durable that were written without a sync; `names` are those.
+
+        Raises
+        ------
+        OSError
+            When that fails. The system may have dropped what it could not write, and would not
+            tell again. So the files have to be restored.
+        """
+        if CAN_SYNC_FILE_SYSTEM:
+            for descriptor in self._devices.values():
+                sync_file_system(descriptor)
+            return
+        folders = set()
+        for name in names:
+            folders.add(name.rpartition("/")[0])
+            with contextlib.suppress(FileNotFoundError):  # it has been replaced
+                sync_file(self._root + name)
+        for folder in folders:
+            with contextlib.suppress(FileNotFoundError):
+                sync_folder(self._root + folder)
+
+    def restore(self, name: str, content: bytes) -> None:
+        """Write a file anew, without a sync; those who are reading the old one can go on."""
+        path = self._root + name
+        self._make_folder(name.rpartition("/")[0])
+        remove(f"{path}.new")
+        _write_new([content], f"{path}.new")
+        os.replace(f"{path}.new", path)
+
+    def close(self) -> None:
+        """Close what `sync` needs."""
+        while self._devices:
+            os.close(self._devices.popitem()[1])
 
     def copy(self, path: Path, digits: str) -> str:
         """Copy the whole file of an object to the folder, durably."""
@@ -172,3 +253,11 @@ def _names(folder: str, then: str) -> list[str]:
         return sorted(os.listdir(folder), key=lambda name: name + then)
     except (NotADirectoryError, FileNotFoundError):
         return []
+
+
+def _write_new(content: Sequence[Buffer], path: str) -> None:
+    descriptor = os.open(path, _NEW_FILE, 0o600)
+    try:
+        write_all(descriptor, content)
+    finally:
+        os.close(descriptor)

@@ -62,6 +62,13 @@ def open_objects(
     return Places([bucket, folder] if is_first else [folder, bucket])
 
 
+def folder_within(objects: Objects) -> FolderObjects:
+    """Return the folder that is a store of `open_objects`, or one of its places."""
+    folder = objects.objects_of(FOLDER) if isinstance(objects, Places) else objects
+    assert isinstance(folder, FolderObjects)
+    return folder
+
+
 def _remote(
     configuration: Configuration, url: str, make_file: Callable[[], Path], is_cached: bool
 ) -> Objects:

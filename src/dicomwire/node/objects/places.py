@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dicomwire.node.heads import Origin
+from dicomwire.node.journal import Batch
 from dicomwire.node.objects.folder import OBJECTS
 from dicomwire.node.objects.port import Objects
 from dicomwire.node.objects.spool import Spooled
@@ -54,6 +55,10 @@ class Places:
         if place is None:
             raise Elsewhere(f"it is in {prefix.rstrip(':')!r}, which this node does not have")
         return place
+
+    def objects_of(self, prefix: str) -> Objects:
+        """Return the store of a place."""
+        return self._places[prefix].objects
 
     def _find(self, name: str) -> tuple[Objects, str]:
         place = self.place_of(name)
@@ -111,9 +116,14 @@ class Places:
         """Make an object durable."""
         self.first.objects.keep(spooled, origin)
 
-    def put(self, objects: Sequence[Spooled]) -> list[str]:
+    @property
+    def is_journaled(self) -> bool:
+        """Whether the first place has a journal."""
+        return self.first.objects.is_journaled
+
+    def put(self, objects: Sequence[Spooled], batch: Batch) -> list[str]:
         """Make kept objects part of the first place."""
-        return [self.first.prefix + name for name in self.first.objects.put(objects)]
+        return [self.first.prefix + name for name in self.first.objects.put(objects, batch)]
 
     def take_back(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
         """Undo `put`."""

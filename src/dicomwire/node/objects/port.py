@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dicomwire.node.heads import Origin
+from dicomwire.node.journal import Batch
 from dicomwire.node.objects.spool import Spooled
 
 
@@ -21,6 +22,10 @@ class Objects(Protocol):
     Any thread may use all methods at any time, except that only one thread at a time stores
     (`put`, `take_back`, `withdraw`).
     """
+
+    @property
+    def is_journaled(self) -> bool:
+        """Whether `put` writes a journal."""
 
     def owns(self, name: str) -> bool:
         """Return whether a name is one that this store makes."""
@@ -38,10 +43,11 @@ class Objects(Protocol):
         small ones, and syncs and transfers of several overlap.
         """
 
-    def put(self, objects: Sequence[Spooled]) -> list[str]:
+    def put(self, objects: Sequence[Spooled], batch: Batch) -> list[str]:
         """Make kept objects part of the store, durably; return their names for the index.
 
-        This takes little time: the index is locked meanwhile.
+        This takes little time: the index is locked meanwhile. A store that `is_journaled` notes
+        `batch` in its journal, so that the index can be made durable later.
 
         Raises
         ------

@@ -14,6 +14,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from dicomwire.node.heads import Origin
+from dicomwire.node.journal import Batch
 from dicomwire.node.objects.bucket import Bucket
 from dicomwire.node.objects.cache import Cache
 from dicomwire.node.objects.reader import LONGEST, is_key
@@ -87,7 +88,9 @@ class RemoteObjects:
         name = self._bucket.upload(spooled.whole(origin))
         spooled.lend(name, partial(self.withdraw, [name]))
 
-    def put(self, objects: Sequence[Spooled]) -> list[str]:
+    is_journaled = False
+
+    def put(self, objects: Sequence[Spooled], batch: Batch) -> list[str]:
         """Leave uploaded objects in the bucket; return their names."""
         for spooled in objects:
             spooled.give()

@@ -11,7 +11,7 @@ import mmap
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,8 +23,9 @@ from dicomwire.leftovers import ABANDONED_AFTER, remove_leftovers
 from dicomwire.node.heads import HEAD_SIZE, Origin, Seal, sealed_head
 from dicomwire.node.objects.files import lock, remove, sync_folder
 
-KEPT_IN_MEMORY = 64 * 1024
-"""In bytes. A longer dataset is written to its file while it is received, others when complete."""
+KEPT_IN_MEMORY = 128 * 1024
+"""In bytes. A longer dataset is written to a file while it is received. Others stay in memory until
+they are stored: the journal takes them, and so they need no sync of their own."""
 SPOOL = "spool"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _is_spooled = re.compile(r"[0-9a-f]{32}\.(part|dcm)|dicomwire-[0-9a-f]{32}\.dcm").fullmatch
@@ -35,7 +36,16 @@ moved back after a failure (dcm), or one that the library made for a handler (di
 class Spooled(Payload):
     """A received dataset that is not published yet: in memory, or in a file of the spool."""
 
-    __slots__ = ("_data", "_descriptor", "_file", "_hash", "_withdraw", "name", "received")
+    __slots__ = (
+        "_data",
+        "_descriptor",
+        "_file",
+        "_hash",
+        "_sealed_head",
+        "_withdraw",
+        "name",
+        "received",
+    )
 
     offset = HEAD_SIZE
 
@@ -47,6 +57,7 @@ class Spooled(Payload):
         self._file = file
         self._descriptor = descriptor
         self._hash = sha
+        self._sealed_head = b""
         self.received = 0
         self.name = ""
         """The name under which a store outside of the spool has it, if one has."""
@@ -54,8 +65,13 @@ class Spooled(Payload):
 
     @property
     def path(self) -> Path | None:
-        """The file in the spool; it is a valid DICOM file once it is sealed."""
+        """The file in the spool, if there is one; it is a valid DICOM file once it is sealed."""
         return Path(self._file) if self._file is not None else None
+
+    @property
+    def content(self) -> Sequence[bytes | bytearray]:
+        """All bytes of the sealed DICOM file, in pieces; none if they are not in memory."""
+        return (self._sealed_head, self._data) if len(self._data) == self.size else ()
 
     @property
     def file_size(self) -> int:
@@ -91,18 +107,15 @@ class Spooled(Payload):
         return digest
 
     def seal(self, origin: Origin) -> None:
-        """Complete its DICOM file; it is synced to the disk when this returns.
+        """Complete its DICOM file. A file in the spool is synced to the disk when this returns.
 
         Each association's thread does this for its own object. So the syncs of several objects
         overlap, which the file system combines, and no thread waits for a large object of another.
         """
-        head = self._head(origin)
+        self._sealed_head = self._head(origin)
         if self._descriptor < 0:
-            assert self._directory is not None
-            self._file, self._descriptor = _new_file(self._directory)
-            write_all(self._descriptor, [head, self._data])
-        else:
-            self._complete(head)
+            return
+        self._complete(self._sealed_head)
         _sync_data(self._descriptor)
         descriptor, self._descriptor = self._descriptor, -1
         os.close(descriptor)
@@ -143,6 +156,8 @@ class Spooled(Payload):
 
     def move_back(self, placed: str) -> None:
         """Undo `move`. It never raises: the next start finds a file that could not be moved."""
+        if self._file is not None:
+            return  # it was not moved
         file = f"{self._directory}/{os.path.basename(placed)}"
         try:
             os.rename(placed, file)
