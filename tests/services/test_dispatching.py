@@ -9,7 +9,7 @@ import pytest
 from fake_port import EXPLICIT, IMPLICIT, image
 
 from dicomwire.bulk.dispatcher import MOST_CONTEXTS, Dispatcher, Retry
-from dicomwire.bulk.pipeline import Pipeline, Sent
+from dicomwire.bulk.pipeline import Sent
 from dicomwire.data.blocking import run_blocking
 from dicomwire.errors import (
     AssociationAborted,
@@ -73,6 +73,9 @@ class FakeAssociation:
     def check_established(self) -> None:
         pass
 
+    async def end(self) -> None:
+        pass
+
 
 class FakeOutlet:
     """Answers each object as `answer` says: with a status, or by the end of the association.
@@ -107,12 +110,6 @@ class FakeOutlet:
             raise refusal
         return FakeAssociation()
 
-    def results(self, association: Any, pipeline: Pipeline) -> FakeResults:
-        return FakeResults(self, pipeline._items)
-
-    async def release(self, association: Any) -> None:
-        pass
-
     async def note(self, record: Any, sent: Sent) -> None:
         record.note(sent)
 
@@ -123,6 +120,9 @@ class FakeResults:
         self._items = items
         self._outstanding: list[Any] = []
         self._failure: AssociationFailure | None = None
+
+    def at_hand(self) -> None:
+        return None
 
     async def next(self) -> Sent | None:
         outlet = self._outlet
@@ -145,9 +145,17 @@ class FakeResults:
         return Sent(task, task.uid, failure=self._failure)
 
 
+class FakeDispatcher(Dispatcher):
+    """Sends nothing: its outlet answers."""
+
+    def _pipeline(self, association: Any, sender: Any) -> Any:
+        outlet: Any = self._face
+        return FakeResults(outlet, super()._pipeline(association, sender)._items)
+
+
 def dispatch(outlet: FakeOutlet, items: Any, **options: Any) -> dict[str, Sent]:
     """Run one lane to its end, and return the results by UID."""
-    dispatcher = Dispatcher(outlet, items, 1, **options)
+    dispatcher = FakeDispatcher(outlet, items, 1, **options)
     run_blocking(dispatcher.run())
     results: dict[str, Sent] = {}
     while (sent := run_blocking(dispatcher.next())) is not None:
@@ -338,7 +346,7 @@ def test_items_that_are_none():
     nameless = make("1.1")
     del nameless.SOPInstanceUID
     outlet = FakeOutlet(lambda uid: 0)
-    dispatcher = Dispatcher(outlet, [nameless, make("1.2"), object(), "/nowhere"], 1)
+    dispatcher = FakeDispatcher(outlet, [nameless, make("1.2"), object(), "/nowhere"], 1)
     run_blocking(dispatcher.run())
     results = []
     while (sent := run_blocking(dispatcher.next())) is not None:
@@ -357,7 +365,7 @@ def test_an_iterable_that_fails():
         yield make("1.1")
         raise ZeroDivisionError
 
-    dispatcher = Dispatcher(FakeOutlet(lambda uid: 0), items(), 1)
+    dispatcher = FakeDispatcher(FakeOutlet(lambda uid: 0), items(), 1)
     run_blocking(dispatcher.run())
     assert run_blocking(dispatcher.next()).is_stored
     with pytest.raises(ZeroDivisionError):

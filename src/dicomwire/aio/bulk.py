@@ -13,7 +13,6 @@ from typing import Any, Self
 
 from dicomwire.aio.ae import ApplicationEntity, Opening
 from dicomwire.aio.association import Association
-from dicomwire.aio.iterators import Sending
 from dicomwire.bulk.dispatcher import ContextKey, Dispatcher, Record, Retry
 from dicomwire.bulk.ledger import Ledger
 from dicomwire.bulk.pipeline import Items, Sent
@@ -130,16 +129,6 @@ class _Monitor:
         self._condition.notify_all()
 
 
-class _Results:
-    """The results of a pipeline, awaited."""
-
-    def __init__(self, sending: Sending) -> None:
-        self._sending = sending
-
-    async def next(self) -> Sent | None:
-        return await anext(self._sending, None)
-
-
 class _Face:
     """Associations, waiting and the clock of the asyncio face."""
 
@@ -154,12 +143,6 @@ class _Face:
 
     async def associate(self, keys: list[ContextKey]) -> Association:
         return await self._associate([build_context(*key) for key in keys])
-
-    def results(self, association: Any, pipeline: Any) -> _Results:
-        return _Results(Sending(association, pipeline))
-
-    async def release(self, association: Any) -> None:
-        await association.end()
 
     async def note(self, record: Record, sent: Sent) -> None:
         if record.waits_next:

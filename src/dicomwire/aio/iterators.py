@@ -113,26 +113,18 @@ class Sending(AsyncIterator[Sent]):
     def __init__(self, association: Requestor, pipeline: Pipeline) -> None:
         self._association = association
         self._pipeline: Pipeline | None = pipeline
-        self._has_begun = False
 
     async def __anext__(self) -> Sent:
         pipeline = self._pipeline
         if pipeline is None:
             raise StopAsyncIteration
-        if not self._has_begun:
-            self._association._port.hold()
-            self._has_begun = True
         try:
             sent = pipeline.at_hand() or await pipeline.next()
-        except asyncio.CancelledError:
-            self._pipeline = None
-            self._association.abort()
-            raise
         except BaseException:
-            await self.aclose()
+            self._give_up()
             raise
         if sent is None:
-            await self.aclose()
+            self._give_up()
             raise StopAsyncIteration
         return sent
 
@@ -150,8 +142,6 @@ class Sending(AsyncIterator[Sent]):
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None:
             pipeline.close()
-            if self._has_begun:
-                self._association._port.unhold()
 
     def __del__(self) -> None:
         if self._pipeline is not None and not self._association.peer_gone:

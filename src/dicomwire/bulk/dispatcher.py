@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeAlias
 
 from dicomwire.bulk.pipeline import ItemReader, Items, Pipeline, Sent
-from dicomwire.data.sources import Data
 from dicomwire.data.storable import Opened, open_storable
 from dicomwire.errors import (
     AbortSource,
@@ -103,13 +102,6 @@ class Monitor(Protocol):
         """Wake all waiters."""
 
 
-class Results(Protocol):
-    """Gives the results of a pipeline."""
-
-    async def next(self) -> Sent | None:
-        """Return the next one; None when there are no more."""
-
-
 class Face(Protocol):
     """The part of the dispatcher that each face implements."""
 
@@ -127,12 +119,6 @@ class Face(Protocol):
         AssociationFailure
             When it cannot be established.
         """
-
-    def results(self, association: Requesting, pipeline: Pipeline) -> Results:
-        """Return an iterator that runs a pipeline and gives its results."""
-
-    async def release(self, association: Requesting) -> None:
-        """Release an association, if it is not over."""
 
     async def note(self, record: Record, sent: Sent) -> None:
         """Have `record` note the result of an object."""
@@ -292,17 +278,19 @@ class Dispatcher:
             return
         self._has_associated = True
         try:
-            pipeline = _TaskPipeline(association, _Feed(self, sender), self._priority)
-            results = self._face.results(association, pipeline)
-            while (sent := await results.next()) is not None:
+            results = self._pipeline(association, sender)
+            while (sent := results.at_hand() or await results.next()) is not None:
                 await self._take_result(sender, sent)
         except BaseException:
             association._port.abort()
             raise
-        await self._face.release(association)
+        await association.end()
         if sender.lost:
             sender.failures += 1
             await self._wait_after(sender, sender.reason)
+
+    def _pipeline(self, association: Requesting, sender: _Sender) -> Pipeline:
+        return _TaskPipeline(association, _Feed(self, sender), self._priority)
 
     async def _not_associated(self, sender: _Sender, failure: AssociationFailure) -> None:
         if _accepts_nothing(failure):
@@ -502,9 +490,9 @@ class _Feed(AsyncIterator[_Task]):
 class _TaskPipeline(Pipeline):
     """Sends the items of tasks."""
 
-    def _open(self, item: Any) -> tuple[Opened, int, Data]:
+    def storable_of(self, item: _Task) -> Any:
         opened, item.opened = item.opened, None
-        return super()._open(item.item if opened is None else opened)
+        return item.item if opened is None else opened
 
 
 def _accepts_nothing(failure: AssociationFailure) -> bool:

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dicomwire.data.new_files import Buffer
-from dicomwire.data.sources import Data
-from dicomwire.data.storable import Opened, instance_uid_of
+from dicomwire.data.storable import instance_uid_of
 from dicomwire.errors import AssociationFailure
 from dicomwire.protocol.command import Message
 from dicomwire.protocol.limits import MIB
@@ -94,12 +93,18 @@ class Pipeline:
 
     Objects are taken from `items` when there is room for them. If an object cannot be sent, its
     result has the exception. If the association ends, the outstanding objects have its failure as
-    their results, and no others follow.
+    their results, and no others follow. From the first call of `next` until `close`, the network
+    timeout of the association is suspended.
 
     Parameters
     ----------
     items : iterable or async iterable
         Paths and datasets.
+
+    Attributes
+    ----------
+    has_begun : bool
+        Whether objects have been sent, and `close` must be called.
     """
 
     def __init__(self, association: Requesting, items: Items, priority: int = 2) -> None:
@@ -115,6 +120,7 @@ class Pipeline:
         self._in_flight = 0  # bytes of the outstanding objects
         self._results: deque[Sent] = deque()
         self._number = 0
+        self.has_begun = False
         self._is_exhausted = False
         self._error: Exception | None = None  # raised by the iterable
 
@@ -128,9 +134,9 @@ class Pipeline:
     def _wants_more(self) -> bool:
         """Whether to send: once half the window is free, so that many objects are sent together."""
         return (
-            len(self._outstanding) * 2 <= self._window
+            not self._is_exhausted
+            and len(self._outstanding) * 2 <= self._window
             and self._in_flight * 2 <= _MOST_IN_FLIGHT
-            and not self._is_exhausted
         )
 
     async def next(self) -> Sent | None:
@@ -141,21 +147,25 @@ class Pipeline:
         Exception
             An exception of the iterable, after the results of the objects before it.
         """
-        try:
-            self._collect()
-            if not self._results or self._wants_more:
-                await self._fill()
-            if not self._results and self._outstanding:
-                assert self._operation is not None
-                self._note(await self._operation.response())
+        with self._port as port:
+            if not self.has_begun:
+                self.has_begun = True
+                port.hold()
+            try:
                 self._collect()
-        except AssociationFailure as failure:
-            self._association.failed(failure)
-            self._lose(self._association.failure or failure)
+                if not self._results or self._wants_more:
+                    await self._fill()
+                if not self._results and self._outstanding:
+                    assert self._operation is not None
+                    self._note(await self._operation.response())
+                    self._collect()
+            except AssociationFailure as failure:
+                self._association.failed(failure)
+                self._lose(self._association.failure or failure)
         if self._results:
             return self._results.popleft()
-        if self._error is not None:
-            error, self._error = self._error, None
+        error, self._error = self._error, None
+        if error is not None:
             raise error
         return None
 
@@ -166,6 +176,9 @@ class Pipeline:
         self._results.clear()
         if self._operation is not None:
             self._operation.abandon()
+        if self.has_begun:
+            self.has_begun = False
+            self._port.unhold()
 
     # --- Requests ---
 
@@ -185,7 +198,8 @@ class Pipeline:
                 self._collect()
                 if self._results:  # return them before sending the next large object
                     break
-        await self._port.flushed()  # not in a `finally`: its exception would replace the first
+        if self._window > 1:
+            await self._port.flushed()  # not in a `finally`: it would replace the first exception
 
     @property
     def _has_room(self) -> bool:
@@ -199,11 +213,10 @@ class Pipeline:
         """Send an object; return the number of bytes."""
         number = self._next_number()
         try:
-            found = self._open(item)
+            opened, context_id, data = self._association.open_object(self.storable_of(item))
         except Exception as error:  # of any kind: the other objects are sent nevertheless
             self._results.append(Sent(item, instance_uid_of(item), failure=error))
             return 0
-        opened, context_id, data = found
         uid = opened.sop_instance_uid
         self._outstanding[number] = item, uid, 0
         size = 0
@@ -228,8 +241,9 @@ class Pipeline:
             opened.close()
         return size
 
-    def _open(self, item: Any) -> tuple[Opened, int, Data]:
-        return self._association.open_object(item)
+    def storable_of(self, item: Any) -> Any:
+        """Return the object to send for an item."""
+        return item
 
     def _next_number(self) -> int:
         while True:
@@ -241,9 +255,9 @@ class Pipeline:
 
     def _collect(self) -> None:
         """Turn the received responses into results."""
-        if self._outstanding and (operation := self._operation) is not None:
-            while operation.has_response:
-                self._note(operation.take())
+        operation = self._operation
+        while operation is not None and operation.has_response and self._outstanding:
+            self._note(operation.take())
 
     def _note(self, incoming: Incoming) -> None:
         response = incoming.message

@@ -15,13 +15,14 @@ from collections.abc import Sequence
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from dicomwire.data.encodings import LONG_VRS, SHORT_VRS, encoding_of
 from dicomwire.data.file_head import file_meta_values
 from dicomwire.data.sources import Data, FileSource, Source
 from dicomwire.data.streams import OpenFileSource, Stream
 from dicomwire.protocol.limits import KIB, MIB
+from dicomwire.registry import uids
 from dicomwire.registry.uids import (
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
@@ -120,8 +121,9 @@ def open_storable(value: Storable | Opened) -> Opened:
         return value
     if isinstance(value, bytes | bytearray | memoryview):
         view = memoryview(value)
-        head = _read_head(io.BytesIO(view[:_MOST]))
-        return _Encoded(head, view[head.offset :])
+        opened = _read_head(io.BytesIO(view[:_MOST]))
+        opened.data = view[opened.offset :]
+        return opened
     if isinstance(value, Stream):
         return _Streamed(value)
     if isinstance(value, os.PathLike):
@@ -132,8 +134,9 @@ def open_storable(value: Storable | Opened) -> Opened:
         return _Decoded(value)
     if hasattr(value, "read"):
         value.seek(0)
-        head = _read_head(value)
-        return _Encoded(head, OpenFileSource(value, head.offset))
+        opened = _read_head(value)
+        opened.data = OpenFileSource(value, opened.offset)
+        return opened
     raise TypeError(
         f"{type(value).__name__} cannot be sent: "
         "give a path, a Dataset, a file that is in memory or open, or a Stream"
@@ -145,12 +148,13 @@ def _open_path(path: str | os.PathLike[str]) -> Opened:
     try:
         data = file.read(_READ_AT_ONCE)
         is_whole = len(data) == os.fstat(file.fileno()).st_size
-        head = _read_head(file, data, is_whole)
+        opened = _read_head(file, data, is_whole)
         if not is_whole:
-            return _Encoded(head, FileSource.of(file, head.offset))
+            opened.data = FileSource.of(file, opened.offset)
+            return opened
         # A small file is in `data` completely: close it now, since there may be many of them.
         file.close()
-        opened = _Encoded(head, memoryview(data)[head.offset :])
+        opened.data = memoryview(data)[opened.offset :]
         opened.is_small_file = True
         return opened
     except BaseException:
@@ -176,19 +180,36 @@ def instance_uid_of(value: Any) -> str:
 
 
 class _Encoded(Opened):
-    """A DICOM file; its bytes are sent unchanged if the context has its transfer syntax."""
+    """A DICOM file; its bytes are sent unchanged if the context has its transfer syntax.
 
-    def __init__(self, head: _Head, data: memoryview | Source) -> None:
+    Attributes
+    ----------
+    offset : int
+        The position of the dataset in the file.
+    data : memoryview or Source
+        The dataset; whoever opens the file sets it.
+    """
+
+    data: memoryview | Source
+
+    def __init__(
+        self,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        transfer_syntax_uid: str,
+        offset: int,
+        differing: Sequence[str],
+    ) -> None:
         # Like `Opened.__init__`, but saves one call for each of thousands of files.
-        self.sop_class_uid = head.sop_class_uid
-        self.sop_instance_uid = head.sop_instance_uid
-        self.transfer_syntax_uid = head.transfer_syntax_uid
-        self.differing = head.differing
-        self._data = data
+        self.sop_class_uid = sop_class_uid
+        self.sop_instance_uid = sop_instance_uid
+        self.transfer_syntax_uid = transfer_syntax_uid
+        self.offset = offset
+        self.differing = differing
 
     def encoded_in(self, transfer_syntax: str) -> Data:
         if transfer_syntax == self.transfer_syntax_uid:
-            return self._data
+            return self.data
         from dicomwire.data.codec import encode_dataset
 
         with closing(self):
@@ -198,11 +219,11 @@ class _Encoded(Opened):
         from dicomwire.data.codec import decode_for
         from dicomwire.data.file_meta import create_file_meta
 
-        if isinstance(self._data, memoryview):
-            data = bytearray(self._data)
+        if isinstance(self.data, memoryview):
+            data = bytearray(self.data)
         else:
-            data = bytearray(self._data.length)
-            self._data.readinto([memoryview(data)])
+            data = bytearray(self.data.length)
+            self.data.readinto([memoryview(data)])
         ds = decode_for(data, self.transfer_syntax_uid)
         ds.file_meta = create_file_meta(
             sop_class_uid=self.sop_class_uid,
@@ -212,8 +233,8 @@ class _Encoded(Opened):
         return ds
 
     def close(self) -> None:
-        if not isinstance(self._data, memoryview):
-            self._data.close()
+        if not isinstance(self.data, memoryview):
+            self.data.close()
 
 
 class _Decoded(Opened):
@@ -224,15 +245,15 @@ class _Decoded(Opened):
             if not ds.get(keyword):
                 raise AttributeError(f"the dataset has no {keyword}")
         super().__init__(ds.SOPClassUID, ds.SOPInstanceUID, _syntax_of(ds))
-        self._dataset = ds
+        self.dataset = ds
 
     def encoded_in(self, transfer_syntax: str) -> Data:
         from dicomwire.data.codec import encode_dataset
 
-        return encode_dataset(self._dataset, transfer_syntax)
+        return encode_dataset(self.dataset, transfer_syntax)
 
     def decoded(self) -> Dataset:
-        return self._dataset
+        return self.dataset
 
 
 class _Streamed(Opened):
@@ -304,26 +325,19 @@ class _Unreadable(Exception):
     """The reason why a file is not a DICOM file; its caller adds the file name."""
 
 
-class _Head(NamedTuple):
-    """The UIDs in the beginning of a file, and the position of its dataset."""
+def _read_head(file: Any, data: bytes = b"", is_whole: bool = False) -> _Encoded:
+    """Return an opened file, without its data.
 
-    sop_class_uid: UID
-    sop_instance_uid: UID
-    transfer_syntax_uid: str
-    offset: int
-    differing: Sequence[str]
-
-
-def _read_head(file: Any, data: bytes = b"", is_whole: bool = False) -> _Head:
-    """Return the head of `file`; `data` are the bytes already read, all of them if `is_whole`."""
+    `data` are the bytes that have been read already, all of them if `is_whole`.
+    """
     try:
         if not is_whole and len(data) < _READ_AT_ONCE:
             data += _read(file, _READ_AT_ONCE - len(data))
-        head = _parse(data, is_whole or len(data) < _READ_AT_ONCE)
-        if head is None:
-            head = _parse(data + _read(file, _MOST - len(data)), True)
-            assert head is not None
-        return head
+        opened = _parse(data, is_whole or len(data) < _READ_AT_ONCE)
+        if opened is None:
+            opened = _parse(data + _read(file, _MOST - len(data)), True)
+            assert opened is not None
+        return opened
     except _Unreadable as error:
         from dicomwire.data.file_meta import FileFormatError  # its base class is pydicom's
 
@@ -340,8 +354,10 @@ def _read(file: Any, size: int) -> bytes:
     return data
 
 
-def _parse(data: bytes, whole: bool) -> _Head | None:
-    """Return the head in `data`; None if more data are needed and `data` is not the `whole` file.
+def _parse(data: bytes, whole: bool) -> _Encoded | None:
+    """Return an opened file, without its data, from the bytes at its beginning.
+
+    The result is None if more bytes are needed and `data` is not the `whole` file.
 
     The prefix "DICM" and the file meta information may be missing if the dataset can be
     recognized. Where the two contradict the dataset, the dataset counts.
@@ -353,7 +369,14 @@ def _parse(data: bytes, whole: bool) -> _Head | None:
     if offset > len(data):
         raise _Unreadable("it ends within its file meta information")
     declared = _uid(values.get(0x0010, b"").strip(_PADDING))
-    syntax = _syntax(data, offset, declared)
+    # The first element may contradict the declared transfer syntax, or stand in for it.
+    syntax: str = declared
+    group, vr = data[offset : offset + 2], data[offset + 4 : offset + 6]
+    has_vr = vr in _SHORT or vr in _LONG
+    if group == b"\x08\0" and declared in _TOLD_APART:
+        syntax = EXPLICIT_VR_LITTLE_ENDIAN if has_vr else IMPLICIT_VR_LITTLE_ENDIAN
+    elif not declared and group == b"\0\x08" and has_vr:
+        syntax = EXPLICIT_VR_BIG_ENDIAN
     if not syntax:
         lack = "no transfer syntax" if offset else "neither a header nor a known kind of dataset"
         raise _Unreadable(f"not a DICOM file: it has {lack}")
@@ -372,8 +395,9 @@ def _parse(data: bytes, whole: bool) -> _Head | None:
         differing.append("SOP Instance UID")
     if declared not in (syntax, ""):
         differing.append("Transfer Syntax UID")
-    instance_uid = quick_uid(sop_instance.decode("ascii", "replace"))
-    return _Head(_uid(sop_class), instance_uid, syntax, offset, differing)
+    # Without `quick_uid`, which is a call for each of thousands of files.
+    instance_uid = str.__new__(uids.made_as, sop_instance.decode("ascii", "replace"))
+    return _Encoded(_uid(sop_class), instance_uid, syntax, offset, differing)
 
 
 def _after_prefix(data: bytes) -> int:
@@ -386,15 +410,7 @@ def _uid(text: bytes) -> UID:
     return quick_uid(text.decode("ascii", "replace"))
 
 
-def _syntax(data: bytes, offset: int, declared: str) -> str:
-    """Return the transfer syntax, from the declared one and the first element; empty if unknown."""
-    group, vr = data[offset : offset + 2], data[offset + 4 : offset + 6]
-    has_vr = vr in _SHORT or vr in _LONG
-    if group == b"\x08\0" and declared in _TOLD_APART:
-        return EXPLICIT_VR_LITTLE_ENDIAN if has_vr else IMPLICIT_VR_LITTLE_ENDIAN
-    if not declared and group == b"\0\x08" and has_vr:
-        return EXPLICIT_VR_BIG_ENDIAN
-    return declared
+_encoding_of = lru_cache(256)(encoding_of)  # the files choose the keys
 
 
 def _own_uids(data: bytes, position: int, syntax: str, whole: bool) -> tuple[bytes, bytes] | None:
@@ -402,7 +418,7 @@ def _own_uids(data: bytes, position: int, syntax: str, whole: bool) -> tuple[byt
 
     The result is None if `data` ends before them and is not the `whole` file.
     """
-    implicit, little, deflated = encoding_of(syntax)
+    implicit, little, deflated = _encoding_of(syntax)
     if deflated:
         try:
             data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[position:], _MOST)

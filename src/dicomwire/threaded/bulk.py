@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any, Self
+from weakref import WeakSet
 
 from dicomwire.bulk.dispatcher import ContextKey, Dispatcher, Record, Retry
 from dicomwire.bulk.ledger import Ledger
@@ -25,7 +26,6 @@ from dicomwire.session.requests import Requesting
 from dicomwire.threaded import threads
 from dicomwire.threaded.ae import ApplicationEntity
 from dicomwire.threaded.association import Association
-from dicomwire.threaded.iterators import Sending
 from dicomwire.threaded.watcher import watcher
 
 
@@ -187,16 +187,6 @@ class _Monitor:
         self._condition.notify_all()
 
 
-class _Results:
-    """The results of a pipeline; `next` blocks."""
-
-    def __init__(self, sending: Sending) -> None:
-        self._sending = sending
-
-    async def next(self) -> Sent | None:
-        return next(self._sending, None)
-
-
 class _Face:
     """Associations, waiting and the clock of the threaded face."""
 
@@ -205,24 +195,17 @@ class _Face:
 
     def __init__(self, associate: partial[Association]) -> None:
         self._associate = associate
-        self._associations: dict[Association, None] = {}
+        self._associations: WeakSet[Association] = WeakSet()
         self._is_aborted = False
 
     async def associate(self, keys: list[ContextKey]) -> Requesting:
         association = self._associate([build_context(*key) for key in keys])
         if not association.is_established:
             raise association.failure or ConnectionLost("no association", stage="associate")
-        self._associations[association] = None
+        self._associations.add(association)
         if self._is_aborted:
             association.abort(block=False)
         return association
-
-    def results(self, association: Any, pipeline: Any) -> _Results:
-        return _Results(Sending(association, pipeline))
-
-    async def release(self, association: Any) -> None:
-        association.release()
-        self._associations.pop(association, None)
 
     async def note(self, record: Record, sent: Sent) -> None:
         record.note(sent)

@@ -105,27 +105,20 @@ class Sending(Iterator[Sent]):
     def __init__(self, association: Requestor, pipeline: Pipeline) -> None:
         self._association = association
         self._pipeline: Pipeline | None = pipeline
-        self._has_begun = False
 
     def __next__(self) -> Sent:
-        if self._pipeline is None:
+        pipeline = self._pipeline
+        if pipeline is None:
             raise StopIteration
-        sent = self._pipeline.at_hand() or self._advance(self._pipeline)
+        try:
+            sent = pipeline.at_hand() or run_blocking(pipeline.next())
+        except BaseException:
+            self.close()
+            raise
         if sent is None:
             self.close()
             raise StopIteration
         return sent
-
-    def _advance(self, pipeline: Pipeline) -> Sent | None:
-        with self._association._port as port:
-            if not self._has_begun:
-                port.hold()
-                self._has_begun = True
-            try:
-                return run_blocking(pipeline.next())
-            except BaseException:
-                self.close()
-                raise
 
     def __enter__(self) -> Self:
         return self
@@ -136,12 +129,11 @@ class Sending(Iterator[Sent]):
     def close(self) -> None:
         """Send no more objects; the peer may still store those that were sent."""
         pipeline, self._pipeline = self._pipeline, None
-        if pipeline is not None and self._has_begun:
-            with self._association._port as port:
+        if pipeline is not None and pipeline.has_begun:
+            with self._association._port:
                 pipeline.close()
-                port.unhold()
 
     def __del__(self) -> None:
         # This may run on any thread, also while it holds a lock, so it must not wait for one.
-        if self._pipeline is not None and self._has_begun:
+        if self._pipeline is not None and self._pipeline.has_begun:
             watcher().call(self.close)
