@@ -18,6 +18,16 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "scenarios"))
 
 
+class _ClosedSocket:
+    """What a transport gives for its socket: nothing can be done with it."""
+
+    def fileno(self) -> int:
+        raise OSError
+
+    def setsockopt(self, *_: object) -> None:
+        raise OSError
+
+
 class FakeTransport(asyncio.Transport):
     """Our end of a connection; what the peer and the system do is up to the test.
 
@@ -32,7 +42,8 @@ class FakeTransport(asyncio.Transport):
     """
 
     def __init__(self, loop: ClockLoop) -> None:
-        super().__init__({"sockname": ("192.0.2.2", 50_000), "peername": ("192.0.2.1", 11112)})
+        names = {"sockname": ("192.0.2.2", 50_000), "peername": ("192.0.2.1", 11112)}
+        super().__init__({**names, "socket": _ClosedSocket()})
         self._loop = loop
         self._protocol: Any = None
         self._arrived: deque[bytes | None] = deque()  # None for the end
@@ -58,7 +69,7 @@ class FakeTransport(asyncio.Transport):
     def reset(self) -> None:
         """Have the peer reset the connection."""
         self._arrived.clear()
-        self._lose(ConnectionResetError())
+        self._loop.call_soon(self._lose, ConnectionResetError())
 
     def take(self, size: int) -> None:
         """Have the system take `size` more bytes."""
@@ -135,7 +146,9 @@ class FakeTransport(asyncio.Transport):
         self._lose(None)
 
     def _lose(self, error: Exception | None) -> None:
-        if not self.closed:
+        if self._protocol is None:  # it is noticed as soon as there is somebody to notice
+            self._loop.call_soon(self._lose, error)
+        elif not self.closed:
             self.closed += 1
             self._loop.call_soon(self._protocol.connection_lost, error)
 
@@ -157,6 +170,8 @@ class _Selector:
         if not found and timeout != 0:
             if loop.later:
                 loop.later.popleft()()
+            elif loop.idle():
+                pass
             elif timeout is not None:
                 loop.now += timeout
             else:
@@ -173,6 +188,8 @@ class ClockLoop(asyncio.SelectorEventLoop):
         The time.
     later : deque
         What happens, one by one, when nothing else can go on.
+    idle : callable
+        Called when nothing else can go on, before the clock moves; true if something can then.
     steps : int
         How many turns the loop has made.
     """
@@ -181,6 +198,7 @@ class ClockLoop(asyncio.SelectorEventLoop):
         super().__init__()
         self.now = 1000.0
         self.later: deque[Callable[[], object]] = deque()
+        self.idle: Callable[[], bool] = lambda: False
         self.steps = 0
         self._happens: tuple[int, Callable[[], object]] | None = None
         self.next_transport: Callable[[], FakeTransport]
