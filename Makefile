@@ -2,10 +2,15 @@
 #   make test PYTHON=python3.13
 PYTHON ?= python3
 PORT ?= 11112
-JOBS ?= 2
+# One more than most machines for tests have cores, since some tests wait.
+JOBS ?= 3
 BENCH ?=
 
-VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+# A Python that pyenv has, but has not selected, is found by its version.
+PYENV := $(wildcard $(HOME)/.pyenv/versions/$(PYTHON:python%=%).*/bin/python)
+FOUND := $(firstword $(shell for each in $(PYTHON) $(PYENV); do \
+  $$each -c pass 2>/dev/null && echo $$each; done))
+VERSION := $(if $(FOUND),$(shell $(FOUND) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 VENV := .venv-$(VERSION)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
@@ -18,7 +23,7 @@ export COVERAGE_FILE := $(CURDIR)/$(VENV)/coverage
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test lint bench docs
+.PHONY: help serve test sample which lint bench docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -32,6 +37,17 @@ test: $(VENV)/.with-test $(PEER) ## run all tests; protocol/ must be covered to 
 	@$(BIN)/coverage report --include='*/dicomwire/protocol/*' --skip-covered --show-missing \
 	  --fail-under=100 >$(VENV)/protocol-coverage || { cat $(VENV)/protocol-coverage; exit 1; }
 	@$(BIN)/python -m pytest -n $(JOBS) --ignore=tests/protocol
+
+# What depends on the version of Python: forks, threads, sockets, event loops, TLS, types, warnings.
+SAMPLE := unit protocol services threaded aio workers apps node \
+  $(patsubst %,scenarios/test_%.py,workers first_programs associating storing query retrieve tls \
+  nothing_left asyncio_programs asyncio_cancelling)
+
+sample: $(VENV)/.with-test $(PEER) ## run the tests that depend on the version of Python
+	@$(BIN)/python -m pytest -n $(JOBS) $(wildcard $(addprefix tests/,$(SAMPLE)))
+
+which: # say which version of Python it is; nothing if there is none
+	@echo $(VERSION)
 
 lint: $(VENV)/.with-lint ## style, types, the direction of imports, the generated tables
 	$(BIN)/ruff check .
@@ -58,9 +74,9 @@ $(VENV)/.with-%: pyproject.toml | $(BIN)/python
 
 $(BIN)/python:
 	@test -n "$(VERSION)" || { echo "PYTHON=$(PYTHON) does not run"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(FOUND) -m venv $(VENV)
 
 $(PEER):
-	$(PYTHON) -m venv .venv-peer
+	$(FOUND) -m venv .venv-peer
 	.venv-peer/bin/python -m pip --quiet --disable-pip-version-check install pynetdicom==$(PYNETDICOM) sqlalchemy
 	@touch $@
