@@ -65,10 +65,13 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "action",
         nargs="?",
-        choices=("serve", "reindex", "check"),
+        choices=("serve", "reindex", "check", "migrate-index"),
         default="serve",
         help="serve (default); reindex: make the index again from the files; check: verify files "
-        "and index",
+        "and index; migrate-index: copy the index from SQLite to the database of --index",
+    )
+    parser.add_argument(
+        "--back", action="store_true", help="with migrate-index: copy it from there to SQLite"
     )
     parser.add_argument(
         "--json",
@@ -156,6 +159,8 @@ def _run(options: Namespace, console: Console) -> int:
         return _reindex(configuration, options, console)
     if options.action == "check":
         return _check(configuration, options, console)
+    if options.action == "migrate-index":
+        return _migrate_index(configuration, options, console)
     return serve(configuration, options, LOGGER, "--address")
 
 
@@ -209,6 +214,26 @@ def _check(configuration: Configuration, options: Namespace, console: Console) -
     else:
         print(f"{done} files, {len(findings)} with a problem")
     return 1 if findings else 0
+
+
+def _migrate_index(configuration: Configuration, options: Namespace, console: Console) -> int:
+    with needing_extra("node"):
+        from dicomwire.node.index.copying import copy_index
+        from dicomwire.node.index.opening import open_database
+        from dicomwire.node.objects.spool import Spool
+
+    if not configuration.index:
+        raise Stop("--index must name the database to copy to, or from")
+    folder = configuration.folder
+    both = [open_database(index, folder) for index in ("", configuration.index)]
+    source, target = reversed(both) if options.back else both
+    with _explaining_index(), needing_extra("node"), Spool(folder):
+        done = copy_index(
+            source, target, lambda number: console.follow(lambda: f"{number} objects")
+        )
+    console.clear()
+    print(json.dumps({"objects": done}) if options.json else f"{done} objects were copied")
+    return 0
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    Table,
     bindparam,
     select,
 )
@@ -44,6 +45,11 @@ _JOINED = {
     Level.SERIES: series.join(study.join(patient)),
     Level.IMAGE: instance.join(series.join(study.join(patient))),
 }
+_INDEXED: dict[Any, Table] = {
+    next(iter(index.columns)): table for table in _TABLES.values() for index in table.indexes
+}
+"""The tables of the columns with an index."""
+_BELOW = {patient: study, study: series, series: instance}
 _FIRST_PAGE = 50
 """Rows of the first page: few, so that the first responses are sent early."""
 _LARGEST_PAGE = 1000
@@ -136,12 +142,31 @@ class Search:
     def _restrict(self, key: Key, matcher: Any) -> None:
         column = _prefilter_column(key)
         if column is not None:
-            condition = matcher.prefilter(column)
+            condition = self._prefilter(column, matcher)
         else:
             expression = COMPUTED.get(key.keyword)
             condition = None if expression is None else expression.prefilter(matcher)
         if condition is not None:
             self._where.append(condition)
+
+    def _prefilter(self, column: ColumnElement[str], matcher: Any) -> ColumnElement[bool] | None:
+        """Return the condition on a column.
+
+        If the column has an index, a subquery finds the ids by the index alone, also where it has
+        to look at all entries. Otherwise, since the rows are wanted by id, SQLite would read the
+        whole rows of both tables for it.
+        """
+        if column not in _INDEXED:
+            condition: ColumnElement[bool] | None = matcher.prefilter(column)
+            return condition
+        table = _INDEXED[column]
+        other = table.alias()
+        condition = matcher.prefilter(other.c[column.name])
+        if condition is None:
+            return None
+        below = _BELOW.get(table)
+        own = table.c.id if below is None or table is self._table else below.c[table.name]
+        return own.in_(select(other.c.id).where(condition))
 
     def value_of(self, key: Key) -> Callable[[Row[Any]], Sequence[Any]]:
         """Return a function that takes the values of a key from a row."""

@@ -75,6 +75,11 @@ class Postgres:
         @event.listens_for(engine, "connect")
         def prepare(connection: Any, _record: object) -> None:
             connection.execute("SET lock_timeout = '30s'")
+            if is_reader:
+                # A plan for any pattern may be a hundred times slower than one for this pattern,
+                # and to compile a statement takes longer than to run it for a page.
+                connection.execute("SET plan_cache_mode = force_custom_plan")
+                connection.execute("SET jit = off")
             # A committed transaction is on the disk, whatever the server's default.
             connection.execute(
                 "SELECT set_config('synchronous_commit', 'on', false)"

@@ -47,6 +47,24 @@ def _index_of_text(table: str, *columns: str) -> None:
     op.create_index(f"ix_{table}_{'_'.join(columns)}", table, indexed)
 
 
+def _index_of_parts(table: str, column: str) -> None:
+    """Make an index that finds texts by any part, where the server has the extension for it.
+
+    SQLite reads all entries of the usual index, which takes 1 ms for 14,000.
+    """
+    connection = op.get_bind()
+    if connection.dialect.name != "postgresql":
+        return
+    try:
+        with connection.begin_nested():
+            op.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
+    except sa.exc.DBAPIError:  # it is not installed, or the user may not add it to the database
+        return
+    op.execute(
+        f"CREATE INDEX ix_{table}_{column}_parts ON {table} USING gin ({column} gin_trgm_ops)"
+    )
+
+
 def upgrade() -> None:
     """Make the tables."""
     _level(
@@ -56,6 +74,7 @@ def upgrade() -> None:
     )
     _index_of_text("patient", "patient_id", "issuer_of_patient_id")
     _index_of_text("patient", "patient_name_key")
+    _index_of_parts("patient", "patient_name_key")
     _level(
         "study",
         *_parent("study", "patient"),
