@@ -16,6 +16,7 @@ import pytest
 from backends import Backend
 from spooling import CT, EXPLICIT, OpenArchive, all_at_once, encoded, spooled
 
+from dicomwire.node.checkpoints import Checkpoints, journaling
 from dicomwire.node.commit import DUPLICATE, OUT_OF_RESOURCES, SUCCESS, Committer
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.converters import Converters
@@ -23,7 +24,7 @@ from dicomwire.node.heads import Origin
 from dicomwire.node.index.database import InDoubt
 from dicomwire.node.index.writer import Index, Writer
 from dicomwire.node.maintenance import check
-from dicomwire.node.objects.folder import FolderObjects
+from dicomwire.node.objects.opening import folder_within
 
 FIRST, REPLACE, BOTH, IGNORE = Duplicates
 OBJECTS = 60
@@ -37,16 +38,20 @@ class Another:
         self._spool = archive.storage.spool
         with ExitStack() as opened:
             self.index = opened.enter_context(Index(backend.database(archive.folder)))
+            objects = backend.store(archive.folder, self._spool)
+            in_folder = folder_within(objects)
+            opened.enter_context(journaling(in_folder, self.index))
             converters = Converters(self._spool.make_file)
             opened.callback(converters.close)
-            objects = FolderObjects(archive.folder)
             self.committer = Committer(objects, self.index, converters, duplicates)
+            opened.enter_context(Checkpoints(in_folder, self.index, self.committer.turn))
             self._open = opened.pop_all()
 
     def __enter__(self) -> Another:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.committer.close()
         self._open.close()
 
     def store(self, data: bytes, uid: str) -> int:
@@ -171,8 +176,8 @@ def test_an_interrupted_commit_is_settled_by_the_index(
         writing = archive.index.writing
 
         @contextmanager
-        def interrupted() -> Iterator[Writer]:
-            with writing() as writer:
+        def interrupted(**how: bool) -> Iterator[Writer]:
+            with writing(**how) as writer:
                 yield writer
                 if writer.removed and not is_committed:
                     raise InDoubt("interrupted")
