@@ -1,7 +1,8 @@
 """The tables of the node's index.
 
 The four levels of the Query/Retrieve model (PS3.4 C.6.1.1): `writer`, `reader` and `search` have
-the statements, `ingest` converts the values. The tasks: see `node.tasks`.
+the statements, `ingest` converts the values. The tasks and the running nodes: see
+`node.tasks` and `node.nodes`.
 """
 
 from __future__ import annotations
@@ -156,4 +157,25 @@ task = Table(
     Index(None, "kind", "due"),
     Index(None, "kind", "key", sqlite_where=_HAS_KEY, postgresql_where=_HAS_KEY),
     Index(None, "owner", sqlite_where=_IS_OWNED, postgresql_where=_IS_OWNED),
+)
+
+node = Table(
+    "node",
+    metadata,
+    # A random name of the process.
+    Column("id", String, primary_key=True),
+    Column("host", String, nullable=False),
+    Column("pid", Integer, nullable=False),
+    # Where it listens.
+    Column("address", String, nullable=False),
+    Column("port", Integer, nullable=False),
+    Column("ae_title", String, nullable=False),
+    Column("version", String, nullable=False),
+    # Seconds since 1970.
+    Column("started", Float, nullable=False),
+    Column("heartbeat", Float, nullable=False),
+    # "serving" or "stopping".
+    Column("state", String, nullable=False),
+    # What it tells of itself; see `status`.
+    Column("facts", JSON, nullable=False),
 )

@@ -1,0 +1,183 @@
+"""The registry: which nodes serve an index, and whether they live.
+
+A node is one running ``dicomwire node``, with all of its worker processes. It has a row in the
+index and renews it, together with the leases of its tasks. What a node leaves that dies, others
+take over.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Self
+
+from sqlalchemy import delete, insert, select, update
+
+from dicomwire import __version__
+from dicomwire.node.index.database import IndexFailure
+from dicomwire.node.index.reader import IndexReader
+from dicomwire.node.index.schema import node
+from dicomwire.node.index.writer import Index, Writer
+from dicomwire.node.tasks.queue import LEASE, Clock, Queue
+
+LOGGER = logging.getLogger("dicomwire.node")
+
+_EVERY = LEASE / 4
+"""Seconds between two renewals: three of them may fail before others take the tasks."""
+_REMEMBERED = 24 * 3600.0
+"""Seconds for which the row of a dead node stays, for an operator to see it."""
+SERVING, STOPPING = "serving", "stopping"
+_here: set[str] = set()
+"""The ids of the nodes of this process."""
+
+
+class Registered(NamedTuple):
+    """A node, as its row says."""
+
+    id: str
+    host: str
+    pid: int
+    address: str
+    port: int
+    ae_title: str
+    version: str
+    started: float
+    heartbeat: float
+    state: str
+    facts: Mapping[str, Any]
+    """What the node tells of itself: its workers, associations and spool."""
+
+    def is_alive(self, now: float) -> bool:
+        """Return whether it has renewed its row in time."""
+        return now - self.heartbeat < LEASE
+
+
+def registered(index: IndexReader) -> Iterator[Registered]:
+    """Yield all nodes, the oldest first."""
+    with index.reading() as connection:
+        for row in connection.execute(select(node).order_by(node.c.started)).all():
+            yield Registered(**row._mapping)
+
+
+class Membership:
+    """The entry of this process's node in the registry, while the block of `with` runs.
+
+    Parameters
+    ----------
+    index : Index
+    address : tuple
+        Host and port that the node listens on.
+    ae_title : str
+    facts : callable
+        Returns what `Registered.facts` is to say.
+    clock : callable
+
+    Attributes
+    ----------
+    queue : Queue
+        The tasks that this node takes.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        address: tuple[str, int],
+        ae_title: str,
+        facts: Callable[[], Mapping[str, Any]] = dict,
+        clock: Clock = time.time,
+    ) -> None:
+        self.id = secrets.token_hex(8)
+        self.queue = Queue(index, self.id, clock)
+        self._index = index
+        self._facts = facts
+        self._clock = clock
+        self._row: dict[str, Any] = {
+            "id": self.id,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "address": address[0],
+            "port": address[1],
+            "ae_title": ae_title,
+            "version": __version__,
+            "started": clock(),
+            "state": SERVING,
+        }
+        self._has_ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep_alive, name="node-heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        with self._index.writing() as writer:
+            self._bury(writer, [each.id for each in registered(self._index) if self._died(each)])
+            self._beat(writer)
+        _here.add(self.id)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._has_ended.set()
+        self._thread.join()
+        _here.discard(self.id)
+        try:
+            with self._index.writing() as writer:
+                self._bury(writer, [self.id])
+        except IndexFailure as error:
+            LOGGER.warning("The node cannot be removed from the registry: %s", _reason(error))
+
+    def stopping(self) -> None:
+        """Show others that the node stops."""
+        self._row["state"] = STOPPING
+        self.beat()
+
+    def beat(self) -> None:
+        """Renew the row and the leases of the tasks; release the tasks of nodes that died."""
+        try:
+            late = self._clock() - LEASE
+            with self._index.writing() as writer:
+                self._beat(writer)
+                rows = writer.connection.execute(select(node.c.id).where(node.c.heartbeat < late))
+                self.queue.release(writer, list(rows.scalars()))
+                forgotten = self._clock() - _REMEMBERED
+                writer.connection.execute(delete(node).where(node.c.heartbeat < forgotten))
+        except IndexFailure as error:
+            LOGGER.error("The registry of nodes cannot be written: %s", _reason(error))
+
+    def _beat(self, writer: Writer) -> None:
+        row = {**self._row, "heartbeat": self._clock(), "facts": dict(self._facts())}
+        mine = update(node).where(node.c.id == self.id).values(row)
+        if not writer.connection.execute(mine).rowcount:  # at the start, or the index is a new one
+            writer.connection.execute(insert(node), row)
+        self.queue.renew(writer)
+
+    def _bury(self, writer: Writer, ids: list[str]) -> None:
+        self.queue.release(writer, ids)
+        writer.connection.execute(delete(node).where(node.c.id.in_(ids)))
+
+    def _died(self, other: Registered) -> bool:
+        """Return whether a node of this machine has ended without removing its row.
+
+        Containers may have the same name and process id as the ones that they replace.
+        """
+        if other.host != self._row["host"] or os.name == "nt":  # kill would end it there
+            return False
+        if other.pid == self._row["pid"]:
+            return other.id not in _here
+        try:
+            os.kill(other.pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def _keep_alive(self) -> None:
+        while not self._has_ended.wait(_EVERY):
+            self.beat()
+
+
+def _reason(error: IndexFailure) -> object:
+    return getattr(error, "orig", None) or error
