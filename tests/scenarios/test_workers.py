@@ -226,6 +226,15 @@ def test_objects_are_received_into_one_folder(start, face, tmp_path):
     assert len(list(folder.iterdir())) == 80
 
 
+def test_a_worker_serves_within_its_context(start):
+    program = start()
+    assert program.all_serve()
+    assert program.log.count("A worker begins") == 2
+    assert "A worker ends" not in program.log
+    program.end()
+    assert program.log.count("A worker ends") == 2
+
+
 # --- Dying ---
 
 

@@ -17,6 +17,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import astuple
 from typing import Any
 
@@ -36,6 +38,14 @@ def die_in_workers() -> None:
             os._exit(3)
 
     os.register_at_fork(after_in_child=die)
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """Say in the log when a worker enters and leaves it."""
+    logging.info("A worker begins")
+    yield
+    logging.info("A worker ends")
 
 
 def tell(what: Any) -> None:
@@ -73,7 +83,12 @@ def prepare(ae: Entity[Any], options: dict[str, Any]) -> dict[str, Any]:
 
         handlers = [(evt.EVT_C_STORE, store)]
     workers = options.get("workers", 2)
-    return {"evt_handlers": handlers, "receive_to": folder, "workers": workers}
+    return {
+        "evt_handlers": handlers,
+        "receive_to": folder,
+        "workers": workers,
+        "worker_context": telling,
+    }
 
 
 def settings_of(options: dict[str, Any]) -> Settings:

@@ -25,6 +25,7 @@ from dicomwire.session.listening import listen
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
 from dicomwire.utils import set_title
+from dicomwire.workers.server import WorkerContext
 
 
 class _Managed(Protocol):
@@ -171,6 +172,7 @@ class ApplicationEntity(Entity[Association]):
         receive_to: ReceiveTo | None = None,
         *,
         workers: int,
+        worker_context: WorkerContext | None = None,
     ) -> Opening[SupervisedServer]: ...
 
     def start_server(
@@ -183,6 +185,7 @@ class ApplicationEntity(Entity[Association]):
         receive_to: ReceiveTo | None = None,
         *,
         workers: int | None = None,
+        worker_context: WorkerContext | None = None,
     ) -> Opening[AssociationServer] | Opening[SupervisedServer]:
         """Accept associations.
 
@@ -207,6 +210,9 @@ class ApplicationEntity(Entity[Association]):
             Serve in that many processes, which are forked when it is awaited and run event loops
             of their own, instead of in this one. The handlers run there, with copies of the
             objects that they refer to.
+        worker_context : callable, optional
+            Returns a context manager that each worker enters before it serves, and leaves at its
+            end: for what must be opened after the fork, such as connections to a database.
 
         Returns
         -------
@@ -236,7 +242,7 @@ class ApplicationEntity(Entity[Association]):
             return server
 
         async def begin_workers(workers: int) -> SupervisedServer:
-            server = start_workers(workers, self, address, *arguments())
+            server = start_workers(workers, worker_context, self, address, *arguments())
             self._servers.append(server)
             return server
 

@@ -17,12 +17,13 @@ from dicomwire.events import Handlers
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.session.base import ReceiveTo
 from dicomwire.session.entity import Entity
-from dicomwire.workers.server import Supervised
+from dicomwire.workers.server import Supervised, WorkerContext
 from dicomwire.workers.worker_end import Order, WorkerEnd
 
 
 def start_workers(
     workers: int,
+    worker_context: WorkerContext | None,
     ae: Entity[Association],
     address: tuple[Any, ...],
     ae_title: str,
@@ -48,6 +49,7 @@ def start_workers(
         workers=workers,
         serve=serve,
         abandon=lambda: asyncio._set_running_loop(None),  # the running loop is the parent's
+        worker_context=worker_context,
     )
 
 

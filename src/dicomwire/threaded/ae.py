@@ -23,7 +23,7 @@ from dicomwire.threaded.server import AssociationServer
 from dicomwire.utils import set_title
 
 if TYPE_CHECKING:
-    from dicomwire.workers.server import SupervisedServer
+    from dicomwire.workers.server import SupervisedServer, WorkerContext
 
 _Server = TypeVar("_Server", bound=AssociationServer)
 
@@ -234,6 +234,7 @@ class ApplicationEntity(Entity[Association]):
         receive_to: ReceiveTo | None = None,
         *,
         workers: int,
+        worker_context: WorkerContext | None = None,
     ) -> SupervisedServer | None: ...
 
     @overload
@@ -259,6 +260,8 @@ class ApplicationEntity(Entity[Association]):
         contexts: list[PresentationContext] | None = None,
         receive_to: ReceiveTo | None = None,
         workers: int | None = None,
+        *,
+        worker_context: WorkerContext | None = None,
     ) -> AssociationServer | SupervisedServer | None:
         """Accept associations.
 
@@ -283,6 +286,9 @@ class ApplicationEntity(Entity[Association]):
         workers : int, optional
             Serve in that many processes, which are forked at once, instead of in this one. The
             handlers run there, with copies of the objects that they refer to.
+        worker_context : callable, optional
+            Returns a context manager that each worker enters before it serves, and leaves at its
+            end: for what must be opened after the fork, such as connections to a database.
 
         Returns
         -------
@@ -308,6 +314,7 @@ class ApplicationEntity(Entity[Association]):
 
             server = start_workers(
                 workers,
+                worker_context,
                 *(self, address, self._served_title(ae_title), self._to_support(contexts)),
                 *(ssl_context, self._handlers(evt_handlers), receive_to),
             )

@@ -18,12 +18,13 @@ from dicomwire.threaded import threads
 from dicomwire.threaded.association import Association
 from dicomwire.threaded.server import AssociationServer
 from dicomwire.threaded.watcher import Watched, abandoning, watcher
-from dicomwire.workers.server import SupervisedServer
+from dicomwire.workers.server import SupervisedServer, WorkerContext
 from dicomwire.workers.worker_end import Order, WorkerEnd
 
 
 def start_workers(
     workers: int,
+    worker_context: WorkerContext | None,
     ae: Entity[Association],
     address: tuple[Any, ...],
     ae_title: str,
@@ -46,6 +47,7 @@ def start_workers(
         workers=workers,
         serve=serve,
         abandon=abandoning(),
+        worker_context=worker_context,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 from dicomwire.protocol.context import PresentationContext
@@ -17,7 +17,10 @@ from dicomwire.session.admission import AssociationLimits
 from dicomwire.session.listening import listen
 from dicomwire.settings import Settings
 from dicomwire.workers.supervisor import Serve, WorkerProcesses, check_platform
-from dicomwire.workers.worker_end import Worker
+from dicomwire.workers.worker_end import Worker, WorkerEnd
+
+WorkerContext = Callable[[], AbstractContextManager[object]]
+"""Returns a context manager that a worker enters before it serves and leaves at its end."""
 
 
 class _Entity(Protocol):
@@ -56,6 +59,7 @@ class Supervised:
         workers: int,
         serve: Serve,
         abandon: Callable[[], None],
+        worker_context: WorkerContext | None,
     ) -> None:
         if workers < 1:
             raise ValueError(f"workers is 1 or more, not {workers}")
@@ -70,9 +74,13 @@ class Supervised:
             abandon()
             ae.forget_parent()
 
+        def serve_within(worker_end: WorkerEnd) -> None:
+            with worker_context() if worker_context is not None else nullcontext():
+                serve(worker_end)
+
         settings = ae.settings
         self._processes = WorkerProcesses(
-            *(listener, serve, forget, lambda: ae.forget_server(self)),
+            *(listener, serve_within, forget, lambda: ae.forget_server(self)),
             count=workers,
             ceilings=AssociationLimits.of(settings),
             drain_timeout=settings.drain_timeout,
