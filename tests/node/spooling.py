@@ -104,6 +104,12 @@ class LocalStore:
         return self.objects.put(payloads, Batch(1, [Slot("1.2", 0, False)] * len(payloads), []))
 
 
+def spool_files(folder: Path) -> list[Path]:
+    """Return the files in the spool of a node, without the locks of the processes."""
+    spool = (folder / "spool").rglob("*")
+    return [path for path in spool if path.is_file() and path.name != "lock"]
+
+
 class OpenArchive:
     """Storage, index and committer of one folder, as a running node has them."""
 
@@ -201,7 +207,7 @@ class OpenArchive:
 
     def spool(self) -> list[Path]:
         """Return all that is in the spool."""
-        return list((self.folder / "spool").iterdir())
+        return spool_files(self.folder)
 
 
 def all_at_once(tasks: Iterable[Callable[[], None]]) -> None:

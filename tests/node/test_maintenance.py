@@ -327,7 +327,7 @@ def test_check_does_not_migrate(folder: Path) -> None:
         connection.execute("UPDATE alembic_version SET version_num = '0000'")
     connection.close()
     before = (folder / INDEX).read_bytes()
-    with pytest.raises(WrongRevision, match=r"revision 0000, not 000\d: .*reindex"):
+    with pytest.raises(WrongRevision, match=r"revision 0000, not \d+: .*reindex"):
         list(check(folder))
     assert (folder / INDEX).read_bytes() == before
 

@@ -31,6 +31,7 @@ from running_node import (
     store,
     study_of,
 )
+from spooling import spool_files
 
 from dicomwire import AE, Stream, build_context
 from dicomwire.data import codec
@@ -40,7 +41,7 @@ from dicomwire.sop_class import StudyRootQueryRetrieveInformationModelFind as FI
 from dicomwire.sop_class import Verification
 
 OURS = re.compile(
-    r"lock|index\.sqlite(-wal|-shm)?|spool|objects(/[0-9a-f]{2}(/[0-9a-f]{2}(/[0-9a-f]{32}\.dcm)?)?)?"
+    r"lock|index\.sqlite(-wal|-shm)?|spool(/lock|/[0-9a-f]{16}(/lock)?)?|objects(/[0-9a-f]{2}(/[0-9a-f]{2}(/[0-9a-f]{32}\.dcm)?)?)?"
 )
 """What there is in the folder of a node, whatever peers send."""
 MANY = 10_000
@@ -58,7 +59,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
         assert list(tmp_path.iterdir()) == [folder]
         inside = [str(path.relative_to(folder)) for path in folder.rglob("*")]
         assert [name for name in inside if not OURS.fullmatch(name)] == []
-        assert not list((folder / "spool").iterdir())
+        assert not spool_files(folder)
         (_, match), (last, _) = find(node, study_of("1.9", PatientName=""))
         assert (match.PatientName, last.Status) == ("Doe^Jane", 0x0000)
         with associate(node, Verification) as assoc:

@@ -40,6 +40,7 @@ from running_node import (
     store,
     study_of,
 )
+from spooling import spool_files
 
 from dicomwire import Stream, build_context, build_role
 from dicomwire.data.codec import decode_for, encode_dataset
@@ -194,7 +195,7 @@ def test_what_was_converted_leaves_no_file(node: Node, tmp_path: Path) -> None:
     context = build_context(MRImageStorage, ExplicitVRLittleEndian)
     *_, (status, _) = get(node, Receiver(), study_of(), context)
     assert counts(status) == (0x0000, 3, 0)
-    assert list((tmp_path / "spool").iterdir()) == []
+    assert spool_files(tmp_path) == []
 
 
 def test_a_node_that_is_stopped_waits_for_no_conversion(tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ def test_a_node_that_is_stopped_waits_for_no_conversion(tmp_path: Path) -> None:
             with stored.open("wb"):
                 node.stop()
             thread.join()
-    assert list((tmp_path / "spool").iterdir()) == []
+    assert spool_files(tmp_path) == []
 
 
 def test_a_lost_file_fails_alone(node: Node, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import socket
 from io import BytesIO
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from dicomwire.data.sinks import SinkFull
 from dicomwire.node.heads import HEAD_SIZE, Origin, digest_of, read_head
 from dicomwire.node.objects import folder as folder_module
 from dicomwire.node.objects.files import StorageInUse, is_missing
-from dicomwire.node.objects.spool import KEPT_IN_MEMORY
+from dicomwire.node.objects.spool import KEPT_IN_MEMORY, Spool
 
 SMALL = encoded("1.2.3.4.5", "small")
 LARGE = encoded("1.2.3.4.5", "large", pixels=KEPT_IN_MEMORY * 4)
@@ -146,7 +148,7 @@ def test_starting_leaves_in_the_spool_what_is_not_its_own(tmp_path: Path) -> Non
     (spool / "thesis.txt").touch()
     (spool / "0.part").touch()
     with LocalStore(tmp_path):
-        assert sorted(os.listdir(spool)) == ["0.part", "lost+found", "thesis.txt"]
+        assert {"0.part", "lost+found", "thesis.txt"} <= set(os.listdir(spool))
 
 
 def test_starting_cleans_up_what_was_taken_back_or_made_for_a_program(tmp_path: Path) -> None:
@@ -155,7 +157,7 @@ def test_starting_cleans_up_what_was_taken_back_or_made_for_a_program(tmp_path: 
         payloads[0].dicom_file(b"")
         payloads[1].seal(ORIGIN)
         storage.objects.take_back(payloads[1:], storage.put(payloads[1:]))
-        assert len(os.listdir(tmp_path / "spool")) == 2
+        assert len(files_in(tmp_path)) == 2
     with LocalStore(tmp_path):
         assert files_in(tmp_path) == []
 
@@ -168,14 +170,43 @@ def test_behind_a_link_others_may_be_writing(tmp_path: Path) -> None:
         archive.mkdir()
         (archive / "spool").symlink_to(other / "spool")
         with LocalStore(archive):
-            assert len(os.listdir(other / "spool")) == 1
+            assert len(files_in(other)) == 1
         half.discard()
 
 
-def test_a_folder_is_for_one_process(tmp_path: Path) -> None:
-    with LocalStore(tmp_path), pytest.raises(StorageInUse):
-        LocalStore(tmp_path)
-    LocalStore(tmp_path).spool.close()
+def test_processes_share_a_folder_unless_one_of_them_needs_it_alone(tmp_path: Path) -> None:
+    with Spool(tmp_path), Spool(tmp_path), pytest.raises(StorageInUse):
+        Spool(tmp_path, exclusive=True)
+    with Spool(tmp_path, exclusive=True), pytest.raises(StorageInUse):
+        Spool(tmp_path)
+
+
+def test_a_start_leaves_the_spool_of_a_process_that_lives(tmp_path: Path) -> None:
+    with Spool(tmp_path) as living:
+        file = living.make_file()
+        Spool(tmp_path).close()
+        assert file.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_does_not_hold_the_locks(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    ours, theirs = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        ours.close()
+        theirs.send(b"!")
+        theirs.recv(1)  # until the test closes its end
+        os._exit(0)
+    ours.recv(1)
+    spool.close()
+    try:
+        Spool(tmp_path, exclusive=True).close()
+    finally:
+        ours.close()
+        theirs.close()
+        os.waitpid(child, 0)
 
 
 def test_a_folder_that_cannot_be_locked_is_not_one_in_use(
@@ -226,7 +257,7 @@ def test_folders_that_somebody_removes_are_made_again(storage: LocalStore) -> No
     (name,) = storage.put([first])
     storage.objects.path(name).unlink()
     storage.objects.path(name).parent.rmdir()
-    (storage.folder / "spool").rmdir()
+    shutil.rmtree(storage.folder / "spool")
     second = spooled(storage.spool, SMALL)
     second.seal(ORIGIN)
     (name,) = storage.put([second])

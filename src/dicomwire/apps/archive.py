@@ -88,7 +88,7 @@ def clean(configuration: Configuration, logger: logging.Logger) -> int:
     from dicomwire.node.objects.spool import Spool
 
     objects = FolderObjects(folder)
-    with Spool(folder):
+    with Spool(folder, exclusive=True):
         files = list(objects.names())
         objects.withdraw(files)
         left = len(list(objects.names()))

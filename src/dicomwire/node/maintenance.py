@@ -318,7 +318,7 @@ def reindex(
         When the node is running.
     """
     objects = objects or FolderObjects(folder)
-    with Spool(folder) as spool:
+    with Spool(folder, exclusive=True) as spool:
         replay(folder_within(objects))
         database = open_database(index, spool.folder)
         if isinstance(database, Sqlite):

@@ -10,6 +10,8 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
+from weakref import WeakSet
 
 
 class StorageInUse(OSError):
@@ -55,10 +57,24 @@ def sync_folder(folder: str) -> None:
         os.close(descriptor)
 
 
-def lock(path: str, *, wait: bool = False) -> int:
-    """Lock a file; return its descriptor. StorageInUse if it is locked, unless `wait` is set.
+def lock(path: str, *, shared: bool = False, wait: bool = False) -> int:
+    """Lock a file, which is made if it is missing; return its descriptor.
 
-    Closing the descriptor releases the lock, and so does the end of the process.
+    Closing the descriptor and its copies releases the lock, and so does the end of the processes
+    that have them.
+
+    Parameters
+    ----------
+    shared : bool
+        Whether others may have shared locks at the same time. (Windows has none. There are no
+        worker processes either, so that one process is all that uses a folder.)
+    wait : bool
+        Whether to wait for others, instead of raising StorageInUse.
+
+    Raises
+    ------
+    StorageInUse
+        When another process has locked it.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -70,13 +86,47 @@ def lock(path: str, *, wait: bool = False) -> int:
         else:
             import fcntl
 
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(descriptor, mode if wait else mode | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             raise
         raise StorageInUse(f"another process uses {os.path.dirname(path)}") from None
     return descriptor
+
+
+class FileLock:
+    """A lock on a file that this process alone holds: a fork does not share it. See `lock`."""
+
+    def __init__(self, path: str, *, shared: bool = False, wait: bool = False) -> None:
+        self._file = lock(path, shared=shared, wait=wait)
+        _locks.add(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the lock."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+
+
+_locks: WeakSet[FileLock] = WeakSet()
+
+
+def _close_copies() -> None:
+    """Close the copies of locked files in a fork, which would keep the locks of a dead parent."""
+    for each in _locks:
+        each.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_copies)
 
 
 def _find_syncfs() -> Callable[[int], int] | None:

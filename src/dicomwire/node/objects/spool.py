@@ -21,16 +21,19 @@ from dicomwire.data.payloads import Payload
 from dicomwire.data.sinks import SinkFull
 from dicomwire.leftovers import ABANDONED_AFTER, remove_leftovers
 from dicomwire.node.heads import HEAD_SIZE, Origin, Seal, sealed_head
-from dicomwire.node.objects.files import lock, remove, sync_folder
+from dicomwire.node.objects.files import FileLock, remove, sync_folder
 
 KEPT_IN_MEMORY = 128 * 1024
 """In bytes. A longer dataset is written to a file while it is received. Others stay in memory until
 they are stored: the journal takes them, and so they need no sync of their own."""
 SPOOL = "spool"
+_LOCK = "lock"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _is_spooled = re.compile(r"[0-9a-f]{32}\.(part|dcm)|dicomwire-[0-9a-f]{32}\.dcm").fullmatch
 """Whether a name is one that the node uses in the spool: for a file being received (part), one
 moved back after a failure (dcm), or one that the library made for a handler (dicomwire-)."""
+_is_folder = re.compile(r"[0-9a-f]{16}").fullmatch
+"""Whether a name in the spool is that of the folder of a process."""
 
 
 class Spooled(Payload):
@@ -230,41 +233,53 @@ class SpoolSink:
 
 
 class Spool:
-    """The spool of a node's folder; only one process may use the folder at a time.
+    """The spool of a process that uses a node's folder.
+
+    Each process has a folder of its own in the spool, and locks it. So any process can remove
+    what one that died has left.
 
     Parameters
     ----------
     folder : Path
-        The node's folder, made if it is missing. Files that an earlier process left in the spool
-        are removed.
+        The node's folder, made if it is missing.
     ceiling : int or None
         The most bytes of a dataset; larger ones are answered with 0xA700.
+    exclusive : bool
+        Whether no other process may use the node's folder at the same time.
 
     Raises
     ------
     StorageInUse
-        When another process uses the folder.
+        When another process uses the node's folder, and one of the two exclusively.
     OSError
         When it cannot be made or written to.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], ceiling: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        ceiling: int | None = None,
+        exclusive: bool = False,
+    ) -> None:
         self.folder = Path(folder).absolute()
-        self._path = os.path.join(self.folder, SPOOL)
         self._ceiling = ceiling
         self.folder.mkdir(0o700, parents=True, exist_ok=True)  # others must not read patient data
-        self._lock = lock(os.path.join(self.folder, "lock"))
-        try:
-            os.makedirs(self._path, exist_ok=True)
+        with contextlib.ExitStack() as opened:
+            folder_lock = FileLock(os.path.join(self.folder, _LOCK), shared=not exclusive)
+            opened.enter_context(folder_lock)
+            spool = os.path.join(self.folder, SPOOL)
+            os.makedirs(spool, exist_ok=True)
             sync_folder(os.path.join(self.folder, ""))
             sync_folder(os.path.dirname(self.folder))
-            # If the spool is a link, other programs may use the folder it points to: keep their
-            # recent files. Otherwise, the lock guarantees that all files are left over.
-            age = ABANDONED_AFTER if os.path.islink(self._path) else 0.0
-            remove_leftovers(self._path, _is_spooled, age)
-        except BaseException:
-            self.close()
-            raise
+            # A start waits for another, which takes no longer than to remove what is left. So
+            # none sees a folder that has been made but is not locked yet.
+            with FileLock(os.path.join(spool, _LOCK), wait=True):
+                _remove_leftovers(spool)
+                self._path = os.path.join(spool, os.urandom(8).hex())
+                os.mkdir(self._path, 0o700)
+                opened.callback(_remove_folder, self._path)
+                opened.enter_context(FileLock(os.path.join(self._path, _LOCK)))
+            self._open = opened.pop_all()
 
     def __enter__(self) -> Spool:
         return self
@@ -273,10 +288,8 @@ class Spool:
         self.close()
 
     def close(self) -> None:
-        """Allow other processes to use the folder."""
-        lock, self._lock = self._lock, -1
-        if lock >= 0:
-            os.close(lock)
+        """Remove the spool, and allow others to use the folder exclusively."""
+        self._open.close()
 
     def sink(self, request: object = None) -> SpoolSink:
         """Return the sink for the dataset of a C-STORE request; for `receive_to`."""
@@ -287,6 +300,28 @@ class Spool:
         path, descriptor = _new_file(self._path)
         os.close(descriptor)
         return Path(path)
+
+
+def _remove_leftovers(spool: str) -> None:
+    """Remove what processes that have ended have left in the spool."""
+    # Files beside the folders are of an older version of the program, which locked the node's
+    # folder. If the spool is a link, others may use the folder that it points to: keep recent ones.
+    remove_leftovers(spool, _is_spooled, ABANDONED_AFTER if os.path.islink(spool) else 0.0)
+    for name in filter(_is_folder, os.listdir(spool)):
+        folder = os.path.join(spool, name)
+        with (
+            contextlib.suppress(OSError),
+            FileLock(os.path.join(folder, _LOCK)),
+        ):  # StorageInUse: it lives
+            _remove_folder(folder)
+
+
+def _remove_folder(folder: str) -> None:
+    """Remove the spool of a process that has ended, unless it has files of others. Never raises."""
+    remove_leftovers(folder, _is_spooled, 0.0)
+    remove(os.path.join(folder, _LOCK))
+    with contextlib.suppress(OSError):
+        os.rmdir(folder)
 
 
 def _new_file(spool: str) -> tuple[str, int]:
