@@ -1,16 +1,38 @@
-"""A node that is there to be killed: ``python crashing_node.py FOLDER`` prints its port."""
+"""A node that is there to be killed: ``python crashing_node.py FOLDER KEYS`` prints its port.
+
+KEYS is the JSON of keys of the configuration. For each line of its input it prints the process ids
+of its workers. SIGTERM and the end of the input stop it.
+"""
 
 from __future__ import annotations
 
+import json
+import signal
 import sys
+import threading
 from pathlib import Path
 
-from dicomwire.node.configuration import Configuration
+from dicomwire.node.configuration import Configuration, merged
 from dicomwire.node.server import Node
 
+
+def answer(node: Node) -> None:
+    for _ in sys.stdin:
+        tell(" ".join(str(worker.pid) for worker in node.workers))
+    signal.raise_signal(signal.SIGTERM)
+
+
+def tell(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    configuration = Configuration(folder=Path(sys.argv[1]), port=0)
+    keys = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
+    configuration = merged(Configuration(folder=Path(sys.argv[1]), port=0), keys)
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
     with Node(configuration) as node:
-        sys.stdout.write(f"{node.address[1]}\n")
-        sys.stdout.flush()
-        sys.stdin.read()
+        tell(str(node.address[1]))
+        threading.Thread(target=answer, args=(node,), daemon=True).start()
+        ended.wait()

@@ -159,11 +159,9 @@ def test_files_of_tls_are_beside_the_configuration(file: Path) -> None:
         ),
         (
             "prot = 104",
-            "there is no key 'prot' in a configuration; allowed are ae_title, address, port, "
-            "folder, index, objects, old_objects, objects_variables, objects_timeout, cache, "
-            "cache_size, duplicates, strict_queries, max_associations, max_per_address, "
-            "max_per_title, max_pdu, max_object, acse_timeout, dimse_timeout, network_timeout, "
-            "stop_timeout, [access], [tls], [destinations]",
+            "there is no key 'prot' in a configuration; allowed are "
+            + ", ".join(key.name for key in KEYS if not key.table)
+            + ", [access], [tls], [destinations]",
         ),
         ("access = 5", "access must be a table: [access]"),
         ("[access]\ntitles = 'CT1'", 'access.titles must be a list of AE titles, not "CT1"'),

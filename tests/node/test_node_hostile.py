@@ -41,7 +41,8 @@ from dicomwire.sop_class import StudyRootQueryRetrieveInformationModelFind as FI
 from dicomwire.sop_class import Verification
 
 OURS = re.compile(
-    r"lock|index\.sqlite(-wal|-shm)?|spool(/lock|/[0-9a-f]{16}(/lock)?)?|objects(/[0-9a-f]{2}(/[0-9a-f]{2}(/[0-9a-f]{32}\.dcm)?)?)?"
+    r"(node\.)?lock|index\.sqlite(-wal|-shm)?|spool(/lock|/[0-9a-f]{16}(/lock)?)?|"
+    r"journal(/lock|/[^/]+)?|objects(/[0-9a-f]{2}(/[0-9a-f]{2}(/[0-9a-f]{32}\.dcm)?)?)?"
 )
 """What there is in the folder of a node, whatever peers send."""
 MANY = 10_000

@@ -12,21 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_clock import Clock
 
 from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.index.writer import Index
 from dicomwire.node.tasks.queue import LEASE, NewTask, Queue, State, Task, counts, listed
 from dicomwire.node.tasks.workers import GiveUp, Kind, Workers
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

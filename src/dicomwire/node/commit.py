@@ -223,6 +223,8 @@ class Committer:
         To compare pixels in different transfer syntaxes.
     duplicates : Duplicates
         What to do with different data that has the UID of a stored object.
+    is_reconciled : bool
+        Whether another process of the node has made objects and index agree.
 
     Raises
     ------
@@ -236,6 +238,7 @@ class Committer:
         index: Index,
         converters: Converters,
         duplicates: Duplicates = Duplicates.KEEP_FIRST,
+        is_reconciled: bool = False,
     ) -> None:
         self._objects = objects
         self._index = index
@@ -247,7 +250,7 @@ class Committer:
         self.turn = threading.Lock()
         """Guards the commit of a batch, `_in_doubt`, `_is_reconciled` and `_is_closed`."""
         self._in_doubt: list[_InDoubt] = []
-        self._is_reconciled = False
+        self._is_reconciled = is_reconciled
         self._is_closed = False
         self.recover()
 

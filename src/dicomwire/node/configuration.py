@@ -283,6 +283,11 @@ class Configuration:
         FLAG,
         "Require the unique keys of all levels above, unless relational operation is negotiated.",
     ] = False
+    workers: Annotated[
+        int,
+        _whole("a number", 1, 256),
+        "The processes that serve, to use several processors; 1 is the node's own process.",
+    ] = 1
     max_associations: Annotated[
         int, _whole("a number", 1, 100_000), "The most associations at a time."
     ] = 64

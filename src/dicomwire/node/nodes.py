@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
 from sqlalchemy import delete, insert, select, update
 
 from dicomwire import __version__
-from dicomwire.node.index.database import IndexFailure
+from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.reader import IndexReader
 from dicomwire.node.index.schema import node
-from dicomwire.node.index.writer import Index, Writer
-from dicomwire.node.tasks.queue import LEASE, Clock, Queue
+from dicomwire.node.index.writer import Writer
+from dicomwire.node.tasks.queue import LEASE, Queue
 
 LOGGER = logging.getLogger("dicomwire.node")
 
@@ -69,33 +67,36 @@ class Membership:
 
     Parameters
     ----------
-    index : Index
+    queue : Queue
+        The tasks of this node; its owner is the id of the node.
     address : tuple
         Host and port that the node listens on.
     ae_title : str
     facts : callable
         Returns what `Registered.facts` is to say.
-    clock : callable
+    prepare : callable
+        Called before each renewal: opens the index again if it was deleted.
 
-    Attributes
-    ----------
-    queue : Queue
-        The tasks that this node takes.
+    Raises
+    ------
+    IndexFailure
+        From `__enter__`, when the registry cannot be written.
     """
 
     def __init__(
         self,
-        index: Index,
+        queue: Queue,
         address: tuple[str, int],
         ae_title: str,
         facts: Callable[[], Mapping[str, Any]] = dict,
-        clock: Clock = time.time,
+        prepare: Callable[[], object] = lambda: None,
     ) -> None:
-        self.id = secrets.token_hex(8)
-        self.queue = Queue(index, self.id, clock)
-        self._index = index
+        self.id = queue.owner
+        self._queue = queue
+        self._index = queue.index
         self._facts = facts
-        self._clock = clock
+        self._prepare = prepare
+        self._clock = queue.clock
         self._row: dict[str, Any] = {
             "id": self.id,
             "host": socket.gethostname(),
@@ -104,7 +105,7 @@ class Membership:
             "port": address[1],
             "ae_title": ae_title,
             "version": __version__,
-            "started": clock(),
+            "started": queue.clock(),
             "state": SERVING,
         }
         self._has_ended = threading.Event()
@@ -126,7 +127,7 @@ class Membership:
             with self._index.writing() as writer:
                 self._bury(writer, [self.id])
         except IndexFailure as error:
-            LOGGER.warning("The node cannot be removed from the registry: %s", _reason(error))
+            LOGGER.warning("The node cannot be removed from the registry: %s", reason_of(error))
 
     def stopping(self) -> None:
         """Show others that the node stops."""
@@ -136,25 +137,26 @@ class Membership:
     def beat(self) -> None:
         """Renew the row and the leases of the tasks; release the tasks of nodes that died."""
         try:
+            self._prepare()
             late = self._clock() - LEASE
             with self._index.writing() as writer:
                 self._beat(writer)
                 rows = writer.connection.execute(select(node.c.id).where(node.c.heartbeat < late))
-                self.queue.release(writer, list(rows.scalars()))
+                self._queue.release(writer, list(rows.scalars()))
                 forgotten = self._clock() - _REMEMBERED
                 writer.connection.execute(delete(node).where(node.c.heartbeat < forgotten))
-        except IndexFailure as error:
-            LOGGER.error("The registry of nodes cannot be written: %s", _reason(error))
+        except (IndexFailure, OSError) as error:
+            LOGGER.error("The registry of nodes cannot be written: %s", reason_of(error))
 
     def _beat(self, writer: Writer) -> None:
         row = {**self._row, "heartbeat": self._clock(), "facts": dict(self._facts())}
         mine = update(node).where(node.c.id == self.id).values(row)
         if not writer.connection.execute(mine).rowcount:  # at the start, or the index is a new one
             writer.connection.execute(insert(node), row)
-        self.queue.renew(writer)
+        self._queue.renew(writer)
 
     def _bury(self, writer: Writer, ids: list[str]) -> None:
-        self.queue.release(writer, ids)
+        self._queue.release(writer, ids)
         writer.connection.execute(delete(node).where(node.c.id.in_(ids)))
 
     def _died(self, other: Registered) -> bool:
@@ -177,7 +179,3 @@ class Membership:
     def _keep_alive(self) -> None:
         while not self._has_ended.wait(_EVERY):
             self.beat()
-
-
-def _reason(error: IndexFailure) -> object:
-    return getattr(error, "orig", None) or error

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import logging
 import math
+import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from functools import partial
 from itertools import chain, islice, repeat
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -44,9 +49,10 @@ from dicomwire.node.identifier import InvalidIdentifier
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.opening import open_database
 from dicomwire.node.index.writer import Index
+from dicomwire.node.nodes import Membership
 from dicomwire.node.objects.files import StorageInUse, StoreFailure
 from dicomwire.node.objects.opening import folder_of, folder_within, open_objects
-from dicomwire.node.objects.spool import Spool
+from dicomwire.node.objects.spool import Spool, lock_node, spool_size
 from dicomwire.node.retrieve import (
     LONGEST_COMMENT,
     DestinationContexts,
@@ -54,6 +60,8 @@ from dicomwire.node.retrieve import (
     contexts_for,
     sub_operations,
 )
+from dicomwire.node.tasks.queue import Queue
+from dicomwire.node.tasks.workers import OtherProcess, Workers
 from dicomwire.presentation import PresentationContext
 from dicomwire.sop_class import (
     PatientRootQueryRetrieveInformationModelFind,
@@ -135,6 +143,7 @@ class Node:
         self._guard = Guard(configuration)
         self._open = ExitStack()
         self._server: Any = None
+        self._id = secrets.token_hex(8)  # of the node, with all of its processes
 
     def __enter__(self) -> Node:
         self.start()
@@ -149,17 +158,31 @@ class Node:
         host, port = self._server.server_address[:2]
         return host, port
 
+    @property
+    def workers(self) -> list[Any]:
+        """Its worker processes; none if it serves in its own process."""
+        return list(getattr(self._server, "workers", ()))
+
     def start(self) -> None:
         """Open the folder and serve."""
         configuration = self.configuration
         ssl_context = server_tls(configuration)
         self._tls = client_tls(configuration)
+        workers: Any = configuration.workers if configuration.workers > 1 else None
         with ExitStack() as opened:
-            self._open_folder(opened)
+            self._lock_folder(opened)
+            if workers is None:
+                self._open_folder(opened)
+            else:
+                # In a process of its own: what is open, or was, in this one is useless in a fork.
+                with ProcessPoolExecutor(1, get_context("fork")) as process:
+                    process.submit(_prepare, configuration).result()
+                self._task_process = opened.enter_context(OtherProcess())
             self._ae = self._entity()
             opened.callback(self._ae.shutdown)
             # Before the server is shut down: handlers may wait for a conversion.
-            opened.callback(self._converters.close)
+            if workers is None:
+                opened.callback(self._converters.close)
             self._server = self._ae.start_server(
                 (configuration.address, configuration.port),
                 block=False,
@@ -167,30 +190,85 @@ class Node:
                 ssl_context=ssl_context,
                 evt_handlers=self._handlers(),
                 receive_to=_refuse,  # until `_accepted` has set `refuse` and `receive_to`
+                workers=workers,
+                worker_context=self._in_worker,
             )
+            if workers is not None:
+                self._open_folder(opened, is_first=False)
+            self._join_others(opened)
             self._open = opened.pop_all()
 
-    def _open_folder(self, opened: ExitStack) -> None:
+    def _lock_folder(self, opened: ExitStack) -> None:
+        """Keep other nodes from a folder with an index of SQLite."""
+        if not self.configuration.index:
+            with _usable(self.configuration.folder):
+                opened.enter_context(lock_node(self.configuration.folder))
+
+    def _open_folder(self, opened: ExitStack, is_first: bool = True) -> None:
+        """Open spool, objects and index for this process.
+
+        The first process of the node to do so makes files and index agree.
+        """
         configuration = self.configuration
-        try:
+        with _usable(configuration.folder):
             ceiling = configuration.max_object or None
             self._spool = opened.enter_context(Spool(folder_of(configuration), ceiling))
             self._converters = Converters(self._spool.make_file)
             self._objects = open_objects(configuration, self._spool.make_file, True)
             database = open_database(configuration.index, configuration.folder)
             self._index = opened.enter_context(Index(database))
+            self._queue = Queue(self._index, self._id)
             folder = folder_within(self._objects)
             opened.enter_context(journaling(folder, self._index))
             self._committer = Committer(
-                self._objects, self._index, self._converters, configuration.duplicates
+                *(self._objects, self._index, self._converters, configuration.duplicates),
+                is_reconciled=not is_first,
             )
             opened.enter_context(Checkpoints(folder, self._index, self._committer.turn))
             opened.callback(self._committer.close)
-        except (StorageInUse, StoreFailure) as error:
-            raise FolderUnusable(str(error)) from None
-        except (OSError, IndexFailure) as error:
-            reason = getattr(error, "strerror", None) or reason_of(error)
-            raise FolderUnusable(f"{configuration.folder} cannot be used: {reason}") from error
+
+    @contextmanager
+    def _in_worker(self) -> Iterator[None]:
+        """Open in a worker process what it needs to serve."""
+        with ExitStack() as opened:
+            try:
+                self._open_folder(opened, is_first=False)
+            except FolderUnusable as error:
+                LOGGER.error("%s", error)
+                raise SystemExit(1) from None  # the supervisor starts another worker
+            opened.callback(self._converters.close)
+            self._queue.on_added = self._task_process.wake
+            yield
+
+    def _join_others(self, opened: ExitStack) -> None:
+        """Enter the registry, and run tasks; undo it in the right order when the node stops."""
+        timeout = self.configuration.stop_timeout
+        workers = Workers(self._queue, ())
+        if self.configuration.workers > 1:
+            self._task_process.listen(workers)
+        membership = Membership(
+            self._queue,
+            self.address,
+            self.configuration.ae_title,
+            self._facts,
+            prepare=self._committer.recover,
+        )
+        with _usable(self.configuration.folder):
+            opened.enter_context(membership)
+        workers.start()
+        opened.callback(workers.stop, timeout)
+        opened.callback(self._server.drain, timeout)
+        opened.callback(membership.stopping)
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what the registry says of this node."""
+        processes = [asdict(each) for each in self.workers]
+        associations = sum(each["associations"] for each in processes)
+        return {
+            "workers": processes,
+            "associations": associations or len(self._ae.active_associations),
+            "spool": spool_size(folder_of(self.configuration)),
+        }
 
     def wait(self) -> None:
         """Wait until the server is shut down, for example by `stop` on another thread."""
@@ -198,8 +276,6 @@ class Node:
 
     def stop(self) -> None:
         """Stop accepting, wait up to `stop_timeout` for open associations, close the folder."""
-        if self._server is not None:
-            self._server.drain(self.configuration.stop_timeout)
         self._open.close()
 
     def _entity(self) -> AE:
@@ -368,6 +444,24 @@ class _Refused(Exception):
         super().__init__(reason)
         LOGGER.warning("A request is answered with 0x%04X: %s", code, escaped(reason))
         self.status = _failure(code, reason) if status is None else status
+
+
+def _prepare(configuration: Configuration) -> None:
+    """Make the folder and the index ready: bring the index up to date, and let both agree."""
+    with ExitStack() as opened:
+        Node(configuration)._open_folder(opened)
+
+
+@contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    """Say in one line why the folder or its index cannot be used."""
+    try:
+        yield
+    except (StorageInUse, StoreFailure) as error:
+        raise FolderUnusable(str(error)) from None
+    except (OSError, IndexFailure) as error:
+        reason = getattr(error, "strerror", None) or reason_of(error)
+        raise FolderUnusable(f"{folder} cannot be used: {reason}") from error
 
 
 def _failure(code: int, reason: str) -> Dataset:

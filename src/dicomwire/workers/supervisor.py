@@ -512,6 +512,8 @@ def _run_and_exit(run: Callable[[], None]) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
         run()
         code = 0
+    except SystemExit as end:  # from `worker_context`, which has said why
+        code = end.code if isinstance(end.code, int) else 1
     except BaseException:
         LOGGER.exception("A server process failed with an internal error")
     finally:

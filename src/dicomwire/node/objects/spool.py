@@ -263,7 +263,7 @@ class Spool:
     ) -> None:
         self.folder = Path(folder).absolute()
         self._ceiling = ceiling
-        self.folder.mkdir(0o700, parents=True, exist_ok=True)  # others must not read patient data
+        _make_folder(self.folder)
         with contextlib.ExitStack() as opened:
             folder_lock = FileLock(os.path.join(self.folder, _LOCK), shared=not exclusive)
             opened.enter_context(folder_lock)
@@ -300,6 +300,32 @@ class Spool:
         path, descriptor = _new_file(self._path)
         os.close(descriptor)
         return Path(path)
+
+
+def lock_node(folder: Path) -> FileLock:
+    """Keep other nodes, but not other processes of this one, from the folder; make it if needed.
+
+    Raises
+    ------
+    StorageInUse
+        When another node runs in it.
+    """
+    _make_folder(folder)
+    return FileLock(os.path.join(folder.absolute(), "node.lock"))
+
+
+def spool_size(folder: Path) -> dict[str, int]:
+    """Return the number of files in the spool of a node's folder, and their bytes."""
+    sizes = []
+    for place, _, names in os.walk(folder / SPOOL):
+        for name in filter(_is_spooled, names):
+            with contextlib.suppress(OSError):  # it was removed meanwhile
+                sizes.append(os.stat(os.path.join(place, name)).st_size)
+    return {"files": len(sizes), "bytes": sum(sizes)}
+
+
+def _make_folder(folder: Path) -> None:
+    folder.mkdir(0o700, parents=True, exist_ok=True)  # others must not read patient data
 
 
 def _remove_leftovers(spool: str) -> None:

@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Self
 
 from dicomwire.logs import escaped
-from dicomwire.node.index.database import IndexFailure
+from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.writer import Writer
 from dicomwire.node.tasks.queue import Queue, Task
 
@@ -96,6 +99,47 @@ class _Bell:
             self._condition.wait_for(lambda: self._rung != rung, seconds)
 
 
+class OtherProcess:
+    """Wakes the threads of the process that runs the tasks; made before that process forks."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._thread: threading.Thread | None = None
+
+    def wake(self, kinds: Iterable[str]) -> None:
+        """Wake the threads of these kinds. If that fails, they look for tasks before long."""
+        with suppress(OSError):  # the process has ended, or has not read for long
+            os.write(self._writer, "".join(f"{kind}\n" for kind in kinds).encode())
+
+    def listen(self, workers: Workers) -> None:
+        """Let a thread of this process pass on what other processes write, until `close`."""
+        self._thread = threading.Thread(target=self._pass_on, args=(workers,), daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._thread is not None:
+            os.set_blocking(self._writer, True)  # the thread reads, so that there will be room
+            os.write(self._writer, b"\n")
+            self._thread.join()
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def _pass_on(self, workers: Workers) -> None:
+        with open(self._reader, closefd=False) as lines:
+            for line in lines:
+                if line == "\n":
+                    return
+                workers.wake([line.rstrip("\n")])
+
+
 class Workers:
     """The threads of a process that run tasks.
 
@@ -165,8 +209,8 @@ class Workers:
             try:
                 seconds = self.step(kind)
             except IndexFailure as error:
-                reason = getattr(error, "orig", None) or error
-                LOGGER.error("The tasks %r cannot be taken or ended: %s", kind.name, reason)
+                text = "The tasks %r cannot be taken or ended: %s"
+                LOGGER.error(text, kind.name, reason_of(error))
                 seconds = _LONGEST_WAIT
             if seconds > 0:
                 bell.wait(rung, seconds)

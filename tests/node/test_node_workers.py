@@ -1,0 +1,117 @@
+"""A node with worker processes: what is acknowledged survives the death of any of its processes.
+
+``DICOMWIRE_TEST_CRASHES=200`` asks for more deaths than the few of every day.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from node_processes import NodeProcess, Senders, eventually, node_process
+from running_node import associate, find, make_object, store, study_of
+from spooling import CT, OpenArchive
+
+from dicomwire.node.configuration import Configuration
+from dicomwire.node.heads import read_head
+from dicomwire.node.maintenance import check
+from dicomwire.node.server import FolderUnusable, Node
+
+CRASHES = int(os.environ.get("DICOMWIRE_TEST_CRASHES", "3"))
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no worker processes"),
+    pytest.mark.timeout(120 + 20 * CRASHES),
+]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def assert_stored(folder: Path, acknowledged: dict[str, str]) -> None:
+    """Assert that a stopped node has each acknowledged object once, and nothing is half there."""
+    with OpenArchive(folder) as archive:
+        found = archive.index.find(list(acknowledged))
+        assert archive.spool() == []
+        for uid, digest in acknowledged.items():
+            (stored,) = found[uid]
+            content = archive.storage.objects.path(stored.file).read_bytes()
+            _, offset, _ = read_head(content, len(content))
+            assert hashlib.sha256(content[offset:]).hexdigest() == digest
+    assert list(check(folder)) == []
+
+
+def test_all_workers_store_and_find(tmp_path: Path) -> None:
+    with node_process(tmp_path, workers=2) as node:
+        with associate(node, CT) as first, associate(node, CT) as second:
+            pids = node.workers()
+            assert first.send_c_store(make_object(1)).Status == 0x0000
+            assert second.send_c_store(make_object(2)).Status == 0x0000
+        assert len(pids) == 2
+        for _ in range(2):
+            (_, match), _ = find(node, study_of(NumberOfStudyRelatedInstances=""))
+            assert match.NumberOfStudyRelatedInstances == 2
+
+
+def test_sigterm_lets_associations_end(tmp_path: Path) -> None:
+    with node_process(tmp_path, workers=2, stop_timeout=60) as node:
+        assoc = associate(node, CT)
+        assert assoc.send_c_store(make_object(1)).Status == 0x0000
+        node.terminate()
+        assert eventually(lambda: refuses(node))
+        assert assoc.send_c_store(make_object(2)).Status == 0x0000
+        assoc.release()
+        assert node.process.wait(30) == 0
+    with OpenArchive(tmp_path) as archive:
+        assert archive.counts()[-1] == 2
+
+
+def refuses(node: NodeProcess) -> bool:
+    try:
+        socket.create_connection(node.address, 5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_another_node_is_refused(tmp_path: Path) -> None:
+    with node_process(tmp_path, workers=2), pytest.raises(FolderUnusable, match="another process"):
+        Node(Configuration(folder=tmp_path, port=0)).start()
+
+
+def test_killed_workers_are_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
+    chance = random.Random(1)
+    with node_process(tmp_path, workers=2) as node:
+        with Senders([node.port], "1.2", 4) as senders:
+            for _ in range(CRASHES):
+                senders.wait(chance.randrange(5, 50))
+                os.kill(chance.choice(node.workers()), signal.SIGKILL)
+            senders.wait(50)
+        node.terminate()
+        assert node.process.wait(30) == 0
+    assert_stored(tmp_path, senders.acknowledged)
+
+
+def test_a_killed_node_starts_again_and_nothing_is_lost(tmp_path: Path) -> None:
+    chance = random.Random(2)
+    acknowledged: dict[str, str] = {}
+    for crash in range(max(CRASHES // 2, 1)):
+        with node_process(tmp_path, workers=2) as node:
+            pids = node.workers()
+            with Senders([node.port], f"1.{crash}", 4) as senders:
+                senders.wait(chance.randrange(5, 100))
+                node.kill()
+            assert eventually(lambda: not any(map(is_alive, pids)))  # noqa: B023
+        acknowledged |= senders.acknowledged
+    with node_process(tmp_path, workers=2) as node:
+        assert store(node, make_object()) == [0x0000]
+    assert_stored(tmp_path, acknowledged)
