@@ -40,6 +40,7 @@ from dicomwire.protocol.pdu import (
     ReleaseRP,
     ReleaseRQ,
 )
+from dicomwire.registry.names import keyword_of
 from dicomwire.registry.uids import looked_up
 from dicomwire.status import StatusTable, described
 
@@ -129,7 +130,12 @@ class Between(NamedTuple):
 
     def __str__(self) -> str:
         way = "to" if self.is_requestor else "from"
-        return f"{way} {escaped(self.title)}@{self.address} (association {self.number})"
+        return f"{way} {self.peer}"
+
+    @property
+    def peer(self) -> str:
+        """The peer, and the number of the association."""
+        return f"{escaped(self.title)}@{self.address} (association {self.number})"
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -138,11 +144,11 @@ class Between(NamedTuple):
 
 
 def described_request(between: Between, context: PresentationContext, request: Message) -> str:
-    """Return a request in words: service, peer, SOP class and SOP instance."""
+    """Return a request of the peer in words: service, peer, SOP class and SOP instance."""
     sop_class, instance = _objects(context, request)
     uid = f", {escaped(instance)}" if instance else ""
     name = request.name.removesuffix("-RQ")
-    return f"{name} {between}: {escaped(looked_up(sop_class).name)}{uid}"
+    return f"{name} from {between.peer}: {escaped(keyword_of(sop_class))}{uid}"
 
 
 def request_fields(

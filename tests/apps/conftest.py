@@ -72,6 +72,8 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., App]]:
     def start(main: Callable[[list[str]], int], *args: str) -> App:
         codes: list[int] = []
         arguments = ["0", "-ba", "127.0.0.1", *args]
+        if not {"-v", "-d", "-q", "-ll"}.intersection(args):
+            arguments += ["-ll", "error"]  # what goes wrong is all that most tests look at
         thread = threading.Thread(target=lambda: codes.append(main(arguments)))
         thread.start()
         server = servers.get(timeout=PATIENCE)

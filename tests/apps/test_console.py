@@ -1,21 +1,24 @@
 from __future__ import annotations
 
+import json
 import logging
+import re
 import warnings
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 
 from dicomwire.apps.console import LIBRARY, Console, Stop, run
+from dicomwire.apps.log_output import RotatedFile
 
 Capture = pytest.CaptureFixture[str]
 LOGGER = logging.getLogger("dicomwire.someapp")
 
 
 def options(**chosen: object) -> Namespace:
-    return Namespace(
-        **{"quiet": False, "verbose": False, "debug": False, "log_level": None, **chosen}
-    )
+    flags = dict.fromkeys(("quiet", "verbose", "debug", "log_json", "log_times"), False)
+    return Namespace(**{**flags, "log_level": None, "log_file": None, **chosen})
 
 
 def test_the_logger_is_given_back() -> None:
@@ -84,3 +87,53 @@ def test_quiet_is_quiet_whatever_else_is_said(capsys: Capture) -> None:
 
     assert run(options(quiet=True, log_level="debug"), complain) == 0
     assert capsys.readouterr() == ("", "")
+
+
+# --- The log as JSON, and in a file -----------------------------------------------------------
+
+
+def say(*_: object) -> int:
+    LOGGER.info("stored", extra={"dicom": {"association": 3, "status": "0x0000"}})
+    LOGGER.error("a failure", exc_info=KeyError("a bug"))
+    return 0
+
+
+def test_the_log_as_json(capsys: Capture) -> None:
+    assert run(options(verbose=True, log_json=True), say) == 0
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    assert first.pop("time")[:2] == "20"
+    assert first == {
+        "level": "INFO",
+        "logger": "dicomwire.someapp",
+        "message": "stored",
+        "association": 3,
+        "status": "0x0000",
+    }
+    assert second["exception"] == "KeyError: 'a bug'"
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_the_log_in_a_file(quiet: bool, tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "log"
+    assert run(options(verbose=not quiet, quiet=quiet, log_file=str(path)), say) == 0
+    assert (capsys.readouterr().err == "") == quiet
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} I: stored\n", path.read_text())
+
+
+def test_a_log_that_cannot_be_written(tmp_path: Path, capsys: Capture) -> None:
+    assert run(options(log_file=str(tmp_path / "no" / "log")), say) == 1
+    assert capsys.readouterr().err.startswith("E: Cannot write the log to ")
+
+
+def test_a_large_log_is_renamed(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    handlers = [RotatedFile(str(path), largest=100, kept=2) for _ in range(2)]
+    for number in range(12):  # two processes that write by turns
+        handlers[number % 2].emit(logging.makeLogRecord({"msg": f"{number:02} {'x' * 40}"}))
+    for handler in handlers:
+        handler.close()
+    kept = sorted(tmp_path.iterdir())
+    assert [each.name for each in kept] == ["log", "log.1", "log.2"]
+    lines = [line[:2] for each in reversed(kept) for line in each.read_text().splitlines()]
+    assert lines == sorted(lines)  # none is lost from the middle
+    assert lines[-1] == "11"

@@ -252,8 +252,8 @@ def test_echoscp_answers(serve: Callable[..., Any], capsys: Capture) -> None:
     assert f"I: ECHOSCP listens on 127.0.0.1, port {app.port}; Ctrl-C stops it\n" in shown
     assert f"I: Try it with: dicomwire echoscu 127.0.0.1 {app.port}\n" in shown
     assert "I: Accepting Association" in shown
-    assert "I: Received Echo Request (MsgID 7)\n" in shown
-    assert "I: Association Released\n" in shown
+    assert ": Verification: 0x0000 - Success\n" in shown
+    assert "I: Association Released from TESTER@" in shown
     assert "Accept Parameters" not in shown
 
 

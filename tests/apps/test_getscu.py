@@ -134,8 +134,8 @@ def test_objects_are_kept_as_they_came(
     for expected in (
         f"I: Files go to {folder}\n",
         "I: Sending Get Request: MsgID 1, Patient Root",
-        "I: Received Store Request: MsgID 2, MR.",
-        ", from ANY-SCP, ",
+        "I: C-STORE from ANY-SCP@127.0.0.1:",
+        ": MRImageStorage, ",
         "I: Get SCP Result: 1 - 0xFF00 - Pending",
         "I: Get SCP Result: 0x0000 - Success\n",
         "I: 2 objects sent by the peer, 0 with a warning, 0 failed, 0 left; 2 received, ",

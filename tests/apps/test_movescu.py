@@ -137,7 +137,7 @@ def test_a_receiver_of_its_own(
     for expected in (
         f"I: STORESCP receives on 127.0.0.1, port {free_port}\n",
         "I: Sending Move Request: MsgID 1, Patient Root",
-        "I: Received Store Request: MsgID ",
+        "I: C-STORE from ",
         "I: Move SCP Result: 1 - 0xFF00 - Pending",
         "I: Move SCP Result: 0x0000 - Success\n",
         "I: 2 objects sent by the peer, 0 with a warning, 0 failed, 0 left; 2 received, ",

@@ -77,7 +77,7 @@ def test_verbose(peer: Any, write_file: WriteFile, capsys: Capture) -> None:
         "I: Releasing Association",
     ):
         assert expected in lines
-    assert next(lines).startswith(("I: Association Released", "I: 1 sent"))
+    assert next(lines).startswith(("I: C-STORE from ", "I: Association Released", "I: 1 sent"))
 
 
 def test_debug(peer: Any, write_file: WriteFile, capsys: Capture) -> None:

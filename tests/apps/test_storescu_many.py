@@ -207,7 +207,7 @@ class Archive:
 
     def wait_for_objects(self, count: int) -> None:
         for _ in range(count):
-            self._wait_for("Received Store Request")
+            self._wait_for(" I: C-STORE from ")
 
     def may_run(self) -> None:
         """Let it go on without anybody to wait for."""

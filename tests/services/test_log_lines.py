@@ -31,7 +31,7 @@ def store(handler):
 def test_an_operation_is_one_line(log):
     _, uid = store(lambda event: 0x0000)
     (record,) = log.records
-    assert record.getMessage() == f"C-STORE {PEER}: CT Image Storage, {uid}: 0x0000 - Success"
+    assert record.getMessage() == f"C-STORE {PEER}: CTImageStorage, {uid}: 0x0000 - Success"
     assert record.dicom == {
         "association": 7,
         "peer": "ASKER",
@@ -63,7 +63,7 @@ def test_pending_responses_are_not_logged(log):
 
     FakePort((evt.EVT_C_FIND, find)).serve(received(Command.C_FIND_RQ, STUDY_ROOT_FIND, keys()))
     (line,) = log.messages
-    model = "Study Root Query/Retrieve Information Model - FIND"
+    model = "StudyRootQueryRetrieveInformationModelFind"
     assert line == f"C-FIND {PEER}: {model}: 0x0000 - Success"
 
 
@@ -83,7 +83,7 @@ def test_a_refusal_has_its_reason_in_the_log_and_on_the_wire(log):
     uid = request.message.AffectedSOPInstanceUID
     assert record.levelno == logging.ERROR
     assert record.getMessage() == (
-        f"C-STORE {PEER}: CT Image Storage, {uid}: refused: no handler is bound to evt.EVT_C_STORE"
+        f"C-STORE {PEER}: CTImageStorage, {uid}: refused: no handler is bound to evt.EVT_C_STORE"
     )
 
 
@@ -96,6 +96,6 @@ def test_a_failed_handler_is_named_without_its_text_on_the_wire(log):
     failed, answered = log.records
     assert failed.exc_info is not None
     assert failed.getMessage() == (
-        f"C-STORE {PEER}: CT Image Storage, {uid}: the handler of evt.EVT_C_STORE failed"
+        f"C-STORE {PEER}: CTImageStorage, {uid}: the handler of evt.EVT_C_STORE failed"
     )
     assert "0xC211" in answered.getMessage()

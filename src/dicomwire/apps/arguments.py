@@ -172,7 +172,16 @@ def add_logging(
         choices=levels,
         help=f"log this level and those above it (default: {'info' if verbose else 'error'})",
     )
-    parser.set_defaults(verbose=verbose)
+    group.add_argument(
+        "--log-file",
+        metavar="FILE",
+        help="log to this file, too, with times, and with -q at level info; at 10 MB it becomes "
+        "FILE.1, and 5 older ones are kept",
+    )
+    group.add_argument(
+        "--log-json", action="store_true", help="log a JSON object for each line, with its values"
+    )
+    parser.set_defaults(verbose=verbose, log_times=False)
 
 
 def add_peer(
@@ -206,10 +215,15 @@ def add_peer(
     add_tls_options(parser, role)
 
 
-def add_server(parser: ArgumentParser, title: str) -> None:
+def add_server(parser: ArgumentParser, title: str, *, verbose: bool = True) -> None:
     """Add the port, and the options for associations, processes, the log, users and TLS.
 
-    `title` is the default of the AE title.
+    Parameters
+    ----------
+    title : str
+        The default of the AE title.
+    verbose : bool
+        Whether the level of the log is INFO by default, with the time in each line.
     """
     parser.add_argument(
         "port", type=listening_port, help="port to listen on; with 0 the system chooses one"
@@ -238,7 +252,8 @@ def add_server(parser: ArgumentParser, title: str) -> None:
         default=Settings().operations_window,
         help="let a peer that asks for it have n operations outstanding (default: %(default)s)",
     )
-    add_logging(parser)
+    add_logging(parser, verbose=verbose)
+    parser.set_defaults(log_times=verbose)
     add_users_option(parser)
     add_tls_options(parser, "server")
 

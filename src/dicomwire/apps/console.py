@@ -54,7 +54,7 @@ class Console(logging.StreamHandler[TextIO]):
     Parameters
     ----------
     options : Namespace
-        With `quiet`, `verbose`, `debug` and `log_level`.
+        With `quiet`, `verbose`, `debug`, `log_level`, `log_times`, `log_json` and `log_file`.
 
     Attributes
     ----------
@@ -64,9 +64,10 @@ class Console(logging.StreamHandler[TextIO]):
 
     def __init__(self, options: Namespace) -> None:
         super().__init__(sys.stderr)
-        self.setFormatter(logging.Formatter("%(levelname).1s: %(message)s"))
+        self.setFormatter(_formatter(options, has_times=options.log_times))
         self.is_terminal = not options.quiet and sys.stderr.isatty()
         self._threshold = _threshold(options)
+        self._file: logging.Handler | None = None
         self._has_progress = False
         self._next_progress = 0.0 if self.is_terminal else math.inf
 
@@ -84,9 +85,31 @@ class Console(logging.StreamHandler[TextIO]):
         trace: TracebackType | None,
     ) -> None:
         self.clear()
+        if self._file is not None:
+            self._file.close()
         handlers, level, warnings.showwarning = self._before
         LIBRARY.handlers[:] = handlers
         LIBRARY.setLevel(level)
+
+    def open_file(self, options: Namespace) -> None:
+        """Log to the file of --log-file, too; raise Stop if it cannot be written."""
+        if options.log_file is None:
+            return
+        from dicomwire.apps.log_output import RotatedFile
+
+        try:
+            self._file = RotatedFile(options.log_file)
+        except OSError as error:
+            text = f"Cannot write the log to {options.log_file}: {error.strerror}"
+            raise Stop(text) from None
+        self._file.setFormatter(_formatter(options, has_times=True))
+        LIBRARY.addHandler(self._file)
+        if self._threshold == _SILENT:
+            LIBRARY.setLevel(logging.INFO)
+
+    def omit_times(self, options: Namespace) -> None:
+        """Write the next lines to the terminal without times: the application does not run."""
+        self.setFormatter(_formatter(options, has_times=False))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Remove the line of progress, and write a line of the log."""
@@ -122,6 +145,20 @@ class Console(logging.StreamHandler[TextIO]):
             self.stream.flush()
 
 
+def _formatter(options: Namespace, *, has_times: bool) -> logging.Formatter:
+    """Return how lines are written: as JSON with --log-json, otherwise level and message."""
+    if options.log_json:
+        from dicomwire.apps.log_output import JSONFormatter
+
+        return JSONFormatter()
+    line = "%(levelname).1s: %(message)s"
+    if not has_times:
+        return logging.Formatter(line)
+    formatter = logging.Formatter(f"%(asctime)s {line}")
+    formatter.default_msec_format = "%s.%03d"
+    return formatter
+
+
 def _threshold(options: Namespace) -> int:
     if options.quiet:
         return _SILENT
@@ -141,10 +178,12 @@ def run(options: Namespace, app: Callable[[Namespace, Console], int]) -> int:
     """Run an application and return its exit code; log an exception as one line."""
     with Console(options) as console:
         try:
+            console.open_file(options)
             return app(options, console)
         except KeyboardInterrupt:
             return INTERRUPTED
         except Stop as reason:
+            console.omit_times(options)
             LIBRARY.error("%s", escaped(str(reason)))
             return reason.exit_code
         except BrokenPipeError:  # the reader of our output, such as `head`, closed the pipe

@@ -63,10 +63,12 @@ def short_name(sop_class_uid: str | None) -> str:
 
 def file_name(sop_class_uid: str | None, sop_instance_uid: str | None) -> str:
     """Return the name for the file of an instance, without a folder whatever the UID contains."""
-    uid = sop_instance_uid or ""
-    if not _ORDINARY(uid):
-        uid = _tamed(uid)
-    return f"{_PREFIXES.get(sop_class_uid, _OTHER)}.{uid}"
+    return f"{_PREFIXES.get(sop_class_uid, _OTHER)}.{safe_uid(sop_instance_uid or '')}"
+
+
+def safe_uid(uid: str) -> str:
+    """Return a UID as it can be part of a path, whatever it contains."""
+    return uid if _ORDINARY(uid) else _tamed(uid)
 
 
 def _tamed(uid: str) -> str:

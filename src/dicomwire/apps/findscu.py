@@ -21,7 +21,7 @@ from dicomwire import (
     build_context,
 )
 from dicomwire.apps.arguments import EXIT_CODES, LEVELS, add_peer, new_parser
-from dicomwire.apps.console import DONE, FAILED, NO_ASSOCIATION, Console, Stop, run
+from dicomwire.apps.console import DONE, FAILED, INTERRUPTED, NO_ASSOCIATION, Console, Stop, run
 from dicomwire.apps.identifier import (
     PATHS,
     add_identifier,
@@ -144,16 +144,21 @@ def _find(options: Namespace, console: Console) -> int:
         responses = association.send_c_find(identifier, options.model, MESSAGE_ID)
         matches = 0
         with closing(display) as display:
-            for _, match in operation.pending(responses):
-                if match is None or operation.is_cancelled:
-                    continue
-                matches += 1
-                display.add(match)
-                if folder is not None:
-                    path = os.path.join(folder, f"rsp{matches:06}.dcm")
-                    if not _write(path, match, options.model, context.transfer_syntax[0]):
-                        code = FAILED
-                console.follow(partial("matches: {}".format, matches))
+            try:
+                for _, match in operation.pending(responses):
+                    if match is None or operation.is_cancelled:
+                        continue
+                    matches += 1
+                    display.add(match)
+                    if folder is not None:
+                        path = os.path.join(folder, f"rsp{matches:06}.dcm")
+                        if not _write(path, match, options.model, context.transfer_syntax[0]):
+                            code = FAILED
+                    console.follow(partial("matches: {}".format, matches))
+            except KeyboardInterrupt:
+                operation.cancel()
+                LOGGER.error("Interrupted: %d matches so far, there may be more", matches)
+                return INTERRUPTED
     return exit_code(options, code if operation.succeeded else FAILED)
 
 

@@ -141,10 +141,15 @@ class Operation:
                 text = answered(status.Status, status.get("ErrorComment"), self._statuses)
                 self._logger.info("%s SCP Result: %d - %s", self._name, number, text)
             yield status, identifier
-            if number == self._last_wanted and self._association.is_established:
-                self._logger.info("Sending Cancel Request: MsgID %d", MESSAGE_ID)
-                self._association.send_c_cancel(MESSAGE_ID, query_model=self._model)
-                self.is_cancelled = True
+            if number == self._last_wanted:
+                self.cancel()
+
+    def cancel(self) -> None:
+        """Ask the peer to stop, if it still can be asked."""
+        if self._association.is_established:
+            self._logger.info("Sending Cancel Request: MsgID %d", MESSAGE_ID)
+            self._association.send_c_cancel(MESSAGE_ID, query_model=self._model)
+            self.is_cancelled = True
 
     def _category(self, status: Dataset) -> str:
         return code_to_category(status.Status) if "Status" in status else ""

@@ -1,4 +1,4 @@
-"""Receives objects for storescp, getscu and movescu: names their files, logs and counts them.
+"""Receives objects for storescp, getscu and movescu: names their files, and counts them.
 
 The library writes the bytes into the files.
 """
@@ -10,6 +10,8 @@ import logging
 import os
 import threading
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from dicomwire import events as evt
@@ -28,6 +30,7 @@ digits>.part. If a process was killed, the next one removes such a file when it 
 """The notes about received files in the help of applications."""
 
 _MB = 1_000_000
+_OUT_OF_RESOURCES = 0xA700  # PS3.4 Table B.2-1
 
 
 def add_output(parser: ArgumentParser) -> argparse._ArgumentGroup:
@@ -66,17 +69,34 @@ def writable_folder(options: Namespace) -> str:
 class Receiver:
     """Receives objects by C-STORE, on any number of associations.
 
+    Parameters
+    ----------
+    options : Namespace
+        Those of `add_output`.
+    depth : int
+        The levels of folders that the objects are sorted into; see `sorting.Sorter`.
+    then : callable, optional
+        Called with the event and the path of each object that was kept.
+
     Attributes
     ----------
     receive_to : ReceiveTo
         For `AE.start_server` and associations: where the bytes of an object go.
     handlers : list
-        For these, too: they log and count the objects.
+        For these, too: they count the objects, and sort them.
     """
 
-    def __init__(self, options: Namespace, logger: logging.Logger) -> None:
+    def __init__(
+        self,
+        options: Namespace,
+        logger: logging.Logger,
+        depth: int = 0,
+        then: Callable[[evt.Event, str], None] | None = None,
+    ) -> None:
         self._logger = logger
         self._is_kept = not options.ignore
+        self._then = then
+        self._place_of: Callable[[evt.Event], str] = lambda event: str(event.dataset_path)
         self._count = self._size = 0
         # Guards both counts: several threads serve associations.
         self._lock = threading.Lock()
@@ -86,6 +106,11 @@ class Receiver:
             remove_leftovers(folder)
             logger.info("Files go to %s", escaped(folder))
             self.receive_to = _Namer(folder, logger)
+            if depth:
+                from dicomwire.apps.sorting import Sorter
+
+                sorter = Sorter(folder, depth, partial(warn_of_overwriting, logger=logger))
+                self.receive_to, self._place_of = sorter.receive_to, sorter.place
         self.handlers: list[evt.EventHandlerType] = [(evt.EVT_C_STORE, self._stored)]
 
     @property
@@ -98,14 +123,26 @@ class Receiver:
         with self._lock:
             self._count += 1
             self._size += size
-        if self._logger.isEnabledFor(logging.INFO):
-            kept = f"{size} bytes" if self._is_kept else "not kept"
-            self._logger.info("Received Store Request: %s, %s", _about(event), kept)
+        if self._is_kept:
+            try:
+                path = self._place_of(event)
+            except OSError as error:
+                about = escaped(str(event.request.AffectedSOPInstanceUID))
+                self._logger.error("Cannot sort %s: %s", about, escaped(str(error)))
+                return _OUT_OF_RESOURCES
+            if self._then is not None:
+                self._then(event, path)
         return 0x0000
 
     def __str__(self) -> str:
         kept = f"{self._size / _MB:.1f} MB" if self._is_kept else "not kept"
         return f"{self._count} received, {kept}"
+
+
+def warn_of_overwriting(path: str, logger: logging.Logger) -> None:
+    """Say that the file at `path` is about to be replaced, if there is one."""
+    if os.path.exists(path):
+        logger.warning("DICOM file already exists, overwriting: %s", escaped(path))
 
 
 class _Namer:
@@ -119,17 +156,10 @@ class _Namer:
     def __call__(self, request: Any) -> str:
         name = file_name(request.AffectedSOPClassUID, request.AffectedSOPInstanceUID)
         path = self._folder + name
-        if self._warns and os.path.exists(path):
-            self._logger.warning("DICOM file already exists, overwriting: %s", name)
+        if self._warns:
+            warn_of_overwriting(path, self._logger)
         return path
 
 
 def _discard(request: Any) -> DiscardSink:
     return DiscardSink()
-
-
-def _about(event: evt.Event) -> str:
-    request = event.request
-    name = file_name(request.AffectedSOPClassUID, request.AffectedSOPInstanceUID)
-    title = event.assoc.remote["ae_title"]
-    return f"MsgID {event.message_id}, {name}, from {escaped(title)}"

@@ -84,8 +84,8 @@ def explain(
     """Log why an association was not established, in one line."""
     if failure is None or isinstance(failure, AssociationRejected):
         return  # the library logs a rejection
-    if isinstance(failure, AssociationAborted) and not failure.by_peer:
-        return  # the library logs our own abort, too
+    if isinstance(failure, AssociationAborted) and failure.reason and not failure.by_peer:
+        return  # the library logs a violation of the protocol, too
     if failure.stage in ("connect", "tls"):
         logger.error("%s: %s", Progress.CANNOT_CONNECT, escaped(str(failure)))
     elif isinstance(failure, AssociationTimeout):

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from dicomwire import UID
 from dicomwire.apps.arguments import EXIT_CODES, new_parser
-from dicomwire.apps.console import DONE, FAILED, Console
+from dicomwire.apps.console import DONE, FAILED, INTERRUPTED, Console
 from dicomwire.apps.identifier import PATHS, add_identifier
 from dicomwire.apps.querying import (
     Operation,
@@ -105,9 +105,15 @@ def retrieve(
         The receiver of the objects; None if this process receives none.
     """
     tally = Tally()
-    for status, _ in operation.pending(responses):
-        tally.take(status)
-        console.follow(tally.progress)
+    try:
+        for status, _ in operation.pending(responses):
+            tally.take(status)
+            console.follow(tally.progress)
+    except KeyboardInterrupt:
+        operation.cancel()
+        kept = "" if receiver is None else f"; {receiver}"
+        logger.error("Interrupted: %s%s; the same command asks for all again", tally, kept)
+        return INTERRUPTED
     if "Status" in operation.status:
         tally.remaining = 0  # unless the last response says otherwise
     tally.take(operation.status)

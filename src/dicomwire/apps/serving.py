@@ -51,12 +51,6 @@ def supporting(
     return copies
 
 
-def log_echo(event: evt.Event, logger: logging.Logger) -> int:
-    """Handle EVT_C_ECHO: log the request, and answer with success."""
-    logger.info("Received Echo Request (MsgID %d)", event.message_id)
-    return 0x0000
-
-
 def serve(
     options: Namespace,
     logger: logging.Logger,

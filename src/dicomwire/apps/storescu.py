@@ -26,7 +26,7 @@ from dicomwire.apps.console import DONE, FAILED, INTERRUPTED, NO_ASSOCIATION, Co
 from dicomwire.apps.files import short_name
 from dicomwire.apps.outgoing import Batch, ContextKey, Outgoing, Plan
 from dicomwire.apps.requesting import answer_to, associate, exit_code, message_id
-from dicomwire.apps.tally import Tally
+from dicomwire.apps.tally import ONLY_THE_REST, Tally
 from dicomwire.data.encodings import is_uncompressed
 from dicomwire.errors import AssociationFailure
 from dicomwire.logs import escaped
@@ -187,7 +187,7 @@ class _Sender:
         for file in unsent:
             self._tally.fail(file.path, f"not sent: {reason}")
         if unsent and code != NO_ASSOCIATION:  # that has been logged already
-            why = ": interrupted" if code == INTERRUPTED else ""
+            why = f": interrupted; {ONLY_THE_REST}" if code == INTERRUPTED else ""
             LOGGER.error("%d of %d files were not sent%s", len(unsent), self._count, why)
         self._tally.seconds = time.monotonic() - self._began
         return code

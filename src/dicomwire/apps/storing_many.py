@@ -13,7 +13,7 @@ from dicomwire import events as evt
 from dicomwire.apps.console import DONE, INTERRUPTED, NO_ASSOCIATION, Console, Stop
 from dicomwire.apps.outgoing import Outgoing, Plan
 from dicomwire.apps.requesting import answer_to, connection_options, entity, explain
-from dicomwire.apps.tally import Tally
+from dicomwire.apps.tally import ONLY_THE_REST, Tally
 from dicomwire.errors import AssociationFailure
 from dicomwire.logs import escaped
 from dicomwire.plain.bulk import LedgerError, Sent, send_many
@@ -36,7 +36,8 @@ def send_all(
     try:
         code = sender.send()
     except KeyboardInterrupt:
-        sender.give_up("interrupted")
+        again = "the same command sends the rest" if options.resume else ONLY_THE_REST
+        sender.give_up("interrupted", again)
     except (LedgerError, OSError) as error:
         if options.resume is None:
             raise
@@ -91,11 +92,12 @@ class _ManySender:
         explain(self._unreachable, self._logger, connection["tls_args"] is not None)
         return NO_ASSOCIATION
 
-    def give_up(self, reason: str) -> None:
-        """Count the files without a result as failed."""
+    def give_up(self, reason: str, advice: str) -> None:
+        """Count the files without a result as failed, and say what to do about them."""
         for path in self._left:
             self._tally.fail(path, f"not sent: {reason}")
-        self._logger.error("%d of %d files were not sent: %s", len(self._left), self._count, reason)
+        text = "%d of %d files were not sent: %s; %s"
+        self._logger.error(text, len(self._left), self._count, reason, advice)
 
     def _note_association(self, event: evt.Event) -> None:
         self._tally.associations += 1

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MB = 1_000_000
+ONLY_THE_REST = "with --resume FILE, a run records what was stored, and the next sends the rest"
+"""What to do after an interrupted run without --resume."""
 
 
 @dataclass(slots=True)
