@@ -228,11 +228,6 @@ class Association(
         """Return, once, whether the peer cancelled the operation `message_id`."""
         return self._port.is_cancelled(message_id)
 
-    def call_soon(self, call: Callable[[], object]) -> None:
-        """Have the event loop call `call`; from any thread, at any moment."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._port.loop.call_soon_threadsafe(call)
-
     # --- Handlers that are coroutine functions ---
 
     def run_notification(
@@ -278,7 +273,7 @@ class Association(
         return Responses(self, request, identifier)
 
     def _results(self, items: Items, priority: int) -> Sending:
-        return Sending(self, Pipeline(self, items, priority))
+        return Sending(Pipeline(self, items, priority))
 
     async def _cancel(
         self, message_id: int, context_id: int | None, query_model: str | None

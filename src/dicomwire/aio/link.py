@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Self
@@ -262,6 +263,11 @@ class Link(Sender):
         """Compute the deadlines again, since the settings have changed."""
         if self._unprocessed is None:
             self._restart_idle_deadline()
+
+    def call_soon(self, call: Callable[[], object]) -> None:
+        """Have the event loop call `call`; from any thread, at any moment."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(call)
 
     def _restart_idle_deadline(self) -> None:
         self._last_active = self.loop.time()

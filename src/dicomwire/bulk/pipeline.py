@@ -103,6 +103,8 @@ class Pipeline:
 
     Attributes
     ----------
+    port : Sender
+        The port of the association.
     has_begun : bool
         Whether objects have been sent, and `close` must be called.
     """
@@ -110,7 +112,7 @@ class Pipeline:
     def __init__(self, association: Requesting, items: Items, priority: int = 2) -> None:
         association.check_established()
         self._association = association
-        self._port = association._port
+        self.port = association._port
         self._items = ItemReader(items)
         self._priority = priority
         self._window = association.own_window or LARGEST_WINDOW
@@ -147,7 +149,7 @@ class Pipeline:
         Exception
             An exception of the iterable, after the results of the objects before it.
         """
-        with self._port as port:
+        with self.port as port:
             if not self.has_begun:
                 self.has_begun = True
                 port.hold()
@@ -178,7 +180,7 @@ class Pipeline:
             self._operation.abandon()
         if self.has_begun:
             self.has_begun = False
-            self._port.unhold()
+            self.port.unhold()
 
     # --- Requests ---
 
@@ -186,7 +188,7 @@ class Pipeline:
         """Send as many objects as may be outstanding."""
         while not self._is_exhausted and self._has_room:
             if self._items.may_wait:
-                await self._port.flushed()  # taking the next item may block: send the others first
+                await self.port.flushed()  # taking the next item may block: send the others first
             try:
                 item = await self._items.take()
             except Exception as error:
@@ -199,7 +201,7 @@ class Pipeline:
                 if self._results:  # return them before sending the next large object
                     break
         if self._window > 1:
-            await self._port.flushed()  # not in a `finally`: it would replace the first exception
+            await self.port.flushed()  # not in a `finally`: it would replace the first exception
 
     @property
     def _has_room(self) -> bool:
@@ -224,7 +226,7 @@ class Pipeline:
             request = scu.store_request(
                 number, opened.sop_class_uid, uid, self._priority, None, None
             )
-            self._operation = await self._port.request(
+            self._operation = await self.port.request(
                 context_id, request, data, join=self._operation, more=self._window > 1
             )
             # A stream knows its length only now.
@@ -236,7 +238,7 @@ class Pipeline:
         except Exception as error:
             del self._outstanding[number]
             self._results.append(Sent(item, uid, failure=error))
-            self._port.check()  # if the message was sent in part, the association has ended
+            self.port.check()  # if the message was sent in part, the association has ended
         finally:
             opened.close()
         return size
@@ -273,6 +275,25 @@ class Pipeline:
         for item, uid, _ in self._outstanding.values():
             self._results.append(Sent(item, uid, failure=failure))
         self._outstanding.clear()
+
+
+class ResultReader:
+    """The pipeline of the iterator of a face, and its end."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline: Pipeline | None = pipeline
+
+    def _give_up(self) -> None:
+        """Send no more objects; the peer may still store those that were sent."""
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None and pipeline.has_begun:
+            with pipeline.port:
+                pipeline.close()
+
+    def __del__(self) -> None:
+        # This may run on any thread, also while it holds a lock, so it must not wait for one.
+        if self._pipeline is not None and self._pipeline.has_begun:
+            self._pipeline.port.call_soon(self._give_up)
 
 
 class ItemReader:

@@ -75,7 +75,7 @@ class Lifecycle(Listed, ABC):
     """An association from its request to its end: both ends, the public state and the events."""
 
     library_names = """
-        abandon answer answer_request begin between call_soon cancel cancel_context
+        abandon answer answer_request begin between cancel cancel_context
         check_established delete drain echo end failed files_stored give_up kill normalized
         on_local_abort on_lost on_network_timeout on_peer_abort on_release_confirmed
         on_release_requested on_violation open_object open_sink own_storer own_window perform query

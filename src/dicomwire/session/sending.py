@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -74,6 +75,10 @@ class Sender(Engine):
     @abstractmethod
     async def wait_for_response(self, operation: Any) -> None:
         """Wait until `operation` has a response, within the DIMSE timeout."""
+
+    @abstractmethod
+    def call_soon(self, call: Callable[[], object]) -> None:
+        """Have `call` called soon. Takes no lock of ours, so that `__del__` may use it."""
 
     @abstractmethod
     def _restart_idle_deadline(self) -> None:

@@ -207,7 +207,7 @@ class Association(
         from dicomwire.bulk.pipeline import Pipeline
         from dicomwire.threaded.iterators import Sending
 
-        return Sending(self, Pipeline(self, items, priority))
+        return Sending(Pipeline(self, items, priority))
 
     def _cancel(self, message_id: int, context_id: int | None, query_model: str | None) -> None:
         context_id = self.cancel_context(context_id, query_model)

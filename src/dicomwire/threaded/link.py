@@ -202,6 +202,9 @@ class Link(Sender, Watched):
         with self:
             self.fail(ConnectionLost("its socket was closed", stage=self.stage, peer=self.peer))
 
+    def call_soon(self, call: Callable[[], object]) -> None:
+        watcher().call(call)
+
     def _restart_idle_deadline(self) -> None:
         self._last_active = time.monotonic()
 

@@ -25,12 +25,12 @@ class ThreadPool:
         # SimpleQueue: in CPython 3.11 its `get` may wait for ever in spite of a timeout, when
         # another thread takes the item that it was woken for.
         self._changed = threading.Condition(threading.Lock())
-        self._tasks: deque[Callable[[], None]] = deque()
+        self._tasks: deque[Callable[[], object]] = deque()
         self._idle = 0  # idle threads less waiting tasks
         self._threads = 0
         self._names = 0
 
-    def submit(self, task: Callable[[], None]) -> None:
+    def submit(self, task: Callable[[], object]) -> None:
         """Run `task` soon: on its own thread, as long as the system allows new threads."""
         with self._changed:
             is_thread_wanted = self._idle <= 0
@@ -72,7 +72,7 @@ class ThreadPool:
                 LOGGER.exception("A task of a pool thread failed with an internal error")
             del task  # so that its objects are freed while this thread waits
 
-    def _next(self) -> Callable[[], None] | None:
+    def _next(self) -> Callable[[], object] | None:
         with self._changed:
             self._idle += 1
             # `submit` wakes one waiting thread for each task.
@@ -87,7 +87,7 @@ _pool = ThreadPool()
 _on_shortage: Callable[[], None] | None = None
 
 
-def submit(task: Callable[[], None]) -> None:
+def submit(task: Callable[[], object]) -> None:
     """Run `task` on a pool thread of this process."""
     _pool.submit(task)
 

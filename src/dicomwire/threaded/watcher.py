@@ -85,7 +85,7 @@ class Watcher:
         self._heap: list[tuple[float, int, weakref.ref[Watched]]] = []
         self._counter = itertools.count()
         self._sleeps_until = float("inf")
-        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._open_pair()
         threads.call_when_short(self._wake)
 
@@ -148,7 +148,7 @@ class Watcher:
             self._wake()
         return True
 
-    def call(self, task: Callable[[], None]) -> None:
+    def call(self, task: Callable[[], object]) -> None:
         """Have a pool thread run `task`. Takes no lock, and so may be called in `__del__`."""
         self._calls.put(task)
         self._wake()
