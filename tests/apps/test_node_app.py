@@ -29,6 +29,9 @@ from dicomwire.node.configuration import (
     Right,
     template,
 )
+from dicomwire.node.index.sqlite import Sqlite
+from dicomwire.node.index.writer import Index
+from dicomwire.node.tasks.queue import NewTask, Queue
 
 Capture = pytest.CaptureFixture[str]
 WriteFile = Callable[..., Path]
@@ -303,6 +306,85 @@ def test_what_it_says_to_people(tmp_path: Path) -> None:
         assert command_line in said
 
 
+def test_status_shows_nodes_tasks_and_objects(
+    start: Callable[..., Running], file: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    node = start("--ae-title", "HERE")
+    assert storescu.main([*node.peer, str(file)]) == 0
+    archive = ["--folder", str(tmp_path / "archive")]
+    add_tasks(tmp_path / "archive", "upload", "upload")
+    capsys.readouterr()
+    assert main(["status", *archive, "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    (shown,) = status["nodes"]
+    assert (shown["ae_title"], shown["port"]) == ("HERE", node.facts["port"])
+    assert (shown["pid"], shown["state"]) == (node.process.pid, "serving")
+    assert status["tasks"] == {"upload": {"waiting": 2, "running": 0, "dead": 0}}
+    assert status["objects"]["instances"] == status["objects"]["studies"] == 1
+    assert status["objects"]["bytes"] > file.stat().st_size // 2
+    assert main(["status", *archive]) == 0
+    said = capsys.readouterr().out
+    assert f"HERE at 127.0.0.1, port {node.facts['port']}: serving since " in said
+    assert "tasks upload: 2 waiting, 0 running, 0 dead\n" in said
+    assert "1 patients, 1 studies, 1 series, 1 instances, " in said
+    node.stop()
+    assert main(["status", *archive]) == 1
+    assert "no node runs\n" in capsys.readouterr().out
+
+
+def add_tasks(folder: Path, *kinds: str) -> None:
+    with Index(Sqlite(folder / "index.sqlite")) as index:
+        queue = Queue(index, "test")
+        with index.writing() as writer:
+            queue.add(writer, [NewTask(kind, {"file": "x"}) for kind in kinds])
+
+
+def kill_tasks(folder: Path, kind: str) -> None:
+    with Index(Sqlite(folder / "index.sqlite")) as index:
+        queue = Queue(index, "test")
+        taken = queue.take(kind, 10)
+        with index.writing() as writer:
+            for task in taken:
+                queue.fail(writer, task, "no such\ndestination", None)
+
+
+def test_tasks_are_listed_repeated_and_removed(tmp_path: Path, capsys: Capture) -> None:
+    add_tasks(tmp_path, "forward", "forward", "upload")
+    kill_tasks(tmp_path, "forward")
+    archive = ["--folder", str(tmp_path)]
+    assert main(["tasks", *archive]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "1 forward dead, 1 attempts: no such\\ndestination",
+        "2 forward dead, 1 attempts: no such\\ndestination",
+        "3 upload waiting, 0 attempts",
+    ]
+    assert main(["tasks", "list", "--state", "waiting", "--json", *archive]) == 0
+    (task,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (task["id"], task["kind"], task["payload"]) == (3, "upload", {"file": "x"})
+    assert main(["tasks", "retry", "--kind", "upload", *archive]) == 0
+    assert main(["tasks", "retry", "--kind", "forward", *archive]) == 0
+    assert main(["tasks", "drop", *archive]) == 0
+    assert main(["tasks", "drop", "--state", "waiting", "--json", *archive]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == ["0 tasks are repeated", "2 tasks are repeated"]
+    assert said[2:] == ["0 tasks were removed", '{"tasks": 3}']
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["check", "--kind", "upload"], "check takes no tasks"),
+        (["tasks", "drop", "--state", "running"], "can be neither repeated nor removed"),
+    ],
+)
+def test_what_cannot_be_done_with_tasks(
+    args: list[str], said: str, tmp_path: Path, capsys: Capture
+) -> None:
+    add_tasks(tmp_path, "upload")
+    assert main([*args, "--folder", str(tmp_path)]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_a_folder_in_use(start: Callable[..., Running], tmp_path: Path, capsys: Capture) -> None:
     start()
     arguments = ["--folder", str(tmp_path / "archive"), "--port", "0"]
@@ -318,9 +400,10 @@ def test_a_port_in_use(start: Callable[..., Running], tmp_path: Path, capsys: Ca
     assert capsys.readouterr().err.startswith(f"E: Port {port} is in use: ")
 
 
-def test_no_index_to_check(tmp_path: Path, capsys: Capture) -> None:
-    assert main(["check", "--folder", str(tmp_path)]) == 1
-    assert "there is no index" in capsys.readouterr().err
+def test_no_index_to_read(tmp_path: Path, capsys: Capture) -> None:
+    for action in ("check", "status", "tasks"):
+        assert main([action, "--folder", str(tmp_path)]) == 1
+        assert "there is no index" in capsys.readouterr().err
 
 
 def test_an_index_that_cannot_be_read_is_one_line(tmp_path: Path, capsys: Capture) -> None:

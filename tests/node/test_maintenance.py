@@ -16,12 +16,14 @@ from dicomwire.node.configuration import Duplicates
 from dicomwire.node.heads import HEAD_SIZE
 from dicomwire.node.index.database import WrongRevision
 from dicomwire.node.index.opening import INDEX
+from dicomwire.node.index.reader import IndexReader
 from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.index.writer import Index
 from dicomwire.node.maintenance import Finding, Problem, Reconciled, check, reindex
 from dicomwire.node.objects.files import StorageInUse
 from dicomwire.node.objects.folder import FolderObjects
 from dicomwire.node.objects.spool import Spool
+from dicomwire.node.tasks.queue import NewTask, Queue, listed
 
 FIRST, REPLACE, BOTH, IGNORE = Duplicates
 
@@ -251,6 +253,15 @@ def test_reindex_makes_the_same_index_whatever_there_was(folder: Path, damage: s
         "objects",
         "spool",
     }
+
+
+def test_reindex_keeps_the_tasks(folder: Path) -> None:
+    with Index(Sqlite(folder / INDEX)) as index, index.writing() as writer:
+        Queue(index, "").add(writer, [NewTask("upload", {"file": "x"}, key="a")])
+    reindex(folder)
+    with IndexReader(Sqlite(folder / INDEX)) as index:
+        (task,) = listed(index)
+    assert (task.kind, task.key, task.payload) == ("upload", "a", {"file": "x"})
 
 
 def test_reindex_is_refused_while_the_node_runs(folder: Path) -> None:

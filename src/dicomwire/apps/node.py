@@ -11,15 +11,15 @@ import logging
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from dicomwire.apps.archive import needing_extra, serve
 from dicomwire.apps.arguments import add_logging, new_parser
-from dicomwire.apps.console import Console, Stop, run
+from dicomwire.apps.console import Console, Misuse, Stop, run
+from dicomwire.apps.operating import ACTIONS, STATES, explaining_index, run_tasks, show_status
 from dicomwire.logs import escaped
 from dicomwire.node.configuration import (
     KEYS,
@@ -48,8 +48,9 @@ Options override environment variables, and these the file of --config. There, e
 of the same name, in the table that its name begins with: --access-titles is titles in [access]. The
 variable is DICOMWIRE_ACCESS__TITLES, with commas between items.
 
-exit codes: 0 after Ctrl-C, or if check and reindex find no problem; 1 if they find one, or if the
-address, the folder or the configuration cannot be used; 2 for wrong arguments"""
+exit codes: 0 after Ctrl-C, or if check and reindex find no problem; 1 if they find one, if status
+finds no node that runs, or if the address, the folder or the configuration cannot be used; 2 for
+wrong arguments"""
 
 
 _EXAMPLES = ("node --folder archive", "node --init node.toml", "node -c node.toml", "node check")
@@ -65,10 +66,24 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "action",
         nargs="?",
-        choices=("serve", "reindex", "check", "migrate-index"),
+        choices=("serve", "reindex", "check", "migrate-index", "status", "tasks"),
         default="serve",
         help="serve (default); reindex: make the index again from the files; check: verify files "
-        "and index; migrate-index: copy the index from SQLite to the database of --index",
+        "and index; migrate-index: copy the index from SQLite to the database of --index; status: "
+        "show the nodes, tasks and objects of the index; tasks: list tasks, or change them",
+    )
+    parser.add_argument(
+        "tasks",
+        nargs="?",
+        choices=ACTIONS,
+        help="with tasks: list them (default), retry or drop those that are dead",
+    )
+    parser.add_argument("--kind", metavar="NAME", help="with tasks: only those of this kind")
+    parser.add_argument(
+        "--state",
+        choices=STATES,
+        action="append",
+        help="with tasks: only those in this state; may be repeated",
     )
     parser.add_argument(
         "--back", action="store_true", help="with migrate-index: copy it from there to SQLite"
@@ -154,7 +169,13 @@ def _run(options: Namespace, console: Console) -> int:
     if options.init is not None:
         _write_template(options.init)
         return 0
+    if options.action != "tasks" and (options.tasks or options.kind or options.state):
+        raise Misuse(f"{options.action} takes no tasks")
     configuration = configuration_of(options)
+    if options.action == "status":
+        return show_status(configuration, options)
+    if options.action == "tasks":
+        return run_tasks(configuration, options)
     if options.action == "reindex":
         return _reindex(configuration, options, console)
     if options.action == "check":
@@ -169,7 +190,7 @@ def _reindex(configuration: Configuration, options: Namespace, console: Console)
         from dicomwire.node.maintenance import reindex
         from dicomwire.node.objects.opening import open_objects
 
-    with _explaining_index():
+    with explaining_index():
         found = reindex(
             configuration.folder,
             lambda done: console.follow(lambda: f"{done} files"),
@@ -201,7 +222,7 @@ def _check(configuration: Configuration, options: Namespace, console: Console) -
         console.follow(lambda: f"{number} files")
 
     findings = []
-    with _explaining_index():
+    with explaining_index():
         objects = open_objects(configuration)
         for finding in check(configuration.folder, follow, configuration.index, objects):
             findings.append(finding._asdict())
@@ -227,24 +248,13 @@ def _migrate_index(configuration: Configuration, options: Namespace, console: Co
     folder = configuration.folder
     both = [open_database(index, folder) for index in ("", configuration.index)]
     source, target = reversed(both) if options.back else both
-    with _explaining_index(), needing_extra("node"), Spool(folder):
+    with explaining_index(), needing_extra("node"), Spool(folder, exclusive=True):
         done = copy_index(
             source, target, lambda number: console.follow(lambda: f"{number} objects")
         )
     console.clear()
     print(json.dumps({"objects": done}) if options.json else f"{done} objects were copied")
     return 0
-
-
-@contextmanager
-def _explaining_index() -> Iterator[None]:
-    """Say in one line why the index cannot be used, without the SQL statement that failed."""
-    from dicomwire.node.index.database import IndexFailure, reason_of
-
-    try:
-        yield
-    except IndexFailure as error:
-        raise Stop(f"The index cannot be used: {reason_of(error)}") from error
 
 
 def _write_template(name: str) -> None:

@@ -18,7 +18,8 @@ from typing import NamedTuple
 from dicomwire.logs import escaped
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.heads import digest_of, read_head
-from dicomwire.node.index.opening import open_database
+from dicomwire.node.index.database import IndexFailure, reason_of
+from dicomwire.node.index.opening import open_database, open_existing
 from dicomwire.node.index.reader import IndexReader, Stored
 from dicomwire.node.index.sqlite import Sqlite, logs_of
 from dicomwire.node.index.writer import Index, Placed, Writer, iso
@@ -29,6 +30,7 @@ from dicomwire.node.objects.port import Objects
 from dicomwire.node.objects.spool import Spool
 from dicomwire.node.reading import BEGIN, read_object, size_of
 from dicomwire.node.replay import replay
+from dicomwire.node.tasks.queue import copy_tasks
 
 LOGGER = logging.getLogger("dicomwire")
 
@@ -323,9 +325,21 @@ def reindex(
         database = open_database(index, spool.folder)
         if isinstance(database, Sqlite):
             with _replaced(database) as new, Index(new) as empty:
+                _keep_tasks(database, empty)
                 return reconcile(objects, empty, duplicates, progress)
         with Index(database) as opened, opened.made_anew() as empty:
             return reconcile(objects, empty, duplicates, progress)
+
+
+def _keep_tasks(old: Sqlite, new: Index) -> None:
+    """Copy the tasks of an index that may be damaged, or missing, to a new one."""
+    if not old.path.exists():
+        return
+    try:
+        with IndexReader(old) as index:
+            copy_tasks(index, new)
+    except IndexFailure as error:
+        LOGGER.warning("No tasks are taken over from the old index: %s", reason_of(error))
 
 
 @contextmanager
@@ -387,10 +401,7 @@ def check(
     IndexFailure
         When it cannot be read, or another version of the program made it.
     """
-    database = open_database(index, folder)
-    if isinstance(database, Sqlite) and not database.path.exists():
-        raise FileNotFoundError(f"there is no index {database.path}")
-    with IndexReader(database) as opened:
+    with IndexReader(open_existing(index, folder)) as opened:
         objects = objects or FolderObjects(folder)
         for done, (file, stored) in enumerate(_side_by_side(objects, opened), 1):
             if stored is None:

@@ -49,10 +49,11 @@ from dicomwire.node.identifier import InvalidIdentifier
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.opening import open_database
 from dicomwire.node.index.writer import Index
+from dicomwire.node.journal import JOURNAL
 from dicomwire.node.nodes import Membership
 from dicomwire.node.objects.files import StorageInUse, StoreFailure
 from dicomwire.node.objects.opening import folder_of, folder_within, open_objects
-from dicomwire.node.objects.spool import Spool, lock_node, spool_size
+from dicomwire.node.objects.spool import SPOOL, Spool, lock_node, size_of
 from dicomwire.node.retrieve import (
     LONGEST_COMMENT,
     DestinationContexts,
@@ -262,12 +263,14 @@ class Node:
 
     def _facts(self) -> dict[str, Any]:
         """Return what the registry says of this node."""
+        folder = folder_of(self.configuration)
         processes = [asdict(each) for each in self.workers]
         associations = sum(each["associations"] for each in processes)
         return {
             "workers": processes,
             "associations": associations or len(self._ae.active_associations),
-            "spool": spool_size(folder_of(self.configuration)),
+            "spool": size_of(folder / SPOOL),
+            "journal": size_of(folder / JOURNAL),
         }
 
     def wait(self) -> None:

@@ -24,3 +24,11 @@ def open_database(index: str, folder: str | os.PathLike[str]) -> Database:
         The node's folder.
     """
     return Postgres(index) if index else Sqlite(Path(folder) / INDEX)
+
+
+def open_existing(index: str, folder: str | os.PathLike[str]) -> Database:
+    """Return that database; FileNotFoundError if it is a file that does not exist."""
+    database = open_database(index, folder)
+    if isinstance(database, Sqlite) and not database.path.exists():
+        raise FileNotFoundError(f"there is no index {database.path}")
+    return database

@@ -314,13 +314,14 @@ def lock_node(folder: Path) -> FileLock:
     return FileLock(os.path.join(folder.absolute(), "node.lock"))
 
 
-def spool_size(folder: Path) -> dict[str, int]:
-    """Return the number of files in the spool of a node's folder, and their bytes."""
+def size_of(folder: Path) -> dict[str, int]:
+    """Return the number of files in and below a folder, and their bytes, without locks."""
     sizes = []
-    for place, _, names in os.walk(folder / SPOOL):
-        for name in filter(_is_spooled, names):
-            with contextlib.suppress(OSError):  # it was removed meanwhile
-                sizes.append(os.stat(os.path.join(place, name)).st_size)
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if name != _LOCK:
+                with contextlib.suppress(OSError):  # it was removed meanwhile
+                    sizes.append(os.stat(os.path.join(place, name)).st_size)
     return {"files": len(sizes), "bytes": sum(sizes)}
 
 

@@ -1,0 +1,119 @@
+"""`node status` and `node tasks`: show the nodes of an index and their tasks, and change tasks."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from dicomwire.apps.archive import needing_extra
+from dicomwire.apps.console import Misuse, Stop
+from dicomwire.logs import escaped
+from dicomwire.node.configuration import Configuration
+
+if TYPE_CHECKING:
+    from dicomwire.node.index.reader import IndexReader
+
+ACTIONS = ("list", "retry", "drop")
+STATES = ("waiting", "running", "dead")
+_KIBI = 1024.0
+
+
+@contextmanager
+def explaining_index() -> Iterator[None]:
+    """Say in one line why the index cannot be used, without the SQL statement that failed."""
+    from dicomwire.node.index.database import IndexFailure, reason_of
+
+    try:
+        yield
+    except IndexFailure as error:
+        raise Stop(f"The index cannot be used: {reason_of(error)}") from error
+
+
+def show_status(configuration: Configuration, options: Namespace) -> int:
+    """Show all nodes, the numbers of tasks and of objects; return 1 if no node lives."""
+    with needing_extra("node"):
+        from dicomwire.node.index.opening import open_existing
+        from dicomwire.node.index.reader import IndexReader
+        from dicomwire.node.status import DEAD, status
+
+    database = open_existing(configuration.index, configuration.folder)
+    with explaining_index(), IndexReader(database) as index:
+        found = status(index)
+    print(json.dumps(found) if options.json else "\n".join(_lines(found)))
+    return 0 if any(node["state"] != DEAD for node in found["nodes"]) else 1
+
+
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    for node in found["nodes"]:
+        workers = f"{len(node['workers'])} workers" if node["workers"] else "no workers"
+        yield (
+            f"{node['ae_title']} at {node['address'] or '*'}, port {node['port']}: {node['state']}"
+            f" since {node['started']} on {escaped(node['host'])}, process {node['pid']}"
+        )
+        yield (
+            f"  {workers}, {node['associations']} associations, spool: {_size(node['spool'])}, "
+            f"journal: {_size(node['journal'])}"
+        )
+    if not found["nodes"]:
+        yield "no node runs"
+    for kind, numbers in found["tasks"].items():
+        told = ", ".join(f"{number} {state}" for state, number in numbers.items())
+        yield f"tasks {kind}: {told}"
+    objects = dict(found["objects"])
+    size = _bytes(objects.pop("bytes"))
+    yield ", ".join(f"{number} {name}" for name, number in objects.items()) + f", {size}"
+
+
+def _size(size: dict[str, int]) -> str:
+    return f"{size['files']} files, {_bytes(size['bytes'])}"
+
+
+def _bytes(number: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if number < _KIBI:
+            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
+        number /= _KIBI
+    return f"{number:.1f} TiB"
+
+
+def run_tasks(configuration: Configuration, options: Namespace) -> int:
+    """List tasks, repeat them now, or remove them; return the exit code."""
+    with needing_extra("node"):
+        from dicomwire.node.index.opening import open_existing
+        from dicomwire.node.index.reader import IndexReader
+        from dicomwire.node.index.writer import Index
+        from dicomwire.node.tasks.queue import Queue, State
+
+    action = options.tasks or "list"
+    states = [State(state) for state in options.state or ()]
+    database = open_existing(configuration.index, configuration.folder)
+    with explaining_index():
+        if action == "list":
+            with IndexReader(database) as index:
+                _list(index, options, states)
+            return 0
+        if State.RUNNING in states:
+            raise Misuse("a running task can be neither repeated nor removed")
+        with Index(database) as index:
+            queue = Queue(index, "")
+            change = queue.retry if action == "retry" else queue.drop
+            done = change(options.kind, states or [State.DEAD])
+    said = "are repeated" if action == "retry" else "were removed"
+    print(json.dumps({"tasks": done}) if options.json else f"{done} tasks {said}")
+    return 0
+
+
+def _list(index: IndexReader, options: Namespace, states: list[Any]) -> None:
+    from dicomwire.node.status import described
+    from dicomwire.node.tasks.queue import listed
+
+    for task in listed(index, options.kind, states):
+        if options.json:
+            print(json.dumps(described(task)))
+            continue
+        key = f" of {escaped(task.key)}" if task.key else ""
+        error = f": {escaped(task.error)}" if task.error else ""
+        print(f"{task.id} {task.kind}{key} {task.state}, {task.attempts} attempts{error}")

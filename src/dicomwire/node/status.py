@@ -1,0 +1,56 @@
+"""What the nodes of an index do, in numbers: for operators, and for programs that watch them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlalchemy import func, select
+
+from dicomwire.node.index.reader import IndexReader
+from dicomwire.node.index.schema import instance, patient, series, study
+from dicomwire.node.index.writer import iso
+from dicomwire.node.nodes import Registered, registered
+from dicomwire.node.tasks.queue import Listed, counts
+
+DEAD = "dead"
+"""The state of a node that has not renewed its entry in the registry in time."""
+
+
+def status(index: IndexReader) -> dict[str, Any]:
+    """Return the nodes, the number of tasks by kind and state, and that of objects, for JSON.
+
+    It adds up the sizes of all objects, which takes seconds if there are millions.
+    """
+    now = time.time()
+    tables = {"patients": patient, "studies": study, "series": series, "instances": instance}
+    with index.reading() as connection:
+        objects = {
+            name: connection.execute(select(func.count()).select_from(table)).scalar()
+            for name, table in tables.items()
+        }
+        size = connection.execute(select(func.sum(instance.c.size))).scalar()
+    return {
+        "nodes": [_node(each, now) for each in registered(index)],
+        "tasks": counts(index),
+        "objects": {**objects, "bytes": int(size or 0)},
+    }
+
+
+def described(task: Listed) -> dict[str, Any]:
+    """Return a task for JSON."""
+    return {**task._asdict(), "due": _iso(task.due), "created": _iso(task.created)}
+
+
+def _node(node: Registered, now: float) -> dict[str, Any]:
+    return {
+        **{name: value for name, value in node._asdict().items() if name != "facts"},
+        **node.facts,
+        "started": _iso(node.started),
+        "heartbeat": _iso(node.heartbeat),
+        "state": node.state if node.is_alive(now) else DEAD,
+    }
+
+
+def _iso(seconds: float | None) -> str | None:
+    return None if seconds is None else iso(int(seconds * 1e6))
