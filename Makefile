@@ -23,7 +23,7 @@ export COVERAGE_FILE := $(CURDIR)/$(VENV)/coverage
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test sample which lint bench docs
+.PHONY: help serve try test sample which lint bench docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ help: ## list the targets
 # On a terminal the node gets a process group of its own, so that Ctrl-C reaches it and not make.
 serve: $(VENV)/.with-node ## run an archive on port 11112 (PORT=) that keeps its objects in ./archive
 	@if [ -t 0 ]; then set -m; fi; $(BIN)/python -m dicomwire node --port $(PORT) --folder ./archive
+
+try: $(VENV)/.with-node ## send an image to that archive, ask for it and get it back
+	@$(BIN)/python tools/try_archive.py $(PORT)
 
 test: $(VENV)/.with-test $(PEER) ## run all tests; protocol/ must be covered to the last branch
 	@$(BIN)/python -m pytest -n $(JOBS) tests/protocol --cov=src/dicomwire/protocol --cov-report=

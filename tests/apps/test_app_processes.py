@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
+from dicomwire.apps.invocation import program
+
 COMMAND = [sys.executable, "-m", "dicomwire"]
 
 
@@ -77,7 +79,7 @@ def test_a_server_on_all_interfaces(start: Callable[..., Server]) -> None:
     server = start("echoscp", "0", "-v")
     assert run("echoscu", "localhost", server.port).returncode == 0
     _, logged = server.stop(signal.SIGINT)
-    assert f"Try it with: dicomwire echoscu localhost {server.port}\n" in logged
+    assert f"Try it with: {program()} echoscu localhost {server.port}\n" in logged
 
 
 def test_a_folder_of_files_travels(

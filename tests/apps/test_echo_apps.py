@@ -15,6 +15,7 @@ from pydicom.uid import (
 
 from dicomwire import ALL_TRANSFER_SYNTAXES, build_context
 from dicomwire.apps import echoscp, echoscu
+from dicomwire.apps.invocation import program
 from dicomwire.sop_class import CTImageStorage, Verification
 
 Capture = pytest.CaptureFixture[str]
@@ -250,7 +251,7 @@ def test_echoscp_answers(serve: Callable[..., Any], capsys: Capture) -> None:
     assert app.stop() == 0
     shown = capsys.readouterr().err
     assert f"I: ECHOSCP listens on 127.0.0.1, port {app.port}; Ctrl-C stops it\n" in shown
-    assert f"I: Try it with: dicomwire echoscu 127.0.0.1 {app.port}\n" in shown
+    assert f"I: Try it with: {program()} echoscu 127.0.0.1 {app.port}\n" in shown
     assert "I: Accepting Association" in shown
     assert ": Verification: 0x0000 - Success\n" in shown
     assert "I: Association Released from TESTER@" in shown

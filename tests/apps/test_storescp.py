@@ -21,6 +21,7 @@ from pydicom.uid import (
 
 from dicomwire import ALL_TRANSFER_SYNTAXES, build_context, evt
 from dicomwire.apps import storescp
+from dicomwire.apps.invocation import program
 from dicomwire.data.file_meta import parse_file_meta
 from dicomwire.data.sinks import FileSink
 from dicomwire.protocol.command import Command, Message, decode_command, encode_command
@@ -115,7 +116,7 @@ def test_verbose(serve: Serve, write_file: WriteFile, tmp_path: Path, capsys: Ca
     for expected in (
         f"I: Files go to {tmp_path}/out\n",
         f"I: STORESCP listens on 127.0.0.1, port {app.port}; Ctrl-C stops it\n",
-        f"I: Send to it with: dicomwire storescu 127.0.0.1 {app.port} FILES\n",
+        f"I: Send to it with: {program()} storescu 127.0.0.1 {app.port} FILES\n",
         f"I: or with DCMTK:   storescu 127.0.0.1 {app.port} FILES\n",
         "I: Accepting Association",
         "I: C-STORE from TESTER@127.0.0.1:",

@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from dicomwire.apps.console import Stop
+from dicomwire.apps.invocation import program
 from dicomwire.apps.serving import explaining, raise_file_limit, sigterm_raised
 from dicomwire.logs import escaped
 from dicomwire.node.configuration import Configuration
@@ -131,18 +132,25 @@ def _welcome(node: Node) -> Iterator[str]:
     peer = f"{'localhost' if is_anywhere else host} {port}"
     if configuration.access.called_title:
         peer += f" -aec {configuration.ae_title}"
+    if configuration.access.titles:  # others may do less
+        peer += f" -aet {configuration.access.titles[0]}"
     yield from _commands(configuration, peer)
 
 
 def _commands(configuration: Configuration, peer: str) -> Iterator[str]:
-    ours = f"{peer} --tls" if configuration.tls.cert else peer
-    yield f"  send      dicomwire storescu {ours} -r FOLDER"
-    yield f"  query     dicomwire findscu {ours} {_STUDIES} -k PatientName"
-    yield f"  retrieve  dicomwire getscu {ours} {_STUDIES}=UID"
+    """Yield commands for the archive; what the user has to fill in is in capitals."""
+    tls = configuration.tls
+    ours = f"{peer} --tls --tls-ca CA.pem" if tls.cert else peer
+    if tls.cert and tls.ca:
+        ours += " --tls-cert MY.pem --tls-key MY.key"
+    run = program()
+    yield f"  send      {run} storescu {ours} -r FOLDER"
+    yield f"  query     {run} findscu {ours} {_STUDIES} -k PatientName"
+    yield f"  retrieve  {run} getscu {ours} {_STUDIES}=UID"
     for title, place in configuration.destinations.items():
         to = f"{escaped(place.host)}, port {place.port}"
         yield f"  to {to}:"
-        yield f"            dicomwire movescu {ours} -aem {title} {_STUDIES}=UID"
+        yield f"            {run} movescu {ours} -aem {title} {_STUDIES}=UID"
     if not configuration.tls.cert:
         yield "  or with DCMTK:"
         yield f"            storescu {peer} +sd +r FOLDER"

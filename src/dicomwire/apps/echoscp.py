@@ -46,5 +46,5 @@ def _serve(options: Namespace, console: Console) -> int:
         LOGGER,
         supporting(listed_contexts("Verification"), supported_syntaxes(options)),
         [],
-        ["Try it with: dicomwire echoscu {address} {port}"],
+        ["Try it with: {dicomwire} echoscu {address} {port}"],
     )

@@ -16,6 +16,7 @@ from dicomwire import events as evt
 from dicomwire.apps.arguments import count
 from dicomwire.apps.console import Stop
 from dicomwire.apps.identity import users_handlers
+from dicomwire.apps.invocation import program
 from dicomwire.apps.security import server_tls
 from dicomwire.plain import AE, PresentationContext, ReceiveTo
 from dicomwire.registry.uids import quick_uid
@@ -67,7 +68,7 @@ def serve(
     ----------
     hints : iterable of str
         Lines to log at INFO when the server listens; "{address}" and "{port}" in them stand for
-        its address.
+        its address, "{dicomwire}" for the command of this environment.
     """
     ssl_context = server_tls(options)
     handlers = [*users_handlers(options, logger), *handlers]
@@ -103,7 +104,8 @@ def serve(
             logger.info("%s listens on %s; Ctrl-C stops it", options.ae_title, where)
             if ssl_context is None and options.users is None:
                 for hint in hints:
-                    logger.info(hint.format(address="localhost" if anywhere else host, port=port))
+                    address = "localhost" if anywhere else host
+                    logger.info(hint.format(address=address, port=port, dicomwire=program()))
             server.serve_forever()
         except KeyboardInterrupt:
             logger.info("Stopping")

@@ -109,7 +109,7 @@ def _serve(options: Namespace, console: Console) -> int:
     if not options.no_echo:
         contexts += supporting(listed_contexts("Verification"), syntaxes)
     hints = [
-        "Send to it with: dicomwire storescu {address} {port} FILES",
+        "Send to it with: {dicomwire} storescu {address} {port} FILES",
         "or with DCMTK:   storescu {address} {port} FILES",
     ]
     handlers: list[evt.EventHandlerType] = []
