@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from pydicom.dataset import Dataset
 
@@ -19,29 +19,17 @@ from dicomwire.aio.sinks import fed
 from dicomwire.bulk.pipeline import Items, Pipeline
 from dicomwire.data.sinks import Sink
 from dicomwire.errors import AssociationFailure
-from dicomwire.events import Handlers
 from dicomwire.protocol.command import Message
 from dicomwire.protocol.states import Role
 from dicomwire.services import results, scu
 from dicomwire.services.port import Incoming, Storer
 from dicomwire.session import acceptance
-from dicomwire.session.base import ReceiveTo
 from dicomwire.session.dimse_services import DimseServices, P
 from dicomwire.session.entity import Entity
 from dicomwire.session.intake import LocalAbort
 from dicomwire.session.requests import OtherStorer
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
-
-
-class Server(Protocol):
-    """The server of an association, with the members that the association uses."""
-
-    receive_to: ReceiveTo | None
-
-    def watch(self, task: asyncio.Task[None]) -> None:
-        """Wait for `task` when the server is closed."""
-
 
 _LAST_NOTIFICATIONS = 1.0
 """Seconds for the handlers of the last notifications, before `cancel` cancels them."""
@@ -60,37 +48,14 @@ class Association(
 
     As an asynchronous context manager it is released at the end of the block, or aborted after an
     exception. A task that is cancelled while it sends or awaits a response aborts the association.
-
-    Attributes
-    ----------
-    requestor, acceptor : ServiceUser
-        The two ends, with their values in the negotiation.
-    is_established, is_released, is_aborted, is_rejected : bool
-        The state; one of the last three is true once the association is over.
-    network_timeout_response : str
-        How the association ends after the network timeout: by "A-ABORT" or "A-RELEASE".
-    receive_to : ReceiveTo or None
-        Where to write objects received by C-STORE, while they arrive.
-    server : AssociationServer or None
-        The server that accepted it.
     """
 
     _may_await = True
     _ae: Entity[Any]
     _port: AioPort
 
-    def __init__(
-        self,
-        ae: Entity[Any],
-        mode: str,
-        *,
-        handlers: Handlers | None = None,
-        settings: Settings | None = None,
-        server: Server | None = None,
-    ) -> None:
-        receive_to = server.receive_to if server is not None else None
-        super().__init__(ae, mode, handlers=handlers, settings=settings, receive_to=receive_to)
-        self.server = server
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self._last_notification: asyncio.Task[None] | None = None  # the newest of `_notifications`
         self._notifications: set[asyncio.Task[None]] = set()  # running notification handlers
 
@@ -106,11 +71,6 @@ class Association(
         else:
             self.abort()
             await self.join()
-
-    @property
-    def ae(self) -> Entity[Any]:
-        """The AE that this end belongs to."""
-        return self._ae
 
     # --- Its beginning ---
 
@@ -218,15 +178,6 @@ class Association(
         """Have the server wait for a task that serves requests, also if the association is over."""
         if self.server is not None:
             self.server.watch(serving)
-
-    @property
-    def peer_gone(self) -> bool:
-        """Whether the association has ended."""
-        return self._port.is_over
-
-    def is_cancelled(self, message_id: int) -> bool:
-        """Return, once, whether the peer cancelled the operation `message_id`."""
-        return self._port.is_cancelled(message_id)
 
     # --- Handlers that are coroutine functions ---
 

@@ -19,6 +19,7 @@ from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import quick_uid
 from dicomwire.services.port import Incoming
 from dicomwire.session.ends import MODE_ACCEPTOR, MODE_REQUESTOR, ServiceUser
+from dicomwire.session.owner import Refuse
 from dicomwire.session.requests import Requesting
 from dicomwire.settings import Settings
 
@@ -32,23 +33,30 @@ _is_uid = re.compile(r"[0-9]+(\.[0-9]+)*").fullmatch
 
 
 class BaseAssociation(Requesting):
-    """An association with a peer, on either face.
+    """An association with a peer, on either face."""
 
-    Attributes
-    ----------
-    requestor, acceptor : ServiceUser
-        The two ends, with their values in the negotiation.
-    is_established, is_released, is_aborted, is_rejected : bool
-        The state; one of the last three is true once the association is over.
-    network_timeout_response : str
-        How the association ends after the network timeout: by "A-ABORT" or "A-RELEASE".
-    receive_to : ReceiveTo or None
-        Where to write objects received by C-STORE, while they arrive.
-    refuse : callable or None
-        Called with the command set of each request (a `Message`), before its dataset is received.
-        If it returns a failure status (an int, or a Dataset with Status), the request is answered
-        with that and its dataset is not kept; None serves the request. It must not block. If it
-        raises an exception, that is logged, and the answer is 0x0110.
+    requestor: ServiceUser
+    """The requestor's end, with its values in the negotiation."""
+    acceptor: ServiceUser
+    """The acceptor's end, with its values in the negotiation."""
+    is_established: bool
+    """Whether messages can be exchanged."""
+    is_released: bool
+    """Whether the association is over, by a release."""
+    is_aborted: bool
+    """Whether the association is over, by an abort or the loss of the connection."""
+    is_rejected: bool
+    """Whether the acceptor rejected the association."""
+    network_timeout_response: str
+    """How the association ends after the network timeout: by "A-ABORT" or "A-RELEASE"."""
+    receive_to: ReceiveTo | None
+    """Where to write objects received by C-STORE, while they arrive."""
+    refuse: Refuse | None = None
+    """Called with the command set of each request (a `Message`), before its dataset is received.
+
+    If it returns a failure status (an int, or a Dataset with Status), the request is answered with
+    that and its dataset is not kept; None serves the request. It must not block. If it raises an
+    exception, that is logged, and the answer is 0x0110.
     """
 
     def __init__(
@@ -58,12 +66,29 @@ class BaseAssociation(Requesting):
         *,
         handlers: Handlers | None = None,
         settings: Settings | None = None,
-        receive_to: ReceiveTo | None = None,
+        server: Any = None,
     ) -> None:
         if mode not in (MODE_REQUESTOR, MODE_ACCEPTOR):
             raise ValueError(f"mode is 'requestor' or 'acceptor', not {mode!r}")
         super().__init__(ae, mode, handlers or Handlers(), settings or ae.settings)
-        self.receive_to = receive_to
+        self.server = server
+        """The server that accepted the association; None if this end requested it."""
+        self.receive_to = server.receive_to if server is not None else None
+
+    @property
+    def ae(self) -> Any:
+        """The AE that this end belongs to."""
+        return self._ae
+
+    @property
+    def peer_gone(self) -> bool:
+        """Whether the association has ended; looks at what has arrived, without waiting."""
+        self._port.look()
+        return self._port.is_over
+
+    def is_cancelled(self, message_id: int) -> bool:
+        """Return, once, whether the peer cancelled the operation `message_id`."""
+        return self._port.is_cancelled(message_id)
 
     # --- The two ends ---
 
@@ -163,7 +188,7 @@ class BaseAssociation(Requesting):
         return self.handlers.get_events()
 
     @property
-    def files_stored(self) -> bool:  # type: ignore[override]  # read-only is enough
+    def files_stored(self) -> bool:
         """Whether the library writes objects received by C-STORE to files."""
         return self.receive_to is not None
 

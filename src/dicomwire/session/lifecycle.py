@@ -9,11 +9,10 @@ import contextlib
 import itertools
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from dicomwire.data.budgets import Share
-from dicomwire.data.sinks import Sink
 from dicomwire.errors import (
     AbortReason,
     AbortSource,
@@ -49,8 +48,6 @@ from dicomwire.protocol.pdu import (
     ReleaseRQ,
 )
 from dicomwire.protocol.states import Role
-from dicomwire.registry.services import Service, SOPClass
-from dicomwire.services.port import Incoming, Storer
 from dicomwire.session import acceptance
 from dicomwire.session.ends import (
     MODE_ACCEPTOR,
@@ -60,18 +57,18 @@ from dicomwire.session.ends import (
 )
 from dicomwire.session.entity import Entity
 from dicomwire.session.intake import Engine, LocalAbort
-from dicomwire.session.owner import Refuse
+from dicomwire.session.owner import Owner
 from dicomwire.settings import Settings
 
 if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
+    pass
 
 
 _NUMBERS = itertools.count(1)
 """The numbers of the associations of this process in the log."""
 
 
-class Lifecycle(Listed, ABC):
+class Lifecycle(Listed, Owner, ABC):
     """An association from its request to its end: both ends, the public state and the events."""
 
     library_names = """
@@ -82,34 +79,9 @@ class Lifecycle(Listed, ABC):
         release_soon request service_of start_serving store_object storer_to take_over
         run_notification watch"""
 
-    files_stored: bool
-    """Whether the library writes objects received by C-STORE to files."""
-    refuse: Refuse | None = None
-    """Called with the command set of each request, before its dataset is received."""
-
-    @abstractmethod
-    def open_sink(self, incoming: Incoming) -> Sink:
-        """Return the sink for the dataset of `incoming`; an exception refuses a C-STORE."""
-
-    @abstractmethod
-    def service_of(self, sop_class: SOPClass) -> Service:
-        """Return the service that serves `sop_class` on this association."""
-
-    @abstractmethod
-    def own_storer(self, reduce: Callable[[Dataset], Dataset] | None = None) -> Storer:
-        """Return the storer that sends retrieved objects on this association (C-GET)."""
-
-    @abstractmethod
-    async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
-        """Return a storer that sends retrieved objects to another AE (C-MOVE)."""
-
     @abstractmethod
     def _make_port(self, role: Role, settings: Settings) -> Engine:
         """Return the port of the face."""
-
-    @abstractmethod
-    def release_soon(self) -> None:
-        """Start releasing the association, and do not wait for the end."""
 
     def __init__(self, ae: Entity[Any], mode: str, handlers: Handlers, settings: Settings) -> None:
         self._ae = ae

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from dicomwire.data.blocking import run_blocking
 from dicomwire.errors import AssociationFailure, ConnectionLost
-from dicomwire.events import Handlers
 from dicomwire.protocol.command import Message
 from dicomwire.protocol.states import Role
 from dicomwire.services import scu
@@ -20,7 +19,6 @@ from dicomwire.session import acceptance
 from dicomwire.session.dimse_services import DimseServices, P
 from dicomwire.session.entity import Entity
 from dicomwire.session.requests import OtherStorer
-from dicomwire.session.serving import BaseServer
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
 from dicomwire.threaded.connection import Connection
@@ -38,36 +36,10 @@ class Association(
     """An association with a peer; made by `AE.associate`, or by a server for each that it accepts.
 
     As a context manager it is released at the end of the block, or aborted after an exception.
-
-    Attributes
-    ----------
-    requestor, acceptor : ServiceUser
-        The two ends, with their values in the negotiation.
-    is_established, is_released, is_aborted, is_rejected : bool
-        The state; one of the last three is true once the association is over.
-    network_timeout_response : str
-        How the association ends after the network timeout: by "A-ABORT" or "A-RELEASE".
-    receive_to : ReceiveTo or None
-        Where to write objects received by C-STORE, while they arrive.
-    server : AssociationServer or None
-        The server that accepted it.
     """
 
     _ae: Entity[Any]
     _port: ThreadedPort
-
-    def __init__(
-        self,
-        ae: Entity[Any],
-        mode: str,
-        *,
-        handlers: Handlers | None = None,
-        settings: Settings | None = None,
-        server: BaseServer[Any] | None = None,
-    ) -> None:
-        receive_to = server.receive_to if server is not None else None
-        super().__init__(ae, mode, handlers=handlers, settings=settings, receive_to=receive_to)
-        self.server = server
 
     def _make_port(self, role: Role, settings: Settings) -> ThreadedPort:
         return ThreadedPort(self, role, settings)
@@ -80,11 +52,6 @@ class Association(
             self.release()
         else:
             self.abort()
-
-    @property
-    def ae(self) -> Entity[Any]:
-        """The AE that this end belongs to."""
-        return self._ae
 
     # --- Its beginning ---
 
@@ -160,17 +127,6 @@ class Association(
     def join(self, timeout: float | None = None) -> None:
         """Wait until the association is over, `timeout` seconds at most."""
         self._port.ended.wait(timeout)
-
-    @property
-    def peer_gone(self) -> bool:
-        """Whether the association has ended; reads what has arrived first, without waiting."""
-        if self._port.has_turn:
-            self._port.look()
-        return self._port.is_over
-
-    def is_cancelled(self, message_id: int) -> bool:
-        """Return, once, whether the peer cancelled the operation `message_id`."""
-        return self._port.is_cancelled(message_id)
 
     # --- The DIMSE services ---
 
