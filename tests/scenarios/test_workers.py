@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -275,27 +274,6 @@ def test_others_go_on_when_a_worker_is_killed_under_load(start, face):
         if assoc.is_established:
             assert assoc.send_c_echo().Status == 0
             assoc.release()
-
-
-def test_a_connection_that_a_dying_worker_has_not_taken_is_served_by_another(start, face):
-    program = start(workers=1)
-    assert program.all_serve(1)
-    (worker,) = program.pids
-    os.kill(worker, signal.SIGSTOP)
-    with in_background(lambda: face.associate(program.port)) as begun:
-        kill(worker)
-        assert state(begun.result()) == ESTABLISHED
-    assert program.look().restarts == 1
-
-
-def test_workers_that_die_at_once_are_restarted_ever_more_slowly(start):
-    program = start(dies=True)
-    assert program.says("ended with code 3; another is started in 0.4 s", 2)
-    delays = Counter(re.findall(r"is started in (.*) s", program.log))
-    assert all(delays[each] == 2 for each in ("0.1", "0.2", "0.4")), delays
-    # The port is there all the time; what comes waits in the system's queue.
-    socket.create_connection(("127.0.0.1", program.port)).close()
-    assert program.command("drain 0") < WAIT
 
 
 def test_nothing_piles_up_in_workers(start, face):

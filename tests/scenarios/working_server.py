@@ -1,7 +1,7 @@
 """A server with workers in a process of its own, so that it can be killed in all its parts.
 
 Run as `python working_server.py OPTIONS`, a dict: "face", "workers", "folder" (to receive into),
-"settings", "beside" (also a server without workers), "dies" (its workers do, at once), "grace",
+"settings", "beside" (also a server without workers), "grace",
 "takes" (seconds that it takes to store an object).
 It prints a line of JSON, with its ports, and one for each command that it is given: "look",
 "drain SECONDS", "shutdown", "close beside"; an empty line ends it.
@@ -13,7 +13,6 @@ import ast
 import asyncio
 import json
 import logging
-import os
 import signal
 import sys
 import time
@@ -28,16 +27,6 @@ from dicomwire.sop_class import CTImageStorage, Verification
 from dicomwire.workers import supervisor
 
 ADDRESS = ("127.0.0.1", 0)
-
-
-def die_in_workers() -> None:
-    first = os.getpid()
-
-    def die() -> None:
-        if os.getppid() != first:  # not the supervisor, whose parent this is
-            os._exit(3)
-
-    os.register_at_fork(after_in_child=die)
 
 
 @contextmanager
@@ -70,8 +59,6 @@ def prepare(ae: Entity[Any], options: dict[str, Any]) -> dict[str, Any]:
     """Return what a server with workers is started with."""
     ae.add_supported_context(Verification)
     ae.add_supported_context(CTImageStorage)
-    if options.get("dies"):
-        die_in_workers()
     folder = options.get("folder")
     handlers = [] if folder else [(evt.EVT_C_STORE, lambda event: 0x0000)]
     if "takes" in options:

@@ -237,6 +237,12 @@ class _Supervisor:
 
     def run(self, count: int) -> None:
         """Supervise `count` workers until the server is stopped and all workers have ended."""
+        self.begin(count)
+        while not self.is_over:
+            self.look(self._time_to_wait())
+
+    def begin(self, count: int) -> None:
+        """Start `count` workers."""
         self._selector = selectors.DefaultSelector()
         self._woken, self._wake = socket.socketpair()
         self._woken.setblocking(False)
@@ -250,12 +256,19 @@ class _Supervisor:
         self._records = [_WorkerRecord(number) for number in range(count)]
         for record in self._records:
             self._start(record)
-        while not self._is_stopping or any(record.pid for record in self._records):
-            self._watch_listener()
-            for key, _ in self._selector.select(self._time_to_wait()):
-                key.data()
-            self._do_what_is_due()
-            self._pass_on()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the server is stopped and all workers have ended."""
+        return self._is_stopping and not any(record.pid for record in self._records)
+
+    def look(self, timeout: float | None) -> None:
+        """Wait for input, `timeout` seconds at most; then do all that there is to do."""
+        self._watch_listener()
+        for key, _ in self._selector.select(timeout):
+            key.data()
+        self._do_what_is_due()
+        self._pass_on()
 
     def _log(self, level: int, text: str) -> None:
         """Send a line for the caller to log; the line is lost if the caller does not read."""
