@@ -42,6 +42,12 @@ def variables(port: int) -> dict[str, str]:
     }
 
 
+def write_variables(path: Path, port: int) -> str:
+    """Write `variables` to a file; return its path for the key `objects_variables`."""
+    path.write_text("".join(f"{name}={value}\n" for name, value in variables(port).items()))
+    return str(path)
+
+
 def new_url() -> str:
     """Return a URL that no other test uses."""
     return f"s3://{BUCKET}/{os.urandom(8).hex()}"

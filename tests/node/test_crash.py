@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -35,10 +36,10 @@ pytestmark = pytest.mark.timeout(120 + 20 * CRASHES)
 class CrashingNode:
     """A node in a process of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **keys: str) -> None:
         program = Path(__file__).with_name("crashing_node.py")
         self._process = subprocess.Popen(
-            [sys.executable, program, folder],
+            [sys.executable, program, folder, json.dumps(keys)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -53,8 +54,8 @@ class CrashingNode:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[CrashingNode]:
-    node = CrashingNode(folder)
+def running(folder: Path, **keys: str) -> Iterator[CrashingNode]:
+    node = CrashingNode(folder, **keys)
     try:
         yield node
     finally:
@@ -73,6 +74,7 @@ class Load:
     def __init__(self, port: int, prefix: str, chance: random.Random) -> None:
         self.acknowledged: dict[str, bytes] = {}
         self._port = port
+        self._is_stopped = False
         self._left = chance.randrange(5, 150)
         self._changed = threading.Condition()
         self._sizes = [0, 0, 1_000, 100_000, 300_000]
@@ -87,7 +89,7 @@ class Load:
         ae = AE()
         ae.add_requested_context(CT, EXPLICIT)
         assoc = ae.associate("127.0.0.1", self._port)
-        while assoc.is_established:
+        while assoc.is_established and not self._is_stopped:
             number += 1
             uid = f"{prefix}.{number}"
             ds = sized(uid, uid, self._sizes[number % len(self._sizes)])
@@ -100,11 +102,19 @@ class Load:
                 with self._changed:
                     self.acknowledged[uid] = encode_dataset(ds, EXPLICIT)
                     self._changed.notify_all()
+        if assoc.is_established:
+            assoc.release()
 
-    def wait(self) -> None:
-        """Wait until a random number of objects has been acknowledged."""
+    def stop(self) -> None:
+        """Let all senders end."""
+        self._is_stopped = True
+        self.end()
+
+    def wait(self, more: int = 0) -> None:
+        """Wait until a random number of objects has been acknowledged, or so many more."""
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.acknowledged) >= self._left, 60)
+            least = len(self.acknowledged) + more if more else self._left
+            assert self._changed.wait_for(lambda: len(self.acknowledged) >= least, 60)
 
     def end(self) -> None:
         """Wait until all senders have noticed that the node is dead."""

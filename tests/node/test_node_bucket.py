@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from buckets import FaultProxy, new_url, variables
+from buckets import FaultProxy, new_url, variables, write_variables
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from running_node import Receiver, counts, find, get, make_object, running, store, study_of
 
 from dicomwire import build_context
+from dicomwire.node.carrying import names_to_remove
 from dicomwire.node.configuration import Configuration, Duplicates
+from dicomwire.node.index.opening import open_database
+from dicomwire.node.index.reader import IndexReader
 from dicomwire.node.maintenance import Problem, check, reindex
 from dicomwire.node.objects.bucket import Bucket
 from dicomwire.node.objects.opening import open_objects
@@ -29,12 +32,10 @@ def proxy(seaweedfs_port: int) -> Iterator[FaultProxy]:
 @pytest.fixture
 def keys(proxy: FaultProxy, tmp_path: Path) -> dict[str, Any]:
     """The configuration of a node with a bucket of its own, behind the proxy."""
-    file = tmp_path / "variables"
-    file.write_text("".join(f"{name}={value}\n" for name, value in proxy.variables.items()))
     return {
         "folder": tmp_path / "archive",
         "objects": new_url(),
-        "objects_variables": str(file),
+        "objects_variables": write_variables(tmp_path / "variables", proxy.server_port),
         "objects_timeout": 5.0,
     }
 
@@ -88,7 +89,9 @@ def test_duplicates_leave_no_further_object(
     with running(**keys, duplicates=policy) as node:
         one, other = make_object(1), make_object(1, ImageComments="other")
         assert store(node, one, one, other) == [0x0000, 0x0000, status]
-    assert len([*bucket.names()]) == kept
+    with IndexReader(open_database("", keys["folder"])) as index:
+        leaving = names_to_remove(index)
+    assert len({f"bucket:{name}" for name in bucket.names()} - leaving) == kept
 
 
 def test_the_index_is_made_again_from_the_bucket(keys: dict[str, Any]) -> None:

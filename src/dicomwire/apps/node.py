@@ -13,6 +13,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,11 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "action",
         nargs="?",
-        choices=("serve", "reindex", "check", "migrate-index", "status", "tasks"),
+        choices=("serve", "reindex", "check", "migrate-index", "move-objects", "status", "tasks"),
         default="serve",
         help="serve (default); reindex: make the index again from the files; check: verify files "
-        "and index; migrate-index: copy the index from SQLite to the database of --index; status: "
+        "and index; migrate-index: copy the index from SQLite to the database of --index; "
+        "move-objects: move older objects to where new ones go, also while it serves; status: "
         "show the nodes, tasks and objects of the index; tasks: list tasks, or change them",
     )
     parser.add_argument(
@@ -182,6 +184,8 @@ def _run(options: Namespace, console: Console) -> int:
         return _check(configuration, options, console)
     if options.action == "migrate-index":
         return _migrate_index(configuration, options, console)
+    if options.action == "move-objects":
+        return _move_objects(configuration, options, console)
     return serve(configuration, options, LOGGER, "--address")
 
 
@@ -255,6 +259,38 @@ def _migrate_index(configuration: Configuration, options: Namespace, console: Co
     console.clear()
     print(json.dumps({"objects": done}) if options.json else f"{done} objects were copied")
     return 0
+
+
+def _move_objects(configuration: Configuration, options: Namespace, console: Console) -> int:
+    with needing_extra("node"):
+        from dicomwire.node.carrying import Moved, move_objects
+        from dicomwire.node.index.opening import open_database
+        from dicomwire.node.index.writer import Index
+        from dicomwire.node.objects.opening import open_objects
+        from dicomwire.node.objects.places import Places
+        from dicomwire.node.tasks.queue import Queue
+
+    def report(stored: Any, error: OSError) -> None:
+        console.clear()
+        LOGGER.error("%s cannot be moved: %s", stored.file, escaped(error.strerror or str(error)))
+
+    objects = open_objects(configuration)
+    if not isinstance(objects, Places):
+        raise Stop("There is only one place of objects: set objects, or old_objects")
+    moved = Moved()
+    with (
+        explaining_index(),
+        Index(open_database(configuration.index, configuration.folder)) as index,
+    ):
+        for moved in move_objects(objects, index, Queue(index, ""), report):
+            text = f"{moved.seen} objects, {moved.moved} moved"
+            console.follow(partial(str, text))
+    console.clear()
+    if options.json:
+        print(json.dumps(asdict(moved)))
+    else:
+        print(f"{moved.seen} objects, {moved.moved} moved, {moved.failed} cannot be moved")
+    return 1 if moved.failed else 0
 
 
 def _write_template(name: str) -> None:

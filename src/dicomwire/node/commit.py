@@ -18,6 +18,7 @@ from dicomwire.data.codec import DatasetError
 from dicomwire.data.file_meta import file_head, parse_file_meta
 from dicomwire.data.payloads import Payload
 from dicomwire.logs import escaped
+from dicomwire.node.carrying import StoreTasks
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.content import Comparison, Unreadable, compare
 from dicomwire.node.converters import Converters
@@ -29,6 +30,7 @@ from dicomwire.node.ingest import CANNOT_UNDERSTAND, Entry, Truncated, Unaccepta
 from dicomwire.node.journal import Batch, Slot
 from dicomwire.node.keys import Level
 from dicomwire.node.maintenance import reconcile, refuse_if_empty
+from dicomwire.node.objects.files import StoreFailure
 from dicomwire.node.objects.port import Objects
 from dicomwire.node.objects.spool import Spooled
 from dicomwire.node.transcode import CannotTranscode
@@ -225,6 +227,8 @@ class Committer:
         What to do with different data that has the UID of a stored object.
     is_reconciled : bool
         Whether another process of the node has made objects and index agree.
+    tasks : StoreTasks, optional
+        They upload and remove objects later; without them, objects are removed at once.
 
     Raises
     ------
@@ -239,7 +243,9 @@ class Committer:
         converters: Converters,
         duplicates: Duplicates = Duplicates.KEEP_FIRST,
         is_reconciled: bool = False,
+        tasks: StoreTasks | None = None,
     ) -> None:
+        self._tasks = tasks
         self._objects = objects
         self._index = index
         self._converters = converters
@@ -392,7 +398,12 @@ class Committer:
             self._is_reconciled = False
             self._index.reopen()
         if not self._is_reconciled:
-            refuse_if_empty(self._objects, self._index)
+            try:
+                refuse_if_empty(self._objects, self._index)
+            except StoreFailure as error:
+                if not self._objects.can_wait:
+                    raise
+                LOGGER.error("The store of objects cannot be used now: %s", error)
             part = self._objects.unsure() if self._index.last_id() else self._objects
             if part is not None:
                 reconcile(part, self._index, self._duplicates)
@@ -427,6 +438,8 @@ class Committer:
         published: list[Spooled] = []
         names: list[str] = []
         superseded: list[str] = []
+        # A journal brings back files and rows, but no tasks.
+        tasks = None if self._objects.is_journaled else self._tasks
         try:
             with self._index.writing(is_journaled=self._objects.is_journaled) as writer:
                 known = writer.find([waiting.uid for waiting in batch])
@@ -458,6 +471,8 @@ class Committer:
                 }
                 for other in writer.add(list(placed)):
                     placed[other].outcome = _COERCED
+                if tasks is not None:
+                    tasks.add(writer, list(placed), superseded)
                 if superseded:
                     writer.prune()
         except InDoubt:
@@ -470,4 +485,5 @@ class Committer:
         for name in plan.missing:
             LOGGER.error("The file %s was missing; its object is stored again", name)
         # Not earlier: until the new file is durable, the acknowledged object is the old one.
-        self._objects.withdraw(superseded)
+        if tasks is None:
+            self._objects.withdraw(superseded)

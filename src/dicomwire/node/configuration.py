@@ -76,6 +76,13 @@ class Duplicates(StrEnum):
     IGNORE = "ignore"
 
 
+class Acknowledge(StrEnum):
+    """When an object is acknowledged."""
+
+    STORED = "stored"
+    SPOOLED = "spooled"
+
+
 # --- Types of values --------------------------------------------------------------------------
 
 
@@ -273,6 +280,11 @@ class Configuration:
     cache_size: Annotated[
         int, _whole("a number of bytes", 2**20, 2**63 - 1), "The size of the cache."
     ] = 10 * 2**30
+    acknowledge: Annotated[
+        Acknowledge,
+        _one_of(Acknowledge),
+        "Success means that an object is stored, or spooled: on this disk, to be uploaded.",
+    ] = Acknowledge.STORED
     duplicates: Annotated[
         Duplicates,
         _one_of(Duplicates),

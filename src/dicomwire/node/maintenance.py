@@ -16,6 +16,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from dicomwire.logs import escaped
+from dicomwire.node.carrying import names_to_remove
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.heads import digest_of, read_head
 from dicomwire.node.index.database import IndexFailure, reason_of
@@ -28,7 +29,7 @@ from dicomwire.node.objects.folder import FolderObjects
 from dicomwire.node.objects.opening import folder_within
 from dicomwire.node.objects.port import Objects
 from dicomwire.node.objects.spool import Spool
-from dicomwire.node.reading import BEGIN, read_object, size_of
+from dicomwire.node.reading import BEGIN, digest_in, read_object, size_of
 from dicomwire.node.replay import replay
 from dicomwire.node.tasks.queue import copy_tasks
 
@@ -136,7 +137,9 @@ def _side_by_side(
     objects: Objects, index: IndexReader
 ) -> Iterator[tuple[str | None, Stored | None]]:
     """Yield each file with its instance, in the order of names; None for one that is missing."""
-    names, rows = objects.names(), _owned(objects, index)
+    leaving = names_to_remove(index)
+    names = (name for name in objects.names() if name not in leaving)
+    rows = _owned(objects, index)
     file, stored = next(names, None), next(rows, None)
     while file is not None or stored is not None:
         if stored is None or (file is not None and file < stored.file):
@@ -285,9 +288,7 @@ def _is_intact(objects: Objects, copy: Stored | Placed) -> bool:
     """Return whether the digest of a file's dataset is correct; this reads the whole file."""
     try:
         with objects.open(copy.file) as opened:
-            size = size_of(opened)
-            origin, offset, _ = read_head(opened.read(BEGIN), size)
-            return digest_of(opened, offset, origin.transfer_syntax_uid).hex() == copy.digest
+            return digest_in(opened).hex() == copy.digest
     except StoreFailure:
         raise
     except (OSError, ValueError):
@@ -428,6 +429,8 @@ def _unknown(objects: Objects, index: IndexReader, file: str) -> Finding | None:
     uid = origin.sop_instance_uid
     if any(stored.file == file for stored in index.find([uid]).get(uid, [])):
         return None  # it was indexed meanwhile
+    if file in names_to_remove(index):
+        return None  # it was moved or replaced meanwhile
     return Finding(Problem.UNKNOWN, file, "it is not in the index")
 
 

@@ -29,6 +29,19 @@ def read_object(objects: Objects, file: str) -> Placed:
     return Placed(entry, file, size, digest.hex(), received // 1000)
 
 
+def digest_in(opened: BufferedReader) -> bytes:
+    """Return the digest of the dataset in a DICOM file.
+
+    Raises
+    ------
+    FileFormatError
+        When it is no DICOM file, or its size is not that of the sealed file.
+    """
+    size = size_of(opened)
+    origin, offset, _ = read_head(opened.read(BEGIN), size)
+    return digest_of(opened, offset, origin.transfer_syntax_uid)
+
+
 def size_of(opened: BufferedReader) -> int:
     """Return the size of a file, which is at its beginning afterwards."""
     size = opened.seek(0, os.SEEK_END)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -88,26 +88,60 @@ class DestinationContexts:
 
 
 def sub_operations(
-    found: list[Found], accepted: Callable[[], Syntaxes], objects: Objects, converters: Converters
+    found: list[Found],
+    accepted: Callable[[], Syntaxes],
+    objects: Objects,
+    converters: Converters,
+    moved: Callable[[Found], str | None] = lambda found: None,
 ) -> Iterator[Any]:
     """Yield the results of a C-GET or C-MOVE handler, beginning with the number of objects.
 
     For an object that cannot be sent, it yields a dataset that has only a SOP Instance UID. The
     library cannot send that either, so it counts the object as failed, and lists its UID. The
     final status has the most frequent reason as its Error Comment.
+
+    Parameters
+    ----------
+    moved : callable
+        Returns the present name of an object that is no longer under the one that was found; None
+        if it has none.
     """
     yield len(found)
     reasons: Counter[str] = Counter()
     for each in found:
         with ExitStack() as until_sent:
             try:
-                value = _sendable(each, accepted(), objects, converters, until_sent)
+                value = _present(each, accepted(), objects, converters, until_sent, moved)
             except CannotTranscode as error:
                 LOGGER.warning("%s cannot be sent: %s", escaped(each.sop_instance_uid), error)
                 reasons[str(error)] += 1
                 value = _named(each)
             yield _PENDING, value
     yield _conclusion(reasons), None
+
+
+def _present(
+    found: Found,
+    accepted: Syntaxes,
+    objects: Objects,
+    converters: Converters,
+    until_sent: ExitStack,
+    moved: Callable[[Found], str | None],
+) -> Path | BinaryIO | Dataset:
+    """Return what `_sendable` does, also if the object was moved since it was found."""
+    try:
+        with suppress(FileNotFoundError):
+            return _sendable(found, accepted, objects, converters, until_sent)
+        name = moved(found)
+        if name is not None:
+            there = found._replace(name=name)
+            return _sendable(there, accepted, objects, converters, until_sent)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        text = f"its file cannot be read: {error.strerror or error}"
+        raise CannotTranscode(text) from None
+    raise CannotTranscode("its file is missing")
 
 
 def _sendable(
@@ -120,23 +154,24 @@ def _sendable(
     """Return the stored object, or the object converted to an accepted transfer syntax.
 
     Leaving `until_sent` closes its file, and removes that of a converted object.
+
+    Raises
+    ------
+    FileNotFoundError
+        When it is not under its name.
+    OSError, CannotTranscode
+        When it cannot be read or converted.
     """
     stored = found.transfer_syntax_uid
     target = choose(stored, accepted.get(found.sop_class_uid, {}))
-    try:
-        path = objects.path(found.name)
-        if path is not None and not objects.exists(found.name):
-            raise CannotTranscode("its file is missing")
-        if target is None:
-            raise CannotTranscode(f"no context for {UID(found.sop_class_uid).name}")
-        if target == stored:
-            return path or until_sent.enter_context(objects.open(found.name))
-        path = until_sent.enter_context(objects.local(found.name))
-    except FileNotFoundError:
-        raise CannotTranscode("its file is missing") from None
-    except OSError as error:
-        text = f"its file cannot be read: {error.strerror or error}"
-        raise CannotTranscode(text) from None
+    path = objects.path(found.name)
+    if path is not None and not objects.exists(found.name):
+        raise FileNotFoundError
+    if target is None:
+        raise CannotTranscode(f"no context for {UID(found.sop_class_uid).name}")
+    if target == stored:
+        return path or until_sent.enter_context(objects.open(found.name))
+    path = until_sent.enter_context(objects.local(found.name))
     if is_uncompressed(stored) and is_uncompressed(target):
         return transcoded(path, target)  # calls no codec, so it needs no converter process
     return until_sent.enter_context(converters.converted(path, target))

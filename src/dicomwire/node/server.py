@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -40,6 +40,7 @@ from dicomwire.dimse_primitives import Command, Message
 from dicomwire.logs import escaped
 from dicomwire.node import query
 from dicomwire.node.access import NOT_AUTHORIZED, Guard, client_tls, server_tls
+from dicomwire.node.carrying import StoreTasks, name_of_moved
 from dicomwire.node.checkpoints import Checkpoints, journaling
 from dicomwire.node.commit import Committer
 from dicomwire.node.configuration import Configuration, Destination, Right
@@ -57,6 +58,7 @@ from dicomwire.node.objects.spool import SPOOL, Spool, lock_node, size_of
 from dicomwire.node.retrieve import (
     LONGEST_COMMENT,
     DestinationContexts,
+    Syntaxes,
     accepted_by,
     contexts_for,
     sub_operations,
@@ -221,9 +223,11 @@ class Node:
             self._queue = Queue(self._index, self._id)
             folder = folder_within(self._objects)
             opened.enter_context(journaling(folder, self._index))
+            self._store_tasks = StoreTasks(self._objects, self._index, self._queue)
             self._committer = Committer(
                 *(self._objects, self._index, self._converters, configuration.duplicates),
                 is_reconciled=not is_first,
+                tasks=self._store_tasks,
             )
             opened.enter_context(Checkpoints(folder, self._index, self._committer.turn))
             opened.callback(self._committer.close)
@@ -244,7 +248,7 @@ class Node:
     def _join_others(self, opened: ExitStack) -> None:
         """Enter the registry, and run tasks; undo it in the right order when the node stops."""
         timeout = self.configuration.stop_timeout
-        workers = Workers(self._queue, ())
+        workers = Workers(self._queue, self._store_tasks.kinds())
         if self.configuration.workers > 1:
             self._task_process.listen(workers)
         membership = Membership(
@@ -256,6 +260,7 @@ class Node:
         )
         with _usable(self.configuration.folder):
             opened.enter_context(membership)
+            self._store_tasks.recover()
         workers.start()
         opened.callback(workers.stop, timeout)
         opened.callback(self._server.drain, timeout)
@@ -381,7 +386,7 @@ class Node:
             return
         LOGGER.info("Received Get Request (MsgID %d): %d objects", event.message_id, len(found))
         accepted = accepted_by(event.assoc)
-        yield from sub_operations(found, lambda: accepted, self._objects, self._converters)
+        yield from self._sub_operations(found, lambda: accepted)
 
     def _move(self, event: evt.Event) -> Iterator[Any]:
         try:
@@ -404,11 +409,15 @@ class Node:
             "tls_args": (self._tls, None) if destination.tls else None,
         }
         yield destination.host, destination.port, options
-        yield from sub_operations(
-            found, lambda: destination_contexts.accepted, self._objects, self._converters
-        )
+        yield from self._sub_operations(found, lambda: destination_contexts.accepted)
 
     # --- For several handlers ---
+
+    def _sub_operations(
+        self, found: list[query.Found], accepted: Callable[[], Syntaxes]
+    ) -> Iterator[Any]:
+        moved = partial(name_of_moved, self._index)
+        yield from sub_operations(found, accepted, self._objects, self._converters, moved)
 
     def _found(self, event: evt.Event) -> list[query.Found]:
         """Return the instances for a C-GET or C-MOVE; _Refused if the request fails."""

@@ -79,6 +79,12 @@ class IndexReader:
                 for row in result:
                     yield Stored(*row)
 
+    def stored_after(self, last_id: int, most: int) -> list[Stored]:
+        """Return instances in the order of their ids, which are higher than `last_id`."""
+        with self.reading() as connection:
+            query = STORED.where(instance.c.id > last_id).order_by(instance.c.id).limit(most)
+            return [Stored(*row) for row in connection.execute(query)]
+
     def last_id(self) -> int:
         """Return the highest id of an instance; all later ones get higher ids."""
         with self.reading() as connection:

@@ -49,6 +49,11 @@ class Placed(NamedTuple):
 
 
 _SERIES_OF = select(instance.c.series).where(instance.c.id.in_(bindparam("ids", expanding=True)))
+_MOVE = (
+    update(instance)
+    .where(instance.c.id == bindparam("of"), instance.c.file == bindparam("old"))
+    .values(file=bindparam("new"))
+)
 _REMOVE = delete(instance).where(instance.c.id.in_(bindparam("ids", expanding=True)))
 
 
@@ -321,6 +326,17 @@ class Writer:
     def _series_of(self, entry: Entry) -> _Known | None:
         key = entry.study_uid, entry.series_uid
         return self._series.get(key) or self.learned.get(key)
+
+    def move(self, objects: Sequence[tuple[Stored, str]]) -> set[str]:
+        """Give objects new names in the store; return those of the new names that are in use.
+
+        An object that was replaced or moved meanwhile keeps the name that it has.
+        """
+        moves = [{"of": each.id, "old": each.file, "new": name} for each, name in objects]
+        self._connection.execute(_MOVE, moves)
+        found = self.find([each.sop_instance_uid for each, _ in objects])
+        files = {stored.file for copies in found.values() for stored in copies}
+        return files.intersection(name for _, name in objects)
 
     def remove(self, ids: Sequence[int]) -> None:
         """Remove instances; `prune` then removes the levels above that have become empty."""

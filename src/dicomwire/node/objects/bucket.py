@@ -35,10 +35,10 @@ _PART = 5 * 2**20
 _MOST_PARTS = 10_000
 """The most parts of an object in S3."""
 _PARTS_AT_A_TIME = 2
-"""For one object. Together with `_LARGE_AT_A_TIME` it bounds the memory of uploads to 64 MiB."""
+"""For one object. Together with `_LARGE_AT_A_TIME` it bounds the memory of uploads: 50 MB."""
 _LARGE = 2**20
 """In bytes; for larger objects the number of uploads at a time is bounded."""
-_LARGE_AT_A_TIME = 4
+_LARGE_AT_A_TIME = 2
 _LISTED_AT_A_TIME = 1000
 """Names in one answer of S3."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO
 
 from dicomwire.data.new_files import Buffer, write_all
 from dicomwire.node.heads import Origin
@@ -57,6 +58,8 @@ class FolderObjects:
         """Whether the last batch that was put is in the journal."""
         self._devices: dict[int, int] = {}
         """An open folder of each file system that has files written without a sync."""
+
+    can_wait = False
 
     def owns(self, name: str) -> bool:
         """Return whether a name is one of a file in the folder."""
@@ -220,22 +223,32 @@ class FolderObjects:
 
     def copy(self, path: Path, digits: str) -> str:
         """Copy the whole file of an object to the folder, durably."""
+        with path.open("rb") as source:
+            return self.write(source, digits)
+
+    def write(self, source: BinaryIO, digits: str) -> str:
+        """Write the whole file of an object, durably; return its name."""
         folder = f"{OBJECTS}/{digits[:2]}/{digits[2:4]}"
-        name = f"{folder}/{digits}.dcm"
-        os.makedirs(self._root + folder, exist_ok=True)
         new = f"{self._root}{folder}/{digits}.part"
+        os.makedirs(self._root + folder, exist_ok=True)
         try:
-            with path.open("rb") as source, open(new, "wb", opener=_private) as file:
+            with open(new, "wb", opener=_private) as file:
                 shutil.copyfileobj(source, file)
                 file.flush()
                 os.fsync(file.fileno())
+            name = f"{folder}/{digits}.dcm"
             os.rename(new, self._root + name)
         except BaseException:
             remove(new)
             raise
-        for changed in (folder, folder[: -len("/cd")], OBJECTS, ""):
+        for changed in (folder, folder.rpartition("/")[0], OBJECTS, ""):
             sync_folder(self._root + changed)
         return name
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove published files, those that exist."""
+        for name in names:
+            self.path(name).unlink(missing_ok=True)
 
     def withdraw(self, names: Iterable[str]) -> None:
         """Remove published files. It never raises: the next start finds those that remain."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from dicomwire.node.configuration import Configuration
+from dicomwire.node.configuration import Acknowledge, Configuration
 from dicomwire.node.objects.cache import Cache
-from dicomwire.node.objects.files import StoreFailure
+from dicomwire.node.objects.files import StoreFailure, sync_folder
 from dicomwire.node.objects.folder import FolderObjects
-from dicomwire.node.objects.places import BUCKET, FOLDER, Place, Places
+from dicomwire.node.objects.places import BUCKET, FOLDER, SPOOLED, Place, Places
 from dicomwire.node.objects.port import Objects
+from dicomwire.node.objects.waiting import WaitingObjects
 
 _FILE = "file://"
 
@@ -53,13 +57,38 @@ def open_objects(
     folder = Place(FOLDER, FolderObjects(folder_of(configuration)))
     urls = (configuration.objects, configuration.old_objects)
     buckets = [url for url in urls if url and not url.startswith(_FILE)]
+    spooled = _spooled(configuration)
     if not buckets:
+        if configuration.acknowledge is Acknowledge.SPOOLED:
+            raise StoreFailure('acknowledge = "spooled" needs a bucket: set objects')
         return folder.objects
     if len(buckets) > 1:
         raise StoreFailure("objects and old_objects are both buckets; one must be a folder")
     is_first = buckets == [configuration.objects]
     bucket = Place(BUCKET, _remote(configuration, buckets[0], make_file, is_cached))
-    return Places([bucket, folder] if is_first else [folder, bucket])
+    places = [bucket, folder] if is_first else [folder, bucket]
+    if spooled is None:
+        return Places(places)
+    if is_first and configuration.acknowledge is Acknowledge.SPOOLED:
+        return Places(places, spooled)
+    return Places([*places, spooled])  # what is there still was acknowledged before a change
+
+
+def _spooled(configuration: Configuration) -> Place | None:
+    """Return the place on this disk of objects that are to be uploaded, if there is one."""
+    folder = folder_of(configuration) / "spooled"
+    if configuration.acknowledge is Acknowledge.SPOOLED:
+        folder.mkdir(0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError), open(folder / "name", "x") as file:
+            host = re.sub(r"[^a-z0-9.]+", "-", socket.gethostname().lower())
+            file.write(f"{host}-{os.urandom(3).hex()}")
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(str(folder))
+    elif not folder.exists():
+        return None
+    name = (folder / "name").read_text()
+    return Place(f"{SPOOLED}{name}:", WaitingObjects(folder))
 
 
 def folder_within(objects: Objects) -> FolderObjects:

@@ -21,6 +21,8 @@ from dicomwire.node.objects.spool import Spooled
 BUCKET = "bucket:"
 """The prefix of objects in a bucket. It does not say in which: so a bucket can be copied to another
 one, and the index stays right."""
+SPOOLED = "spooled:"
+"""The beginning of the prefix of objects on the disk of a node, which follows."""
 FOLDER = ""
 
 
@@ -41,19 +43,36 @@ class Places:
     Parameters
     ----------
     places : sequence of Place
-        The store of new objects, and those of others.
+        The store where objects are to be, and those where others are.
+    spooled : Place, optional
+        The store of new objects, until they are copied to the first of `places`.
     """
 
-    def __init__(self, places: Sequence[Place]) -> None:
-        self._places = {place.prefix: place for place in places}
-        self.first = places[0]
+    def __init__(self, places: Sequence[Place], spooled: Place | None = None) -> None:
+        self._places = {place.prefix: place for place in (*places, *filter(None, [spooled]))}
+        self.home = places[0]
+        self.first = spooled or places[0]
+
+    @property
+    def disks(self) -> list[Place]:
+        """The places of objects that are to be uploaded."""
+        places = self._places.values()
+        return [place for place in places if place.prefix.startswith(SPOOLED)]
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether new objects are stored while their home cannot be reached."""
+        return self.first is not self.home
 
     def place_of(self, name: str) -> Place:
         """Return the place of an object; `Elsewhere` if it is none of these."""
         prefix = name[: name.rfind(":") + 1]
         place = self._places.get(prefix)
         if place is None:
-            raise Elsewhere(f"it is in {prefix.rstrip(':')!r}, which this node does not have")
+            if prefix.startswith(SPOOLED):
+                node = prefix.removeprefix(SPOOLED).rstrip(":")
+                raise Elsewhere(f"it is still on the disk of the node {node}")
+            raise Elsewhere(f"it is in a {prefix.rstrip(':')}, which this node does not have")
         return place
 
     def objects_of(self, prefix: str) -> Objects:
@@ -77,7 +96,7 @@ class Places:
         unsure = []
         for place in self._places.values():
             part = place.objects.unsure()
-            if part is not None and (place is self.first or next(part.names(), None) is not None):
+            if part is not None and (place is self.home or next(part.names(), None) is not None):
                 unsure.append(Place(place.prefix, part))
         return Places(unsure) if unsure else None
 
@@ -99,8 +118,11 @@ class Places:
         return objects.local(own)
 
     def exists(self, name: str) -> bool:
-        """Return whether an object is where its name says."""
-        objects, own = self._find(name)
+        """Return whether an object is where its name says; True if this node cannot see that."""
+        try:
+            objects, own = self._find(name)
+        except Elsewhere:
+            return True
         return objects.exists(own)
 
     def names(self) -> Iterator[str]:
@@ -131,15 +153,23 @@ class Places:
         self.first.objects.take_back(objects, own)
 
     def copy(self, path: Path, digits: str) -> str:
-        """Store the whole file of an object in the first place."""
-        return self.first.prefix + self.first.objects.copy(path, digits)
+        """Store the whole file of an object where objects are to be."""
+        return self.home.prefix + self.home.objects.copy(path, digits)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove objects where they are."""
+        for objects, own in self._by_place(names):
+            objects.remove(own)
 
     def withdraw(self, names: Iterable[str]) -> None:
-        """Remove objects where they are."""
-        by_place: dict[str, list[str]] = {}
+        """Remove objects where they are. It never raises."""
+        for objects, own in self._by_place(names):
+            objects.withdraw(own)
+
+    def _by_place(self, names: Iterable[str]) -> list[tuple[Objects, list[str]]]:
+        found: dict[str, list[str]] = {}
         for name in names:
             if self.owns(name):
                 prefix = self.place_of(name).prefix
-                by_place.setdefault(prefix, []).append(name.removeprefix(prefix))
-        for prefix, own in by_place.items():
-            self._places[prefix].objects.withdraw(own)
+                found.setdefault(prefix, []).append(name.removeprefix(prefix))
+        return [(self._places[prefix].objects, own) for prefix, own in found.items()]

@@ -27,6 +27,10 @@ class Objects(Protocol):
     def is_journaled(self) -> bool:
         """Whether `put` writes a journal."""
 
+    @property
+    def can_wait(self) -> bool:
+        """Whether new objects are stored while a part of the store cannot be reached."""
+
     def owns(self, name: str) -> bool:
         """Return whether a name is one that this store makes."""
 
@@ -69,6 +73,9 @@ class Objects(Protocol):
         OSError
             When it cannot be read or stored.
         """
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove objects, those that exist; OSError if one cannot be removed."""
 
     def withdraw(self, names: Iterable[str]) -> None:
         """Remove objects. It never raises; `reconcile` or `check` finds those that remain."""

@@ -44,6 +44,8 @@ class RemoteObjects:
         self._cache = cache
         self._make_file = make_file
 
+    can_wait = False
+
     def owns(self, name: str) -> bool:
         """Return whether a name is one of an object in a bucket."""
         return is_key(name) is not None
@@ -105,11 +107,15 @@ class RemoteObjects:
         """Upload the whole file of an object."""
         return self._bucket.upload(path, digits)
 
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove objects, those that exist."""
+        self._bucket.remove(names)
+
     def withdraw(self, names: Iterable[str]) -> None:
         """Remove objects. It never raises; those that remain are in no index."""
         names = [*names]
         try:
             if names:
-                self._bucket.remove(names)
+                self.remove(names)
         except OSError as error:
             LOGGER.error("%d objects cannot be removed: %s", len(names), error)

@@ -1,0 +1,268 @@
+"""Carries objects from one place to another while the node serves, and removes what is left.
+
+`objects.places` says where an object is. A copy is complete before the index names it, and the old
+one stays for a while after that, so that an object can be read at any moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from dicomwire.data.file_meta import parse_file_meta
+from dicomwire.node.index.database import IndexFailure, reason_of
+from dicomwire.node.index.reader import IndexReader, Stored
+from dicomwire.node.index.schema import task
+from dicomwire.node.index.writer import Index, Placed, Writer
+from dicomwire.node.objects.places import SPOOLED, Places
+from dicomwire.node.objects.port import Objects
+from dicomwire.node.query import Found
+from dicomwire.node.reading import digest_in
+from dicomwire.node.tasks.queue import NewTask, Queue, Task, listed
+from dicomwire.node.tasks.workers import Kind
+
+DELETE = "delete"
+UPLOAD = "upload"
+GRACE = 60.0
+"""Seconds for which the old copy of an object stays: who has read its name just before opens it
+within that time. (Later, a retrieval reads the name again.)"""
+_AT_A_TIME = 8
+"""Objects that are copied at the same time: most of it is waiting for the store."""
+_PORTION = 64
+"""Objects whose rows change in one transaction."""
+
+_digits_in = re.compile(r"([0-9a-f]{32}|[0-9a-f]{2}/[0-9a-f]{30})\.dcm$").search
+
+
+class Damaged(OSError):
+    """An object is not what was stored."""
+
+
+class Carrier:
+    """Copies objects to the place where they are to be.
+
+    Parameters
+    ----------
+    places : Places
+    index : Index
+    queue : Queue
+        For the tasks that remove what is left.
+    reads_back : bool
+        Whether to read each copy and compare its digest, before the index names it.
+    """
+
+    def __init__(
+        self, places: Places, index: Index, queue: Queue, reads_back: bool = False
+    ) -> None:
+        self._places = places
+        self._index = index
+        self._queue = queue
+        self._reads_back = reads_back
+
+    def carry(self, objects: Sequence[Stored]) -> dict[Stored, OSError]:
+        """Carry objects; return those that failed, with the reasons."""
+        failed: dict[Stored, OSError] = {}
+        copied: list[tuple[Stored, str]] = []
+        with ThreadPoolExecutor(_AT_A_TIME) as pool:
+            for stored, result in zip(objects, pool.map(self._copy, objects), strict=True):
+                if isinstance(result, OSError):
+                    failed[stored] = result
+                else:
+                    copied.append((stored, result))
+        if copied:
+            with self._index.writing() as writer:
+                in_use = writer.move(copied)
+                self._queue.add(writer, removals(stored.file for stored, _ in copied))
+                # Nobody needs the copy of an object that was replaced meanwhile.
+                self._queue.add(writer, removals(name for _, name in copied if name not in in_use))
+        return failed
+
+    def _copy(self, stored: Stored) -> str | OSError:
+        """Copy an object to its place; return its new name, or why that failed."""
+        try:
+            with self._places.local(stored.file) as path:
+                name = self._places.copy(path, digits_of(stored.file))
+            if self._reads_back:
+                with self._places.open(name) as copy:
+                    if digest_in(copy).hex() != stored.digest:
+                        raise Damaged("it is damaged, or was damaged while it was copied")
+        except ValueError as error:
+            return Damaged(f"its copy is damaged: {error}")
+        except OSError as error:
+            return error
+        return name
+
+
+def digits_of(name: str) -> str:
+    """Return 32 hex digits for a copy of an object, always the same ones for a name."""
+    found = _digits_in(name)
+    if found is None:  # an operator named the file
+        return hashlib.sha256(name.encode()).hexdigest()[:32]
+    return found[1].replace("/", "")
+
+
+def name_of_moved(index: IndexReader, found: Found) -> str | None:
+    """Return the present name of an object that is no longer under the one that was found."""
+    try:
+        copies = index.find([found.sop_instance_uid]).get(found.sop_instance_uid, [])
+    except IndexFailure as error:
+        raise OSError(f"the index cannot be read: {reason_of(error)}") from None
+    digits = digits_of(found.name)
+    names = [stored.file for stored in copies if digits_of(stored.file) == digits]
+    return names[0] if names and names != [found.name] else None
+
+
+# --- Moving an archive ------------------------------------------------------------------------
+
+
+@dataclass
+class Moved:
+    """The progress of `move_objects`: the numbers of objects."""
+
+    seen: int = 0
+    moved: int = 0
+    failed: int = 0
+
+
+def move_objects(
+    places: Places, index: Index, queue: Queue, report: Callable[[Stored, OSError], None]
+) -> Iterator[Moved]:
+    """Carry all objects that are not where they are to be; yield the progress.
+
+    The old copies are removed by the tasks of a node.
+
+    It can be ended at any time, and begun again: what is in its place is passed over.
+
+    Parameters
+    ----------
+    report : callable
+        Called with each object that cannot be carried, and the reason.
+    """
+    carrier = Carrier(places, index, queue, reads_back=True)
+    progress = Moved()
+    last_id = 0
+    while portion := index.stored_after(last_id, _PORTION):
+        last_id = portion[-1].id
+        progress.seen += len(portion)
+        # Those on the disk of a node have a task of their own.
+        objects = [
+            stored
+            for stored in portion
+            if places.owns(stored.file)
+            and places.place_of(stored.file) not in (places.home, places.first)
+        ]
+        if objects:
+            failed = carrier.carry(objects)
+            for stored, error in failed.items():
+                report(stored, error)
+            progress.moved += len(objects) - len(failed)
+            progress.failed += len(failed)
+        yield progress
+
+
+# --- Tasks ------------------------------------------------------------------------------------
+
+
+def removals(names: Iterator[str], delay: float = GRACE) -> list[NewTask]:
+    """Return the tasks that remove objects after a delay, one for each disk and the bucket."""
+    by_kind: dict[str, list[str]] = {}
+    for name in names:
+        by_kind.setdefault(_kind(DELETE, name), []).append(name)
+    return [NewTask(kind, {"names": own}, delay=delay) for kind, own in by_kind.items()]
+
+
+def _kind(kind: str, name: str) -> str:
+    """Return the kind of a task for an object; only one node can do those on its disk."""
+    if not name.startswith(SPOOLED):
+        return kind
+    return f"{kind}:{name.split(':')[1]}"
+
+
+def names_to_remove(index: IndexReader) -> set[str]:
+    """Return the names of objects that tasks will remove: they are in no row any more."""
+    query = select(task.c.payload).where(task.c.kind.startswith(DELETE))
+    with index.reading() as connection:
+        return {name for (own,) in connection.execute(query) for name in own["names"]}
+
+
+class StoreTasks:
+    """The tasks of a store of objects: what a batch leaves to do, and how to do it.
+
+    Parameters
+    ----------
+    objects : Objects
+    index : Index
+    queue : Queue
+    """
+
+    def __init__(self, objects: Objects, index: Index, queue: Queue) -> None:
+        self._objects = objects
+        self._index = index
+        self._queue = queue
+
+    def add(self, writer: Writer, placed: Sequence[Placed], superseded: Sequence[str]) -> None:
+        """Add the tasks of a batch, in its transaction: uploads, and removals."""
+        uploads = [
+            NewTask(_kind(UPLOAD, each.file), {"uid": each.entry.instance_uid, "name": each.file})
+            for each in placed
+            if each.file.startswith(SPOOLED)
+        ]
+        self._queue.add(writer, [*uploads, *removals(iter(superseded))])
+
+    def kinds(self) -> list[Kind]:
+        """Return the kinds of tasks that this node does."""
+        kinds = [Kind(DELETE, self._delete)]
+        if isinstance(self._objects, Places):
+            for disk in self._objects.disks:
+                upload, delete = _kind(UPLOAD, disk.prefix), _kind(DELETE, disk.prefix)
+                kinds.append(Kind(upload, self._upload, batch=_PORTION, retry_for=math.inf))
+                kinds.append(Kind(delete, self._delete))
+        return kinds
+
+    def recover(self) -> None:
+        """Add the uploads of objects on this disk that have none, since the index was lost."""
+        if not isinstance(self._objects, Places):
+            return
+        for disk in self._objects.disks:
+            kind = _kind(UPLOAD, disk.prefix)
+            known = {each.payload["name"] for each in listed(self._index, kind)}
+            missing = [
+                NewTask(kind, {"uid": uid, "name": name})
+                for name in (disk.prefix + own for own in disk.objects.names())
+                if name not in known and (uid := self._uid_of(name)) is not None
+            ]
+            if missing:
+                with self._index.writing() as writer:
+                    self._queue.add(writer, missing)
+
+    def _uid_of(self, name: str) -> str | None:
+        """Return the SOP Instance UID of an object, if the index has it under this name."""
+        with self._objects.open(name) as file:
+            uid = parse_file_meta(file).sop_instance_uid
+        found = self._index.find([uid]).get(uid, [])
+        return uid if name in {stored.file for stored in found} else None
+
+    def _delete(self, tasks: Sequence[Task]) -> Mapping[Task, Exception]:
+        failed: dict[Task, Exception] = {}
+        for each in tasks:
+            try:
+                self._objects.remove(each.payload["names"])
+            except OSError as error:
+                failed[each] = error
+        return failed
+
+    def _upload(self, tasks: Sequence[Task]) -> Mapping[Task, Exception]:
+        assert isinstance(self._objects, Places)
+        by_name = {each.payload["name"]: each for each in tasks}
+        found = self._index.find([each.payload["uid"] for each in tasks])
+        # An object that is not in the index under this name was replaced, or is uploaded.
+        objects = [each for copies in found.values() for each in copies if each.file in by_name]
+        carrier = Carrier(self._objects, self._index, self._queue)
+        failed = carrier.carry(objects)
+        return {by_name[stored.file]: error for stored, error in failed.items()}

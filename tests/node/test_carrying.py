@@ -1,0 +1,296 @@
+"""Objects that are carried to another place while they are read: from a folder, from the spool."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from buckets import FaultProxy, new_url, write_variables
+from spooling import CT, EXPLICIT, encoded, spooled
+
+from dicomwire.apps.node import main
+from dicomwire.node.carrying import GRACE, Moved, StoreTasks, move_objects, name_of_moved
+from dicomwire.node.checkpoints import journaling
+from dicomwire.node.commit import Committer
+from dicomwire.node.configuration import Acknowledge, Configuration, Duplicates
+from dicomwire.node.converters import Converters
+from dicomwire.node.heads import Origin
+from dicomwire.node.index.opening import open_database
+from dicomwire.node.index.reader import Stored
+from dicomwire.node.index.writer import Index
+from dicomwire.node.maintenance import check
+from dicomwire.node.objects.opening import folder_within, open_objects
+from dicomwire.node.objects.places import Elsewhere, Places
+from dicomwire.node.objects.spool import Spool
+from dicomwire.node.query import Found
+from dicomwire.node.tasks.queue import Queue, listed
+from dicomwire.node.tasks.workers import Workers
+
+
+class Archive:
+    """Index, objects and tasks of a folder; nothing serves, and the clock moves by hand."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.now = 1_700_000_000.0
+        self.spool = Spool(configuration.folder)
+        self.objects = open_objects(configuration, self.spool.make_file)
+        self.index = Index(open_database(configuration.index, configuration.folder))
+        self._journal = journaling(folder_within(self.objects), self.index)
+        self._journal.__enter__()
+        self.queue = Queue(self.index, "node", lambda: self.now)
+        self.tasks = StoreTasks(self.objects, self.index, self.queue)
+        self.committer = Committer(
+            self.objects,
+            self.index,
+            Converters(self.spool.make_file),
+            configuration.duplicates,
+            tasks=self.tasks,
+        )
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.committer.close()
+        self._journal.__exit__(None, None, None)
+        self.index.close()
+        self.spool.close()
+
+    def store(self, *uids: str, note: str = "") -> None:
+        """Store objects."""
+        for uid in uids:
+            payload = spooled(self.spool, encoded(uid, note))
+            assert self.committer.store(payload, Origin(CT, uid, EXPLICIT)) == 0x0000
+            payload.discard()
+
+    def move(self) -> Moved:
+        """Move all objects; return what was done."""
+        assert isinstance(self.objects, Places)
+        self.failures: list[tuple[Stored, OSError]] = []
+        report = lambda *each: self.failures.append(each)  # noqa: E731
+        return [*move_objects(self.objects, self.index, self.queue, report)][-1]
+
+    def run_tasks(self, after: float = 0.0) -> None:
+        """Run the tasks that are due after so many seconds."""
+        self.now += after
+        kinds = self.tasks.kinds()
+        workers = Workers(self.queue, kinds, jitter=lambda: 0.0)
+        for kind in kinds:
+            while workers.step(kind) == 0:
+                pass
+
+    def names(self) -> list[str]:
+        """Return the names in the index."""
+        return [stored.file for stored in self.index.stored()]
+
+    def read(self, name: str) -> bytes:
+        """Return an object."""
+        with self.objects.open(name) as file:
+            return file.read()
+
+    def files(self) -> list[Path]:
+        """Return all DICOM files in the folder."""
+        return [*self.configuration.folder.rglob("*.dcm")]
+
+    def is_whole(self) -> bool:
+        """Return whether `check` finds nothing."""
+        objects = open_objects(self.configuration)
+        return [*check(self.configuration.folder, objects=objects)] == []
+
+
+@pytest.fixture
+def proxy(seaweedfs_port: int) -> Iterator[FaultProxy]:
+    with FaultProxy(seaweedfs_port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Configuration:
+    return Configuration(folder=tmp_path / "archive")
+
+
+@pytest.fixture
+def keys(proxy: FaultProxy, tmp_path: Path) -> dict[str, Any]:
+    """The configuration of a bucket."""
+    return {
+        "folder": tmp_path / "archive",
+        "objects": new_url(),
+        "objects_variables": write_variables(tmp_path / "variables", proxy.server_port),
+        "objects_timeout": 2.0,
+    }
+
+
+UIDS = [f"1.2.{number}" for number in range(5)]
+
+
+def test_an_archive_moves_to_a_bucket_and_back(folder: Configuration, keys: dict[str, Any]) -> None:
+    with Archive(folder) as archive:
+        archive.store(*UIDS)
+    with Archive(Configuration(**keys)) as archive:
+        assert archive.move() == Moved(5, 5, 0)
+        assert all(name.startswith("bucket:") for name in archive.names())
+        assert len(archive.files()) == 5  # they stay for those who have read their names
+        archive.run_tasks(after=GRACE)
+        assert archive.files() == []
+        assert archive.is_whole()
+        assert archive.move() == Moved(5, 0, 0)
+    back = {**keys, "objects": "", "old_objects": keys["objects"]}
+    with Archive(Configuration(**back)) as archive:
+        archive.store("1.2.9")
+        assert archive.move() == Moved(6, 5, 0)
+        archive.run_tasks(after=GRACE)
+        assert archive.is_whole()
+    with Archive(folder) as archive:
+        assert len(archive.files()) == 6
+        assert archive.is_whole()
+
+
+def test_the_command_moves_what_is_not_in_its_place(
+    folder: Configuration, keys: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Archive(folder) as archive:
+        archive.store(*UIDS)
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in keys.items()]
+    assert main(["move-objects", *options]) == 0
+    assert "5 objects, 5 moved, 0 cannot be moved" in capsys.readouterr().out
+    assert main(["move-objects", "--json", *options]) == 0
+    assert json.loads(capsys.readouterr().out) == {"seen": 5, "moved": 0, "failed": 0}
+    assert main(["move-objects", f"--folder={folder.folder}"]) == 1
+    assert "There is only one place of objects" in capsys.readouterr().err
+
+
+def test_an_object_can_be_read_at_any_moment(folder: Configuration, keys: dict[str, Any]) -> None:
+    with Archive(folder) as archive:
+        archive.store("1.2.1")
+    with Archive(Configuration(**keys)) as archive:
+        (before,) = archive.names()
+        found = Found(CT, "1.2.1", EXPLICIT, before)
+        archive.move()
+        (after,) = archive.names()
+        assert archive.read(before) == archive.read(after)
+        assert name_of_moved(archive.index, found) == after
+
+
+def test_what_fails_stays_and_moves_later(
+    folder: Configuration, keys: dict[str, Any], proxy: FaultProxy
+) -> None:
+    with Archive(folder) as archive:
+        archive.store(*UIDS)
+    with Archive(Configuration(**keys)) as archive:
+        damaged = archive.objects.path(archive.names()[0])
+        assert damaged is not None
+        intact = damaged.read_bytes()
+        damaged.write_bytes(intact[:-1] + b"x")
+        assert archive.move() == Moved(5, 4, 1)
+        assert "damaged" in str(archive.failures[0][1])
+        damaged.write_bytes(intact)
+        proxy.fail_always("503", method="PUT")
+        assert archive.move() == Moved(5, 0, 1)
+        proxy.fail_always(None)
+        assert archive.move() == Moved(5, 1, 0)
+        archive.run_tasks(after=GRACE)
+        assert archive.is_whole()
+
+
+def test_an_object_that_is_replaced_meanwhile_is_not_moved(
+    folder: Configuration, keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Archive(folder) as archive:
+        archive.store("1.2.1", note="old")
+    with Archive(Configuration(**keys, duplicates=Duplicates.REPLACE)) as archive:
+        assert isinstance(archive.objects, Places)
+        copy = archive.objects.copy
+
+        def copy_late(path: Path, digits: str) -> str:
+            name = copy(path, digits)
+            archive.store("1.2.1", note="new")
+            return name
+
+        monkeypatch.setattr(archive.objects, "copy", copy_late)
+        archive.move()
+        archive.run_tasks(after=GRACE)
+        (name,) = archive.names()
+        assert b"new" in archive.read(name)
+        assert [*archive.objects.names()] == [name]
+        assert archive.is_whole()
+
+
+# --- From the spool ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def spooling(keys: dict[str, Any]) -> Configuration:
+    return Configuration(**keys, acknowledge=Acknowledge.SPOOLED)
+
+
+def test_a_spooled_object_is_served_and_then_uploaded(spooling: Configuration) -> None:
+    with Archive(spooling) as archive:
+        archive.store(*UIDS)
+        assert all(name.startswith("spooled:") for name in archive.names())
+        assert all(archive.read(name) for name in archive.names())
+        assert archive.is_whole()
+        archive.run_tasks()
+        assert all(name.startswith("bucket:") for name in archive.names())
+        archive.run_tasks(after=GRACE)
+        assert archive.files() == []
+        assert archive.is_whole()
+
+
+def test_objects_wait_for_a_bucket_that_is_away(spooling: Configuration, proxy: FaultProxy) -> None:
+    with Archive(spooling) as archive:
+        proxy.fail_always("503")
+        archive.store("1.2.0")
+    with Archive(spooling) as archive:  # starts without the bucket
+        archive.store("1.2.1")
+        archive.run_tasks()
+        assert [task.attempts for task in listed(archive.index)] == [1, 1]
+        proxy.fail_always(None)
+        archive.run_tasks(after=GRACE)
+        assert all(name.startswith("bucket:") for name in archive.names())
+        assert archive.is_whole()
+
+
+def test_another_node_says_where_the_object_is(
+    spooling: Configuration, keys: dict[str, Any], tmp_path: Path
+) -> None:
+    with Archive(spooling) as archive:
+        archive.store("1.2.1")
+        (name,) = archive.names()
+        other = open_objects(Configuration(**{**keys, "folder": tmp_path / "other"}))
+        with pytest.raises(Elsewhere, match=f"on the disk of the node {name.split(':')[1]}"):
+            other.open(name)
+        assert other.exists(name)
+
+
+def test_uploads_are_found_again_when_the_index_was_lost(spooling: Configuration) -> None:
+    with Archive(spooling) as archive:
+        archive.store(*UIDS)
+    (spooling.folder / "index.sqlite").unlink()
+    with Archive(spooling) as archive:
+        archive.tasks.recover()
+        archive.tasks.recover()
+        archive.run_tasks()
+        archive.run_tasks(after=GRACE)
+        assert len(archive.names()) == 5
+        assert all(name.startswith("bucket:") for name in archive.names())
+        assert archive.files() == []
+
+
+def test_what_was_spooled_is_uploaded_after_a_change_of_the_configuration(
+    spooling: Configuration, keys: dict[str, Any]
+) -> None:
+    with Archive(spooling) as archive:
+        archive.store("1.2.1")
+    with Archive(Configuration(**keys)) as archive:
+        archive.store("1.2.2")
+        archive.run_tasks()
+        assert all(name.startswith("bucket:") for name in archive.names())
+
+
+def test_without_a_bucket_nothing_is_spooled(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="needs a bucket"):
+        open_objects(Configuration(folder=tmp_path, acknowledge=Acknowledge.SPOOLED))
