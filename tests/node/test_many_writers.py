@@ -1,6 +1,7 @@
-"""Several processes with one index and one store, here as several committers in one process.
+"""Several processes with one index and one store, here as several archives in one process.
 
-Each has its own connections, so that they know as little of each other as processes do.
+Each has its own connections, spool and journal, so that they know as little of each other as
+processes do.
 """
 
 from __future__ import annotations
@@ -9,67 +10,31 @@ import random
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from backends import Backend
-from spooling import CT, EXPLICIT, OpenArchive, all_at_once, encoded, spooled
+from spooling import OpenArchive, all_at_once, encoded
 
-from dicomwire.node.checkpoints import Checkpoints, journaling
-from dicomwire.node.commit import DUPLICATE, OUT_OF_RESOURCES, SUCCESS, Committer
+from dicomwire.node.commit import DUPLICATE, OUT_OF_RESOURCES, SUCCESS
 from dicomwire.node.configuration import Duplicates
-from dicomwire.node.converters import Converters
-from dicomwire.node.heads import Origin
 from dicomwire.node.index.database import InDoubt
-from dicomwire.node.index.writer import Index, Writer
+from dicomwire.node.index.writer import Writer
 from dicomwire.node.maintenance import check
-from dicomwire.node.objects.opening import folder_within
 
 FIRST, REPLACE, BOTH, IGNORE = Duplicates
 OBJECTS = 60
 """How many each of two writers stores; every second UID is one that the other stores, too."""
 
 
-class Another:
-    """Another process with the archive: an index, a store and a committer of its own."""
-
-    def __init__(self, archive: OpenArchive, duplicates: Duplicates, backend: Backend) -> None:
-        self._spool = archive.storage.spool
-        with ExitStack() as opened:
-            self.index = opened.enter_context(Index(backend.database(archive.folder)))
-            objects = backend.store(archive.folder, self._spool)
-            in_folder = folder_within(objects)
-            opened.enter_context(journaling(in_folder, self.index))
-            converters = Converters(self._spool.make_file)
-            opened.callback(converters.close)
-            self.committer = Committer(objects, self.index, converters, duplicates)
-            opened.enter_context(Checkpoints(in_folder, self.index, self.committer.turn))
-            self._open = opened.pop_all()
-
-    def __enter__(self) -> Another:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.committer.close()
-        self._open.close()
-
-    def store(self, data: bytes, uid: str) -> int:
-        """Bring an object, and return the status that its sender would get."""
-        payload = spooled(self._spool, data)
-        try:
-            return self.committer.store(payload, Origin(CT, uid, EXPLICIT, "SENDER"))
-        finally:
-            payload.discard()
-
-
 @contextmanager
 def two(
     folder: Path, backend: Backend, duplicates: Duplicates = FIRST
-) -> Iterator[tuple[OpenArchive, Another]]:
+) -> Iterator[tuple[OpenArchive, OpenArchive]]:
     with (
         OpenArchive(folder, duplicates, backend) as archive,
-        Another(archive, duplicates, backend) as other,
+        OpenArchive(folder, duplicates, backend) as other,
     ):
         yield archive, other
 
@@ -154,8 +119,10 @@ def test_the_files_of_a_batch_are_not_superfluous_to_another_that_starts(
         )
         sender.start()
         assert is_put.wait(30)
-        opened: list[Another] = []
-        starter = threading.Thread(target=lambda: opened.append(Another(archive, FIRST, backend)))
+        opened: list[OpenArchive] = []
+        starter = threading.Thread(
+            target=lambda: opened.append(OpenArchive(tmp_path, FIRST, backend))
+        )
         starter.start()
         monkeypatch.undo()
         may_commit.set()

@@ -17,10 +17,10 @@ from sqlalchemy import select
 from dicomwire.node.commit import OUT_OF_RESOURCES, SUCCESS
 from dicomwire.node.configuration import Configuration, ConfigurationError, merged
 from dicomwire.node.index import postgres
-from dicomwire.node.index.database import IndexFailure, Unusable
+from dicomwire.node.index.database import IndexFailure, InDoubt, Unusable
 from dicomwire.node.index.postgres import Postgres
 from dicomwire.node.index.schema import patient
-from dicomwire.node.index.writer import Index
+from dicomwire.node.index.writer import Index, Writer
 from dicomwire.node.server import FolderUnusable, Node
 
 SECRET = "correct horse"
@@ -69,6 +69,23 @@ def test_connections_that_were_lost_are_made_again(
         )
         assert archive.store(encoded("1.2"), "1.2") == SUCCESS
         assert set(archive.notes()) == {"1.1", "1.2"}
+
+
+def test_after_an_interrupted_commit_the_next_transaction_begins_anew(
+    url: str, postgres_server: PostgresServer
+) -> None:
+    with Index(Postgres(url)) as index:
+        with pytest.raises(InDoubt), index.writing() as writer:
+            interrupt(postgres_server, writer)
+        with index.writing() as writer:
+            assert writer.find(["1.1"]) == {}
+
+
+def interrupt(server: PostgresServer, writer: Writer) -> None:
+    """Let the server end the connection of a transaction, which its client notices later."""
+    driver = writer.connection.connection.driver_connection
+    assert driver is not None
+    execute(server, f"SELECT pg_terminate_backend({driver.info.backend_pid}, 5000)")
 
 
 def test_a_node_says_in_one_line_why_it_does_not_start(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Table, bindparam, delete, exists, insert, select, update
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from dicomwire.node.index.database import Database, IndexFailure, migrate, reason_of, transaction
 from dicomwire.node.index.dialects import MOST_INDEXED, indexed
@@ -171,6 +171,8 @@ class Index(IndexReader):
         """
         with self._lock:
             try:
+                if self._connection.closed:
+                    self._connection = self._writing.connect()
                 with self.database.writing(
                     self._connection, is_alone=is_alone, is_journaled=is_journaled
                 ):
@@ -180,9 +182,11 @@ class Index(IndexReader):
                         self._seen = seen
                     writer = Writer(self.database, self._connection, self._known)
                     yield writer
-            except DBAPIError as error:
+            except SQLAlchemyError as error:
                 self._known.clear()
-                if _is_conflict(error):
+                if self._connection.invalidated:
+                    self._connection.close()  # its transaction can neither go on nor begin anew
+                if isinstance(error, DBAPIError) and _is_conflict(error):
                     raise Conflict(reason_of(error)) from None  # the error has values of objects
                 raise
             if writer.removed:
