@@ -13,6 +13,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittle
 from running_node import Receiver, counts, find, get, make_object, running, store, study_of
 
 from dicomwire import build_context
+from dicomwire.apps.node import main
 from dicomwire.node.carrying import names_to_remove
 from dicomwire.node.configuration import Configuration, Duplicates
 from dicomwire.node.index.opening import open_database
@@ -176,3 +177,16 @@ def test_check_does_not_take_a_bucket_that_is_away_for_damage(
     with pytest.raises(OSError, match="503"):
         [*check(keys["folder"], objects=objects)]
     assert len(names) == 1
+
+
+def test_objects_do_not_move_to_where_a_running_node_does_not_see_them(
+    keys: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in keys.items()]
+    with running(keys["folder"]) as node:
+        store(node, make_object(1))
+        assert main(["move-objects", *options]) == 1
+        assert "restart it with these keys first" in capsys.readouterr().err
+    with running(**keys) as node:
+        assert main(["move-objects", *options]) == 0
+        assert received(node)[0] == (0x0000, 1, 0)

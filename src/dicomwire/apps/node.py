@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -266,6 +267,7 @@ def _move_objects(configuration: Configuration, options: Namespace, console: Con
         from dicomwire.node.carrying import Moved, move_objects
         from dicomwire.node.index.opening import open_database
         from dicomwire.node.index.writer import Index
+        from dicomwire.node.nodes import registered
         from dicomwire.node.objects.opening import open_objects
         from dicomwire.node.objects.places import Places
         from dicomwire.node.tasks.queue import Queue
@@ -282,6 +284,10 @@ def _move_objects(configuration: Configuration, options: Namespace, console: Con
         explaining_index(),
         Index(open_database(configuration.index, configuration.folder)) as index,
     ):
+        for node in registered(index):
+            if node.is_alive(time.time()) and node.facts.get("objects") != configuration.objects:
+                where = f"{node.ae_title} on {node.host}, port {node.port},"
+                raise Stop(f"{where} stores elsewhere: restart it with these keys first")
         for moved in move_objects(objects, index, Queue(index, ""), report):
             text = f"{moved.seen} objects, {moved.moved} moved"
             console.follow(partial(str, text))

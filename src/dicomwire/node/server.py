@@ -276,6 +276,7 @@ class Node:
             "associations": associations or len(self._ae.active_associations),
             "spool": size_of(folder / SPOOL),
             "journal": size_of(folder / JOURNAL),
+            "objects": self.configuration.objects,
         }
 
     def wait(self) -> None:
