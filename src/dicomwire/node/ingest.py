@@ -12,7 +12,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from pydicom.charset import decode_bytes, python_encoding
@@ -54,6 +54,10 @@ _INFLATING = threading.Lock()
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _NUMBERS = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q"}
+_NUMBER_FORMS = {
+    order == "<": {vr: struct.Struct(order + form) for vr, form in _NUMBERS.items()}
+    for order in "<>"
+}
 _WITH_CHARACTER_SET = frozenset(["LO", "LT", "PN", "SH", "ST", "UC", "UT"])
 _TEXT = _WITH_CHARACTER_SET | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
 _ONE_VALUE = frozenset(["LT", "ST", "UR", "UT"])
@@ -66,12 +70,12 @@ _DEPTHS = {level: level.depth for level in Level}
 _WANTED = {int(key.tag): (key, _DEPTHS[key.level]) for keys in KEPT.values() for key in keys}
 # The transfer syntax comes from the request, and not from the dataset.
 del _WANTED[next(tag for tag, key in KEYS.items() if key.keyword == "AvailableTransferSyntaxUID")]
-_READ = {*_WANTED, _CHARACTER_SET}
 _LAST = max(_WANTED)
 _COLUMNS = {
     level: {key.column: "" for key in keys if key.column is not None}
     for level, keys in KEPT.items()
 }
+_COLUMN_OF = {tag: key.column for tag, (key, _) in _WANTED.items() if key.column is not None}
 _STUDY_UID, _SERIES_UID, _INSTANCE_UID = (
     int(UNIQUE[level].tag) for level in (Level.STUDY, Level.SERIES, Level.IMAGE)
 )
@@ -175,10 +179,10 @@ class Entry:
 
     def _uid(self, tag: int) -> str:
         raw = self._levels[_WANTED[tag][1]].get(tag)
-        uid = raw[1].rstrip(b"\0 ").decode("latin-1").strip() if raw is not None else ""
-        if not _is_uid(uid) or len(uid) > 64:
+        uid = _valid_uid(raw[1]) if raw is not None else ""
+        if not uid:
             name = KEYS[tag].keyword
-            fault = "has no" if not uid else "has an invalid"
+            fault = "has an invalid" if raw is not None and raw[1].strip(b"\0 ") else "has no"
             raise Unacceptable(f"the dataset {fault} {name}", MISMATCH)
         return uid
 
@@ -204,7 +208,6 @@ class Entry:
         columns = _COLUMNS[level].copy()
         attributes: dict[str, Any] = {}
         for tag, (vr, raw) in self._levels[_DEPTHS[level]].items():
-            key = _WANTED[tag][0]
             if vr in _TEXT:
                 if len(raw) > _MAX_VALUE:
                     continue
@@ -212,10 +215,11 @@ class Entry:
                 if len(text) > VALUE_LIMIT:
                     continue
                 value = _text_values(vr, text)
-                if key.column is not None:
-                    columns[key.column] = text
+                column = _COLUMN_OF.get(tag)
+                if column is not None:
+                    columns[column] = text
             elif vr == "SQ":
-                value = self._sequence(key, raw)
+                value = self._sequence(_WANTED[tag][0], raw)
             else:
                 value = self._numbers(vr, raw)
             if value is not None:
@@ -231,8 +235,7 @@ class Entry:
         return text.rstrip() if vr in _ONE_VALUE else text.strip(" ")
 
     def _numbers(self, vr: str, raw: bytes) -> list[Any] | None:
-        order = "<" if self._little else ">"
-        form = struct.Struct(order + _NUMBERS[vr])
+        form = _NUMBER_FORMS[self._little][vr]
         if len(raw) % form.size or len(raw) > VALUE_LIMIT:
             return None
         return [number for (number,) in form.iter_unpack(raw)]
@@ -290,20 +293,53 @@ _HEADERS = {
         struct.Struct(order + "HH2sH").unpack_from,
         struct.Struct(order + "HHL").unpack_from,
         struct.Struct(order + "L").unpack_from,
+        struct.Struct(order + "6sH").unpack_from,
     )
     for order in "<>"
 }
 
 
+def _plan(order: str, header: bytes) -> tuple[int, int, str] | None:
+    """Return what to do with an element of a short header, by its tag and VR.
+
+    That is the depth of its level, its tag, and the VR to decode it by, which is "" for an element
+    to skip. None: it needs another look.
+    """
+    group, element = struct.unpack(f"{order}HH", header[:4])
+    tag, vr = group << 16 | element, header[4:]
+    if vr not in _SHORT_VRS or tag > _LAST or tag == _CHARACTER_SET or tag in _UNIQUE:
+        return None
+    wanted = _WANTED.get(tag)
+    return (0, tag, "") if wanted is None else (wanted[1], tag, _form(vr, wanted[0]))
+
+
+_PLANS = {order == "<": lru_cache(maxsize=4096)(partial(_plan, order)) for order in "<>"}
+"""`_plan` by whether it is little endian. Objects have a few hundred different elements."""
+
+
 class _Reader:
     """Finds the elements to index in a dataset (PS3.5 Section 7), without recursion."""
 
-    __slots__ = ("_explicit", "_implicit_header", "_left", "_length", "_view", "is_implicit")
+    __slots__ = (
+        "_explicit",
+        "_implicit_header",
+        "_left",
+        "_length",
+        "_plan",
+        "_short_header",
+        "_view",
+        "is_implicit",
+        "values",
+    )
 
     def __init__(self, view: memoryview, is_implicit: bool, is_little: bool, most: int) -> None:
         self._view = view
         self._left = most  # how many more elements may be read
-        self._explicit, self._implicit_header, self._length = _HEADERS[is_little]
+        self.values = _MAX_VALUES  # how many more bytes of them may be kept
+        self._explicit, self._implicit_header, self._length, self._short_header = _HEADERS[
+            is_little
+        ]
+        self._plan = _PLANS[is_little]
         # Some senders use implicit VR where explicit VR was negotiated, or the reverse.
         self.is_implicit = not _has_vr(view) if len(view) >= 8 else is_implicit
 
@@ -311,9 +347,9 @@ class _Reader:
         """Put the values by tag into `levels`; return the Specific Character Set."""
         view, end, position = self._view, len(self._view), 0
         character_set = b""
-        sequences, values = _MAX_SEQUENCES, _MAX_VALUES  # how many more bytes may be kept
+        sequences = _MAX_SEQUENCES  # how many more bytes of them may be kept
         wanted = _WANTED.get
-        while end - (position := self._next(position)) >= 8:
+        while end - (position := self._next(position, levels)) >= 8:
             tag, vr, length, start = self._header(position, self.is_implicit)
             if tag > _LAST:
                 break
@@ -335,8 +371,8 @@ class _Reader:
                         # Two bytes beyond the limit show that the value is too long.
                         stop_at = min(stop, start + _MAX_VALUE + 2)
                         levels[key[1]][tag] = form, bytes(view[start:stop_at])
-                    elif stop - start <= values:
-                        values -= stop - start
+                    elif stop - start <= self.values:
+                        self.values -= stop - start
                         levels[key[1]][tag] = form, bytes(view[start:stop])
             elif tag == _CHARACTER_SET and length < 1024:
                 character_set = bytes(view[start:stop])
@@ -346,25 +382,32 @@ class _Reader:
                 raise Truncated  # the rest of the dataset may have further keys
         return character_set
 
-    def _next(self, position: int) -> int:
-        """Return the offset of the next element that is not skipped here.
+    def _next(self, position: int, levels: tuple[dict[int, _Raw], ...]) -> int:
+        """Return the offset of the next element that is neither skipped nor read here.
 
-        Four of five elements are skipped: they have a VR with a short header, and are not
-        indexed. This has a tight loop of its own, since it takes most of the time of an object.
+        Most elements of an object are: they have a VR with a short header, and are not indexed, or
+        are texts and numbers. This has a tight loop of its own, since it takes most of the time of
+        an object.
         """
         if self.is_implicit:
             return position
-        view, end, left = self._view, len(self._view), self._left
-        unpack = self._explicit
+        view, end, left, values = self._view, len(self._view), self._left, self.values
+        unpack = self._short_header
         while end - position >= 8 and left:
-            group, element, vr, length = unpack(view, position)
-            tag = group << 16 | element
+            header, length = unpack(view, position)
+            plan = self._plan(header)
             stop = position + 8 + length
-            if vr not in _SHORT_VRS or tag in _READ or tag > _LAST or stop > end:
+            if plan is None or stop > end:
                 break
+            depth, tag, form = plan
+            if form:
+                if length > values:
+                    break
+                values -= length
+                levels[depth][tag] = form, bytes(view[position + 8 : stop])
             position = stop
             left -= 1
-        self._left = left
+        self._left, self.values = left, values
         return position
 
     def _header(self, position: int, is_implicit: bool) -> tuple[int, bytes, int, int]:
@@ -416,6 +459,13 @@ def _form(vr: bytes, key: Key) -> str:
 
 
 # --- Values -----------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1024)
+def _valid_uid(raw: bytes) -> str:
+    """Return a UID without padding; "" if it is none. Most UIDs of an object are known ones."""
+    uid = raw.rstrip(b"\0 ").decode("latin-1").strip()
+    return uid if len(uid) <= 64 and _is_uid(uid) else ""
 
 
 @lru_cache(maxsize=64)

@@ -60,6 +60,8 @@ class Sqlite:
         self.path = Path(path).absolute()
         self._is_journaled = False
         """Whether the connection that writes is set so; there is only one."""
+        self._last_driver: tuple[Connection | None, Any] = None, None
+        """The connection that was used last, and that of the driver: to ask takes a while."""
 
     def engine(self, is_reader: bool) -> Engine:
         self._is_journaled &= is_reader
@@ -75,6 +77,14 @@ class Sqlite:
                 connection.execute(f"PRAGMA {pragma}").close()
 
         return engine
+
+    def _driver(self, connection: Connection) -> Any:
+        """Return the connection of Python's driver."""
+        last, driver = self._last_driver
+        if last is not connection:
+            driver = connection.connection.driver_connection
+            self._last_driver = connection, driver
+        return driver
 
     def prepare(self) -> None:
         """Make an empty database that only its owner may read, if there is none."""
@@ -102,7 +112,7 @@ class Sqlite:
 
         SQLite gives the id of a removed row to a new one if it was the highest.
         """
-        (version,) = _driver(connection).execute("PRAGMA data_version").fetchone()
+        (version,) = self._driver(connection).execute("PRAGMA data_version").fetchone()
         return int(version)
 
     def lock(self, connection: Connection, names: Sequence[str]) -> None:
@@ -115,7 +125,7 @@ class Sqlite:
         self, connection: Connection, *, is_alone: bool, is_journaled: bool
     ) -> Iterator[None]:
         """Run the block in a transaction."""
-        driver = _driver(connection)
+        driver = self._driver(connection)
         try:
             if is_journaled is not self._is_journaled:
                 driver.execute(f"PRAGMA synchronous = {'NORMAL' if is_journaled else 'FULL'}")
@@ -136,7 +146,7 @@ class Sqlite:
 
     def find(self, connection: Connection, uids: Sequence[str]) -> Iterator[Sequence[Any]]:
         """Yield the values of all copies of instances."""
-        driver = _driver(connection)
+        driver = self._driver(connection)
         for uid in uids:
             yield from driver.execute(_BY_UID, (uid,))
 
@@ -145,23 +155,23 @@ class Sqlite:
         for row in rows:
             row["attributes"] = json.dumps(row["attributes"])
             row.setdefault("id", None)
-        _driver(connection).executemany(_ADD_INSTANCE, map(_in_order, rows))
+        self._driver(connection).executemany(_ADD_INSTANCE, map(_in_order, rows))
 
     def last_number(self, connection: Connection) -> int:
         """Return the highest id that an instance has, or that one had that was removed."""
-        (number,) = _driver(connection).execute(_LAST_NUMBER).fetchone()
+        (number,) = self._driver(connection).execute(_LAST_NUMBER).fetchone()
         return int(number)
 
     def note_removal(self, connection: Connection) -> None:
         """Note the highest id."""
-        _driver(connection).execute(_NOTE_REMOVAL)
+        self._driver(connection).execute(_NOTE_REMOVAL)
 
     def sync(self, engine: Engine) -> None:
         """Sync the log, and bring what is in it into the database."""
         with contextlib.suppress(FileNotFoundError):  # all is in the database already
             sync_file(str(logs_of(self.path)[0]))
         with engine.connect() as connection:
-            execute = _driver(connection).execute
+            execute = self._driver(connection).execute
             try:
                 _, length, _ = execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 if length >= _LONG_LOG:
@@ -170,11 +180,6 @@ class Sqlite:
                     execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
             except sqlite3.Error as error:
                 raise _translated(error) from error
-
-
-def _driver(connection: Connection) -> Any:
-    """Return the connection of Python's driver."""
-    return connection.connection.driver_connection
 
 
 def _translated(error: sqlite3.Error) -> BaseException:
