@@ -1,5 +1,7 @@
 """64 associations at once, one object in twenty a duplicate: nothing acknowledged is lost.
 
+The same with worker processes, and with two nodes on one index.
+
 ``DICOMWIRE_TEST_OBJECTS=100000`` asks for more than the few of every day.
 """
 
@@ -9,9 +11,16 @@ import hashlib
 import os
 import random
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import pytest
+from backends import EMBEDDED, Backend
+from node_processes import node_process
+from postgres_server import PostgresServer
+from running_node import FIND, study_of
 from spooling import CT, EXPLICIT, OpenArchive, all_at_once, sized
 
 from dicomwire import AE
@@ -22,27 +31,29 @@ from dicomwire.node.maintenance import check
 from dicomwire.node.server import Node
 
 OBJECTS = int(os.environ.get("DICOMWIRE_TEST_OBJECTS", "1280"))
+FEWER = OBJECTS // 4
+"""For several processes, whose locks take longer."""
 ASSOCIATIONS = 64
 
 pytestmark = pytest.mark.timeout(120 + OBJECTS // 50)
 
 Work = tuple[str, str, int]
 """UID, note, and bytes of pixel data."""
+Outcome = tuple[str, str, int]
+"""UID, digest, and status of the response."""
 
 
-def shares() -> list[list[Work]]:
+def shares(number: int) -> list[list[Work]]:
     """Return what each association is to send; half of the second ones of a UID are changed."""
     chance = random.Random(5)
-    works = [
-        (f"1.2.{number}", "first", (0, 0, 3_000, 100_000)[number % 4]) for number in range(OBJECTS)
-    ]
-    for uid, _, pixels in chance.sample(works, OBJECTS // 20):
+    works = [(f"1.2.{each}", "first", (0, 0, 3_000, 100_000)[each % 4]) for each in range(number)]
+    for uid, _, pixels in chance.sample(works, number // 20):
         works.append((uid, chance.choice(["first", "changed"]), pixels))
     chance.shuffle(works)
     return [works[start::ASSOCIATIONS] for start in range(ASSOCIATIONS)]
 
 
-def send(port: int, share: list[Work], outcomes: list[tuple[str, str, int]]) -> None:
+def send(port: int, share: list[Work], outcomes: list[Outcome]) -> None:
     """Send a share on an association; note UID, digest and status of each."""
     ae = AE()
     ae.add_requested_context(CT, EXPLICIT)
@@ -55,21 +66,76 @@ def send(port: int, share: list[Work], outcomes: list[tuple[str, str, int]]) -> 
     assoc.release()
 
 
+def keys_of(policy: Duplicates) -> dict[str, Any]:
+    """Return the keys of a configuration that admits all of them."""
+    limits = ("max_associations", "max_per_address", "max_per_title")
+    return {"duplicates": policy, **dict.fromkeys(limits, ASSOCIATIONS)}
+
+
 @pytest.mark.parametrize("policy", Duplicates)
 def test_64_associations_lose_nothing(tmp_path: Path, policy: Duplicates) -> None:
-    outcomes: list[tuple[str, str, int]] = []
-    configuration = Configuration(
-        folder=tmp_path,
-        port=0,
-        duplicates=policy,
-        max_associations=ASSOCIATIONS,
-        max_per_address=ASSOCIATIONS,
-        max_per_title=ASSOCIATIONS,
+    with Node(Configuration(folder=tmp_path, port=0, **keys_of(policy))) as node:
+        outcomes = send_all([node.address[1]], OBJECTS)
+    assert_kept(outcomes, tmp_path, policy)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no worker processes")
+def test_64_associations_with_workers_lose_nothing(tmp_path: Path) -> None:
+    policy = Duplicates.KEEP_BOTH
+    with node_process(tmp_path, workers=3, **keys_of(policy)) as node:
+        outcomes = send_all([node.port], FEWER)
+        node.terminate()
+        assert node.process.wait(60) == 0
+    assert_kept(outcomes, tmp_path, policy)
+
+
+@pytest.mark.parametrize("policy", [Duplicates.KEEP_FIRST, Duplicates.REPLACE])
+def test_64_associations_with_two_nodes_lose_nothing(
+    tmp_path: Path, postgres_server: PostgresServer, policy: Duplicates
+) -> None:
+    url = postgres_server.new_database()
+    keys = {"index": url, **keys_of(policy)}
+    with node_process(tmp_path, **keys) as first, node_process(tmp_path, **keys) as second:
+        outcomes = send_all([first.port, second.port], FEWER)
+        uids = {uid for uid, _, _ in outcomes}
+        for node in (first, second):
+            assert set(instances_found(node.port)) == uids
+            node.terminate()
+            assert node.process.wait(60) == 0
+    assert_kept(outcomes, tmp_path, policy, Backend(index=url))
+
+
+def instances_found(port: int) -> Iterator[str]:
+    """Yield the SOP Instance UIDs of all objects that a node finds."""
+    ae = AE()
+    ae.add_requested_context(FIND)
+    with ae.associate("127.0.0.1", port) as assoc:
+        identifier = study_of("")
+        identifier.QueryRetrieveLevel, identifier.SOPInstanceUID = "IMAGE", ""
+        identifier.SeriesInstanceUID = ""
+        for status, match in assoc.send_c_find(identifier, FIND):
+            assert status.Status in (0xFF00, 0x0000)
+            if match is not None:
+                yield match.SOPInstanceUID
+
+
+def send_all(ports: Sequence[int], number: int) -> list[Outcome]:
+    """Send all objects at once, to each node as many."""
+    outcomes: list[Outcome] = []
+    all_at_once(
+        [
+            lambda share=share, port=port: send(port, share, outcomes)
+            for share, port in zip(shares(number), cycle(ports), strict=False)
+        ]
     )
-    with Node(configuration) as node:
-        port = node.address[1]
-        all_at_once([lambda share=share: send(port, share, outcomes) for share in shares()])
-    assert len(outcomes) == OBJECTS + OBJECTS // 20
+    assert len(outcomes) == number + number // 20
+    return outcomes
+
+
+def assert_kept(
+    outcomes: list[Outcome], folder: Path, policy: Duplicates, backend: Backend = EMBEDDED
+) -> None:
+    """Assert that a stopped node has what it acknowledged, as the policy says."""
     sent: dict[str, set[str]] = defaultdict(set)
     acknowledged: dict[str, set[str]] = defaultdict(set)
     for uid, digest, status in outcomes:
@@ -78,8 +144,10 @@ def test_64_associations_lose_nothing(tmp_path: Path, policy: Duplicates) -> Non
         if status == SUCCESS:
             acknowledged[uid].add(digest)
 
-    assert list(check(tmp_path)) == []  # every file is there, and has the digest of its row
-    with OpenArchive(tmp_path, policy) as archive:
+    assert (
+        list(check(folder, index=backend.index)) == []
+    )  # every file is there, and has the digest of its row
+    with OpenArchive(folder, policy, backend) as archive:
         kept: dict[str, set[str]] = defaultdict(set)
         for uid, data in archive.contents():
             kept[uid].add(hashlib.sha256(data).hexdigest())

@@ -10,10 +10,13 @@ import os
 import random
 import signal
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from backends import EMBEDDED, Backend
 from node_processes import NodeProcess, Senders, eventually, node_process
+from postgres_server import PostgresServer
 from running_node import associate, find, make_object, store, study_of
 from spooling import CT, OpenArchive
 
@@ -37,9 +40,9 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def assert_stored(folder: Path, acknowledged: dict[str, str]) -> None:
+def assert_stored(folder: Path, acknowledged: dict[str, str], backend: Backend = EMBEDDED) -> None:
     """Assert that a stopped node has each acknowledged object once, and nothing is half there."""
-    with OpenArchive(folder) as archive:
+    with OpenArchive(folder, backend=backend) as archive:
         found = archive.index.find(list(acknowledged))
         assert archive.spool() == []
         for uid, digest in acknowledged.items():
@@ -47,7 +50,7 @@ def assert_stored(folder: Path, acknowledged: dict[str, str]) -> None:
             content = archive.storage.objects.path(stored.file).read_bytes()
             _, offset, _ = read_head(content, len(content))
             assert hashlib.sha256(content[offset:]).hexdigest() == digest
-    assert list(check(folder)) == []
+    assert list(check(folder, index=backend.index)) == []
 
 
 def test_all_workers_store_and_find(tmp_path: Path) -> None:
@@ -115,3 +118,25 @@ def test_a_killed_node_starts_again_and_nothing_is_lost(tmp_path: Path) -> None:
     with node_process(tmp_path, workers=2) as node:
         assert store(node, make_object()) == [0x0000]
     assert_stored(tmp_path, acknowledged)
+
+
+def test_of_two_nodes_one_is_killed_and_nothing_is_lost(
+    tmp_path: Path, postgres_server: PostgresServer
+) -> None:
+    chance = random.Random(3)
+    url = postgres_server.new_database()
+    with node_process(tmp_path, index=url) as first, ExitStack() as others:
+        second = others.enter_context(node_process(tmp_path, index=url))
+        ports = [first.port, second.port]
+        with Senders(ports, "1.2", 4) as senders:
+            for _ in range(max(CRASHES // 2, 1)):
+                senders.wait(chance.randrange(5, 100))
+                second.kill()
+                senders.wait(20)
+                second = others.enter_context(node_process(tmp_path, index=url))
+                ports[1] = second.port
+            senders.wait(50)
+        for node in (first, second):
+            node.terminate()
+            assert node.process.wait(30) == 0
+    assert_stored(tmp_path, senders.acknowledged, Backend(index=url))

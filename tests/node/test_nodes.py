@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backends import Backend
 from fake_clock import Clock
 from sqlalchemy import update
 
 from dicomwire.node.index.schema import node
-from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.index.writer import Index
 from dicomwire.node.nodes import Membership, registered
 from dicomwire.node.tasks.queue import LEASE, NewTask, Queue
@@ -31,8 +31,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Iterator[Index]:
-    with Index(Sqlite(tmp_path / "index.sqlite")) as opened:
+def index(tmp_path: Path, backend: Backend) -> Iterator[Index]:
+    with Index(backend.database(tmp_path)) as opened:
         yield opened
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backends import Backend
 from fake_clock import Clock
 
-from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.index.writer import Index
-from dicomwire.node.tasks.queue import LEASE, NewTask, Queue, State, Task, counts, listed
+from dicomwire.node.tasks.queue import LEASE, Listed, NewTask, Queue, State, Task, counts, listed
 from dicomwire.node.tasks.workers import GiveUp, Kind, Workers
 
 
@@ -26,8 +26,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Iterator[Index]:
-    with Index(Sqlite(tmp_path / "index.sqlite")) as opened:
+def index(tmp_path: Path, backend: Backend) -> Iterator[Index]:
+    with Index(backend.database(tmp_path)) as opened:
         yield opened
 
 
@@ -43,6 +43,12 @@ def add(queue: Queue, *tasks: NewTask) -> None:
 
 def numbered(*numbers: int, key: str = "", delay: float = 0) -> list[NewTask]:
     return [NewTask("count", {"number": number}, key, delay) for number in numbers]
+
+
+def only(queue: Queue) -> Listed:
+    """Return the only task that there is."""
+    (task,) = listed(queue.index)
+    return task
 
 
 class Run:
@@ -171,7 +177,7 @@ def test_after_its_time_a_task_is_dead(queue: Queue, run: Run, clock: Clock) -> 
     add(queue, *numbered(1))
     run.failing = {1: OSError("refused")}
     step_all(queue, run, retry_for=7)
-    while (task := next(listed(queue.index))).due is not None:
+    while (task := only(queue)).due is not None:
         clock.now = task.due
         step_all(queue, run, retry_for=7)
     assert task.state is State.DEAD
@@ -186,7 +192,7 @@ def test_time_without_a_process_is_not_used_up(queue: Queue, run: Run, clock: Cl
     clock.now += 1e6
     run.failing = {1: OSError()}
     step_all(queue, run, retry_for=7)
-    assert next(listed(queue.index)).state is State.WAITING
+    assert only(queue).state is State.WAITING
 
 
 def test_a_task_can_be_repeated_for_ever() -> None:
@@ -198,7 +204,7 @@ def test_giving_up_is_at_once(queue: Queue, run: Run) -> None:
     add(queue, *numbered(1))
     run.failing = {1: GiveUp("there is no such destination")}
     step_all(queue, run)
-    assert next(listed(queue.index))[3:7] == (State.DEAD, 1, None, "there is no such destination")
+    assert only(queue)[3:7] == (State.DEAD, 1, None, "there is no such destination")
 
 
 # --- Keys -------------------------------------------------------------------------------------
@@ -278,7 +284,7 @@ def test_a_process_that_lost_its_lease_changes_nothing(queue: Queue, clock: Cloc
     with queue.index.writing() as writer:
         slow.finish(writer, taken)
         slow.fail(writer, taken[0], "too late", None)
-    assert next(listed(queue.index)).state is State.RUNNING
+    assert only(queue).state is State.RUNNING
 
 
 # --- Operators --------------------------------------------------------------------------------

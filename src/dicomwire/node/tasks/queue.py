@@ -122,9 +122,13 @@ def listed(
     """Yield tasks in the order in which they were added."""
     columns = (task.c.id, task.c.kind, task.c.key, _STATE, task.c.attempts, task.c.due)
     query = select(*columns, task.c.error, task.c.created, task.c.payload)
-    with index.reading() as connection:
-        streamed = connection.execution_options(yield_per=1000)
-        for row in streamed.execute(query.where(*_where(kind, states)).order_by(task.c.id)):
+    query = query.where(*_where(kind, states)).order_by(task.c.id)
+    streamed = {"yield_per": 1000}
+    with (
+        index.reading() as connection,
+        connection.execute(query, execution_options=streamed) as result,
+    ):
+        for row in result:
             yield Listed(*row)._replace(state=State(row.state))
 
 
