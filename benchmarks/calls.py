@@ -1,74 +1,171 @@
-"""Count the Python calls that a small C-STORE costs: `python -m benchmarks.calls [--list]`.
+"""Count the Python calls of common operations: `python -m benchmarks.calls [--list] [CELL …]`.
 
-Both ends are in this process, on the threaded face, with a handler bound. The calls of the thread
-that sends are the requestor's, those of all others the acceptor's. The acceptor's negotiation is
-counted too, and spread over the objects.
+Both ends are in this process, on the threaded face. The calls of the thread that sends are the
+requestor's, those of all others the acceptor's. The acceptor's negotiation is counted too, and
+spread over the objects and the C-ECHOs.
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from benchmarks.measure import HOST
+from benchmarks.programs.knock import knock
 from benchmarks.workload import SMALL
 from dicomwire import AE, evt
-from dicomwire.sop_class import CTImageStorage
+from dicomwire.sop_class import CTImageStorage, Verification
+from dicomwire.threaded.association import Association
 
 OBJECTS = 1000
+ECHOES = 1000
+ASSOCIATIONS = 200
 MOST_LISTED = 40
 
 Calls = Counter[str]
 
 
-def main() -> int:
-    with tempfile.TemporaryDirectory() as root:
-        sent, received = _count(SMALL.folder(Path(root), OBJECTS))
-    for end, calls in (("outgoing", sent), ("incoming", received)):
-        print(f"{end}: {calls.total() / OBJECTS:.1f} Python calls for each C-STORE of {SMALL.name}")
-        if "--list" in sys.argv:
-            for name, count in calls.most_common(MOST_LISTED):
-                print(f"  {count / OBJECTS:6.2f}  {name}")
-    return 0
+class Counted:
+    """The Python calls of one operation, done `count` times: the requestor's and the acceptor's."""
 
+    def __init__(self, name: str, count: int) -> None:
+        self.name = name
+        self._count = count
+        self._sent: Calls = Counter()
+        self._received: Calls = Counter()
+        self._requestor = threading.get_ident()
 
-def _count(folder: Path) -> tuple[Calls, Calls]:
-    """Send all files of `folder`; return the calls of the requestor and of the acceptor."""
-    paths = sorted(folder.iterdir())
-    calls: dict[bool, Calls] = {True: Counter(), False: Counter()}
-    requestor = threading.get_ident()
-
-    def note(frame: FrameType, event: str, _: Any) -> None:
+    def note(self, frame: FrameType, event: str, _: Any) -> None:
+        """Count a call (a function for `sys.setprofile`)."""
         if event == "call":
             code = frame.f_code
             name = f"{Path(code.co_filename).name}: {code.co_qualname}"
-            calls[threading.get_ident() == requestor][name] += 1
+            is_requestors = threading.get_ident() == self._requestor
+            (self._sent if is_requestors else self._received)[name] += 1
 
-    acceptor, sender = AE(), AE()
-    acceptor.add_supported_context(CTImageStorage)
-    sender.add_requested_context(CTImageStorage, "1.2.840.10008.1.2.1")
-    threading.setprofile(note)  # for the threads to come
-    server = acceptor.start_server((HOST, 0), False, evt_handlers=[(evt.EVT_C_STORE, _store)])
-    assert server is not None
-    try:
-        with sender.associate(HOST, server.server_address[1]) as association:
-            sys.setprofile(note)
-            for path in paths:
-                assert association.send_c_store(path).Status == 0x0000
-            sys.setprofile(None)
-    finally:
+    def report(self, *, listed: bool) -> None:
+        """Print the calls of both ends, as far as any were counted."""
+        for end, calls in (("outgoing", self._sent), ("incoming", self._received)):
+            if not calls:
+                continue
+            print(f"{end}: {calls.total() / self._count:.1f} Python calls for each {self.name}")
+            if listed:
+                for name, count in calls.most_common(MOST_LISTED):
+                    print(f"  {count / self._count:6.2f}  {name}")
+
+
+def main() -> int:
+    """Count the calls of one kind of operation, or of each in a process of its own.
+
+    A profile is of the threads that start under it, and threads serve one association after
+    another.
+    """
+    listed = "--list" in sys.argv
+    chosen = [name for name in sys.argv[1:] if name in CELLS]
+    if len(chosen) == 1:
+        CELLS[chosen[0]]().report(listed=listed)
+        return 0
+    options = ["--list"] if listed else []
+    for name in chosen or CELLS:
+        subprocess.run([sys.executable, "-m", "benchmarks.calls", name, *options], check=True)
+    return 0
+
+
+def _store_calls() -> Counted:
+    with tempfile.TemporaryDirectory() as root:
+        paths = sorted(SMALL.folder(Path(root), OBJECTS).iterdir())
+        return _messages(
+            Counted(f"C-STORE of {SMALL.name}", OBJECTS),
+            lambda association: [association.send_c_store(path).Status for path in paths],
+        )
+
+
+def _echo_calls() -> Counted:
+    return _messages(
+        Counted("C-ECHO", ECHOES),
+        lambda association: [association.send_c_echo().Status for _ in range(ECHOES)],
+    )
+
+
+def _messages(counted: Counted, send: Callable[[Association], list[int]]) -> Counted:
+    """Count the calls of messages on one association."""
+    with _Server(counted) as port, _requestor().associate(HOST, port) as association:
+        sys.setprofile(counted.note)
+        statuses = send(association)
+        sys.setprofile(None)
+    assert set(statuses) == {0x0000}
+    return counted
+
+
+def _requested() -> Counted:
+    """Count the requestor's calls of associations that are established and released."""
+    counted = Counted("association", ASSOCIATIONS)
+    with _Server(None) as port:
+        sender = _requestor()
+        sys.setprofile(counted.note)
+        for _ in range(ASSOCIATIONS):
+            sender.associate(HOST, port).release()
+        sys.setprofile(None)
+    return counted
+
+
+def _accepted() -> Counted:
+    """Count the acceptor's calls of associations that are established and released."""
+    counted = Counted("association", ASSOCIATIONS)
+    with _Server(counted) as port:
+        for _ in range(ASSOCIATIONS):
+            knock(port)
+    return counted
+
+
+class _Server:
+    """A server of the threaded face, whose calls are `counted`."""
+
+    def __init__(self, counted: Counted | None) -> None:
+        self._counted = counted
+
+    def __enter__(self) -> int:
+        acceptor = AE()
+        acceptor.add_supported_context(CTImageStorage)
+        acceptor.add_supported_context(Verification)
+        handlers = [(evt.EVT_C_STORE, _store)]
+        if self._counted is not None:
+            threading.setprofile(self._counted.note)  # for the threads to come
+        server = acceptor.start_server((HOST, 0), False, evt_handlers=handlers)
+        assert server is not None
+        self._server = server
+        port: int = server.server_address[1]
+        return port
+
+    def __exit__(self, *_: object) -> None:
         threading.setprofile(None)
-        server.shutdown()
-    return calls[True], calls[False]
+        self._server.drain()
+
+
+def _requestor() -> AE:
+    sender = AE()
+    sender.add_requested_context(CTImageStorage, "1.2.840.10008.1.2.1")
+    sender.add_requested_context(Verification)
+    return sender
 
 
 def _store(_: evt.Event) -> int:
     return 0x0000
+
+
+CELLS: dict[str, Callable[[], Counted]] = {
+    "store": _store_calls,
+    "echo": _echo_calls,
+    "request": _requested,
+    "accept": _accepted,
+}
 
 
 if __name__ == "__main__":

@@ -1000,3 +1000,15 @@ def test_mutated_conversation(data: st.DataObject, observed: bool) -> None:
     assert_sane(protocol)
     protocol.connection_lost()
     assert protocol.must_close
+
+
+def test_an_association_whose_request_is_answered_by_the_caller():
+    protocol = AssociationProtocol(Role.ACCEPTOR)
+    protocol.establish(frozenset({1}), 4096)
+    assert protocol.state is State.ESTABLISHED
+    assert protocol.accepted_ids == {1}
+    assert protocol.maximum_length == 4096
+    protocol.receive_data(ReleaseRQ().encode())
+    assert isinstance(protocol.next_event(), ReleaseRequested)
+    protocol.respond_release()
+    assert protocol.data_to_send() == ReleaseRP().encode()

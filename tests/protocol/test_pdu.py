@@ -29,6 +29,7 @@ from dicomwire.protocol.items import (
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
     SCP_SCU_RoleSelectionNegotiation,
+    SOPClassCommonExtendedNegotiation,
     UserIdentityNegotiation,
 )
 from dicomwire.protocol.limits import MIB, Limits
@@ -677,3 +678,29 @@ class TestData:
 
     def test_data_are_not_shown(self):
         assert "SECRET" not in repr(PDataTF([(1, 2, b"SECRET")]))
+
+
+# -- copies -------------------------------------------------------------------------------------
+
+
+def test_a_copy_shares_no_object_that_can_be_changed():
+    request = AssociateRQ(
+        presentation_contexts=[
+            PresentationContext.from_wire(1, quick_uid("1.2"), [quick_uid("1")])
+        ],
+        user_information=[
+            MaximumLengthNotification(5),
+            SOPClassCommonExtendedNegotiation(quick_uid("1.2"), quick_uid("1.3"), []),
+        ],
+    )
+    copy = request.copied()
+    assert copy == request
+    copy.presentation_contexts[0].transfer_syntax.append(quick_uid("2"))
+    copy.user_information[0].maximum_length_received = 6
+    copy.user_information[1].related_general_sop_class_identification.append(quick_uid("3"))
+    copy.user_information.clear()
+    assert request.presentation_contexts[0].transfer_syntax == ["1"]
+    assert request.user_information == [
+        MaximumLengthNotification(5),
+        SOPClassCommonExtendedNegotiation(quick_uid("1.2"), quick_uid("1.3"), []),
+    ]

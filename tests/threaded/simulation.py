@@ -201,6 +201,9 @@ class FakeSelector(Selector):
             raise KeyError(number)
         self._watched[number] = Registration(number, events, owner)
 
+    def replace(self, number: int, owner: Any) -> None:
+        self._watched[number] = self._watched[number]._replace(owner=owner)
+
     def remove(self, number: int) -> Any:
         return self._watched.pop(number).owner
 

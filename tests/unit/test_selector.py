@@ -85,3 +85,13 @@ def test_the_best_of_this_system() -> None:
     selector = new_selector()
     assert type(selector) is KINDS[-1]
     selector.close()
+
+
+def test_a_descriptor_gets_another_owner(
+    selector: Selector, pair: tuple[socket.socket, ...]
+) -> None:
+    ours, theirs = pair
+    selector.add(ours.fileno(), READ, "first")
+    selector.replace(ours.fileno(), "second")
+    theirs.send(b"x")
+    assert selector.wait(10) == ["second"]

@@ -69,6 +69,8 @@ class RequestHandler:
 class AssociationServer(_AssociationServer):
     """Accepts associations for an AE; see `dicomwire.threaded.server.AssociationServer`."""
 
+    remembers = False  # the request handler of the program makes each association
+
     def __init__(
         self, *args: Any, request_handler: type[RequestHandler] | None = None, **kwargs: Any
     ) -> None:

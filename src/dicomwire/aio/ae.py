@@ -18,6 +18,7 @@ from dicomwire.aio.worker import SupervisedServer, start_workers
 from dicomwire.events import EventHandlerType
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.items import DEFAULT_MAX_LENGTH, UserItem
+from dicomwire.session.agreements import Agreement
 from dicomwire.session.base import ReceiveTo
 from dicomwire.session.ends import MODE_ACCEPTOR, MODE_REQUESTOR
 from dicomwire.session.entity import DEFAULT_TITLE, DEFAULTS, Entity
@@ -250,13 +251,21 @@ class ApplicationEntity(Entity[Association]):
             return Opening(begin)
         return Opening(partial(begin_workers, workers))
 
-    def new_acceptor(self, server: AssociationServer) -> Association:
-        """Return an association for a connection that `server` accepted (for servers)."""
+    def new_acceptor(
+        self, server: AssociationServer, agreement: Agreement | None = None
+    ) -> Association:
+        """Return an association for a connection that `server` accepted (for servers).
+
+        With the `agreement` on its request, if that is known already.
+        """
         association = server.new_bound(
             lambda handlers: Association(self, MODE_ACCEPTOR, handlers=handlers, server=server)
         )
+        if agreement is not None:
+            association.adopt(agreement)
+            return association
         self._set_identity(association.acceptor, server.ae_title)
-        association.acceptor.supported_contexts = server.contexts
+        association.acceptor.supported_contexts = server.supported
         return association
 
     def forget_server(self, server: AssociationServer | SupervisedServer) -> None:

@@ -24,6 +24,7 @@ from dicomwire.protocol.states import Role
 from dicomwire.services import results, scu
 from dicomwire.services.port import Incoming, Storer
 from dicomwire.session import acceptance
+from dicomwire.session.agreements import Agreement
 from dicomwire.session.dimse_services import DimseServices, P
 from dicomwire.session.entity import Entity
 from dicomwire.session.intake import LocalAbort
@@ -100,6 +101,18 @@ class Association(
         """Answer the `received` association request, and serve the requests that follow."""
         self._port.received(received)
         await self.answer_request(policy)
+
+    def start_as_agreed(self, agreement: Agreement, channel: Channel) -> None:
+        """Answer a request on a new connection by an agreement that was adopted."""
+        port = self._port
+        try:
+            port.open(channel, channel.peer)
+            self.begin_as_agreed(agreement)
+            port.send_at_once(agreement.encoded)
+        except AssociationFailure as failure:
+            port.fail(failure)
+        else:
+            port.begin_serving()
 
     # --- Its end ---
 

@@ -142,6 +142,10 @@ class Link(Sender):
         if data:
             self._write(data)
 
+    def send_at_once(self, data: bytes) -> None:
+        """Send the first bytes of a connection."""
+        self._write(data)
+
     def _write(self, data: Buffer) -> None:
         if self._channel is not None:
             self._channel.write(data)

@@ -381,16 +381,32 @@ class NewConnection(Channel):
             return
         self.held += data
         self._server.hold(len(data))
-        if is_answerable(self.held, self._server.ae.settings.limits) and self._depart():
+        if not (is_answerable(self.held, self._server.ae.settings.limits) and self._depart()):
+            return
+        if not self._is_answered_as_before():
             self.pause_reading()
             self._server.negotiate(self)
+
+    def _is_answered_as_before(self) -> bool:
+        """Answer the request as an earlier equal one, if there was one and there is room."""
+        server = self._server
+        agreement = server.agreement(bytes(self.held)) if self._association is None else None
+        if agreement is None:
+            return False
+        association = server.ae.new_acceptor(server, agreement)
+        association.set_addresses(self.local, self.remote)
+        if server.ae.admit(association) is not None:
+            return False
+        self.held = bytearray()
+        association.start_as_agreed(agreement, self)
+        return True
 
     async def negotiate(self) -> None:
         """Answer the request, and serve the requests that follow."""
         association = self._association or self._new_association()
         held, self.held = memoryview(self.held), bytearray()
         if not association.peer_gone:
-            await association.answer(held, self._server.policy(association))
+            await association.answer(held, self._server.policy(association, bytes(held)))
 
     def _new_association(self) -> Association:
         association = self._association = self._server.ae.new_acceptor(self._server)

@@ -163,6 +163,16 @@ class AssociationProtocol:
         else:
             self._step(Trigger.CONNECTION_CONFIRMED, request)
 
+    def establish(self, accepted_ids: frozenset[int], maximum_length: int) -> None:
+        """Begin in Sta6: the caller answers the peer's request itself, as an earlier equal one.
+
+        Without an observer, which would have to see the steps that lead there.
+        """
+        self.state = State.ESTABLISHED
+        self.accepted_ids = accepted_ids
+        self.maximum_length = maximum_length
+        self._set_announcement()
+
     def accept(self, answer: AssociateAC) -> None:
         """Answer the peer's request with A-ASSOCIATE-AC."""
         self._step(Trigger.ACCEPT, answer)

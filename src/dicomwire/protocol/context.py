@@ -273,7 +273,11 @@ class PresentationContext:
         return hash(self._key())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PresentationContext:
-        # The copy shares the UIDs: to copy one, pydicom would validate it and warn again.
+        return self.copied()
+
+    def copied(self) -> PresentationContext:
+        """Return a copy."""
+        # It shares the UIDs: to copy one, pydicom would validate it and warn again.
         other = self.from_wire(
             self._context_id, self._abstract_syntax, list(self._transfer_syntax), self.result
         )

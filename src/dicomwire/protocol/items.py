@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from copy import copy
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from dicomwire.errors import RemoteProtocolError
 from dicomwire.protocol.buffers import Cursor
@@ -122,8 +123,18 @@ def _counted_uid(cursor: Cursor) -> UID:
 # -- the items ----------------------------------------------------------------------------------
 
 
+class _Item:
+    """A user information item."""
+
+    __slots__ = ()
+
+    def copied(self) -> Self:
+        """Return a copy that shares no object that can be changed."""
+        return copy(self)
+
+
 @dataclass(slots=True)
-class MaximumLengthNotification:
+class MaximumLengthNotification(_Item):
     """The longest P-DATA-TF PDU that the sender of the item accepts (PS3.8 Annex D.1.1, item 51H).
 
     In bytes after the PDU header; 0: no maximum.
@@ -142,7 +153,7 @@ class MaximumLengthNotification:
 
 
 @dataclass(slots=True)
-class ImplementationClassUIDNotification:
+class ImplementationClassUIDNotification(_Item):
     """A UID of the sender's software (PS3.7 Annex D.3.3.2, item 52H)."""
 
     implementation_class_uid: UID | None = None
@@ -159,7 +170,7 @@ class ImplementationClassUIDNotification:
 
 
 @dataclass(slots=True)
-class ImplementationVersionNameNotification:
+class ImplementationVersionNameNotification(_Item):
     """The version of the sender's software, up to 16 characters (PS3.7 Annex D.3.3.2, item 55H)."""
 
     implementation_version_name: str | None = None
@@ -178,7 +189,7 @@ class ImplementationVersionNameNotification:
 
 
 @dataclass(slots=True)
-class AsynchronousOperationsWindowNegotiation:
+class AsynchronousOperationsWindowNegotiation(_Item):
     """The most outstanding operations; 0: any number (PS3.7 Annex D.3.3.3, item 53H)."""
 
     maximum_number_operations_invoked: int = 1
@@ -199,7 +210,7 @@ class AsynchronousOperationsWindowNegotiation:
 
 
 @dataclass(slots=True)
-class SCP_SCU_RoleSelectionNegotiation:
+class SCP_SCU_RoleSelectionNegotiation(_Item):
     """The roles that the requestor may take for a SOP class (PS3.7 Annex D.3.3.4, item 54H).
 
     A role of None is encoded as not supported.
@@ -222,7 +233,7 @@ class SCP_SCU_RoleSelectionNegotiation:
 
 
 @dataclass(slots=True)
-class SOPClassExtendedNegotiation:
+class SOPClassExtendedNegotiation(_Item):
     """Information that the SOP class defines, as bytes (PS3.7 Annex D.3.3.5, item 56H)."""
 
     sop_class_uid: UID | None = None
@@ -242,7 +253,7 @@ class SOPClassExtendedNegotiation:
 
 
 @dataclass(slots=True)
-class SOPClassCommonExtendedNegotiation:
+class SOPClassCommonExtendedNegotiation(_Item):
     """The service class and the related general SOP classes of a SOP class.
 
     PS3.7 Annex D.3.3.6, item 57H; only a requestor sends it.
@@ -251,6 +262,11 @@ class SOPClassCommonExtendedNegotiation:
     sop_class_uid: UID | None = None
     service_class_uid: UID | None = None
     related_general_sop_class_identification: list[UID] = field(default_factory=list)
+
+    def copied(self) -> SOPClassCommonExtendedNegotiation:
+        """Return a copy that shares no object that can be changed."""
+        related = [*self.related_general_sop_class_identification]
+        return replace(self, related_general_sop_class_identification=related)
 
     def encode(self) -> bytes:
         """Return the item; ValueError for a missing or bad UID."""
@@ -280,7 +296,7 @@ class SOPClassCommonExtendedNegotiation:
 
 
 @dataclass(slots=True)
-class UserIdentityNegotiation:
+class UserIdentityNegotiation(_Item):
     """The identity of the requestor's user, or the acceptor's answer to it (PS3.7 Annex D.3.3.7).
 
     A request (item 58H) has a type: 1 user name, 2 user name and passcode, 3 Kerberos ticket,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias, TypeVar
 
@@ -189,6 +189,14 @@ class _Associate:
     def user_item(self, kind: type[Item]) -> Item | None:
         """Return the first user information item of the class `kind`, if there is one."""
         return next((item for item in self.user_information if isinstance(item, kind)), None)
+
+    def copied(self) -> Self:
+        """Return a copy that shares no object that can be changed."""
+        return replace(
+            self,
+            presentation_contexts=[context.copied() for context in self.presentation_contexts],
+            user_information=[item.copied() for item in self.user_information],
+        )
 
     def _encode(self, titles: bytes, contexts: Iterable[bytes]) -> bytes:
         if not 0 <= self.protocol_version <= 0xFFFF:

@@ -40,6 +40,7 @@ from dicomwire.protocol.pdu import (
     Rejection,
 )
 from dicomwire.services.port import Port
+from dicomwire.session.agreements import Agreement
 from dicomwire.session.ends import ServiceUser
 
 if TYPE_CHECKING:
@@ -65,13 +66,16 @@ class Policy:
         Counts one more association and returns None, or returns why there is no room for it.
     operations_window : int
         How many operations a requestor may have outstanding, if it asks for several.
+    remember : callable
+        Called with an acceptance that no handler has taken part in.
     """
 
     called_ae_title: str | None
     calling_ae_titles: tuple[str, ...]
     unrestricted_storage: bool
     admit: Callable[[], str | None]
-    operations_window: int = 1
+    operations_window: int
+    remember: Callable[[Agreement], None]
 
 
 async def answer_request(

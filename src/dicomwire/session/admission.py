@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Generic, TypeVar
 
@@ -43,6 +44,7 @@ class Peer:
         return cls(_site(host), title)
 
 
+@lru_cache(1024)  # bounded, because peers choose the keys
 def _site(host: str) -> str:
     try:
         address = ip_address(host)

@@ -126,8 +126,6 @@ class ServiceUser:
     Attributes
     ----------
     assoc : Association
-    primitive : AssociateRQ, AssociateAC, AssociateRJ or None
-        The PDU that this end sent; None before that.
     address_info : AddressInformation or None
         The address; None before the connection is open.
     """
@@ -136,7 +134,8 @@ class ServiceUser:
         if mode not in _EXTENDED:
             raise ValueError(f"mode is '{MODE_REQUESTOR}' or '{MODE_ACCEPTOR}', not {mode!r}")
         self.assoc = assoc
-        self.primitive: AssociateRQ | AssociateAC | AssociateRJ | None = None
+        self._primitive: AssociateRQ | AssociateAC | AssociateRJ | None = None
+        self._remembered: AssociateRQ | AssociateAC | None = None  # the primitive, to be copied
         self.address_info: AddressInformation | None = None
         self._mode = mode
         self._ae_title = ""
@@ -146,6 +145,36 @@ class ServiceUser:
         self._extended: dict[object, UserItem] = {}
         self._contexts: list[PresentationContext] = []
         self._accepted_common: dict[UID, tuple[UID, list[UID]]] = {}
+
+    @property
+    def primitive(self) -> AssociateRQ | AssociateAC | AssociateRJ | None:
+        """The PDU that this end sent; None before that."""
+        if self._primitive is None and self._remembered is not None:
+            self._primitive = self._remembered.copied()
+        return self._primitive
+
+    @primitive.setter
+    def primitive(self, pdu: AssociateRQ | AssociateAC | AssociateRJ | None) -> None:
+        self._primitive = pdu
+
+    def adopt(
+        self,
+        pdu: AssociateRQ | AssociateAC,
+        ae_title: str = "",
+        contexts: list[PresentationContext] | None = None,
+    ) -> None:
+        """Take the values of `pdu`, which others may adopt too: it is copied if it is looked at.
+
+        An acceptor also takes its title, and the contexts that it supports.
+        """
+        self._remembered = pdu
+        self._ae_title = ae_title
+        self._contexts = contexts or []
+
+    @property
+    def _pdu(self) -> AssociateRQ | AssociateAC | AssociateRJ | None:
+        """The PDU that this end sent, to be read only."""
+        return self._primitive or self._remembered
 
     # -- title and address ----------------------------------------------------------------------
 
@@ -171,7 +200,7 @@ class ServiceUser:
     @property
     def writeable(self) -> bool:
         """Whether values can still be set: negotiation has not begun."""
-        return self.primitive is None
+        return self._pdu is None
 
     def _check_writeable(self, name: str) -> None:
         if not self.writeable:
@@ -183,8 +212,8 @@ class ServiceUser:
 
         An acceptor's is the called AE title: its answer has no title (PS3.8 Table 9-17).
         """
-        if not self._ae_title and isinstance(self.primitive, AssociateRQ):
-            return self.primitive.calling_ae_title
+        if not self._ae_title and isinstance(self._pdu, AssociateRQ):
+            return self._pdu.calling_ae_title
         return self._ae_title
 
     @ae_title.setter
@@ -279,10 +308,13 @@ class ServiceUser:
     @property
     def user_information(self) -> list[UserItem]:
         """The user information items in the A-ASSOCIATE PDU of this end, or for it."""
-        if isinstance(self.primitive, AssociateRJ):
+        return list(self._items(self.primitive))
+
+    def _items(self, pdu: AssociateRQ | AssociateAC | AssociateRJ | None) -> list[UserItem]:
+        if isinstance(pdu, AssociateRJ):
             return []
-        if self.primitive is not None:
-            return list(self.primitive.user_information)
+        if pdu is not None:
+            return pdu.user_information
         items = [MaximumLengthNotification(self._maximum_length), *self._extended.values()]
         if self._class_uid is not None:
             items.append(ImplementationClassUIDNotification(self._class_uid))
@@ -294,7 +326,10 @@ class ServiceUser:
         return [item for item in self.user_information if isinstance(item, kind)]
 
     def _first(self, kind: type[Item]) -> Item | None:
-        return next(iter(self._all(kind)), None)
+        for item in self._items(self._pdu):  # without a copy, since only its values are used
+            if isinstance(item, kind):
+                return item
+        return None
 
     @property
     def maximum_length(self) -> int | None:
@@ -428,7 +463,7 @@ class ServiceUser:
     @property
     def user_identity(self) -> UserIdentityNegotiation | None:
         """The user identity that the requestor sends; for the acceptor, its server response."""
-        return self._first(UserIdentityNegotiation)
+        return next(iter(self._all(UserIdentityNegotiation)), None)
 
 
 _ClassItem = TypeVar(

@@ -27,6 +27,7 @@ from dicomwire.protocol.items import (
 from dicomwire.registry.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicomwire.registry.uids import is_valid, looked_up, quick_uid
 from dicomwire.session.admission import AssociationLimits, LocalCounts, Peer
+from dicomwire.session.agreements import Agreement
 from dicomwire.session.contexts import (
     bare_copy,
     build_context,
@@ -100,7 +101,7 @@ class Entity(Listed, ABC, Generic[A]):
     """
 
     library_names = """
-        admit forget forget_parent forget_server memory new_acceptor spool use_counts"""
+        admit forget forget_parent forget_server memory new_acceptor spool terms use_counts"""
     default_settings: Settings = DEFAULTS
     """A timeout that is set to an invalid value gets its value from here."""
     handlers_class: type[Handlers] = Handlers
@@ -131,7 +132,7 @@ class Entity(Listed, ABC, Generic[A]):
         """Request an association."""
 
     @abstractmethod
-    def new_acceptor(self, server: Any) -> A:
+    def new_acceptor(self, server: Any, agreement: Agreement | None = None) -> A:
         """Return an association for a connection that `server` accepted (for servers)."""
 
     @abstractmethod
@@ -456,6 +457,17 @@ class Entity(Listed, ABC, Generic[A]):
     def use_counts(self, counts: Counting) -> None:
         """Count associations together with other processes (for worker processes)."""
         self._counts = counts
+
+    @property
+    def terms(self) -> tuple[object, ...]:
+        """On what the answer to an association request depends, in the AE (for servers)."""
+        return (
+            self._settings,
+            self._class_uid,
+            self._version_name,
+            self._maximum_pdu_size,
+            self._require_called_aet,
+        )
 
     def _set_identity(self, end: ServiceUser, title: str) -> None:
         """Put our title and implementation into our end of an association."""

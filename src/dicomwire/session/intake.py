@@ -9,6 +9,7 @@ import contextlib
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dicomwire.data.budgets import BudgetSpent
@@ -114,8 +115,6 @@ class Engine(Port):
     protocol : AssociationProtocol
     settings : Settings
     handlers : Handlers
-    contexts : dict[int, PresentationContext]
-        The accepted contexts by id.
     failure : AssociationFailure or None
         Why the association ended, if not by an orderly release.
     stage : str
@@ -141,7 +140,6 @@ class Engine(Port):
         self.settings = settings
         self.handlers: Handlers = association.handlers
         self.protocol = AssociationProtocol(role, settings.limits, codecs=settings.codecs)
-        self.contexts: dict[int, PresentationContext] = {}
         self.target: Target | None = None
         self.failure: AssociationFailure | None = None
         self.is_ended = False
@@ -162,6 +160,11 @@ class Engine(Port):
         self.is_active = False  # whether to restart the idle deadline
         self.reporting = 0
         self._sent_pdus: list[PDU] = []
+
+    @cached_property
+    def contexts(self) -> dict[int, PresentationContext]:
+        """The accepted contexts by id, made when a message first needs them."""
+        return self._association.contexts_by_id()
 
     # --- Implemented by each face ---
 

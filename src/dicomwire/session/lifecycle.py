@@ -10,6 +10,7 @@ import itertools
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dicomwire.data.budgets import Share
@@ -49,6 +50,7 @@ from dicomwire.protocol.pdu import (
 )
 from dicomwire.protocol.states import Role
 from dicomwire.session import acceptance
+from dicomwire.session.agreements import BEGINNING, Agreement
 from dicomwire.session.ends import (
     MODE_ACCEPTOR,
     MODE_REQUESTOR,
@@ -72,11 +74,12 @@ class Lifecycle(Listed, Owner, ABC):
     """An association from its request to its end: both ends, the public state and the events."""
 
     library_names = """
-        abandon answer answer_request begin between cancel cancel_context
-        check_established delete drain echo end failed files_stored give_up kill normalized
-        on_local_abort on_lost on_network_timeout on_peer_abort on_release_confirmed
-        on_release_requested on_violation open_object open_sink own_storer own_window perform query
-        release_soon request service_of start_serving store_object storer_to take_over
+        abandon adopt answer answer_request begin begin_as_agreed between cancel
+        cancel_context check_established contexts_by_id delete drain echo end failed
+        files_stored give_up kill normalized on_local_abort on_lost on_network_timeout
+        on_peer_abort on_release_confirmed on_release_requested on_violation open_object
+        open_sink own_storer own_window perform query release_soon request service_of
+        set_addresses start_as_agreed start_serving store_object storer_to take_over
         run_notification watch"""
 
     @abstractmethod
@@ -97,7 +100,6 @@ class Lifecycle(Listed, Owner, ABC):
         self.is_aborted = False
         self.is_rejected = False
         self.network_timeout_response = "A-ABORT"
-        self._contexts: list[PresentationContext] = []
         self._address: tuple[Any, ...] = ()
         self._open_reported = False
         self._releasing = False
@@ -125,6 +127,12 @@ class Lifecycle(Listed, Owner, ABC):
         reached = (each for each in states if getattr(self, f"is_{each}"))
         reason = f": {escaped(self.failure.text)}" if self.failure is not None else ""
         return f"{next(reached, 'not established')}{reason}"
+
+    @cached_property
+    def _contexts(self) -> list[PresentationContext]:
+        """The negotiated contexts, made when they are first needed."""
+        answer = self.acceptor.primitive if self._mode == MODE_ACCEPTOR else None
+        return answer.presentation_contexts if isinstance(answer, AssociateAC) else []
 
     @property
     def mode(self) -> str:
@@ -247,6 +255,30 @@ class Lifecycle(Listed, Owner, ABC):
         self.requestor.address_info = _address(remote)
         self._report_open(remote)
 
+    def adopt(self, agreement: Agreement) -> None:
+        """Take what was agreed on an equal request, instead of negotiating."""
+        self.requestor.adopt(agreement.request)
+        self.acceptor.adopt(agreement.answer, agreement.called_ae_title, agreement.supported)
+
+    def set_addresses(self, local: Any, remote: Any) -> None:
+        """Note the addresses of the ends of an acceptor's connection."""
+        self.acceptor.address_info = _address(local)
+        self.requestor.address_info = _address(remote)
+        self._address = remote if isinstance(remote, tuple) else (str(remote), 0)
+
+    def begin_as_agreed(self, agreement: Agreement) -> None:
+        """Begin as the acceptor of a request that an `agreement` answers, which was adopted.
+
+        The caller sends the answer. No handler is bound to an event of the beginning.
+        """
+        self._open_reported = True
+        self._log(logging.INFO, Progress.ACCEPTING)
+        port = self._port
+        port.protocol.establish(agreement.accepted_ids, agreement.maximum_length)
+        port.stage = "data"
+        port.is_active = True
+        self.is_established = True
+
     def give_up(self, failure: AssociationFailure) -> None:
         """Close a connection on which no association request arrived."""
         if self._ending:
@@ -286,6 +318,11 @@ class Lifecycle(Listed, Owner, ABC):
         if isinstance(answer, AssociateRJ):
             self._reject(answer)
             return
+        if BEGINNING.isdisjoint(self.handlers.live):
+            acceptor = self.acceptor
+            policy.remember(
+                Agreement.of(request, answer, acceptor.ae_title, acceptor.supported_contexts)
+            )
         self._set_contexts(answer.presentation_contexts)
         port.protocol.maximum_length = self.requestor.maximum_length or 0
         self._announce(EVT_ACSE_SENT, primitive=answer)
@@ -313,13 +350,16 @@ class Lifecycle(Listed, Owner, ABC):
 
     def _set_contexts(self, contexts: list[PresentationContext]) -> None:
         self._contexts = contexts
-        port = self._port
-        port.contexts = {
+        self._port.contexts = self.contexts_by_id()
+        self._port.protocol.accepted_ids = frozenset(self._port.contexts)
+
+    def contexts_by_id(self) -> dict[int, PresentationContext]:
+        """Return the accepted presentation contexts by id."""
+        return {
             context.context_id: context
-            for context in contexts
+            for context in self._contexts
             if acceptance.is_accepted(context) and context.context_id is not None
         }
-        port.protocol.accepted_ids = frozenset(port.contexts)
 
     # --- The end ---
 

@@ -6,12 +6,22 @@ Each face accepts connections in its own way.
 from __future__ import annotations
 
 from collections.abc import Callable
-from socket import AF_INET, AF_INET6, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET
+from socket import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_TCP,
+    SO_RCVBUF,
+    SO_REUSEADDR,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_NODELAY,
+)
 from socket import socket as Socket
 from typing import Any
 
 from dicomwire.protocol.limits import MIB, Limits
 from dicomwire.protocol.pdu import PDUType
+from dicomwire.session.buffers import RECEIVE_BUFFER
 from dicomwire.settings import Settings
 
 try:
@@ -49,6 +59,12 @@ class ListeningSocket(Socket):
         super().close()
 
 
+def tune(sock: Socket) -> None:
+    """Set the options of our TCP sockets."""
+    sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+    sock.setsockopt(SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER)
+
+
 def listen(address: tuple[Any, ...]) -> ListeningSocket:
     """Return a socket that listens on `address`: (host, port), or four values for IPv6."""
     host = str(address[0])
@@ -56,6 +72,7 @@ def listen(address: tuple[Any, ...]) -> ListeningSocket:
     sock = ListeningSocket(family, SOCK_STREAM)
     try:
         sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        tune(sock)  # accepted sockets inherit it
         sock.setblocking(False)
         sock.bind(address)
         sock.listen(BACKLOG)

@@ -18,6 +18,7 @@ from dicomwire.events import (
 )
 from dicomwire.logs import Between
 from dicomwire.protocol.command import Message
+from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.pdu import Abort
 from dicomwire.registry.services import Service, SOPClass
 from dicomwire.services.port import Incoming, Storer
@@ -46,6 +47,9 @@ class Owner(Protocol):
     @property
     def own_window(self) -> int:
         """How many operations we may have outstanding; 0 is any number."""
+
+    def contexts_by_id(self) -> dict[int, PresentationContext]:
+        """Return the accepted presentation contexts by id."""
 
     @property
     def files_stored(self) -> bool:

@@ -16,6 +16,7 @@ from dicomwire.events import Binding, EventType, Handlers
 from dicomwire.listing import Listed
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.session.acceptance import Policy
+from dicomwire.session.agreements import BEGINNING, Agreement, Agreements
 from dicomwire.session.base import ReceiveTo
 from dicomwire.session.ends import AddressInformation
 from dicomwire.session.entity import A, Entity
@@ -26,8 +27,12 @@ class BaseServer(Listed, ABC, Generic[A]):
     """A server that accepts associations for an AE, on either face."""
 
     library_names = """
-        accept add_connection admit connection_closed hold is_closing negotiate new_association
-        new_bound pause policy remove run start_listening stop_listening submit watch"""
+        accept add_connection admit agreement connection_closed hold is_closing negotiate
+        new_association new_bound pause policy remembers remove run start_listening stop_listening
+        submit supported watch"""
+
+    remembers = True
+    """Whether a request may be answered as an earlier equal one, without negotiating it again."""
 
     def __init__(
         self,
@@ -40,7 +45,7 @@ class BaseServer(Listed, ABC, Generic[A]):
     ) -> None:
         self.ae: Any = ae
         self.ae_title = ae_title
-        self.contexts = contexts
+        self.supported = contexts  # for the library, which does not change it
         self.ssl_context = ssl_context
         self.receive_to = receive_to
         self.handlers = evt_handlers or Handlers()
@@ -48,12 +53,25 @@ class BaseServer(Listed, ABC, Generic[A]):
         # Guards `_made` together with `handlers`, so that no association misses a binding.
         # `threaded.link` has the order of the locks.
         self._binding = threading.Lock()
+        self._agreements = Agreements()
+        self._has_shown_contexts = False  # the program has the list, and may change it
 
     def __repr__(self) -> str:
         state = "closed" if self.is_closing else f"{len(self.active_associations)} associations"
         return (
             f"<{type(self).__name__} {self.ae_title} on {peer_name(self.server_address)}, {state}>"
         )
+
+    @property
+    def contexts(self) -> list[PresentationContext]:
+        """The supported contexts."""
+        self._has_shown_contexts = True
+        return self.supported
+
+    @contexts.setter
+    def contexts(self, contexts: list[PresentationContext]) -> None:
+        self.supported = contexts
+        self._has_shown_contexts = True
 
     @property
     @abstractmethod
@@ -104,13 +122,34 @@ class BaseServer(Listed, ABC, Generic[A]):
         """Return the events that have a handler, sorted by name."""
         return self.handlers.get_events()
 
-    def policy(self, association: A) -> Policy:
-        """Return which association requests the server accepts, and on which terms."""
+    def policy(self, association: A, received: bytes) -> Policy:
+        """Return which association requests the server accepts, and on which terms.
+
+        Parameters
+        ----------
+        received : bytes
+            The request.
+        """
         ae = self.ae
+        terms = self._terms()
         return Policy(
             called_ae_title=self.ae_title.strip() if ae.require_called_aet else None,
             calling_ae_titles=tuple(title.strip() for title in ae.require_calling_aet),
             unrestricted_storage=ae.settings.unrestricted_storage,
             admit=lambda: "the server closes" if self.is_closing else ae.admit(association),
             operations_window=ae.settings.operations_window,
+            remember=lambda agreement: self._agreements.keep(received, terms, agreement),
         )
+
+    def agreement(self, received: bytes) -> Agreement | None:
+        """Return how an equal request was accepted before; None if it has to be negotiated."""
+        agreement = self._agreements.find(received, self._terms())
+        if agreement is None or not (self.remembers and BEGINNING.isdisjoint(self.handlers.live)):
+            return None
+        return None if self._has_shown_contexts or self.is_closing else agreement
+
+    def _terms(self) -> object:
+        """Return all on which the answer to a request depends besides handlers and contexts."""
+        ae = self.ae
+        calling = tuple(ae.require_calling_aet) if ae.require_calling_aet else ()
+        return self.ae_title, ae.terms, calling

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from dicomwire.events import EventHandlerType
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.items import DEFAULT_MAX_LENGTH, UserItem
+from dicomwire.session.agreements import Agreement
 from dicomwire.session.base import ReceiveTo
 from dicomwire.session.ends import MODE_ACCEPTOR, MODE_REQUESTOR
 from dicomwire.session.entity import DEFAULT_TITLE, DEFAULTS, Entity
@@ -333,15 +334,23 @@ class ApplicationEntity(Entity[Association]):
     def _served_title(self, ae_title: str | None) -> str:
         return set_title(ae_title, "ae_title") if ae_title is not None else self._title
 
-    def new_acceptor(self, server: AssociationServer) -> Association:
-        """Return an association for a connection that `server` accepted (for servers)."""
+    def new_acceptor(
+        self, server: AssociationServer, agreement: Agreement | None = None
+    ) -> Association:
+        """Return an association for a connection that `server` accepted (for servers).
+
+        With the `agreement` on its request, if that is known already.
+        """
         association = server.new_bound(
             lambda handlers: self.association_class(
                 self, MODE_ACCEPTOR, handlers=handlers, server=server
             )
         )
+        if agreement is not None:
+            association.adopt(agreement)
+            return association
         self._set_identity(association.acceptor, server.ae_title)
-        association.acceptor.supported_contexts = server.contexts
+        association.acceptor.supported_contexts = server.supported
         return association
 
     def forget_server(self, server: AssociationServer | SupervisedServer) -> None:

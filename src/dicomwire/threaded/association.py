@@ -16,6 +16,7 @@ from dicomwire.protocol.states import Role
 from dicomwire.services import scu
 from dicomwire.services.port import Operation, Storer
 from dicomwire.session import acceptance
+from dicomwire.session.agreements import Agreement
 from dicomwire.session.dimse_services import DimseServices, P
 from dicomwire.session.entity import Entity
 from dicomwire.session.requests import OtherStorer
@@ -66,6 +67,20 @@ class Association(
         with self._port as port, port.ending_on_error():
             port.open(connection, on_closed)
             self.take_over(connection.local, connection.remote)
+
+    def start_as_agreed(
+        self, agreement: Agreement, connection: Connection, on_closed: Callable[[], None]
+    ) -> None:
+        """Answer a request on a new connection by an agreement that was adopted."""
+        with self._port as port:
+            try:
+                port.open(connection, on_closed)
+                self.begin_as_agreed(agreement)
+                port.send_at_once(agreement.encoded)
+            except AssociationFailure as failure:
+                port.fail(failure)
+            except BaseException as error:
+                port.crash(error)
 
     def abandon(self, failure: AssociationFailure) -> None:
         """Close a connection on which no association request arrived."""

@@ -6,6 +6,7 @@ This module knows no DICOM. TLS and plain sockets have the same interface.
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import socket
 import ssl
@@ -15,10 +16,10 @@ from collections.abc import Callable
 from typing import Any
 
 from dicomwire.errors import AssociationTimeout, ConnectionLost
-from dicomwire.session.buffers import RECEIVE_BUFFER, give_buffer, take_buffer
+from dicomwire.session.buffers import give_buffer, take_buffer
 from dicomwire.session.listening import peer_name
 from dicomwire.threaded import threads
-from dicomwire.threaded.watcher import Watched, watcher
+from dicomwire.threaded.watcher import Watched, count_opened, watcher
 from dicomwire.tls import tls_failure
 
 _MORE = getattr(socket, "MSG_MORE", 0)
@@ -27,6 +28,8 @@ _FULL_RECORD = 16 * 1024
 """Bytes that a TLS record holds at most (RFC 8446 Section 5.1)."""
 _FOREVER = 2_000_000.0
 """Longer timeouts, in seconds, mean none: `poll` has only 31 bits for milliseconds."""
+_NOT_OURS = (errno.EBADF, errno.ENOTSOCK, errno.ENOTCONN)
+"""Errors of reading from a descriptor that the program closed: another file may have its number."""
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -67,6 +70,8 @@ class Connection:
     peer : str
         The peer as "host:port", for texts.
     is_tls : bool
+    opened : int
+        See `watcher.Watched`.
 
     Parameters
     ----------
@@ -76,11 +81,8 @@ class Connection:
 
     def __init__(self, sock: socket.socket, remote: Any = None) -> None:
         sock.setblocking(False)
-        # TCP only: a socket pair has neither peer nor Nagle's algorithm.
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         self._socket = sock
+        self.opened = count_opened()
         self.is_tls = isinstance(sock, ssl.SSLSocket)
         # Guards a TLS socket, which two threads must not use at once. No lock is taken under it.
         self._access = threading.Lock()
@@ -116,7 +118,9 @@ class Connection:
             return None
         except ssl.SSLError as error:
             raise tls_failure(error, self.peer) from None
-        except OSError:
+        except OSError as error:
+            if error.errno in _NOT_OURS:
+                self.disown()
             return 0  # a reset by the peer is an end too
 
     def _read_records(self, view: memoryview) -> int:
@@ -227,10 +231,16 @@ class Connection:
             return True
         return wait_for(self._socket, deadline, read=reads or or_read, write=not reads)
 
-    def write_now(self, data: bytes) -> None:
-        """Send as much of `data` as the socket takes without waiting, and ignore failures."""
-        with contextlib.suppress(OSError), self._access:
-            self._socket.send(data)
+    def write_now(self, data: bytes) -> bool:
+        """Send as much of `data` as the socket takes without waiting; return whether that is all.
+
+        False too if sending fails.
+        """
+        try:
+            with self._access:
+                return self._socket.send(data) == len(data)
+        except OSError:
+            return False
 
     def interrupt(self) -> None:
         """Shut the socket down, which wakes every thread that waits for it."""
@@ -245,15 +255,21 @@ class Connection:
         """Forget the descriptor: the program closed it, and another file may have its number."""
         self._socket.detach()
 
-    def close_after_peer(self, timeout: float, closed: Callable[[], None]) -> None:
+    def close_after_peer(
+        self, timeout: float, closed: Callable[[], None], watched: Watched
+    ) -> None:
         """Close after the peer has, or after `timeout` seconds; then call `closed` (Sta13).
+
+        The watcher watches the socket for that, and no longer for `watched`.
 
         Bytes that still arrive are discarded. Closing at once could lose our last PDU: bytes that
         arrive for a closed socket reset the connection.
         """
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._socket, socket.SHUT_WR)
-        watcher().add(_Draining(self._socket, closed), time.monotonic() + timeout)
+        draining = _Draining(self._socket, closed)
+        draining.opened = self.opened
+        watcher().replace(watched, draining, time.monotonic() + timeout)
 
 
 class _Draining(Watched):

@@ -46,9 +46,10 @@ from dicomwire.errors import (
 )
 from dicomwire.events import EVT_DATA_RECV, EVT_DATA_SENT, EVT_PDU_SENT
 from dicomwire.protocol.dimse import unpack_pdus
-from dicomwire.protocol.events import CommandReceived, Event
+from dicomwire.protocol.events import CommandReceived, Event, ReleaseRequested
 from dicomwire.protocol.pdu import Abort
 from dicomwire.protocol.states import Role, State
+from dicomwire.session.agreements import RELEASE
 from dicomwire.session.buffers import give_buffer, take_buffer
 from dicomwire.session.intake import LocalAbort
 from dicomwire.session.owner import Owner
@@ -98,6 +99,7 @@ class Link(Sender, Watched):
         self._more_follows = False  # other messages follow the next one at once
         self._abort_sent = False
         self._buffer: bytearray | None = None
+        self._has_read_ahead = False  # `_read` was called for the thread that is going to serve
         self._last_active = time.monotonic()
 
     @abstractmethod
@@ -183,9 +185,44 @@ class Link(Sender, Watched):
         return self._connection.fileno()
 
     def on_ready(self) -> None:
-        """Have a pool thread serve the data that arrived."""
+        """Complete a release; have a pool thread serve any other data that arrived."""
+        if not RELEASE.isdisjoint(self.handlers.live) or not self._turn.acquire(blocking=False):
+            if watcher().remove(self):
+                threads.submit(self._serve_until_idle)
+            return
+        self._depth, self._owner = 1, threading.get_ident()
+        try:
+            self._look_for_release()
+        except AssociationFailure as failure:
+            self.fail(failure)
+        except BaseException as error:
+            self.crash(error)
+        finally:
+            if self.is_ended:
+                self._drop_buffer()
+            self._depth, self._owner = 0, None
+            self._turn.release()
+        if self._abort_wanted and not self.is_ended:
+            self.abort()  # another thread asked for it when it could not get the turn
+
+    def _look_for_release(self) -> None:
+        """Read what arrived, and complete the release that it requests (on the watcher's thread).
+
+        No handler is bound to the events of a release, so nothing here waits for the program. The
+        pool thread that serves anything else begins with the bytes that were read.
+        """
+        if not self._is_watched or self._connection is None:
+            return  # another thread had the turn meanwhile
+        if not self._connection.is_tls and self._read():
+            event = self.protocol.next_event()
+            if isinstance(event, ReleaseRequested):
+                self.take(event)
+                return
+            if event is not None:
+                self.protocol.put_back(event)
+            self._has_read_ahead = True
         if watcher().remove(self):
-            threads.submit(self._serve_until_idle)
+            self.begin_serving()
 
     def on_deadline(self) -> None:
         """Have a pool thread check whether the network timeout has passed."""
@@ -299,6 +336,7 @@ class Link(Sender, Watched):
             raise self._ended_failure()
         self.peer = connection.peer
         self._connection = connection
+        self.opened = connection.opened
         self._on_closed = on_closed
         self._last_active = time.monotonic()
 
@@ -311,6 +349,12 @@ class Link(Sender, Watched):
                     self._connection.write_now(data)
             self._report_sent(data)
 
+    def send_at_once(self, data: bytes) -> None:
+        """Send the first bytes of a connection, which its socket takes without waiting."""
+        assert self._connection is not None
+        if not self._connection.write_now(data):
+            raise ConnectionLost("the answer could not be sent", stage=self.stage, peer=self.peer)
+
     def close(self) -> None:
         """Close the socket, or have the watcher close it once the peer has (Sta13)."""
         connection = self._connection
@@ -320,8 +364,9 @@ class Link(Sender, Watched):
         self._connection = None
         self.discard_received()
         if self.protocol.state is State.AWAITING_CLOSE and not self._abort_wanted:
-            connection.close_after_peer(self.settings.close_timeout, self._on_closed)
+            connection.close_after_peer(self.settings.close_timeout, self._on_closed, self)
         else:
+            watcher().remove(self)
             connection.close()
             self._on_closed()
 
@@ -415,6 +460,9 @@ class Link(Sender, Watched):
         connection = self._connection
         if connection is None:
             raise self._ended_failure()
+        if self._has_read_ahead:
+            self._has_read_ahead = False
+            return True
         if self._buffer is None:
             self._buffer = take_buffer()
         size = connection.read(self._buffer)

@@ -11,6 +11,7 @@ import ssl
 import time
 
 from dicomwire.errors import AssociationTimeout, ConnectionLost
+from dicomwire.session.listening import tune
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
 from dicomwire.threaded.connection import Connection, deadline_after, wait_for
@@ -56,6 +57,7 @@ def _connect(target: Target, timeout: float | None, peer: str) -> socket.socket:
             full = address if len(target.address) == 2 else (*address[:2], *target.address[2:])
             sock = socket.socket(family, kind, protocol)
             try:
+                tune(sock)
                 if target.bind_address is not None:
                     sock.bind(target.bind_address)
                 if deadline is not None:

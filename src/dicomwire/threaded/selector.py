@@ -56,6 +56,10 @@ class Selector:
         """Watch a descriptor; KeyError if it is watched, OSError or ValueError if it cannot be."""
         self._selector.register(number, events, owner)
 
+    def replace(self, number: int, owner: Any) -> None:
+        """Give a watched descriptor another owner."""
+        self._selector.modify(number, self._selector.get_key(number).events, owner)
+
     def remove(self, number: int) -> Any:
         """Stop watching a descriptor, which may be closed, and return its owner, or KeyError."""
         return self._selector.unregister(number).data
@@ -91,6 +95,9 @@ class EpollSelector(Selector):
         self._selector.register(number, select.EPOLLIN if events == READ else select.EPOLLOUT)
         self._watched[number] = events, owner
 
+    def replace(self, number: int, owner: Any) -> None:
+        self._watched[number] = self._watched[number][0], owner
+
     def remove(self, number: int) -> Any:
         owner = self._watched.pop(number)[1]
         try:
@@ -105,8 +112,12 @@ class EpollSelector(Selector):
             ready = self._selector.poll(math.ceil(timeout * 1000) / 1000, len(self._watched) or 1)
         except InterruptedError:
             return []
-        found = map(self._watched.get, [number for number, _ in ready])
-        return [known[1] for known in found if known is not None]
+        found = []
+        for number, _ in ready:
+            known = self._watched.get(number)
+            if known is not None:
+                found.append(known[1])
+        return found
 
 
 def new_selector() -> Selector:

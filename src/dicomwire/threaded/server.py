@@ -5,6 +5,7 @@ A silent or slow connection takes a socket until its deadline, but no thread.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import ssl
@@ -21,6 +22,7 @@ from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Handlers
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.session.admission import FairQueue
+from dicomwire.session.agreements import Agreement
 from dicomwire.session.base import ReceiveTo
 from dicomwire.session.entity import Entity
 from dicomwire.session.listening import (
@@ -36,7 +38,7 @@ from dicomwire.settings import Settings
 from dicomwire.threaded import threads
 from dicomwire.threaded.association import Association
 from dicomwire.threaded.connection import Connection, close_socket, deadline_after
-from dicomwire.threaded.watcher import Watched, watcher
+from dicomwire.threaded.watcher import Watched, count_opened, watcher
 from dicomwire.tls import tls_failure
 
 MOST_NEGOTIATING = 32
@@ -209,8 +211,13 @@ class AssociationServer(BaseServer[Association]):
         if self.handlers.bound(EVT_CONN_OPEN) or self.handlers.bound(EVT_CONN_CLOSE):
             # Call the handler at once, and not when the peer sends something.
             self.submit(connection.host, connection.announce)
-        else:
+            return True
+        try:
             connection.begin()
+        except Exception:
+            LOGGER.exception("A connection is dropped after an internal error")
+            close_socket(connection.socket)
+            self.connection_closed()
         return True
 
     def _evict(self, connections: OrderedDict[NewConnection, None]) -> bool:
@@ -227,6 +234,7 @@ class AssociationServer(BaseServer[Association]):
             self._new_connections[connection] = None
             self._of_address.setdefault(connection.host, OrderedDict())[connection] = None
             watcher().add(connection, deadline_after(timeout))
+        self.hold(len(connection.received))
         if self._stopped.is_set():
             connection.drop("the server is shut down")
 
@@ -258,8 +266,25 @@ class AssociationServer(BaseServer[Association]):
             self._connections -= 1
 
     def negotiate(self, connection: NewConnection) -> None:
-        """Answer the request of `connection` on a pool thread, in its turn."""
+        """Answer a request as an earlier equal one, or on a pool thread, in its turn."""
+        if connection.association is None:
+            agreement = self.agreement(bytes(connection.received))
+            if agreement is not None and self._agree(connection, agreement):
+                return
         self.submit(connection.host, partial(self._answer, connection))
+
+    def _agree(self, new: NewConnection, agreement: Agreement) -> bool:
+        """Answer a request as an earlier equal one; false if there is no room for an association.
+
+        On the watcher's thread: no handler is called, and the socket takes the answer at once.
+        """
+        association = self.ae.new_acceptor(self, agreement)
+        connection = Connection(new.socket, new.address)
+        association.set_addresses(connection.local, connection.remote)
+        if self.ae.admit(association) is not None:
+            return False
+        association.start_as_agreed(agreement, connection, self.connection_closed)
+        return True
 
     def submit(self, host: str, task: Callable[[], None]) -> None:
         """Run `task` for a peer on a pool thread; it waits while `MOST_NEGOTIATING` others run."""
@@ -283,7 +308,8 @@ class AssociationServer(BaseServer[Association]):
 
     def _answer(self, connection: NewConnection) -> None:
         association = connection.association or self.new_association(connection)
-        association.answer(connection.received, self.policy(association))
+        received = bytes(connection.received)
+        association.answer(received, self.policy(association, received))
 
     def new_association(self, connection: NewConnection) -> Association:
         """Return the association for a connection, after notifying that the connection is open."""
@@ -300,6 +326,7 @@ class _Listener(Watched):
     def __init__(self, server: AssociationServer, sock: Socket) -> None:
         self._server = server
         self._socket = sock
+        self.opened = count_opened()
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -332,6 +359,7 @@ class NewConnection(Watched):
         self.host = str(address[0]) if isinstance(address, tuple) else ""
         self.peer = peer_name(address)
         self.received = bytearray()
+        self.opened = count_opened()
         self.association: Association | None = None
         self._server = server
         self._settings = settings
@@ -354,7 +382,13 @@ class NewConnection(Watched):
             self.begin()
 
     def begin(self) -> None:
-        """Have the socket watched for the handshake or the request."""
+        """Read the request, if it is there; otherwise have the socket watched for it."""
+        if not self._shaking_hands:
+            with contextlib.suppress(OSError):  # nothing is there, or `on_ready` finds the same
+                self.received += self.socket.recv(_READ_SIZE)
+            if self._is_complete():
+                self._server.negotiate(self)
+                return
         settings = self._settings
         timeout = settings.tls_timeout if self._shaking_hands else settings.acse_timeout
         self._server.admit(self, timeout)

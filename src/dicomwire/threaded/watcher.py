@@ -23,6 +23,8 @@ from dicomwire.threaded.selector import READ, WRITE, Selector, new_selector
 
 _RELIEF = 0.5
 """Seconds until the watcher tries again to start a thread, after the system refused one."""
+_FEW_ENTRIES = 1024
+"""Entries of the heap that are not worth looking through."""
 _LONGEST_SLEEP = 86_400.0
 """Seconds that the selector waits at most: systems reject very long timeouts."""
 
@@ -34,9 +36,12 @@ class Watched(ABC):
     ----------
     deadline : float or None
         When `on_deadline` is due, by `time.monotonic`; None for never.
+    opened : int
+        A number from `count_opened`: greater than that of all descriptors that were opened before.
     """
 
     deadline: float | None = None
+    opened: int = 0
     _is_watched: bool = False
     _number: int = -1  # the file descriptor that is registered in the selector
     _entry: float | None = None  # the time in its one valid entry in the heap
@@ -66,6 +71,10 @@ class Watched(ABC):
         watcher().remove(self)
 
 
+count_opened = itertools.count(1).__next__
+"""Returns the next number for `Watched.opened`."""
+
+
 class Watcher:
     """Watches the sockets of the process that no thread is using; see `watcher`.
 
@@ -83,6 +92,7 @@ class Watcher:
         self._lock = threading.RLock()
         # Weak references, so that the heap keeps no object in memory until its deadline.
         self._heap: list[tuple[float, int, weakref.ref[Watched]]] = []
+        self._most_entries = _FEW_ENTRIES  # with more, those of objects that are gone are removed
         self._counter = itertools.count()
         self._sleeps_until = float("inf")
         self._calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
@@ -118,6 +128,20 @@ class Watcher:
         if wake:
             self._wake()
 
+    def replace(self, watched: Watched, successor: Watched, deadline: float | None) -> None:
+        """Watch the descriptor of `watched` for `successor` from now on, for reading."""
+        with self._lock:
+            was_watched = watched._is_watched
+            if was_watched:
+                watched._is_watched = False
+                successor._number, successor._is_watched = watched._number, True
+                self._selector.replace(watched._number, successor)
+                wake = self._schedule(successor, deadline)
+        if not was_watched:
+            self.add(successor, deadline)
+        elif wake:
+            self._wake()
+
     def _schedule(self, watched: Watched, deadline: float | None) -> bool:
         """Set the deadline of an object; return whether the watcher's thread must be woken."""
         watched.deadline = deadline
@@ -134,6 +158,14 @@ class Watcher:
         watched._entry = watched.deadline
         entry = (watched.deadline, next(self._counter), weakref.ref(watched))
         heapq.heappush(self._heap, entry)
+        if len(self._heap) > self._most_entries:
+            self._clear_out()
+
+    def _clear_out(self) -> None:
+        """Remove the entries of objects that are gone, at most once for each doubling."""
+        self._heap = [entry for entry in self._heap if entry[2]() is not None]
+        heapq.heapify(self._heap)
+        self._most_entries = max(2 * len(self._heap), _FEW_ENTRIES)
 
     def remove(self, watched: Watched) -> bool:
         """Stop watching an object; false if it was not watched."""
@@ -206,7 +238,8 @@ class Watcher:
             else:
                 self._call(watched, watched.on_ready)
             del watched  # so that it is freed while the thread waits
-        self._expire()
+        if self._heap and self._heap[0][0] <= time.monotonic():
+            self._expire()
 
     def _select(self, timeout: float) -> list[Watched | None]:
         selector = self._selector
@@ -222,6 +255,10 @@ class Watcher:
 
     def _watch(self, watched: Watched, events: int) -> None:
         watched._number = watched.fileno()
+        known = self._selector.get(watched._number)
+        if known is not None and known.owner is not None and known.owner.opened > watched.opened:
+            watched.on_gone()  # closed while it was not watched; the number is another's now
+            return
         watched._is_watched = self._register(watched._number, events, watched)
         if not watched._is_watched:
             watched.on_gone()
