@@ -21,8 +21,12 @@ from sphinx.util.docutils import SphinxDirective
 
 from dicomwire import __main__ as command
 from dicomwire import presentation, status
-from dicomwire.node import configuration
-from dicomwire.registry.services import REGISTRY, Service
+from dicomwire.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicomwire.node import configuration, keys, server
+from dicomwire.protocol.items import DEFAULT_MAX_LENGTH
+from dicomwire.protocol.pdu import APPLICATION_CONTEXT_NAME
+from dicomwire.registry.services import REGISTRY, Service, sop_class_of
+from dicomwire.settings import Settings
 
 Cell = str | nodes.Node
 
@@ -147,7 +151,7 @@ class NodeKeys(SphinxDirective):
             ]
             return [table(["Key", "Allowed", "Meaning"], rows)]
         sections = []
-        for name, keys in groupby(configuration.KEYS, lambda key: key.table):
+        for name, group in groupby(configuration.KEYS, lambda key: key.table):
             title = f"[{name}]" if name else "At the top"
             section = nodes.section(ids=[f"keys-{name}"], names=[f"keys-{name}"])
             section += nodes.title("", title)
@@ -158,9 +162,103 @@ class NodeKeys(SphinxDirective):
                     key.allowed,
                     key.meaning,
                 ]
-                for key in keys
+                for key in group
             ]
             section += table(["Key", "Default", "Allowed", "Meaning"], rows)
+            sections.append(section)
+        return sections
+
+
+class Services(SphinxDirective):
+    """``services::``: the services, how many SOP classes each has, and what the archive does."""
+
+    def run(self) -> list[nodes.Node]:
+        served = {sop_class_of(str(each.abstract_syntax)) for each in _archive_contexts()}
+        rows = []
+        for service in Service:
+            if service is Service.MEDIA_STORAGE:  # not on the network
+                continue
+            classes = service.sop_classes
+            own = "SCP" if served.intersection(classes) else ""
+            if service is Service.STORAGE:
+                own = "SCU and SCP"  # it sends what peers retrieve
+            rows.append([service.value, str(len(classes)), "SCU and SCP", own])
+        return [table(["Service", "SOP classes", "Library", "Archive"], rows)]
+
+
+class ArchiveContexts(SphinxDirective):
+    """``archive-contexts::``: the presentation contexts that the archive accepts, by syntaxes."""
+
+    def run(self) -> list[nodes.Node]:
+        shown: list[nodes.Node] = []
+        by_syntaxes = groupby(
+            _archive_contexts(), lambda each: (each.scu_role, each.transfer_syntax)
+        )
+        for (both_roles, syntaxes), contexts in by_syntaxes:
+            names = [f"{syntax.name} ({syntax})" for syntax in syntaxes]
+            text = f"With the transfer syntaxes {', '.join(names)}"
+            text += "; the peer may be SCU and SCP:" if both_roles else "; the peer is SCU:"
+            shown.append(nodes.paragraph("", text))
+            rows = [
+                [each.abstract_syntax.name, code(str(each.abstract_syntax))] for each in contexts
+            ]
+            shown.append(table(["SOP class", "UID"], rows))
+        return shown
+
+
+def _archive_contexts() -> list[presentation.PresentationContext]:
+    return server._contexts()
+
+
+class AssociationFacts(SphinxDirective):
+    """``association-facts::``: identifiers and limits of associations."""
+
+    def run(self) -> list[nodes.Node]:
+        settings = Settings()
+        rows = [
+            ["Application context", APPLICATION_CONTEXT_NAME],
+            ["Implementation class UID", str(IMPLEMENTATION_CLASS_UID)],
+            ["Implementation version name", IMPLEMENTATION_VERSION_NAME],
+            ["Maximum PDU received", f"{DEFAULT_MAX_LENGTH} bytes (maximum_pdu_size)"],
+            ["Associations as initiator", "not limited"],
+            [
+                "Associations as acceptor",
+                f"{settings.maximum_associations} (maximum_associations), of which one address or "
+                "one calling AE title can have only a part",
+            ],
+            [
+                "Outstanding operations as initiator",
+                "1, or the window that the program proposes and the peer grants",
+            ],
+            [
+                "Outstanding operations as acceptor",
+                f"{settings.operations_window} (operations_window), performed in their order",
+            ],
+        ]
+        return [table(["Fact", "Value"], rows)]
+
+
+class QueryKeys(SphinxDirective):
+    """``query-keys::``: the attributes that a query to the archive may have as keys, by level."""
+
+    uses: ClassVar[dict[keys.Use, str]] = {
+        keys.Use.UNIQUE: "unique",
+        keys.Use.REQUIRED: "required",
+        keys.Use.OPTIONAL: "optional",
+        keys.Use.COMPUTED: "optional, computed for each query",
+    }
+
+    def run(self) -> list[nodes.Node]:
+        sections = []
+        for level in keys.Level:
+            section = nodes.section(ids=[f"level-{level.value}"], names=[level.value])
+            section += nodes.title("", level.value)
+            rows = [
+                [code(key.keyword), str(key.tag), key.vr, self.uses[key.use]]
+                for key in keys.KEYS.values()
+                if key.level is level
+            ]
+            section += table(["Keyword", "Tag", "VR", "Type"], rows)
             sections.append(section)
         return sections
 
@@ -219,4 +317,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("settings-table", SettingsTable)
     app.add_directive("node-keys", NodeKeys)
     app.add_directive("applications", Applications)
+    app.add_directive("services", Services)
+    app.add_directive("archive-contexts", ArchiveContexts)
+    app.add_directive("association-facts", AssociationFacts)
+    app.add_directive("query-keys", QueryKeys)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -9,6 +9,7 @@ import asyncio
 import importlib.util
 import inspect
 import os
+import queue
 import re
 import signal
 import socket
@@ -25,8 +26,8 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 
-from dicomwire import AE, Association, build_context
-from dicomwire.sop_class import CTImageStorage, MRImageStorage
+from dicomwire import AE, Association, build_context, evt
+from dicomwire.sop_class import BasicTextSRStorage, CTImageStorage, MRImageStorage
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 EXAMPLES = DOCS / "examples"
@@ -325,3 +326,35 @@ def test_every_example_is_shown_and_can_be_started(example: str) -> None:
     functions = [each for _, each in inspect.getmembers(module, inspect.isfunction)]
     assert any("port" in inspect.signature(function).parameters for function in functions)
     assert '\nif __name__ == "__main__":\n' in inspect.getsource(module)
+
+
+def test_the_ai_service(tmp_path: Path) -> None:
+    """A study of two images goes in, and a report on it comes out."""
+    reports: queue.Queue[Dataset] = queue.Queue()
+
+    def keep(event: evt.Event) -> int:
+        reports.put(event.dataset)
+        return 0x0000
+
+    example = load("ai_service")
+    archive = AE("ARCHIVE")
+    archive.add_supported_context(BasicTextSRStorage, ExplicitVRLittleEndian)
+    kept = archive.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, keep)]
+    )
+    service = example.Service(("127.0.0.1", kept.server_address[1]), example.infer)
+    server = example.serve(service, tmp_path, port=0, block=False)
+    images = [make_object(CTImageStorage, "Nobody", "1.2.840.1") for _ in range(2)]
+    contexts = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
+    port = server.server_address[1]
+    with AE("MODALITY").associate("127.0.0.1", port, contexts) as assoc:
+        for image in images:
+            assert assoc.send_c_store(image).Status == 0x0000
+    sr = reports.get(timeout=WAIT)
+    service.close()
+    server.ae.shutdown()
+    archive.shutdown()
+    assert sr.StudyInstanceUID == "1.2.840.1"
+    assert sr.PatientID == "Nobody"
+    assert sr.ContentSequence[0].TextValue == "2 images of 1 sizes: no finding"
+    assert list(tmp_path.iterdir()) == []
