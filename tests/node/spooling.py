@@ -130,7 +130,8 @@ class OpenArchive:
             converters = Converters(self.storage.spool.make_file)
             opened.callback(converters.close)
             self.committer = Committer(self.storage.objects, self.index, converters, duplicates)
-            opened.enter_context(Checkpoints(in_folder, self.index, self.committer.turn))
+            if has_checkpoints:
+                opened.enter_context(Checkpoints(in_folder, self.index, self.committer.turn))
             self._open = opened.pop_all()
 
     def __enter__(self) -> OpenArchive:

@@ -55,7 +55,7 @@ def redo(parts: Sequence[Part], objects: FolderObjects, index: Index | None) -> 
     noted = [_Noted(record, part) for part in parts for record in part.records()]
     if not noted:
         return
-    LOGGER.warning("%d batches are stored again from the journal, after a crash", len(noted))
+    LOGGER.warning("%d batches are stored again from the journal", len(noted))
     noted.sort(key=lambda each: each.number)
     removed = {name for each in noted for name in each.record.batch.removed}
     if index is None:
