@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import tomllib
@@ -238,6 +239,19 @@ def test_it_ends_orderly(start: Callable[..., Running], number: int, code: int) 
     assert returned == code
     assert f"I: HERE listens on 127.0.0.1, port {node.facts['port']}\n" in logged
     assert "Traceback" not in logged
+
+
+def test_it_tells_a_service_manager(
+    start: Callable[..., Running], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        node = start()
+        assert manager.recv(100) == b"READY=1"
+        node.stop()
+        assert manager.recv(100) == b"STOPPING=1"
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import socket
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -66,12 +68,23 @@ def serve(
                 print(json.dumps(_facts(node)), flush=True)
             elif not options.quiet:
                 print("\n".join(_welcome(node)), flush=True)
+            _tell_service_manager("READY=1")
             node.wait()
         except KeyboardInterrupt:
             logger.info("Stopping")
         finally:
+            _tell_service_manager("STOPPING=1")
             node.stop()
     return 0
+
+
+def _tell_service_manager(state: str) -> None:
+    """Tell systemd, if it has started this process with ``Type=notify``; see sd_notify(3)."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            # A name that begins with @ is of the abstract namespace.
+            manager.sendto(state.encode(), address.replace("@", "\0", 1))
 
 
 def clean(configuration: Configuration, logger: logging.Logger) -> int:
