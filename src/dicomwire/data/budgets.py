@@ -83,7 +83,8 @@ class Share:
 
     def close(self) -> None:
         """Count no bytes any more: the association is over."""
-        self.give(self._held)
+        if self._held:
+            self.give(self._held)
 
 
 def take(share: Share | None, size: int) -> bool:

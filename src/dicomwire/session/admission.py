@@ -5,7 +5,7 @@ This module knows no sockets or processes. The AE counts, or the shared memory o
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -104,17 +104,18 @@ class LocalCounts:
     def __init__(self, ceilings: Callable[[], AssociationLimits]) -> None:
         self._ceilings = ceilings
         self._peers: dict[object, Peer] = {}
-        self._addresses: Counter[str] = Counter()
-        self._titles: Counter[str] = Counter()
+        self._addresses: dict[str, int] = {}
+        self._titles: dict[str, int] = {}
 
     def admit(self, association: object, peer: Peer) -> str | None:
         """Count `association` and return None, or return why its peer may have no more."""
-        counts = len(self._peers), self._addresses[peer.address], self._titles[peer.title]
-        objection = self._ceilings().objection(peer, *counts)
+        from_address = self._addresses.get(peer.address, 0)
+        by_title = self._titles.get(peer.title, 0)
+        objection = self._ceilings().objection(peer, len(self._peers), from_address, by_title)
         if objection is None:
             self._peers[association] = peer
-            self._addresses[peer.address] += 1
-            self._titles[peer.title] += 1
+            self._addresses[peer.address] = from_address + 1
+            self._titles[peer.title] = by_title + 1
         return objection
 
     def dismiss(self, association: object) -> None:
@@ -125,7 +126,7 @@ class LocalCounts:
             _take_one(self._titles, peer.title)
 
 
-def _take_one(counter: Counter[str], key: str) -> None:
+def _take_one(counter: dict[str, int], key: str) -> None:
     counter[key] -= 1
     if not counter[key]:
         del counter[key]  # so that the memory does not grow with the number of past peers

@@ -70,6 +70,9 @@ _NUMBERS = itertools.count(1)
 """The numbers of the associations of this process in the log."""
 
 
+_RELEASE_RQ, _RELEASE_RP = ReleaseRQ(), ReleaseRP()
+
+
 class Lifecycle(Listed, Owner, ABC):
     """An association from its request to its end: both ends, the public state and the events."""
 
@@ -372,7 +375,7 @@ class Lifecycle(Listed, Owner, ABC):
         port.stage = "release"
         LOGGER.info(Progress.RELEASING)
         try:
-            self._announce(EVT_ACSE_SENT, primitive=ReleaseRQ())
+            self._announce(EVT_ACSE_SENT, primitive=_RELEASE_RQ)
             port.protocol.release()
             await port.flushed()
             await port.until_ended(port.settings.acse_timeout, "release")
@@ -441,8 +444,8 @@ class Lifecycle(Listed, Owner, ABC):
         """Agree to the peer's release."""
         self._releasing = True
         self._port.stage = "release"
-        self._announce(EVT_ACSE_RECV, primitive=ReleaseRQ())
-        self._announce(EVT_ACSE_SENT, primitive=ReleaseRP())
+        self._announce(EVT_ACSE_RECV, primitive=_RELEASE_RQ)
+        self._announce(EVT_ACSE_SENT, primitive=_RELEASE_RP)
         with self._concluding():
             self._released()
             self._port.protocol.respond_release()
@@ -451,7 +454,7 @@ class Lifecycle(Listed, Owner, ABC):
     def on_release_confirmed(self) -> None:
         """Note that the peer agrees to our release."""
         with self._concluding():
-            self._notify(EVT_ACSE_RECV, primitive=ReleaseRP())
+            self._notify(EVT_ACSE_RECV, primitive=_RELEASE_RP)
             self._released()
             self._send_last_pdu()
 

@@ -85,7 +85,7 @@ class Link(Sender, Watched):
     def __init__(self, association: Owner, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
         self.release_wanted = False
-        self.ended: threading.Event = threading.Event()
+        self.ended: threads.Flag = threads.Flag()
         self._connection: Connection | None = None
         self._on_closed: Callable[[], None] = lambda: None
         # Guards everything here but what `_writing` guards; first in the order of the locks.

@@ -17,6 +17,34 @@ IDLE_TIME = 2.0
 """Seconds after which an idle thread ends. Pauses between two associations are mostly shorter."""
 
 
+class Flag:
+    """What `threading.Event` is, for one that is set once: made in a tenth of the time."""
+
+    __slots__ = ("_is_set", "_lock")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        # Held until the flag is set. Waiters pass it on; none takes another lock under it.
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def is_set(self) -> bool:
+        """Return whether it has been set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Set it, and wake all waiters; once, or again by the thread that has set it."""
+        if not self._is_set:
+            self._is_set = True
+            self._lock.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, `timeout` seconds at most; return whether it is."""
+        if self._lock.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
+            self._lock.release()
+        return self._is_set
+
+
 class ThreadPool:
     """Runs each submitted task on an idle thread, or on a new one if none is idle."""
 
