@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SOON = 10.0
-"""Seconds in which what is being removed has to be gone."""
+"""Seconds in which threads, processes and files that are about to go have to be gone."""
 
 
 @pytest.fixture(scope="session")
@@ -53,9 +54,69 @@ def _no_temporary_file_is_left(
 ) -> Iterator[None]:
     """A temporary file that a test leaves fails it; the next one begins without."""
     yield
-    moment, deadline = threading.Event(), time.monotonic() + SOON
-    while (left := sorted(temporary_folder.iterdir())) and time.monotonic() < deadline:
-        moment.wait(0.01)  # a thread of the library may be about to remove it
+    wait_until(lambda: not any(temporary_folder.iterdir()))  # a thread may be about to remove it
+    left = sorted(temporary_folder.iterdir())
     for path in left:
         path.rename(tmp_path_factory.mktemp("left") / path.name)
     assert not left
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until `condition` holds, or for `SOON`."""
+    moment, deadline = threading.Event(), time.monotonic() + SOON
+    while not condition() and time.monotonic() < deadline:
+        moment.wait(0.01)
+
+
+class Running:
+    """The threads and processes that run besides those from before the tests.
+
+    Attributes
+    ----------
+    since : dict
+        The test after which each was there first, which has started it or needed what did.
+    """
+
+    def __init__(self) -> None:
+        self._others = self._all()
+        self.since: dict[object, str] = {}
+
+    @staticmethod
+    def _all() -> set[object]:
+        # The threads of the library end by themselves, after a while.
+        threads = [each for each in threading.enumerate() if "dicomwire-" not in each.name]
+        return {*threads, *_children()}
+
+    def look(self, test: str) -> bool:
+        """Look who runs after `test`; true if nobody does."""
+        now = self._all() - self._others
+        self.since = {each: self.since.get(each, test) for each in now}
+        return not now
+
+
+def _children() -> Iterator[str]:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except (ChildProcessError, AttributeError):  # none, which is quick; or no such system
+        return
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            yield from (f"process {number}" for number in path.read_text().split())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def running() -> Iterator[Running]:
+    """Find threads and processes that are left at the end, and the tests that they are of.
+
+    Not after each test, since fixtures of a module or of the session start some, when first used.
+    """
+    running = Running()
+    yield running
+    wait_until(lambda: running.look("the end"))
+    assert running.since == {}
+
+
+@pytest.fixture(autouse=True)
+def _who_runs(running: Running, request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    running.look(request.node.nodeid)

@@ -328,6 +328,7 @@ def test_when_there_is_no_room_the_connection_longest_there_goes() -> None:
         victim.attacked(lines=50),
         contextlib.ExitStack() as stack,
     ):
+        assert eventually(lambda: not victim.server._connections)  # the good client's is gone
         silent = [stack.enter_context(victim.attacker()) for _ in range(50)]
         assert silent[0].rest() == silent[29].rest() == b""
         victim.good_client()
