@@ -96,6 +96,12 @@ def test_a_node_says_in_one_line_why_it_does_not_start(tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "find_spec", lambda name: None)
+    with pytest.raises(Unusable, match=r"pip install 'dicomwire\[postgres\]'"):
+        Postgres("postgresql://host/archive")
+
+
 def test_no_right_to_make_tables(postgres_server: PostgresServer) -> None:
     execute(postgres_server, "CREATE ROLE guest LOGIN")
     execute(postgres_server, "CREATE DATABASE guarded")

@@ -34,11 +34,9 @@ def needing_extra(app: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        extra = "postgres" if package == "psycopg" else "node"
-        if package not in ("sqlalchemy", "alembic", "pydantic", "psycopg"):
+        if package not in ("sqlalchemy", "alembic", "pydantic"):
             raise
-        text = f"{app} requires the {package} package: pip install 'dicomwire[{extra}]'"
-        raise Stop(text) from None
+        raise Stop(f"{app} requires the {package} package: pip install 'dicomwire[node]'") from None
 
 
 def serve(

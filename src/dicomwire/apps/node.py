@@ -251,9 +251,9 @@ def _migrate_index(configuration: Configuration, options: Namespace, console: Co
     if not configuration.index:
         raise Stop("--index must name the database to copy to, or from")
     folder = configuration.folder
-    both = [open_database(index, folder) for index in ("", configuration.index)]
-    source, target = reversed(both) if options.back else both
-    with explaining_index(), needing_extra("node"), Spool(folder, exclusive=True):
+    with explaining_index(), Spool(folder, exclusive=True):
+        both = [open_database(index, folder) for index in ("", configuration.index)]
+        source, target = reversed(both) if options.back else both
         done = copy_index(
             source, target, lambda number: console.follow(lambda: f"{number} objects")
         )

@@ -23,7 +23,6 @@ STORED = select(
 )
 """The values of `reader.Stored`."""
 BY_UID = STORED.where(instance.c.sop_instance_uid == bindparam("uid"))
-BY_UIDS = STORED.where(instance.c.sop_instance_uid.in_(bindparam("uids", expanding=True)))
 ADD_INSTANCE = insert(instance)
 
 
