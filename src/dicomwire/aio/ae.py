@@ -17,12 +17,12 @@ from dicomwire.aio.server import AssociationServer
 from dicomwire.aio.worker import SupervisedServer, start_workers
 from dicomwire.events import EventHandlerType
 from dicomwire.protocol.context import PresentationContext
-from dicomwire.protocol.items import DEFAULT_MAX_LENGTH, UserItem
 from dicomwire.session.agreements import Agreement
 from dicomwire.session.base import ReceiveTo
-from dicomwire.session.ends import MODE_ACCEPTOR, MODE_REQUESTOR
-from dicomwire.session.entity import DEFAULT_TITLE, DEFAULTS, Entity
+from dicomwire.session.ends import MODE_ACCEPTOR
+from dicomwire.session.entity import DEFAULT_TITLE, DEFAULTS
 from dicomwire.session.listening import listen
+from dicomwire.session.requesting_entity import RequestingEntity
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
 from dicomwire.utils import set_title
@@ -60,7 +60,7 @@ class Opening(Generic[T]):
         await self._opened.__aexit__(kind, error, trace)
 
 
-class ApplicationEntity(Entity[Association]):
+class ApplicationEntity(RequestingEntity[Association, Opening[Association]]):
     """A DICOM application entity in an asyncio program.
 
     Handlers may be coroutine functions, which are awaited, or asynchronous generators; plain
@@ -75,75 +75,18 @@ class ApplicationEntity(Entity[Association]):
         Limits, deadlines and switches for future associations and servers.
     """
 
+    association_class = Association
     handlers_class = AsyncHandlers
 
     def __init__(self, ae_title: str = DEFAULT_TITLE, settings: Settings = DEFAULTS) -> None:
         super().__init__(ae_title, settings)
         self._servers: list[AssociationServer | SupervisedServer] = []
 
-    def associate(
-        self,
-        addr: str | tuple[str, int, int],
-        port: int,
-        contexts: list[PresentationContext] | None = None,
-        ae_title: str = "ANY-SCP",
-        max_pdu: int = DEFAULT_MAX_LENGTH,
-        ext_neg: Sequence[UserItem] | None = None,
-        bind_address: tuple[Any, ...] | None = None,
-        tls_args: tuple[ssl.SSLContext, str | None] | None = None,
-        evt_handlers: Sequence[EventHandlerType] | None = None,
-        window: int = 1,
+    def _request(
+        self, make: Callable[[], Association], target: Target, called: str
     ) -> Opening[Association]:
-        """Request an association (PS3.8 Section 7.1).
-
-        Parameters
-        ----------
-        addr : str or tuple
-            The peer's host name or address; for IPv6 also (address, flowinfo, scope id).
-        port : int
-            The peer's port.
-        contexts : list of PresentationContext, optional
-            The contexts to propose, instead of `requested_contexts`.
-        ae_title : str
-            The called AE title.
-        max_pdu : int
-            The longest P-DATA-TF that we accept, in bytes; 0 for no maximum.
-        ext_neg : list, optional
-            Items of extended negotiation.
-        bind_address : tuple, optional
-            The local (host, port) to connect from.
-        tls_args : (ssl.SSLContext, str), optional
-            For TLS: the context, and the name that the peer's certificate must have.
-        evt_handlers : list, optional
-            (event, handler) or (event, handler, args) to bind.
-        window : int
-            How many operations to keep outstanding, if the peer grants that many; see
-            `Association.send_c_stores` and `Association.operations_window`.
-
-        Returns
-        -------
-        Opening
-            Await it, or enter it by ``async with``, for the established Association.
-
-        Raises
-        ------
-        AssociationFailure
-            When awaited: the association was rejected or aborted, connecting failed, or a
-            deadline passed.
-        TypeError
-            When `addr`, `port` or `bind_address` is not of its type.
-        RuntimeError
-            When there is no presentation context to propose.
-        ValueError
-            When there are more than 128.
-        """
-        target = Target.of(addr, port, bind_address, tls_args)
-        proposed = self._proposed(contexts)
-        called = set_title(ae_title, "ae_title")
-
         async def begin() -> Association:
-            association = Association(self, MODE_REQUESTOR, handlers=self._handlers(evt_handlers))
-            self._propose(association, proposed, max_pdu, ext_neg, window)
+            association = make()
             await association.request(target, called)
             return association
 

@@ -26,8 +26,8 @@ from dicomwire.services.port import Incoming, Storer
 from dicomwire.session import acceptance
 from dicomwire.session.agreements import Agreement
 from dicomwire.session.dimse_services import DimseServices, P
-from dicomwire.session.entity import Entity
 from dicomwire.session.intake import LocalAbort
+from dicomwire.session.requesting_entity import RequestingEntity
 from dicomwire.session.requests import OtherStorer
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
@@ -52,7 +52,7 @@ class Association(
     """
 
     _may_await = True
-    _ae: Entity[Any]
+    _ae: RequestingEntity[Any, Any]
     _port: AioPort
 
     def __init__(self, *args: Any, **options: Any) -> None:

@@ -128,10 +128,6 @@ class Entity(Listed, ABC, Generic[A]):
     # -- implemented by each face ---------------------------------------------------------------
 
     @abstractmethod
-    def associate(self, *args: Any, **kwargs: Any) -> Any:
-        """Request an association."""
-
-    @abstractmethod
     def new_acceptor(self, server: Any, agreement: Agreement | None = None) -> A:
         """Return an association for a connection that `server` accepted (for servers)."""
 

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from dicomwire.events import EventHandlerType
 from dicomwire.protocol.context import PresentationContext
-from dicomwire.protocol.items import DEFAULT_MAX_LENGTH, UserItem
 from dicomwire.session.agreements import Agreement
 from dicomwire.session.base import ReceiveTo
-from dicomwire.session.ends import MODE_ACCEPTOR, MODE_REQUESTOR
-from dicomwire.session.entity import DEFAULT_TITLE, DEFAULTS, Entity
+from dicomwire.session.ends import MODE_ACCEPTOR
+from dicomwire.session.entity import DEFAULT_TITLE, DEFAULTS
+from dicomwire.session.requesting_entity import RequestingEntity
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
 from dicomwire.threaded.association import Association
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _Server = TypeVar("_Server", bound=AssociationServer)
 
 
-class ApplicationEntity(Entity[Association]):
+class ApplicationEntity(RequestingEntity[Association, Association]):
     """A DICOM application entity, which requests associations, serves them, or both.
 
     Parameters
@@ -40,8 +40,7 @@ class ApplicationEntity(Entity[Association]):
         Limits, deadlines and switches for future associations and servers.
     """
 
-    association_class: type[Association] = Association
-    """The class of its associations, for subclasses to extend."""
+    association_class = Association
 
     def __init__(self, ae_title: str = DEFAULT_TITLE, settings: Settings = DEFAULTS) -> None:
         super().__init__(ae_title, settings)
@@ -49,66 +48,8 @@ class ApplicationEntity(Entity[Association]):
 
     # -- associations -----------------------------------------------------------------------------
 
-    def associate(
-        self,
-        addr: str | tuple[str, int, int],
-        port: int,
-        contexts: list[PresentationContext] | None = None,
-        ae_title: str = "ANY-SCP",
-        max_pdu: int = DEFAULT_MAX_LENGTH,
-        ext_neg: Sequence[UserItem] | None = None,
-        bind_address: tuple[Any, ...] | None = None,
-        tls_args: tuple[ssl.SSLContext, str | None] | None = None,
-        evt_handlers: Sequence[EventHandlerType] | None = None,
-        window: int = 1,
-    ) -> Association:
-        """Request an association (PS3.8 Section 7.1), and wait for the answer.
-
-        Parameters
-        ----------
-        addr : str or tuple
-            The peer's host name or address; for IPv6 also (address, flowinfo, scope id).
-        port : int
-            The peer's port.
-        contexts : list of PresentationContext, optional
-            The contexts to propose, instead of `requested_contexts`.
-        ae_title : str
-            The called AE title.
-        max_pdu : int
-            The longest P-DATA-TF that we accept, in bytes; 0 for no maximum.
-        ext_neg : list, optional
-            Items of extended negotiation.
-        bind_address : tuple, optional
-            The local (host, port) to connect from.
-        tls_args : (ssl.SSLContext, str), optional
-            For TLS: the context, and the name that the peer's certificate must have.
-        evt_handlers : list, optional
-            (event, handler) or (event, handler, args) to bind.
-        window : int
-            How many operations to keep outstanding, if the peer grants that many; see
-            `Association.send_c_stores` and `Association.operations_window`.
-
-        Returns
-        -------
-        Association
-            Also if it was not established: see `is_established`, and `failure` for the reason.
-
-        Raises
-        ------
-        TypeError
-            When `addr`, `port` or `bind_address` is not of its type.
-        RuntimeError
-            When there is no presentation context to propose.
-        ValueError
-            When there are more than 128.
-        """
-        target = Target.of(addr, port, bind_address, tls_args)
-        proposed = self._proposed(contexts)
-        called = set_title(ae_title, "ae_title")
-        association = self.association_class(
-            self, MODE_REQUESTOR, handlers=self._handlers(evt_handlers)
-        )
-        self._propose(association, proposed, max_pdu, ext_neg, window)
+    def _request(self, make: Callable[[], Association], target: Target, called: str) -> Association:
+        association = make()
         association.request(target, called)
         return association
 
