@@ -17,14 +17,10 @@ from dicomwire.aio.server import AssociationServer
 from dicomwire.aio.worker import SupervisedServer, start_workers
 from dicomwire.events import EventHandlerType
 from dicomwire.protocol.context import PresentationContext
-from dicomwire.session.agreements import Agreement
 from dicomwire.session.base import ReceiveTo
-from dicomwire.session.ends import MODE_ACCEPTOR
-from dicomwire.session.entity import DEFAULT_TITLE, DEFAULTS
+from dicomwire.session.base_entity import BaseEntity
 from dicomwire.session.listening import listen
-from dicomwire.session.requesting_entity import RequestingEntity
 from dicomwire.session.target import Target
-from dicomwire.settings import Settings
 from dicomwire.utils import set_title
 from dicomwire.workers.server import WorkerContext
 
@@ -60,7 +56,7 @@ class Opening(Generic[T]):
         await self._opened.__aexit__(kind, error, trace)
 
 
-class ApplicationEntity(RequestingEntity[Association, Opening[Association]]):
+class ApplicationEntity(BaseEntity[Association, Opening[Association]]):
     """A DICOM application entity in an asyncio program.
 
     Handlers may be coroutine functions, which are awaited, or asynchronous generators; plain
@@ -77,10 +73,6 @@ class ApplicationEntity(RequestingEntity[Association, Opening[Association]]):
 
     association_class = Association
     handlers_class = AsyncHandlers
-
-    def __init__(self, ae_title: str = DEFAULT_TITLE, settings: Settings = DEFAULTS) -> None:
-        super().__init__(ae_title, settings)
-        self._servers: list[AssociationServer | SupervisedServer] = []
 
     def _request(
         self, make: Callable[[], Association], target: Target, called: str
@@ -194,34 +186,11 @@ class ApplicationEntity(RequestingEntity[Association, Opening[Association]]):
             return Opening(begin)
         return Opening(partial(begin_workers, workers))
 
-    def new_acceptor(
-        self, server: AssociationServer, agreement: Agreement | None = None
-    ) -> Association:
-        """Return an association for a connection that `server` accepted (for servers).
-
-        With the `agreement` on its request, if that is known already.
-        """
-        association = server.new_bound(
-            lambda handlers: Association(self, MODE_ACCEPTOR, handlers=handlers, server=server)
-        )
-        if agreement is not None:
-            association.adopt(agreement)
-            return association
-        self._set_identity(association.acceptor, server.ae_title)
-        association.acceptor.supported_contexts = server.supported
-        return association
-
-    def forget_server(self, server: AssociationServer | SupervisedServer) -> None:
-        """Remove a server that was closed (for servers)."""
-        if server in self._servers:
-            self._servers.remove(server)
-
     def forget_parent(self) -> None:
         """Forget the associations and servers of the parent process, after a fork."""
         for server in self._servers:
             if isinstance(server, AssociationServer):
                 server.socket.close()
-        self._servers.clear()
         super().forget_parent()
 
     async def shutdown(self) -> None:

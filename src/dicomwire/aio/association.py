@@ -25,9 +25,9 @@ from dicomwire.services import results, scu
 from dicomwire.services.port import Incoming, Storer
 from dicomwire.session import acceptance
 from dicomwire.session.agreements import Agreement
+from dicomwire.session.base_entity import BaseEntity
 from dicomwire.session.dimse_services import DimseServices, P
 from dicomwire.session.intake import LocalAbort
-from dicomwire.session.requesting_entity import RequestingEntity
 from dicomwire.session.requests import OtherStorer
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
@@ -52,7 +52,7 @@ class Association(
     """
 
     _may_await = True
-    _ae: RequestingEntity[Any, Any]
+    _ae: BaseEntity[Any, Any]
     _port: AioPort
 
     def __init__(self, *args: Any, **options: Any) -> None:

@@ -23,7 +23,7 @@ from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.session.admission import FairQueue
 from dicomwire.session.base import ReceiveTo
-from dicomwire.session.entity import Entity
+from dicomwire.session.base_entity import BaseEntity
 from dicomwire.session.listening import (
     PENDING_BYTES,
     ListeningSocket,
@@ -59,11 +59,11 @@ class AssociationServer(BaseServer[Association]):
         Where to write objects received by C-STORE, while they arrive.
     """
 
-    ae: Entity[Association]
+    ae: BaseEntity[Association, Any]
 
     def __init__(
         self,
-        ae: Entity[Association],
+        ae: BaseEntity[Association, Any],
         sock: ListeningSocket | None,
         ae_title: str,
         contexts: list[PresentationContext],

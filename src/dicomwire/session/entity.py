@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from math import inf
@@ -27,7 +27,6 @@ from dicomwire.protocol.items import (
 from dicomwire.registry.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicomwire.registry.uids import is_valid, looked_up, quick_uid
 from dicomwire.session.admission import AssociationLimits, LocalCounts, Peer
-from dicomwire.session.agreements import Agreement
 from dicomwire.session.contexts import (
     bare_copy,
     build_context,
@@ -124,16 +123,6 @@ class Entity(Listed, ABC, Generic[A]):
         self._counts: Counting = self._local_counts()
         self.memory = Budget(settings.memory_budget)
         self.spool = Budget(settings.spool_budget)
-
-    # -- implemented by each face ---------------------------------------------------------------
-
-    @abstractmethod
-    def new_acceptor(self, server: Any, agreement: Agreement | None = None) -> A:
-        """Return an association for a connection that `server` accepted (for servers)."""
-
-    @abstractmethod
-    def forget_server(self, server: Any) -> None:
-        """Remove a server that was shut down (for servers)."""
 
     # -- title and implementation ---------------------------------------------------------------
 

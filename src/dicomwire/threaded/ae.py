@@ -12,13 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from dicomwire.events import EventHandlerType
 from dicomwire.protocol.context import PresentationContext
-from dicomwire.session.agreements import Agreement
 from dicomwire.session.base import ReceiveTo
-from dicomwire.session.ends import MODE_ACCEPTOR
-from dicomwire.session.entity import DEFAULT_TITLE, DEFAULTS
-from dicomwire.session.requesting_entity import RequestingEntity
+from dicomwire.session.base_entity import BaseEntity
 from dicomwire.session.target import Target
-from dicomwire.settings import Settings
 from dicomwire.threaded.association import Association
 from dicomwire.threaded.server import AssociationServer
 from dicomwire.utils import set_title
@@ -29,7 +25,7 @@ if TYPE_CHECKING:
 _Server = TypeVar("_Server", bound=AssociationServer)
 
 
-class ApplicationEntity(RequestingEntity[Association, Association]):
+class ApplicationEntity(BaseEntity[Association, Association]):
     """A DICOM application entity, which requests associations, serves them, or both.
 
     Parameters
@@ -41,10 +37,6 @@ class ApplicationEntity(RequestingEntity[Association, Association]):
     """
 
     association_class = Association
-
-    def __init__(self, ae_title: str = DEFAULT_TITLE, settings: Settings = DEFAULTS) -> None:
-        super().__init__(ae_title, settings)
-        self._servers: list[AssociationServer | SupervisedServer] = []
 
     # -- associations -----------------------------------------------------------------------------
 
@@ -274,35 +266,6 @@ class ApplicationEntity(RequestingEntity[Association, Association]):
 
     def _served_title(self, ae_title: str | None) -> str:
         return set_title(ae_title, "ae_title") if ae_title is not None else self._title
-
-    def new_acceptor(
-        self, server: AssociationServer, agreement: Agreement | None = None
-    ) -> Association:
-        """Return an association for a connection that `server` accepted (for servers).
-
-        With the `agreement` on its request, if that is known already.
-        """
-        association = server.new_bound(
-            lambda handlers: self.association_class(
-                self, MODE_ACCEPTOR, handlers=handlers, server=server
-            )
-        )
-        if agreement is not None:
-            association.adopt(agreement)
-            return association
-        self._set_identity(association.acceptor, server.ae_title)
-        association.acceptor.supported_contexts = server.supported
-        return association
-
-    def forget_server(self, server: AssociationServer | SupervisedServer) -> None:
-        """Remove a server that was shut down (for servers)."""
-        with self._lock:
-            if server in self._servers:
-                self._servers.remove(server)
-
-    def forget_parent(self) -> None:
-        super().forget_parent()
-        self._servers.clear()
 
     def shutdown(self) -> None:
         """Abort all associations and shut all servers down."""

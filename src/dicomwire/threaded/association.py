@@ -17,8 +17,8 @@ from dicomwire.services import scu
 from dicomwire.services.port import Operation, Storer
 from dicomwire.session import acceptance
 from dicomwire.session.agreements import Agreement
+from dicomwire.session.base_entity import BaseEntity
 from dicomwire.session.dimse_services import DimseServices, P
-from dicomwire.session.requesting_entity import RequestingEntity
 from dicomwire.session.requests import OtherStorer
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
@@ -39,7 +39,7 @@ class Association(
     As a context manager it is released at the end of the block, or aborted after an exception.
     """
 
-    _ae: RequestingEntity[Any, Any]
+    _ae: BaseEntity[Any, Any]
     _port: ThreadedPort
 
     def _make_port(self, role: Role, settings: Settings) -> ThreadedPort:

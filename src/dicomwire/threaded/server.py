@@ -24,7 +24,7 @@ from dicomwire.protocol.context import PresentationContext
 from dicomwire.session.admission import FairQueue
 from dicomwire.session.agreements import Agreement
 from dicomwire.session.base import ReceiveTo
-from dicomwire.session.entity import Entity
+from dicomwire.session.base_entity import BaseEntity
 from dicomwire.session.listening import (
     BACKLOG,
     PENDING_BYTES,
@@ -63,11 +63,11 @@ class AssociationServer(BaseServer[Association]):
         Where to write objects received by C-STORE, while they arrive.
     """
 
-    ae: Entity[Association]
+    ae: BaseEntity[Association, Any]
 
     def __init__(
         self,
-        ae: Entity[Association],
+        ae: BaseEntity[Association, Any],
         address: tuple[Any, ...],
         ae_title: str,
         contexts: list[PresentationContext],

@@ -1,4 +1,4 @@
-"""The application entity of both faces, as it requests associations.
+"""The application entity of both faces, as it makes associations and knows its servers.
 
 `entity` has its titles, contexts and settings; each face starts servers in its own way.
 """
@@ -13,20 +13,26 @@ from typing import Any, Generic, TypeVar
 from dicomwire.events import EventHandlerType
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.items import DEFAULT_MAX_LENGTH, UserItem
-from dicomwire.session.ends import MODE_REQUESTOR
-from dicomwire.session.entity import A, Entity
+from dicomwire.session.agreements import Agreement
+from dicomwire.session.ends import MODE_ACCEPTOR, MODE_REQUESTOR
+from dicomwire.session.entity import DEFAULT_TITLE, DEFAULTS, A, Entity
 from dicomwire.session.target import Target
+from dicomwire.settings import Settings
 from dicomwire.utils import set_title
 
 Requested = TypeVar("Requested")
 """What `associate` returns: an association, or something to await for it."""
 
 
-class RequestingEntity(Entity[A], Generic[A, Requested]):
-    """An application entity that requests associations."""
+class BaseEntity(Entity[A], Generic[A, Requested]):
+    """An application entity that requests associations, and makes those of its servers."""
 
     association_class: Callable[..., A]
     """The class of its associations, for subclasses to extend."""
+
+    def __init__(self, ae_title: str = DEFAULT_TITLE, settings: Settings = DEFAULTS) -> None:
+        super().__init__(ae_title, settings)
+        self._servers: list[Any] = []  # guarded by `_lock`
 
     @abstractmethod
     def _request(self, make: Callable[[], A], target: Target, called: str) -> Requested:
@@ -101,3 +107,31 @@ class RequestingEntity(Entity[A], Generic[A, Requested]):
             return association
 
         return self._request(make, target, called)
+
+    def new_acceptor(self, server: Any, agreement: Agreement | None = None) -> A:
+        """Return an association for a connection that `server` accepted (for servers).
+
+        With the `agreement` on its request, if that is known already.
+        """
+        make = self.association_class
+        association: Any = server.new_bound(
+            lambda handlers: make(self, MODE_ACCEPTOR, handlers=handlers, server=server)
+        )
+        if agreement is not None:
+            association.adopt(agreement)
+        else:
+            self._set_identity(association.acceptor, server.ae_title)
+            association.acceptor.supported_contexts = server.supported
+        made: A = association
+        return made
+
+    def forget_server(self, server: Any) -> None:
+        """Remove a server that was shut down (for servers)."""
+        with self._lock:
+            if server in self._servers:
+                self._servers.remove(server)
+
+    def forget_parent(self) -> None:
+        """Forget the associations and servers of the parent process, after a fork."""
+        super().forget_parent()
+        self._servers.clear()
