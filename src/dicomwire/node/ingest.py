@@ -307,7 +307,7 @@ def _plan(order: str, header: bytes) -> tuple[int, int, str] | None:
     """
     group, element = struct.unpack(f"{order}HH", header[:4])
     tag, vr = group << 16 | element, header[4:]
-    if vr not in _SHORT_VRS or tag > _LAST or tag == _CHARACTER_SET or tag in _UNIQUE:
+    if vr not in _SHORT_VRS or tag > _LAST or tag == _CHARACTER_SET:
         return None
     wanted = _WANTED.get(tag)
     return (0, tag, "") if wanted is None else (wanted[1], tag, _form(vr, wanted[0]))
