@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
 
@@ -25,6 +25,7 @@ from benchmarks.measure import (
     tail,
     watch,
 )
+from benchmarks.postgres import postgres
 from benchmarks.workload import CT, SMALL, STUDIES, Workload
 
 DISK = Path(os.environ.get("DICOMWIRE_BENCH_DISK", "/var/tmp"))
@@ -59,11 +60,18 @@ AETable END
 def _archive(run: Run) -> Iterator[tuple[int, Callable[[], int]]]:
     """Run an archive in a folder of its own; give its port, and what tells its peak memory."""
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix="dicomwire-bench-", dir=DISK) as name:
-        folder = Path(name)
+    with ExitStack() as opened:
+        place = tempfile.TemporaryDirectory(prefix="dicomwire-bench-", dir=DISK)
+        folder = Path(opened.enter_context(place))
         _configure(folder, port, run.pdu)
-        with serving(run.fill(run.command, port, folder), port, run.log("server")) as server:
-            yield port, lambda: peak_memory(server.pid)
+        command = run.command
+        if "{postgres}" in command:
+            folder.chmod(0o711)  # the server is another user
+            url = opened.enter_context(postgres(folder / "postgres"))
+            command = tuple(word.replace("{postgres}", url) for word in command)
+        filled = run.fill(command, port, folder)
+        server = opened.enter_context(serving(filled, port, run.log("server")))
+        yield port, lambda: peak_memory(server.pid)
 
 
 def _configure(folder: Path, port: int, pdu: int) -> None:
@@ -126,13 +134,19 @@ def _query(run: Run) -> Sample:
     return Sample(run.count, seconds, most)
 
 
-def _store_cell(workload: Workload, count: int, associations: int) -> Cell:
+def _store_cell(
+    workload: Workload,
+    count: int,
+    associations: int,
+    name: str = "node-store",
+    competitors: who.Commands = who.ARCHIVING,
+) -> Cell:
     over = f"{associations} association{'s' if associations > 1 else ''}"
     return Cell(
-        f"node-store-{workload.name}-{associations}",
+        f"{name}-{workload.name}-{associations}",
         f"{count:,} x {workload.name} from dcmsend over {over} to an archive",
         count,
-        who.ARCHIVING,
+        competitors,
         lambda run: _store(run, associations),
         workload,
     )
@@ -145,6 +159,7 @@ def archive_cells(*, quick: bool) -> list[Cell]:
     return [
         *(_store_cell(SMALL, 4_000 // part, associations) for associations in (1, 8)),
         *(_store_cell(CT, 1_000 // part, associations) for associations in (1, 8)),
+        _store_cell(SMALL, 4_000 // part, 8, "node-grown", who.GROWN_ARCHIVES),
         Cell(
             "node-find",
             f"a C-FIND with {studies:,} studies from findscu to an archive that has so many",

@@ -168,6 +168,19 @@ ARCHIVING: Commands = {
 }
 """Archives, whose configuration files are in their folder (see archives.py)."""
 
+_ARCHIVE = ARCHIVING["dicomwire"]
+_IN_POSTGRESQL = (*_ARCHIVE, "--index", "{postgres}")
+
+GROWN_ARCHIVES: Commands = {
+    "dicomwire": _ARCHIVE,
+    "dicomwire, 2 workers": (*_ARCHIVE, "--workers", "2"),
+    "dicomwire, 4 workers": (*_ARCHIVE, "--workers", "4"),
+    "dicomwire, PostgreSQL": _IN_POSTGRESQL,
+    "dicomwire, PostgreSQL, 2 workers": (*_IN_POSTGRESQL, "--workers", "2"),
+    "Orthanc": ARCHIVING["Orthanc"],
+}
+"""Archives in several processes, or with their index in PostgreSQL."""
+
 # What stands at the other end, the same for every competitor.
 QUERIER: Command = QUERYING["DCMTK findscu"]
 ANSWERER: Command = ANSWERING["dicomwire"]
@@ -193,7 +206,7 @@ STORING_ONCE: Command = (*DCMTK_SERVER, "--inetd", "+B", "-od", "{folder}")
 
 def family(name: str) -> str:
     """Return whose competitor it is."""
-    return name.split()[0]
+    return name.split()[0].rstrip(",")
 
 
 def unavailable(owner: str) -> str | None:
