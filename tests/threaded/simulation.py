@@ -95,6 +95,9 @@ class FakeSocket:
     def getpeername(self) -> tuple[str, int]:
         return ADDRESS
 
+    def gettimeout(self) -> float:
+        return 0.0
+
     def setblocking(self, flag: bool) -> None:
         assert not flag
 

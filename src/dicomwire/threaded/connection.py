@@ -80,7 +80,8 @@ class Connection:
     """
 
     def __init__(self, sock: socket.socket, remote: Any = None) -> None:
-        sock.setblocking(False)
+        if sock.gettimeout() != 0:  # an accepted socket is set already
+            sock.setblocking(False)
         self._socket = sock
         self.opened = count_opened()
         self.is_tls = isinstance(sock, ssl.SSLSocket)

@@ -95,6 +95,7 @@ class Watcher:
         self._most_entries = _FEW_ENTRIES  # with more, those of objects that are gone are removed
         self._counter = itertools.count()
         self._sleeps_until = float("inf")
+        self._thread: int | None = None  # the watcher's own
         self._calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._open_pair()
         threads.call_when_short(self._wake)
@@ -148,8 +149,8 @@ class Watcher:
         if deadline is None or (watched._entry is not None and watched._entry <= deadline):
             return self._must_wake
         self._push(watched)
-        if deadline >= self._sleeps_until:
-            return self._must_wake
+        if deadline >= self._sleeps_until or threading.get_ident() == self._thread:
+            return self._must_wake  # the watcher's own thread looks at the heap before it waits
         self._sleeps_until = deadline  # so that later deadlines do not wake the thread again
         return True
 
@@ -219,6 +220,7 @@ class Watcher:
             threads.submit(self._calls.get())
 
     def _run(self) -> None:
+        self._thread = threading.get_ident()
         while True:
             self.look()
 
