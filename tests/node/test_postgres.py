@@ -15,7 +15,7 @@ from spooling import OpenArchive, encoded
 from sqlalchemy import select
 
 from dicomwire.node.commit import OUT_OF_RESOURCES, SUCCESS
-from dicomwire.node.configuration import Configuration, ConfigurationError, merged
+from dicomwire.node.configuration import KEYS, Configuration, ConfigurationError, merged
 from dicomwire.node.index import postgres
 from dicomwire.node.index.database import IndexFailure, InDoubt, Unusable
 from dicomwire.node.index.postgres import Postgres
@@ -146,6 +146,9 @@ def test_a_password_comes_from_the_environment_and_is_never_shown(
 def test_a_configuration_has_no_password_and_no_other_database(index: str) -> None:
     with pytest.raises(ConfigurationError, match="without a password") as error:
         merged(Configuration(), {"index": index})
+    assert SECRET not in str(error.value)
+    with pytest.raises(ConfigurationError, match="without a password") as error:
+        next(key for key in KEYS if key.name == "index").read(index)
     assert SECRET not in str(error.value)
 
 

@@ -381,7 +381,8 @@ class Key(NamedTuple):
                 return checked.validate_python([text for text in texts if text])
             return checked.validate_strings(texts[0])
         except ValidationError:
-            raise ConfigurationError(f"{','.join(texts)!r} is not {self.allowed}") from None
+            shown = _without_password(",".join(texts))
+            raise ConfigurationError(f"{shown!r} is not {self.allowed}") from None
 
 
 def _keys_of(table: str, owner: type) -> Iterator[Key]:
@@ -489,9 +490,15 @@ def _unknown(path: Sequence[str]) -> str:
     return f"there is no key {name!r} {within}; allowed are {', '.join((*known, *tables))}"
 
 
+def _without_password(text: str) -> str:
+    """Return a text for errors: of a URL only the beginning, since the rest may have a password."""
+    scheme, separator, _ = text.partition("://")
+    return f"{scheme}://…" if separator else text
+
+
 def _shown(value: Any) -> str:
-    if isinstance(value, str) and "://" in value:
-        value = f"{value.partition('://')[0]}://…"  # the rest may have a password
+    if isinstance(value, str):
+        value = _without_password(value)
     for show in (toml, str):  # str is for a date, or a table in a list
         # Both fail for numbers with too many digits, and for lists that are nested too deep.
         with contextlib.suppress(TypeError, ValueError, RecursionError):
