@@ -10,11 +10,13 @@ import os
 import random
 import signal
 import socket
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from backends import EMBEDDED, Backend
+from buckets import new_url, write_variables
 from node_processes import NodeProcess, Senders, eventually, node_process
 from postgres_server import PostgresServer
 from running_node import associate, find, make_object, store, study_of
@@ -22,8 +24,11 @@ from spooling import CT, OpenArchive
 
 from dicomwire.node.configuration import Configuration
 from dicomwire.node.heads import read_head
+from dicomwire.node.index.reader import IndexReader
+from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.maintenance import check
 from dicomwire.node.server import FolderUnusable, Node
+from dicomwire.node.tasks.queue import Listed, listed
 
 CRASHES = int(os.environ.get("DICOMWIRE_TEST_CRASHES", "3"))
 pytestmark = [
@@ -118,6 +123,30 @@ def test_a_killed_node_starts_again_and_nothing_is_lost(tmp_path: Path) -> None:
     with node_process(tmp_path, workers=2) as node:
         assert store(node, make_object()) == [0x0000]
     assert_stored(tmp_path, acknowledged)
+
+
+def test_what_a_worker_acknowledges_the_first_process_uploads_at_once(
+    tmp_path: Path, seaweedfs_port: int
+) -> None:
+    """Without being told, it would look for tasks every 15 seconds."""
+    bucket = {
+        "objects": new_url(),
+        "objects_variables": write_variables(tmp_path / "variables", seaweedfs_port),
+        "acknowledge": "spooled",
+    }
+    folder = tmp_path / "node"
+    with node_process(folder, workers=2, **bucket) as node:
+        assert store(node, make_object(0)) == [0x0000]
+        assert eventually(lambda: not waiting_uploads(folder))
+        began = time.monotonic()
+        assert store(node, *map(make_object, range(1, 4))) == [0x0000] * 3
+        assert eventually(lambda: not waiting_uploads(folder))
+        assert time.monotonic() - began < 10
+
+
+def waiting_uploads(folder: Path) -> list[Listed]:
+    with IndexReader(Sqlite(folder / "index.sqlite")) as index:
+        return [task for task in listed(index) if task.kind.startswith("upload")]
 
 
 def test_of_two_nodes_one_is_killed_and_nothing_is_lost(
