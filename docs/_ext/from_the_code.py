@@ -50,6 +50,22 @@ def table(headings: Iterable[str], rows: Iterable[Iterable[Cell]]) -> nodes.tabl
     return result
 
 
+def definitions(items: Iterable[tuple[Cell, Iterable[Cell]]]) -> nodes.definition_list:
+    """Return a definition list; an item is a term, and the paragraphs that explain it."""
+    result = nodes.definition_list()
+    for term, paragraphs in items:
+        item = nodes.definition_list_item("", nodes.term("", "", _cell(term)))
+        body = nodes.definition()
+        body += [nodes.paragraph("", "", _cell(each)) for each in paragraphs]
+        item += body
+        result += item
+    return result
+
+
+def _cell(cell: Cell) -> nodes.Node:
+    return nodes.Text(cell) if isinstance(cell, str) else cell
+
+
 def _row(cells: Iterable[Cell]) -> nodes.row:
     row = nodes.row()
     for cell in cells:
@@ -112,7 +128,10 @@ class ContextLists(SphinxDirective):
 
 
 class SettingsTable(SphinxDirective):
-    """``settings-table:: MODULE CLASS``: the fields of a dataclass, with defaults and docs."""
+    """``settings-table:: MODULE CLASS``: the fields of a dataclass, with defaults and docs.
+
+    It is a definition list: the meanings are too long for a column.
+    """
 
     required_arguments = 2
 
@@ -120,11 +139,12 @@ class SettingsTable(SphinxDirective):
         module, name = self.arguments
         docs = ModuleAnalyzer.for_module(module).find_attr_docs()
         kind = getattr(import_module(module), name)
-        rows = []
+        items: list[tuple[Cell, list[Cell]]] = []
         for field in fields(kind):
             meaning = " ".join(docs[name, field.name]).strip()
-            rows.append([code(field.name), code(_default(field, "(count)" in meaning)), meaning])
-        return [table(["Name", "Default", "Meaning"], rows)]
+            term = f"{field.name} = {_default(field, '(count)' in meaning)}"
+            items.append((code(term), [meaning]))
+        return [definitions(items)]
 
 
 def _default(field: Field[Any], is_count: bool) -> str:
@@ -155,16 +175,13 @@ class NodeKeys(SphinxDirective):
             title = f"[{name}]" if name else "At the top"
             section = nodes.section(ids=[f"keys-{name}"], names=[f"keys-{name}"])
             section += nodes.title("", title)
-            rows = [
-                [
-                    code(key.name),
-                    code(configuration.toml(key.default)),
-                    key.allowed,
-                    key.meaning,
-                ]
+            section += definitions(
+                (
+                    code(f"{key.name} = {configuration.toml(key.default)}"),
+                    [key.meaning, f"Allowed: {key.allowed}."],
+                )
                 for key in group
-            ]
-            section += table(["Key", "Default", "Allowed", "Meaning"], rows)
+            )
             sections.append(section)
         return sections
 

@@ -22,6 +22,7 @@ from dicomwire import (
     sop_class,
 )
 from dicomwire.apps import getscu
+from dicomwire.apps.console import Console
 from dicomwire.apps.receiving import Receiver
 from dicomwire.data.file_meta import file_head, parse_file_meta
 from dicomwire.pdu_primitives import SCP_SCU_RoleSelectionNegotiation, SOPClassExtendedNegotiation
@@ -111,6 +112,24 @@ def test_extended_negotiation(options: list[str], expected: list[bytes], peer: A
         for item in peer.requestors[0].primitive.user_information
         if isinstance(item, SOPClassExtendedNegotiation)
     ] == expected
+
+
+# --- Ctrl-C -----------------------------------------------------------------------------------
+
+
+def test_ctrl_c_cancels_and_says_how_far_it_came(
+    peer: Any, objects: Objects, wheel: Path, capsys: Capture, monkeypatch: Any
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Console, "follow", interrupt)
+    objects.found = [wheel / "MR_small.dcm", wheel / "CT_small.dcm"]
+    assert getscu.main([*peer.address, *QUERY, "--ignore"]) == 130
+    shown = capsys.readouterr().err
+    assert "I: Sending Cancel Request: MsgID 1\n" in shown
+    assert "E: Interrupted: 1 objects sent by the peer, 0 with a warning, " in shown
+    assert "; 1 received, not kept; the same command asks for all again\n" in shown
 
 
 # --- What is received -------------------------------------------------------------------------

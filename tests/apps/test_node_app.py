@@ -11,14 +11,16 @@ import tomllib
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from pydicom import Dataset, dcmread
 
 from dicomwire.__main__ import main as dicomwire_main
-from dicomwire.apps import findscu, getscu, movescu, storescu
+from dicomwire.apps import archive, findscu, getscu, movescu, storescu
 from dicomwire.apps.console import Stop
+from dicomwire.apps.invocation import program
 from dicomwire.apps.node import _parser, configuration_of, main
 from dicomwire.node.configuration import (
     KEYS,
@@ -315,9 +317,24 @@ def test_what_it_says_to_people(tmp_path: Path) -> None:
         f"  storescu 127.0.0.1 {port} +sd ",
         f"dicomwire findscu 127.0.0.1 {port} ",
         f"dicomwire getscu 127.0.0.1 {port} ",
-        f"to 127.0.0.1, port 11113:\n            dicomwire movescu 127.0.0.1 {port} -aem STORESCP ",
+        "to 127.0.0.1, port 11113:\n",
+        f"            {program()} movescu 127.0.0.1 {port} -aem STORESCP ",
     ):
         assert command_line in said
+
+
+def test_the_commands_it_prints_suit_its_configuration() -> None:
+    configuration = Configuration(
+        ae_title="HERE",
+        access=Access(called_title=True, titles=("CT1",)),
+        tls=TLS(cert="node.pem", ca="ca.pem"),
+    )
+    node = SimpleNamespace(configuration=configuration, address=("10.0.0.5", 11112))
+    lines = [*archive._welcome(cast(Any, node))]
+    tls = "--tls --tls-ca CA.pem --tls-cert MY.pem --tls-key MY.key"
+    peer = f"10.0.0.5 11112 -aec HERE -aet CT1 {tls}"
+    assert f"  send      {program()} storescu {peer} -r FOLDER" in lines
+    assert not any("DCMTK" in line for line in lines)
 
 
 def test_status_shows_nodes_tasks_and_objects(

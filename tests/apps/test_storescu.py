@@ -453,7 +453,7 @@ def test_interrupted(
     shown = capsys.readouterr()
     result = json.loads(shown.out)
     assert (result["sent"], result["failed"]) == (1, 2)
-    assert "E: 1 of 3 files were not sent: interrupted" in shown.err
+    assert "E: 1 of 3 files were not sent: interrupted; with --resume FILE, a run " in shown.err
     assert peer.how_it_ended() == "aborted"
 
 

@@ -150,7 +150,11 @@ def new_parser(app: str, description: str, notes: str, examples: Sequence[str]) 
 
 
 def add_logging(
-    parser: ArgumentParser, *, verbose: bool = False, levels: Sequence[str] = LEVELS
+    parser: ArgumentParser,
+    *,
+    verbose: bool = False,
+    levels: Sequence[str] = LEVELS,
+    by_default: str = "",
 ) -> None:
     """Add the options for the log.
 
@@ -160,7 +164,10 @@ def add_logging(
         Whether the level is INFO by default.
     levels : sequence of str
         The values of ``--log-level``.
+    by_default : str
+        The default level in words, if it depends on other arguments.
     """
+    by_default = by_default or ("info" if verbose else "error")
     group = parser.add_argument_group("log, on standard error")
     one = group.add_mutually_exclusive_group()
     one.add_argument("-q", "--quiet", action="store_true", help="log nothing, not even errors")
@@ -170,7 +177,7 @@ def add_logging(
         "-ll",
         "--log-level",
         choices=levels,
-        help=f"log this level and those above it (default: {'info' if verbose else 'error'})",
+        help=f"log this level and those above it (default: {by_default})",
     )
     group.add_argument(
         "--log-file",

@@ -115,7 +115,7 @@ def _parser() -> ArgumentParser:
         help="where C-MOVE may send to (NAME=tls:HOST:PORT over TLS); may be repeated, and takes "
         "the place of all in the file (default: STORESCP=127.0.0.1:11113)",
     )
-    add_logging(parser)
+    add_logging(parser, by_default="info for serve, otherwise error")
     return parser
 
 
@@ -165,7 +165,10 @@ def configuration_of(
 
 def main(args: list[str] | None = None) -> int:
     """Run the node and return its exit code; see ``dicomwire node --help``."""
-    return run(_parser().parse_args(args), _run)
+    options = _parser().parse_args(args)
+    if options.action == "serve" and options.init is None:
+        options.verbose = options.log_times = True  # as servers log, unless -ll says otherwise
+    return run(options, _run)
 
 
 def _run(options: Namespace, console: Console) -> int:
