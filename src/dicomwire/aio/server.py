@@ -53,8 +53,6 @@ class AssociationServer(BaseServer[Association]):
     ae : AE
     ae_title : str
         The called AE title that requests must have, if the AE requires that.
-    contexts : list of PresentationContext
-        The supported contexts.
     receive_to : ReceiveTo or None
         Where to write objects received by C-STORE, while they arrive.
     """

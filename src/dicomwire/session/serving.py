@@ -28,7 +28,7 @@ class BaseServer(Listed, ABC, Generic[A]):
 
     library_names = """
         accept add_connection admit agreement connection_closed hold is_closing negotiate
-        new_association new_bound pause policy remembers remove run start_listening stop_listening
+        new_association new_bound open pause policy remembers remove run start_listening stop_listening
         submit supported watch"""
 
     remembers = True
