@@ -28,8 +28,8 @@ class BaseServer(Listed, ABC, Generic[A]):
 
     library_names = """
         accept add_connection admit agreement connection_closed hold is_closing negotiate
-        new_association new_bound open pause policy remembers remove run start_listening stop_listening
-        submit supported watch"""
+        new_association new_bound open pause policy remembers remove run start_listening
+        stop_listening submit supported watch"""
 
     remembers = True
     """Whether a request may be answered as an earlier equal one, without negotiating it again."""
