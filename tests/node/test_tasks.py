@@ -311,6 +311,26 @@ def test_running_tasks_cannot_be_dropped(queue: Queue) -> None:
 # --- Threads ----------------------------------------------------------------------------------
 
 
+def test_no_failure_ends_a_thread(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    done, failed = threading.Event(), threading.Event()
+    take = queue.take
+
+    def fail_once(kind: str, most: int) -> list[Task]:
+        monkeypatch.setattr(queue, "take", take)
+        failed.set()
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(queue, "take", fail_once)
+    threads, _ = workers(queue, lambda tasks: done.set())
+    threads.start()
+    try:
+        assert failed.wait(10)
+        add(queue, *numbered(1))
+        assert done.wait(10)
+    finally:
+        threads.stop(10)
+
+
 def test_a_commit_wakes_the_threads(queue: Queue) -> None:
     ran: list[int] = []
     done = threading.Semaphore(0)

@@ -178,4 +178,7 @@ class Membership:
 
     def _keep_alive(self) -> None:
         while not self._has_ended.wait(_EVERY):
-            self.beat()
+            try:
+                self.beat()
+            except Exception:  # without this thread, others would take the node for dead
+                LOGGER.exception("The heartbeat of the node failed")

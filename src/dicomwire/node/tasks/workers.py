@@ -212,6 +212,9 @@ class Workers:
                 text = "The tasks %r cannot be taken or ended: %s"
                 LOGGER.error(text, kind.name, reason_of(error))
                 seconds = _LONGEST_WAIT
+            except Exception:  # whatever it is, the thread must go on
+                LOGGER.exception("The tasks %r cannot be taken or ended", kind.name)
+                seconds = _LONGEST_WAIT
             if seconds > 0:
                 bell.wait(rung, seconds)
 
