@@ -371,8 +371,7 @@ def test_the_connections_of_one_address_are_bounded() -> None:
 
 def test_the_memory_of_incomplete_requests_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The longest of them pays for it, not the next one to come."""
-    for module in ("dicomwire.threaded.server", "dicomwire.aio.server"):
-        monkeypatch.setattr(f"{module}.PENDING_BYTES", 4 << 20)
+    monkeypatch.setattr("dicomwire.session.admission.PENDING_BYTES", 4 << 20)
     part = pdu(1, ASSOCIATE_RQ[6:] + bytes(900_000), 1_000_000)
     with (
         besieged() as victim,

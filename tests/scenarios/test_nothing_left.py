@@ -127,8 +127,8 @@ def test_files_threads_and_slots(face, server, way):
     assert face.is_quiet(server)
     assert eventually(lambda: not server.ae.active_associations)
     assert face.leftovers(server) == []
-    assert eventually(lambda: not server._of_address)
-    assert server._pending_bytes == 0
+    assert eventually(lambda: not server._new_connections._of_address)
+    assert server._new_connections._bytes == 0
     assert eventually(lambda: open_files() <= files), os.listdir(FDS)
 
 

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import logging
 import ssl
-from collections import OrderedDict
 from collections.abc import Coroutine
 from socket import socket as Socket
 from typing import Any, Self
@@ -21,11 +20,15 @@ from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionL
 from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Handlers
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
-from dicomwire.session.admission import FairQueue
+from dicomwire.session.admission import (
+    MAKING_ROOM,
+    TOO_MUCH_MEMORY,
+    FairQueue,
+    NewConnections,
+)
 from dicomwire.session.base import ReceiveTo
 from dicomwire.session.base_entity import BaseEntity
 from dicomwire.session.listening import (
-    PENDING_BYTES,
     ListeningSocket,
     connection_ceiling,
     is_answerable,
@@ -78,9 +81,7 @@ class AssociationServer(BaseServer[Association]):
         self._closed = asyncio.Event()
         self._ceiling = connection_ceiling(ae.settings)
         self._connections = 0
-        self._new_connections: OrderedDict[NewConnection, None] = OrderedDict()
-        self._of_address: dict[str, OrderedDict[NewConnection, None]] = {}
-        self._pending_bytes = 0
+        self._new_connections: NewConnections[NewConnection] = NewConnections()
         self._waiting: FairQueue[NewConnection] = FairQueue()  # connections with a complete request
         self._negotiating: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()  # tasks that `close` waits for
@@ -202,7 +203,7 @@ class AssociationServer(BaseServer[Association]):
                     is_waiting = True
                 else:
                     LOGGER.error("No file descriptors are left for new connections")
-                    self._evict(self._new_connections)
+                    self._make_room()
                     await asyncio.sleep(_PAUSE)
 
     async def _until_connection_waits(self) -> None:
@@ -220,28 +221,27 @@ class AssociationServer(BaseServer[Association]):
         Returns false if the new connection is closed instead.
         """
         connection = NewConnection(self, address)
-        own = self._of_address.get(connection.host)
-        if own is not None and len(own) >= self.ae.settings.connections_per_address:
-            self._evict(own)
-        is_crowded = self._waiting.is_crowded(connection.host)
-        if is_crowded or (
-            self._connections >= self._ceiling and not self._evict(self._new_connections)
-        ):
+        host, most = connection.host, self.ae.settings.connections_per_address
+        other = self._new_connections.in_the_way(host, most)
+        if other is not None:
+            other.drop(MAKING_ROOM)
+        is_crowded = self._waiting.is_crowded(host)
+        if is_crowded or (self._connections >= self._ceiling and not self._make_room()):
             reason = "too many from its address wait" if is_crowded else "too many are open"
             LOGGER.warning("A connection from %s is refused: %s", connection.peer, reason)
             sock.close()
             return False
         self._connections += 1
-        self._new_connections[connection] = None
-        self._of_address.setdefault(connection.host, OrderedDict())[connection] = None
+        self._new_connections.add(connection)
         self.run(connection.connect(sock))
         return True
 
-    def _evict(self, connections: OrderedDict[NewConnection, None]) -> bool:
-        oldest = next(iter(connections), None)
+    def _make_room(self) -> bool:
+        """Drop the oldest connection without an association; false if there is none."""
+        oldest = self._new_connections.oldest()
         if oldest is None:
             return False
-        oldest.drop("to make room for others")
+        oldest.drop(MAKING_ROOM)
         return True
 
     def negotiate(self, connection: NewConnection) -> None:
@@ -276,22 +276,13 @@ class AssociationServer(BaseServer[Association]):
 
     def hold(self, size: int) -> None:
         """Count `size` more bytes of incomplete requests; above the limit, drop the longest."""
-        self._pending_bytes += size
-        if self._pending_bytes > PENDING_BYTES:
-            longest = max(self._new_connections, key=lambda connection: len(connection.held))
-            longest.drop("too much memory is taken by incomplete association requests")
+        longest = self._new_connections.count(size)
+        if longest is not None:
+            longest.drop(TOO_MUCH_MEMORY)
 
     def remove(self, connection: NewConnection) -> bool:
         """Remove `connection` from those that wait; false if it was removed before."""
-        if connection not in self._new_connections:
-            return False
-        del self._new_connections[connection]
-        own = self._of_address[connection.host]
-        del own[connection]
-        if not own:
-            del self._of_address[connection.host]
-        self._pending_bytes -= len(connection.held)
-        return True
+        return self._new_connections.remove(connection)
 
     def connection_closed(self) -> None:
         """Stop counting a connection that was closed."""
@@ -309,7 +300,7 @@ class NewConnection(Channel):
         super().__init__()
         self.host = str(address[0]) if isinstance(address, tuple) else ""
         self.remote = address
-        self.held = bytearray()
+        self.received = bytearray()
         self._server = server
         self._association: Association | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -377,9 +368,9 @@ class NewConnection(Channel):
         if not self._is_here:
             super().take(data)
             return
-        self.held += data
+        self.received += data
         self._server.hold(len(data))
-        if not (is_answerable(self.held, self._server.ae.settings.limits) and self._depart()):
+        if not (is_answerable(self.received, self._server.ae.settings.limits) and self._depart()):
             return
         if not self._is_answered_as_before():
             self.pause_reading()
@@ -388,21 +379,21 @@ class NewConnection(Channel):
     def _is_answered_as_before(self) -> bool:
         """Answer the request as an earlier equal one, if there was one and there is room."""
         server = self._server
-        agreement = server.agreement(bytes(self.held)) if self._association is None else None
+        agreement = server.agreement(bytes(self.received)) if self._association is None else None
         if agreement is None:
             return False
         association = server.ae.new_acceptor(server, agreement)
         association.set_addresses(self.local, self.remote)
         if server.ae.admit(association) is not None:
             return False
-        self.held = bytearray()
+        self.received = bytearray()
         association.start_as_agreed(agreement, self)
         return True
 
     async def negotiate(self) -> None:
         """Answer the request, and serve the requests that follow."""
         association = self._association or self._new_association()
-        held, self.held = memoryview(self.held), bytearray()
+        held, self.received = memoryview(self.received), bytearray()
         if not association.peer_gone:
             await association.answer(held, self._server.policy(association, bytes(held)))
 

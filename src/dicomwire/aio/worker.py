@@ -122,9 +122,7 @@ class WorkerServer(AssociationServer):
         """Nothing: the supervisor accepts connections, and `_on_readable` receives them."""
 
     def _on_readable(self) -> None:
-        self._worker_end.receive_waiting(
-            self._let_in, self._obey, lambda: self._evict(self._new_connections)
-        )
+        self._worker_end.receive_waiting(self._let_in, self._obey, self._make_room)
 
     def _let_in(self, sock: Socket, address: Any) -> bool:
         sock.setblocking(False)

@@ -5,20 +5,27 @@ This module knows no sockets or processes. The AE counts, or the shared memory o
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from dicomwire.logs import escaped
+from dicomwire.protocol.limits import MIB
 from dicomwire.settings import Settings
 
 T = TypeVar("T")
+C = TypeVar("C", bound="NewConnection")
 
 WAITING_PER_ADDRESS = 1024
 """Connections of one address that may wait for an answer: as many as the system's queue holds."""
+PENDING_BYTES = 64 * MIB
+"""Memory for all incomplete association requests together: of the longest allowed, 64."""
+MAKING_ROOM = "to make room for others"
+TOO_MUCH_MEMORY = "too much memory is taken by incomplete association requests"
+"""Reasons to drop a connection without an association."""
 _SITE = 64
 """Bits of an IPv6 address that identify a site; a host may use any number of addresses in it."""
 
@@ -162,3 +169,72 @@ class FairQueue(Generic[T]):
         if queue:
             self._queues[address] = queue  # at the end: the other addresses are next
         return item
+
+
+class NewConnection(Protocol):
+    """A connection without an association.
+
+    Attributes
+    ----------
+    host : str
+        The address of the peer.
+    received : bytearray
+        The bytes of its association request so far.
+    """
+
+    host: str
+    received: bytearray
+
+
+class NewConnections(Generic[C]):
+    """The connections of a server that have no association yet, the oldest first.
+
+    Its caller holds a lock, and drops the connections that make room for others.
+    """
+
+    def __init__(self) -> None:
+        self._all: OrderedDict[C, None] = OrderedDict()
+        self._of_address: dict[str, OrderedDict[C, None]] = {}  # none of them is empty
+        self._bytes = 0  # of all incomplete requests
+
+    def __iter__(self) -> Iterator[C]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def add(self, connection: C) -> None:
+        """Add a connection."""
+        self._all[connection] = None
+        self._of_address.setdefault(connection.host, OrderedDict())[connection] = None
+
+    def remove(self, connection: C) -> bool:
+        """Remove a connection; false if it was removed before."""
+        if connection not in self._all:
+            return False
+        del self._all[connection]
+        own = self._of_address[connection.host]
+        del own[connection]
+        if not own:
+            del self._of_address[connection.host]
+        self._bytes -= len(connection.received)
+        return True
+
+    def oldest(self) -> C | None:
+        """Return the oldest connection; None if there is none."""
+        return next(iter(self._all), None)
+
+    def in_the_way(self, host: str, most: int) -> C | None:
+        """Return the oldest connection of an address, if it has `most` of them."""
+        own = self._of_address.get(host, OrderedDict())
+        return next(iter(own)) if len(own) >= most else None
+
+    def count(self, size: int) -> C | None:
+        """Count `size` more bytes of incomplete requests.
+
+        Above the limit, return the connection with the longest request.
+        """
+        self._bytes += size
+        if self._bytes <= PENDING_BYTES:
+            return None
+        return max(self._all, key=lambda connection: len(connection.received))

@@ -19,7 +19,7 @@ from socket import (
 from socket import socket as Socket
 from typing import Any
 
-from dicomwire.protocol.limits import MIB, Limits
+from dicomwire.protocol.limits import Limits
 from dicomwire.protocol.pdu import PDUType
 from dicomwire.session.buffers import RECEIVE_BUFFER
 from dicomwire.settings import Settings
@@ -31,8 +31,6 @@ except ImportError:  # no such limits on Windows
 
 BACKLOG = 1024
 """Connections that the system queues for `accept`: a burst of so many loses none."""
-PENDING_BYTES = 64 * MIB
-"""Memory for all incomplete association requests together: of the longest allowed, 64."""
 _SPARE_FILES = 128
 """File descriptors that connections leave for the rest of the program."""
 _HEADER = 6

@@ -11,7 +11,6 @@ import logging
 import ssl
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from socket import socket as Socket
@@ -21,13 +20,17 @@ from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionL
 from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Handlers
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
-from dicomwire.session.admission import FairQueue
+from dicomwire.session.admission import (
+    MAKING_ROOM,
+    TOO_MUCH_MEMORY,
+    FairQueue,
+    NewConnections,
+)
 from dicomwire.session.agreements import Agreement
 from dicomwire.session.base import ReceiveTo
 from dicomwire.session.base_entity import BaseEntity
 from dicomwire.session.listening import (
     BACKLOG,
-    PENDING_BYTES,
     connection_ceiling,
     is_answerable,
     listen,
@@ -77,9 +80,7 @@ class AssociationServer(BaseServer[Association]):
         # Guards the fields from here to `_waiting`. Taken before the watcher's lock, see
         # `threaded.link`.
         self._lock = threading.Lock()
-        self._new_connections: OrderedDict[NewConnection, None] = OrderedDict()
-        self._of_address: dict[str, OrderedDict[NewConnection, None]] = {}
-        self._pending_bytes = 0
+        self._new_connections: NewConnections[NewConnection] = NewConnections()
         self._connections = 0
         self._negotiating = 0
         self._waiting: FairQueue[Callable[[], None]] = FairQueue()
@@ -167,7 +168,7 @@ class AssociationServer(BaseServer[Association]):
                 # Only for the first: without descriptors, it fails also when no connection waits.
                 if error.errno in _OUT_OF_FILES and number == 0:
                     LOGGER.error("No file descriptors are left for new connections")
-                    self._evict(self._new_connections)
+                    self._make_room()
                     self.pause()
                 return
             self.add_connection(sock, address)
@@ -191,14 +192,13 @@ class AssociationServer(BaseServer[Association]):
             LOGGER.info("A connection from %s is closed: %s", peer_name(address), error.strerror)
             sock.close()
             return False
-        own = self._of_address.get(connection.host)
-        if own is not None and len(own) >= settings.connections_per_address:
-            self._evict(own)
+        host = connection.host
         with self._lock:
-            is_crowded = self._waiting.is_crowded(connection.host)
-        if is_crowded or (
-            self._connections >= self._ceiling and not self._evict(self._new_connections)
-        ):
+            other = self._new_connections.in_the_way(host, settings.connections_per_address)
+            is_crowded = self._waiting.is_crowded(host)
+        if other is not None:
+            other.drop(MAKING_ROOM)
+        if is_crowded or (self._connections >= self._ceiling and not self._make_room()):
             reason = "too many from its address wait" if is_crowded else "too many are open"
             LOGGER.warning("A connection from %s is refused: %s", connection.peer, reason)
             connection.socket.close()
@@ -218,19 +218,19 @@ class AssociationServer(BaseServer[Association]):
             self.connection_closed()
         return True
 
-    def _evict(self, connections: OrderedDict[NewConnection, None]) -> bool:
+    def _make_room(self) -> bool:
+        """Drop the oldest connection without an association; false if there is none."""
         with self._lock:
-            oldest = next(iter(connections), None)
+            oldest = self._new_connections.oldest()
         if oldest is None:
             return False
-        oldest.drop("to make room for others")
+        oldest.drop(MAKING_ROOM)
         return True
 
     def admit(self, connection: NewConnection, timeout: float | None) -> None:
         """Have `connection` watched for `timeout` seconds."""
         with self._lock:  # so that no thread drops it before it is watched
-            self._new_connections[connection] = None
-            self._of_address.setdefault(connection.host, OrderedDict())[connection] = None
+            self._new_connections.add(connection)
             watcher().add(connection, deadline_after(timeout))
         self.hold(len(connection.received))
         if self._stopped.is_set():
@@ -239,24 +239,14 @@ class AssociationServer(BaseServer[Association]):
     def hold(self, size: int) -> None:
         """Count `size` more bytes of incomplete requests; above the limit, drop the longest."""
         with self._lock:
-            self._pending_bytes += size
-            if self._pending_bytes <= PENDING_BYTES:
-                return
-            longest = max(self._new_connections, key=lambda connection: len(connection.received))
-        longest.drop("too much memory is taken by incomplete association requests")
+            longest = self._new_connections.count(size)
+        if longest is not None:
+            longest.drop(TOO_MUCH_MEMORY)
 
     def remove(self, connection: NewConnection) -> bool:
         """Remove `connection` from those that wait; false if it was removed before."""
         with self._lock:
-            if connection not in self._new_connections:
-                return False
-            del self._new_connections[connection]
-            own = self._of_address[connection.host]
-            del own[connection]
-            if not own:
-                del self._of_address[connection.host]
-            self._pending_bytes -= len(connection.received)
-            return True
+            return self._new_connections.remove(connection)
 
     def connection_closed(self) -> None:
         """Stop counting a connection that was closed."""

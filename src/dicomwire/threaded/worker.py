@@ -91,9 +91,7 @@ class WorkerServer(AssociationServer):
 
     def accept(self) -> None:
         """Receive connections and orders from the supervisor (on the watcher's thread)."""
-        self._worker_end.receive_waiting(
-            self.add_connection, self._obey, lambda: self._evict(self._new_connections)
-        )
+        self._worker_end.receive_waiting(self.add_connection, self._obey, self._make_room)
 
     def pause(self) -> None:
         """Nothing: the worker accepts no connections itself."""
