@@ -20,7 +20,7 @@ settings.register_profile(
     "untimed",
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    max_examples=int(os.environ.get("DICOMWIRE_EXAMPLES", "50")),
+    max_examples=int(os.environ.get("DICOMWIRE_EXAMPLES", "30")),
 )
 settings.load_profile("untimed")
 

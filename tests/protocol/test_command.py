@@ -235,6 +235,18 @@ def messages(draw: st.DrawFn, command: Command) -> Message:
     return Message(command, has_dataset=draw(st.booleans()), **values)
 
 
+def test_a_message_is_shown_with_its_elements() -> None:
+    response = Message(Command.C_STORE_RSP, MessageIDBeingRespondedTo=7, Status=0xA700)
+    response.ErrorComment = "dépassé"
+    shown = repr(response)
+    assert shown.startswith("<C-STORE-RSP ")
+    assert "MessageIDBeingRespondedTo=7" in shown
+    assert "Status=0xA700" in shown
+    assert "ErrorComment='d\\xe9pass\\xe9'" in shown
+    request = Message(Command.C_FIND_RQ, MessageID=1, Priority=2, has_dataset=True)
+    assert repr(request).endswith("Priority=2, with a dataset>")
+
+
 @every_command
 @given(data=st.data())
 def test_any_message_comes_back(command: Command, data: st.DataObject) -> None:
