@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from backends import EMBEDDED, Backend
+from buckets import new_url, variables, write_variables
 from node_processes import node_process
 from postgres_server import PostgresServer
 from running_node import FIND, study_of
@@ -105,6 +106,24 @@ def test_64_associations_with_two_nodes_lose_nothing(
     assert_kept(outcomes, tmp_path, policy, Backend(index=url))
 
 
+def test_64_associations_with_two_nodes_and_a_bucket_lose_nothing(
+    tmp_path: Path, postgres_server: PostgresServer, seaweedfs_port: int
+) -> None:
+    """As on two machines: they share no folder."""
+    policy = Duplicates.KEEP_FIRST
+    url, objects = postgres_server.new_database(), new_url()
+    file = write_variables(tmp_path / "variables", seaweedfs_port)
+    keys = {"index": url, "objects": objects, "objects_variables": file, **keys_of(policy)}
+    one, other = tmp_path / "one", tmp_path / "other"
+    with node_process(one, **keys) as first, node_process(other, **keys) as second:
+        outcomes = send_all([first.port, second.port], FEWER)
+        for node in (first, second):
+            assert set(instances_found(node.port)) == {uid for uid, _, _ in outcomes}
+            node.terminate()
+            assert node.process.wait(60) == 0
+    assert_kept(outcomes, one, policy, Backend(url, objects, variables(seaweedfs_port)))
+
+
 def instances_found(port: int) -> Iterator[str]:
     """Yield the SOP Instance UIDs of all objects that a node finds."""
     ae = AE()
@@ -144,10 +163,9 @@ def assert_kept(
         if status == SUCCESS:
             acknowledged[uid].add(digest)
 
-    assert (
-        list(check(folder, index=backend.index)) == []
-    )  # every file is there, and has the digest of its row
     with OpenArchive(folder, policy, backend) as archive:
+        # Every object is there, and has the digest of its row.
+        assert list(check(folder, index=backend.index, objects=archive.storage.objects)) == []
         kept: dict[str, set[str]] = defaultdict(set)
         for uid, data in archive.contents():
             kept[uid].add(hashlib.sha256(data).hexdigest())
