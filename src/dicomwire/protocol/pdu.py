@@ -425,10 +425,9 @@ class AssociateRJ:
 
 def _four_bytes(view: memoryview | bytes, pdu_type: PDUType) -> bytes:
     """Return the body of a PDU that has four bytes; any other length violates the protocol."""
-    cursor = Cursor(view, pdu_type.name)
-    body = bytes(cursor.take(4))
-    cursor.check_end()
-    return body
+    if len(view) != 4:
+        raise RemoteProtocolError(f"{pdu_type.name}: a body of {len(view)} bytes, not of 4")
+    return bytes(view)
 
 
 # -- P-DATA-TF ----------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Generic, Protocol, TypeVar
 
 from dicomwire.logs import escaped
@@ -53,6 +52,8 @@ class Peer:
 
 @lru_cache(1024)  # bounded, because peers choose the keys
 def _site(host: str) -> str:
+    from ipaddress import IPv6Address, IPv6Network, ip_address  # for servers, and once for a host
+
     try:
         address = ip_address(host)
     except ValueError:

@@ -122,8 +122,9 @@ def submit(task: Callable[[], object]) -> None:
 
 def start_if_short() -> bool:
     """Try to start a thread if tasks have none; return whether they still have none."""
-    if _pool.is_short():
-        _pool.start_if_short()
+    if not _pool.is_short():
+        return False
+    _pool.start_if_short()
     return _pool.is_short()
 
 
