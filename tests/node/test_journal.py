@@ -207,6 +207,16 @@ def test_while_nothing_can_be_made_durable_nothing_is_stored(
     assert len(archive.datasets()) == 2
 
 
+def test_a_batch_that_waits_for_a_checkpoint_does_not_keep_it_from_being_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "FULL", 1)
+    monkeypatch.setattr(journal_module, "MOST", 1)
+    with OpenArchive(tmp_path) as archive:
+        for number in range(10):
+            assert archive.store(encoded(f"1.{number}"), f"1.{number}") == SUCCESS
+
+
 def test_a_deleted_index_is_made_again_from_files_and_journal(tmp_path: Path) -> None:
     with OpenArchive(tmp_path, has_checkpoints=False) as archive:
         for uid in ("1.1", "1.2"):

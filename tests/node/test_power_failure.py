@@ -25,7 +25,7 @@ from dicomwire.node.objects import folder as folder_module
 from dicomwire.node.objects import spool as spool_module
 from dicomwire.node.objects.opening import folder_within
 
-EVERY = int(os.environ.get("DICOMWIRE_TEST_POWER_FAILURES", "3"))
+EVERY = int(os.environ.get("DICOMWIRE_TEST_POWER_FAILURES", "11"))
 """Every how many calls of the system the power fails; 1 takes longer."""
 SMALL = 4096
 """The bytes of datasets that the journal takes; fewer than usual."""
@@ -107,7 +107,6 @@ class Recorder:
         patch.setattr(os, "replace", moved(os.replace))
         patch.setattr(os, "unlink", removed)
         patch.setattr(os, "writev", writing(os.writev))
-        patch.setattr(os, "pwrite", writing(os.pwrite))
         patch.setattr(os, "fsync", self.sync)
         patch.setattr(spool_module, "_sync_data", self.sync)
         patch.setattr(journal_module, "_sync_data", self.sync)

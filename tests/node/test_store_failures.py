@@ -22,7 +22,7 @@ from dicomwire.node.index.opening import INDEX
 from dicomwire.node.maintenance import check, reindex
 from dicomwire.node.objects import spool as spool_module
 
-CALLS = ("open", "write", "writev", "pwrite", "rename", "fsync", "lseek", "makedirs")
+CALLS = ("open", "write", "writev", "rename", "fsync", "lseek", "makedirs")
 FAULTS = (errno.ENOSPC, errno.EIO, errno.EROFS)
 
 

@@ -104,11 +104,14 @@ class Checkpoints:
             raise
 
     def _make(self) -> None:
-        with self._turn:
-            parts = self._journal.retire()
-            if self._has_failed:
-                # The system may have dropped what it could not write, and not tell of it again.
-                redo(parts, self._objects, self._index)
+        # Without the turn, if possible: who has it may be waiting for a part to become free.
+        parts = self._journal.retired()
+        if not parts:
+            with self._turn:
+                parts = self._journal.retire()
+                if self._has_failed:
+                    # The system may have dropped what it could not write, and not tell again.
+                    redo(parts, self._objects, self._index)
         records = (record for part in parts for record in part.records())
         self._objects.sync(name for record in records for name in record.names)
         self._index.sync()

@@ -85,7 +85,7 @@ class Record(NamedTuple):
 
 
 class Part:
-    """One of the two files of a journal.
+    """One of the two files of a journal; only one thread at a time may use it.
 
     Attributes
     ----------
@@ -122,9 +122,9 @@ class Part:
             self.began = time.monotonic()
         end = self.end + _HEADER.size + length
         while self._size < end:
-            self._size += os.pwrite(self._descriptor, _ZEROS, self._size)
-        os.lseek(self._descriptor, self.end, os.SEEK_SET)
-        write_all(self._descriptor, [_HEADER.pack(_MARK, crc, *values), *pieces])
+            self._write_at(self._size, [_ZEROS])
+            self._size += len(_ZEROS)
+        self._write_at(self.end, [_HEADER.pack(_MARK, crc, *values), *pieces])
         self.end = end
 
     def sync(self) -> None:
@@ -133,7 +133,7 @@ class Part:
 
     def cut(self, offset: int = 0) -> None:
         """Make the record at `offset` invalid, durably, and thereby all after it."""
-        os.pwrite(self._descriptor, bytes(_HEADER.size), offset)
+        self._write_at(offset, [bytes(_HEADER.size)])
         _sync_data(self._descriptor)
         self.end = offset
 
@@ -141,7 +141,7 @@ class Part:
         """Yield all records; the first one that is not whole ends them."""
         offset = generation = 0
         while True:
-            header = os.pread(self._descriptor, _HEADER.size, offset)
+            header = self.read(offset, _HEADER.size)
             if len(header) < _HEADER.size:
                 return
             mark, crc, notes, length, found, number = _HEADER.unpack(header)
@@ -160,14 +160,23 @@ class Part:
             offset += length
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return bytes of the part."""
-        return os.pread(self._descriptor, length, offset)
+        """Return bytes of the part; fewer if it ends before."""
+        os.lseek(self._descriptor, offset, os.SEEK_SET)
+        pieces = []
+        while length and (piece := os.read(self._descriptor, length)):
+            pieces.append(piece)
+            length -= len(piece)
+        return b"".join(pieces)
+
+    def _write_at(self, offset: int, pieces: Sequence[Buffer]) -> None:
+        os.lseek(self._descriptor, offset, os.SEEK_SET)
+        write_all(self._descriptor, pieces)
 
     def _crc(self, header: bytes, offset: int, length: int) -> int | None:
         """Return the CRC of a record; None if the part ends before it."""
         crc = zlib.crc32(header)
         while length:
-            piece = os.pread(self._descriptor, min(length, _PIECE), offset)
+            piece = self.read(offset, min(length, _PIECE))
             if not piece:
                 return None
             crc = zlib.crc32(piece, crc)
@@ -311,8 +320,16 @@ class Journal:
                 self._changed.wait(left)
             return not self._is_closing
 
+    def retired(self) -> list[Part]:
+        """Return the parts that are to be freed by the next checkpoint; none after a failure."""
+        with self._changed:
+            return [] if self.failure is not None else list(self._retired)
+
     def retire(self) -> list[Part]:
-        """Return the parts to be freed by the next checkpoint; no batch may be under way."""
+        """Retire the current part, or all after a failure; no batch may be under way.
+
+        Returns all parts that are to be freed by the next checkpoint.
+        """
         with self._changed:
             if self.failure is not None:
                 return list(self._parts)
@@ -370,6 +387,7 @@ def _remove(parts: Sequence[Part]) -> None:
     for part in reversed(parts):
         remove(part.path)
         part.close()
+        remove(part.path)  # Windows removes no open file
 
 
 @contextlib.contextmanager
