@@ -185,7 +185,7 @@ class FaultProxy(ThreadingHTTPServer):
         Method, path and range of each request so far.
     """
 
-    daemon_threads = True
+    daemon_threads = False  # `server_close` joins them
 
     def __init__(self, port: int) -> None:
         super().__init__((LOCALHOST, 0), _Handler)
@@ -195,6 +195,7 @@ class FaultProxy(ThreadingHTTPServer):
         self._always: tuple[str, str] | None = None
         self._lock = threading.Lock()  # guards the faults
         self.closing = threading.Event()
+        self.connections: set[socket.socket] = set()
 
     def __enter__(self) -> FaultProxy:
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
@@ -205,6 +206,9 @@ class FaultProxy(ThreadingHTTPServer):
         self.closing.set()
         self.shutdown()
         self._thread.join()
+        for connection in list(self.connections):  # clients keep them open
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         self.server_close()
 
     @property
@@ -253,9 +257,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
+        self.server.connections.add(self.connection)
         self.upstream = http.client.HTTPConnection(LOCALHOST, self.server.upstream)
 
     def finish(self) -> None:
+        self.server.connections.discard(self.connection)
         self.upstream.close()
         with suppress(OSError):
             super().finish()

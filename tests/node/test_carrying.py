@@ -74,7 +74,7 @@ class Archive:
         report = lambda *each: self.failures.append(each)  # noqa: E731
         return [*move_objects(self.objects, self.index, self.queue, report)][-1]
 
-    def run_tasks(self, after: float = 0.0) -> None:
+    def run_tasks(self, after: float = 1.0) -> None:
         """Run the tasks that are due after so many seconds."""
         self.now += after
         kinds = self.tasks.kinds()

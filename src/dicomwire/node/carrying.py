@@ -32,6 +32,8 @@ UPLOAD = "upload"
 GRACE = 60.0
 """Seconds for which the old copy of an object stays: who has read its name just before opens it
 within that time. (Later, a retrieval reads the name again.)"""
+_GATHER = 0.5
+"""Seconds until an acknowledged object is uploaded, so that several share the transactions."""
 _AT_A_TIME = 8
 """Objects that are copied at the same time: most of it is waiting for the store."""
 _PORTION = 64
@@ -209,7 +211,11 @@ class StoreTasks:
     def add(self, writer: Writer, placed: Sequence[Placed], superseded: Sequence[str]) -> None:
         """Add the tasks of a batch, in its transaction: uploads, and removals."""
         uploads = [
-            NewTask(_kind(UPLOAD, each.file), {"uid": each.entry.instance_uid, "name": each.file})
+            NewTask(
+                _kind(UPLOAD, each.file),
+                {"uid": each.entry.instance_uid, "name": each.file},
+                delay=_GATHER,
+            )
             for each in placed
             if each.file.startswith(SPOOLED)
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from io import BufferedReader
@@ -58,6 +59,10 @@ class FolderObjects:
         """Whether the last batch that was put is in the journal."""
         self._devices: dict[int, int] = {}
         """An open folder of each file system that has files written without a sync."""
+        self._made: set[str] = set()
+        """The folders that `write` has made, durably, or found."""
+        self._making = threading.Lock()
+        """Guards `_made`; who waits for it finds the folder durable."""
 
     can_wait = False
 
@@ -224,25 +229,28 @@ class FolderObjects:
     def copy(self, path: Path, digits: str) -> str:
         """Copy the whole file of an object to the folder, durably."""
         with path.open("rb") as source:
-            return self.write(source, digits)
+            return self.write(source, f"{OBJECTS}/{digits[:2]}/{digits[2:4]}", digits)
 
-    def write(self, source: BinaryIO, digits: str) -> str:
-        """Write the whole file of an object, durably; return its name."""
-        folder = f"{OBJECTS}/{digits[:2]}/{digits[2:4]}"
+    def write(self, source: BinaryIO, folder: str, digits: str) -> str:
+        """Write the whole file of an object, durably; return its name. Any thread may do this."""
+        with self._making:
+            if folder not in self._made or not os.path.isdir(self._root + folder):
+                os.makedirs(self._root + folder, exist_ok=True)
+                for changed in (folder.rpartition("/")[0], OBJECTS, ""):
+                    sync_folder(self._root + changed)
+                self._made.add(folder)
+        name = f"{folder}/{digits}.dcm"
         new = f"{self._root}{folder}/{digits}.part"
-        os.makedirs(self._root + folder, exist_ok=True)
         try:
             with open(new, "wb", opener=_private) as file:
                 shutil.copyfileobj(source, file)
                 file.flush()
                 os.fsync(file.fileno())
-            name = f"{folder}/{digits}.dcm"
             os.rename(new, self._root + name)
         except BaseException:
             remove(new)
             raise
-        for changed in (folder, folder.rpartition("/")[0], OBJECTS, ""):
-            sync_folder(self._root + changed)
+        sync_folder(self._root + folder)
         return name
 
     def remove(self, names: Iterable[str]) -> None:

@@ -13,8 +13,11 @@ from typing import BinaryIO
 
 from dicomwire.node.heads import Origin
 from dicomwire.node.journal import Batch
-from dicomwire.node.objects.folder import FolderObjects
+from dicomwire.node.objects.folder import OBJECTS, FolderObjects
 from dicomwire.node.objects.spool import Spooled
+
+_FOLDER = f"{OBJECTS}/00/00"
+"""One folder is enough for files that stay so shortly."""
 
 
 class WaitingObjects(FolderObjects):
@@ -33,7 +36,8 @@ class WaitingObjects(FolderObjects):
             assert spooled.path is not None
             source = spooled.path.open("rb")
         with source:
-            name = self.write(source, os.urandom(16).hex())
+            digits = os.urandom(16).hex()
+            name = self.write(source, _FOLDER, digits)
         spooled.lend(name, partial(self.withdraw, [name]))
 
     def put(self, objects: Sequence[Spooled], batch: Batch) -> list[str]:
