@@ -240,7 +240,8 @@ class Pipeline:
             self._results.append(Sent(item, uid, failure=error))
             self.port.check()  # if the message was sent in part, the association has ended
         finally:
-            opened.close()
+            if not opened.is_small_file:  # else it was closed before, and needs no call
+                opened.close()
         return size
 
     def storable_of(self, item: Any) -> Any:

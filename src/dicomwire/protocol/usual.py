@@ -101,7 +101,30 @@ def decode_usual(data: bytes) -> Message | None:
         return None
     command, class_uid = prefix
     if command is Command.C_STORE_RQ or command is Command.C_STORE_RSP:
-        return _decode_store(command, class_uid, data, at)
+        start = at + _STORE.size
+        if size < start:
+            return None
+        fields = _STORE.unpack_from(data, at)
+        number, first_header, first, second_header, second, uid_tag, length = fields
+        padded = _padded_uid(data, start)
+        if padded is None or uid_tag != _INSTANCE_UID or length != size - start:
+            return None
+        if length > UID_LENGTH:
+            return None
+        uid: UID = str.__new__(uids.made_as, padded[1].decode("ascii"))  # type: ignore[assignment]
+        if command is Command.C_STORE_RQ:
+            if first_header != _PRIORITY or second_header != _DATASET_TYPE or first > 2:
+                return None
+            return Message(
+                *(command, number, None, class_uid, None, uid, None, first),
+                has_dataset=second != _NO_DATASET,
+            )
+        if first_header != _DATASET_TYPE or second_header != _STATUS:
+            return None
+        return Message(
+            *(command, None, number, class_uid, None, uid, None, None, second),
+            has_dataset=first != _NO_DATASET,
+        )
     if command is Command.C_ECHO_RQ:
         if size != at + _ECHO_REQUEST.size:
             return None
@@ -116,34 +139,6 @@ def decode_usual(data: bytes) -> Message | None:
         return None
     has_dataset = dataset_type != _NO_DATASET
     return Message(command, None, number, class_uid, Status=status, has_dataset=has_dataset)
-
-
-def _decode_store(command: Command, class_uid: UID, data: bytes, at: int) -> Message | None:
-    start = at + _STORE.size
-    if len(data) < start:
-        return None
-    number, first_header, first, second_header, second, uid_tag, length = _STORE.unpack_from(
-        data, at
-    )
-    uid = _padded_uid(data, start)
-    if uid is None or uid_tag != _INSTANCE_UID or length != len(data) - start:
-        return None
-    if length > UID_LENGTH:
-        return None
-    instance_uid: UID = str.__new__(uids.made_as, uid[1].decode("ascii"))  # type: ignore[assignment]
-    if command is Command.C_STORE_RQ:
-        if first_header != _PRIORITY or second_header != _DATASET_TYPE or first > 2:
-            return None
-        return Message(
-            *(command, number, None, class_uid, None, instance_uid, None, first),
-            has_dataset=second != _NO_DATASET,
-        )
-    if first_header != _DATASET_TYPE or second_header != _STATUS:
-        return None
-    return Message(
-        *(command, None, number, class_uid, None, instance_uid, None, None, second),
-        has_dataset=first != _NO_DATASET,
-    )
 
 
 @lru_cache(256)  # as for _decode_prefix

@@ -245,7 +245,8 @@ class Requesting(Lifecycle):
             request = scu.store_request(message_id, *uids, priority, *originator)
             return (await self.perform(context_id, request, data)).message
         finally:
-            opened.close()
+            if not opened.is_small_file:  # else it was closed before, and needs no call
+                opened.close()
 
     def open_object(self, value: Storable | Opened) -> tuple[Opened, int, Data]:
         """Open an object; return it, the id of the context for it, and its dataset."""
