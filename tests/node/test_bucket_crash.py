@@ -1,4 +1,4 @@
-"""Kill -9 under load with a bucket: of the node, and of the server of the bucket.
+"""Processes of a node with a bucket: workers, and kill -9 of the node and of the bucket's server.
 
 ``DICOMWIRE_TEST_CRASHES=200`` asks for more than the few of every day.
 """
@@ -124,3 +124,15 @@ def test_what_was_spooled_is_uploaded_after_kill_9(seaweedfs_port: int, tmp_path
         proxy.fail_always(None)
         with running(configuration.folder, **keys):
             wait_for(lambda: sum(each.startswith("bucket:") for each in objects.names()) == 5)
+
+
+def test_worker_processes_use_the_bucket(seaweedfs_port: int, tmp_path: Path) -> None:
+    keys = {
+        "objects": new_url(),
+        "objects_variables": write_variables(tmp_path / "variables", seaweedfs_port),
+        "workers": 2,
+    }
+    with running(tmp_path / "node", **keys) as node:
+        assert [store_one(node.port, number) for number in range(4)] == [0x0000] * 4
+    configuration = Configuration(folder=tmp_path / "node", **keys)
+    assert len([*open_objects(configuration).names()]) == 4
