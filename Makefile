@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # The peer that interoperability tests and benchmarks run lives in an environment of its own.
 PYNETDICOM := 3.0.4
 PEER := .venv-peer/.pynetdicom-$(PYNETDICOM)-sqlalchemy
-export DICOMWIRE_PEER_PYTHON ?= $(CURDIR)/.venv-peer/bin/python
+export PYNETDICOM_PYTHON ?= $(CURDIR)/.venv-peer/bin/python
 export COVERAGE_FILE := $(CURDIR)/$(VENV)/coverage
 
 .DEFAULT_GOAL := help

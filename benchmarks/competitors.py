@@ -17,7 +17,7 @@ from benchmarks.measure import HOST
 
 HERE = Path(__file__).resolve().parent
 PEER_PYTHON = os.environ.get(
-    "DICOMWIRE_PEER_PYTHON", str(HERE.parent / ".venv-peer" / "bin" / "python")
+    "PYNETDICOM_PYTHON", str(HERE.parent / ".venv-peer" / "bin" / "python")
 )
 
 OURS = (sys.executable, "-m", "dicomwire")

@@ -25,7 +25,7 @@ def implementation(request: pytest.FixtureRequest) -> Implementation:
     found: Implementation = request.param
     if not os.access(found.python, os.X_OK):
         missing = pytest.fail if os.environ.get("CI", "").lower() in ("true", "1") else pytest.skip
-        missing(f"{found.python}, DICOMWIRE_PEER_PYTHON: no Python")
+        missing(f"{found.python}, PYNETDICOM_PYTHON: no Python")
     return found
 
 

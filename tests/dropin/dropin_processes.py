@@ -54,7 +54,7 @@ DROP_IN = Implementation(
 )
 REAL = Implementation(
     "real",
-    os.environ.get("DICOMWIRE_PEER_PYTHON", str(ROOT / ".venv-peer" / "bin" / "python")),
+    os.environ.get("PYNETDICOM_PYTHON", str(ROOT / ".venv-peer" / "bin" / "python")),
     path="",
 )
 

@@ -23,7 +23,7 @@ CHECKOUT = HERE.parents[1]
 DEADLINE = 30.0
 """Seconds after which a peer that was to start, answer or end has failed the test."""
 _TRIES = 4
-_PYNETDICOM = "DICOMWIRE_PEER_PYTHON"
+_PYNETDICOM = "PYNETDICOM_PYTHON"
 _NODE_MODULES = "DICOMWIRE_PEER_NODE_MODULES"
 
 

@@ -1,6 +1,6 @@
 """Processes of a node with a bucket: workers, and kill -9 of the node and of the bucket's server.
 
-``DICOMWIRE_TEST_CRASHES=200`` asks for more than the few of every day.
+``TEST_CRASHES=200`` asks for more than the few of every day.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dicomwire.node.index.reader import IndexReader
 from dicomwire.node.maintenance import Problem, check
 from dicomwire.node.objects.opening import open_objects
 
-CRASHES = int(os.environ.get("DICOMWIRE_TEST_CRASHES", "1"))
+CRASHES = int(os.environ.get("TEST_CRASHES", "1"))
 SOON = 30.0
 
 pytestmark = pytest.mark.timeout(120 + 30 * CRASHES)

@@ -1,6 +1,6 @@
 """Kill -9 under load: what was acknowledged is there, intact and found, and nothing is half there.
 
-``DICOMWIRE_TEST_CRASHES=200`` asks for more than the few of every day.
+``TEST_CRASHES=200`` asks for more than the few of every day.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dicomwire.node.commit import SUCCESS
 from dicomwire.node.heads import read_head
 from dicomwire.node.maintenance import check
 
-CRASHES = int(os.environ.get("DICOMWIRE_TEST_CRASHES", "5"))
+CRASHES = int(os.environ.get("TEST_CRASHES", "5"))
 SENDERS = 8
 QUICKLY = 15.0
 """Seconds that a start after a crash may take, most of which are imports."""

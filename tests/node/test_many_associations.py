@@ -2,7 +2,7 @@
 
 The same with worker processes, and with two nodes on one index.
 
-``DICOMWIRE_TEST_OBJECTS=100000`` asks for more than the few of every day.
+``TEST_OBJECTS=100000`` asks for more than the few of every day.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from dicomwire.node.configuration import Configuration, Duplicates
 from dicomwire.node.maintenance import check
 from dicomwire.node.server import Node
 
-OBJECTS = int(os.environ.get("DICOMWIRE_TEST_OBJECTS", "1280"))
+OBJECTS = int(os.environ.get("TEST_OBJECTS", "1280"))
 FEWER = OBJECTS // 4
 """For several processes, whose locks take longer."""
 ASSOCIATIONS = 64

@@ -1,6 +1,6 @@
 """A node with worker processes: what is acknowledged survives the death of any of its processes.
 
-``DICOMWIRE_TEST_CRASHES=200`` asks for more deaths than the few of every day.
+``TEST_CRASHES=200`` asks for more deaths than the few of every day.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dicomwire.node.maintenance import check
 from dicomwire.node.server import FolderUnusable, Node
 from dicomwire.node.tasks.queue import Listed, listed
 
-CRASHES = int(os.environ.get("DICOMWIRE_TEST_CRASHES", "3"))
+CRASHES = int(os.environ.get("TEST_CRASHES", "3"))
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no worker processes"),
     pytest.mark.timeout(120 + 20 * CRASHES),

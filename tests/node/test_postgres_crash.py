@@ -1,6 +1,6 @@
 """PostgreSQL crashes while objects are stored: nothing acknowledged is lost, and all agrees.
 
-``DICOMWIRE_TEST_CRASHES=200`` asks for more than the few of every day.
+``TEST_CRASHES=200`` asks for more than the few of every day.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dicomwire.node.commit import OUT_OF_RESOURCES, SUCCESS
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.maintenance import check
 
-CRASHES = int(os.environ.get("DICOMWIRE_TEST_CRASHES", "3"))
+CRASHES = int(os.environ.get("TEST_CRASHES", "3"))
 SENDERS = 6
 
 pytestmark = pytest.mark.timeout(120 + 10 * CRASHES)

@@ -25,7 +25,7 @@ from dicomwire.node.objects import folder as folder_module
 from dicomwire.node.objects import spool as spool_module
 from dicomwire.node.objects.opening import folder_within
 
-EVERY = int(os.environ.get("DICOMWIRE_TEST_POWER_FAILURES", "11"))
+EVERY = int(os.environ.get("TEST_POWER_FAILURES", "11"))
 """Every how many calls of the system the power fails; 1 takes longer."""
 SMALL = 4096
 """The bytes of datasets that the journal takes; fewer than usual."""

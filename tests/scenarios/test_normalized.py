@@ -95,6 +95,8 @@ def keys(**values):
 
 GIVEN = keys(PatientID="given")
 REPLY = keys(PatientID="reply")
+FAILED = keys(Status=0x0110, ErrorComment="The program failed to process the request")
+NO_OPERATION = keys(Status=0x0211, ErrorComment="there is no such operation")
 
 
 class Provider:
@@ -290,18 +292,19 @@ def test_handlers_that_go_wrong_cost_no_association(face):
     server = serve(face)
     with ask(face, server) as assoc:
         for request in REQUESTS.values():
-            assert request(assoc) == (keys(Status=0x0110), None)
+            assert request(assoc) == (FAILED, None)
         for handler, status in outcomes.items():
             server.bind(evt.EVT_N_GET, handler)
-            assert assoc.send_n_get([], MPPS, "1.2.3") == (keys(Status=status), None)
-        assert delete(assoc) == keys(Status=0x0110)
+            answer, reply = assoc.send_n_get([], MPPS, "1.2.3")
+            assert (answer.Status, reply) == (status, None)
+        assert delete(assoc) == FAILED
         assert assoc.send_c_echo().Status == SUCCESS
 
 
 def test_an_operation_that_the_service_does_not_have(face):
     with ask(face, serve(face, Provider().bindings)) as assoc:
-        assert assoc.send_n_delete(MPPS, "1.2.3") == keys(Status=0x0211)
-        assert assoc.send_n_create(GIVEN, DisplaySystem, "1.2.3") == (keys(Status=0x0211), None)
+        assert assoc.send_n_delete(MPPS, "1.2.3") == NO_OPERATION
+        assert assoc.send_n_create(GIVEN, DisplaySystem, "1.2.3") == (NO_OPERATION, None)
 
 
 # --- Instances that N-CREATE creates ---
@@ -317,7 +320,7 @@ def test_the_provider_names_the_instance(face):
 
 def test_the_provider_does_not_name_it(face):
     with ask(face, serve(face, Provider().bindings)) as assoc:
-        assert assoc.send_n_create(GIVEN, MPPS) == (keys(Status=0x0110), None)
+        assert assoc.send_n_create(GIVEN, MPPS) == (FAILED, None)
         assert assoc.send_n_create(GIVEN, MPPS, "1.2.3") == (keys(Status=SUCCESS), REPLY)
         assert assoc.send_n_create(None, MPPS, "1.2.3") == (keys(Status=SUCCESS), REPLY)
 
@@ -559,7 +562,7 @@ def test_reports_to_users_that_do_not_want_them(face):
     server = serve(face)
     with ask(face, server) as assoc:
         acceptor = server.active_associations[0]
-        assert report(acceptor) == (keys(Status=0x0110), None)
+        assert report(acceptor) == (FAILED, None)
         assert assoc.send_c_echo().Status == SUCCESS
 
 
