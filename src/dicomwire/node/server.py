@@ -80,7 +80,6 @@ from dicomwire.sop_class import (
 
 LOGGER = logging.getLogger("dicomwire.node")
 
-SUCCESS = 0x0000
 UNABLE_TO_PROCESS = 0xC000
 UNKNOWN_DESTINATION = 0xA801
 OUT_OF_RESOURCES = 0xA700
@@ -311,7 +310,6 @@ class Node:
         handlers: list[evt.EventHandlerType] = [
             (evt.EVT_ACCEPTED, self._accepted),
             (evt.EVT_SOP_EXTENDED, _negotiate),
-            (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_FIND, self._find),
             (evt.EVT_C_GET, self._get),
@@ -340,10 +338,6 @@ class Node:
             return None
         return _failure(NOT_AUTHORIZED, f"not allowed to {right}")
 
-    def _echo(self, event: evt.Event) -> int:
-        LOGGER.info("Received Echo Request (MsgID %d)", event.message_id)
-        return SUCCESS
-
     def _store(self, event: evt.Event) -> int:
         request = event.request
         origin = Origin(
@@ -352,9 +346,7 @@ class Node:
             str(event.context.transfer_syntax),
             event.assoc.requestor.ae_title,
         )
-        status = self._committer.store(event.payload, origin)
-        LOGGER.info("Received Store Request (MsgID %d): 0x%04X", request.MessageID, status)
-        return status
+        return self._committer.store(event.payload, origin)
 
     def _find(self, event: evt.Event) -> Iterator[Any]:
         try:
@@ -364,7 +356,6 @@ class Node:
             return
         model = event.context.abstract_syntax
         relational, combined, fuzzy = islice(_granted(event), 3)
-        LOGGER.info("Received Find Request (MsgID %d)", event.message_id)
         try:
             yield from query.find(
                 self._index,
@@ -385,7 +376,6 @@ class Node:
         except _Refused as refusal:
             yield refusal.status, None
             return
-        LOGGER.info("Received Get Request (MsgID %d): %d objects", event.message_id, len(found))
         accepted = accepted_by(event.assoc)
         yield from self._sub_operations(found, lambda: accepted)
 
@@ -396,12 +386,8 @@ class Node:
         except _Refused as refusal:
             yield refusal.status, None
             return
-        LOGGER.info(
-            "Received Move Request (MsgID %d): %d objects to %s",
-            event.message_id,
-            len(found),
-            event.move_destination,
-        )
+        # The log line of the operation, at its end, does not name the destination.
+        LOGGER.info("%d objects are sent to %s", len(found), escaped(event.move_destination))
         destination_contexts = DestinationContexts()
         options = {
             "contexts": contexts_for(found),
