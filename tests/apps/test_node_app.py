@@ -291,8 +291,11 @@ def test_send_query_retrieve(
     assert main(["check", *archive]) == 1
     (finding,) = json.loads(capsys.readouterr().out)["findings"]
     assert finding["problem"] == "damaged"
+    assert finding["object"]["study_instance_uid"] == "1.2.3"
     assert main(["check", *archive[:2]]) == 1
-    assert "1 files, 1 with a problem" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "(Nobody^At All), study 1.2.3\n" in said
+    assert "1 files, 1 with a problem" in said
     assert main(["reindex", *archive[:2]]) == 1  # the last byte was of a UID
     assert "1 files cannot be indexed" in capsys.readouterr().out
 

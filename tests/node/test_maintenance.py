@@ -139,7 +139,7 @@ def test_a_second_file_takes_the_place_of_a_damaged_one(
     flip(one, -1)
     assert reconciled(folder, duplicates) == Reconciled(indexed=1)
     assert one.exists()
-    assert {problem for problem, _, _ in check(folder)} == {Problem.UNKNOWN}
+    assert {finding.problem for finding in check(folder)} == {Problem.UNKNOWN}
     assert reconciled(folder, duplicates) == Reconciled(removed=1)
     assert not one.exists()
     assert list(check(folder)) == []

@@ -233,10 +233,15 @@ def _check(configuration: Configuration, options: Namespace, console: Console) -
     with explaining_index():
         objects = open_objects(configuration)
         for finding in check(configuration.folder, follow, configuration.index, objects):
-            findings.append(finding._asdict())
+            about = finding.object
+            findings.append(finding._asdict() | {"object": about and about._asdict()})
             if not options.json:
                 console.clear()
-                print(f"{finding.problem}: {finding.file}: {escaped(finding.text)}", flush=True)
+                print(f"{finding.problem}: {finding.file}: {escaped(finding.text)}")
+                if about is not None:
+                    patient, name, study, series, instance = map(escaped, about)
+                    print(f"  patient {patient} ({name}), study {study}")
+                    print(f"  series {series}, instance {instance}", flush=True)
     console.clear()
     if options.json:
         print(json.dumps({"files": done, "findings": findings}))

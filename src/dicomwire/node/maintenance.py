@@ -21,7 +21,7 @@ from dicomwire.node.configuration import Duplicates
 from dicomwire.node.heads import digest_of, read_head
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.opening import open_database, open_existing
-from dicomwire.node.index.reader import IndexReader, Stored
+from dicomwire.node.index.reader import Described, IndexReader, Stored
 from dicomwire.node.index.sqlite import Sqlite, logs_of
 from dicomwire.node.index.writer import Index, Placed, Writer, iso
 from dicomwire.node.objects.files import StoreFailure, sync_folder
@@ -375,6 +375,8 @@ class Finding(NamedTuple):
     problem: Problem
     file: str
     text: str
+    object: Described | None = None
+    """Whose object it is, by the index; None if the index does not have it."""
 
 
 def check(
@@ -410,6 +412,8 @@ def check(
                 finding = _unknown(objects, opened, file)
             else:
                 finding = _verify(objects, opened, stored)
+                if finding is not None:
+                    finding = finding._replace(object=opened.described(stored.id))
             if finding is not None:
                 yield finding
             progress(done)

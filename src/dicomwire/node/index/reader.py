@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 from sqlalchemy import Connection, func, select
 
 from dicomwire.node.index.database import Database, check_revision, transaction
-from dicomwire.node.index.schema import instance
+from dicomwire.node.index.schema import instance, patient, series, study
 from dicomwire.node.index.statements import STORED
 
 _MOST_VARIABLES = 500
@@ -29,6 +29,25 @@ class Stored(NamedTuple):
     file: str
     digest: str
     received: str
+
+
+class Described(NamedTuple):
+    """To which patient, study and series an instance belongs, for people."""
+
+    patient_id: str
+    patient_name: str
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+
+
+_DESCRIBED = select(
+    patient.c.patient_id,
+    patient.c.patient_name,
+    study.c.study_instance_uid,
+    series.c.series_instance_uid,
+    instance.c.sop_instance_uid,
+).select_from(instance.join(series.join(study.join(patient))))
 
 
 class IndexReader:
@@ -94,6 +113,12 @@ class IndexReader:
         """Return the copies of instances in the index, by SOP Instance UID."""
         with self.reading() as connection:
             return by_uid(self.database.find(connection, uids))
+
+    def described(self, id: int) -> Described | None:
+        """Return what an instance is part of; None if it is no longer in the index."""
+        with self.reading() as connection:
+            row = connection.execute(_DESCRIBED.where(instance.c.id == id)).first()
+        return Described(*row) if row is not None else None
 
 
 def by_uid(rows: Iterable[Sequence[Any]]) -> dict[str, list[Stored]]:
