@@ -101,6 +101,13 @@ def test_the_policy_for_duplicates(
     assert len(files_in(tmp_path)) == count
 
 
+def test_an_object_that_is_not_stored_is_answered_with_the_reason(tmp_path: Path) -> None:
+    with running(tmp_path) as node, associate(node, CT) as assoc:
+        assert "ErrorComment" not in assoc.send_c_store(make_object())
+        status = assoc.send_c_store(make_object(PatientName="Doe^John"))
+    assert status.ErrorComment == "the archive has another object of this UID"
+
+
 # --- Who may do what --------------------------------------------------------------------------
 
 

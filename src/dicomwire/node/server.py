@@ -42,7 +42,7 @@ from dicomwire.node import query
 from dicomwire.node.access import NOT_AUTHORIZED, Guard, client_tls, server_tls
 from dicomwire.node.carrying import StoreTasks, name_of_moved
 from dicomwire.node.checkpoints import Checkpoints, journaling
-from dicomwire.node.commit import Committer
+from dicomwire.node.commit import DUPLICATE, Committer
 from dicomwire.node.configuration import Configuration, Destination, Right
 from dicomwire.node.converters import Converters
 from dicomwire.node.heads import Origin
@@ -50,6 +50,7 @@ from dicomwire.node.identifier import InvalidIdentifier
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.opening import open_database
 from dicomwire.node.index.writer import Index
+from dicomwire.node.ingest import CANNOT_UNDERSTAND, INVALID_INSTANCE, MISMATCH
 from dicomwire.node.journal import JOURNAL
 from dicomwire.node.nodes import Membership
 from dicomwire.node.objects.files import StorageInUse, StoreFailure
@@ -85,6 +86,14 @@ UNKNOWN_DESTINATION = 0xA801
 OUT_OF_RESOURCES = 0xA700
 MATCHES_UNKNOWN = 0xA701
 """Refused: Out of resources - unable to calculate number of matches (PS3.4 Table C.4-2)."""
+_NOT_STORED = {
+    OUT_OF_RESOURCES: "the archive cannot store now; send it again later",
+    DUPLICATE: "the archive has another object of this UID",
+    MISMATCH: "UIDs or Patient ID are invalid, or not those of the request",
+    CANNOT_UNDERSTAND: "the dataset is missing or cannot be read",
+    INVALID_INSTANCE: "the SOP Instance UID is invalid",
+}
+"""The comment of a C-STORE response for each failure: at most 64 characters. The log says more."""
 
 FIND_MODELS = (
     PatientRootQueryRetrieveInformationModelFind,
@@ -338,7 +347,7 @@ class Node:
             return None
         return _failure(NOT_AUTHORIZED, f"not allowed to {right}")
 
-    def _store(self, event: evt.Event) -> int:
+    def _store(self, event: evt.Event) -> int | Dataset:
         request = event.request
         origin = Origin(
             str(request.AffectedSOPClassUID),
@@ -346,7 +355,9 @@ class Node:
             str(event.context.transfer_syntax),
             event.assoc.requestor.ae_title,
         )
-        return self._committer.store(event.payload, origin)
+        status = self._committer.store(event.payload, origin)
+        reason = _NOT_STORED.get(status)
+        return status if reason is None else _failure(status, reason)
 
     def _find(self, event: evt.Event) -> Iterator[Any]:
         try:
