@@ -42,9 +42,11 @@ test: $(VENV)/.with-test $(PEER) ## run all tests; protocol/ must be covered to 
 	@$(BIN)/python -m pytest -n $(JOBS) --ignore=tests/protocol
 
 # What depends on the version of Python: forks, threads, sockets, event loops, TLS, types, warnings.
-SAMPLE := unit protocol services threaded aio workers apps node \
+SAMPLE := unit services threaded aio workers apps \
   $(patsubst %,scenarios/test_%.py,workers first_programs associating storing query retrieve tls \
-  nothing_left asyncio_programs asyncio_cancelling)
+  nothing_left asyncio_programs asyncio_cancelling) \
+  $(patsubst %,node/test_%.py,commit configuration converters journal node_bucket node_retrieve \
+  node_server node_workers postgres tasks)
 
 sample: $(VENV)/.with-test $(PEER) ## run the tests that depend on the version of Python
 	@$(BIN)/python -m pytest -n $(JOBS) $(wildcard $(addprefix tests/,$(SAMPLE)))
