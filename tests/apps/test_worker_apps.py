@@ -171,7 +171,7 @@ def test_a_sender_with_a_ledger_loses_nothing_to_a_worker_that_is_killed(
     assert sender.returncode == 0
     result = json.loads(shown)
     assert (result["sent"], result["failed"]) == (300, 0)
-    assert result["associations"] > 4
+    assert result["associations"] > 1  # a fast one sends all before the fourth has begun
     stored = [name for name in os.listdir(folder) if not name.startswith(".")]
     assert sorted(stored) == sorted(f"CT.1.2.{number}" for number in range(300))
     assert ledger.read_bytes().count(b'"status": 0') == 300
