@@ -234,7 +234,7 @@ class ClockLoop(asyncio.SelectorEventLoop):
 
 
 def on_a_clock(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a test on a loop with a fake clock, of which no task and no complaint may be left."""
+    """Run a test on a loop with a fake clock; fail if a task or a complaint is left."""
 
     @functools.wraps(test)
     def run(*args: Any, **options: Any) -> None:

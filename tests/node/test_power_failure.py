@@ -175,7 +175,7 @@ def in_folder(path: str, folder: str) -> bool:
 
 
 def half_written(old: bytes, new: bytes) -> bytes:
-    """Return `new`, of which only half of what is new was written."""
+    """Return `new` with only half of the new bytes written."""
     same = next(
         (at for at, pair in enumerate(zip(old, new, strict=False)) if pair[0] != pair[1]), len(old)
     )

@@ -18,7 +18,7 @@ LOCAL = ("127.0.0.1", 0)
 
 
 def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a test on a loop of its own, of which no tasks and no complaints may be left."""
+    """Run a test on a loop of its own; fail if a task or a complaint is left."""
 
     @functools.wraps(test)
     def run(*args: Any, **options: Any) -> None:

@@ -123,7 +123,7 @@ class Plan:
         batch.files.append(Outgoing(path, size, key))
 
     def _explain_folders(self, found: Found) -> None:
-        """Log the folders of which not everything is sent; each of them is a failure."""
+        """Log the folders that are not sent completely; each of them is a failure."""
         sendable = {file.path for batch in self.batches for file in batch.files}
         reported = {path for path, _ in self.unusable}
         for folder, files in found.folders.items():

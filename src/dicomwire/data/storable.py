@@ -187,7 +187,7 @@ class _Encoded(Opened):
     offset : int
         The position of the dataset in the file.
     data : memoryview or Source
-        The dataset; whoever opens the file sets it.
+        The dataset; set when the file is opened.
     """
 
     data: memoryview | Source

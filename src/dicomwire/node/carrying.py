@@ -20,6 +20,7 @@ from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.reader import IndexReader, Stored
 from dicomwire.node.index.schema import task
 from dicomwire.node.index.writer import Index, Placed, Writer
+from dicomwire.node.objects.files import Damaged
 from dicomwire.node.objects.places import SPOOLED, Places
 from dicomwire.node.objects.port import Objects
 from dicomwire.node.query import Found
@@ -30,8 +31,8 @@ from dicomwire.node.tasks.workers import Kind
 DELETE = "delete"
 UPLOAD = "upload"
 GRACE = 60.0
-"""Seconds for which the old copy of an object stays: who has read its name just before opens it
-within that time. (Later, a retrieval reads the name again.)"""
+"""Seconds for which the old copy of an object stays: a retrieval that has just read its name opens
+it within that time. (Later, a retrieval reads the name again.)"""
 _GATHER = 0.5
 """Seconds until an acknowledged object is uploaded, so that several share the transactions."""
 _AT_A_TIME = 8
@@ -40,10 +41,6 @@ _PORTION = 64
 """Objects whose rows change in one transaction."""
 
 _digits_in = re.compile(r"([0-9a-f]{32}|[0-9a-f]{2}/[0-9a-f]{30})\.dcm$").search
-
-
-class Damaged(OSError):
-    """An object is not what was stored."""
 
 
 class Carrier:

@@ -104,7 +104,7 @@ class Checkpoints:
             raise
 
     def _make(self) -> None:
-        # Without the turn, if possible: who has it may be waiting for a part to become free.
+        # Without the turn, if possible: the thread that holds it may be waiting for a free part.
         parts = self._journal.retired()
         if not parts:
             with self._turn:

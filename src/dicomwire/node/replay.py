@@ -67,7 +67,7 @@ def redo(parts: Sequence[Part], objects: FolderObjects, index: Index | None) -> 
 
 
 def _restore(noted: Sequence[_Noted], objects: FolderObjects, removed: Container[str]) -> None:
-    """Write all files of which the journal has the content, but those that were removed later."""
+    """Write the files whose content is in the journal, except those that were removed later."""
     for record, part in noted:
         for name, (offset, length) in zip(record.names, record.extents, strict=True):
             if length and name not in removed:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from dicomwire.leftovers import ABANDONED_AFTER, remove_leftovers
 from dicomwire.node.heads import digest_of, read_head
+from dicomwire.node.objects.files import Damaged
 from dicomwire.node.objects.reader import FIRST, LONGEST, RangeReader, is_key
 
 LOGGER = logging.getLogger("dicomwire")
@@ -31,10 +32,6 @@ processes, until each of them looks again."""
 
 _is_copy = re.compile(r"[0-9a-f]{30}\.dcm").fullmatch
 _is_new = re.compile(r"[0-9a-f]{32}\.part").fullmatch
-
-
-class Damaged(OSError):
-    """An object is not what was stored."""
 
 
 class Cache:

@@ -22,6 +22,10 @@ class StoreFailure(OSError):
     """A store of objects cannot be used; the text says why in one line, without credentials."""
 
 
+class Damaged(OSError):
+    """The content of an object differs from what was stored."""
+
+
 def is_missing(path: Path) -> bool:
     """Return whether a file does not exist; OSError if that cannot be determined."""
     try:

@@ -1,4 +1,4 @@
-"""The tasks in the index: what is to be done later, and repeated until it succeeds.
+"""The tasks in the index: deferred work, repeated until it succeeds.
 
 A task is written in the transaction of what causes it, so that one is never there without the
 other. `workers` runs the tasks.
