@@ -1,0 +1,155 @@
+"""Reads a configuration from a file, environment variables and options; explains mistakes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from dicomwire.node.configuration.allowed import TITLE, ConfigurationError, without_password
+from dicomwire.node.configuration.keys import BY_NAME, KEYS, PREFIX, TABLES, Configuration, Key
+from dicomwire.node.configuration.writing import toml
+
+LOGGER = logging.getLogger("dicomwire.node")
+
+_LONGEST_FILE = 1 << 20
+"""In bytes; thousands of peers and destinations need less."""
+_CHECKED = TypeAdapter(Configuration)
+
+
+def read(path: Path) -> str:
+    """Return the text of a configuration file; ConfigurationError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LONGEST_FILE + 1)
+        if len(data) > _LONGEST_FILE:
+            raise ValueError(f"the file has more than {_LONGEST_FILE} bytes")
+        return data.decode()
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from None
+    except ValueError as error:  # no UTF-8, or too long
+        raise ConfigurationError(f"{path}: {error}") from None
+
+
+def load(path: Path) -> Configuration:
+    """Return the configuration in a file; ConfigurationError if it cannot be read or is invalid."""
+    text = read(path)
+    try:
+        values = tomllib.loads(text)
+    except RecursionError:
+        raise ConfigurationError(f"{path}: lists or tables are nested too deep") from None
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
+    return merged(Configuration(), values, f"{path}: ", path.parent)
+
+
+def merged(
+    base: Configuration, values: Mapping[str, Any], where: str = "", folder: Path | None = None
+) -> Configuration:
+    """Return `base` changed by `values`, which is structured like the file.
+
+    If `values` has destinations, they replace all those of `base`. Relative paths in both count
+    from `folder`. Errors begin with `where`.
+    """
+    changed = {**_values_of(base), **values}
+    for name in filter(None, TABLES):
+        if isinstance(values.get(name), Mapping):
+            changed[name] = {**_values_of(getattr(base, name)), **values[name]}
+    try:
+        return _CHECKED.validate_python(changed, context=folder)
+    except ValidationError as error:
+        # A key with a wrong name makes another one missing; the name is the problem then.
+        first = min(error.errors(), key=lambda problem: problem["type"] == "missing")
+        raise ConfigurationError(where + _explained(first, values)) from None
+
+
+def _values_of(table: Any) -> dict[str, Any]:
+    return {each.name: getattr(table, each.name) for each in fields(table)}
+
+
+def _explained(problem: ErrorDetails, values: Mapping[str, Any]) -> str:
+    """Say what is wrong with `values`: pydantic's texts name neither key nor allowed values."""
+    path = [*map(str, problem["loc"])]
+    name = ".".join(path)
+    if problem["type"] == "unexpected_keyword_argument":
+        return _unknown(path)
+    if problem["type"] == "missing":
+        return f"{name} is missing"
+    if problem["type"] in ("dataclass_type", "dict_type", "mapping_type"):
+        return f"{name} must be a table: [{name}]"
+    if path[-1] == "[key]":
+        name = f"the name of [{'.'.join(path[:-1])}]"
+        return f"{name} must be {TITLE.text}, not {_shown(path[-2])}"
+    depth = {"destinations": 3, **dict.fromkeys(TABLES, 2)}.get(path[0], 1)  # below: list items
+    name = ".".join(path[:depth])
+    value: Any = values
+    for each in path[:depth]:
+        value = value[each]
+    return f"{name} must be {BY_NAME[_place(path[:depth])].allowed}, not {_shown(value)}"
+
+
+def _place(path: Sequence[str]) -> tuple[str, str]:
+    """Return the table and the name of a key; all destinations have the same keys."""
+    return path[0] if len(path) > 1 else "", path[-1]
+
+
+def _unknown(path: Sequence[str]) -> str:
+    table, name = _place(path)
+    within = f"in [{'.'.join(path[:-1])}]" if table else "in a configuration"
+    tables = [] if table else [f"[{each}]" for each in (*filter(None, TABLES), "destinations")]
+    known = [each.name for each in BY_NAME.values() if each.table == table]
+    return f"there is no key {name!r} {within}; allowed are {', '.join((*known, *tables))}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        value = without_password(value)
+    for show in (toml, str):  # str is for a date, or a table in a list
+        # Both fail for numbers with too many digits, and for lists that are nested too deep.
+        with contextlib.suppress(TypeError, ValueError, RecursionError):
+            return show(value)
+    return f"this {type(value).__name__}"
+
+
+def environment(variables: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values of environment variables, structured like the file.
+
+    Commas separate the items of a list, and destinations. A variable with our prefix that is no
+    key is ignored, since Kubernetes sets some for a service of this name.
+    """
+    known = {key.variable: key for key in KEYS}
+    values: dict[str, Any] = {}
+    for name, text in variables.items():
+        try:
+            if name == f"{PREFIX}DESTINATIONS":
+                values["destinations"] = dict(map(destination, text.split(",")))
+            elif key := known.get(name):
+                place(values, key, key.read(*text.split(",") if key.is_list else [text]))
+            elif name.startswith(PREFIX):
+                LOGGER.warning("The environment variable %s is no key of the configuration", name)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{name}: {error}") from None
+    return values
+
+
+def place(values: dict[str, Any], key: Key, value: Any) -> None:
+    """Set the value of a key in `values`, which is structured like the file."""
+    (values.setdefault(key.table, {}) if key.table else values)[key.name] = value
+
+
+def destination(text: str) -> tuple[str, dict[str, Any]]:
+    """Return AE title and values of a destination NAME=HOST:PORT or NAME=tls:HOST:PORT."""
+    title, equals, where = text.partition("=")
+    over_tls = where.startswith("tls:")
+    host, colon, port = where.removeprefix("tls:").rpartition(":")
+    if not (title and equals and host and colon and port.isascii() and port.isdigit()):
+        raise ConfigurationError(f"{text!r} is not NAME=HOST:PORT, or NAME=tls:HOST:PORT")
+    values = {"host": host.removeprefix("[").removesuffix("]"), "port": int(port)}
+    return title, {**values, "tls": True} if over_tls else values

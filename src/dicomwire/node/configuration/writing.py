@@ -1,0 +1,44 @@
+"""Writes a configuration: values in TOML, and the commented file with every key."""
+
+from __future__ import annotations
+
+import json
+import math
+from enum import Enum
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any
+
+from dicomwire.node.configuration.keys import DESTINATION_KEYS, KEYS, TABLES, Configuration
+
+
+def toml(value: Any) -> str:
+    """Return a value of a configuration in TOML."""
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    if isinstance(value, Enum):
+        return toml(value.value)
+    if isinstance(value, bool | int):
+        return json.dumps(value)
+    if isinstance(value, float):
+        return "inf" if math.isinf(value) else str(value)
+    if isinstance(value, str | Path | IPv4Network | IPv6Network):
+        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007F")
+    raise TypeError(type(value).__name__)
+
+
+def template() -> str:
+    """Return the text of a file with all keys: meaning, allowed values and default of each."""
+    lines = ["# The configuration of a dicomwire node, with the default of every key."]
+    for table in TABLES:
+        lines += ["", f"[{table}]"] if table else []
+        for key in (each for each in KEYS if each.table == table):
+            lines += ["", f"# {key.meaning}", f"# Allowed: {key.allowed}."]
+            lines.append(f"{key.name} = {toml(key.default)}")
+    lines += ["", "# The destinations of C-MOVE: a table for each AE title."]
+    for title, known in Configuration().destinations.items():
+        lines.append(f"[destinations.{title}]")
+        for key in DESTINATION_KEYS.values():
+            lines += [f"# {key.meaning} Allowed: {key.allowed}."]
+            lines.append(f"{key.name} = {toml(getattr(known, key.name))}")
+    return "\n".join(lines) + "\n"
