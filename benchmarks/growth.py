@@ -16,10 +16,10 @@ from time import perf_counter, process_time
 from benchmarks.archives import DISK
 from benchmarks.workload import FIRST_NUMBER, SMALL
 from dicomwire.data.file_meta import parse_file_meta
+from dicomwire.node.archive import Archive
 from dicomwire.node.configuration import Configuration
 from dicomwire.node.heads import Origin
 from dicomwire.node.index.schema import study
-from dicomwire.node.server import Node
 
 STAGES = (10_000, 100_000, 200_000, 500_000, 1_000_000)
 LAST = 5_000
@@ -33,14 +33,14 @@ def main() -> int:
     parent = Path(sys.argv[2]) if len(sys.argv) > 2 else DISK
     with (
         tempfile.TemporaryDirectory(prefix="dicomwire-growth-", dir=parent) as folder,
-        Node(Configuration(folder=Path(folder), port=0)) as node,
+        Archive(Configuration(folder=Path(folder)), "growth") as archive,
     ):
-        _grow(node, [stage for stage in STAGES if stage <= most])
+        _grow(archive, [stage for stage in STAGES if stage <= most])
     return 0
 
 
-def _grow(node: Node, stages: list[int]) -> None:
-    store = _Store(node)
+def _grow(archive: Archive, stages: list[int]) -> None:
+    store = _Store(archive)
     print("| objects | objects/s | processor, us/object | query for a study, ms |")
     print("|--:|--:|--:|--:|")
     for stage in stages:
@@ -56,8 +56,8 @@ def _grow(node: Node, stages: list[int]) -> None:
 class _Store:
     """Stores objects that differ in their UIDs: of instance, series and study."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
         self._count = 0
         with tempfile.TemporaryDirectory() as root:
             (path,) = SMALL.folder(Path(root), 1).iterdir()
@@ -87,18 +87,18 @@ class _Store:
         data = self._dataset.replace(self._instance.encode(), instance.encode())
         for old, new in ((self._study, study_uid), (self._series, series_uid)):
             data = data.replace(_element(old), _element(new))
-        sink = self._node._spool.sink()
+        sink = self._archive.spool.sink()
         sink.write([memoryview(data)])
         payload = sink.finish()
         origin = Origin(self._class, instance, self._syntax, "GROWTH")
-        assert self._node._committer.store(payload, origin) == 0
+        assert self._archive.committer.store(payload, origin) == 0
         payload.discard()
 
     def query(self, number: int) -> float:
         """Return the seconds that it takes to find the study of an object by its UID."""
         number = number * (self._count // QUERIES)
         began = perf_counter()
-        with self._node._index.reading() as connection:
+        with self._archive.index.reading() as connection:
             uid = self._uids(number)[1]
             assert connection.execute(study.select().where(study.c.study_instance_uid == uid)).one()
         return perf_counter() - began

@@ -22,7 +22,7 @@ from sphinx.util.docutils import SphinxDirective
 from dicomwire import __main__ as command
 from dicomwire import presentation, status
 from dicomwire.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicomwire.node import configuration, keys, server
+from dicomwire.node import configuration, keys, services
 from dicomwire.protocol.items import DEFAULT_MAX_LENGTH
 from dicomwire.protocol.pdu import APPLICATION_CONTEXT_NAME
 from dicomwire.registry.services import REGISTRY, Service, sop_class_of
@@ -224,7 +224,7 @@ class ArchiveContexts(SphinxDirective):
 
 
 def _archive_contexts() -> list[presentation.PresentationContext]:
-    return server._contexts()
+    return services.contexts()
 
 
 class AssociationFacts(SphinxDirective):

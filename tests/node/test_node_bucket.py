@@ -14,6 +14,7 @@ from running_node import Receiver, counts, find, get, make_object, running, stor
 
 from dicomwire import build_context
 from dicomwire.apps.node import main
+from dicomwire.node.archive import FolderUnusable
 from dicomwire.node.carrying import names_to_remove
 from dicomwire.node.configuration import Configuration, Duplicates
 from dicomwire.node.index.opening import open_database
@@ -21,7 +22,7 @@ from dicomwire.node.index.reader import IndexReader
 from dicomwire.node.maintenance import Problem, check, reindex
 from dicomwire.node.objects.bucket import Bucket
 from dicomwire.node.objects.opening import open_objects
-from dicomwire.node.server import FolderUnusable, Node
+from dicomwire.node.server import Node
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ from dicomwire.data import budgets
 from dicomwire.errors import TLSConfigurationError
 from dicomwire.node import query
 from dicomwire.node.access import Guard
+from dicomwire.node.archive import FolderUnusable
 from dicomwire.node.configuration import (
     TLS,
     Access,
@@ -46,7 +47,7 @@ from dicomwire.node.configuration import (
     Duplicates,
     Right,
 )
-from dicomwire.node.server import FolderUnusable, Node
+from dicomwire.node.server import Node
 from dicomwire.pdu_primitives import SOPClassExtendedNegotiation
 from dicomwire.sop_class import StudyRootQueryRetrieveInformationModelFind as FIND
 from dicomwire.sop_class import StudyRootQueryRetrieveInformationModelGet as GET

@@ -22,12 +22,13 @@ from postgres_server import PostgresServer
 from running_node import associate, find, make_object, store, study_of
 from spooling import CT, OpenArchive
 
+from dicomwire.node.archive import FolderUnusable
 from dicomwire.node.configuration import Configuration
 from dicomwire.node.heads import read_head
 from dicomwire.node.index.reader import IndexReader
 from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.maintenance import check
-from dicomwire.node.server import FolderUnusable, Node
+from dicomwire.node.server import Node
 from dicomwire.node.tasks.queue import Listed, listed
 
 CRASHES = int(os.environ.get("TEST_CRASHES", "3"))

@@ -14,6 +14,7 @@ from running_node import find, make_object, running, store, study_of
 from spooling import OpenArchive, encoded
 from sqlalchemy import select
 
+from dicomwire.node.archive import FolderUnusable
 from dicomwire.node.commit import OUT_OF_RESOURCES, SUCCESS
 from dicomwire.node.configuration import KEYS, Configuration, ConfigurationError, merged
 from dicomwire.node.index import postgres
@@ -21,7 +22,7 @@ from dicomwire.node.index.database import IndexFailure, InDoubt, Unusable
 from dicomwire.node.index.postgres import Postgres
 from dicomwire.node.index.schema import patient
 from dicomwire.node.index.writer import Index, Writer
-from dicomwire.node.server import FolderUnusable, Node
+from dicomwire.node.server import Node
 
 SECRET = "correct horse"
 

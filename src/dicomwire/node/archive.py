@@ -1,0 +1,89 @@
+"""What each process of a node has open: objects, index, spool, tasks and the group commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+from dicomwire.node.carrying import StoreTasks, name_of_moved
+from dicomwire.node.checkpoints import Checkpoints, journaling
+from dicomwire.node.commit import Committer
+from dicomwire.node.configuration import Configuration
+from dicomwire.node.converters import Converters
+from dicomwire.node.index.database import IndexFailure, reason_of
+from dicomwire.node.index.opening import open_database
+from dicomwire.node.index.writer import Index
+from dicomwire.node.objects.files import StorageInUse, StoreFailure
+from dicomwire.node.objects.opening import folder_of, folder_within, open_objects
+from dicomwire.node.objects.spool import Spool
+from dicomwire.node.tasks.queue import Queue
+
+
+class FolderUnusable(Exception):
+    """The folder of a node, or its index, cannot be opened; the text says why."""
+
+
+class Archive:
+    """The open archive, for one process. As a context manager, it closes itself.
+
+    Parameters
+    ----------
+    configuration : Configuration
+    owner : str
+        The id of the node, with all of its processes; tasks that they take have it.
+    is_first : bool
+        Whether this process makes files and index agree: the first of the node to open them.
+
+    Raises
+    ------
+    FolderUnusable
+    """
+
+    def __init__(self, configuration: Configuration, owner: str, is_first: bool = True) -> None:
+        self.configuration = configuration
+        with ExitStack() as opened, usable(configuration.folder):
+            ceiling = configuration.max_object or None
+            self.spool = opened.enter_context(Spool(folder_of(configuration), ceiling))
+            self.converters = Converters(self.spool.make_file)
+            self.objects = open_objects(configuration, self.spool.make_file, True)
+            database = open_database(configuration.index, configuration.folder)
+            self.index = opened.enter_context(Index(database))
+            self.queue = Queue(self.index, owner)
+            folder = folder_within(self.objects)
+            opened.enter_context(journaling(folder, self.index))
+            self.store_tasks = StoreTasks(self.objects, self.index, self.queue)
+            self.committer = Committer(
+                *(self.objects, self.index, self.converters, configuration.duplicates),
+                is_reconciled=not is_first,
+                tasks=self.store_tasks,
+            )
+            opened.enter_context(Checkpoints(folder, self.index, self.committer.turn))
+            opened.callback(self.committer.close)
+            self._opened = opened.pop_all()
+        self.name_of_moved = partial(name_of_moved, self.index)
+        """Returns the present name of an object that is no longer where a query has found it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Wait for the batch that is being committed, and close all."""
+        self._opened.close()
+
+
+@contextmanager
+def usable(folder: Path) -> Iterator[None]:
+    """Say in one line why the folder or its index cannot be used."""
+    try:
+        yield
+    except (StorageInUse, StoreFailure) as error:
+        raise FolderUnusable(str(error)) from None
+    except (OSError, IndexFailure) as error:
+        reason = getattr(error, "strerror", None) or reason_of(error)
+        raise FolderUnusable(f"{folder} cannot be used: {reason}") from error
