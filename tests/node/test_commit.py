@@ -23,7 +23,7 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
-from spooling import EXPLICIT, OpenArchive, all_at_once, encoded, make, spooled
+from spooling import CT, EXPLICIT, OpenArchive, all_at_once, encoded, make, spooled
 
 from dicomwire.data.codec import decode_for, encode_dataset
 from dicomwire.data.payloads import MemoryPayload
@@ -567,3 +567,42 @@ def test_a_payload_is_read_in_pieces_of_any_size(archive: OpenArchive) -> None:
             assert file.read() == data
         assert (payload.path is None) is (len(data) <= KEPT_IN_MEMORY)
         payload.discard()
+
+
+def test_objects_of_one_thread_are_one_batch(
+    archive: OpenArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    store_all = archive.committer._store_all
+
+    def count(batch) -> None:
+        batches.append(len(batch))
+        store_all(batch)
+
+    monkeypatch.setattr(archive.committer, "_store_all", count)
+    assert store_together(archive, [(f"1.2.{n}", str(n)) for n in range(5)]) == [SUCCESS] * 5
+    assert batches == [5]
+    assert len(archive.notes()) == 5
+
+
+def test_one_of_several_objects_that_fails_does_not_hinder_the_others(
+    archive: OpenArchive,
+) -> None:
+    archive.store(encoded("1.2.1", "one"), "1.2.1")
+    together = [("1.2.1", "two"), ("1.2.2", "a"), ("1.2.2", "b"), ("1.2.1", "one")]
+    assert store_together(archive, together) == [DUPLICATE, SUCCESS, DUPLICATE, SUCCESS]
+    assert archive.notes() == {"1.2.1": ["one"], "1.2.2": ["a"]}
+
+
+def store_together(archive: OpenArchive, objects: list[tuple[str, str]]) -> list[int]:
+    """Store objects, given by UID and note, from one thread at once; return their statuses."""
+    committer, spool = archive.committer, archive.storage.spool
+    payloads = [spooled(spool, encoded(uid, note)) for uid, note in objects]
+    arrived = [
+        committer.read(payload, Origin(CT, uid, EXPLICIT, "SENDER"))
+        for payload, (uid, _) in zip(payloads, objects, strict=True)
+    ]
+    statuses = committer.store_all(arrived)
+    for payload in payloads:
+        payload.discard()
+    return statuses

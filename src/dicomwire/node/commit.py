@@ -76,20 +76,24 @@ _OUTCOMES_OF_DUPLICATES = {Duplicates.KEEP_FIRST: _REFUSED, Duplicates.IGNORE: _
 """The outcome of different data with a known UID, for the policies that keep only the first."""
 
 
-class _Waiting:
-    """An object in the spool whose thread waits until it is committed."""
+class Arrived:
+    """An object in the spool that can be stored: `Committer.read` makes it.
+
+    Attributes
+    ----------
+    entry : Entry
+        Its UIDs, and its values for the index.
+    """
 
     __slots__ = (
         "digest",
         "entry",
         "equals",
-        "is_done",
         "others",
         "outcome",
         "spooled",
         "to_compare",
         "uid",
-        "wake",
     )
 
     def __init__(self, spooled: Spooled, entry: Entry) -> None:
@@ -98,17 +102,26 @@ class _Waiting:
         self.uid = entry.instance_uid
         self.digest = spooled.digest(entry.origin.transfer_syntax_uid).hex()
         self.outcome = _STORED
-        """The outcome if the batch succeeds; final once `is_done`."""
-        self.is_done = False
-        """Whether a batch with this object has been committed, or has failed."""
+        """The outcome if the batch succeeds; final when its group is done."""
         self.equals = {self.digest}
         """The digests of datasets with the same content, also in another encoding."""
         self.others: set[str] = set()
         """The digests of datasets with other content."""
         self.to_compare: list[Stored] = []
         """Stored objects to compare it with before its outcome can be decided."""
+
+
+class _Group:
+    """Objects of one thread, which waits until they are committed, all in one batch."""
+
+    __slots__ = ("is_done", "objects", "wake")
+
+    def __init__(self, objects: Sequence[Arrived]) -> None:
+        self.objects = objects
+        self.is_done = False
+        """Whether a batch with these objects has been committed, or has failed."""
         self.wake = threading.Lock()
-        """The thread of this object waits for it; the leader of a batch releases it."""
+        """The thread of the objects waits for it; the leader of a batch releases it."""
         self.wake.acquire()
 
 
@@ -130,19 +143,19 @@ class _Plan:
     ) -> None:
         self._objects = objects
         self._duplicates = duplicates
-        self.accepted: dict[_Waiting, int] = {}
+        self.accepted: dict[Arrived, int] = {}
         """Objects to publish, with the number of the copy."""
         self.superseded: list[Stored] = []
         """Stored objects to remove once the accepted ones are durable."""
         self.missing: list[str] = []
         """Files of these that do not exist, unless another process has replaced their objects."""
-        self._copies: dict[str, list[Stored | _Waiting]] = {
+        self._copies: dict[str, list[Stored | Arrived]] = {
             uid: self._present(copies) for uid, copies in known.items()
         }
 
-    def _present(self, copies: list[Stored]) -> list[Stored | _Waiting]:
+    def _present(self, copies: list[Stored]) -> list[Stored | Arrived]:
         """Return those whose file exists: an object without a file does not count as a copy."""
-        present: list[Stored | _Waiting] = []
+        present: list[Stored | Arrived] = []
         for stored in copies:
             if self._objects.exists(stored.file):
                 present.append(stored)
@@ -151,7 +164,7 @@ class _Plan:
                 self.superseded.append(stored)
         return present
 
-    def add(self, waiting: _Waiting) -> None:
+    def add(self, waiting: Arrived) -> None:
         """Decide the outcome of an object, with regard to those before it in the batch."""
         copies = self._copies.setdefault(waiting.uid, [])
         name = waiting.spooled.name
@@ -202,7 +215,7 @@ def _dataset_in(file: BinaryIO) -> tuple[BinaryIO, str]:
     return file, head.transfer_syntax_uid
 
 
-def _named(waiting: _Waiting) -> tuple[str, str]:
+def _named(waiting: Arrived) -> tuple[str, str]:
     """Return UID and sender of an object, for the log."""
     return waiting.uid, escaped(waiting.entry.origin.source_ae)
 
@@ -212,7 +225,8 @@ class Committer:
 
     The thread of the first object leads: it commits all objects that are waiting, its own
     included, and then makes the thread of an object that arrived meanwhile the leader. So with
-    one association no thread waits for another, and with many one sync serves many objects.
+    one association no thread waits for another, and with many one sync serves many objects. A
+    thread that has several objects at a time stores them in one batch (`store_all`).
 
     A thread holds at most one of `_lock` and `turn` at a time. The index takes its own
     lock while `turn` is held.
@@ -250,7 +264,7 @@ class Committer:
         self._index = index
         self._converters = converters
         self._duplicates = duplicates
-        self._queue: list[_Waiting] = []
+        self._queue: list[_Group] = []
         self._has_leader = False
         self._lock = threading.Lock()  # guards _queue and _has_leader
         self.turn = threading.Lock()
@@ -282,9 +296,22 @@ class Committer:
         origin : Origin
             UIDs and sender, from the request.
         """
-        if not isinstance(spooled, Spooled):
-            return CANNOT_UNDERSTAND  # the request had no dataset
         try:
+            return self.store_all([self.read(spooled, origin)])[0]
+        except Unacceptable as error:
+            return error.status
+
+    def read(self, spooled: Payload | None, origin: Origin) -> Arrived:
+        """Read the index entry of an object; nothing is stored yet.
+
+        Raises
+        ------
+        Unacceptable
+            With the status of the response; the log has the reason.
+        """
+        try:
+            if not isinstance(spooled, Spooled):
+                raise Unacceptable("the request has no dataset", CANNOT_UNDERSTAND)
             origin = origin._replace(
                 sop_class_uid=origin_uid(origin.sop_class_uid),
                 sop_instance_uid=origin_uid(origin.sop_instance_uid),
@@ -294,26 +321,46 @@ class Committer:
             # and an error concerns that object alone and not the batch.
             for level in [Level.IMAGE] if self._index.knows(entry) else Level:
                 entry.row(level)
-            self._objects.keep(spooled, origin)
         except Unacceptable as error:
             LOGGER.warning("An object is refused: %s", error)
-            return error.status
+            raise
+        except OSError as error:
+            LOGGER.error("An object cannot be read: %s", error.strerror or error)
+            raise Unacceptable("the object cannot be read", OUT_OF_RESOURCES) from None
+        return Arrived(spooled, entry)
+
+    def store_all(self, objects: Sequence[Arrived]) -> list[int]:
+        """Store objects in one batch; return the status of each, as `store` does."""
+        undecided = [each for each in objects if self._keep(each)]
+        while undecided:
+            self._wait_or_lead(_Group(undecided))
+            undecided = [each for each in undecided if each.outcome.status is None]
+            # Compare outside of the commit, since other threads wait for that.
+            undecided = [each for each in undecided if self._compared(each)]
+        statuses = [each.outcome.status for each in objects]
+        return [OUT_OF_RESOURCES if each is None else each for each in statuses]
+
+    def _keep(self, arrived: Arrived) -> bool:
+        """Make an object durable; return whether that succeeds."""
+        try:
+            self._objects.keep(arrived.spooled, arrived.entry.origin)
         except OSError as error:
             LOGGER.error("An object cannot be written: %s", error.strerror or error)
-            return OUT_OF_RESOURCES
-        waiting = _Waiting(spooled, entry)
-        self._wait_or_lead(waiting)
-        while waiting.outcome.status is None:
-            # Compare outside of the commit, since other threads wait for that.
-            try:
-                self._compare(waiting)
-            except OSError as error:
-                LOGGER.error("An object cannot be compared: %s", error.strerror or error)
-                return OUT_OF_RESOURCES
-            self._wait_or_lead(waiting)
-        return waiting.outcome.status
+            arrived.outcome = _FAILED
+            return False
+        return True
 
-    def _compare(self, waiting: _Waiting) -> None:
+    def _compared(self, arrived: Arrived) -> bool:
+        """Compare an object with stored ones; return whether that succeeds."""
+        try:
+            self._compare(arrived)
+        except OSError as error:
+            LOGGER.error("An object cannot be compared: %s", error.strerror or error)
+            arrived.outcome = _FAILED
+            return False
+        return True
+
+    def _compare(self, waiting: Arrived) -> None:
         """Compare an object with stored ones; note which of them have the same content."""
         for stored in waiting.to_compare:
             # If the file is gone, the object was replaced meanwhile, or `_Plan._present` will drop
@@ -322,9 +369,8 @@ class Committer:
                 is_same = self._is_same(waiting, stored.file)
                 (waiting.equals if is_same else waiting.others).add(stored.digest)
         waiting.to_compare = []
-        waiting.is_done = False
 
-    def _is_same(self, waiting: _Waiting, name: str) -> bool:
+    def _is_same(self, waiting: Arrived, name: str) -> bool:
         """Return whether an object and a stored one have the same content; False if unknown."""
         origin = waiting.entry.origin
         try:
@@ -342,7 +388,7 @@ class Committer:
             return False
         return found is Comparison.SAME
 
-    def _wait_or_lead(self, mine: _Waiting) -> None:
+    def _wait_or_lead(self, mine: _Group) -> None:
         """Return when `mine` is done: another thread commits it, or this one leads a batch."""
         with self._lock:
             self._queue.append(mine)
@@ -352,20 +398,21 @@ class Committer:
             if mine.is_done:
                 return
         with self._lock:
-            batch, self._queue = self._queue, []
+            groups, self._queue = self._queue, []
         try:
-            self._commit(batch)
+            self._commit([each for group in groups for each in group.objects])
         finally:
             with self._lock:
                 leader = self._queue[0] if self._queue else None
                 self._has_leader = leader is not None
             if leader is not None:
                 leader.wake.release()
-            for waiting in batch:
-                if waiting is not mine:
-                    waiting.wake.release()
+            for group in groups:
+                group.is_done = True
+                if group is not mine:
+                    group.wake.release()
 
-    def _commit(self, batch: Sequence[_Waiting]) -> None:
+    def _commit(self, batch: Sequence[Arrived]) -> None:
         """Store the objects of `batch`, and set the outcome of each."""
         succeeded = is_unforeseen = False
         try:
@@ -384,7 +431,6 @@ class Committer:
             for waiting in batch:
                 if not succeeded:
                     waiting.outcome = _FAILED
-                waiting.is_done = True
                 if waiting.outcome.remark:
                     LOGGER.warning(waiting.outcome.remark, *_named(waiting))
         if is_unforeseen and len(batch) > 1:
@@ -421,7 +467,7 @@ class Committer:
         known = {stored.file for copies in found.values() for stored in copies}
         self._objects.withdraw([name for name in doubt.names if name not in known])
 
-    def _store_repeatedly(self, batch: Sequence[_Waiting]) -> None:
+    def _store_repeatedly(self, batch: Sequence[Arrived]) -> None:
         """Store a batch; repeat that if another process was first with what it needs."""
         for _ in range(_MOST_CONFLICTS):
             try:
@@ -431,7 +477,7 @@ class Committer:
                 LOGGER.debug("A batch is repeated: %s", error)
         self._store_all(batch)
 
-    def _store_all(self, batch: Sequence[_Waiting]) -> None:
+    def _store_all(self, batch: Sequence[Arrived]) -> None:
         """Publish all files, then add all to the index; both are durable when this returns."""
         for waiting in batch:
             waiting.outcome = _STORED
