@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from argparse import ArgumentParser, Namespace
+from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
@@ -155,6 +156,22 @@ def _outcome(options: Namespace, codes: list[int], tally: Tally) -> int:
     return exit_code(options, FAILED if tally.failed else DONE)
 
 
+class _ReadAhead:
+    """Paths of files of which the next one is read while a file is being sent.
+
+    Not if each file is logged when it is sent, since the lines would be in another order.
+    """
+
+    may_wait = False
+
+    def __init__(self, paths: Iterator[str]) -> None:
+        self.reads_ahead = not LOGGER.isEnabledFor(logging.INFO)
+        self._paths = paths
+
+    def __iter__(self) -> Iterator[str]:
+        return self._paths
+
+
 class _Sender:
     """Sends the batches of files one after the other, and counts the results."""
 
@@ -167,7 +184,8 @@ class _Sender:
         self._size = plan.size
         self._tried = 0
         self._refused: dict[ContextKey, str] = {}
-        self._current: Outgoing | None = None  # the file being sent
+        # The file being sent, and the one after it, which may have been read ahead.
+        self._drawn: deque[Outgoing] = deque()
         self._is_interrupted = False
         self._began = time.monotonic()
         self._next_progress = 0.0 if console.is_terminal else math.inf
@@ -181,9 +199,10 @@ class _Sender:
                 code, reason = self._send_all(batch, waiting)
         except KeyboardInterrupt:
             self._is_interrupted = True
-            if self._current is not None:
-                self._tally.fail(self._current.path, "interrupted")
-        unsent = list(waiting)
+            if self._drawn:
+                self._tally.fail(self._drawn.popleft().path, "interrupted")
+        unsent = [*self._drawn, *waiting]
+        self._drawn.clear()
         for file in unsent:
             self._tally.fail(file.path, f"not sent: {reason}")
         if unsent and code != NO_ASSOCIATION:  # that has been logged already
@@ -200,7 +219,7 @@ class _Sender:
                 return NO_ASSOCIATION, escaped(str(association.failure))
             self._tally.associations += 1
             # No window was asked for, so that one file is outstanding at a time.
-            with association.send_c_stores(self._draw(waiting)) as results:
+            with association.send_c_stores(_ReadAhead(self._draw(waiting))) as results:
                 for sent in results:
                     self._judge(sent)
             if not association.is_established:
@@ -241,13 +260,12 @@ class _Sender:
                 LOGGER.info("Sending file: %s", escaped(file.path))
                 LOGGER.info("Sending Store Request: MsgID %d, (%s)", message_id(number), name)
             number += 1
-            self._current = file
+            self._drawn.append(file)
             yield file.path
 
     def _judge(self, sent: Sent) -> None:
         """Count and log the result of the file being sent."""
-        file, self._current = self._current, None
-        assert file is not None
+        file = self._drawn.popleft()
         code = sent.code
         if code is None:
             self._fail(file, _no_response(file.path, sent.failure))

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from dicomwire.data.new_files import Buffer
-from dicomwire.data.storable import instance_uid_of
+from dicomwire.data.storable import Opened, instance_uid_of
 from dicomwire.errors import AssociationFailure
 from dicomwire.protocol.command import Message
 from dicomwire.protocol.limits import MIB
@@ -88,10 +88,27 @@ def stored_with(status: int) -> bool:
     return not status or code_to_category(status) in (STATUS_SUCCESS, STATUS_WARNING)
 
 
+class _Ready(NamedTuple):
+    """An item with the object that was opened for it, or with the reason why it cannot be sent."""
+
+    item: Any
+    opened: Opened | None = None
+    context_id: int = 0
+    data: Any = None
+    error: Exception | None = None
+
+    def close(self) -> None:
+        """Close the object."""
+        # A small file was closed before, and needs no call.
+        if self.opened is not None and not self.opened.is_small_file:
+            self.opened.close()
+
+
 class Pipeline:
     """Sends objects, keeps as many outstanding as allowed, and matches the responses to them.
 
-    Objects are taken from `items` when there is room for them. If an object cannot be sent, its
+    Objects are taken from `items` when there is room for them; of a collection, the next one is
+    opened while the responses to those before it are awaited. If an object cannot be sent, its
     result has the exception. If the association ends, the outstanding objects have its failure as
     their results, and no others follow. From the first call of `next` until `close`, the network
     timeout of the association is suspended.
@@ -121,6 +138,7 @@ class Pipeline:
         self._outstanding: dict[int, tuple[Any, str, int]] = {}
         self._in_flight = 0  # bytes of the outstanding objects
         self._results: deque[Sent] = deque()
+        self._ready: _Ready | None = None  # the next object, if it was read ahead
         self._number = 0
         self.has_begun = False
         self._is_exhausted = False
@@ -159,6 +177,8 @@ class Pipeline:
                     await self._fill()
                 if not self._results and self._outstanding:
                     assert self._operation is not None
+                    if self._items.reads_ahead and not self._is_exhausted and self._ready is None:
+                        self._ready = await self._take()  # while the peer stores the one before
                     self._note(await self._operation.response())
                     self._collect()
             except AssociationFailure as failure:
@@ -176,6 +196,7 @@ class Pipeline:
         self._is_exhausted = True
         self._outstanding.clear()
         self._results.clear()
+        self._drop_ready()
         if self._operation is not None:
             self._operation.abandon()
         if self.has_begun:
@@ -187,16 +208,12 @@ class Pipeline:
     async def _fill(self) -> None:
         """Send as many objects as may be outstanding."""
         while not self._is_exhausted and self._has_room:
-            if self._items.may_wait:
-                await self.port.flushed()  # taking the next item may block: send the others first
-            try:
-                item = await self._items.take()
-            except Exception as error:
-                self._error = error
-                item = END
-            if item is END:
-                self._is_exhausted = True
-            elif await self._send(item) > _SMALL:
+            ready, self._ready = self._ready, None
+            if ready is None:
+                if self._items.may_wait:
+                    await self.port.flushed()  # taking the next item may block
+                ready = await self._take()
+            if ready is not None and await self._send(ready) > _SMALL:
                 self._collect()
                 if self._results:  # return them before sending the next large object
                     break
@@ -211,14 +228,28 @@ class Pipeline:
             and self._in_flight < _MOST_IN_FLIGHT
         )
 
-    async def _send(self, item: Any) -> int:
-        """Send an object; return the number of bytes."""
-        number = self._next_number()
+    async def _take(self) -> _Ready | None:
+        """Take the next item and open it; None if there are no more."""
         try:
-            opened, context_id, data = self._association.open_object(self.storable_of(item))
+            item = await self._items.take()
+        except Exception as error:
+            self._error = error
+            item = END
+        if item is END:
+            self._is_exhausted = True
+            return None
+        try:
+            return _Ready(item, *self._association.open_object(self.storable_of(item)))
         except Exception as error:  # of any kind: the other objects are sent nevertheless
-            self._results.append(Sent(item, instance_uid_of(item), failure=error))
+            return _Ready(item, error=error)
+
+    async def _send(self, ready: _Ready) -> int:
+        """Send an object; return the number of bytes."""
+        item, opened, context_id, data, failure = ready
+        if opened is None:
+            self._results.append(Sent(item, instance_uid_of(item), failure=failure))
             return 0
+        number = self._next_number()
         uid = opened.sop_instance_uid
         self._outstanding[number] = item, uid, 0
         size = 0
@@ -240,9 +271,13 @@ class Pipeline:
             self._results.append(Sent(item, uid, failure=error))
             self.port.check()  # if the message was sent in part, the association has ended
         finally:
-            if not opened.is_small_file:  # else it was closed before, and needs no call
-                opened.close()
+            ready.close()
         return size
+
+    def _drop_ready(self) -> None:
+        if self._ready is not None:
+            self._ready.close()
+            self._ready = None
 
     def storable_of(self, item: Any) -> Any:
         """Return the object to send for an item."""
@@ -272,6 +307,7 @@ class Pipeline:
     def _lose(self, failure: AssociationFailure) -> None:
         """After the end of the association, give the outstanding objects their results."""
         self._is_exhausted = True
+        self._drop_ready()
         self._collect()
         for item, uid, _ in self._outstanding.values():
             self._results.append(Sent(item, uid, failure=failure))
@@ -304,10 +340,14 @@ class ItemReader:
     ----------
     may_wait : bool
         Whether taking an item may block; false for collections such as a list.
+    reads_ahead : bool
+        Whether an item may be taken before there is room for it: not from a generator, which may
+        do something else when its item is sent.
     """
 
     def __init__(self, items: Items) -> None:
         self.may_wait: bool = getattr(items, "may_wait", not isinstance(items, Collection))
+        self.reads_ahead: bool = getattr(items, "reads_ahead", isinstance(items, Collection))
         self._is_async = isinstance(items, AsyncIterable)
         self._iterator: Any = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
 
