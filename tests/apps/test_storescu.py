@@ -425,8 +425,8 @@ def test_a_file_vanishes_before_its_turn(
     peer: Any, write_file: WriteFile, tmp_path: Path, capsys: Capture
 ) -> None:
     write_file("a", "1.1")
-    gone = write_file("b", "1.2")
-    write_file("c", "1.3")
+    write_file("b", "1.2")
+    gone = write_file("c", "1.3")  # the one before it is read while the first is stored
     peer.status = lambda event: gone.unlink(missing_ok=True) or 0x0000
     assert storescu.main([*peer.address, str(tmp_path), "--json"]) == 1
     shown = capsys.readouterr()

@@ -548,6 +548,54 @@ def test_an_object_that_is_ready_does_not_wait_for_the_next(face):
         assert [sent.is_stored for sent in assoc.send_c_stores(one_after_the_other())] == [True] * 3
 
 
+class Noted(list):
+    """A collection of items; the event says that its second item was taken."""
+
+    def __init__(self, items) -> None:
+        super().__init__(items)
+        self.second_taken = threading.Event()
+
+    def __iter__(self):
+        for number, item in enumerate(super().__iter__()):
+            if number:
+                self.second_taken.set()
+            yield item
+
+
+@pytest.mark.parametrize("size", [64, 600_000])
+def test_the_next_object_of_a_collection_is_read_while_one_is_stored(face, tmp_path, size):
+    items = Noted(tmp_path / str(number) for number in range(3))
+    for path, ds in zip(items, objects(3, size), strict=True):
+        ds.save_as(path, enforce_file_format=True)
+    received = []
+
+    def store(event):
+        assert items.second_taken.wait(WAIT)
+        received.append(event.dataset)
+        return 0
+
+    server = face.serve([(evt.EVT_C_STORE, store)])
+    with face.associate(server, contexts=CONTEXTS) as assoc:
+        assert [sent.is_stored for sent in assoc.send_c_stores(items)] == [True] * 3
+    assert received == objects(3, size)
+
+
+def test_an_object_that_was_read_ahead_is_not_sent_after_the_end(face, tmp_path):
+    items = Noted(tmp_path / str(number) for number in range(3))
+    for path, ds in zip(items, objects(3, 600_000), strict=True):
+        ds.save_as(path, enforce_file_format=True)
+    with (
+        answered(face, 1, 1) as (assoc, peer),
+        in_background(lambda: list(assoc.send_c_stores(items))) as sending,
+    ):
+        peer.receive_message()
+        assert items.second_taken.wait(WAIT)
+        peer.send(Abort(0, 0))
+        results = sending.result(WAIT)
+        assert uids(results) == ["1.2.3.0"]
+        assert isinstance(results[0].failure, AssociationAborted)
+
+
 # --- Others on the same association ---
 
 

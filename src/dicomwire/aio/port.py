@@ -27,6 +27,7 @@ from dicomwire.session.buffers import BUFFER_SIZE
 from dicomwire.session.intake import BACKLOG, BACKLOG_BYTES, Key
 from dicomwire.session.operation import Operation
 from dicomwire.session.owner import Owner
+from dicomwire.session.sending import Begun
 from dicomwire.settings import Settings
 
 _MOST_WAITING = 32
@@ -235,7 +236,7 @@ class AioPort(Link):
     # --- Sending ---
 
     async def _send(
-        self, context_id: int, message: Message, data: Data | None, *, more: bool
+        self, context_id: int, message: Message, data: Data | Begun | None, *, more: bool
     ) -> None:
         try:
             async with self._sending:

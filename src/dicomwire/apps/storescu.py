@@ -156,7 +156,7 @@ def _outcome(options: Namespace, codes: list[int], tally: Tally) -> int:
     return exit_code(options, FAILED if tally.failed else DONE)
 
 
-class _ReadAhead:
+class _ReadAhead(Iterator[str]):
     """Paths of files of which the next one is read while a file is being sent.
 
     Not if each file is logged when it is sent, since the lines would be in another order.
@@ -168,8 +168,8 @@ class _ReadAhead:
         self.reads_ahead = not LOGGER.isEnabledFor(logging.INFO)
         self._paths = paths
 
-    def __iter__(self) -> Iterator[str]:
-        return self._paths
+    def __next__(self) -> str:
+        return next(self._paths)
 
 
 class _Sender:
@@ -249,9 +249,9 @@ class _Sender:
         """Yield the path of each file when its turn comes, except the refused ones."""
         number = 0
         for file in waiting:
-            self._tried += 1
             refused = self._refused.get(file.context) if self._refused else None
             if refused is not None:
+                self._tried += 1
                 self._tally.fail(file.path, refused)
                 LOGGER.info("Not stored: %s: %s", escaped(file.path), refused)
                 continue
@@ -266,6 +266,7 @@ class _Sender:
     def _judge(self, sent: Sent) -> None:
         """Count and log the result of the file being sent."""
         file = self._drawn.popleft()
+        self._tried += 1
         code = sent.code
         if code is None:
             self._fail(file, _no_response(file.path, sent.failure))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from dicomwire.data.new_files import Buffer
+from dicomwire.data.sources import FileSource
 from dicomwire.data.storable import Opened, instance_uid_of
 from dicomwire.errors import AssociationFailure
 from dicomwire.protocol.command import Message
@@ -92,8 +93,10 @@ class _Ready(NamedTuple):
     """An item with the object that was opened for it, or with the reason why it cannot be sent."""
 
     item: Any
+    uid: str
     opened: Opened | None = None
     context_id: int = 0
+    request: Message | None = None
     data: Any = None
     error: Exception | None = None
 
@@ -178,7 +181,8 @@ class Pipeline:
                 if not self._results and self._outstanding:
                     assert self._operation is not None
                     if self._items.reads_ahead and not self._is_exhausted and self._ready is None:
-                        self._ready = await self._take()  # while the peer stores the one before
+                        # While the peer stores the one before.
+                        self._ready = await self._take(reads=True)
                     self._note(await self._operation.response())
                     self._collect()
             except AssociationFailure as failure:
@@ -228,8 +232,8 @@ class Pipeline:
             and self._in_flight < _MOST_IN_FLIGHT
         )
 
-    async def _take(self) -> _Ready | None:
-        """Take the next item and open it; None if there are no more."""
+    async def _take(self, *, reads: bool = False) -> _Ready | None:
+        """Take the next item, open and perhaps read it; None if there are no more."""
         try:
             item = await self._items.take()
         except Exception as error:
@@ -239,24 +243,33 @@ class Pipeline:
             self._is_exhausted = True
             return None
         try:
-            return _Ready(item, *self._association.open_object(self.storable_of(item)))
+            opened, context_id, found = self._association.open_object(self.storable_of(item))
         except Exception as error:  # of any kind: the other objects are sent nevertheless
-            return _Ready(item, error=error)
-
-    async def _send(self, ready: _Ready) -> int:
-        """Send an object; return the number of bytes."""
-        item, opened, context_id, data, failure = ready
-        if opened is None:
-            self._results.append(Sent(item, instance_uid_of(item), failure=failure))
-            return 0
-        number = self._next_number()
+            return _Ready(item, instance_uid_of(item), error=error)
         uid = opened.sop_instance_uid
-        self._outstanding[number] = item, uid, 0
-        size = 0
+        number = self._next_number()
         try:
             request = scu.store_request(
                 number, opened.sop_class_uid, uid, self._priority, None, None
             )
+            data: Any = found
+            if reads and isinstance(found, FileSource):
+                data = self.port.read_ahead(context_id, request, found)
+        except Exception as error:
+            opened.close()
+            return _Ready(item, uid, error=error)
+        return _Ready(item, uid, opened, context_id, request, data)
+
+    async def _send(self, ready: _Ready) -> int:
+        """Send an object; return the number of bytes."""
+        item, uid, _, context_id, request, data, failure = ready
+        if request is None:
+            self._results.append(Sent(item, uid, failure=failure))
+            return 0
+        number = request.MessageID
+        self._outstanding[number] = item, uid, 0
+        size = 0
+        try:
             self._operation = await self.port.request(
                 context_id, request, data, join=self._operation, more=self._window > 1
             )

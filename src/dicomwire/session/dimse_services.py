@@ -146,6 +146,8 @@ class DimseServices(BaseAssociation, Generic[Status, Reply, Responses, Results, 
         ----------
         items : iterable
             Objects, each as for `send_c_store`; on the asyncio face also an asynchronous iterable.
+            Of a collection, such as a list, the next object is read while one is being stored;
+            from other iterables it is taken when it can be sent.
         priority : int
             0 medium, 1 high, 2 low.
 

@@ -28,6 +28,30 @@ from dicomwire.settings import Settings
 _MANY_RESPONSES = {command | RESPONSE_BIT for command in scu.OF_MANY_RESPONSES}
 
 
+class Begun:
+    """A message with a large dataset, in the buffer from which it is sent.
+
+    Attributes
+    ----------
+    filled : int or None
+        The bytes of the dataset that have been read into the buffer; None if it is empty.
+    """
+
+    __slots__ = ("buffer", "filled", "packer", "source")
+
+    def __init__(self, sender: Sender, context_id: int, packed: bytes, source: Source) -> None:
+        size = sender.largest_piece if source.length > BUFFER_SIZE else BUFFER_SIZE
+        self.source = source
+        self.buffer = take_buffer(size)
+        self.packer = sender.protocol.packer(memoryview(self.buffer), context_id, packed)
+        self.filled: Any = None  # or an awaitable of it
+
+    @property
+    def length(self) -> int:
+        """The number of bytes of the dataset."""
+        return self.source.length
+
+
 class Sender(Engine):
     """The engine of an association, with the messages that it sends.
 
@@ -113,7 +137,7 @@ class Sender(Engine):
         self,
         context_id: int,
         message: Message,
-        data: Data | None = None,
+        data: Data | Begun | None = None,
         *,
         join: Any = None,
         more: bool = False,
@@ -163,7 +187,7 @@ class Sender(Engine):
     # --- One message ---
 
     async def _send(
-        self, context_id: int, message: Message, data: Data | None, *, more: bool
+        self, context_id: int, message: Message, data: Data | Begun | None, *, more: bool
     ) -> None:
         """Send a message. With `more`, it may wait to be sent together with later ones."""
         if self.is_ended or self._abort_wanted:
@@ -174,7 +198,7 @@ class Sender(Engine):
         if EVT_DIMSE_SENT in self.handlers.live:
             self._notify_message(EVT_DIMSE_SENT, context_id, message)
         packed = pack_command(context_id, message, protocol.maximum_length)
-        source: Source | None = None
+        source: Source | Begun | None = None
         if isinstance(data, Buffer):
             small = pack_small_data(context_id, data, protocol.maximum_length)
             if small is None:
@@ -210,22 +234,34 @@ class Sender(Engine):
         if data:
             self._write(data)
 
-    async def _send_dataset(self, context_id: int, packed: bytes, source: Source) -> None:
+    def read_ahead(self, context_id: int, message: Message, source: Source) -> Begun:
+        """Read the first bytes of a dataset before its message is sent; OSError or EOFError.
+
+        Give the result to `request` in place of the dataset, with the same message.
+        """
+        packed = pack_command(context_id, message, self.protocol.maximum_length)
+        begun = Begun(self, context_id, packed, source)
+        begun.filled = source.readinto(begun.packer.gaps(source.length))
+        return begun
+
+    async def _send_dataset(self, context_id: int, packed: bytes, source: Source | Begun) -> None:
         """Send a command and its dataset, which is read from `source` piece by piece."""
-        buffer = take_buffer(self.largest_piece if source.length > BUFFER_SIZE else BUFFER_SIZE)
+        begun = source if isinstance(source, Begun) else Begun(self, context_id, packed, source)
+        source, filled = begun.source, begun.filled
         has_begun = False
         try:
-            packer = self.protocol.packer(memoryview(buffer), context_id, packed)
             sent = 0
             while True:
-                gaps = packer.gaps(source.length - sent)
-                filled: Any = source.readinto(gaps) if gaps else 0
-                if inspect.isawaitable(filled):
-                    filled = await filled
-                    self.check()
+                if filled is None:
+                    gaps = begun.packer.gaps(source.length - sent)
+                    filled = source.readinto(gaps) if gaps else 0
+                    if inspect.isawaitable(filled):
+                        filled = await filled
+                        self.check()
                 sent += filled
                 is_last = sent == source.length  # a stream knows its length only at its end
-                view = packer.seal(filled, is_last)
+                view = begun.packer.seal(filled, is_last)
+                filled = None
                 self.protocol.check_data(view)
                 has_begun = True
                 self._write(view)
@@ -241,4 +277,4 @@ class Sender(Engine):
                 self.fail(LocalAbort(text, self.peer))
             raise
         # Not after a failure: the event loop may still be sending bytes from this buffer.
-        give_buffer(buffer)
+        give_buffer(begun.buffer)

@@ -21,6 +21,7 @@ from dicomwire.services.port import END
 from dicomwire.session.intake import Key
 from dicomwire.session.operation import Operation
 from dicomwire.session.owner import Owner
+from dicomwire.session.sending import Begun
 from dicomwire.settings import Settings
 from dicomwire.threaded.connection import deadline_after
 from dicomwire.threaded.link import LINGER, Link
@@ -84,7 +85,7 @@ class ThreadedPort(Link):
             self._more_follows = message.command is Command.C_FIND_RSP and message.has_dataset
         await self._send(context_id, message, data, more=False)
 
-    async def _send_dataset(self, context_id: int, packed: bytes, source: Source) -> None:
+    async def _send_dataset(self, context_id: int, packed: bytes, source: Source | Begun) -> None:
         with self._sending:
             await super()._send_dataset(context_id, packed, source)
 
