@@ -22,6 +22,7 @@ from dicomwire.logs import escaped
 from dicomwire.node.converters import Converters
 from dicomwire.node.objects.port import Objects
 from dicomwire.node.query import Found
+from dicomwire.node.statuses import LONGEST_COMMENT
 from dicomwire.node.transcode import CannotTranscode, choose, transcoded
 from dicomwire.presentation import PresentationContext
 
@@ -31,8 +32,6 @@ MOST_CONTEXTS = 128
 """The most presentation contexts of an association (PS3.8 Section 9.3.2.2)."""
 _PENDING = 0xFF00
 _SUCCESS = 0x0000
-LONGEST_COMMENT = 64
-"""The most characters of an Error Comment, which has the VR LO."""
 _FALLBACK = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 Syntaxes = dict[str, dict[str, None]]

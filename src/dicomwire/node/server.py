@@ -6,19 +6,15 @@
 from __future__ import annotations
 
 import logging
-import math
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from multiprocessing import get_context
 from typing import Any
 
-from dicomwire import (
-    AE,
-    Settings,
-)
+from dicomwire import AE
 from dicomwire.node.access import Guard, client_tls, server_tls
 from dicomwire.node.archive import Archive, FolderUnusable, usable
 from dicomwire.node.configuration import Configuration
@@ -26,6 +22,7 @@ from dicomwire.node.journal import JOURNAL
 from dicomwire.node.nodes import Membership
 from dicomwire.node.objects.opening import folder_of
 from dicomwire.node.objects.spool import SPOOL, lock_node, size_of
+from dicomwire.node.outgoing import timeouts
 from dicomwire.node.services import Services, contexts, refuse
 from dicomwire.node.tasks.workers import OtherProcess, Workers
 
@@ -141,7 +138,7 @@ class Node:
     def _join_others(self, opened: ExitStack) -> None:
         """Enter the registry, and run tasks; undo it in the right order when the node stops."""
         timeout = self.configuration.stop_timeout
-        workers = Workers(self.archive.queue, self.archive.store_tasks.kinds())
+        workers = Workers(self.archive.queue, self.archive.kinds())
         if self.configuration.workers > 1:
             self._task_process.listen(workers)
         membership = Membership(
@@ -182,14 +179,10 @@ class Node:
 
     def _entity(self) -> AE:
         configuration = self.configuration
-        acse_timeout = _seconds(configuration.acse_timeout)
         ae = AE(
             configuration.ae_title,
-            Settings(
-                connection_timeout=acse_timeout,
-                acse_timeout=acse_timeout,
-                dimse_timeout=_seconds(configuration.dimse_timeout),
-                network_timeout=_seconds(configuration.network_timeout),
+            replace(
+                timeouts(configuration),
                 maximum_associations=configuration.max_associations,
                 associations_per_address=configuration.max_per_address or None,
                 associations_per_title=configuration.max_per_title or None,
@@ -199,10 +192,6 @@ class Node:
         ae.require_called_aet = configuration.access.called_title
         ae.require_calling_aet = self._guard.titles
         return ae
-
-
-def _seconds(timeout: float) -> float | None:
-    return None if math.isinf(timeout) else timeout
 
 
 def _prepare(configuration: Configuration, owner: str) -> None:
