@@ -16,8 +16,18 @@ from backends import Backend
 from fake_clock import Clock
 
 from dicomwire.node.index.writer import Index
-from dicomwire.node.tasks.queue import LEASE, Listed, NewTask, Queue, State, Task, counts, listed
-from dicomwire.node.tasks.workers import GiveUp, Kind, Workers
+from dicomwire.node.tasks.queue import (
+    LEASE,
+    Listed,
+    NewTask,
+    Queue,
+    State,
+    Task,
+    counts,
+    listed,
+    part_of,
+)
+from dicomwire.node.tasks.workers import GiveUp, Kind, Unfinished, Workers
 
 
 @pytest.fixture
@@ -285,6 +295,89 @@ def test_a_process_that_lost_its_lease_changes_nothing(queue: Queue, clock: Cloc
         slow.finish(writer, taken)
         slow.fail(writer, taken[0], "too late", None)
     assert only(queue).state is State.RUNNING
+
+
+# --- Tasks of one process ---------------------------------------------------------------------
+
+
+def begin(queue: Queue, new: NewTask) -> Task:
+    with queue.index.writing() as writer:
+        return queue.begin(writer, new)
+
+
+def claim(queue: Queue, task: Task) -> bool:
+    with queue.index.writing() as writer:
+        return queue.claim(writer, task)
+
+
+def test_a_process_can_add_a_task_and_run_it_itself(queue: Queue, run: Run, clock: Clock) -> None:
+    part = Queue(queue.index, part_of(queue.owner), clock)
+    task = begin(part, *numbered(1))
+    step_all(queue, run)
+    assert run.calls == []
+    with queue.index.writing() as writer:
+        part.finish(writer, [task])
+    assert list(listed(queue.index)) == []
+
+
+def test_a_heartbeat_does_not_keep_the_tasks_of_one_process(
+    queue: Queue, run: Run, clock: Clock
+) -> None:
+    part = Queue(queue.index, part_of(queue.owner), clock)
+    task = begin(part, *numbered(1))
+    clock.now += LEASE / 2
+    with queue.index.writing() as writer:
+        queue.renew(writer)
+        part.hold(writer, task, LEASE)
+    clock.now += LEASE / 2
+    step_all(queue, run)
+    assert run.calls == []
+    clock.now += LEASE / 2
+    step_all(queue, run)
+    assert run.calls == [[1]]
+
+
+def test_what_a_dead_node_leaves_includes_the_tasks_of_its_processes(
+    queue: Queue, run: Run
+) -> None:
+    begin(Queue(queue.index, part_of("dead")), *numbered(1))
+    add(queue, *numbered(2, delay=100))
+    with queue.index.writing() as writer:
+        queue.release(writer, ["dead"])
+    step_all(queue, run)
+    assert run.calls == [[1]]
+
+
+def test_a_task_that_nobody_runs_can_be_claimed(queue: Queue, clock: Clock) -> None:
+    other = Queue(queue.index, "other", clock)
+    task = begin(queue, *numbered(1, key="a"))
+    assert not claim(other, task)
+    with queue.index.writing() as writer:
+        queue.fail(writer, task, "never", None)
+        assert queue.of_key(writer, "count", "a") == [task]
+        assert queue.of_key(writer, "count", "b") == []
+    assert claim(other, task)
+    clock.now += LEASE
+    assert claim(queue, task)
+
+
+def test_an_unfinished_task_goes_on_after_others(queue: Queue, clock: Clock) -> None:
+    calls = []
+
+    def run(tasks: Sequence[Task]) -> None:
+        (task,) = tasks
+        number = int(task.payload["number"])
+        calls.append(number)
+        clock.now += 1
+        assert task.attempts == 1
+        if number < 3:
+            raise Unfinished({"number": number + 2})
+
+    add(queue, *numbered(1), *numbered(2))
+    threads, kind = workers(queue, run, batch=1)
+    while threads.step(kind) == 0:
+        pass
+    assert calls == [1, 2, 3, 4]
 
 
 # --- Operators --------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ other. `workers` runs the tasks.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -39,6 +40,8 @@ held for two statements; without it, two could take tasks of one key, each befor
 other's. The number has no meaning, but differs from the others in this database."""
 _LONGEST_ERROR = 1000
 """In characters: more is of no use in a list of tasks."""
+
+_PART = "/"
 
 Clock = Callable[[], float]
 """Gives the time in seconds since 1970."""
@@ -151,6 +154,14 @@ def copy_tasks(source: IndexReader, target: Index) -> None:
             writer.connection.execute(insert(task), rows)
 
 
+def part_of(owner: str) -> str:
+    """Return the name of an owner for one process of a node, whose leases end with it.
+
+    The heartbeat of the node does not renew them: the process may die alone.
+    """
+    return f"{owner}{_PART}{secrets.token_hex(4)}"
+
+
 class Queue:
     """The tasks of an index, for one process.
 
@@ -206,6 +217,53 @@ class Queue:
             connection.execute(update(task).where(task.c.id.in_(ids)).values(lease))
         return [Task(*row)._replace(attempts=row.attempts + 1) for row in found]
 
+    def begin(self, writer: Writer, new: NewTask) -> Task:
+        """Add a task that this process has taken already; see `add`."""
+        now = self.clock()
+        row = {
+            "kind": new.kind,
+            "key": new.key,
+            "payload": dict(new.payload),
+            "attempts": 1,
+            "due": now + LEASE,
+            "owner": self.owner,
+            "created": now,
+        }
+        added = insert(task).values(row).returning(task.c.id)
+        number = writer.connection.execute(added).scalar_one()
+        return Task(number, new.kind, new.key, new.payload, 1)
+
+    def of_key(self, writer: Writer, kind: str, key: str) -> list[Task]:
+        """Return the tasks of a key, in any state, in a transaction of the index."""
+        query = select(*_TASK).where(task.c.kind == kind, task.c.key == key).order_by(task.c.id)
+        return [Task(*row) for row in writer.connection.execute(query)]
+
+    def claim(self, writer: Writer, found: Task) -> bool:
+        """Take a task that no process runs, also a dead one; return whether it was taken."""
+        now = self.clock()
+        is_free = or_(task.c.owner == "", task.c.due <= now)
+        free = update(task).where(task.c.id == found.id, is_free)
+        return bool(
+            writer.connection.execute(free.values(owner=self.owner, due=now + LEASE)).rowcount
+        )
+
+    def hold(self, writer: Writer, taken: Task, seconds: float = LEASE) -> None:
+        """Renew the lease of one task, in a transaction of the index."""
+        mine = update(task).where(task.c.id == taken.id, task.c.owner == self.owner)
+        writer.connection.execute(mine.values(due=self.clock() + seconds))
+
+    def put_back(
+        self, writer: Writer, taken: Task, payload: Mapping[str, Any], delay: float = 0.0
+    ) -> None:
+        """Let any process go on with a task, from the state that its new payload has.
+
+        It has not failed: its attempts are counted anew.
+        """
+        mine = update(task).where(task.c.id == taken.id, task.c.owner == self.owner)
+        values = {"owner": "", "due": self.clock() + delay, "attempts": 0, "error": ""}
+        writer.connection.execute(mine.values(payload=dict(payload), **values))
+        writer.after_commit.append(lambda: self.on_added({taken.kind}))
+
     def next_due(self, kind: str) -> float | None:
         """Return when the next task that is not due yet will be, or when its lease ends."""
         query = select(func.min(task.c.due)).where(task.c.kind == kind, task.c.due > self.clock())
@@ -240,8 +298,12 @@ class Queue:
             writer.connection.execute(following.values(due=due))
 
     def release(self, writer: Writer, owners: Sequence[str]) -> None:
-        """Let all take the tasks of processes that have ended, in a transaction of the index."""
-        theirs = update(task).where(task.c.owner.in_(owners))
+        """Let all take the tasks of owners that have ended, in a transaction of the index.
+
+        The tasks of a process of theirs (see `part_of`) are among these.
+        """
+        parts = (task.c.owner.startswith(f"{owner}{_PART}") for owner in owners)
+        theirs = update(task).where(or_(task.c.owner.in_(owners), *parts), task.c.owner != "")
         writer.connection.execute(theirs.values(owner="", due=self.clock()))
 
     def retry(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from dicomwire.logs import escaped
 from dicomwire.node.index.database import IndexFailure, reason_of
@@ -35,6 +35,22 @@ class GiveUp(Exception):
     """A task that fails in a way that no repetition changes; the text says why."""
 
 
+class Unfinished(Exception):
+    """A task that has not failed, but goes on later, with the state that its new payload has.
+
+    Attributes
+    ----------
+    payload : mapping
+    delay : float
+        Seconds until it may run.
+    """
+
+    def __init__(self, payload: Mapping[str, Any], delay: float = 0.0) -> None:
+        super().__init__("it goes on later")
+        self.payload = payload
+        self.delay = delay
+
+
 @dataclass(frozen=True)
 class Kind:
     """How to run the tasks of one kind.
@@ -47,7 +63,8 @@ class Kind:
         key comes after those before it. Returns the tasks that have failed, each with the reason,
         or raises if all have; the others are removed. It may be called again with a task that has
         succeeded, if the process dies before the task is removed: running a task twice must do no
-        more than running it once. `GiveUp` as the reason makes the task dead at once.
+        more than running it once. `GiveUp` as the reason makes the task dead at once, and
+        `Unfinished` is no failure.
     batch : int
         The most tasks for one call.
     threads : int
@@ -227,7 +244,10 @@ class Workers:
         with self._queue.index.writing() as writer:
             self._queue.finish(writer, [each for each in tasks if each not in failed])
             for each, reason in failed.items():
-                self._fail(writer, kind, each, reason)
+                if isinstance(reason, Unfinished):
+                    self._queue.put_back(writer, each, reason.payload, reason.delay)
+                else:
+                    self._fail(writer, kind, each, reason)
 
     def _fail(self, writer: Writer, kind: Kind, failed: Task, reason: Exception) -> None:
         delay = None if isinstance(reason, GiveUp) else kind.delay_of(failed.attempts)
