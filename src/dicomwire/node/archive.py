@@ -11,6 +11,8 @@ from typing import Self
 from dicomwire.node.carrying import StoreTasks, name_of_moved
 from dicomwire.node.checkpoints import Checkpoints, journaling
 from dicomwire.node.commit import Committer
+from dicomwire.node.commitment.provider import Provider
+from dicomwire.node.commitment.verification import Verifier
 from dicomwire.node.configuration import Configuration
 from dicomwire.node.converters import Converters
 from dicomwire.node.index.database import IndexFailure, reason_of
@@ -19,7 +21,9 @@ from dicomwire.node.index.writer import Index
 from dicomwire.node.objects.files import StorageInUse, StoreFailure
 from dicomwire.node.objects.opening import folder_of, folder_within, open_objects
 from dicomwire.node.objects.spool import Spool
+from dicomwire.node.outgoing import Outgoing
 from dicomwire.node.tasks.queue import Queue
+from dicomwire.node.tasks.workers import Kind
 
 
 class FolderUnusable(Exception):
@@ -62,6 +66,10 @@ class Archive:
             )
             opened.enter_context(Checkpoints(folder, self.index, self.committer.turn))
             opened.callback(self.committer.close)
+            self.outgoing = Outgoing(configuration)
+            verifier = Verifier(self.index, self.objects)
+            self.commitments = Provider(self.queue, verifier, self.outgoing)
+            opened.callback(self.commitments.close)
             self._opened = opened.pop_all()
         self.name_of_moved = partial(name_of_moved, self.index)
         """Returns the present name of an object that is no longer where a query has found it."""
@@ -71,6 +79,10 @@ class Archive:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def kinds(self) -> list[Kind]:
+        """Return the kinds of tasks that the node runs."""
+        return [*self.store_tasks.kinds(), self.commitments.kind()]
 
     def close(self) -> None:
         """Wait for the batch that is being committed, and close all."""

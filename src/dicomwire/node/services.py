@@ -33,19 +33,20 @@ from dicomwire.node import query
 from dicomwire.node.access import NOT_AUTHORIZED, Guard
 from dicomwire.node.archive import Archive
 from dicomwire.node.commit import DUPLICATE
+from dicomwire.node.commitment.references import SYNTAXES
 from dicomwire.node.configuration import Configuration, Destination, Right
 from dicomwire.node.heads import Origin
 from dicomwire.node.identifier import InvalidIdentifier
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.ingest import CANNOT_UNDERSTAND, INVALID_INSTANCE, MISMATCH
 from dicomwire.node.retrieve import (
-    LONGEST_COMMENT,
     DestinationContexts,
     Syntaxes,
     accepted_by,
     contexts_for,
     sub_operations,
 )
+from dicomwire.node.statuses import failure
 from dicomwire.presentation import PresentationContext
 from dicomwire.sop_class import (
     PatientRootQueryRetrieveInformationModelFind,
@@ -54,6 +55,7 @@ from dicomwire.sop_class import (
     PatientStudyOnlyQueryRetrieveInformationModelFind,
     PatientStudyOnlyQueryRetrieveInformationModelGet,
     PatientStudyOnlyQueryRetrieveInformationModelMove,
+    StorageCommitmentPushModel,
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
     StudyRootQueryRetrieveInformationModelMove,
@@ -104,6 +106,7 @@ _RIGHTS = {
     Command.C_FIND_RQ: Right.QUERY,
     Command.C_GET_RQ: Right.RETRIEVE,
     Command.C_MOVE_RQ: Right.RETRIEVE,
+    Command.N_ACTION_RQ: Right.STORE,
 }
 _MOST_SUB_OPERATIONS = 65535
 """The highest number of sub-operations that a response can state (VR US)."""
@@ -143,6 +146,7 @@ class Services:
             (evt.EVT_C_FIND, self._find),
             (evt.EVT_C_GET, self._get),
             (evt.EVT_C_MOVE, self._move),
+            (evt.EVT_N_ACTION, self._commit),
         ]
         if not self._guard.admits_strangers:
             handlers.append((evt.EVT_CONN_OPEN, self._connected))
@@ -165,7 +169,7 @@ class Services:
         right = _RIGHTS.get(request.command)
         if right is None or self._guard.may(association, right):
             return None
-        return _failure(NOT_AUTHORIZED, f"not allowed to {right}")
+        return failure(NOT_AUTHORIZED, f"not allowed to {right}")
 
     def _store(self, event: evt.Event) -> int | Dataset:
         request = event.request
@@ -177,7 +181,7 @@ class Services:
         )
         status = self.archive.committer.store(event.payload, origin)
         reason = _NOT_STORED.get(status)
-        return status if reason is None else _failure(status, reason)
+        return status if reason is None else failure(status, reason)
 
     def _find(self, event: evt.Event) -> Iterator[Any]:
         try:
@@ -229,6 +233,9 @@ class Services:
         yield destination.host, destination.port, options
         yield from self._sub_operations(found, lambda: destination_contexts.accepted)
 
+    def _commit(self, event: evt.Event) -> tuple[int | Dataset, None]:
+        return self.archive.commitments.request(event)
+
     # --- For several handlers ---
 
     def _sub_operations(
@@ -275,14 +282,7 @@ class _Refused(Exception):
     def __init__(self, code: int, reason: str, status: Dataset | None = None) -> None:
         super().__init__(reason)
         LOGGER.warning("A request is answered with 0x%04X: %s", code, escaped(reason))
-        self.status = _failure(code, reason) if status is None else status
-
-
-def _failure(code: int, reason: str) -> Dataset:
-    status = Dataset()
-    status.Status = code
-    status.ErrorComment = escaped(reason)[:LONGEST_COMMENT]
-    return status
+        self.status = failure(code, reason) if status is None else status
 
 
 def _identifier_of(event: evt.Event) -> Elements:
@@ -310,6 +310,7 @@ def contexts() -> list[PresentationContext]:
         context = build_context(str(each.abstract_syntax), [*syntaxes])
         context.scu_role = context.scp_role = True
         contexts.append(context)
+    contexts.append(build_context(StorageCommitmentPushModel, SYNTAXES))
     return contexts
 
 

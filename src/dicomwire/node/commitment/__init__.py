@@ -1,0 +1,1 @@
+"""Storage commitment, in both directions (PS3.4 Annex J)."""
