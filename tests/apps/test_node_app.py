@@ -191,8 +191,9 @@ def test_the_configuration_needs_the_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.setitem(sys.modules, "pydantic", None)
-    monkeypatch.delitem(sys.modules, "dicomwire.node.configuration")
-    monkeypatch.delitem(sys.modules, "dicomwire.apps.node")
+    for name in list(sys.modules):
+        if name.startswith(("dicomwire.node.configuration", "dicomwire.apps.node")):
+            monkeypatch.delitem(sys.modules, name)
     assert dicomwire_main(["node"]) == 1
     assert capsys.readouterr().err == "E: node requires pydantic: pip install 'dicomwire[node]'\n"
 
@@ -332,7 +333,9 @@ def test_the_commands_it_prints_suit_its_configuration() -> None:
         access=Access(called_title=True, titles=("CT1",)),
         tls=TLS(cert="node.pem", ca="ca.pem"),
     )
-    node = SimpleNamespace(configuration=configuration, address=("10.0.0.5", 11112))
+    node = SimpleNamespace(
+        configuration=configuration, address=("10.0.0.5", 11112), http_address=None
+    )
     lines = [*archive._welcome(cast(Any, node))]
     tls = "--tls --tls-ca CA.pem --tls-cert MY.pem --tls-key MY.key"
     peer = f"10.0.0.5 11112 -aec HERE -aet CT1 {tls}"
