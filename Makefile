@@ -2,6 +2,7 @@
 #   make test PYTHON=python3.13
 PYTHON ?= python3
 PORT ?= 11112
+HTTP ?= 8042
 # One more than most machines for tests have cores, since some tests wait.
 JOBS ?= 3
 BENCH ?=
@@ -29,10 +30,11 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 # On a terminal the node gets a process group of its own, so that Ctrl-C reaches it and not make.
-serve: $(VENV)/.with-node ## run an archive on port 11112 (PORT=) that keeps its objects in ./archive
-	@if [ -t 0 ]; then set -m; fi; $(BIN)/python -m dicomwire node --port $(PORT) --folder ./archive
+serve: $(VENV)/.with-node,web ## run an archive on port 11112 (PORT=), with DICOMweb on port 8042 (HTTP=), in ./archive
+	@if [ -t 0 ]; then set -m; fi; \
+	  $(BIN)/python -m dicomwire node --port $(PORT) --http $(HTTP) --folder ./archive
 
-try: $(VENV)/.with-node ## send an image to that archive, ask for it and get it back
+try: $(VENV)/.with-node,web ## send an image to that archive, ask for it and get it back
 	@$(BIN)/python tools/try_archive.py $(PORT)
 
 test: $(VENV)/.with-test $(PEER) ## run all tests; protocol/ must be covered to the last branch

@@ -24,6 +24,11 @@ from dicomwire.node.configuration import Configuration
 if TYPE_CHECKING:
     from dicomwire.node.server import Node
 
+_EXTRAS = {
+    **dict.fromkeys(("sqlalchemy", "alembic", "pydantic"), "node"),
+    **dict.fromkeys(("starlette", "uvicorn"), "node,web"),
+}
+"""The extras that install the packages which an archive needs."""
 _STUDIES = "-S -k QueryRetrieveLevel=STUDY -k StudyInstanceUID"
 
 
@@ -34,9 +39,10 @@ def needing_extra(app: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in ("sqlalchemy", "alembic", "pydantic"):
+        if package not in _EXTRAS:
             raise
-        raise Stop(f"{app} requires the {package} package: pip install 'dicomwire[node]'") from None
+        needed = f"pip install 'dicomwire[{_EXTRAS[package]}]'"
+        raise Stop(f"{app} requires the {package} package: {needed}") from None
 
 
 def serve(
@@ -54,6 +60,9 @@ def serve(
     with needing_extra(logger.name.rpartition(".")[2]):
         from dicomwire.node.server import Node
 
+        if configuration.http >= 0:
+            import dicomwire.node.web.serving  # noqa: F401
+
     raise_file_limit()
     node = Node(configuration)
     with sigterm_raised():
@@ -62,6 +71,8 @@ def serve(
                 node.start()
             host, port = node.address
             logger.info("%s listens on %s, port %d", configuration.ae_title, host, port)
+            if node.http_address is not None:
+                logger.info("DICOMweb is at %s", _dicomweb_of(node))
             if options.json:
                 print(json.dumps(_facts(node)), flush=True)
             elif not options.quiet:
@@ -122,7 +133,16 @@ def _facts(node: Node) -> dict[str, object]:
         "port": port,
         "folder": str(configuration.folder.absolute()),
         "destinations": sorted(configuration.destinations),
+        "dicomweb": _dicomweb_of(node),
     }
+
+
+def _dicomweb_of(node: Node) -> str | None:
+    """Return the URL of DICOMweb; None if the node does not serve it."""
+    if node.http_address is None:
+        return None
+    host, port = node.http_address
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/dicom-web"
 
 
 def _welcome(node: Node) -> Iterator[str]:
@@ -132,6 +152,8 @@ def _welcome(node: Node) -> Iterator[str]:
     is_anywhere = host in ("0.0.0.0", "::")
     yield f"AE title  {configuration.ae_title}"
     yield f"Address   {'all interfaces' if is_anywhere else host}, port {port}"
+    if node.http_address is not None:
+        yield f"DICOMweb  {_dicomweb_of(node)}"
     yield f"Folder    {escaped(str(configuration.folder.absolute()))}"
     if not is_anywhere and ip_address(host.partition("%")[0]).is_loopback:
         yield "Open to   this machine"

@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from multiprocessing import get_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dicomwire import AE
 from dicomwire.node.access import Guard, client_tls, server_tls
@@ -25,6 +25,9 @@ from dicomwire.node.objects.spool import SPOOL, lock_node, size_of
 from dicomwire.node.outgoing import timeouts
 from dicomwire.node.services import Services, contexts, refuse
 from dicomwire.node.tasks.workers import OtherProcess, Workers
+
+if TYPE_CHECKING:
+    from dicomwire.node.web.serving import WebServer
 
 LOGGER = logging.getLogger("dicomwire.node")
 
@@ -40,8 +43,8 @@ class Node:
     ------
     OSError
         From `start`, when it cannot listen on the address.
-    FolderUnusable, TLSConfigurationError
-        From `start`, when the folder or the certificates cannot be used.
+    FolderUnusable, TLSConfigurationError, CannotListen
+        From `start`, when the folder, the certificates or the address for HTTP cannot be used.
 
     Attributes
     ----------
@@ -56,6 +59,7 @@ class Node:
         self._guard = Guard(configuration)
         self._open = ExitStack()
         self._server: Any = None
+        self._web: WebServer | None = None
         self._id = secrets.token_hex(8)  # of the node, with all of its processes
 
     def __enter__(self) -> Node:
@@ -70,6 +74,11 @@ class Node:
         """Host and port that it listens on; for port 0, the port that the system chose."""
         host, port = self._server.server_address[:2]
         return host, port
+
+    @property
+    def http_address(self) -> tuple[str, int] | None:
+        """Host and port that it listens on for HTTP; None if it does not."""
+        return None if self._web is None else self._web.address
 
     @property
     def workers(self) -> list[Any]:
@@ -108,6 +117,7 @@ class Node:
             )
             if workers is not None:
                 self._open_archive(opened, is_first=False)
+            self._web = self._web_server(opened)
             self._join_others(opened)
             self._open = opened.pop_all()
 
@@ -153,8 +163,22 @@ class Node:
             self.archive.store_tasks.recover()
         workers.start()
         opened.callback(workers.stop, timeout)
+        web = self._web
+        if web is not None:
+            web.start()
+            opened.callback(web.stop, timeout)
         opened.callback(self._server.drain, timeout)
+        if web is not None:
+            opened.callback(web.stopping)
         opened.callback(membership.stopping)
+
+    def _web_server(self, opened: ExitStack) -> WebServer | None:
+        """Return the server for HTTP, which has its address; None if there is to be none."""
+        if self.configuration.http < 0:
+            return None
+        from dicomwire.node.web.serving import WebServer  # needs the extra web
+
+        return opened.enter_context(WebServer(self.archive, self.configuration))
 
     def _facts(self) -> dict[str, Any]:
         """Return what the registry says of this node."""

@@ -146,6 +146,22 @@ class Configuration:
     port: Annotated[
         int, whole("a port number", 0, 65535), "The port to listen on; 0 is any free one."
     ] = 11112
+    http: Annotated[
+        int,
+        whole("a port number, or -1 for none", -1, 65535),
+        "The port of DICOMweb; 0 is any free one, and -1 none. It needs the extra web (starlette).",
+    ] = -1
+    http_address: Annotated[
+        str, ADDRESS, "The address of DICOMweb to listen on, of this machine."
+    ] = "127.0.0.1"
+    http_connections: Annotated[
+        int, whole("a number", 1, 100_000), "The most connections of HTTP at a time."
+    ] = 256
+    http_threads: Annotated[
+        int,
+        whole("a number", 1, 1000),
+        "The most requests of HTTP that read the index or the objects at the same moment.",
+    ] = 8
     folder: Annotated[
         Path,
         FOLDER,

@@ -1,0 +1,68 @@
+"""Endpoints: which request goes to which function, and which right a user needs for it.
+
+A module with endpoints has a list `ENDPOINTS`, and `app` lists the modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from dicomwire.node.archive import Archive
+from dicomwire.node.configuration import Configuration
+from dicomwire.node.web.threads import Threads
+
+ROOT = "/dicom-web"
+"""The path of DICOMweb; below it are the resources of PS3.18."""
+STUDY = "/studies/{study}"
+SERIES = STUDY + "/series/{series}"
+INSTANCE = SERIES + "/instances/{instance}"
+"""The paths of a study, a series and an instance (PS3.18 Table 10.1.1-1), below `ROOT`."""
+
+
+class UserRight(StrEnum):
+    """What a user may do."""
+
+    SEE = "see"
+    STORE = "store"
+    SEND = "send"
+    DELETE = "delete"
+    ADMINISTER = "administer"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What the function of an endpoint gets besides the request."""
+
+    archive: Archive
+    configuration: Configuration
+    threads: Threads
+    """Where blocking work runs."""
+
+
+Answer = Callable[[Request, Site], Response] | Callable[[Request, Site], Awaitable[Response]]
+
+
+class Endpoint(NamedTuple):
+    """A method of a path.
+
+    Attributes
+    ----------
+    method, path : str
+        Such as "GET" and "/dicom-web/studies/{study}"; starlette has the syntax of paths.
+    right : UserRight or None
+        What a user needs; None: anyone may call it.
+    answer : callable
+        Returns the response, or raises `errors.Problem`. A plain function runs on a thread of
+        `Site.threads`, and may block. A coroutine function runs on the event loop, and must not.
+    """
+
+    method: str
+    path: str
+    right: UserRight | None
+    answer: Answer

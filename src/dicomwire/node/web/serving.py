@@ -1,0 +1,279 @@
+"""Serves HTTP on a thread of the node's own process, with uvicorn's protocol and our limits.
+
+uvicorn's `Server` is not used: it looks ten times a second whether it is to stop, and a connection
+that sends nothing may stay open for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import socket
+import threading
+import time
+from email.utils import formatdate
+from ipaddress import ip_address
+from typing import Any, Self
+
+import h11
+from starlette.types import ASGIApp
+from uvicorn import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from dicomwire.node.archive import Archive
+from dicomwire.node.configuration import Configuration
+from dicomwire.node.web.app import application
+from dicomwire.node.web.endpoints import Site
+from dicomwire.node.web.threads import Threads
+
+LOGGER = logging.getLogger("dicomwire.node")
+
+_LONGEST_HEAD = 32 * 1024
+"""In bytes: a query with a few hundred UIDs fits."""
+_LONGEST_WAIT = 3600.0
+"""Seconds, in place of "for ever"."""
+_BACKLOG = 128
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 5\r\n"
+    b"Connection: close\r\n\r\n"
+)
+
+
+class CannotListen(Exception):
+    """The node cannot listen for HTTP; the text says why."""
+
+
+class WebServer:
+    """Serves the application of a node. As a context manager, it frees its address at the end.
+
+    Parameters
+    ----------
+    archive : Archive
+    configuration : Configuration
+
+    Raises
+    ------
+    CannotListen
+        When the address is in use, is not of this machine, or may not be used.
+    """
+
+    def __init__(self, archive: Archive, configuration: Configuration) -> None:
+        self._socket = _listening(configuration)
+        self._address: tuple[str, int] = self._socket.getsockname()[:2]
+        self._threads = Threads(configuration.http_threads)
+        app = application(Site(archive, configuration, self._threads))
+        self._state = _State(configuration)
+        self._config = _config(app, configuration)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="http")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+        self._threads.close()
+        self._loop.close()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port that it listens on; for port 0, the port that the system chose."""
+        return self._address
+
+    def start(self) -> None:
+        """Serve, until `stop`."""
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
+
+    def stopping(self) -> None:
+        """Accept no more connections, and let open ones end after their present request."""
+        self._loop.call_soon_threadsafe(self._close)
+
+    def stop(self, timeout: float) -> None:
+        """Wait for the requests that are being answered, `timeout` seconds at most, and stop."""
+        asyncio.run_coroutine_threadsafe(self._end(timeout), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    # --- On the event loop ---
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+
+    async def _listen(self) -> None:
+        self._server = await self._loop.create_server(
+            lambda: Connection(self._config, self._state), sock=self._socket, backlog=_BACKLOG
+        )
+
+    def _close(self) -> None:
+        self._server.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+
+    async def _end(self, timeout: float) -> None:
+        self._close()
+        state = self._state
+        try:
+            async with asyncio.timeout(timeout):
+                while state.connections:
+                    await state.one_closed()
+        except TimeoutError:
+            LOGGER.warning("%d connections of HTTP are closed", len(state.connections))
+        for connection in list(state.connections):
+            connection.transport.abort()
+        for task in state.tasks:
+            task.cancel()
+        await asyncio.gather(*state.tasks, return_exceptions=True)
+
+
+class _State:
+    """What all connections share; it has the attributes of uvicorn's `ServerState`."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.most = configuration.http_connections
+        self.head_timeout = min(configuration.acse_timeout, _LONGEST_WAIT)
+        self.idle_timeout = min(configuration.network_timeout, _LONGEST_WAIT)
+        self.check_after = min(self.head_timeout, self.idle_timeout)
+        self.total_requests = 0
+        self.connections: set[Any] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._closed: asyncio.Future[None] | None = None
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """The header fields of all responses."""
+        return [(b"date", formatdate(time.time(), usegmt=True).encode())]
+
+    async def one_closed(self) -> None:
+        """Wait until a connection is closed: `note_closed` wakes it."""
+        self._closed = asyncio.get_running_loop().create_future()
+        await self._closed
+
+    def note_closed(self) -> None:
+        """Wake `one_closed`."""
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+
+
+class Connection(H11Protocol):
+    """A connection that is closed if its peer is too slow.
+
+    The head of a request must arrive within `acse_timeout` from its first byte. A body must
+    proceed, and a response must be taken, within `network_timeout` at any time. One timer per
+    connection looks at this once in the shorter of both times, so that no byte sets a timer.
+    """
+
+    def __init__(self, config: Config, state: _State) -> None:
+        super().__init__(config, state, {})  # type: ignore[arg-type]
+        self.logger = LOGGER  # uvicorn's own would write to the terminal
+        self.access_log = False
+        self._state = state
+        self._since = 0.0  # when the peer has last done what it owes
+        self._unwritten = 0  # bytes that it had not taken then
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin, or refuse if there are too many connections."""
+        super().connection_made(transport)
+        if len(self._state.connections) > self._state.most:
+            LOGGER.warning("A connection of HTTP is refused: there are %d", self._state.most)
+            transport.write(_FULL)
+            transport.close()
+            return
+        self._since = self.loop.time()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        super().connection_lost(exc)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._state.note_closed()
+
+    def data_received(self, data: bytes) -> None:
+        """Process received bytes."""
+        if self.conn.their_state is not h11.IDLE or self.timeout_keep_alive_task is not None:
+            self._since = self.loop.time()  # a head has to be complete in time, as a whole
+        super().data_received(data)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, within uvicorn's time for keeping a connection alive."""
+        super().on_response_complete()
+        self._since = self.loop.time()
+
+    def resume_writing(self) -> None:
+        """Continue to write: the peer has taken most of the response."""
+        super().resume_writing()
+        self._unwritten = -1
+
+    def shutdown(self) -> None:
+        """Close when the present request is answered."""
+        try:
+            super().shutdown()
+        except h11.LocalProtocolError:  # it is being closed because of an invalid request
+            self.transport.abort()
+
+    def _should_upgrade(self) -> bool:
+        return False  # a server may ignore it (RFC 9110 Section 7.8)
+
+    def _watch(self) -> None:
+        self._timer = self.loop.call_later(self._state.check_after, self._check)
+
+    def _check(self) -> None:
+        now, state = self.loop.time(), self._state
+        unwritten = self.transport.get_write_buffer_size()
+        is_head = self.conn.their_state is h11.IDLE and not self.timeout_keep_alive_task
+        owes_body = self.conn.their_state is h11.SEND_BODY and not self.flow.read_paused
+        is_stuck = unwritten > 0 and unwritten == self._unwritten
+        self._unwritten = unwritten
+        if not (is_head or owes_body or is_stuck):
+            self._since = now  # it is our turn
+        timeout = state.head_timeout if is_head else state.idle_timeout
+        if now >= self._since + timeout:
+            LOGGER.warning("A connection of HTTP is closed: its peer is too slow")
+            self.transport.abort()
+        else:
+            self._watch()
+
+
+def _config(app: ASGIApp, configuration: Configuration) -> Config:
+    config = Config(
+        app,
+        interface="asgi3",
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        h11_max_incomplete_event_size=_LONGEST_HEAD,
+        timeout_keep_alive=math.ceil(min(configuration.network_timeout, _LONGEST_WAIT)),
+    )
+    config.load()
+    return config
+
+
+def _listening(configuration: Configuration) -> socket.socket:
+    """Return the socket to listen on."""
+    host, port = configuration.http_address, configuration.http
+    if not _is_loopback(host):
+        raise CannotListen(
+            f"http_address is {host!r}, which others can reach: there are no users yet, "
+            "so that DICOMweb is for this machine only"
+        )
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        text = f"HTTP cannot listen on {host}, port {port}: {reason}"
+        raise CannotListen(text) from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost"
