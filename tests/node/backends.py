@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from buckets import new_url, variables
 
+from dicomwire.node.configuration import Configuration
 from dicomwire.node.index.database import Database
 from dicomwire.node.index.opening import open_database
 from dicomwire.node.objects.bucket import Bucket
@@ -40,6 +41,14 @@ class Backend(NamedTuple):
         bucket = Bucket(self.objects, self.variables)
         place = Place(BUCKET, RemoteObjects(bucket, None, spool.make_file))
         return Places([place, Place(FOLDER, FolderObjects(folder))])
+
+    def configuration(self, folder: Path, **keys: Any) -> Configuration:
+        """Return the configuration of a node with this folder, on any free port."""
+        if self.objects:
+            file = folder.with_suffix(".variables")
+            file.write_text("".join(f"{name}={value}\n" for name, value in self.variables.items()))
+            keys |= {"objects": self.objects, "objects_variables": str(file)}
+        return Configuration(**{"port": 0, "folder": folder, "index": self.index} | keys)
 
     def database(self, folder: Path) -> Database:
         """Return the database of a node with this folder."""
@@ -70,9 +79,17 @@ def _postgres_and_bucket(request: pytest.FixtureRequest) -> Iterator[Backend]:
         yield backend._replace(objects=new_url(), variables=variables(port))
 
 
+@contextmanager
+def _sqlite_and_bucket(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    port = request.getfixturevalue("seaweedfs_port")
+    yield Backend(objects=new_url(), variables=variables(port))
+
+
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest], object]] = {
     "sqlite-folder": _embedded,
     "postgres-folder": _postgres,
 }
 """The indexes, with the folder: for tests in which the store of objects does not matter."""
 PAIRS = {**BACKENDS, "postgres-bucket": _postgres_and_bucket}
+EVERY_PAIR = {**PAIRS, "sqlite-bucket": _sqlite_and_bucket}
+"""All pairs: for tests that change both together."""

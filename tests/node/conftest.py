@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from backends import BACKENDS, PAIRS, Backend
+from backends import BACKENDS, EVERY_PAIR, PAIRS, Backend
 from buckets import moto, seaweedfs
 from postgres_server import PostgresServer
 
@@ -37,12 +37,13 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 def _each_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Each pair of index and store, empty."""
-    with PAIRS[request.param](request) as opened:
+    with EVERY_PAIR[request.param](request) as opened:
         yield opened
 
 
 backend = pytest.fixture(params=BACKENDS)(_each_backend)
 pair = pytest.fixture(params=PAIRS)(_each_backend)
+every_pair = pytest.fixture(params=EVERY_PAIR)(_each_backend)
 module_backend = pytest.fixture(params=BACKENDS, scope="module", name="module_backend")(
     _each_backend
 )

@@ -21,6 +21,7 @@ from typing import Any
 from dicomwire.apps.archive import needing_extra, serve
 from dicomwire.apps.arguments import add_logging, new_parser
 from dicomwire.apps.console import Console, Misuse, Stop, run
+from dicomwire.apps.deleting import add_selection, run_delete, run_protect
 from dicomwire.apps.operating import ACTIONS, STATES, explaining_index, run_tasks, show_status
 from dicomwire.logs import escaped
 from dicomwire.node.configuration import (
@@ -51,8 +52,8 @@ of the same name, in the table that its name begins with: --access-titles is tit
 variable is DICOMWIRE_ACCESS__TITLES, with commas between items.
 
 exit codes: 0 after Ctrl-C, or if check and reindex find no problem; 1 if they find one, if status
-finds no node that runs, or if the address, the folder or the configuration cannot be used; 2 for
-wrong arguments"""
+finds no node that runs, if delete deletes nothing, or if the address, the folder or the
+configuration cannot be used; 2 for wrong arguments"""
 
 
 _EXAMPLES = ("node --folder archive", "node --init node.toml", "node -c node.toml", "node check")
@@ -68,12 +69,14 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "action",
         nargs="?",
-        choices=("serve", "reindex", "check", "migrate-index", "move-objects", "status", "tasks"),
+        choices=("serve", *_ACTIONS),
         default="serve",
         help="serve (default); reindex: make the index again from the files; check: verify files "
         "and index; migrate-index: copy the index from SQLite to the database of --index; "
         "move-objects: move older objects to where new ones go, also while it serves; status: "
-        "show the nodes, tasks and objects of the index; tasks: list tasks, or change them",
+        "show the nodes, tasks and objects of the index; tasks: list tasks, or change them; "
+        "delete: delete objects, also while it serves; protect: keep studies from being deleted, "
+        "or list those that are protected",
     )
     parser.add_argument(
         "tasks",
@@ -96,6 +99,7 @@ def _parser() -> ArgumentParser:
         action="store_true",
         help="write to standard output, as JSON, where the archive listens or what was found",
     )
+    add_selection(parser)
     group = parser.add_argument_group("configuration")
     one = group.add_mutually_exclusive_group()
     one.add_argument("-c", "--config", metavar="FILE", type=Path, help="read this TOML file")
@@ -178,19 +182,16 @@ def _run(options: Namespace, console: Console) -> int:
     if options.action != "tasks" and (options.tasks or options.kind or options.state):
         raise Misuse(f"{options.action} takes no tasks")
     configuration = configuration_of(options)
-    if options.action == "status":
-        return show_status(configuration, options)
-    if options.action == "tasks":
-        return run_tasks(configuration, options)
-    if options.action == "reindex":
-        return _reindex(configuration, options, console)
-    if options.action == "check":
-        return _check(configuration, options, console)
-    if options.action == "migrate-index":
-        return _migrate_index(configuration, options, console)
-    if options.action == "move-objects":
-        return _move_objects(configuration, options, console)
+    act = _ACTIONS.get(options.action)
+    if act is not None:
+        return act(configuration, options, console)
     return serve(configuration, options, LOGGER, "--address")
+
+
+def _without_console(
+    act: Callable[[Configuration, Namespace], int],
+) -> Callable[[Configuration, Namespace, Console], int]:
+    return lambda configuration, options, console: act(configuration, options)
 
 
 def _reindex(configuration: Configuration, options: Namespace, console: Console) -> int:
@@ -305,6 +306,19 @@ def _move_objects(configuration: Configuration, options: Namespace, console: Con
     else:
         print(f"{moved.seen} objects, {moved.moved} moved, {moved.failed} cannot be moved")
     return 1 if moved.failed else 0
+
+
+_ACTIONS: dict[str, Callable[[Configuration, Namespace, Console], int]] = {
+    "reindex": _reindex,
+    "check": _check,
+    "migrate-index": _migrate_index,
+    "move-objects": _move_objects,
+    "status": _without_console(show_status),
+    "tasks": _without_console(run_tasks),
+    "delete": _without_console(run_delete),
+    "protect": _without_console(run_protect),
+}
+"""What the command does besides to serve."""
 
 
 def _write_template(name: str) -> None:

@@ -63,15 +63,16 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         told = ", ".join(f"{number} {state}" for state, number in numbers.items())
         yield f"tasks {kind}: {told}"
     objects = dict(found["objects"])
-    size = _bytes(objects.pop("bytes"))
+    size = human_size(objects.pop("bytes"))
     yield ", ".join(f"{number} {name}" for name, number in objects.items()) + f", {size}"
 
 
 def _size(size: dict[str, int]) -> str:
-    return f"{size['files']} files, {_bytes(size['bytes'])}"
+    return f"{size['files']} files, {human_size(size['bytes'])}"
 
 
-def _bytes(number: float) -> str:
+def human_size(number: float) -> str:
+    """Return a number of bytes for people."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if number < _KIBI:
             return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import BinaryIO, NamedTuple
 
 from sqlalchemy.exc import OperationalError
@@ -49,6 +49,8 @@ DUPLICATE = 0x0111
 PS3.4 Section B.2.3 defines no code for this, and refers to PS3.7 for the general ones.
 """
 
+REJECTED = 0x0124
+"""Refused: Not Authorized (PS3.7 Annex C): an operator has deleted the object, and rejected it."""
 
 _MOST_CONFLICTS = 10
 """How often a batch is repeated: each time, another process has stored something meanwhile."""
@@ -69,6 +71,7 @@ _COERCED = _Outcome(
     "%s from %s has another Patient ID than its study: queries find it by that of the study",
 )
 _REFUSED = _Outcome(DUPLICATE, "%s from %s is refused: the archive has another object of this UID")
+_REJECTED = _Outcome(REJECTED, "%s from %s is refused: the archive has rejected it")
 _IGNORED = _Outcome(SUCCESS, "%s from %s is ignored: the archive has another object of this UID")
 _FAILED = _Outcome(OUT_OF_RESOURCES)
 _UNDECIDED = _Outcome(None)
@@ -136,12 +139,25 @@ class _InDoubt(NamedTuple):
 class _Plan:
     """Decides which objects of one batch to publish, and which stored ones to remove."""
 
-    __slots__ = ("_copies", "_duplicates", "_objects", "accepted", "missing", "superseded")
+    __slots__ = (
+        "_copies",
+        "_duplicates",
+        "_objects",
+        "_rejected",
+        "accepted",
+        "missing",
+        "superseded",
+    )
 
     def __init__(
-        self, objects: Objects, duplicates: Duplicates, known: dict[str, list[Stored]]
+        self,
+        objects: Objects,
+        duplicates: Duplicates,
+        known: dict[str, list[Stored]],
+        rejected: Container[str],
     ) -> None:
         self._objects = objects
+        self._rejected = rejected
         self._duplicates = duplicates
         self.accepted: dict[Arrived, int] = {}
         """Objects to publish, with the number of the copy."""
@@ -166,6 +182,9 @@ class _Plan:
 
     def add(self, waiting: Arrived) -> None:
         """Decide the outcome of an object, with regard to those before it in the batch."""
+        if waiting.uid in self._rejected:
+            waiting.outcome = _REJECTED
+            return
         copies = self._copies.setdefault(waiting.uid, [])
         name = waiting.spooled.name
         if name and any(isinstance(copy, Stored) and copy.file.endswith(name) for copy in copies):
@@ -488,8 +507,8 @@ class Committer:
         tasks = None if self._objects.is_journaled else self._tasks
         try:
             with self._index.writing(is_journaled=self._objects.is_journaled) as writer:
-                known = writer.find([waiting.uid for waiting in batch])
-                plan = _Plan(self._objects, self._duplicates, known)
+                known, rejected = writer.known([waiting.uid for waiting in batch])
+                plan = _Plan(self._objects, self._duplicates, known, rejected)
                 for waiting in batch:
                     plan.add(waiting)
                 published = [waiting.spooled for waiting in plan.accepted]

@@ -19,6 +19,7 @@ from dicomwire.logs import escaped
 from dicomwire.node.carrying import names_to_remove
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.heads import digest_of, read_head
+from dicomwire.node.index.copying import keep_rows
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.opening import open_database, open_existing
 from dicomwire.node.index.reader import Described, IndexReader, Stored
@@ -31,7 +32,6 @@ from dicomwire.node.objects.port import Objects
 from dicomwire.node.objects.spool import Spool
 from dicomwire.node.reading import BEGIN, digest_in, read_object, size_of
 from dicomwire.node.replay import replay
-from dicomwire.node.tasks.queue import copy_tasks
 
 LOGGER = logging.getLogger("dicomwire")
 
@@ -326,21 +326,24 @@ def reindex(
         database = open_database(index, spool.folder)
         if isinstance(database, Sqlite):
             with _replaced(database) as new, Index(new) as empty:
-                _keep_tasks(database, empty)
+                _keep_rows(database, empty)
                 return reconcile(objects, empty, duplicates, progress)
         with Index(database) as opened, opened.made_anew() as empty:
             return reconcile(objects, empty, duplicates, progress)
 
 
-def _keep_tasks(old: Sqlite, new: Index) -> None:
-    """Copy the tasks of an index that may be damaged, or missing, to a new one."""
+def _keep_rows(old: Sqlite, new: Index) -> None:
+    """Copy what no file has from an index that may be damaged, or missing, to a new one."""
     if not old.path.exists():
         return
     try:
         with IndexReader(old) as index:
-            copy_tasks(index, new)
+            keep_rows(index, new)
     except IndexFailure as error:
-        LOGGER.warning("No tasks are taken over from the old index: %s", reason_of(error))
+        LOGGER.warning(
+            "No tasks, protections and rejections are taken over from the old index: %s",
+            reason_of(error),
+        )
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from dicomwire.logs import escaped
 from dicomwire.node import query
 from dicomwire.node.access import NOT_AUTHORIZED, Guard
 from dicomwire.node.archive import Archive
-from dicomwire.node.commit import DUPLICATE
+from dicomwire.node.commit import DUPLICATE, REJECTED
 from dicomwire.node.commitment.references import SYNTAXES
 from dicomwire.node.configuration import Configuration, Destination, Right
 from dicomwire.node.heads import Origin
@@ -71,6 +71,7 @@ MATCHES_UNKNOWN = 0xA701
 _NOT_STORED = {
     OUT_OF_RESOURCES: "the archive cannot store now; send it again later",
     DUPLICATE: "the archive has another object of this UID",
+    REJECTED: "the archive has rejected this object",
     MISMATCH: "UIDs or Patient ID are invalid, or not those of the request",
     CANNOT_UNDERSTAND: "the dataset is missing or cannot be read",
     INVALID_INSTANCE: "the SOP Instance UID is invalid",

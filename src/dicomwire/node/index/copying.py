@@ -9,11 +9,13 @@ from sqlalchemy import Connection, Table, delete, func, insert, select
 
 from dicomwire.node.index.database import Database, Unusable
 from dicomwire.node.index.reader import IndexReader
-from dicomwire.node.index.schema import instance, metadata
+from dicomwire.node.index.schema import instance, metadata, protection, rejection, study_use, task
 from dicomwire.node.index.writer import Index
 
 _PORTION = 1000
 """The most rows in memory; with their attributes, they have a thousand bytes each."""
+_NOT_IN_FILES = (task, protection, rejection, study_use)
+"""The tables that cannot be made again from the files of objects."""
 
 
 def copy_index(source: Database, target: Database, progress: Callable[[int], None]) -> int:
@@ -51,6 +53,14 @@ def copy_index(source: Database, target: Database, progress: Callable[[int], Non
                 _continue_numbers(writer.connection, table)
             writer.connection.exec_driver_sql("ANALYZE")  # for good plans from the first query on
     return copied
+
+
+def keep_rows(source: IndexReader, target: Index) -> None:
+    """Copy to a new index what cannot be made from files; running tasks wait for their leases."""
+    with source.reading() as reading, target.writing() as writer:
+        for table in _NOT_IN_FILES:
+            for rows in _portions(reading, table):
+                writer.connection.execute(insert(table), rows)
 
 
 def _portions(reading: Connection, table: Table) -> Iterator[list[dict[str, Any]]]:

@@ -84,8 +84,13 @@ class Database(Protocol):
         One that `is_journaled` need not be durable before `sync`.
         """
 
-    def find(self, connection: Connection, uids: Sequence[str]) -> Iterable[Sequence[Any]]:
-        """Return the values of `reader.Stored` for all copies of instances."""
+    def find(
+        self, connection: Connection, uids: Sequence[str], with_rejected: bool = False
+    ) -> Iterable[Sequence[Any]]:
+        """Return the values of `reader.Stored` for all copies of instances.
+
+        With `with_rejected`, also a row without a file for each of the UIDs that is rejected.
+        """
 
     def add(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
         """Add instances."""

@@ -31,8 +31,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 
 from dicomwire.node.index.database import InDoubt, Unusable, reason_of
-from dicomwire.node.index.schema import instance
-from dicomwire.node.index.statements import ADD_INSTANCE, STORED
+from dicomwire.node.index.schema import instance, rejection
+from dicomwire.node.index.statements import ADD_INSTANCE, REJECTED, STORED
 
 LOGGER = logging.getLogger("dicomwire.node")
 
@@ -58,11 +58,11 @@ _CONNECTING = {
 
 
 _DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]
-_BY_UIDS = str(
-    STORED.where(
-        instance.c.sop_instance_uid == any_(bindparam("uids", type_=ARRAY(String(collation="C"))))
-    ).compile(dialect=_DIALECT)
-)
+_ANY_UID = any_(bindparam("uids", type_=ARRAY(String(collation="C"))))
+_FOUND = STORED.where(instance.c.sop_instance_uid == _ANY_UID)
+_REJECTED = REJECTED.where(rejection.c.sop_instance_uid == _ANY_UID)
+_BY_UIDS = str(_FOUND.compile(dialect=_DIALECT))
+_WITH_REJECTED = f"{_BY_UIDS} UNION ALL {_REJECTED.compile(dialect=_DIALECT)}"
 _COLUMNS: dict[str, Any] = {
     column.name: bindparam(column.name) for column in instance.c if column.name != "id"
 }
@@ -196,9 +196,12 @@ class Postgres:
             if connection.in_transaction():  # by the account of SQLAlchemy
                 connection.rollback()
 
-    def find(self, connection: Connection, uids: Sequence[str]) -> Iterator[Sequence[Any]]:
+    def find(
+        self, connection: Connection, uids: Sequence[str], with_rejected: bool = False
+    ) -> Iterator[Sequence[Any]]:
         """Yield the values of all copies of instances."""
-        yield from _driver(connection).execute(_BY_UIDS, {"uids": list(uids)})
+        statement = _WITH_REJECTED if with_rejected else _BY_UIDS
+        yield from _driver(connection).execute(statement, {"uids": list(uids)})
 
     def add(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
         """Add instances."""

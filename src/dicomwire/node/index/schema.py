@@ -106,7 +106,7 @@ instance = Table(
     "instance",
     metadata,
     Column("id", NUMBER, primary_key=True),
-    Column("series", ForeignKey("series.id"), nullable=False, index=True),
+    Column("series", ForeignKey("series.id"), nullable=False),
     Column("sop_instance_uid", TEXT, nullable=False),
     # 0, except for the further copies that the policy "keep-both" stores.
     Column("copy", Integer, nullable=False, default=0, server_default="0"),
@@ -126,6 +126,36 @@ instance = Table(
     # With the UID first, it also serves as the index of UIDs. "file" has no index: the names are
     # random, so that each object would write one more page.
     UniqueConstraint("sop_instance_uid", "copy"),
+    # All that is added up for many instances: rows are wide, so that to read them takes long.
+    Index(None, "series", "received", "size"),
+)
+
+protection = Table(
+    "protection",
+    metadata,
+    # A study that is deleted only if that is asked for explicitly.
+    Column("study_instance_uid", TEXT, primary_key=True),
+    # Seconds since 1970.
+    Column("created", Float, nullable=False),
+)
+
+rejection = Table(
+    "rejection",
+    metadata,
+    # An instance that was deleted, and is not stored again.
+    Column("sop_instance_uid", TEXT, primary_key=True),
+    Column("series_instance_uid", TEXT, nullable=False, index=True),
+    Column("study_instance_uid", TEXT, nullable=False, index=True),
+    # Seconds since 1970.
+    Column("created", Float, nullable=False),
+)
+
+study_use = Table(
+    "study_use",
+    metadata,
+    # When a study was retrieved last; it has no row before that. Seconds since 1970.
+    Column("study_instance_uid", TEXT, primary_key=True),
+    Column("used", Float, nullable=False),
 )
 
 removal = Table(

@@ -11,13 +11,13 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, bindparam, create_engine, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-from dicomwire.node.index.schema import instance
-from dicomwire.node.index.statements import ADD_INSTANCE, BY_UID
+from dicomwire.node.index.schema import instance, rejection
+from dicomwire.node.index.statements import ADD_INSTANCE, BY_UID, REJECTED
 from dicomwire.node.objects.files import sync_file
 
 BUSY_TIMEOUT = 5.0
@@ -38,6 +38,9 @@ _A_MOMENT = 100
 
 _DIALECT = sqlite.dialect()
 _BY_UID = str(BY_UID.compile(dialect=_DIALECT))
+_WITH_REJECTED = f"{_BY_UID} UNION ALL " + str(
+    REJECTED.where(rejection.c.sop_instance_uid == bindparam("uid")).compile(dialect=_DIALECT)
+)
 _ADD_INSTANCE = str(ADD_INSTANCE.compile(dialect=_DIALECT))
 _in_order = itemgetter(*instance.c.keys())
 """Returns the values of a row in the order in which `_ADD_INSTANCE` has them."""
@@ -144,11 +147,16 @@ class Sqlite:
             if connection.in_transaction():  # by the account of SQLAlchemy
                 connection.rollback()
 
-    def find(self, connection: Connection, uids: Sequence[str]) -> Iterator[Sequence[Any]]:
+    def find(
+        self, connection: Connection, uids: Sequence[str], with_rejected: bool = False
+    ) -> Iterator[Sequence[Any]]:
         """Yield the values of all copies of instances."""
-        driver = self._driver(connection)
+        execute = self._driver(connection).execute
         for uid in uids:
-            yield from driver.execute(_BY_UID, (uid,))
+            if with_rejected:
+                yield from execute(_WITH_REJECTED, (uid, uid))
+            else:
+                yield from execute(_BY_UID, (uid,))
 
     def add(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
         """Add instances."""

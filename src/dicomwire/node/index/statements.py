@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import bindparam, insert, literal_column, select
 
-from dicomwire.node.index.schema import instance
+from dicomwire.node.index.schema import instance, rejection
 
 _MOST_VARIABLES = 500
 """The most values in one statement; SQLite allows 32,766, and old versions 999."""
@@ -23,6 +23,9 @@ STORED = select(
 )
 """The values of `reader.Stored`."""
 BY_UID = STORED.where(instance.c.sop_instance_uid == bindparam("uid"))
+_UID = rejection.c.sop_instance_uid
+REJECTED = select(literal_column("0"), _UID, literal_column("0"), *[literal_column("''")] * 3)
+"""Such values, without a file, of instances that are rejected."""
 ADD_INSTANCE = insert(instance)
 
 

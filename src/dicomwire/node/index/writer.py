@@ -270,6 +270,13 @@ class Writer:
         """Return the copies of instances, by SOP Instance UID."""
         return by_uid(self._database.find(self._connection, uids))
 
+    def known(self, uids: Sequence[str]) -> tuple[dict[str, list[Stored]], set[str]]:
+        """Return the copies of instances, by SOP Instance UID, and the UIDs that are rejected."""
+        found = self._database.find(self._connection, uids, with_rejected=True)
+        rows = [Stored._make(row) for row in found]
+        rejected = {row.sop_instance_uid for row in rows if not row.file}
+        return by_uid(row for row in rows if row.file), rejected
+
     def last_number(self) -> int | None:
         """Return the number of the last batch that the index has; see `number`.
 

@@ -254,9 +254,14 @@ class FolderObjects:
         return name
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove published files, those that exist."""
+        """Remove published files, those that exist, durably."""
+        folders = set()
         for name in names:
             self.path(name).unlink(missing_ok=True)
+            folders.add(name.rpartition("/")[0])
+        for folder in folders:
+            with contextlib.suppress(FileNotFoundError):
+                sync_folder(self._root + folder)
 
     def withdraw(self, names: Iterable[str]) -> None:
         """Remove published files. It never raises: the next start finds those that remain."""

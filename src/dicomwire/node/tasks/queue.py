@@ -145,15 +145,6 @@ def counts(index: IndexReader) -> dict[str, dict[State, int]]:
     return found
 
 
-def copy_tasks(source: IndexReader, target: Index) -> None:
-    """Copy all tasks of an index to one that has none; those that run wait for their leases."""
-    with source.reading() as connection:
-        rows = [dict(row) for row in connection.execute(select(task)).mappings()]
-    if rows:
-        with target.writing() as writer:
-            writer.connection.execute(insert(task), rows)
-
-
 def part_of(owner: str) -> str:
     """Return the name of an owner for one process of a node, whose leases end with it.
 

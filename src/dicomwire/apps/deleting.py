@@ -1,0 +1,188 @@
+"""`node delete` and `node protect`: delete objects while nodes serve, and keep studies from it."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from dicomwire.apps.archive import needing_extra
+from dicomwire.apps.console import Misuse, Stop
+from dicomwire.apps.operating import explaining_index, human_size
+from dicomwire.node.configuration import Configuration
+
+if TYPE_CHECKING:
+    from dicomwire.node.archive import Archive
+    from dicomwire.node.index.reader import IndexReader
+    from dicomwire.node.keys import Level
+
+_is_uid = re.compile(r"[0-9]+(\.[0-9]+)*").fullmatch
+_LONGEST_UID = 64
+
+
+def add_selection(parser: ArgumentParser) -> None:
+    """Add the options that name studies, series or instances, and those of `delete`."""
+    group = parser.add_argument_group("objects, for delete, protect and export")
+    for name, noun in (
+        ("study", "the study of this UID"),
+        ("series", "the series of this UID, with one --study only there"),
+        ("instance", "the instance of this UID"),
+    ):
+        group.add_argument(f"--{name}", metavar="UID", action="append", help=f"{noun}; repeatable")
+    group.add_argument(
+        "--reject", action="store_true", help="with delete: do not store these instances again"
+    )
+    group.add_argument(
+        "--allow", action="store_true", help="with delete: let rejected instances be stored again"
+    )
+    group.add_argument(
+        "--protected", action="store_true", help="with delete: also if the study is protected"
+    )
+    group.add_argument(
+        "--release", action="store_true", help="with protect: protect the studies no longer"
+    )
+    group.add_argument("--yes", action="store_true", help="with delete: do not ask")
+
+
+class Selection(NamedTuple):
+    """The objects that the options name."""
+
+    level: Level
+    uids: Sequence[str]
+    study_uid: str
+    """Only those in this study; "" for any."""
+
+
+def selection_of(options: Namespace) -> Selection:
+    """Return what --study, --series or --instance name; Misuse if that is nothing, or no UID."""
+    from dicomwire.node.keys import Level
+
+    names = {"study": Level.STUDY, "series": Level.SERIES, "instance": Level.IMAGE}
+    given = [name for name in names if getattr(options, name)]
+    if not given:
+        raise Misuse(f"{options.action} needs --study, --series or --instance")
+    *above, name = given
+    if above and (above != ["study"] or len(options.study) > 1):
+        raise Misuse(f"--{name} goes with one --study at the most, and nothing else")
+    uids = [uid for each in given for uid in getattr(options, each)]
+    for uid in uids:
+        if not _is_uid(uid) or len(uid) > _LONGEST_UID:
+            raise Misuse(f"{uid!r} is no UID")
+    return Selection(names[name], getattr(options, name), options.study[0] if above else "")
+
+
+@contextmanager
+def archive_beside(configuration: Configuration) -> Iterator[Archive]:
+    """Open the archive beside the nodes that serve it, or without any."""
+    with needing_extra("node"):
+        from dicomwire.node.archive import Archive, FolderUnusable
+        from dicomwire.node.index.opening import open_existing
+
+    open_existing(configuration.index, configuration.folder)
+    with explaining_index():
+        try:
+            archive = Archive(configuration, secrets.token_hex(8), is_first=False)
+        except FolderUnusable as error:
+            raise Stop(str(error)) from None
+        with archive:
+            try:
+                yield archive
+            finally:
+                archive.converters.close()
+
+
+def is_served(index: IndexReader) -> bool:
+    """Return whether a node serves an index."""
+    from dicomwire.node.nodes import registered
+
+    return any(node.is_alive(time.time()) for node in registered(index))
+
+
+def run_delete(configuration: Configuration, options: Namespace) -> int:
+    """Delete objects, or let rejected ones be stored again; return the exit code."""
+    with needing_extra("node"):
+        from dicomwire.node.carrying import GRACE
+        from dicomwire.node.deletion import Protected, allow, delete, remove_now, selected
+
+    level, uids, study_uid = selection_of(options)
+    with archive_beside(configuration) as archive:
+        if options.allow:
+            allowed = allow(archive.index, level, uids)
+            _tell(options, f"{allowed} rejected instances may be stored again", allowed=allowed)
+            return 0
+        found = selected(archive.index, level, uids, study_uid)
+        if not options.yes and found.instances:
+            told = f"{found.instances} objects of {found.studies} studies"
+            if not _agrees(f"{told}, {human_size(found.bytes)}"):
+                print("Nothing is deleted", file=sys.stderr)
+                return 1
+        serves = is_served(archive.index)
+        try:
+            done = delete(
+                archive.queue,
+                level,
+                uids,
+                study_uid=study_uid,
+                rejects=options.reject,
+                also_protected=options.protected,
+                delay=GRACE if serves else 0.0,
+            )
+        except Protected as error:
+            raise Stop(f"{error}; nothing is deleted without --protected") from None
+        if not serves:
+            remove_now(archive.queue, archive.store_tasks)
+    told = f"{done.instances} objects of {done.studies} studies were deleted"
+    _tell(options, f"{told} ({human_size(done.bytes)})", **done._asdict())
+    return 0 if done.instances else 1
+
+
+def _agrees(told: str) -> bool:
+    """Ask twice on a terminal whether to delete; Misuse if there is none."""
+    if not sys.stdin.isatty():
+        raise Misuse("delete asks on a terminal: without one, it needs --yes")
+    try:
+        answer = input(f"Delete {told}? (yes/no) ")
+        if answer.strip() != "yes":
+            return False
+        return (
+            input("They cannot be brought back. Type delete to delete them: ").strip() == "delete"
+        )
+    except EOFError:
+        return False
+
+
+def run_protect(configuration: Configuration, options: Namespace) -> int:
+    """Protect studies, or do so no longer; without studies, list those that are protected."""
+    with needing_extra("node"):
+        from dicomwire.node.deletion import Unknown, protect, protected, release
+
+    if options.series or options.instance:
+        raise Misuse("protect needs --study: all of a study is protected, or nothing")
+    if options.study:
+        selection_of(options)
+    elif options.release:
+        raise Misuse("protect --release needs --study")
+    with archive_beside(configuration) as archive:
+        if not options.study:
+            uids = protected(archive.index)
+            print(json.dumps(uids) if options.json else "\n".join(uids))
+        elif options.release:
+            count = release(archive.index, options.study)
+            _tell(options, f"{count} studies are protected no longer", released=count)
+        else:
+            try:
+                count = protect(archive.index, options.study)
+            except Unknown as error:
+                raise Stop(f"{error}; nothing is protected") from None
+            _tell(options, f"{count} more studies are protected", protected=count)
+    return 0
+
+
+def _tell(options: Namespace, text: str, **facts: int) -> None:
+    print(json.dumps(facts) if options.json else text)
