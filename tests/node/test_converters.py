@@ -17,8 +17,8 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 from dicomwire.data.file_meta import parse_file_meta
-from dicomwire.node import converters as module
-from dicomwire.node.converters import Converters
+from dicomwire.node import processes as module
+from dicomwire.node.converters import PROCESSES, Converters
 from dicomwire.node.transcode import CannotTranscode
 
 WHEEL = Path(pydicom.data.__file__).parent / "test_files"
@@ -180,11 +180,11 @@ def test_no_more_processes_run_than_there_may(
 ) -> None:
     converters = make(timeout=1.0)
     failures: list[str] = []
-    threads = [_asked(converters, endless, failures) for _ in range(module.PROCESSES + 1)]
+    threads = [_asked(converters, endless, failures) for _ in range(PROCESSES + 1)]
     for thread in threads:
         thread.join()
-    assert len(failures) == module.PROCESSES + 1
-    assert len(started) <= module.PROCESSES + 1  # the last may just have got its turn
+    assert len(failures) == PROCESSES + 1
+    assert len(started) <= PROCESSES + 1  # the last may just have got its turn
 
 
 @pytest.mark.parametrize(
