@@ -103,6 +103,48 @@ def parse_file_meta(source: bytes | bytearray | memoryview | BinaryIO) -> FileHe
         data += more
 
 
+class HeadReader:
+    """Finds the dataset of a DICOM file that arrives in pieces."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._enough = 0  # it is parsed again when it has twice as many bytes: not for each piece
+
+    def feed(self, data: bytes | memoryview) -> tuple[FileHead, memoryview] | None:
+        """Return the UIDs, and the first bytes of the dataset; None if more bytes are needed.
+
+        Raises
+        ------
+        FileFormatError
+            See `parse_file_meta`.
+        """
+        if not self._data:
+            head = _parse_head(bytes(data[:KIB]), False, "")  # enough for nearly all files
+            if head is not None:
+                return head, memoryview(data)[head.offset :]
+        self._data += data
+        if len(self._data) < self._enough:
+            return None
+        head = _parse_head(bytes(memoryview(self._data)[:_MAX_META]), False, "")
+        if head is None:
+            if len(self._data) >= _MAX_META:
+                raise FileFormatError(f"more than {_MAX_META} bytes of file meta information")
+            self._enough = 2 * len(self._data)
+            return None
+        return head, memoryview(self._data)[head.offset :]
+
+    def finish(self) -> tuple[FileHead, memoryview]:
+        """Return the same when there are no more bytes.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        head = _parse_head(bytes(self._data), True, "")
+        assert head is not None
+        return head, memoryview(self._data)[head.offset :]
+
+
 def _parse_head(data: bytes, whole: bool, name: str) -> FileHead | None:
     """Return the head in `data`; None if it is incomplete and `data` is not the `whole` file."""
     position, end = len(PREAMBLE), len(data)
