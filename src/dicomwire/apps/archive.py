@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _EXTRAS = {
     **dict.fromkeys(("sqlalchemy", "alembic", "pydantic"), "node"),
-    **dict.fromkeys(("starlette", "uvicorn"), "node,web"),
+    **dict.fromkeys(("starlette", "uvicorn", "jinja2"), "node,web"),
 }
 """The extras that install the packages which an archive needs."""
 _STUDIES = "-S -k QueryRetrieveLevel=STUDY -k StudyInstanceUID"

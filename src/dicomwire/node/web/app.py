@@ -14,8 +14,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dicomwire.node.web import health, storing
 from dicomwire.node.web.endpoints import Endpoint, Site
 from dicomwire.node.web.errors import report, response_to
+from dicomwire.node.web.page import api, views
 
-ENDPOINTS: tuple[Endpoint, ...] = (*health.ENDPOINTS, *storing.ENDPOINTS)
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *health.ENDPOINTS,
+    *storing.ENDPOINTS,
+    *views.ENDPOINTS,
+    *api.ENDPOINTS,
+)
 """All endpoints. A path that fits several is that of the first one."""
 
 

@@ -1,0 +1,1 @@
+"""The page on which people see their archive: HTML, a little JavaScript, no build."""

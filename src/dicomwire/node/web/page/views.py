@@ -1,0 +1,108 @@
+"""The pages: the list of studies, a study, its images, uploading, and what the archive does."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from dicomwire.node.web.endpoints import ROOT, Endpoint, Site, UserRight
+from dicomwire.node.web.page.details import study_of
+from dicomwire.node.web.page.listing import DEFAULT_SORT, PAGE, modalities, studies
+from dicomwire.node.web.page.rendering import page, static_file
+from dicomwire.node.web.page.requests import PARAMETERS, number_of, rights_of, seen, wanted_of
+
+MOST_EXPORTED = 10_000
+"""The most studies of a search that are downloaded, sent or deleted at once."""
+
+
+def _studies(request: Request, site: Site) -> Response:
+    facts = _list(request, site)
+    facts["modalities"] = modalities(seen(request, site))
+    return page("studies.html", **_frame(request, site, "studies"), **facts)
+
+
+def _results(request: Request, site: Site) -> Response:
+    return page("results.html", **_frame(request, site, "studies"), **_list(request, site))
+
+
+def _list(request: Request, site: Site) -> dict[str, Any]:
+    parameters = request.query_params
+    wanted = wanted_of(parameters)
+    start = number_of(parameters, "start", 0) // PAGE * PAGE
+    own = {name: parameters[name] for name in PARAMETERS if parameters.get(name)}
+
+    def link(**changes: Any) -> str:
+        query = urlencode({name: value for name, value in {**own, **changes}.items() if value})
+        return f"/?{query}" if query else "/"
+
+    return {
+        "wanted": wanted,
+        "page": studies(seen(request, site), wanted, start),
+        "start": start,
+        "size": PAGE,
+        "link": link,
+        "query": urlencode(own),
+        "default_sort": DEFAULT_SORT,
+        "most_exported": MOST_EXPORTED,
+    }
+
+
+def _study(request: Request, site: Site) -> Response:
+    study = study_of(seen(request, site), request.path_params["study"])
+    frame = _frame(request, site, "studies")
+    if study is None:
+        return page("message.html", 404, **frame, **_NO_STUDY)
+    return page("study.html", **frame, study=study)
+
+
+_NO_STUDY = {
+    "title": "There is no such study",
+    "text": "It may have been deleted, or your account may not show it.",
+}
+
+
+def _view(request: Request, site: Site) -> Response:
+    study = study_of(seen(request, site), request.path_params["study"])
+    frame = _frame(request, site, "studies")
+    if study is None:
+        return page("message.html", 404, **frame, **_NO_STUDY)
+    return page("viewer.html", **frame, study=study)
+
+
+def _upload(request: Request, site: Site) -> Response:
+    return page("upload.html", **_frame(request, site, "upload"))
+
+
+def _frame(request: Request, site: Site, here: str) -> dict[str, Any]:
+    """Return what all pages show: names, and what the user may do."""
+    configuration = site.configuration
+    return {
+        "archive": configuration.ae_title,
+        "ae_title": configuration.ae_title,
+        "host": configuration.address or "localhost",
+        "port": configuration.port,
+        "here": here,
+        "user": getattr(getattr(request.state, "user", None), "name", ""),
+        "may": {str(right) for right in rights_of(request)},
+        "destinations": sorted(configuration.destinations),
+        "dicomweb": ROOT,
+        "problems": [],
+        "ohif": "",
+    }
+
+
+def _static(request: Request, site: Site) -> Response:
+    return static_file(request.path_params["name"], request.headers.get("if-none-match", ""))
+
+
+ENDPOINTS = [
+    Endpoint("GET", "/", UserRight.SEE, _studies),
+    Endpoint("GET", "/results", UserRight.SEE, _results),
+    Endpoint("GET", "/study/{study}", UserRight.SEE, _study),
+    Endpoint("GET", "/view/{study}", UserRight.SEE, _view),
+    Endpoint("GET", "/upload", UserRight.STORE, _upload),
+    Endpoint("GET", "/static/{name}", None, _static),
+]
