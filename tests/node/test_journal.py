@@ -46,7 +46,12 @@ def checkpoints(archive: OpenArchive) -> Checkpoints:
 
 
 def batch(number: int) -> Batch:
-    return Batch(number, [Slot("1.2", 0, False), Slot("1.3", 2, True)], ["removed"])
+    return Batch(
+        number,
+        [Slot("1.2", 0, False), Slot("1.3", 2, True)],
+        ["removed"],
+        [["send", {}, "", 0, False]],
+    )
 
 
 def add(part: Part, number: int) -> None:

@@ -21,7 +21,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dicomwire.data.new_files import Buffer, write_all
 from dicomwire.node.objects.files import StorageInUse, lock, remove, sync_folder
@@ -71,6 +71,8 @@ class Batch(NamedTuple):
     slots: Sequence[Slot]
     removed: Sequence[str]
     """The names of the files whose objects the batch removes from the index."""
+    tasks: Sequence[Sequence[Any]] = ()
+    """What is to be done with the objects later: the values of `NewTask`, as JSON has them."""
 
 
 class Record(NamedTuple):
@@ -111,7 +113,7 @@ class Part:
         `files` has the content of each file in pieces; none for a file that is durable already.
         """
         lengths = [sum(map(len, file)) for file in files]
-        notes = json.dumps([names, lengths, batch.slots, batch.removed]).encode()
+        notes = json.dumps([names, lengths, *batch[1:]]).encode()
         pieces = [notes, *(piece for file in files for piece in file)]
         length = len(notes) + sum(lengths)
         values = len(notes), length, self.generation, batch.number
@@ -151,12 +153,13 @@ class Part:
             if notes > length or crc != self._crc(header[_CHECKED:], offset, length):
                 return
             generation = found
-            names, lengths, slots, removed = json.loads(self.read(offset, notes))
+            names, lengths, slots, *rest = json.loads(self.read(offset, notes))
             extents, start = [], offset + notes
             for size in lengths:
                 extents.append((start, size))
                 start += size
-            yield Record(Batch(number, [Slot(*each) for each in slots], removed), names, extents)
+            # Records of an earlier version of the program have no tasks.
+            yield Record(Batch(number, [Slot(*each) for each in slots], *rest), names, extents)
             offset += length
 
     def read(self, offset: int, length: int) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from dicomwire.node.index.writer import Index, Writer
 from dicomwire.node.journal import JOURNAL, Part, Record, Slot, abandoned, scanning
 from dicomwire.node.objects.folder import FolderObjects
 from dicomwire.node.reading import read_object
+from dicomwire.node.tasks.queue import NewTask, add_tasks
 
 LOGGER = logging.getLogger("dicomwire")
 
@@ -138,6 +140,7 @@ def _redo_all(
         else:
             others = [each for each in known.get(slot.uid, ()) if each not in replaced]
             _add(slot, name, others, objects, writer)
+    add_tasks(writer, [NewTask(*each) for each in record.batch.tasks], time.time())
 
 
 def _add(

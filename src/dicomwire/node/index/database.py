@@ -95,6 +95,9 @@ class Database(Protocol):
     def add(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
         """Add instances."""
 
+    def add_tasks(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
+        """Add tasks: rows with kind, key, payload, due and created."""
+
     def last_number(self, connection: Connection) -> int | None:
         """Return the number of the last batch; None if each transaction is durable by itself.
 

@@ -32,7 +32,7 @@ from sqlalchemy.exc import DBAPIError
 
 from dicomwire.node.index.database import InDoubt, Unusable, reason_of
 from dicomwire.node.index.schema import instance, rejection
-from dicomwire.node.index.statements import ADD_INSTANCE, REJECTED, STORED
+from dicomwire.node.index.statements import ADD_INSTANCE, NEW_TASK, REJECTED, STORED
 
 LOGGER = logging.getLogger("dicomwire.node")
 
@@ -67,6 +67,10 @@ _COLUMNS: dict[str, Any] = {
     column.name: bindparam(column.name) for column in instance.c if column.name != "id"
 }
 _ADD_INSTANCE = str(ADD_INSTANCE.values(_COLUMNS).inline().compile(dialect=_DIALECT))
+_ADD_TASK = (
+    f"INSERT INTO task ({', '.join(NEW_TASK)}) VALUES "
+    "(%(kind)s, %(key)s, %(payload)s, %(due)s, %(created)s)"
+)
 
 
 class Postgres:
@@ -212,6 +216,12 @@ class Postgres:
                 cursor.execute(_ADD_INSTANCE, rows[0])
             else:
                 cursor.executemany(_ADD_INSTANCE, rows)
+
+    def add_tasks(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
+        """Add tasks."""
+        rows = [{**row, "payload": _json_text(row["payload"])} for row in rows]
+        with _driver(connection).cursor() as cursor:
+            cursor.executemany(_ADD_TASK, rows)
 
     def last_number(self, connection: Connection) -> None:
         """Return None."""

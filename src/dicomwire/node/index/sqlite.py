@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from dicomwire.node.index.schema import instance, rejection
-from dicomwire.node.index.statements import ADD_INSTANCE, BY_UID, REJECTED
+from dicomwire.node.index.statements import ADD_INSTANCE, BY_UID, NEW_TASK, REJECTED
 from dicomwire.node.objects.files import sync_file
 
 BUSY_TIMEOUT = 5.0
@@ -44,6 +44,7 @@ _WITH_REJECTED = f"{_BY_UID} UNION ALL " + str(
 _ADD_INSTANCE = str(ADD_INSTANCE.compile(dialect=_DIALECT))
 _in_order = itemgetter(*instance.c.keys())
 """Returns the values of a row in the order in which `_ADD_INSTANCE` has them."""
+_ADD_TASK = f"INSERT INTO task ({', '.join(NEW_TASK)}) VALUES (?, ?, ?, ?, ?)"
 _LAST_NUMBER = (
     "SELECT max(ifnull((SELECT max(id) FROM instance), 0), (SELECT last_id FROM removal))"
 )
@@ -164,6 +165,14 @@ class Sqlite:
             row["attributes"] = json.dumps(row["attributes"])
             row.setdefault("id", None)
         self._driver(connection).executemany(_ADD_INSTANCE, map(_in_order, rows))
+
+    def add_tasks(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
+        """Add tasks."""
+        values = [
+            (row["kind"], row["key"], json.dumps(row["payload"]), row["due"], row["created"])
+            for row in rows
+        ]
+        self._driver(connection).executemany(_ADD_TASK, values)
 
     def last_number(self, connection: Connection) -> int:
         """Return the highest id that an instance has, or that one had that was removed."""

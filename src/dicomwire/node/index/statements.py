@@ -27,6 +27,8 @@ _UID = rejection.c.sop_instance_uid
 REJECTED = select(literal_column("0"), _UID, literal_column("0"), *[literal_column("''")] * 3)
 """Such values, without a file, of instances that are rejected."""
 ADD_INSTANCE = insert(instance)
+NEW_TASK = ("kind", "key", "payload", "due", "created")
+"""The columns of a task that is added; the others have defaults."""
 
 
 def portions(values: Sequence[_T]) -> Iterator[Sequence[_T]]:

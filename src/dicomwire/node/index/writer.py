@@ -349,6 +349,10 @@ class Writer:
         files = {stored.file for copies in found.values() for stored in copies}
         return files.intersection(name for _, name in objects)
 
+    def add_tasks(self, rows: list[dict[str, Any]]) -> None:
+        """Add rows of the table of tasks; see `tasks.queue`."""
+        self._database.add_tasks(self._connection, rows)
+
     def remove(self, ids: Sequence[int]) -> None:
         """Remove instances; `prune` then removes the levels above that have become empty."""
         self.removed = True
@@ -378,8 +382,12 @@ class Writer:
         names = {f"study {entry.study_uid}" for entry in entries}
         names.update(f"patient {entry.patient_id}" for entry in entries if entry.patient_id)
         if not names <= self._locked:
-            self._database.lock(self._connection, [*names])
+            self.lock_names([*names])
             self._locked |= names
+
+    def lock_names(self, names: Sequence[str]) -> None:
+        """Wait until no other process holds one of these names; hold them to the end."""
+        self._database.lock(self._connection, names)
 
     def _learn(self, entries: Mapping[tuple[str, str], Entry]) -> None:
         """Find the series of objects, and add those that are new, with the levels above them.

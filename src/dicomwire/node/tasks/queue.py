@@ -65,7 +65,10 @@ class NewTask(NamedTuple):
     key: str = ""
     """Tasks of one kind and key are run in order, and in one process at a time; "" is no key."""
     delay: float = 0.0
-    """Seconds until it may run."""
+    """Seconds until it may run; `math.inf`: not before its row is changed."""
+    is_only: bool = False
+    """Whether there is to be only one of this kind and key: if there is one, it is postponed, and
+    none is added. One that runs is taken from its process; it has to look whether it still is."""
 
 
 class Task(NamedTuple):
@@ -145,6 +148,30 @@ def counts(index: IndexReader) -> dict[str, dict[State, int]]:
     return found
 
 
+def add_tasks(writer: Writer, tasks: Sequence[NewTask], now: float) -> None:
+    """Add tasks in a transaction of the index; `now` is the time from which delays count."""
+    rows = [_row(new, now) for new in tasks if not new.is_only]
+    # In one order for all processes, since each is locked.
+    for new in sorted((new for new in tasks if new.is_only), key=lambda new: (new.kind, new.key)):
+        writer.lock_names([f"task {new.kind} {new.key}"])
+        same = update(task).where(task.c.kind == new.kind, task.c.key == new.key)
+        found = writer.connection.execute(same.values(due=now + new.delay, owner=""))
+        if not found.rowcount:
+            rows.append(_row(new, now))
+    if rows:
+        writer.add_tasks(rows)
+
+
+def _row(new: NewTask, now: float) -> dict[str, Any]:
+    return {
+        "kind": new.kind,
+        "key": new.key,
+        "payload": new.payload,
+        "due": now + new.delay,
+        "created": now,
+    }
+
+
 def part_of(owner: str) -> str:
     """Return the name of an owner for one process of a node, whose leases end with it.
 
@@ -176,18 +203,7 @@ class Queue:
         """Add tasks in a transaction of the index."""
         if not tasks:
             return
-        now = self.clock()
-        rows = [
-            {
-                "kind": new.kind,
-                "key": new.key,
-                "payload": dict(new.payload),
-                "due": now + new.delay,
-                "created": now,
-            }
-            for new in tasks
-        ]
-        writer.connection.execute(insert(task), rows)
+        add_tasks(writer, tasks, self.clock())
         kinds = {new.kind for new in tasks}
         writer.after_commit.append(lambda: self.on_added(kinds))
 
@@ -266,11 +282,14 @@ class Queue:
         mine = update(task).where(task.c.owner == self.owner)
         writer.connection.execute(mine.values(due=self.clock() + LEASE))
 
-    def finish(self, writer: Writer, tasks: Sequence[Task]) -> None:
-        """Remove tasks that have succeeded, in a transaction of the index."""
+    def finish(self, writer: Writer, tasks: Sequence[Task]) -> int:
+        """Remove tasks that have succeeded, in a transaction of the index; return how many.
+
+        Others may have taken them meanwhile, or an operator has removed them.
+        """
         ids = [each.id for each in tasks]
         mine = delete(task).where(task.c.id.in_(ids), task.c.owner == self.owner)
-        writer.connection.execute(mine)
+        return int(writer.connection.execute(mine).rowcount)
 
     def fail(self, writer: Writer, failed: Task, error: str, delay: float | None) -> None:
         """Let a task run again after `delay` seconds; with None it is dead.
