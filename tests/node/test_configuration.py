@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import tomllib
+from dataclasses import asdict
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
 from dicomwire.node.configuration import (
+    DESTINATION_KEYS,
     KEYS,
+    ROUTE_KEYS,
     TLS,
     Access,
     Configuration,
@@ -51,7 +54,7 @@ def test_the_template_has_every_key_with_its_default(file: Path) -> None:
     values = tomllib.loads(template())
     for key in KEYS:
         assert key.name in (values[key.table] if key.table else values)
-    assert values["destinations"]["STORESCP"] == {"host": "127.0.0.1", "port": 11113, "tls": False}
+    assert values["destinations"]["STORESCP"] == asdict(Destination("127.0.0.1", 11113))
 
 
 def test_the_template_explains_every_key() -> None:
@@ -161,7 +164,7 @@ def test_files_of_tls_are_beside_the_configuration(file: Path) -> None:
             "prot = 104",
             "there is no key 'prot' in a configuration; allowed are "
             + ", ".join(key.name for key in KEYS if not key.table)
-            + ", [access], [tls], [destinations]",
+            + ", [access], [tls], [destinations], [routes]",
         ),
         ("access = 5", "access must be a table: [access]"),
         ("[access]\ntitles = 'CT1'", 'access.titles must be a list of AE titles, not "CT1"'),
@@ -185,7 +188,8 @@ def test_files_of_tls_are_beside_the_configuration(file: Path) -> None:
         ("[destinations.WS1]\nport = 104", "destinations.WS1.host is missing"),
         (
             "[destinations.WS1]\nport = 104\nhots = 'ws1'",
-            "there is no key 'hots' in [destinations.WS1]; allowed are host, port, tls",
+            "there is no key 'hots' in [destinations.WS1]; allowed are "
+            + ", ".join(DESTINATION_KEYS),
         ),
         ("[destinations.WS1]\nhost = 'ws1'", "destinations.WS1.port is missing"),
         (
@@ -194,11 +198,30 @@ def test_files_of_tls_are_beside_the_configuration(file: Path) -> None:
         ),
         (
             "[destinations.WS1]\nhost = 'ws1'\nport = 1\nname = 'ws'",
-            "there is no key 'name' in [destinations.WS1]; allowed are host, port, tls",
+            "there is no key 'name' in [destinations.WS1]; allowed are "
+            + ", ".join(DESTINATION_KEYS),
         ),
         (
             "[destinations.'']\nhost = 'ws1'\nport = 1",
             'the name of [destinations.] must be an AE title, 1 to 16 ASCII characters, not ""',
+        ),
+        ("routes = 5", "routes must be tables: [[routes]], not 5"),
+        ("[[routes]]", "the route 1: to is missing"),
+        (
+            "[[routes]]\nto = []",
+            "the route 1: to must be a list of names of [destinations], not []",
+        ),
+        (
+            "[[routes]]\nname = 'CT'\nto = ['A']\nwhen = 'later'",
+            'the route \'CT\': when must be "object" or "series" or "study", not "later"',
+        ),
+        (
+            "[[routes]]\nname = 'CT'\nto = ['A']\nquite = 5",
+            "the route 'CT' has no key 'quite'; allowed are " + ", ".join(ROUTE_KEYS),
+        ),
+        (
+            "[[routes]]\nname = 'CT'\nto = ['A']\nconditions = {Rows = 'many'}",
+            "the route 'CT': conditions: Rows: not a number",
         ),
     ],
 )

@@ -53,7 +53,7 @@ class Guard:
     def allows(self, association: Association, right: Right) -> bool:
         """Return whether the peer has the right `right`."""
         peer = association.requestor
-        return right in self._strangers or self.knows(peer.ae_title, _address_of(association))
+        return right in self._strangers or self.knows(peer.ae_title, address_of(association))
 
     def may(self, association: Association, right: Right) -> bool:
         """Return whether the peer has the right `right`; log a warning if not."""
@@ -65,14 +65,15 @@ class Guard:
     def report(self, association: Association, right: Right) -> None:
         """Log that a peer lacks a right."""
         title = escaped(association.requestor.ae_title)
-        LOGGER.warning("'%s' at %s is not allowed to %s", title, _address_of(association), right)
+        LOGGER.warning("'%s' at %s is not allowed to %s", title, address_of(association), right)
 
     def destination(self, title: str | None) -> Destination | None:
         """Return the address of the Move Destination `title`; None if it is not configured."""
         return self._destinations.get((title or "").strip())
 
 
-def _address_of(association: Association) -> str:
+def address_of(association: Association) -> str:
+    """Return the address of the peer; "" if it is unknown."""
     info = association.requestor.address_info
     return info.address if info is not None else ""
 

@@ -41,6 +41,8 @@ class Origin(NamedTuple):
     sop_instance_uid: str
     transfer_syntax_uid: str
     source_ae: str = ""
+    address: str = ""
+    """The address of the peer. It is not in the file."""
 
 
 class Seal(NamedTuple):
@@ -54,7 +56,7 @@ class Seal(NamedTuple):
 
 def sealed_head(origin: Origin, seal: Seal) -> bytes:
     """Return the head of a file: always `HEAD_SIZE` bytes, whatever the lengths of the UIDs."""
-    head = file_head(*origin)
+    head = file_head(*origin[:4])
     size = len(head) + len(_CREATOR_ELEMENT) + _LONG.size
     information = _SEAL.pack(*seal).ljust(HEAD_SIZE - size, b"\0")
     head = b"".join(

@@ -204,6 +204,18 @@ class Entry:
             row = self._rows[level] = self._decoded_row(level)
         return row
 
+    def values(self, tag: int) -> list[Any]:
+        """Return the values of an attribute as `row` has them; empty if it has no valid one.
+
+        Only this attribute is decoded.
+        """
+        vr, raw = self._levels[_WANTED[tag][1]].get(tag, ("LO", b""))
+        if vr not in _TEXT:
+            return self._numbers(vr, raw) or []
+        if len(raw) > _MAX_VALUE:
+            return []
+        return _text_values(vr, self._text(vr, raw)) or []
+
     def _decoded_row(self, level: Level) -> Row:
         columns = _COLUMNS[level].copy()
         attributes: dict[str, Any] = {}

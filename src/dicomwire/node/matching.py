@@ -68,7 +68,7 @@ class Number(ByText):
     number: Decimal
 
     def accepts(self, text: str) -> bool:
-        return _is_number(text) and Decimal(text) == self.number
+        return is_number(text) and Decimal(text) == self.number
 
     def prefilter(self, column: Column) -> Condition | None:
         return None
@@ -202,12 +202,13 @@ def _fuzzy_name(value: str, vr: str) -> Matcher | None:
     return FuzzyName(value) if any(word.strip("*") for word in words_of(value)) else None
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Return whether a text is a number, as an attribute has it."""
     return len(text) <= _LONGEST_NUMBER and _NUMBER.fullmatch(text) is not None
 
 
 def _number(value: str, vr: str) -> Matcher:
-    if not _is_number(value):
+    if not is_number(value):
         raise ValueError("not a number")
     return Number(Decimal(value))
 

@@ -4,6 +4,7 @@ from dicomwire.node.configuration.allowed import ConfigurationError, Network
 from dicomwire.node.configuration.keys import (
     DESTINATION_KEYS,
     KEYS,
+    ROUTE_KEYS,
     STORESCP,
     TLS,
     Access,
@@ -15,6 +16,7 @@ from dicomwire.node.configuration.keys import (
     Right,
 )
 from dicomwire.node.configuration.reading import (
+    check_routes,
     destination,
     environment,
     load,
@@ -22,22 +24,27 @@ from dicomwire.node.configuration.reading import (
     place,
     read,
 )
+from dicomwire.node.configuration.routes import Route, When
 from dicomwire.node.configuration.writing import template, toml
 
 __all__ = [
     "DESTINATION_KEYS",
     "KEYS",
+    "ROUTE_KEYS",
     "STORESCP",
     "TLS",
     "Access",
     "Acknowledge",
     "Configuration",
     "ConfigurationError",
+    "check_routes",
     "Destination",
     "Duplicates",
     "Key",
     "Network",
     "Right",
+    "Route",
+    "When",
     "destination",
     "environment",
     "load",

@@ -38,6 +38,7 @@ from dicomwire.node.configuration.allowed import (
     whole,
     without_password,
 )
+from dicomwire.node.configuration.routes import Route
 from dicomwire.tls import Profile
 
 PREFIX = "DICOMWIRE_"
@@ -121,11 +122,24 @@ class TLS:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A destination of C-MOVE; the key is its AE title."""
+    """A destination of routes and of C-MOVE; the key is its AE title."""
 
     host: Annotated[str, HOST, "Host name or address."]
     port: Annotated[int, PORT, "Port."]
     tls: Annotated[bool, FLAG, "Whether to use TLS, as configured in [tls]."] = False
+    associations: Annotated[
+        int,
+        whole("a number", 1, 16),
+        "For routes: the most associations at a time; the objects of a series use one of them.",
+    ] = 1
+    window: Annotated[
+        int,
+        whole("a number", 1, 64),
+        "For routes: the most objects sent on an association before the first is answered.",
+    ] = 1
+    retry_for: Annotated[
+        float, SECONDS, "For routes: seconds for which an object that cannot be sent is repeated."
+    ] = 259_200.0
 
 
 STORESCP = Destination("127.0.0.1", 11113)
@@ -252,6 +266,7 @@ class Configuration:
     destinations: Mapping[Title, Destination] = field(
         default_factory=lambda: {"STORESCP": STORESCP}, hash=False
     )
+    routes: tuple[Route, ...] = ()
 
 
 class Key(NamedTuple):
@@ -313,4 +328,8 @@ KEYS = tuple(key for table, owner in TABLES.items() for key in _keys_of(table, o
 """All keys except those of destinations, in the order of the file."""
 DESTINATION_KEYS = {key.name: key for key in _keys_of("destinations", Destination)}
 """The keys of a destination, by name."""
-BY_NAME = {(key.table, key.name): key for key in (*KEYS, *DESTINATION_KEYS.values())}
+ROUTE_KEYS = {key.name: key for key in _keys_of("routes", Route)}
+"""The keys of a route, by name."""
+BY_NAME = {
+    (key.table, key.name): key for key in (*KEYS, *DESTINATION_KEYS.values(), *ROUTE_KEYS.values())
+}

@@ -14,7 +14,16 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from dicomwire.node.configuration.allowed import TITLE, ConfigurationError, without_password
-from dicomwire.node.configuration.keys import BY_NAME, KEYS, PREFIX, TABLES, Configuration, Key
+from dicomwire.node.configuration.keys import (
+    BY_NAME,
+    KEYS,
+    PREFIX,
+    ROUTE_KEYS,
+    TABLES,
+    Configuration,
+    Key,
+)
+from dicomwire.node.configuration.routes import InvalidCondition
 from dicomwire.node.configuration.writing import toml
 
 LOGGER = logging.getLogger("dicomwire.node")
@@ -78,6 +87,8 @@ def _explained(problem: ErrorDetails, values: Mapping[str, Any]) -> str:
     """Say what is wrong with `values`: pydantic's texts name neither key nor allowed values."""
     path = [*map(str, problem["loc"])]
     name = ".".join(path)
+    if path[0] == "routes":
+        return _of_route(problem, values["routes"])
     if problem["type"] == "unexpected_keyword_argument":
         return _unknown(path)
     if problem["type"] == "missing":
@@ -95,6 +106,40 @@ def _explained(problem: ErrorDetails, values: Mapping[str, Any]) -> str:
     return f"{name} must be {BY_NAME[_place(path[:depth])].allowed}, not {_shown(value)}"
 
 
+def _of_route(problem: ErrorDetails, routes: Any) -> str:
+    """Say what is wrong with a route, which is named, or else told by its number."""
+    if len(problem["loc"]) < 3:
+        return f"routes must be tables: [[routes]], not {_shown(routes)}"
+    _, number, *path = problem["loc"]
+    route = routes[int(number)]
+    label, key = route_label(route.get("name"), int(number)), str(path[0])
+    if problem["type"] == "unexpected_keyword_argument":
+        return f"{label} has no key {key!r}; allowed are {', '.join(ROUTE_KEYS)}"
+    if problem["type"] == "missing":
+        return f"{label}: {key} is missing"
+    reason = problem.get("ctx", {}).get("error")
+    if isinstance(reason, InvalidCondition):
+        return f"{label}: conditions: {reason}"
+    return f"{label}: {key} must be {ROUTE_KEYS[key].allowed}, not {_shown(route[key])}"
+
+
+def route_label(name: object, number: int) -> str:
+    """Return what to call a route; `number` counts from 0."""
+    return f"the route {name!r}" if name else f"the route {number + 1}"
+
+
+def check_routes(configuration: Configuration) -> None:
+    """Raise ConfigurationError if a route names a destination that there is not."""
+    for number, route in enumerate(configuration.routes):
+        for title in route.to:
+            if title not in configuration.destinations:
+                label = route_label(route.name, number)
+                known = ", ".join(configuration.destinations) or "none"
+                raise ConfigurationError(
+                    f"{label}: to: there is no [destinations.{title}]; there are: {known}"
+                )
+
+
 def _place(path: Sequence[str]) -> tuple[str, str]:
     """Return the table and the name of a key; all destinations have the same keys."""
     return path[0] if len(path) > 1 else "", path[-1]
@@ -103,7 +148,9 @@ def _place(path: Sequence[str]) -> tuple[str, str]:
 def _unknown(path: Sequence[str]) -> str:
     table, name = _place(path)
     within = f"in [{'.'.join(path[:-1])}]" if table else "in a configuration"
-    tables = [] if table else [f"[{each}]" for each in (*filter(None, TABLES), "destinations")]
+    tables = (
+        [] if table else [f"[{each}]" for each in (*filter(None, TABLES), "destinations", "routes")]
+    )
     known = [each.name for each in BY_NAME.values() if each.table == table]
     return f"there is no key {name!r} {within}; allowed are {', '.join((*known, *tables))}"
 

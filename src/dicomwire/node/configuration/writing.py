@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
-from dicomwire.node.configuration.keys import DESTINATION_KEYS, KEYS, TABLES, Configuration
+from dicomwire.node.configuration.keys import (
+    DESTINATION_KEYS,
+    KEYS,
+    ROUTE_KEYS,
+    TABLES,
+    Configuration,
+)
 
 
 def toml(value: Any) -> str:
@@ -35,10 +42,32 @@ def template() -> str:
         for key in (each for each in KEYS if each.table == table):
             lines += ["", f"# {key.meaning}", f"# Allowed: {key.allowed}."]
             lines.append(f"{key.name} = {toml(key.default)}")
-    lines += ["", "# The destinations of C-MOVE: a table for each AE title."]
+    lines += ["", "# The destinations of routes and of C-MOVE: a table for each AE title."]
     for title, known in Configuration().destinations.items():
         lines.append(f"[destinations.{title}]")
         for key in DESTINATION_KEYS.values():
             lines += [f"# {key.meaning} Allowed: {key.allowed}."]
             lines.append(f"{key.name} = {toml(getattr(known, key.name))}")
+    lines += [
+        "",
+        "# What is sent where, without a request: none by default. An example:",
+        "",
+    ]
+    lines += [f"# {line}" for line in _example_of_route()]
     return "\n".join(lines) + "\n"
+
+
+def _example_of_route() -> Iterator[str]:
+    yield "[[routes]]"
+    for key in ROUTE_KEYS.values():
+        yield f"# {key.meaning} Allowed: {key.allowed}."
+        if key.name == "conditions":
+            yield "[routes.conditions]"
+            yield 'Modality = ["CT", "MR"]  # one of them'
+            yield 'StudyDescription = "*THORAX*"'
+            yield 'PatientID = {not = "TEST*"}'
+            yield 'StudyDate = {from = "20260101"}'
+            yield 'network = "10.1.0.0/16"  # of the peer; its AE title is calling_title'
+        else:
+            value = ("STORESCP",) if key.name == "to" else key.default
+            yield f"{key.name} = {toml(value)}"

@@ -1,0 +1,1 @@
+"""Forwarding: rules decide where an object goes, and threads send it there."""
