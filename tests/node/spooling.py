@@ -17,7 +17,7 @@ from dicomwire.data.codec import encode_dataset
 from dicomwire.data.file_meta import parse_file_meta
 from dicomwire.node.checkpoints import Checkpoints, journaling
 from dicomwire.node.commit import Committer
-from dicomwire.node.configuration import Duplicates
+from dicomwire.node.configuration import STORESCP, Configuration, Duplicates, Route
 from dicomwire.node.converters import Converters
 from dicomwire.node.heads import Origin
 from dicomwire.node.index.schema import instance, patient, series, study
@@ -25,6 +25,8 @@ from dicomwire.node.index.writer import Index
 from dicomwire.node.journal import Batch, Journal, Slot
 from dicomwire.node.objects.opening import folder_within
 from dicomwire.node.objects.spool import Spool, Spooled
+from dicomwire.node.routing.rules import DIGITS, SEND, Routing
+from dicomwire.node.tasks.queue import Queue, listed
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -65,6 +67,11 @@ def sized(uid: str, note: str, pixels: int) -> Dataset:
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = EXPLICIT
     return ds
+
+
+def digits_of(data: bytes, syntax: str = EXPLICIT) -> str:
+    """Return the first digits of the digest that an archive has of a dataset."""
+    return hashlib.sha256(data + syntax.encode()).hexdigest()[:DIGITS]
 
 
 def spooled(spool: Spool, data: bytes, piece: int = 50_000) -> Spooled:
@@ -120,6 +127,7 @@ class OpenArchive:
         backend: Backend = EMBEDDED,
         *,
         has_checkpoints: bool = True,
+        routes: Sequence[Route] = (),
     ) -> None:
         self.folder = folder
         with ExitStack() as opened:
@@ -129,7 +137,13 @@ class OpenArchive:
             opened.enter_context(journaling(in_folder, self.index))
             converters = Converters(self.storage.spool.make_file)
             opened.callback(converters.close)
-            self.committer = Committer(self.storage.objects, self.index, converters, duplicates)
+            self.queue = Queue(self.index, "this process")
+            destinations = {name: STORESCP for route in routes for name in route.to}
+            configuration = Configuration(destinations=destinations, routes=tuple(routes))
+            self.routing = Routing(configuration, self.queue)
+            self.committer = Committer(
+                *(self.storage.objects, self.index, converters, duplicates), routing=self.routing
+            )
             if has_checkpoints:
                 opened.enter_context(Checkpoints(in_folder, self.index, self.committer.turn))
             self._open = opened.pop_all()
@@ -197,6 +211,14 @@ class OpenArchive:
         """Return the whole file of an object."""
         with self.storage.objects.open(name) as file:
             return file.read()
+
+    def queued(self) -> set[tuple[str, str, str]]:
+        """Return destination, UID and the first digits of the digest of all objects to send."""
+        return {
+            (task.kind.removeprefix(SEND), task.payload["uid"], task.payload["digest"])
+            for task in listed(self.index)
+            if task.kind.startswith(SEND)
+        }
 
     def files(self) -> list[Path]:
         """Return all that is in the folder of objects."""

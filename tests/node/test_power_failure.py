@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from spooling import OpenArchive, encoded
+from spooling import OpenArchive, digits_of, encoded
 
 from dicomwire.node import journal as journal_module
 from dicomwire.node.checkpoints import Checkpoints
 from dicomwire.node.commit import SUCCESS
-from dicomwire.node.configuration import Duplicates
+from dicomwire.node.configuration import Duplicates, Route
 from dicomwire.node.index.opening import INDEX
 from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.objects import folder as folder_module
@@ -31,6 +31,9 @@ SMALL = 4096
 """The bytes of datasets that the journal takes; fewer than usual."""
 INDEX_FILES = (INDEX, f"{INDEX}-wal")
 
+BEFORE = "1.0"
+"""The UID of the object that is there before there is a route."""
+ROUTE = Route(("WS1",))
 Index = dict[str, bytes]
 
 
@@ -185,7 +188,7 @@ def half_written(old: bytes, new: bytes) -> bytes:
 
 def run(folder: Path, recorder: Recorder) -> None:
     """Store, replace and make checkpoints, and keep account of what is acknowledged."""
-    with OpenArchive(folder, Duplicates.REPLACE, has_checkpoints=False) as archive:
+    with OpenArchive(folder, Duplicates.REPLACE, has_checkpoints=False, routes=[ROUTE]) as archive:
         objects = folder_within(archive.storage.objects)
         checkpoints = Checkpoints(objects, archive.index, archive.committer.turn)
 
@@ -213,9 +216,9 @@ def run(folder: Path, recorder: Recorder) -> None:
 def recorder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("recorded") / "node"
     with OpenArchive(folder) as archive:
-        assert archive.store(encoded("1.0", "before"), "1.0") == SUCCESS
+        assert archive.store(encoded(BEFORE, "before"), BEFORE) == SUCCESS
     recorder = Recorder(folder)
-    recorder.acknowledged["1.0"] = encoded("1.0", "before")
+    recorder.acknowledged[BEFORE] = encoded(BEFORE, "before")
     for path in folder.rglob("*"):
         if path.is_file() and path.name != INDEX:
             recorder._number += 1
@@ -244,9 +247,12 @@ def verify(disk: Disk, recorder: Recorder, folder: Path) -> None:
             found = dict(archive.contents())
             assert len(found) == archive.counts()[-1] == len(archive.objects()), disk.call
             archive.datasets()
+            queued = archive.queued()
         for uid, data in disk.acknowledged.items():
             is_right = found.pop(uid, None) in (data, disk.in_doubt.get(uid))
             assert is_right, (disk.call, uid)
+            is_queued = uid == BEFORE or ("WS1", uid, digits_of(data)) in queued
+            assert is_queued, (disk.call, uid)
         is_left_right = all(disk.in_doubt.get(uid) == data for uid, data in found.items())
         assert is_left_right, disk.call
     assert os.listdir(folder / "journal") == ["lock"]

@@ -22,6 +22,7 @@ from dicomwire.node.objects.files import StorageInUse, StoreFailure
 from dicomwire.node.objects.opening import folder_of, folder_within, open_objects
 from dicomwire.node.objects.spool import Spool
 from dicomwire.node.outgoing import Outgoing
+from dicomwire.node.routing.rules import Routing
 from dicomwire.node.tasks.queue import Queue
 from dicomwire.node.tasks.workers import Kind
 
@@ -44,6 +45,8 @@ class Archive:
     Raises
     ------
     FolderUnusable
+    ConfigurationError
+        When a route names a destination that there is not.
     """
 
     def __init__(self, configuration: Configuration, owner: str, is_first: bool = True) -> None:
@@ -59,10 +62,12 @@ class Archive:
             folder = folder_within(self.objects)
             opened.enter_context(journaling(folder, self.index))
             self.store_tasks = StoreTasks(self.objects, self.index, self.queue)
+            self.routing = Routing(configuration, self.queue)
             self.committer = Committer(
                 *(self.objects, self.index, self.converters, configuration.duplicates),
                 is_reconciled=not is_first,
                 tasks=self.store_tasks,
+                routing=self.routing,
             )
             opened.enter_context(Checkpoints(folder, self.index, self.committer.turn))
             opened.callback(self.committer.close)
@@ -82,7 +87,7 @@ class Archive:
 
     def kinds(self) -> list[Kind]:
         """Return the kinds of tasks that the node runs."""
-        return [*self.store_tasks.kinds(), self.commitments.kind()]
+        return [*self.store_tasks.kinds(), self.commitments.kind(), *self.routing.kinds()]
 
     def close(self) -> None:
         """Wait for the batch that is being committed, and close all."""

@@ -33,6 +33,8 @@ from dicomwire.node.maintenance import reconcile, refuse_if_empty
 from dicomwire.node.objects.files import StoreFailure
 from dicomwire.node.objects.port import Objects
 from dicomwire.node.objects.spool import Spooled
+from dicomwire.node.routing.rules import Routing
+from dicomwire.node.tasks.queue import NewTask
 from dicomwire.node.transcode import CannotTranscode
 
 LOGGER = logging.getLogger("dicomwire")
@@ -95,11 +97,14 @@ class Arrived:
         "others",
         "outcome",
         "spooled",
+        "tasks",
         "to_compare",
         "uid",
     )
 
     def __init__(self, spooled: Spooled, entry: Entry) -> None:
+        self.tasks: Sequence[NewTask] = ()
+        """The tasks that it causes if it is stored."""
         self.spooled = spooled
         self.entry = entry
         self.uid = entry.instance_uid
@@ -262,6 +267,8 @@ class Committer:
         Whether another process of the node has made objects and index agree.
     tasks : StoreTasks, optional
         They upload and remove objects later; without them, objects are removed at once.
+    routing : Routing, optional
+        Says which tasks an object causes.
 
     Raises
     ------
@@ -277,8 +284,10 @@ class Committer:
         duplicates: Duplicates = Duplicates.KEEP_FIRST,
         is_reconciled: bool = False,
         tasks: StoreTasks | None = None,
+        routing: Routing | None = None,
     ) -> None:
         self._tasks = tasks
+        self._routing = routing
         self._objects = objects
         self._index = index
         self._converters = converters
@@ -346,7 +355,10 @@ class Committer:
         except OSError as error:
             LOGGER.error("An object cannot be read: %s", error.strerror or error)
             raise Unacceptable("the object cannot be read", OUT_OF_RESOURCES) from None
-        return Arrived(spooled, entry)
+        arrived = Arrived(spooled, entry)
+        if self._routing is not None:
+            arrived.tasks = self._routing.tasks_of(entry, arrived.digest)
+        return arrived
 
     def store_all(self, objects: Sequence[Arrived]) -> list[int]:
         """Store objects in one batch; return the status of each, as `store` does."""
@@ -398,7 +410,7 @@ class Committer:
                 found = compare(received, syntax, *_dataset_in(stored))
             if found is Comparison.BY_PIXELS:
                 digest = self._converters.pixel_digest
-                received_path = waiting.spooled.dicom_file(file_head(*origin))
+                received_path = waiting.spooled.dicom_file(file_head(*origin[:4]))
                 with self._objects.local(name) as stored_path:
                     return digest(received_path) == digest(stored_path)
         except (DatasetError, Unreadable, CannotTranscode) as error:
@@ -503,8 +515,9 @@ class Committer:
         published: list[Spooled] = []
         names: list[str] = []
         superseded: list[str] = []
-        # A journal brings back files and rows, but no tasks.
+        # The journal has no tasks of these kinds, since they would need the names of the files.
         tasks = None if self._objects.is_journaled else self._tasks
+        caused: Sequence[NewTask] = ()
         try:
             with self._index.writing(is_journaled=self._objects.is_journaled) as writer:
                 known, rejected = writer.known([waiting.uid for waiting in batch])
@@ -518,7 +531,10 @@ class Committer:
                     Slot(waiting.uid, number, waiting.uid in replaced)
                     for waiting, number in plan.accepted.items()
                 ]
-                names = self._objects.put(published, Batch(writer.number(), slots, superseded))
+                if self._routing is not None:
+                    caused = self._routing.of_batch(each.tasks for each in plan.accepted)
+                noted = Batch(writer.number(), slots, superseded, caused)
+                names = self._objects.put(published, noted)
                 if superseded:
                     writer.lock([waiting.entry for waiting in plan.accepted])
                     writer.remove([stored.id for stored in plan.superseded])
@@ -538,6 +554,8 @@ class Committer:
                     placed[other].outcome = _COERCED
                 if tasks is not None:
                     tasks.add(writer, list(placed), superseded)
+                if self._routing is not None and caused:
+                    self._routing.add(writer, caused)
                 if superseded:
                     writer.prune()
         except InDoubt:

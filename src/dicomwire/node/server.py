@@ -161,6 +161,7 @@ class Node:
         with usable(self.configuration.folder):
             opened.enter_context(membership)
             self.archive.store_tasks.recover()
+            self.archive.routing.recover()
         workers.start()
         opened.callback(workers.stop, timeout)
         web = self._web

@@ -30,7 +30,7 @@ from dicomwire.data.sinks import SinkRefused
 from dicomwire.dimse_primitives import Command, Message
 from dicomwire.logs import escaped
 from dicomwire.node import query
-from dicomwire.node.access import NOT_AUTHORIZED, Guard
+from dicomwire.node.access import NOT_AUTHORIZED, Guard, address_of
 from dicomwire.node.archive import Archive
 from dicomwire.node.commit import DUPLICATE, REJECTED
 from dicomwire.node.commitment.references import SYNTAXES
@@ -179,6 +179,7 @@ class Services:
             str(request.AffectedSOPInstanceUID),
             str(event.context.transfer_syntax),
             event.assoc.requestor.ae_title,
+            address_of(event.assoc),
         )
         status = self.archive.committer.store(event.payload, origin)
         reason = _NOT_STORED.get(status)
