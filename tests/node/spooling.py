@@ -27,6 +27,7 @@ from dicomwire.node.objects.opening import folder_within
 from dicomwire.node.objects.spool import Spool, Spooled
 from dicomwire.node.routing.rules import DIGITS, SEND, Routing
 from dicomwire.node.tasks.queue import Queue, listed
+from dicomwire.node.visible import StudyFilter
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -155,11 +156,19 @@ class OpenArchive:
         self.committer.close()
         self._open.close()
 
-    def store(self, data: bytes, uid: str, syntax: str = EXPLICIT, sop_class: str = CT) -> int:
+    def store(
+        self,
+        data: bytes,
+        uid: str,
+        syntax: str = EXPLICIT,
+        sop_class: str = CT,
+        studies: StudyFilter | None = None,
+    ) -> int:
         """Bring an object, and return the status that its sender would get."""
         payload = spooled(self.storage.spool, data)
+        origin = Origin(sop_class, uid, syntax, "SENDER", studies=studies)
         try:
-            return self.committer.store(payload, Origin(sop_class, uid, syntax, "SENDER"))
+            return self.committer.store(payload, origin)
         finally:
             payload.discard()
 

@@ -28,6 +28,7 @@ from spooling import CT, EXPLICIT, OpenArchive, all_at_once, encoded, make, spoo
 from dicomwire.data.codec import decode_for, encode_dataset
 from dicomwire.data.payloads import MemoryPayload
 from dicomwire.node import commit, journal
+from dicomwire.node.access import NOT_AUTHORIZED
 from dicomwire.node.commit import COERCED, DUPLICATE, OUT_OF_RESOURCES, SUCCESS
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.heads import Origin
@@ -38,6 +39,7 @@ from dicomwire.node.maintenance import reconcile
 from dicomwire.node.objects import folder, spool
 from dicomwire.node.objects.spool import KEPT_IN_MEMORY, Spooled
 from dicomwire.node.transcode import transcoded
+from dicomwire.node.visible import StudyFilter
 
 UID = "1.2.3.4.5"
 LARGE = 300_000
@@ -101,6 +103,25 @@ def test_other_bytes_of_the_same_uid_go_by_the_policy(
         assert archive.store(encoded(UID, "two"), UID) == status
         assert archive.notes() == {UID: notes}
         assert len(archive.datasets()) == len(archive.objects()) == len(notes)
+        assert archive.spool() == []
+
+
+def test_an_object_outside_the_studies_of_its_sender_is_refused(
+    tmp_path: Path, pair: Backend
+) -> None:
+    mine = StudyFilter(("PatientID=P1", "ModalitiesInStudy=CT"))
+    with OpenArchive(tmp_path, REPLACE, pair) as archive:
+        archive.store(encoded("1.9", "theirs", PatientID="P2", StudyInstanceUID="1.2.9"), "1.9")
+        for data, uid, status in [
+            (encoded("1.1", PatientID="P2"), "1.1", NOT_AUTHORIZED),
+            (encoded("1.1", Modality="MR"), "1.1", NOT_AUTHORIZED),
+            (encoded("1.1", StudyInstanceUID="1.2.9"), "1.1", NOT_AUTHORIZED),
+            (encoded("1.9", "mine"), "1.9", NOT_AUTHORIZED),
+            (encoded("1.1"), "1.1", SUCCESS),
+            (encoded("1.2", Modality="MR", SeriesInstanceUID="1.2.3.5"), "1.2", SUCCESS),
+        ]:
+            assert archive.store(data, uid, studies=mine) == status
+        assert archive.notes() == {"1.1": [""], "1.2": [""], "1.9": ["theirs"]}
         assert archive.spool() == []
 
 

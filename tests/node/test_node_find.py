@@ -382,6 +382,8 @@ def test_values_that_objects_should_not_have_do_not_spoil_answers(opened: Opened
 class Watched:
     """An index that counts its readers."""
 
+    studies = None
+
     def __init__(self, index: Index) -> None:
         self._index = index
         self.reads = self.readers = 0

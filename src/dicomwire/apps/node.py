@@ -51,6 +51,8 @@ Options override environment variables, and these the file of --config. There, e
 of the same name, in the table that its name begins with: --access-titles is titles in [access]. The
 variable is DICOMWIRE_ACCESS__TITLES, with commas between items.
 
+"node users --help" tells how to add users, who may use the archive over HTTP.
+
 exit codes: 0 after Ctrl-C, or if check and reindex find no problem; 1 if they find one, if status
 finds no node that runs, if delete deletes nothing, or if the address, the folder or the
 configuration cannot be used; 2 for wrong arguments"""
@@ -169,6 +171,11 @@ def configuration_of(
 
 def main(args: list[str] | None = None) -> int:
     """Run the node and return its exit code; see ``dicomwire node --help``."""
+    args = sys.argv[1:] if args is None else args
+    if args[:1] == ["users"]:
+        from dicomwire.apps import node_users
+
+        return node_users.main(args[1:])
     options = _parser().parse_args(args)
     if options.action == "serve" and options.init is None:
         options.verbose = options.log_times = True  # as servers log, unless -ll says otherwise

@@ -15,9 +15,10 @@ from typing import BinaryIO, NamedTuple
 from sqlalchemy.exc import OperationalError
 
 from dicomwire.data.codec import DatasetError
-from dicomwire.data.file_meta import file_head, parse_file_meta
+from dicomwire.data.file_meta import parse_file_meta
 from dicomwire.data.payloads import Payload
 from dicomwire.logs import escaped
+from dicomwire.node.access import NOT_AUTHORIZED
 from dicomwire.node.carrying import StoreTasks
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.content import Comparison, Unreadable, compare
@@ -75,6 +76,9 @@ _COERCED = _Outcome(
 _REFUSED = _Outcome(DUPLICATE, "%s from %s is refused: the archive has another object of this UID")
 _REJECTED = _Outcome(REJECTED, "%s from %s is refused: the archive has rejected it")
 _IGNORED = _Outcome(SUCCESS, "%s from %s is ignored: the archive has another object of this UID")
+_OUTSIDE = _Outcome(
+    NOT_AUTHORIZED, "%s from %s is refused: it belongs to a study that the sender may not see"
+)
 _FAILED = _Outcome(OUT_OF_RESOURCES)
 _UNDECIDED = _Outcome(None)
 _OUTCOMES_OF_DUPLICATES = {Duplicates.KEEP_FIRST: _REFUSED, Duplicates.IGNORE: _IGNORED}
@@ -347,7 +351,8 @@ class Committer:
             entry = _entry(origin, spooled)
             # Decode the values here: each thread decodes its own object, in parallel with others,
             # and an error concerns that object alone and not the batch.
-            for level in [Level.IMAGE] if self._index.knows(entry) else Level:
+            is_known = origin.studies is None and self._index.knows(entry)
+            for level in [Level.IMAGE] if is_known else Level:
                 entry.row(level)
         except Unacceptable as error:
             LOGGER.warning("An object is refused: %s", error)
@@ -410,7 +415,7 @@ class Committer:
                 found = compare(received, syntax, *_dataset_in(stored))
             if found is Comparison.BY_PIXELS:
                 digest = self._converters.pixel_digest
-                received_path = waiting.spooled.dicom_file(file_head(*origin[:4]))
+                received_path = waiting.spooled.dicom_file(origin.file_head())
                 with self._objects.local(name) as stored_path:
                     return digest(received_path) == digest(stored_path)
         except (DatasetError, Unreadable, CannotTranscode) as error:
@@ -523,7 +528,11 @@ class Committer:
                 known, rejected = writer.known([waiting.uid for waiting in batch])
                 plan = _Plan(self._objects, self._duplicates, known, rejected)
                 for waiting in batch:
-                    plan.add(waiting)
+                    studies = waiting.entry.origin.studies
+                    if studies is None or studies.may_store(writer.connection, waiting.entry):
+                        plan.add(waiting)
+                    else:
+                        waiting.outcome = _OUTSIDE
                 published = [waiting.spooled for waiting in plan.accepted]
                 superseded = [stored.file for stored in plan.superseded]
                 replaced = {stored.sop_instance_uid for stored in plan.superseded}

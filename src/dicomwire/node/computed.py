@@ -38,8 +38,8 @@ class Computed(NamedTuple):
     prefilter: Callable[[Matcher], Condition | None]
 
 
-def _count(above: FromClause, below: FromClause, related: Condition) -> Computed:
-    column = select(func.count()).select_from(below).where(related).correlate(above)
+def _count(above: FromClause, below: FromClause, *related: Condition) -> Computed:
+    column = select(func.count()).select_from(below).where(*related).correlate(above)
     return Computed(column.scalar_subquery(), lambda count: (count,), lambda matcher: None)
 
 
@@ -70,10 +70,18 @@ _IN_PATIENT = study.c.patient == patient.c.id
 _SERIES_INSTANCES = series.join(instance)
 _STUDY_INSTANCES = study.join(_SERIES_INSTANCES)
 
+
+def of_patient(*visible: Condition) -> dict[str, Computed]:
+    """Return the attributes of a patient that count the studies for which `visible` holds."""
+    return {
+        "NumberOfPatientRelatedStudies": _count(patient, study, _IN_PATIENT, *visible),
+        "NumberOfPatientRelatedSeries": _count(patient, study.join(series), _IN_PATIENT, *visible),
+        "NumberOfPatientRelatedInstances": _count(patient, _STUDY_INSTANCES, _IN_PATIENT, *visible),
+    }
+
+
 COMPUTED = {
-    "NumberOfPatientRelatedStudies": _count(patient, study, _IN_PATIENT),
-    "NumberOfPatientRelatedSeries": _count(patient, study.join(series), _IN_PATIENT),
-    "NumberOfPatientRelatedInstances": _count(patient, _STUDY_INSTANCES, _IN_PATIENT),
+    **of_patient(),
     "NumberOfStudyRelatedSeries": _count(study, series, _IN_STUDY),
     "NumberOfStudyRelatedInstances": _count(study, _SERIES_INSTANCES, _IN_STUDY),
     "NumberOfSeriesRelatedInstances": _count(series, instance, _IN_SERIES),

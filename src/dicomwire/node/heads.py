@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from dicomwire.data.file_meta import FileFormatError, file_head, parse_file_meta
 from dicomwire.implementation import UID_PREFIX
+from dicomwire.node.visible import StudyFilter
 
 HEAD_SIZE = 640
 """The offset of the dataset in each file of the node: the head is padded to this size.
@@ -43,6 +44,12 @@ class Origin(NamedTuple):
     source_ae: str = ""
     address: str = ""
     """The address of the peer. It is not in the file."""
+    studies: StudyFilter | None = None
+    """The studies to which the sender may add objects; None for all."""
+
+    def file_head(self) -> bytes:
+        """Return the head of a file of the object, without a seal."""
+        return file_head(*self[:4])
 
 
 class Seal(NamedTuple):
@@ -56,7 +63,7 @@ class Seal(NamedTuple):
 
 def sealed_head(origin: Origin, seal: Seal) -> bytes:
     """Return the head of a file: always `HEAD_SIZE` bytes, whatever the lengths of the UIDs."""
-    head = file_head(*origin[:4])
+    head = origin.file_head()
     size = len(head) + len(_CREATOR_ELEMENT) + _LONG.size
     information = _SEAL.pack(*seal).ljust(HEAD_SIZE - size, b"\0")
     head = b"".join(
@@ -88,7 +95,8 @@ def read_head(begin: bytes, size: int) -> tuple[Origin, int, Seal | None]:
         When it is no DICOM file, or its size is not that of the sealed file.
     """
     head = parse_file_meta(begin)
-    origin = Origin(*map(str, head[:3]))
+    sop_class, instance, syntax = map(str, head[:3])
+    origin = Origin(sop_class, instance, syntax)
     creator = begin.find(_CREATOR_ELEMENT, 0, head.offset)
     at = creator + len(_CREATOR_ELEMENT) + _LONG.size
     if creator < 0 or at + _SEAL.size > head.offset:

@@ -22,7 +22,7 @@ from sqlalchemy import (
     select,
 )
 
-from dicomwire.node.computed import COMPUTED
+from dicomwire.node.computed import COMPUTED, of_patient
 from dicomwire.node.identifier import Identifier
 from dicomwire.node.index.dialects import text_of_json
 from dicomwire.node.index.schema import instance, patient, series, study
@@ -30,6 +30,7 @@ from dicomwire.node.keys import KEYS, Key, Level
 from dicomwire.node.matching import UIDs
 from dicomwire.node.ranges import combined
 from dicomwire.node.values import Matcher
+from dicomwire.node.visible import StudyFilter
 
 _TABLES = {
     Level.PATIENT: patient,
@@ -66,7 +67,11 @@ _DATES_AND_TIMES = [
 
 
 class Searched(Protocol):
-    """The methods of an index that a search uses."""
+    """What a search uses of an index."""
+
+    @property
+    def studies(self) -> StudyFilter | None:
+        """The studies to search; None for all."""
 
     def reading(self) -> AbstractContextManager[Connection]:
         """Yield a connection, for one page."""
@@ -189,10 +194,11 @@ class Search:
 
     def pages(self, index: Searched) -> Iterator[Sequence[Row[Any]]]:
         """Yield pages of candidates, in the order in which they were stored."""
+        columns, visible = _restricted(self._columns, self._level, index.studies)
         statement = (
-            select(*self._columns)
+            select(*columns)
             .select_from(_JOINED[self._level])
-            .where(*self._where, self._table.c.id > bindparam("last"))
+            .where(*self._where, *visible, self._table.c.id > bindparam("last"))
             .order_by(self._table.c.id)
             .limit(bindparam("most"))
         )
@@ -208,6 +214,19 @@ class Search:
             condition = uids.prefilter(other)
             statement = statement if condition is None else statement.where(condition)
         return (statement.where(part) for part in longest.parts(column))
+
+
+def _restricted(
+    columns: Iterable[Any], level: Level, studies: StudyFilter | None
+) -> tuple[list[Any], list[ColumnElement[bool]]]:
+    """Return columns that count nothing but visible studies, and the conditions for these."""
+    if studies is None:
+        return [*columns], []
+    counted = {
+        COMPUTED[name].column: each.column
+        for name, each in of_patient(*studies.conditions()).items()
+    }
+    return [counted.get(column, column) for column in columns], studies.conditions(level)
 
 
 def _pages(index: Searched, statement: Select[Any]) -> Iterator[Sequence[Row[Any]]]:

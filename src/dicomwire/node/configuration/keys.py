@@ -223,6 +223,9 @@ class Configuration:
         FLAG,
         "Require the unique keys of all levels above, unless relational operation is negotiated.",
     ] = False
+    users: Annotated[
+        str, FILE, "The file with the users of HTTP; without a path, users.json in the folder."
+    ] = ""
     workers: Annotated[
         int,
         whole("a number", 1, 256),

@@ -57,7 +57,14 @@ class IndexReader:
     ------
     IndexFailure
         When the database cannot be used; `WrongRevision` if another version made it.
+
+    Attributes
+    ----------
+    studies : None
+        All studies are searched; `visible.VisibleIndex` restricts them.
     """
+
+    studies = None
 
     def __init__(self, database: Database) -> None:
         self.database = database
