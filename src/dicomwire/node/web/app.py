@@ -11,13 +11,14 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dicomwire.node.web import health, storing
+from dicomwire.node.web import health, rendered, storing
 from dicomwire.node.web.endpoints import Endpoint, Site
 from dicomwire.node.web.errors import report, response_to
 from dicomwire.node.web.page import api, views
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *health.ENDPOINTS,
+    *rendered.ENDPOINTS,
     *storing.ENDPOINTS,
     *views.ENDPOINTS,
     *api.ENDPOINTS,
@@ -78,6 +79,7 @@ class Application:
         return dispatch
 
     async def _call(self, endpoint: Endpoint, request: Request) -> Response:
+        request.state.index = self._site.archive.index
         answer: Any = endpoint.answer
         if inspect.iscoroutinefunction(answer):
             response: Response = await answer(request, self._site)

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from dicomwire.node.archive import Archive
 from dicomwire.node.configuration import Configuration
+from dicomwire.node.pixels.renderers import Renderers
 from dicomwire.node.web.threads import Threads
 
 ROOT = "/dicom-web"
@@ -43,6 +44,8 @@ class Site:
     configuration: Configuration
     threads: Threads
     """Where blocking work runs."""
+    renderers: Renderers
+    """Make pictures of frames."""
 
 
 Answer = Callable[[Request, Site], Response] | Callable[[Request, Site], Awaitable[Response]]

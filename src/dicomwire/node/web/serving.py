@@ -23,6 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from dicomwire.node.archive import Archive
 from dicomwire.node.configuration import Configuration
+from dicomwire.node.pixels.renderers import Renderers
 from dicomwire.node.web.app import application
 from dicomwire.node.web.endpoints import Site
 from dicomwire.node.web.threads import Threads
@@ -62,7 +63,8 @@ class WebServer:
         self._socket = _listening(configuration)
         self._address: tuple[str, int] = self._socket.getsockname()[:2]
         self._threads = Threads(configuration.http_threads)
-        app = application(Site(archive, configuration, self._threads))
+        self._renderers = Renderers()
+        app = application(Site(archive, configuration, self._threads, self._renderers))
         self._state = _State(configuration)
         self._config = _config(app, configuration)
         self._loop = asyncio.new_event_loop()
@@ -73,6 +75,7 @@ class WebServer:
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
+        self._renderers.close()  # before the threads are waited for, which may wait for a picture
         self._threads.close()
         self._loop.close()
 

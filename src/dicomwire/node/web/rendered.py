@@ -1,0 +1,202 @@
+"""Rendered resources and thumbnails (PS3.18 Sections 8.3.5, 8.7.4 and 10.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from dicomwire.node.pixels.animation import animated
+from dicomwire.node.pixels.image import Image, NoSuchFrame, NotAnImage
+from dicomwire.node.pixels.picture import GIF, JPEG, PNG, Picture
+from dicomwire.node.web.endpoints import INSTANCE, ROOT, SERIES, STUDY, Endpoint, Site, UserRight
+from dicomwire.node.web.errors import Problem
+from dicomwire.node.web.found import Instance, Scope, explained, opened_image
+from dicomwire.node.web.media_types import Form, accepted_by, choose
+from dicomwire.node.web.multipart import Multipart, Part
+from dicomwire.node.web.picturing import frame_numbers, picture_of, within
+from dicomwire.node.web.validators import not_modified, validators
+
+_ONE = (
+    Form(JPEG, is_default=True, kinds=(False, True)),
+    Form(PNG, kinds=(False, True)),
+    Form(GIF, kinds=(False, True)),
+)
+"""The representations of one frame (PS3.18 Table 8.7.4-1)."""
+_MOVING = Form(GIF, is_default=True, kinds=(False,))
+_SEVERAL = (
+    Form(JPEG, is_default=True, kinds=(True,)),
+    Form(PNG, kinds=(True,)),
+    Form(GIF, kinds=(True,)),
+)
+_EXAMPLES = 8
+"""How many series of a study are tried for a picture of it: others may have no images."""
+_USUAL_TIME = 100.0
+"""Milliseconds for which a frame of a moving picture is shown, if the object does not say that."""
+
+Numbers = Callable[[Image], list[int]]
+"""Returns which frames of an image to show."""
+
+
+def rendered(request: Request, site: Site) -> Response:
+    """Answer with pictures of a study, series, instance, or of frames."""
+    picture = _picture(request)
+    scope = Scope(request, request.path_params)
+    first, *others = scope.some(2)
+    listed = request.path_params.get("frames")
+    if listed is not None:
+        with explained():
+            numbers = frame_numbers(listed)
+        return _of_instance(request, site, first, picture, lambda _: numbers)
+    if others and "instance" not in request.path_params:
+        return _of_several(request, site, scope, picture)
+    return _of_instance(request, site, first, picture, _all_of)
+
+
+def thumbnail(request: Request, site: Site) -> Response:
+    """Answer with a small picture of a study, series or instance, or of a frame."""
+    picture = _picture(request, is_thumbnail=True)
+    scope = Scope(request, request.path_params)
+    listed = request.path_params.get("frames")
+    if listed is not None:
+        with explained():
+            numbers = frame_numbers(listed)[:1]
+        return _of_instance(request, site, scope.one(), picture, lambda _: numbers)
+    if "instance" in request.path_params:
+        return _of_instance(request, site, scope.one(), picture, _example_of)
+    problem = Problem(404, "there is no such object")
+    for found in scope.examples(_EXAMPLES):
+        try:
+            return _of_instance(request, site, found, picture, _example_of)
+        except Problem as error:
+            if error.status_code != 406:
+                raise
+            problem = error
+    raise problem
+
+
+def _picture(request: Request, is_thumbnail: bool = False) -> Picture:
+    with explained():
+        return picture_of(request.query_params, JPEG, is_thumbnail)
+
+
+def _all_of(image: Image) -> list[int]:
+    return list(range(1, image.shape.frames + 1))
+
+
+def _example_of(image: Image) -> list[int]:
+    """Return the frame that the object names as representative, or the middle one."""
+    frames = image.shape.frames
+    number = image.dataset.get("RepresentativeFrameNumber")
+    if isinstance(number, int) and 1 <= number <= frames:
+        return [number]
+    return [(frames + 1) // 2]
+
+
+# --- One instance -----------------------------------------------------------------------------
+
+
+def _of_instance(
+    request: Request, site: Site, found: Instance, picture: Picture, numbers_of: Numbers
+) -> Response:
+    with explained(), opened_image(site.archive, found) as image:
+        numbers = numbers_of(image)
+        if max(numbers) > image.shape.frames:
+            raise NoSuchFrame(f"there are {image.shape.frames} frames")
+        form, is_multipart = _chosen(request, _ONE if len(numbers) == 1 else (_MOVING, *_SEVERAL))
+        picture = within(picture._replace(media_type=form.media_type), image.shape)
+        fields = validators(found, *map(repr, (picture, numbers, is_multipart)))
+        same = not_modified(request, fields)
+        if same is not None:
+            return same
+        if len(numbers) == 1 and not is_multipart:
+            content = site.renderers.rendered(image, numbers[0], picture)
+            return Response(content, media_type=form.media_type, headers=fields)
+        duration = _duration(image)
+    pictures = _begun(_pictures(site, found, picture, numbers))
+    if is_multipart:
+        return _parts(site, pictures, form.media_type, fields)
+    pieces = animated(pictures, duration)
+    return StreamingResponse(site.threads.iterate(pieces), media_type=GIF, headers=fields)
+
+
+def _pictures(
+    site: Site, found: Instance, picture: Picture, numbers: Sequence[int]
+) -> Iterator[bytes]:
+    with opened_image(site.archive, found) as image:
+        for number in numbers:
+            yield site.renderers.rendered(image, number, picture)
+
+
+def _duration(image: Image) -> float:
+    """Return for how many milliseconds each frame is to be shown (PS3.3 Section C.7.6.5)."""
+    ds = image.dataset
+    try:
+        if ds.get("FrameTime"):
+            return float(ds.FrameTime)
+        rate = ds.get("RecommendedDisplayFrameRate") or ds.get("CineRate")
+        return 1000 / float(rate) if rate else _USUAL_TIME
+    except (ArithmeticError, TypeError, ValueError):
+        return _USUAL_TIME
+
+
+# --- Several ----------------------------------------------------------------------------------
+
+
+def _of_several(request: Request, site: Site, scope: Scope, picture: Picture) -> Response:
+    form, _ = _chosen(request, _SEVERAL)
+    picture = picture._replace(media_type=form.media_type)
+    pictures = _begun(_of_all(site, scope, picture))
+    return _parts(site, pictures, form.media_type, {"Cache-Control": "private, no-store"})
+
+
+def _of_all(site: Site, scope: Scope, picture: Picture) -> Iterator[bytes]:
+    """Yield the pictures of all frames of all images; objects that are no images have none."""
+    is_one_there = False
+    for found in scope:
+        try:
+            with opened_image(site.archive, found) as image:
+                fitting = within(picture, image.shape)
+                for number in range(1, image.shape.frames + 1):
+                    yield site.renderers.rendered(image, number, fitting)
+                    is_one_there = True
+        except NotAnImage:
+            continue
+    if not is_one_there:
+        raise NotAnImage("none of its objects is an image")
+
+
+def _parts(
+    site: Site, pictures: Iterator[bytes], media_type: str, fields: dict[str, str]
+) -> Response:
+    body = Multipart(media_type)
+    parts = (Part({"Content-Type": media_type}, [each]) for each in pictures)
+    pieces = site.threads.iterate(body.pieces(parts))
+    return StreamingResponse(pieces, media_type=body.media_type, headers=fields)
+
+
+def _begun(pictures: Iterator[bytes]) -> Iterator[bytes]:
+    """Make the first picture at once, so that what fails then has a status."""
+    with explained():
+        return chain([*islice(pictures, 1)], pictures)
+
+
+def _chosen(request: Request, forms: Sequence[Form]) -> tuple[Form, bool]:
+    chosen = choose(accepted_by(request), forms)
+    if chosen is None:
+        kinds = {True: "in multipart/related", False: "as one part"}
+        offered = ", ".join(
+            f"{form.media_type} {kinds[kind]}" for form in forms for kind in form.kinds
+        )
+        raise Problem(406, f"it can be sent as: {offered}")
+    return chosen.form, chosen.is_multipart
+
+
+_PATHS = (STUDY, SERIES, INSTANCE, INSTANCE + "/frames/{frames}")
+ENDPOINTS = [
+    Endpoint("GET", f"{ROOT}{path}/{name}", UserRight.SEE, answer)
+    for path in _PATHS
+    for name, answer in (("rendered", rendered), ("thumbnail", thumbnail))
+]
