@@ -32,7 +32,7 @@ Element = DataElement | RawDataElement
 _LEVEL = BaseTag(0x00080052)
 _CHARACTER_SET = BaseTag(0x00080005)
 _TIMEZONE = 0x00080201
-_NO_KEYS = frozenset({_CHARACTER_SET, _LEVEL, 0x00080053, 0x00080054, 0x00080056, _TIMEZONE})
+NOT_MATCHED = frozenset({_CHARACTER_SET, _LEVEL, 0x00080053, 0x00080054, 0x00080056, _TIMEZONE})
 """Elements that are not matched: they describe the query, or the response sets them without the
 index. Specific Character Set, Query/Retrieve Level and View, Retrieve AE Title, Instance
 Availability, Timezone Offset From UTC."""
@@ -128,7 +128,7 @@ class Identifier:
             key = KEYS.get(int(tag))
             if key is not None and key.level.depth <= self.level.depth:
                 self.keys.append(key)
-            elif tag not in _NO_KEYS and tag & 0xFFFF:
+            elif tag not in NOT_MATCHED and tag & 0xFFFF:
                 self.is_complete = False
 
     def _find_level(self) -> Level:
@@ -153,7 +153,7 @@ class Identifier:
 
     def matcher(self, key: Key, fuzzy: bool = False) -> Matcher | None:
         """Return the matcher of a key; None if the key matches universally or is absent."""
-        if key.tag not in self._elements or int(key.tag) in _NO_KEYS:
+        if key.tag not in self._elements or int(key.tag) in NOT_MATCHED:
             return None
         if key.vr == "SQ":
             return self.nested(key, fuzzy).matcher

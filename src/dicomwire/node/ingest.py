@@ -214,7 +214,7 @@ class Entry:
             return self._numbers(vr, raw) or []
         if len(raw) > _MAX_VALUE:
             return []
-        return _text_values(vr, self._text(vr, raw)) or []
+        return values_of_text(vr, self._text(vr, raw)) or []
 
     def _decoded_row(self, level: Level) -> Row:
         columns = _COLUMNS[level].copy()
@@ -226,7 +226,7 @@ class Entry:
                 text = self._text(vr, raw)
                 if len(text) > VALUE_LIMIT:
                     continue
-                value = _text_values(vr, text)
+                value = values_of_text(vr, text)
                 column = _COLUMN_OF.get(tag)
                 if column is not None:
                     columns[column] = text
@@ -496,7 +496,7 @@ def _decoded(raw: bytes, terms: tuple[str, ...]) -> str:
     return raw.decode(codecs[0], "replace")
 
 
-def _text_values(vr: str, text: str) -> list[Any] | None:
+def values_of_text(vr: str, text: str) -> list[Any] | None:
     """Return the "Value" of the JSON model (PS3.18 F.2.2); None if a number is invalid."""
     if not text:
         return []

@@ -20,6 +20,8 @@ from dicomwire.node.search import Search, Searched
 
 __all__ = ["Found", "InvalidIdentifier", "find", "instances"]
 
+STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.2.1"
+"""Study Root Query/Retrieve Information Model - FIND."""
 PENDING = 0xFF00
 PENDING_WITHOUT_SOME_KEYS = 0xFF01
 CANCELLED = 0xFE00

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dicomwire.node.web import health, rendered, storing
+from dicomwire.node.web import health, rendered, searching, storing
 from dicomwire.node.web.endpoints import Endpoint, Site
 from dicomwire.node.web.errors import report, response_to
 from dicomwire.node.web.page import api, views
@@ -19,6 +19,7 @@ from dicomwire.node.web.page import api, views
 ENDPOINTS: tuple[Endpoint, ...] = (
     *health.ENDPOINTS,
     *rendered.ENDPOINTS,
+    *searching.ENDPOINTS,
     *storing.ENDPOINTS,
     *views.ENDPOINTS,
     *api.ENDPOINTS,

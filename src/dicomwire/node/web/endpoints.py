@@ -69,3 +69,8 @@ class Endpoint(NamedTuple):
     path: str
     right: UserRight | None
     answer: Answer
+
+
+def base_url(request: Request) -> str:
+    """Return the URL of DICOMweb as the client knows it, for the URLs in responses."""
+    return f"{request.base_url}".rstrip("/") + ROOT

@@ -1,10 +1,11 @@
-"""Writes bodies of several parts, multipart/related (RFC 2387, PS3.18 Section 8.6.1.2)."""
+"""Makes bodies of several parts, multipart/related (RFC 2387, PS3.18 Section 8.6.1.2)."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
+
+from dicomwire.web.multipart import END_OF_CONTENT, message_end, new_boundary, part_head
 
 
 class Part(NamedTuple):
@@ -31,14 +32,13 @@ class Multipart:
     """
 
     def __init__(self, type: str, parameters: str = "") -> None:
-        self._boundary = secrets.token_hex(16)  # random, so that no content has it
+        self._boundary = new_boundary()
         self.media_type = f'multipart/related; type="{type}"{parameters}; boundary={self._boundary}'
 
     def pieces(self, parts: Iterable[Part]) -> Iterator[bytes]:
         """Yield the body, part by part."""
         for headers, pieces in parts:
-            fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-            yield f"--{self._boundary}\r\n{fields}\r\n".encode("latin-1")
+            yield part_head(self._boundary, headers)
             yield from pieces
-            yield b"\r\n"
-        yield f"--{self._boundary}--\r\n".encode()
+            yield END_OF_CONTENT
+        yield message_end(self._boundary)
