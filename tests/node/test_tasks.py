@@ -142,6 +142,24 @@ def test_without_tasks_the_wait_is_bounded(queue: Queue, run: Run) -> None:
     assert step_all(queue, run) == 15
 
 
+def test_a_task_that_becomes_due_during_a_step_does_not_wait(
+    queue: Queue, run: Run, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(queue, *numbered(1, delay=1))
+    take = queue.take
+
+    def take_slowly(kind: str, most: int) -> list[Task]:
+        tasks = take(kind, most)
+        clock.now += 1
+        return tasks
+
+    threads, counting = workers(queue, run)
+    monkeypatch.setattr(queue, "take", take_slowly)
+    assert threads.step(counting) <= 0
+    threads.step(counting)
+    assert run.calls == [[1]]
+
+
 # --- Failures ---------------------------------------------------------------------------------
 
 

@@ -271,9 +271,9 @@ class Queue:
         writer.connection.execute(mine.values(payload=dict(payload), **values))
         writer.after_commit.append(lambda: self.on_added({taken.kind}))
 
-    def next_due(self, kind: str) -> float | None:
-        """Return when the next task that is not due yet will be, or when its lease ends."""
-        query = select(func.min(task.c.due)).where(task.c.kind == kind, task.c.due > self.clock())
+    def next_due(self, kind: str, after: float) -> float | None:
+        """Return the first time after another one at which a task is due, or its lease ends."""
+        query = select(func.min(task.c.due)).where(task.c.kind == kind, task.c.due > after)
         with self.index.reading() as connection:
             return connection.execute(query).scalar()
 

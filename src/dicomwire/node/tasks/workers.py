@@ -18,7 +18,7 @@ from typing import Any, Self
 from dicomwire.logs import escaped
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.writer import Writer
-from dicomwire.node.tasks.queue import Queue, Task
+from dicomwire.node.tasks.queue import NewTask, Queue, Task
 
 LOGGER = logging.getLogger("dicomwire.node")
 
@@ -51,6 +51,20 @@ class Unfinished(Exception):
         self.delay = delay
 
 
+class Succeeded(Exception):
+    """A task that has succeeded, and leaves others to do.
+
+    Attributes
+    ----------
+    then : sequence of NewTask
+        Added in the transaction that removes the task.
+    """
+
+    def __init__(self, then: Sequence[NewTask]) -> None:
+        super().__init__("it has succeeded")
+        self.then = then
+
+
 @dataclass(frozen=True)
 class Kind:
     """How to run the tasks of one kind.
@@ -64,7 +78,7 @@ class Kind:
         or raises if all have; the others are removed. It may be called again with a task that has
         succeeded, if the process dies before the task is removed: running a task twice must do no
         more than running it once. `GiveUp` as the reason makes the task dead at once, and
-        `Unfinished` is no failure.
+        `Unfinished` and `Succeeded` are no failures.
     batch : int
         The most tasks for one call.
     threads : int
@@ -212,11 +226,12 @@ class Workers:
 
     def step(self, kind: Kind) -> float:
         """Run the tasks that are due, up to one batch; return the seconds until the next step."""
+        before = self._queue.clock()  # a task may become due while this looks for others
         tasks = self._queue.take(kind.name, kind.batch)
         if tasks:
             self._run(kind, tasks)
             return 0.0
-        due = self._queue.next_due(kind.name)
+        due = self._queue.next_due(kind.name, before)
         return _LONGEST_WAIT if due is None else min(due - self._queue.clock(), _LONGEST_WAIT)
 
     def _serve(self, kind: Kind) -> None:
@@ -246,6 +261,9 @@ class Workers:
             for each, reason in failed.items():
                 if isinstance(reason, Unfinished):
                     self._queue.put_back(writer, each, reason.payload, reason.delay)
+                elif isinstance(reason, Succeeded):
+                    self._queue.finish(writer, [each])
+                    self._queue.add(writer, reason.then)
                 else:
                     self._fail(writer, kind, each, reason)
 
