@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
@@ -79,6 +80,15 @@ def run(*command: object, codes: Container[int] = (0,)) -> str:
     )
     assert result.returncode in codes, f"{result.args}: {result.returncode}\n{result.stdout}"
     return result.stdout
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for what tells nobody that it has come; fail after some time."""
+    moment = threading.Event()
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline
+        moment.wait(0.05)
 
 
 def free_port() -> int:

@@ -7,14 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from urllib.request import Request, urlopen
 
 import pytest
 from archive import WHEEL, assert_same, files_in, make_images
-from peers import DEADLINE, Peers, free_port, run, serving
+from orthanc import orthanc, rest
+from peers import Peers, free_port, run
 from pydicom.filewriter import dcmwrite
 
 STUDY = ("QueryRetrieveLevel=STUDY", "StudyInstanceUID=1.2.3.1.1")
@@ -44,6 +42,12 @@ class Node:
         assert self._process.stdout is not None
         facts = json.loads(self._process.stdout.readline())
         self.address = [facts["address"], str(facts["port"])]
+
+    @property
+    def known_as(self) -> tuple[str, int]:
+        """Host and port, for configurations."""
+        host, port = self.address
+        return host, int(port)
 
     def objects(self) -> list[Path]:
         """Return the files that it has."""
@@ -137,33 +141,10 @@ def test_send_find_fetch(
     is_whole_study(fetched)
 
 
-@contextmanager
-def orthanc(peers: Peers, node: Node, folder: Path) -> Iterator[int]:
-    """Run an Orthanc that knows the node, and is HERE to it; give its HTTP port."""
-    program = peers.program("Orthanc", "orthanc")
-    host, port = node.address
-    config = folder / "orthanc.json"
-
-    def command(http: int) -> list[object]:
-        settings = {
-            "StorageDirectory": str(folder / "orthanc"),
-            "HttpPort": http,
-            "AuthenticationEnabled": False,
-            "DicomAet": "HERE",
-            "DicomPort": node.receiver,
-            "DicomModalities": {"node": ["DICOMWIRE", host, int(port)]},
-        }
-        config.write_text(json.dumps(settings))
-        return [program, config]
-
-    with serving(folder, command) as http:
-        yield http
-
-
 def test_orthanc(peers: Peers, node: Node, images: Path, tmp_path: Path) -> None:
     """Orthanc asks the node for a study, and has it sent to itself."""
     run(*OURS, "storescu", *node.address, images, "--strict")
-    with orthanc(peers, node, tmp_path) as http:
+    with orthanc(peers, node.known_as, node.receiver, tmp_path) as http:
         wanted = {"Level": "Study", "Query": {"StudyInstanceUID": "1.2.3.1.1"}}
         path = rest(http, "/modalities/node/query", wanted)["Path"]
         assert len(rest(http, f"{path}/answers")) == 1
@@ -191,7 +172,7 @@ def test_what_comes_back_from_orthanc_is_there_already(
     peers: Peers, node: Node, tmp_path: Path
 ) -> None:
     """Orthanc writes what it receives anew, and sends it in a transfer syntax of its choice."""
-    with orthanc(peers, node, tmp_path) as http:
+    with orthanc(peers, node.known_as, node.receiver, tmp_path) as http:
         run(*OURS, "storescu", *node.address, *SENT_TWICE, "--strict")
         run(*OURS, "storescu", "127.0.0.1", node.receiver, *SENT_TWICE, "--strict")
         everything = {"Resources": rest(http, "/instances"), "Synchronous": True}
@@ -227,10 +208,3 @@ def test_what_dcmtk_encodes_anew_is_there_already(
         run(peers.dcmtk(program), *options, path, files[-1])
     run(*OURS, "storescu", *node.address, path, *files, "--strict")
     assert len(node.objects()) == 1
-
-
-def rest(port: int, path: str, body: object = None) -> Any:
-    """Return what Orthanc's REST interface answers: to a GET, or to a POST if there is a body."""
-    data = json.dumps(body).encode() if body is not None else None
-    with urlopen(Request(f"http://127.0.0.1:{port}{path}", data), timeout=DEADLINE) as answer:
-        return json.load(answer)

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 from running_node import LOCALHOST
 
-from dicomwire import AE, Association, build_context, evt
+from dicomwire import AE, Association, build_context, build_role, evt
 from dicomwire.sop_class import StorageCommitmentPushModel as COMMITMENT
 from dicomwire.sop_class import StorageCommitmentPushModelInstance as INSTANCE
 
@@ -131,3 +131,84 @@ class Requestor:
 
 def _items(information: Dataset, which: str) -> Sequence[Dataset]:
     return information.get(f"{which}SOPSequence") or []
+
+
+class Committer:
+    """An archive of somebody else, which is asked to commit to objects.
+
+    Attributes
+    ----------
+    where : str
+        Where it reports: on the "same" association, on a "new" one, or "never".
+    node : tuple of str and int
+        The address for new associations.
+    missing : set of str
+        The SOP Instance UIDs that it does not commit to.
+    status : int
+        What to answer to requests.
+    """
+
+    def __init__(self, where: str = "same") -> None:
+        self.where = where
+        self.node = ("", 0)
+        self.missing: set[str] = set()
+        self.status = 0x0000
+        self._requests: Queue[tuple[str, list[str]]] = Queue()
+        self._threads: list[threading.Thread] = []
+
+    def request(self) -> tuple[str, list[str]]:
+        """Return Transaction UID and SOP Instance UIDs of the next request."""
+        return self._requests.get(timeout=WAIT)
+
+    @contextmanager
+    def listening(self) -> Iterator[int]:
+        """Accept requests; give the port."""
+        ae = AE("BIG")
+        ae.add_supported_context(COMMITMENT)
+        handlers = [(evt.EVT_N_ACTION, self._take)]
+        server = ae.start_server((LOCALHOST, 0), block=False, evt_handlers=handlers)
+        assert server is not None
+        try:
+            yield server.server_address[1]
+        finally:
+            for thread in self._threads:
+                thread.join(WAIT)
+            ae.shutdown()
+
+    def report_of(self, request: Dataset) -> tuple[int, Dataset]:
+        """Return event type and dataset of the report."""
+        report = Dataset()
+        report.TransactionUID = request.TransactionUID
+        items = list(request.ReferencedSOPSequence)
+        failed = [each for each in items if each.ReferencedSOPInstanceUID in self.missing]
+        if len(failed) < len(items):
+            report.ReferencedSOPSequence = [each for each in items if each not in failed]
+        for each in failed:
+            each.FailureReason = 0x0112
+            report.FailedSOPSequence = failed
+        return (2 if failed else 1), report
+
+    def _take(self, event: evt.Event) -> tuple[int, None]:
+        request = event.action_information
+        uids = [each.ReferencedSOPInstanceUID for each in request.ReferencedSOPSequence]
+        self._requests.put((request.TransactionUID, uids))
+        if self.where != "never" and not self.status:
+            thread = threading.Thread(target=self._report, args=(event.assoc, request))
+            self._threads.append(thread)
+            thread.start()
+        return self.status, None
+
+    def _report(self, assoc: Association, request: Dataset) -> None:
+        event_type, report = self.report_of(request)
+        if self.where == "same":
+            assoc.send_n_event_report(report, event_type, COMMITMENT, INSTANCE)
+            return
+        assert self.report_on_new_association(event_type, report) == 0x0000
+
+    def report_on_new_association(self, event_type: int, report: Dataset) -> int:
+        """Report to the node, with the roles reversed; return the status."""
+        role = build_role(COMMITMENT, scp_role=True)
+        with AE("BIG").associate(*self.node, [build_context(COMMITMENT)], ext_neg=[role]) as assoc:
+            assert assoc.is_established, assoc.failure
+            status, _ = assoc.send_n_event_report(report, event_type, COMMITMENT, INSTANCE)
+            return int(status.Status)

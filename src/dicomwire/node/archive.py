@@ -12,6 +12,7 @@ from dicomwire.node.carrying import StoreTasks, name_of_moved
 from dicomwire.node.checkpoints import Checkpoints, journaling
 from dicomwire.node.commit import Committer
 from dicomwire.node.commitment.provider import Provider
+from dicomwire.node.commitment.requesting import Requests
 from dicomwire.node.commitment.verification import Verifier
 from dicomwire.node.configuration import Configuration
 from dicomwire.node.converters import Converters
@@ -73,8 +74,9 @@ class Archive:
             opened.callback(self.committer.close)
             self.outgoing = Outgoing(configuration)
             verifier = Verifier(self.index, self.objects)
-            self.commitments = Provider(self.queue, verifier, self.outgoing)
-            opened.callback(self.commitments.close)
+            self.commitments = Requests(self.queue, self.outgoing)
+            self.commitment_provider = Provider(self.queue, verifier, self.outgoing)
+            opened.callback(self.commitment_provider.close)
             self._opened = opened.pop_all()
         self.name_of_moved = partial(name_of_moved, self.index)
         """Returns the present name of an object that is no longer where a query has found it."""
@@ -87,7 +89,12 @@ class Archive:
 
     def kinds(self) -> list[Kind]:
         """Return the kinds of tasks that the node runs."""
-        return [*self.store_tasks.kinds(), self.commitments.kind(), *self.routing.kinds()]
+        return [
+            *self.store_tasks.kinds(),
+            *self.commitments.kinds(),
+            self.commitment_provider.kind(),
+            *self.routing.kinds(),
+        ]
 
     def close(self) -> None:
         """Wait for the batch that is being committed, and close all."""

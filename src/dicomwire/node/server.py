@@ -164,6 +164,7 @@ class Node:
             self.archive.routing.recover()
         workers.start()
         opened.callback(workers.stop, timeout)
+        opened.callback(self.archive.commitments.close)
         web = self._web
         if web is not None:
             web.start()

@@ -148,6 +148,7 @@ class Services:
             (evt.EVT_C_GET, self._get),
             (evt.EVT_C_MOVE, self._move),
             (evt.EVT_N_ACTION, self._commit),
+            (evt.EVT_N_EVENT_REPORT, self._committed),
         ]
         if not self._guard.admits_strangers:
             handlers.append((evt.EVT_CONN_OPEN, self._connected))
@@ -236,7 +237,10 @@ class Services:
         yield from self._sub_operations(found, lambda: destination_contexts.accepted)
 
     def _commit(self, event: evt.Event) -> tuple[int | Dataset, None]:
-        return self.archive.commitments.request(event)
+        return self.archive.commitment_provider.request(event)
+
+    def _committed(self, event: evt.Event) -> tuple[int | Dataset, None]:
+        return self.archive.commitments.report(event)
 
     # --- For several handlers ---
 
@@ -312,7 +316,10 @@ def contexts() -> list[PresentationContext]:
         context = build_context(str(each.abstract_syntax), [*syntaxes])
         context.scu_role = context.scp_role = True
         contexts.append(context)
-    contexts.append(build_context(StorageCommitmentPushModel, SYNTAXES))
+    # Both roles: a peer that reports on an association of its own is the SCP.
+    commitment = build_context(StorageCommitmentPushModel, SYNTAXES)
+    commitment.scu_role = commitment.scp_role = True
+    contexts.append(commitment)
     return contexts
 
 

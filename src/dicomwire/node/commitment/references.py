@@ -19,7 +19,9 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from dicomwire import Association
 from dicomwire.data.scanner import Elements, items_of, new_dataset
+from dicomwire.sop_class import StorageCommitmentPushModel
 
 SYNTAXES: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 """The transfer syntaxes in which these datasets are written."""
@@ -113,6 +115,14 @@ def dataset_of(
     dataset = new_dataset(elements)
     dataset.set_original_encoding(is_implicit, True, default_encoding)
     return dataset
+
+
+def syntax_of(association: Association) -> str | None:
+    """Return the transfer syntax for storage commitment; None if the peer does not accept it."""
+    for context in association.accepted_contexts:
+        if context.abstract_syntax == StorageCommitmentPushModel:
+            return str(context.transfer_syntax[0])
+    return None
 
 
 def _item(reference: Reference, is_implicit: bool, reason: int | None = None) -> bytes:

@@ -22,6 +22,7 @@ from dicomwire.node.commitment.references import (
     dataset_of,
     pack,
     references_in,
+    syntax_of,
     uid_in,
     unpack,
 )
@@ -147,14 +148,7 @@ class Transaction:
     def send_report(self, association: Association) -> None:
         """Send its report; Undelivered if the requestor does not confirm it."""
         uids = StorageCommitmentPushModel, StorageCommitmentPushModelInstance
-        syntax = next(
-            (
-                context.transfer_syntax[0]
-                for context in association.accepted_contexts
-                if context.abstract_syntax == StorageCommitmentPushModel
-            ),
-            None,
-        )
+        syntax = syntax_of(association)
         if syntax is None:
             raise Undelivered("the requestor does not accept storage commitment")
         event_type, dataset = self.report(syntax)

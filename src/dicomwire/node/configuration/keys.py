@@ -140,6 +140,11 @@ class Destination:
     retry_for: Annotated[
         float, SECONDS, "For routes: seconds for which an object that cannot be sent is repeated."
     ] = 259_200.0
+    report_timeout: Annotated[
+        float,
+        SECONDS,
+        "Seconds to wait for the report of a storage commitment, before it is requested again.",
+    ] = 3600.0
 
 
 STORESCP = Destination("127.0.0.1", 11113)
