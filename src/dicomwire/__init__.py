@@ -125,7 +125,7 @@ for type checkers and editors."""
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 _SUBMODULES = """
     ae aio association dimse_primitives dsutils errors events implementation logs pdu_primitives
-    plain presentation settings sop_class status tls utils"""
+    plain presentation settings sop_class status tls utils web"""
 
 
 def __getattr__(name: str) -> Any:

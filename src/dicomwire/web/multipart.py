@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from enum import Enum, auto
 from typing import NamedTuple, TypeAlias
 
@@ -173,8 +173,8 @@ class Parser:
                 break
         self._held = buffer[at:]
 
-    def finish(self) -> None:
-        """Note that the message has ended.
+    def finish(self) -> Iterable[Event]:
+        """Note that the message has ended; return no events.
 
         Raises
         ------
@@ -183,6 +183,7 @@ class Parser:
         """
         if not self.is_complete:
             raise Malformed("the message ends before its last boundary")
+        return ()
 
     def _until_delimiter(self, buffer: bytes, at: int) -> Generator[Event, None, int]:
         """Yield the content before the next delimiter; return the position of what follows it.
@@ -237,6 +238,32 @@ class Parser:
         self._dropped += count
         if self._dropped > LONGEST_PREAMBLE:
             raise Malformed("there are too many bytes before the first part, or after the last")
+
+
+class Single:
+    """Takes a message that is not of type multipart as one part; see `Parser`.
+
+    Parameters
+    ----------
+    kind : str
+        Its field Content-Type.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._begin: Part | None = Part({"content-type": kind})
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """Yield the next bytes as content."""
+        if self._begin is not None:
+            yield self._begin
+            self._begin = None
+        if data:
+            yield memoryview(data)
+
+    def finish(self) -> Iterable[Event]:
+        """Yield the end."""
+        yield from self.feed(b"")
+        yield from (End.PART, End.MESSAGE)
 
 
 def _fields(block: bytes) -> dict[str, str]:

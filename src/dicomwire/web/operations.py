@@ -1,0 +1,355 @@
+"""What a DICOMweb client does, as coroutines over a transport: both faces run these.
+
+The transport of the blocking face never suspends. `requests` has the requests, and `uploads` and
+`downloads` have what is in bodies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from pydicom.dataset import Dataset
+
+from dicomwire.data.storable import Storable
+from dicomwire.web import requests
+from dicomwire.web.downloads import (
+    Frame,
+    Name,
+    Objects,
+    Retrieved,
+    Values,
+    dataset_in,
+    file_sink,
+    memory_sink,
+)
+from dicomwire.web.failures import MOST_OF_A_REASON, WebFailure, reason_in
+from dicomwire.web.json_model import LARGEST_ITEM, ArrayReader, BulkData, dataset_of
+from dicomwire.web.multipart import Event, Malformed, Parser, Single, boundary_of, media_type
+from dicomwire.web.requests import Keys, Level, Request, delay_before_repeating
+from dicomwire.web.uploads import Batch, Stored, batches, results
+
+T = TypeVar("T")
+
+_JSON_KINDS = (requests.JSON, "application/json")
+
+
+class Response(Protocol):
+    """A response whose body is still to be read."""
+
+    status: int
+    headers: Mapping[str, str]
+    """The names are in lower case."""
+
+    def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body; `WebFailure` if it breaks off."""
+
+    async def close(self) -> None:
+        """End the response, complete or not."""
+
+
+class Transport(Protocol):
+    """Sends requests over HTTP."""
+
+    async def send(self, url: str, request: Request) -> Response:
+        """Send a request; return the response when its header fields have arrived.
+
+        Raises
+        ------
+        WebFailure
+        """
+
+    async def wait(self, seconds: float) -> None:
+        """Wait before a request is sent again."""
+
+
+class Operations:
+    """The transactions of DICOMweb with one server (PS3.18 Chapter 10).
+
+    Parameters
+    ----------
+    url : str
+        The root of the server's DICOMweb, below which ``/studies`` is.
+    """
+
+    def __init__(self, url: str, transport: Transport, attempts: int) -> None:
+        self._root = url.rstrip("/")
+        self._transport = transport
+        self._attempts = attempts
+
+    # --- Search ---
+
+    async def search(
+        self,
+        level: Level,
+        keys: Keys | None,
+        study: str,
+        series: str,
+        include: Iterable[str],
+        fuzzy: bool,
+        limit: int | None,
+        offset: int,
+    ) -> AsyncGenerator[Dataset, None]:
+        """Yield matches; ask for more while the server says that there are."""
+        include = [include] if isinstance(include, str) else list(include)
+        while True:
+            request = requests.search(level, keys, study, series, include, fuzzy, limit, offset)
+            response = await self._open(request)
+            found = 0
+            async with aclosing(self._items(request, response)) as items:
+                async for item in items:
+                    found += 1
+                    yield self._decoded(request, item, None)
+            if limit is not None:
+                limit -= found
+            has_more = "additional results" in response.headers.get("warning", "").lower()
+            if not (has_more and found) or (limit is not None and limit <= 0):
+                return
+            offset += found
+
+    async def metadata(
+        self, study: str, series: str, instance: str, bulk_data: BulkData | None
+    ) -> AsyncGenerator[Dataset, None]:
+        """Yield the metadata of objects."""
+        request = requests.metadata(study, series, instance)
+        response = await self._open(request)
+        async with aclosing(self._items(request, response)) as items:
+            async for item in items:
+                yield self._decoded(request, item, bulk_data)
+
+    async def _items(self, request: Request, response: Response) -> AsyncGenerator[Any, None]:
+        reader = ArrayReader()
+        try:
+            if response.status == 204:
+                return
+            async with aclosing(response.chunks()) as chunks:
+                async for chunk in chunks:
+                    for item in reader.feed(chunk):
+                        yield item
+            for item in reader.finish():
+                yield item
+        except Malformed as fault:
+            raise self._fault(request, response, fault) from None
+        finally:
+            await response.close()
+
+    def _decoded(self, request: Request, item: Any, bulk_data: BulkData | None) -> Dataset:
+        try:
+            return dataset_of(item, bulk_data)
+        except Malformed as fault:
+            raise WebFailure(str(fault), url=self._root + request.path) from None
+
+    # --- Retrieve ---
+
+    async def retrieve(
+        self, study: str, series: str, instance: str, transfer_syntax: str | Sequence[str]
+    ) -> AsyncGenerator[Dataset, None]:
+        """Yield objects, each in memory."""
+        request = requests.retrieve(study, series, instance, transfer_syntax)
+        async with aclosing(self._taken(request, Objects(memory_sink).take)) as found:
+            async for head, payload in found:
+                yield dataset_in(head, payload)
+
+    async def retrieve_to(
+        self,
+        folder: str | os.PathLike[str],
+        study: str,
+        series: str,
+        instance: str,
+        transfer_syntax: str | Sequence[str],
+        name: Name | None,
+    ) -> AsyncGenerator[Retrieved, None]:
+        """Write objects into files, and yield each when it is complete."""
+        request = requests.retrieve(study, series, instance, transfer_syntax)
+        objects = Objects(file_sink(folder, name))
+        try:
+            async with aclosing(self._taken(request, objects.take)) as found:
+                async for head, payload in found:
+                    sop_class, uid, syntax = map(str, head[:3])
+                    path = Path(payload.path or "")
+                    yield Retrieved(path, sop_class, uid, syntax, payload.size)
+        finally:
+            objects.discard()
+
+    async def frames(
+        self,
+        study: str,
+        series: str,
+        instance: str,
+        numbers: Iterable[int],
+        media: str,
+        transfer_syntax: str | Sequence[str],
+    ) -> AsyncGenerator[Frame, None]:
+        """Yield frames, in the order of `numbers`."""
+        request = requests.frames(study, series, instance, numbers, media, transfer_syntax)
+        async with aclosing(self._values(request)) as values:
+            async for value in values:
+                yield value
+
+    async def image(
+        self,
+        study: str,
+        series: str,
+        instance: str,
+        frame: int | None,
+        media: str,
+        name: str,
+        query: Mapping[str, str],
+    ) -> bytes:
+        """Return a rendered image, or a thumbnail."""
+        parameters = list(query.items())
+        request = requests.rendered(study, series, instance, frame, media, name, parameters)
+        return (await self._value(request)).data
+
+    async def bulk_data(self, url: str, media: str) -> Frame:
+        """Return the value of an element, from the URL in its metadata."""
+        if not url.startswith(f"{self._root}/"):
+            raise ValueError("the URL is not of this server")  # which must not get our credentials
+        accept = f"{requests.multipart_accept(media, '')}, {media};q=0.9"
+        path = url.removeprefix(self._root)
+        return await self._value(Request("GET", path, headers={"Accept": accept}))
+
+    async def _value(self, request: Request) -> Frame:
+        async with aclosing(self._values(request)) as values:
+            async for value in values:
+                return value
+        raise WebFailure("the response is empty", url=self._root + request.path)
+
+    def _values(self, request: Request) -> AsyncGenerator[Frame, None]:
+        return self._taken(request, Values().take)
+
+    async def _taken(
+        self, request: Request, take: Callable[[Event], T | None]
+    ) -> AsyncGenerator[T, None]:
+        """Yield what `take` makes of a response; one that is not multipart is a single part."""
+        response = await self._open(request)
+        try:
+            field = response.headers.get("content-type", "application/octet-stream")
+            kind = media_type(field)
+            parts = (
+                Parser(boundary_of(kind)) if kind.name.startswith("multipart/") else Single(field)
+            )
+            async with aclosing(response.chunks()) as chunks:
+                async for chunk in chunks:
+                    for event in parts.feed(chunk):
+                        if (found := take(event)) is not None:
+                            yield found
+            for event in parts.finish():
+                if (found := take(event)) is not None:
+                    yield found
+        except Malformed as fault:
+            raise self._fault(request, response, fault) from None
+        finally:
+            await response.close()
+
+    # --- Store and delete ---
+
+    async def store(
+        self, items: Iterable[Storable], study: str, most_objects: int, most_bytes: int
+    ) -> AsyncGenerator[Stored, None]:
+        """Yield the result for each object."""
+        unreachable: WebFailure | None = None
+        for batch in batches(items, most_objects, most_bytes):
+            if isinstance(batch, Stored):
+                yield batch
+                continue
+            found = results(batch, None, unreachable) if unreachable else None
+            for stored in found or await self._stored(batch, study):
+                if isinstance(stored.failure, WebFailure) and stored.failure.is_unreachable:
+                    unreachable = stored.failure
+                yield stored
+
+    async def _stored(self, batch: Batch, study: str) -> list[Stored]:
+        request = batch.request(study)
+        try:
+            response = await self._send(request)
+            try:
+                body = await _beginning(response, LARGEST_ITEM)
+            finally:
+                await response.close()
+        except (WebFailure, OSError, ValueError) as error:
+            return results(batch, None, error)
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        module = _module(body) if kind in _JSON_KINDS else None
+        reason = reason_in(response.headers, body)
+        if response.status < 300:
+            reason = "the response does not say whether the object is stored"
+        failure = self._failure(request, response, reason)
+        found = results(batch, module, failure)
+        if response.status == 200 and not body:
+            return [replace(each, status=0, failure=None, is_stored=True) for each in found]
+        return found
+
+    async def delete(self, study: str, series: str, instance: str) -> None:
+        """Delete objects."""
+        response = await self._open(requests.delete(study, series, instance))
+        await response.close()
+
+    # --- Requests ---
+
+    async def _open(self, request: Request) -> Response:
+        """Return the response to a request that succeeds; raise `WebFailure` otherwise."""
+        response = await self._send(request)
+        if 200 <= response.status < 300:
+            return response
+        try:
+            body = await _beginning(response, MOST_OF_A_REASON)
+        finally:
+            await response.close()
+        raise self._failure(request, response, reason_in(response.headers, body))
+
+    async def _send(self, request: Request) -> Response:
+        """Return the response to a request, which is sent again if that may help."""
+        url = requests.target(self._root, request)
+        for attempt in count():
+            is_last = attempt + 1 >= self._attempts
+            try:
+                response = await self._transport.send(url, request)
+            except WebFailure as failure:
+                is_sent = not failure.is_unreachable
+                delay = delay_before_repeating(request, attempt, None, {}, is_sent)
+                if is_last or delay is None:
+                    raise
+            else:
+                delay = delay_before_repeating(
+                    request, attempt, response.status, response.headers, True
+                )
+                if response.status < 300 or is_last or delay is None:
+                    return response
+                await response.close()
+            await self._transport.wait(delay)
+        raise AssertionError
+
+    def _failure(self, request: Request, response: Response, reason: str) -> WebFailure:
+        return WebFailure(reason, status=response.status, url=self._root + request.path)
+
+    def _fault(self, request: Request, response: Response, fault: Malformed) -> WebFailure:
+        return self._failure(request, response, str(fault))
+
+
+async def _beginning(response: Response, most: int) -> bytes:
+    """Return a body, or its first bytes."""
+    found = bytearray()
+    async with aclosing(response.chunks()) as chunks:
+        async for chunk in chunks:
+            found += chunk
+            if len(found) > most:
+                break
+    return bytes(found[:most])
+
+
+def _module(body: bytes) -> Mapping[str, Any] | None:
+    """Return the dataset of a response; some servers put it into an array."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(found, list) and found:
+        found = found[0]
+    return found if isinstance(found, dict) else None
