@@ -20,7 +20,9 @@ from web_client import Serving, address_of, connected, received, serving
 
 from dicomwire.data.file_meta import file_head
 from dicomwire.node.commit import DUPLICATE, OUT_OF_RESOURCES
+from dicomwire.node.deletion import protect, release
 from dicomwire.node.ingest import MISMATCH
+from dicomwire.web import Client, WebFailure
 from dicomwire.web.multipart import END_OF_CONTENT, message_end, part_head
 
 STUDIES = "/dicom-web/studies"
@@ -195,6 +197,45 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         threading.Event().wait(0.01)
+
+
+def test_answers_in_xml(site: Serving) -> None:
+    response = post(site, body(dicom_file("1.2.31")), Accept="application/dicom+xml")
+    assert (response.status_code, response.headers["content-type"]) == (
+        200,
+        "application/dicom+xml",
+    )
+    assert b'keyword="ReferencedSOPSequence"' in response.content
+    assert post(site, FEW, Accept="image/jpeg").status_code == 406
+
+
+def test_objects_are_deleted(site: Serving) -> None:
+    files = [
+        dicom_file("1.5.1", StudyInstanceUID="1.5", SeriesInstanceUID="1.5.9"),
+        dicom_file("1.5.2", StudyInstanceUID="1.5", SeriesInstanceUID="1.5.9"),
+        dicom_file("1.5.3", StudyInstanceUID="1.5", SeriesInstanceUID="1.5.8"),
+    ]
+    assert post(site, body(*files)).status_code == 200
+    with Client(str(site.client.base_url.join("/dicom-web"))) as client:
+
+        def left() -> list[str]:
+            found = client.search("instances", {"StudyInstanceUID": "1.5"})
+            return sorted(str(each.SOPInstanceUID) for each in found)
+
+        for series, instance in (("1.5.8", "1.5.1"), ("1.5.7", ""), ("", "")):
+            with pytest.raises(WebFailure, match="404"):
+                client.delete("1.5" if series else "1.6", series, instance)
+        assert left() == ["1.5.1", "1.5.2", "1.5.3"]
+        client.delete("1.5", "1.5.9", "1.5.1")
+        assert left() == ["1.5.2", "1.5.3"]
+        client.delete("1.5", "1.5.9")
+        assert left() == ["1.5.3"]
+        protect(site.node.archive.index, ["1.5"])
+        with pytest.raises(WebFailure, match="409 Conflict: the study is protected"):
+            client.delete("1.5")
+        release(site.node.archive.index, ["1.5"])
+        client.delete("1.5")
+        assert left() == []
 
 
 def test_another_client_stores_objects(site: Serving, tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dicomwire.node.web import health, rendered, searching, storing
+from dicomwire.node.web import deleting, health, rendered, searching, storing
 from dicomwire.node.web.endpoints import Endpoint, Site
 from dicomwire.node.web.errors import report, response_to
 from dicomwire.node.web.page import api, views
 
 ENDPOINTS: tuple[Endpoint, ...] = (
+    *deleting.ENDPOINTS,
     *health.ENDPOINTS,
     *rendered.ENDPOINTS,
     *searching.ENDPOINTS,

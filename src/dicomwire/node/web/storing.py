@@ -5,23 +5,42 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import re
 from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from dicomwire.node.heads import Origin
-from dicomwire.node.web.endpoints import ROOT, STUDY, Endpoint, Site, UserRight
+from dicomwire.node.users import User
+from dicomwire.node.web.endpoints import ROOT, STUDY, Endpoint, Site, UserRight, base_url
 from dicomwire.node.web.errors import Problem
-from dicomwire.node.web.incoming import DICOM, Batches, Contents, Files, Incoming, Result
+from dicomwire.node.web.incoming import (
+    DICOM,
+    Batches,
+    Contents,
+    Files,
+    Incoming,
+    MakeOrigin,
+    Result,
+)
+from dicomwire.node.web.media_types import Form, accepted_by, choose
+from dicomwire.node.web.models import as_json, as_xml
+from dicomwire.node.web.responses import JSON, XML
 from dicomwire.node.web.stored import response_module, status_of
 from dicomwire.web.multipart import Malformed, MediaType, Parser, boundary_of, media_type
 
 LOGGER = logging.getLogger("dicomwire.node")
 
 _RETRY_AFTER = {"Retry-After": "5"}
+_FORMS = (
+    Form(JSON, is_default=True, kinds=(False,)),
+    Form("application/json", kinds=(False,)),
+    Form(XML, kinds=(False,)),
+)
+_LONGEST_TITLE = 16
+_NOT_IN_TITLES = re.compile(r"[^ -\[\]-~]")
 _KINDS = {DICOM: Files}
 """What takes the parts of a request, by the parameter `type` of its media type."""
 
@@ -32,6 +51,9 @@ async def store(request: Request, site: Site) -> Response:
     A body of another kind is refused before it is read: a client that has sent
     `Expect: 100-continue` does not send it then.
     """
+    answer = choose(accepted_by(request), _FORMS)
+    if answer is None:
+        raise Problem(406, f"The media types of the response are {JSON} and {XML}")
     incoming = _incoming(request, site)
     run = site.threads.run
     try:
@@ -48,7 +70,7 @@ async def store(request: Request, site: Site) -> Response:
         site.threads.submit(incoming.discard)
     if not results:
         raise Problem(400, "the request has no objects")
-    return _response(request, results)
+    return _response(request, results, answer.form.media_type)
 
 
 def _incoming(request: Request, site: Site) -> Incoming:
@@ -65,7 +87,7 @@ def _incoming(request: Request, site: Site) -> Incoming:
     except Malformed as fault:
         raise Problem(400, str(fault)) from None
     study = request.path_params.get("study", "")
-    batches = Batches(site.archive.committer, study, partial(Origin, source_ae=""))
+    batches = Batches(site.archive.committer, study, _origin_of(request))
     taking: Contents = contents(site.archive.spool, batches)
     return Incoming(Parser(boundary), batches, taking)
 
@@ -77,18 +99,26 @@ def _media_type(request: Request) -> MediaType:
         raise Problem(415, str(fault)) from None
 
 
-def _response(request: Request, results: list[Result]) -> Response:
+def _origin_of(request: Request) -> MakeOrigin:
+    """Return what makes the origin of each object: user and address, as far as they are known."""
+    user: User | None = getattr(request.state, "user", None)
+    return partial(
+        Origin,
+        source_ae="" if user is None else _NOT_IN_TITLES.sub("_", user.name)[:_LONGEST_TITLE],
+        address="" if request.client is None else request.client.host,
+        studies=None if user is None else user.studies,
+    )
+
+
+def _response(request: Request, results: list[Result], media_type: str) -> Response:
     status = status_of(results)
     if status != 200:
         failed = sum(not result.is_stored for result in results)
         LOGGER.warning("%d of %d objects of a request are not stored", failed, len(results))
-    root = f"{request.url.scheme}://{request.url.netloc}{ROOT}"
-    return Response(
-        json.dumps(response_module(results, root)),
-        status,
-        _RETRY_AFTER if status == 503 else None,
-        media_type="application/dicom+json",
-    )
+    model = response_module(results, base_url(request))
+    body = as_xml(model) if media_type == XML else as_json(model)
+    headers = _RETRY_AFTER if status == 503 else None
+    return Response(body, status, headers, media_type=media_type)
 
 
 ENDPOINTS = [
