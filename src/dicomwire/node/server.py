@@ -22,6 +22,7 @@ from dicomwire.node.journal import JOURNAL
 from dicomwire.node.nodes import Membership
 from dicomwire.node.objects.opening import folder_of
 from dicomwire.node.objects.spool import SPOOL, lock_node, size_of
+from dicomwire.node.operations import Peer
 from dicomwire.node.outgoing import timeouts
 from dicomwire.node.services import Services, contexts, refuse
 from dicomwire.node.tasks.workers import OtherProcess, Workers
@@ -180,7 +181,15 @@ class Node:
             return None
         from dicomwire.node.web.serving import WebServer  # needs the extra web
 
-        return opened.enter_context(WebServer(self.archive, self.configuration))
+        return opened.enter_context(
+            WebServer(self.archive, self.configuration, self.address, self._associations)
+        )
+
+    def _associations(self) -> tuple[int, list[Peer]]:
+        """Return the number of open associations, and the peers of those in this process."""
+        mine = [each.requestor for each in self._ae.active_associations if each.is_acceptor]
+        peers = [Peer(each.ae_title, each.address) for each in mine]
+        return len(peers) + sum(each.associations for each in self.workers), peers
 
     def _facts(self) -> dict[str, Any]:
         """Return what the registry says of this node."""

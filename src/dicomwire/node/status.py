@@ -22,7 +22,6 @@ def status(index: IndexReader) -> dict[str, Any]:
 
     It adds up the sizes of all objects, which takes seconds if there are millions.
     """
-    now = time.time()
     tables = {"patients": patient, "studies": study, "series": series, "instances": instance}
     with index.reading() as connection:
         objects = {
@@ -31,10 +30,16 @@ def status(index: IndexReader) -> dict[str, Any]:
         }
         size = connection.execute(select(func.sum(instance.c.size))).scalar()
     return {
-        "nodes": [_node(each, now) for each in registered(index)],
+        "nodes": nodes(index),
         "tasks": counts(index),
         "objects": {**objects, "bytes": int(size or 0)},
     }
+
+
+def nodes(index: IndexReader) -> list[dict[str, Any]]:
+    """Return the nodes for JSON."""
+    now = time.time()
+    return [_node(each, now) for each in registered(index)]
 
 
 def described(task: Listed) -> dict[str, Any]:

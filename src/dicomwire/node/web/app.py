@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dicomwire.node.web import deleting, health, rendered, searching, storing
 from dicomwire.node.web.endpoints import Endpoint, Site
 from dicomwire.node.web.errors import report, response_to
-from dicomwire.node.web.page import api, views
+from dicomwire.node.web.page import api, system, views
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *deleting.ENDPOINTS,
@@ -24,6 +24,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *storing.ENDPOINTS,
     *views.ENDPOINTS,
     *api.ENDPOINTS,
+    *system.ENDPOINTS,
 )
 """All endpoints. A path that fits several is that of the first one."""
 

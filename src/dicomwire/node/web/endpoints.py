@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from dicomwire.node.archive import Archive
 from dicomwire.node.configuration import Configuration
+from dicomwire.node.operations import Operations
 from dicomwire.node.pixels.renderers import Renderers
 from dicomwire.node.web.threads import Threads
 
@@ -46,6 +47,10 @@ class Site:
     """Where blocking work runs."""
     renderers: Renderers
     """Make pictures of frames."""
+    operations: Operations
+    """What the node does now."""
+    address: tuple[str, int]
+    """Host and port that the node listens on for DIMSE."""
 
 
 Answer = Callable[[Request, Site], Response] | Callable[[Request, Site], Awaitable[Response]]

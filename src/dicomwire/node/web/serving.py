@@ -12,6 +12,7 @@ import math
 import socket
 import threading
 import time
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from ipaddress import ip_address
 from typing import Any, Self
@@ -23,6 +24,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from dicomwire.node.archive import Archive
 from dicomwire.node.configuration import Configuration
+from dicomwire.node.operations import Operations, Peer
 from dicomwire.node.pixels.renderers import Renderers
 from dicomwire.node.web.app import application
 from dicomwire.node.web.endpoints import Site
@@ -59,21 +61,33 @@ class WebServer:
         When the address is in use, is not of this machine, or may not be used.
     """
 
-    def __init__(self, archive: Archive, configuration: Configuration) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        configuration: Configuration,
+        address: tuple[str, int],
+        associations: Callable[[], tuple[int, Sequence[Peer]]],
+    ) -> None:
         self._socket = _listening(configuration)
         self._address: tuple[str, int] = self._socket.getsockname()[:2]
         self._threads = Threads(configuration.http_threads)
         self._renderers = Renderers()
-        app = application(Site(archive, configuration, self._threads, self._renderers))
+        self._operations = Operations(archive, associations)
+        site = Site(
+            *(archive, configuration, self._threads, self._renderers, self._operations, address)
+        )
+        app = application(site)
         self._state = _State(configuration)
         self._config = _config(app, configuration)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="http")
 
     def __enter__(self) -> Self:
+        self._operations.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._operations.__exit__()
         self._socket.close()
         self._renderers.close()  # before the threads are waited for, which may wait for a picture
         self._threads.close()

@@ -25,12 +25,12 @@ def _studies(request: Request, site: Site) -> Response:
     parameters = request.query_params
     start = number_of(parameters, "start", 0)
     most = min(number_of(parameters, "limit", PAGE), _MOST_LISTED)
-    found = studies(seen(request, site), wanted_of(parameters), start, most)
+    found = studies(seen(request), wanted_of(parameters), start, most)
     return _json(total=found.total, studies=[each._asdict() for each in found.studies])
 
 
 def _study(request: Request, site: Site) -> Response:
-    study = study_of(seen(request, site), request.path_params["study"])
+    study = study_of(seen(request), request.path_params["study"])
     if study is None:
         raise Problem(404, "there is no such study")
     return _json(**study._asdict() | {"series": [each._asdict() for each in study.series]})
@@ -38,7 +38,7 @@ def _study(request: Request, site: Site) -> Response:
 
 def _series(request: Request, site: Site) -> Response:
     parameters = request.path_params
-    found = instances_of(seen(request, site), parameters["study"], parameters["series"])
+    found = instances_of(seen(request), parameters["study"], parameters["series"])
     if not found:
         raise Problem(404, "there is no such series")
     listed = [{"uid": each.sop_instance_uid, **each._asdict()} for each in found]

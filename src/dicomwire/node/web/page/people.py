@@ -6,7 +6,7 @@ Nothing here knows of HTML; the templates call these functions.
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import date, datetime
 from typing import NamedTuple
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -69,6 +69,17 @@ def clock(value: str) -> str:
     if found is None:
         return value
     return f"{found[1]}:{found[2] or '00'}"
+
+
+def moment(value: str | float | None) -> str:
+    """Return a time of the program, in seconds or in ISO 8601, as "1 Mar, 10:30:05" here."""
+    if not value:
+        return ""
+    if isinstance(value, str):
+        then = datetime.fromisoformat(value).astimezone()
+    else:
+        then = datetime.fromtimestamp(value).astimezone()
+    return f"{then.day} {_MONTHS[then.month - 1]}, {then:%H:%M:%S}"
 
 
 def age(birth_date: str, at: str) -> str:

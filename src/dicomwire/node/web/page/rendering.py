@@ -51,6 +51,7 @@ def _templates() -> Environment:
         "size": people.size,
         "count": people.count,
         "iso": _iso,
+        "moment": people.moment,
     }
     environment.globals["static"] = "/static/{}".format
     return environment

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection
 from starlette.requests import Request
 
-from dicomwire.node.index.reader import IndexReader
-from dicomwire.node.web.endpoints import Site, UserRight
+from dicomwire.node.visible import VisibleIndex
+from dicomwire.node.web.endpoints import UserRight
+from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.page.listing import DEFAULT_SORT, Visible, Wanted
 
 _LONGEST = 200
 """The most characters of a parameter."""
+_LONGEST_BODY = 2**20
+"""In bytes: ten thousand UIDs are shorter."""
 PARAMETERS = ("q", "from", "to", "modality", "sort")
 """The parameters that say which studies are wanted."""
 
@@ -38,10 +40,10 @@ def number_of(parameters: Mapping[str, str], name: str, default: int) -> int:
     return int(text) if re.fullmatch("[0-9]{1,9}", text) else default
 
 
-def seen(request: Request, site: Site) -> Visible:
+def seen(request: Request) -> Visible:
     """Return the index as the user sees it."""
-    index: Visible = getattr(request.state, "index", None) or _Unrestricted(site.archive.index)
-    return index
+    index = request.state.index
+    return index if isinstance(index, VisibleIndex) else VisibleIndex(index, None)
 
 
 def rights_of(request: Request) -> set[UserRight]:
@@ -50,17 +52,25 @@ def rights_of(request: Request) -> set[UserRight]:
     return set(UserRight) if user is None else set(user.rights)
 
 
-class _Unrestricted(NamedTuple):
-    """All of an index."""
+async def body_of(request: Request) -> dict[str, Any]:
+    """Return the JSON object in the body of a request; Problem if it has none, or a long one."""
+    data = b""
+    async for piece in request.stream():
+        data += piece
+        if len(data) > _LONGEST_BODY:
+            raise Problem(413, "the request is too long")
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise Problem(400, "the body must be a JSON object")
+    return body
 
-    whole: IndexReader
 
-    @property
-    def visible(self) -> Sequence[ColumnElement[bool]]:
-        return ()
-
-    def reading(self) -> AbstractContextManager[Connection]:
-        return self.whole.reading()
+def is_list_of(kind: type, value: object) -> bool:
+    """Return whether a value of JSON is a list of texts, or of numbers."""
+    return isinstance(value, list) and all(type(each) is kind for each in value)
 
 
 def _date(text: str) -> str:

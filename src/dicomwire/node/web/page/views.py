@@ -8,27 +8,28 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dicomwire.node.web.endpoints import ROOT, Endpoint, Site, UserRight
+from dicomwire.node.web.endpoints import Endpoint, Site, UserRight
 from dicomwire.node.web.page.details import study_of
+from dicomwire.node.web.page.frame import frame
 from dicomwire.node.web.page.listing import DEFAULT_SORT, PAGE, modalities, studies
 from dicomwire.node.web.page.rendering import page, static_file
-from dicomwire.node.web.page.requests import PARAMETERS, number_of, rights_of, seen, wanted_of
+from dicomwire.node.web.page.requests import PARAMETERS, number_of, seen, wanted_of
 
 MOST_EXPORTED = 10_000
 """The most studies of a search that are downloaded, sent or deleted at once."""
 
 
 def _studies(request: Request, site: Site) -> Response:
-    facts = _list(request, site)
-    facts["modalities"] = modalities(seen(request, site))
-    return page("studies.html", **_frame(request, site, "studies"), **facts)
+    facts = _list(request)
+    facts["modalities"] = modalities(seen(request))
+    return page("studies.html", **frame(request, site, "studies"), **facts)
 
 
 def _results(request: Request, site: Site) -> Response:
-    return page("results.html", **_frame(request, site, "studies"), **_list(request, site))
+    return page("results.html", **frame(request, site, "studies"), **_list(request))
 
 
-def _list(request: Request, site: Site) -> dict[str, Any]:
+def _list(request: Request) -> dict[str, Any]:
     parameters = request.query_params
     wanted = wanted_of(parameters)
     start = number_of(parameters, "start", 0) // PAGE * PAGE
@@ -40,7 +41,7 @@ def _list(request: Request, site: Site) -> dict[str, Any]:
 
     return {
         "wanted": wanted,
-        "page": studies(seen(request, site), wanted, start),
+        "page": studies(seen(request), wanted, start),
         "start": start,
         "size": PAGE,
         "link": link,
@@ -51,11 +52,11 @@ def _list(request: Request, site: Site) -> dict[str, Any]:
 
 
 def _study(request: Request, site: Site) -> Response:
-    study = study_of(seen(request, site), request.path_params["study"])
-    frame = _frame(request, site, "studies")
+    study = study_of(seen(request), request.path_params["study"])
+    common = frame(request, site, "studies")
     if study is None:
-        return page("message.html", 404, **frame, **_NO_STUDY)
-    return page("study.html", **frame, study=study)
+        return page("message.html", 404, **common, **_NO_STUDY)
+    return page("study.html", **common, study=study)
 
 
 _NO_STUDY = {
@@ -65,33 +66,15 @@ _NO_STUDY = {
 
 
 def _view(request: Request, site: Site) -> Response:
-    study = study_of(seen(request, site), request.path_params["study"])
-    frame = _frame(request, site, "studies")
+    study = study_of(seen(request), request.path_params["study"])
+    common = frame(request, site, "studies")
     if study is None:
-        return page("message.html", 404, **frame, **_NO_STUDY)
-    return page("viewer.html", **frame, study=study)
+        return page("message.html", 404, **common, **_NO_STUDY)
+    return page("viewer.html", **common, study=study)
 
 
 def _upload(request: Request, site: Site) -> Response:
-    return page("upload.html", **_frame(request, site, "upload"))
-
-
-def _frame(request: Request, site: Site, here: str) -> dict[str, Any]:
-    """Return what all pages show: names, and what the user may do."""
-    configuration = site.configuration
-    return {
-        "archive": configuration.ae_title,
-        "ae_title": configuration.ae_title,
-        "host": configuration.address or "localhost",
-        "port": configuration.port,
-        "here": here,
-        "user": getattr(getattr(request.state, "user", None), "name", ""),
-        "may": {str(right) for right in rights_of(request)},
-        "destinations": sorted(configuration.destinations),
-        "dicomweb": ROOT,
-        "problems": [],
-        "ohif": "",
-    }
+    return page("upload.html", **frame(request, site, "upload"))
 
 
 def _static(request: Request, site: Site) -> Response:
