@@ -23,8 +23,8 @@ def recoded(
 ) -> bytes:
     """Return the bytes of a frame in another transfer syntax.
 
-    Colours of a frame that is decoded are pixel by pixel. RGB stays RGB, and YBR_FULL stays that,
-    except where a decoder can give only RGB.
+    A frame that is decoded is what it is in the whole object when that is decompressed: colours are
+    RGB where pydicom can convert them, and pixel by pixel.
 
     Raises
     ------

@@ -97,9 +97,7 @@ def _decompressed(frame: bytes, syntax: UID, ds: Dataset, shape: Shape) -> Sampl
         "pixel_keyword": "PixelData",
     }
     try:
-        words, found = decoder.as_array(
-            encapsulate([frame]), index=0, raw=True, validate=True, **options
-        )
+        words, found = decoder.as_array(encapsulate([frame]), index=0, as_rgb=True, **options)
     except Exception as error:  # pydicom, its plugins and their libraries raise all kinds of errors
         raise CannotRender(f"a frame cannot be decoded ({type(error).__name__})") from None
     if words.dtype.kind == "i":

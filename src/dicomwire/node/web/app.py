@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dicomwire.node.web import deleting, health, rendered, searching, storing
+from dicomwire.node.web import deleting, frames, health, rendered, retrieving, searching, storing
 from dicomwire.node.web.endpoints import Endpoint, Site
 from dicomwire.node.web.errors import report, response_to
 from dicomwire.node.web.page import api, system, views
@@ -19,6 +19,8 @@ from dicomwire.node.web.page import api, system, views
 ENDPOINTS: tuple[Endpoint, ...] = (
     *deleting.ENDPOINTS,
     *health.ENDPOINTS,
+    *retrieving.ENDPOINTS,
+    *frames.ENDPOINTS,
     *rendered.ENDPOINTS,
     *searching.ENDPOINTS,
     *storing.ENDPOINTS,
