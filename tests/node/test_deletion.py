@@ -255,7 +255,7 @@ def test_the_command_protects_and_releases(folder: str, capsys: pytest.CaptureFi
         ["delete", "--study", "1.2/3"],
         ["delete", "--study", "1", "--study", "2", "--series", "3"],
         ["delete", "--series", "1", "--instance", "3"],
-        ["protect", "--series", "1"],
+        ["protect", "--study", "x"],
         ["protect", "--release"],
     ],
 )

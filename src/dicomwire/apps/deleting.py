@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from dicomwire.apps.archive import needing_extra
-from dicomwire.apps.console import Misuse, Stop
+from dicomwire.apps.console import Console, Misuse, Stop
 from dicomwire.apps.operating import explaining_index, human_size
 from dicomwire.node.configuration import Configuration
 
@@ -27,27 +27,34 @@ _LONGEST_UID = 64
 
 
 def add_selection(parser: ArgumentParser) -> None:
-    """Add the options that name studies, series or instances, and those of `delete`."""
-    group = parser.add_argument_group("objects, for delete, protect and export")
+    """Add the options that name studies, series or instances."""
     for name, noun in (
         ("study", "the study of this UID"),
-        ("series", "the series of this UID, with one --study only there"),
+        ("series", "the series of this UID; with one --study, only there"),
         ("instance", "the instance of this UID"),
     ):
-        group.add_argument(f"--{name}", metavar="UID", action="append", help=f"{noun}; repeatable")
-    group.add_argument(
-        "--reject", action="store_true", help="with delete: do not store these instances again"
-    )
-    group.add_argument(
-        "--allow", action="store_true", help="with delete: let rejected instances be stored again"
-    )
-    group.add_argument(
-        "--protected", action="store_true", help="with delete: also if the study is protected"
-    )
-    group.add_argument(
-        "--release", action="store_true", help="with protect: protect the studies no longer"
-    )
-    group.add_argument("--yes", action="store_true", help="with delete: do not ask")
+        text = f"{noun}; may be repeated"
+        parser.add_argument(f"--{name}", metavar="UID", action="append", help=text)
+
+
+def add_delete(parser: ArgumentParser) -> None:
+    """Add the arguments of `delete`."""
+    add_selection(parser)
+    for name, text in (
+        ("reject", "do not store these instances again"),
+        ("allow", "delete nothing, and let rejected instances be stored again"),
+        ("protected", "also if the study is protected"),
+        ("yes", "do not ask"),
+    ):
+        parser.add_argument(f"--{name}", action="store_true", help=text)
+
+
+def add_protect(parser: ArgumentParser) -> None:
+    """Add the arguments of `protect`."""
+    text = "the study of this UID; may be repeated"
+    parser.add_argument("--study", metavar="UID", action="append", help=text)
+    text = "protect the studies no longer"
+    parser.add_argument("--release", action="store_true", help=text)
 
 
 class Selection(NamedTuple):
@@ -64,9 +71,9 @@ def selection_of(options: Namespace) -> Selection:
     from dicomwire.node.keys import Level
 
     names = {"study": Level.STUDY, "series": Level.SERIES, "instance": Level.IMAGE}
-    given = [name for name in names if getattr(options, name)]
+    given = [name for name in names if getattr(options, name, None)]
     if not given:
-        raise Misuse(f"{options.action} needs --study, --series or --instance")
+        raise Misuse("--study, --series or --instance is needed")
     *above, name = given
     if above and (above != ["study"] or len(options.study) > 1):
         raise Misuse(f"--{name} goes with one --study at the most, and nothing else")
@@ -78,13 +85,17 @@ def selection_of(options: Namespace) -> Selection:
 
 
 @contextmanager
-def archive_beside(configuration: Configuration) -> Iterator[Archive]:
-    """Open the archive beside the nodes that serve it, or without any."""
+def archive_beside(configuration: Configuration, makes: bool = False) -> Iterator[Archive]:
+    """Open the archive beside the nodes that serve it, or without any.
+
+    With `makes`, it is made if there is none; otherwise that is an error.
+    """
     with needing_extra("node"):
         from dicomwire.node.archive import Archive, FolderUnusable
         from dicomwire.node.index.opening import open_existing
 
-    open_existing(configuration.index, configuration.folder)
+    if not makes:
+        open_existing(configuration.index, configuration.folder)
     with explaining_index():
         try:
             archive = Archive(configuration, secrets.token_hex(8), is_first=False)
@@ -104,7 +115,7 @@ def is_served(index: IndexReader) -> bool:
     return any(node.is_alive(time.time()) for node in registered(index))
 
 
-def run_delete(configuration: Configuration, options: Namespace) -> int:
+def run_delete(configuration: Configuration, options: Namespace, console: Console) -> int:
     """Delete objects, or let rejected ones be stored again; return the exit code."""
     with needing_extra("node"):
         from dicomwire.node.carrying import GRACE
@@ -157,13 +168,11 @@ def _agrees(told: str) -> bool:
         return False
 
 
-def run_protect(configuration: Configuration, options: Namespace) -> int:
+def run_protect(configuration: Configuration, options: Namespace, console: Console) -> int:
     """Protect studies, or do so no longer; without studies, list those that are protected."""
     with needing_extra("node"):
         from dicomwire.node.deletion import Unknown, protect, protected, release
 
-    if options.series or options.instance:
-        raise Misuse("protect needs --study: all of a study is protected, or nothing")
     if options.study:
         selection_of(options)
     elif options.release:

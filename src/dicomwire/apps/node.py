@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,8 @@ from typing import Any
 from dicomwire.apps.archive import needing_extra, serve
 from dicomwire.apps.arguments import add_logging, new_parser
 from dicomwire.apps.console import Console, Misuse, Stop, run
-from dicomwire.apps.deleting import add_selection, run_delete, run_protect
 from dicomwire.apps.operating import ACTIONS, STATES, explaining_index, run_tasks, show_status
+from dicomwire.apps.verbs import VERBS, Verb
 from dicomwire.logs import escaped
 from dicomwire.node.configuration import (
     KEYS,
@@ -51,21 +51,32 @@ Options override environment variables, and these the file of --config. There, e
 of the same name, in the table that its name begins with: --access-titles is titles in [access]. The
 variable is DICOMWIRE_ACCESS__TITLES, with commas between items.
 
-"node users --help" tells how to add users, who may use the archive over HTTP.
+More commands, each with a help of its own:
+{}
+  node users    Add users, who may use the archive over HTTP, and list or remove them.
 
 exit codes: 0 after Ctrl-C, or if check and reindex find no problem; 1 if they find one, if status
-finds no node that runs, if delete deletes nothing, or if the address, the folder or the
-configuration cannot be used; 2 for wrong arguments"""
+finds no node that runs, or if the address, the folder or the configuration cannot be used; 2 for
+wrong arguments"""
 
 
 _EXAMPLES = ("node --folder archive", "node --init node.toml", "node -c node.toml", "node check")
+
+
+_OF_ARCHIVE = {
+    *("folder", "index", "objects", "old_objects", "objects_variables", "objects_timeout"),
+    *("acknowledge", "duplicates", "max_object"),
+}
+"""The keys of the configuration that the help of a verb names; it has the others, too."""
 
 
 def _parser() -> ArgumentParser:
     parser = new_parser(
         "node",
         "Run an archive that receives, finds and sends objects until Ctrl-C.",
-        _EPILOG,
+        _EPILOG.format(
+            "\n".join(f"  node {name:<9}{verb.meaning}" for name, verb in VERBS.items())
+        ),
         _EXAMPLES,
     )
     parser.add_argument(
@@ -76,9 +87,7 @@ def _parser() -> ArgumentParser:
         help="serve (default); reindex: make the index again from the files; check: verify files "
         "and index; migrate-index: copy the index from SQLite to the database of --index; "
         "move-objects: move older objects to where new ones go, also while it serves; status: "
-        "show the nodes, tasks and objects of the index; tasks: list tasks, or change them; "
-        "delete: delete objects, also while it serves; protect: keep studies from being deleted, "
-        "or list those that are protected",
+        "show the nodes, tasks and objects of the index; tasks: list tasks, or change them",
     )
     parser.add_argument(
         "tasks",
@@ -101,7 +110,23 @@ def _parser() -> ArgumentParser:
         action="store_true",
         help="write to standard output, as JSON, where the archive listens or what was found",
     )
-    add_selection(parser)
+    _add_configuration(parser, {key.name for key in KEYS})
+    return parser
+
+
+def _parser_of(name: str, verb: Verb) -> ArgumentParser:
+    """Return the parser of a verb; its configuration is that of the node."""
+    parser = new_parser(f"node {name}", verb.meaning, verb.notes, verb.examples)
+    verb.add(parser)
+    parser.add_argument(
+        "--json", action="store_true", help="write what was done to standard output, as JSON"
+    )
+    _add_configuration(parser, _OF_ARCHIVE)
+    return parser
+
+
+def _add_configuration(parser: ArgumentParser, shown: Container[str]) -> None:
+    """Add the options of the configuration, and those of the log; `shown` are in the help."""
     group = parser.add_argument_group("configuration")
     one = group.add_mutually_exclusive_group()
     one.add_argument("-c", "--config", metavar="FILE", type=Path, help="read this TOML file")
@@ -112,7 +137,7 @@ def _parser() -> ArgumentParser:
         "file ('-': to standard output), and end",
     )
     for key in KEYS:
-        _add(group, key)
+        _add(group, key, key.name in shown)
     group.add_argument(
         "--destination",
         metavar="NAME=HOST:PORT",
@@ -122,10 +147,9 @@ def _parser() -> ArgumentParser:
         "the place of all in the file (default: STORESCP=127.0.0.1:11113)",
     )
     add_logging(parser, by_default="info for serve, otherwise error")
-    return parser
 
 
-def _add(group: argparse._ArgumentGroup, key: Key) -> None:
+def _add(group: argparse._ArgumentGroup, key: Key, is_shown: bool) -> None:
     """Add the option for a key; its value is None if it is not given."""
     meaning = f"{key.meaning[0].lower()}{key.meaning[1:].rstrip('.')}"
     text = f"{meaning}: {key.allowed} (default: {toml(key.default)})".replace("%", "%%")
@@ -136,7 +160,8 @@ def _add(group: argparse._ArgumentGroup, key: Key) -> None:
         how = {"metavar": "TEXT", "action": "extend", "type": _argument(key.read)}
     else:
         how = {"metavar": key.name.upper(), "type": _argument(key.read)}
-    group.add_argument(key.option, dest=key.option, help=text, **how)
+    shown = text if is_shown else argparse.SUPPRESS
+    group.add_argument(key.option, dest=key.option, help=shown, **how)
 
 
 def _argument(read: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -176,10 +201,21 @@ def main(args: list[str] | None = None) -> int:
         from dicomwire.apps import node_users
 
         return node_users.main(args[1:])
+    verb = VERBS.get(args[0]) if args else None
+    if verb is not None:
+        options = _parser_of(args[0], verb).parse_args(args[1:])
+        return run(options, partial(_act, verb))
     options = _parser().parse_args(args)
     if options.action == "serve" and options.init is None:
         options.verbose = options.log_times = True  # as servers log, unless -ll says otherwise
     return run(options, _run)
+
+
+def _act(verb: Verb, options: Namespace, console: Console) -> int:
+    if options.init is not None:
+        _write_template(options.init)
+        return 0
+    return verb.act(configuration_of(options), options, console)
 
 
 def _run(options: Namespace, console: Console) -> int:
@@ -322,8 +358,6 @@ _ACTIONS: dict[str, Callable[[Configuration, Namespace, Console], int]] = {
     "move-objects": _move_objects,
     "status": _without_console(show_status),
     "tasks": _without_console(run_tasks),
-    "delete": _without_console(run_delete),
-    "protect": _without_console(run_protect),
 }
 """What the command does besides to serve."""
 

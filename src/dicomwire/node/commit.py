@@ -69,6 +69,7 @@ class _Outcome(NamedTuple):
 
 
 _STORED = _Outcome(SUCCESS)
+_KNOWN = _Outcome(SUCCESS)
 _COERCED = _Outcome(
     COERCED,
     "%s from %s has another Patient ID than its study: queries find it by that of the study",
@@ -121,6 +122,16 @@ class Arrived:
         """The digests of datasets with other content."""
         self.to_compare: list[Stored] = []
         """Stored objects to compare it with before its outcome can be decided."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it was stored, and the archive did not have it before."""
+        return self.outcome is _STORED or self.outcome is _COERCED
+
+    @property
+    def is_discarded(self) -> bool:
+        """Whether it was answered with success, though the archive has other data instead."""
+        return self.outcome is _IGNORED
 
 
 class _Group:
@@ -200,7 +211,8 @@ class _Plan:
             waiting.spooled.give()  # the index was made again meanwhile, and has this very object
             return
         if any(copy.digest in waiting.equals for copy in copies):
-            return  # the archive has it already
+            waiting.outcome = _KNOWN
+            return
         unknown = [copy for copy in copies if copy.digest not in waiting.others]
         if unknown:
             # Those of this batch cannot be compared yet: they will be in the index when the

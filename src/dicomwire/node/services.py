@@ -32,13 +32,12 @@ from dicomwire.logs import escaped
 from dicomwire.node import query
 from dicomwire.node.access import NOT_AUTHORIZED, Guard, address_of
 from dicomwire.node.archive import Archive
-from dicomwire.node.commit import DUPLICATE, REJECTED
+from dicomwire.node.commit import OUT_OF_RESOURCES
 from dicomwire.node.commitment.references import SYNTAXES
 from dicomwire.node.configuration import Configuration, Destination, Right
 from dicomwire.node.heads import Origin
 from dicomwire.node.identifier import InvalidIdentifier
 from dicomwire.node.index.database import IndexFailure, reason_of
-from dicomwire.node.ingest import CANNOT_UNDERSTAND, INVALID_INSTANCE, MISMATCH
 from dicomwire.node.retrieve import (
     DestinationContexts,
     Syntaxes,
@@ -46,7 +45,7 @@ from dicomwire.node.retrieve import (
     contexts_for,
     sub_operations,
 )
-from dicomwire.node.statuses import failure
+from dicomwire.node.statuses import NOT_STORED, failure
 from dicomwire.presentation import PresentationContext
 from dicomwire.sop_class import (
     PatientRootQueryRetrieveInformationModelFind,
@@ -65,19 +64,8 @@ LOGGER = logging.getLogger("dicomwire.node")
 
 UNABLE_TO_PROCESS = 0xC000
 UNKNOWN_DESTINATION = 0xA801
-OUT_OF_RESOURCES = 0xA700
 MATCHES_UNKNOWN = 0xA701
 """Refused: Out of resources - unable to calculate number of matches (PS3.4 Table C.4-2)."""
-_NOT_STORED = {
-    OUT_OF_RESOURCES: "the archive cannot store now; send it again later",
-    DUPLICATE: "the archive has another object of this UID",
-    REJECTED: "the archive has rejected this object",
-    MISMATCH: "UIDs or Patient ID are invalid, or not those of the request",
-    CANNOT_UNDERSTAND: "the dataset is missing or cannot be read",
-    INVALID_INSTANCE: "the SOP Instance UID is invalid",
-}
-"""The comment of a C-STORE response for each failure: at most 64 characters. The log says more."""
-
 FIND_MODELS = (
     PatientRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelFind,
@@ -183,7 +171,7 @@ class Services:
             address_of(event.assoc),
         )
         status = self.archive.committer.store(event.payload, origin)
-        reason = _NOT_STORED.get(status)
+        reason = NOT_STORED.get(status)
         return status if reason is None else failure(status, reason)
 
     def _find(self, event: evt.Event) -> Iterator[Any]:

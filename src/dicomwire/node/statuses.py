@@ -5,9 +5,20 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 
 from dicomwire.logs import escaped
+from dicomwire.node.commit import DUPLICATE, OUT_OF_RESOURCES, REJECTED
+from dicomwire.node.ingest import CANNOT_UNDERSTAND, INVALID_INSTANCE, MISMATCH
 
 LONGEST_COMMENT = 64
 """The most characters of an Error Comment, which has the VR LO."""
+NOT_STORED = {
+    OUT_OF_RESOURCES: "the archive cannot store now; send it again later",
+    DUPLICATE: "the archive has another object of this UID",
+    REJECTED: "the archive has rejected this object",
+    MISMATCH: "UIDs or Patient ID are invalid, or not those of the request",
+    CANNOT_UNDERSTAND: "the dataset is missing or cannot be read",
+    INVALID_INSTANCE: "the SOP Instance UID is invalid",
+}
+"""Why an object is not stored, by the status. The log says more."""
 
 
 def failure(code: int, reason: str) -> Dataset:

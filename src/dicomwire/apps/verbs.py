@@ -1,0 +1,72 @@
+"""What `dicomwire node` does besides to serve, each with arguments and a help of its own."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from dicomwire.apps import deleting, importing
+from dicomwire.apps.console import Console
+from dicomwire.node.configuration import Configuration
+
+
+class Verb(NamedTuple):
+    """The first argument of `dicomwire node`, such as `import`."""
+
+    meaning: str
+    """In one sentence."""
+    notes: str
+    """What else its help says, with the exit codes."""
+    examples: Sequence[str]
+    """Command lines without `dicomwire`."""
+    add: Callable[[ArgumentParser], None]
+    """Adds its arguments to a parser."""
+    act: Callable[[Configuration, Namespace, Console], int]
+    """Returns the exit code."""
+
+
+VERBS = {
+    "delete": Verb(
+        "Delete studies, series or instances, also while the archive serves.",
+        """\
+Nobody finds the objects when this ends. Their files go a minute later, so that retrievals that have
+begun can end; at once if no node runs. It asks twice on a terminal.
+
+exit codes: 0 if something was deleted, or allowed; 1 if nothing was; 2 for wrong arguments""",
+        (
+            "node delete --study 1.2.840.1.5",
+            "node delete -c node.toml --series 1.2.840.1.5.2 --reject --yes",
+            "node delete --study 1.2.840.1.5 --allow",
+        ),
+        deleting.add_delete,
+        deleting.run_delete,
+    ),
+    "protect": Verb(
+        "Keep studies from being deleted, or list those that are protected.",
+        "exit codes: 0 if all is done; 1 if the archive has no such study; 2 for wrong arguments",
+        (
+            "node protect --study 1.2.840.1.5",
+            "node protect",
+            "node protect --study 1.2.840.1.5 --release",
+        ),
+        deleting.add_protect,
+        deleting.run_protect,
+    ),
+    "import": Verb(
+        "Bring files of folders and ZIPs into the archive, also while it serves.",
+        """\
+Each object takes the way of one that is received, with the policy for duplicates and all routes.
+An import that was ended, or killed, goes on where it was when the command is repeated. Files that
+are no DICOM files, DICOMDIRs and links are passed over.
+
+exit codes: 0 if no file failed; 1 if one did, or the archive cannot store; 2 for wrong arguments;
+130 after Ctrl-C""",
+        (
+            "node import /mnt/old-archive",
+            "node import -c node.toml --move --report failed.jsonl incoming/ study.zip",
+        ),
+        importing.add_import,
+        importing.run_import,
+    ),
+}

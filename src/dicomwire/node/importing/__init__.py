@@ -1,0 +1,1 @@
+"""Brings files of folders and ZIPs into an archive; see `work`."""

@@ -1,0 +1,27 @@
+"""An import that is there to be killed: ``python crashing_import.py FOLDER SOURCE``.
+
+It prints a line after each group of files.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from dicomwire.node.archive import Archive
+from dicomwire.node.configuration import Configuration
+from dicomwire.node.importing import work
+from dicomwire.node.importing.progress import Progress
+from dicomwire.node.importing.sources import open_source
+from dicomwire.node.importing.work import Import
+
+if __name__ == "__main__":
+    folder, path = map(Path, sys.argv[1:])
+    work._GROUP = 8
+    source = open_source(path)
+    progress = Progress(folder, source.identity)
+    progress.load()
+    with Archive(Configuration(folder=folder), "import", is_first=False) as archive:
+        for _ in Import(archive, source, progress, lambda *_: None).run(2):
+            sys.stdout.write("\n")
+            sys.stdout.flush()
