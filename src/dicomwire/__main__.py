@@ -17,11 +17,20 @@ APPS = {
     "getscu": "retrieve objects over the same association (C-GET)",
     "movescu": "let a peer send objects to an AE (C-MOVE)",
     "node": "run an archive that receives, finds and sends objects",
+    "qidors": "search a DICOMweb server (QIDO-RS)",
     "qrscp": "run that archive with the options and the INI file of pynetdicom",
     "storescp": "receive DICOM files (C-STORE)",
     "storescu": "send DICOM files and folders (C-STORE)",
+    "stowrs": "send DICOM files and folders to a DICOMweb server (STOW-RS)",
     "users": "print a line for the file of users that --users reads",
+    "wadors": "retrieve objects from a DICOMweb server (WADO-RS)",
 }
+_EXTRA_OF = {
+    "annotated_types": ("pydantic", "node"),
+    "pydantic": ("pydantic", "node"),
+    "httpx": ("httpx", "webclient"),
+}
+"""For a package that is missing: what to install, and the extra that has it."""
 
 
 def _help() -> str:
@@ -52,9 +61,10 @@ def _run(name: str, args: list[str]) -> int:
         app = import_module(f"dicomwire.apps.{name}")
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in ("annotated_types", "pydantic"):
+        if package not in _EXTRA_OF:
             raise
-        sys.stderr.write(f"E: {name} requires pydantic: pip install 'dicomwire[node]'\n")
+        needed, extra = _EXTRA_OF[package]
+        sys.stderr.write(f"E: {name} requires {needed}: pip install 'dicomwire[{extra}]'\n")
         return 1
     code: int = app.main(args)
     return code

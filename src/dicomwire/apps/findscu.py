@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from argparse import ArgumentParser, Namespace
 from contextlib import closing
 from functools import partial
@@ -27,9 +26,8 @@ from dicomwire.apps.identifier import (
     add_identifier,
     build_identifier,
     check_identifier,
-    set_element,
 )
-from dicomwire.apps.matches import Csv, Display, JsonArray, Lines, Sorted, Table, asked_for
+from dicomwire.apps.matches import add_forms, asked_for, display_for
 from dicomwire.apps.querying import (
     MESSAGE_ID,
     Operation,
@@ -98,20 +96,7 @@ def _parser(verbose: bool) -> ArgumentParser:
         help="write the matches into files rsp000001.dcm, rsp000002.dcm and so on",
     )
     add_folder(group)
-    group = parser.add_argument_group("output")
-    one = group.add_mutually_exclusive_group()
-    one.add_argument(
-        "--csv", action="store_true", help="comma-separated values, with a line of headings"
-    )
-    one.add_argument("--json", action="store_true", help="an array in the DICOM JSON Model")
-    group.add_argument(
-        "--sort",
-        metavar="KEY",
-        action="append",
-        default=[],
-        help="sort by this element, when all matches have arrived; may be repeated (default: a "
-        "table and CSV by the keys of the query)",
-    )
+    add_forms(parser)
     add_outcome(parser)
     add_peer(parser, "FINDSCU", verbose=verbose, levels=(*LEVELS, "fatal", "trace"))
     return parser
@@ -130,7 +115,7 @@ def main(args: list[str] | None = None, verbose: bool = False) -> int:
 
 def _find(options: Namespace, console: Console) -> int:
     identifier = build_identifier(options)
-    display = _display(options, console, asked_for(identifier))
+    display = display_for(options, console, asked_for(identifier))
     folder = writable_folder(options) if options.write else None
     wanted = _negotiation(options)
     contexts = [build_context(options.model)]
@@ -171,31 +156,6 @@ def _negotiation(options: Namespace) -> list[SOPClassExtendedNegotiation]:
     relational, combined = options.relational_query, options.dt_matching
     enhanced = options.enhanced_conversion
     return negotiation(options.model, [relational, combined, fuzzy, timezone, enhanced])
-
-
-def _display(options: Namespace, console: Console, asked: list[str]) -> Display:
-    """Return what shows the matches; `asked` are the paths of the identifier."""
-    display: Display
-    keys = _sort_keys(options)
-    if options.json:
-        display = JsonArray(console)
-    elif options.csv or sys.stdout.isatty():
-        display = Csv(console, asked) if options.csv else Table(console, asked)
-        keys = keys or asked
-    else:
-        display = Lines(console)
-    return Sorted(console, display, keys) if keys else display
-
-
-def _sort_keys(options: Namespace) -> list[str]:
-    """Return the paths of the elements to sort by."""
-    keys = Dataset()
-    for key in options.sort:
-        try:
-            set_element(keys, key)
-        except ValueError as error:
-            raise Stop(f"--sort: {error}") from None
-    return asked_for(keys)
 
 
 def _write(path: str, match: Dataset, sop_class: UID, syntax: UID) -> bool:

@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 import unicodedata
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from typing import Any
@@ -21,8 +22,8 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.valuerep import VR
 
-from dicomwire.apps.console import LIBRARY, Console
-from dicomwire.apps.identifier import path_of
+from dicomwire.apps.console import LIBRARY, Console, Stop
+from dicomwire.apps.identifier import path_of, set_element
 from dicomwire.logs import escaped
 
 _GAP = "  "
@@ -196,6 +197,52 @@ class JsonArray(Display):
     def close(self) -> None:
         """End the array."""
         self._write("[]\n" if self._before == "[\n" else "\n]\n")
+
+
+# --- The form of the output -------------------------------------------------------------------
+
+
+def add_forms(parser: ArgumentParser) -> None:
+    """Add the options for the form in which matches are shown; see `display_for`."""
+    group = parser.add_argument_group("output")
+    one = group.add_mutually_exclusive_group()
+    one.add_argument(
+        "--csv", action="store_true", help="comma-separated values, with a line of headings"
+    )
+    one.add_argument("--json", action="store_true", help="an array in the DICOM JSON Model")
+    group.add_argument(
+        "--sort",
+        metavar="KEY",
+        action="append",
+        default=[],
+        help="sort by this element, when all matches have arrived; may be repeated (default: a "
+        "table and CSV by the keys of the query)",
+    )
+
+
+def display_for(options: Namespace, console: Console, asked: list[str]) -> Display:
+    """Return what shows the matches; `asked` are the paths of the identifier."""
+    display: Display
+    keys = _sort_keys(options)
+    if options.json:
+        display = JsonArray(console)
+    elif options.csv or sys.stdout.isatty():
+        display = Csv(console, asked) if options.csv else Table(console, asked)
+        keys = keys or asked
+    else:
+        display = Lines(console)
+    return Sorted(console, display, keys) if keys else display
+
+
+def _sort_keys(options: Namespace) -> list[str]:
+    """Return the paths of the elements to sort by."""
+    keys = Dataset()
+    for key in options.sort:
+        try:
+            set_element(keys, key)
+        except ValueError as error:
+            raise Stop(f"--sort: {error}") from None
+    return asked_for(keys)
 
 
 # --- Elements ---------------------------------------------------------------------------------

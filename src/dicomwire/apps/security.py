@@ -5,6 +5,7 @@ The profiles are described in `dicomwire.tls`.
 
 from __future__ import annotations
 
+import argparse
 import os
 import ssl
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -60,9 +61,14 @@ def read_secret(source: str) -> str:
 
 def add_tls_options(parser: ArgumentParser, role: Role) -> None:
     """Add the options for TLS of an application that is a client, a server, or both."""
-    profiles = [profile.value for profile in Profile]
     group = parser.add_argument_group("TLS (PS3.15 Annex B)")
     group.add_argument("--tls", action="store_true", help="use TLS")
+    add_tls_details(group, role)
+
+
+def add_tls_details(group: argparse._ArgumentGroup, role: Role) -> None:
+    """Add those of the options that say how TLS is used, and not whether."""
+    profiles = [profile.value for profile in Profile]
     group.add_argument("--tls-cert", metavar="FILE", help=f"{_CERTIFICATE[role]} (PEM)")
     group.add_argument(
         "--tls-key", metavar="FILE", help="the key of the certificate, if it is in another file"
@@ -88,8 +94,11 @@ def add_tls_options(parser: ArgumentParser, role: Role) -> None:
 
 def client_tls(options: Namespace) -> tuple[ssl.SSLContext, str | None] | None:
     """Return ``tls_args`` for `AE.associate`, or None without TLS."""
-    if not _is_wanted(options):
-        return None
+    return (client_context_of(options), None) if _is_wanted(options) else None
+
+
+def client_context_of(options: Namespace) -> ssl.SSLContext:
+    """Return the context of a client; see `add_tls_details`."""
     password = options.tls_key_password
     return _client_context(
         options.tls_profile,
@@ -98,7 +107,7 @@ def client_tls(options: Namespace) -> tuple[ssl.SSLContext, str | None] | None:
         options.tls_key,
         None if password is None else read_secret(password),
         not options.tls_no_verify,
-    ), None
+    )
 
 
 @lru_cache(maxsize=4)  # one context for all associations, which thereby resume TLS sessions
@@ -136,6 +145,14 @@ def server_tls(options: Namespace) -> ssl.SSLContext | None:
 
 
 def _is_wanted(options: Namespace) -> bool:
+    if not options.tls:
+        refuse_tls_details(options, "--tls")
+    wanted: bool = options.tls
+    return wanted
+
+
+def refuse_tls_details(options: Namespace, needed: str) -> None:
+    """Raise `Misuse` if an option of `add_tls_details` is given where there is no TLS."""
     given = {
         "--tls-cert": options.tls_cert,
         "--tls-key": options.tls_key,
@@ -143,9 +160,6 @@ def _is_wanted(options: Namespace) -> bool:
         "--tls-ca": options.tls_ca,
         "--tls-no-verify": options.tls_no_verify,
     }
-    if not options.tls:
-        for option, value in given.items():
-            if value:
-                raise Misuse(f"{option} needs --tls; see --help")
-    wanted: bool = options.tls
-    return wanted
+    for option, value in given.items():
+        if value:
+            raise Misuse(f"{option} needs {needed}; see --help")
