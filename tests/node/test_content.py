@@ -24,8 +24,9 @@ from pydicom.uid import (
 )
 
 from dicomwire.data.codec import encode_dataset
-from dicomwire.node import content
-from dicomwire.node.content import Comparison, Unreadable, compare
+from dicomwire.node import elements
+from dicomwire.node.content import Comparison, compare
+from dicomwire.node.elements import Unreadable
 
 WHEEL = Path(pydicom.data.__file__).parent / "test_files"
 SAME, OTHER, BY_PIXELS = Comparison
@@ -289,11 +290,11 @@ def test_no_more_is_compared_than_there_may_be(monkeypatch: pytest.MonkeyPatch) 
     deflated = encode_dataset(make(), DeflatedExplicitVRLittleEndian)
     syntaxes = DeflatedExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian
     with monkeypatch.context() as patch:
-        patch.setattr(content, "_MAX_ELEMENTS", 10)
+        patch.setattr(elements, "_MAX_ELEMENTS", 10)
         with pytest.raises(Unreadable, match="too many elements"):
             compared(PLAIN, PLAIN)
     with monkeypatch.context() as patch:
-        patch.setattr(content, "INFLATE_CEILING", 100)
+        patch.setattr(elements, "INFLATE_CEILING", 100)
         with pytest.raises(Unreadable, match="inflates beyond the ceiling"):
             compared(deflated, deflated, *syntaxes)
     with pytest.raises(Unreadable, match="truncated"):

@@ -21,8 +21,9 @@ from dicomwire.logs import escaped
 from dicomwire.node.access import NOT_AUTHORIZED
 from dicomwire.node.carrying import StoreTasks
 from dicomwire.node.configuration import Duplicates
-from dicomwire.node.content import Comparison, Unreadable, compare
+from dicomwire.node.content import Comparison, compare
 from dicomwire.node.converters import Converters
+from dicomwire.node.elements import Unreadable
 from dicomwire.node.heads import Origin
 from dicomwire.node.index.database import IndexFailure, InDoubt, reason_of
 from dicomwire.node.index.reader import Stored
