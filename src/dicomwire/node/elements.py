@@ -90,6 +90,7 @@ class ElementReader:
     def __init__(self, file: BinaryIO, transfer_syntax: str) -> None:
         _, is_little, deflated = encoding_of(transfer_syntax)
         self._file: BinaryIO | io.BufferedReader = file
+        self._can_seek = not deflated
         if deflated:
             self._file = io.BufferedReader(_Inflated(file), PIECE)
         order = "<" if is_little else ">"
@@ -149,7 +150,16 @@ class ElementReader:
         """Skip the value of an element, which must have a defined length."""
         if element.length is None:
             raise Unreadable("the length of an element must not be undefined")
-        self._pass(element.length, None)
+        self.skip_bytes(element.length)
+
+    def skip_bytes(self, count: int) -> None:
+        """Skip a part of a value."""
+        self._pass(count, None)
+
+    def skip_fragments(self) -> None:
+        """Skip the value of an encapsulated element."""
+        while (length := self._fragment()) is not None:
+            self._pass(length, None)
 
     def pixels(self, element: Element) -> bytes | None:
         """Read pixel data; return a digest of its fragments (PS3.5 Section A.4), None for native.
@@ -162,14 +172,19 @@ class ElementReader:
             return None
         digest = hashlib.sha256()
         is_first = True
-        while True:
-            tag, length = self._item_header()
-            if tag == _SEQUENCE_END:
-                return digest.digest()
-            if tag != _ITEM or length is None:
-                raise Unreadable("encapsulated pixel data contains something other than fragments")
+        while (length := self._fragment()) is not None:
             self._pass(length, None if is_first else digest.update)
             is_first = False
+        return digest.digest()
+
+    def _fragment(self) -> int | None:
+        """Return the length of the next fragment; None at the end of the value."""
+        tag, length = self._item_header()
+        if tag == _SEQUENCE_END:
+            return None
+        if tag != _ITEM or length is None:
+            raise Unreadable("encapsulated pixel data contains something other than fragments")
+        return length
 
     def _container(self, length: int | None, is_implicit: bool | None) -> Container:
         return Container(None if length is None else self._position + length, is_implicit)
@@ -219,6 +234,10 @@ class ElementReader:
         return data
 
     def _pass(self, count: int, use: Callable[[bytes], None] | None) -> None:
+        if use is None and count > PIECE and self._can_seek:
+            self._file.seek(count - 1, io.SEEK_CUR)
+            self._position += count - 1
+            count = 1  # the last byte shows whether all are there
         while count:
             piece = self._exactly(min(count, PIECE))
             count -= len(piece)

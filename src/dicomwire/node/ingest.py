@@ -59,7 +59,7 @@ _NUMBER_FORMS = {
     for order in "<>"
 }
 _WITH_CHARACTER_SET = frozenset(["LO", "LT", "PN", "SH", "ST", "UC", "UT"])
-_TEXT = _WITH_CHARACTER_SET | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
+TEXT_VRS = _WITH_CHARACTER_SET | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
 _ONE_VALUE = frozenset(["LT", "ST", "UR", "UT"])
 _GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _DELIMITERS = set(b"^=\\\t\n\f\r")
@@ -163,7 +163,7 @@ class Entry:
         reader = _Reader(dataset, is_implicit, self._little, most)
         self._implicit = reader.is_implicit
         try:
-            self._terms = _known_terms(reader.read(self._levels, is_whole))
+            self._terms = known_terms(reader.read(self._levels, is_whole))
         except struct.error:
             raise Truncated from None
 
@@ -195,7 +195,7 @@ class Entry:
     def patient_id(self) -> str:
         """The Patient ID as in the index; "" if there is none."""
         vr, raw = self._levels[0].get(_PATIENT_ID, ("LO", b""))
-        return self._text(vr, raw)
+        return text_of_value(vr, raw, self._terms)
 
     def row(self, level: Level) -> Row:
         """Return the attributes of `level` for the index, without invalid values."""
@@ -210,20 +210,20 @@ class Entry:
         Only this attribute is decoded.
         """
         vr, raw = self._levels[_WANTED[tag][1]].get(tag, ("LO", b""))
-        if vr not in _TEXT:
+        if vr not in TEXT_VRS:
             return self._numbers(vr, raw) or []
         if len(raw) > _MAX_VALUE:
             return []
-        return values_of_text(vr, self._text(vr, raw)) or []
+        return values_of_text(vr, text_of_value(vr, raw, self._terms)) or []
 
     def _decoded_row(self, level: Level) -> Row:
         columns = _COLUMNS[level].copy()
         attributes: dict[str, Any] = {}
         for tag, (vr, raw) in self._levels[_DEPTHS[level]].items():
-            if vr in _TEXT:
+            if vr in TEXT_VRS:
                 if len(raw) > _MAX_VALUE:
                     continue
-                text = self._text(vr, raw)
+                text = text_of_value(vr, raw, self._terms)
                 if len(text) > VALUE_LIMIT:
                     continue
                 value = values_of_text(vr, text)
@@ -237,14 +237,6 @@ class Entry:
             if value is not None:
                 attributes[_NAMES[tag]] = {"vr": vr, "Value": value} if value else {"vr": vr}
         return Row(columns, attributes)
-
-    def _text(self, vr: str, raw: bytes) -> str:
-        text = raw.decode("latin-1") if raw.isascii() else ""
-        if (raw and not text) or "\x1b" in text:
-            text = _decoded(raw, self._terms if vr in _WITH_CHARACTER_SET else ())
-        if "\0" in text:
-            text = text.rstrip("\0 ").replace("\0", "\ufffd")
-        return text.rstrip() if vr in _ONE_VALUE else text.strip(" ")
 
     def _numbers(self, vr: str, raw: bytes) -> list[Any] | None:
         form = _NUMBER_FORMS[self._little][vr]
@@ -465,7 +457,7 @@ def _has_vr(view: memoryview) -> bool:
 def _form(vr: bytes, key: Key) -> str:
     """Return the VR to decode a value by: its own, if similar to the key's; "" if not."""
     own = vr.decode() if vr and vr != b"UN" else key.vr
-    if own == key.vr or (own in _TEXT and key.vr in _TEXT):
+    if own == key.vr or (own in TEXT_VRS and key.vr in TEXT_VRS):
         return own
     return own if own in _NUMBERS and key.vr in _NUMBERS else ""
 
@@ -481,10 +473,26 @@ def _valid_uid(raw: bytes) -> str:
 
 
 @lru_cache(maxsize=64)
-def _known_terms(character_set: bytes) -> tuple[str, ...]:
+def known_terms(character_set: bytes) -> tuple[str, ...]:
     """Return the known terms of a Specific Character Set (PS3.3 C.12.1.1.2)."""
     terms = character_set.decode("latin-1").strip("\0 ").split("\\")
     return tuple(term for each in terms if (term := each.strip()) in python_encoding)
+
+
+def text_of_value(vr: str, raw: bytes, terms: tuple[str, ...]) -> str:
+    """Return a value as text, with backslashes between several values, without padding.
+
+    Parameters
+    ----------
+    terms : tuple of str
+        The Specific Character Set of the dataset.
+    """
+    text = raw.decode("latin-1") if raw.isascii() else ""
+    if (raw and not text) or "\x1b" in text:
+        text = _decoded(raw, terms if vr in _WITH_CHARACTER_SET else ())
+    if "\0" in text:
+        text = text.rstrip("\0 ").replace("\0", "\ufffd")
+    return text.rstrip() if vr in _ONE_VALUE else text.strip(" ")
 
 
 def _decoded(raw: bytes, terms: tuple[str, ...]) -> str:

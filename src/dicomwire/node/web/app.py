@@ -11,7 +11,17 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dicomwire.node.web import deleting, frames, health, rendered, retrieving, searching, storing
+from dicomwire.node.web import (
+    bulkdata,
+    deleting,
+    frames,
+    health,
+    metadata,
+    rendered,
+    retrieving,
+    searching,
+    storing,
+)
 from dicomwire.node.web.endpoints import Endpoint, Site
 from dicomwire.node.web.errors import report, response_to
 from dicomwire.node.web.page import api, system, views
@@ -21,6 +31,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *health.ENDPOINTS,
     *retrieving.ENDPOINTS,
     *frames.ENDPOINTS,
+    *metadata.ENDPOINTS,
+    *bulkdata.ENDPOINTS,
     *rendered.ENDPOINTS,
     *searching.ENDPOINTS,
     *storing.ENDPOINTS,
