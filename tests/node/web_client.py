@@ -33,7 +33,7 @@ def client_of(node: Node) -> Iterator[httpx.Client]:
     """Return a client for a node."""
     host, port = address_of(node)
     # Without the proxies of the environment.
-    with httpx.Client(base_url=f"http://{host}:{port}", trust_env=False) as client:
+    with httpx.Client(base_url=f"http://{host}:{port}", trust_env=False, timeout=60) as client:
         yield client
 
 

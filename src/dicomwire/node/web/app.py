@@ -21,6 +21,7 @@ from dicomwire.node.web import (
     retrieving,
     searching,
     storing,
+    uri,
 )
 from dicomwire.node.web.endpoints import Endpoint, Site
 from dicomwire.node.web.errors import report, response_to
@@ -29,6 +30,7 @@ from dicomwire.node.web.page import api, system, views
 ENDPOINTS: tuple[Endpoint, ...] = (
     *deleting.ENDPOINTS,
     *health.ENDPOINTS,
+    *uri.ENDPOINTS,
     *retrieving.ENDPOINTS,
     *frames.ENDPOINTS,
     *metadata.ENDPOINTS,

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain, islice
+from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from dicomwire.node.pixels.animation import animated
-from dicomwire.node.pixels.image import Image, NoSuchFrame, NotAnImage
+from dicomwire.node.pixels.image import Image, NoSuchFrame, NotAnImage, Shape
 from dicomwire.node.pixels.picture import GIF, JPEG, PNG, Picture
 from dicomwire.node.web.endpoints import INSTANCE, ROOT, SERIES, STUDY, Endpoint, Site, UserRight
 from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.found import Instance, Scope, explained, opened_image
-from dicomwire.node.web.media_types import Form, accepted_by, choose
+from dicomwire.node.web.media_types import Chosen, Form, Range, accepted_by, choose
 from dicomwire.node.web.multipart import Multipart, Part
 from dicomwire.node.web.picturing import frame_numbers, picture_of, within
 from dicomwire.node.web.validators import not_modified, validators
 
-_ONE = (
+ONE_FRAME = (
     Form(JPEG, is_default=True, kinds=(False, True)),
     Form(PNG, kinds=(False, True)),
     Form(GIF, kinds=(False, True)),
 )
 """The representations of one frame (PS3.18 Table 8.7.4-1)."""
-_MOVING = Form(GIF, is_default=True, kinds=(False,))
+MOVING = Form(GIF, is_default=True, kinds=(False,))
 _SEVERAL = (
     Form(JPEG, is_default=True, kinds=(True,)),
     Form(PNG, kinds=(True,)),
@@ -36,40 +38,39 @@ _EXAMPLES = 8
 _USUAL_TIME = 100.0
 """Milliseconds for which a frame of a moving picture is shown, if the object does not say that."""
 
-Numbers = Callable[[Image], list[int]]
-"""Returns which frames of an image to show."""
+
+class Wanted(NamedTuple):
+    """What a request wants to see of an instance."""
+
+    ranges: list[Range]
+    """The media types that the client accepts."""
+    picture: Callable[[Shape], Picture]
+    """Returns how to render a frame of an image of a certain size."""
+    numbers: Callable[[Image], list[int]]
+    """Returns which frames to show."""
 
 
 def rendered(request: Request, site: Site) -> Response:
     """Answer with pictures of a study, series, instance, or of frames."""
-    picture = _picture(request)
+    ranges, picture = accepted_by(request), _picture(request)
     scope = Scope(request, request.path_params)
     first, *others = scope.some(2)
-    listed = request.path_params.get("frames")
-    if listed is not None:
-        with explained():
-            numbers = frame_numbers(listed)
-        return _of_instance(request, site, first, picture, lambda _: numbers)
     if others and "instance" not in request.path_params:
-        return _of_several(request, site, scope, picture)
-    return _of_instance(request, site, first, picture, _all_of)
+        return _of_several(site, scope, ranges, picture)
+    return shown(request, site, first, _wanted(request, ranges, picture, every_frame))
 
 
 def thumbnail(request: Request, site: Site) -> Response:
     """Answer with a small picture of a study, series or instance, or of a frame."""
-    picture = _picture(request, is_thumbnail=True)
+    ranges, picture = accepted_by(request), _picture(request, is_thumbnail=True)
+    wanted = _wanted(request, ranges, picture, _example)
     scope = Scope(request, request.path_params)
-    listed = request.path_params.get("frames")
-    if listed is not None:
-        with explained():
-            numbers = frame_numbers(listed)[:1]
-        return _of_instance(request, site, scope.one(), picture, lambda _: numbers)
     if "instance" in request.path_params:
-        return _of_instance(request, site, scope.one(), picture, _example_of)
+        return shown(request, site, scope.one(), wanted)
     problem = Problem(404, "there is no such object")
     for found in scope.examples(_EXAMPLES):
         try:
-            return _of_instance(request, site, found, picture, _example_of)
+            return shown(request, site, found, wanted)
         except Problem as error:
             if error.status_code != 406:
                 raise
@@ -77,16 +78,31 @@ def thumbnail(request: Request, site: Site) -> Response:
     raise problem
 
 
+def _wanted(
+    request: Request,
+    ranges: list[Range],
+    picture: Picture,
+    numbers_of: Callable[[Image], list[int]],
+) -> Wanted:
+    listed = request.path_params.get("frames")
+    if listed is None:
+        return Wanted(ranges, partial(within, picture), numbers_of)
+    with explained():
+        numbers = frame_numbers(listed)
+    return Wanted(ranges, partial(within, picture), lambda _: numbers)
+
+
 def _picture(request: Request, is_thumbnail: bool = False) -> Picture:
     with explained():
         return picture_of(request.query_params, JPEG, is_thumbnail)
 
 
-def _all_of(image: Image) -> list[int]:
+def every_frame(image: Image) -> list[int]:
+    """Return the numbers of all frames."""
     return list(range(1, image.shape.frames + 1))
 
 
-def _example_of(image: Image) -> list[int]:
+def _example(image: Image) -> list[int]:
     """Return the frame that the object names as representative, or the middle one."""
     frames = image.shape.frames
     number = image.dataset.get("RepresentativeFrameNumber")
@@ -98,15 +114,15 @@ def _example_of(image: Image) -> list[int]:
 # --- One instance -----------------------------------------------------------------------------
 
 
-def _of_instance(
-    request: Request, site: Site, found: Instance, picture: Picture, numbers_of: Numbers
-) -> Response:
+def shown(request: Request, site: Site, found: Instance, wanted: Wanted) -> Response:
+    """Answer with pictures of an instance: one, one that moves, or several parts."""
     with explained(), opened_image(site.archive, found) as image:
-        numbers = numbers_of(image)
+        numbers = wanted.numbers(image)
         if max(numbers) > image.shape.frames:
             raise NoSuchFrame(f"there are {image.shape.frames} frames")
-        form, is_multipart = _chosen(request, _ONE if len(numbers) == 1 else (_MOVING, *_SEVERAL))
-        picture = within(picture._replace(media_type=form.media_type), image.shape)
+        forms = ONE_FRAME if len(numbers) == 1 else (MOVING, *_SEVERAL)
+        form, is_multipart = _chosen(wanted.ranges, forms)
+        picture = wanted.picture(image.shape)._replace(media_type=form.media_type)
         fields = validators(found, *map(repr, (picture, numbers, is_multipart)))
         same = not_modified(request, fields)
         if same is not None:
@@ -145,8 +161,8 @@ def _duration(image: Image) -> float:
 # --- Several ----------------------------------------------------------------------------------
 
 
-def _of_several(request: Request, site: Site, scope: Scope, picture: Picture) -> Response:
-    form, _ = _chosen(request, _SEVERAL)
+def _of_several(site: Site, scope: Scope, ranges: list[Range], picture: Picture) -> Response:
+    form, _ = _chosen(ranges, _SEVERAL)
     picture = picture._replace(media_type=form.media_type)
     pictures = _begun(_of_all(site, scope, picture))
     return _parts(site, pictures, form.media_type, {"Cache-Control": "private, no-store"})
@@ -183,15 +199,15 @@ def _begun(pictures: Iterator[bytes]) -> Iterator[bytes]:
         return chain([*islice(pictures, 1)], pictures)
 
 
-def _chosen(request: Request, forms: Sequence[Form]) -> tuple[Form, bool]:
-    chosen = choose(accepted_by(request), forms)
+def _chosen(ranges: Sequence[Range], forms: Sequence[Form]) -> Chosen:
+    chosen = choose(ranges, forms)
     if chosen is None:
         kinds = {True: "in multipart/related", False: "as one part"}
         offered = ", ".join(
             f"{form.media_type} {kinds[kind]}" for form in forms for kind in form.kinds
         )
         raise Problem(406, f"it can be sent as: {offered}")
-    return chosen.form, chosen.is_multipart
+    return chosen
 
 
 _PATHS = (STUDY, SERIES, INSTANCE, INSTANCE + "/frames/{frames}")
