@@ -110,7 +110,7 @@ def sub_operations(
     for each in found:
         with ExitStack() as until_sent:
             try:
-                value = _present(each, accepted(), objects, converters, until_sent, moved)
+                value = to_send(each, accepted(), objects, converters, until_sent, moved)
             except CannotTranscode as error:
                 LOGGER.warning("%s cannot be sent: %s", escaped(each.sop_instance_uid), error)
                 reasons[str(error)] += 1
@@ -119,7 +119,7 @@ def sub_operations(
     yield _conclusion(reasons), None
 
 
-def _present(
+def to_send(
     found: Found,
     accepted: Syntaxes,
     objects: Objects,

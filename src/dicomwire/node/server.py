@@ -24,6 +24,7 @@ from dicomwire.node.objects.opening import folder_of
 from dicomwire.node.objects.spool import SPOOL, lock_node, size_of
 from dicomwire.node.operations import Peer
 from dicomwire.node.outgoing import timeouts
+from dicomwire.node.routing.sending import Senders
 from dicomwire.node.services import Services, contexts, refuse
 from dicomwire.node.tasks.workers import OtherProcess, Workers
 
@@ -51,9 +52,12 @@ class Node:
     ----------
     archive : Archive
         What the node's own process has open, while it serves.
+    senders : Senders
+        What sends to the destinations of routes, while it serves.
     """
 
     archive: Archive
+    senders: Senders
 
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
@@ -163,9 +167,12 @@ class Node:
             opened.enter_context(membership)
             self.archive.store_tasks.recover()
             self.archive.routing.recover()
+        self.senders = Senders(self.archive, workers, lambda writer, destination, objects: None)
         workers.start()
         opened.callback(workers.stop, timeout)
         opened.callback(self.archive.commitments.close)
+        self.senders.start()
+        opened.callback(self.senders.stop, timeout)
         web = self._web
         if web is not None:
             web.start()

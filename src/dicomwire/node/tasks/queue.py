@@ -38,7 +38,7 @@ _TAKING = 7_303_285
 """The number of the advisory lock of PostgreSQL that lets one process take tasks at a time. It is
 held for two statements; without it, two could take tasks of one key, each before it sees the
 other's. The number has no meaning, but differs from the others in this database."""
-_LONGEST_ERROR = 1000
+LONGEST_ERROR = 1000
 """In characters: more is of no use in a list of tasks."""
 
 _PART = "/"
@@ -291,14 +291,23 @@ class Queue:
         mine = delete(task).where(task.c.id.in_(ids), task.c.owner == self.owner)
         return int(writer.connection.execute(mine).rowcount)
 
-    def fail(self, writer: Writer, failed: Task, error: str, delay: float | None) -> None:
+    def fail(
+        self,
+        writer: Writer,
+        failed: Task,
+        error: str,
+        delay: float | None,
+        attempts: int | None = None,
+    ) -> None:
         """Let a task run again after `delay` seconds; with None it is dead.
 
-        The tasks of its key that follow wait as long.
+        The tasks of its key that follow wait as long. With `attempts`, so many are noted.
         """
         due = None if delay is None else self.clock() + delay
         mine = update(task).where(task.c.id == failed.id, task.c.owner == self.owner)
-        values = {"owner": "", "due": due, "error": error[:_LONGEST_ERROR]}
+        values = {"owner": "", "due": due, "error": error[:LONGEST_ERROR]}
+        if attempts is not None:
+            values["attempts"] = attempts
         writer.connection.execute(mine.values(values))
         if failed.key and due is not None:
             following = update(task).where(

@@ -23,9 +23,9 @@ from dicomwire.node.tasks.queue import NewTask, Queue, Task
 LOGGER = logging.getLogger("dicomwire.node")
 
 _FIRST_DELAY = 1.0
-_LONGEST_DELAY = 300.0
+LONGEST_DELAY = 300.0
 """In seconds: the delay after a failure, which doubles each time, and its limit."""
-_LONGEST_WAIT = 15.0
+LONGEST_WAIT = 15.0
 """Seconds after which a thread looks for tasks that nothing told it of: those of other processes,
 and those whose lease has ended."""
 _THREE_DAYS = 3 * 24 * 3600.0
@@ -99,15 +99,20 @@ class Kind:
         The limit is counted in delays and not by the clock: while no process runs, no time is
         used up.
         """
-        used = sum(map(_delay, range(1, attempts)))
-        return _delay(attempts) if used < self.retry_for else None
+        return delay_after(attempts, self.retry_for)
+
+
+def delay_after(attempts: int, retry_for: float) -> float | None:
+    """Return what `Kind.delay_of` does, for a kind that is repeated for `retry_for` seconds."""
+    used = sum(map(_delay, range(1, attempts)))
+    return _delay(attempts) if used < retry_for else None
 
 
 def _delay(attempts: int) -> float:
-    return min(_FIRST_DELAY * 2.0 ** min(attempts - 1, 16), _LONGEST_DELAY)
+    return min(_FIRST_DELAY * 2.0 ** min(attempts - 1, 16), LONGEST_DELAY)
 
 
-class _Bell:
+class Bell:
     """Wakes the threads of a kind when there may be tasks for them."""
 
     def __init__(self) -> None:
@@ -193,7 +198,7 @@ class Workers:
         self._queue = queue
         self._kinds = kinds
         self._jitter = jitter
-        self._bells = {kind.name: _Bell() for kind in kinds}
+        self._bells = {kind.name: Bell() for kind in kinds}
         self._threads: list[threading.Thread] = []
         self._is_stopping = False
         queue.on_added = self.wake
@@ -224,6 +229,10 @@ class Workers:
             if name in self._bells:
                 self._bells[name].ring()
 
+    def bell(self, kind: str) -> Bell:
+        """Return what is rung when tasks of a kind are added that others run."""
+        return self._bells.setdefault(kind, Bell())
+
     def step(self, kind: Kind) -> float:
         """Run the tasks that are due, up to one batch; return the seconds until the next step."""
         before = self._queue.clock()  # a task may become due while this looks for others
@@ -232,7 +241,7 @@ class Workers:
             self._run(kind, tasks)
             return 0.0
         due = self._queue.next_due(kind.name, before)
-        return _LONGEST_WAIT if due is None else min(due - self._queue.clock(), _LONGEST_WAIT)
+        return LONGEST_WAIT if due is None else min(due - self._queue.clock(), LONGEST_WAIT)
 
     def _serve(self, kind: Kind) -> None:
         bell = self._bells[kind.name]
@@ -243,10 +252,10 @@ class Workers:
             except IndexFailure as error:
                 text = "The tasks %r cannot be taken or ended: %s"
                 LOGGER.error(text, kind.name, reason_of(error))
-                seconds = _LONGEST_WAIT
+                seconds = LONGEST_WAIT
             except Exception:  # whatever it is, the thread must go on
                 LOGGER.exception("The tasks %r cannot be taken or ended", kind.name)
-                seconds = _LONGEST_WAIT
+                seconds = LONGEST_WAIT
             if seconds > 0:
                 bell.wait(rung, seconds)
 
