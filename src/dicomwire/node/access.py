@@ -111,6 +111,17 @@ def server_tls(configuration: Configuration) -> ssl.SSLContext | None:
     return None
 
 
+def http_tls(configuration: Configuration) -> ssl.SSLContext | None:
+    """Return the TLS context for HTTP; None if no certificate is configured.
+
+    Clients need no certificate, since users have passwords or tokens.
+    """
+    tls = configuration.tls
+    if not tls.cert:
+        return None
+    return server_context(tls.cert, tls.key or None, _password(tls), None, tls.profile)
+
+
 def client_tls(configuration: Configuration) -> ssl.SSLContext | None:
     """Return the TLS context for destinations; None if no destination uses TLS."""
     tls = configuration.tls

@@ -77,6 +77,8 @@ class User:
     studies: StudyFilter | None = None
 
 
+NOBODY = User("", frozenset())
+"""Who has told nothing, or is not asked."""
 ANYONE_HERE = User("", frozenset(UserRight))
 """Anyone on this machine, while the archive has no users."""
 

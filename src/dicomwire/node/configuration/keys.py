@@ -171,7 +171,9 @@ class Configuration:
         "The port of DICOMweb; 0 is any free one, and -1 none. It needs the extra web (starlette).",
     ] = -1
     http_address: Annotated[
-        str, ADDRESS, "The address of DICOMweb to listen on, of this machine."
+        str,
+        ADDRESS,
+        'The address of DICOMweb to listen on; "" is all. Others than this machine need users.',
     ] = "127.0.0.1"
     http_connections: Annotated[
         int, whole("a number", 1, 100_000), "The most connections of HTTP at a time."
@@ -181,6 +183,14 @@ class Configuration:
         whole("a number", 1, 1000),
         "The most requests of HTTP that read the index or the objects at the same moment.",
     ] = 8
+    http_proxies: Annotated[
+        tuple[Annotated[Network, PlainValidator(network)], ...],
+        Allowed('a list of networks, such as "10.1.0.0/16"'),
+        "Networks of reverse proxies, which tell the addresses of clients (X-Forwarded-For).",
+    ] = ()
+    users: Annotated[
+        str, FILE, "The file with the users of HTTP; without a path, users.json in the folder."
+    ] = ""
     folder: Annotated[
         Path,
         FOLDER,
@@ -228,9 +238,6 @@ class Configuration:
         FLAG,
         "Require the unique keys of all levels above, unless relational operation is negotiated.",
     ] = False
-    users: Annotated[
-        str, FILE, "The file with the users of HTTP; without a path, users.json in the folder."
-    ] = ""
     workers: Annotated[
         int,
         whole("a number", 1, 256),

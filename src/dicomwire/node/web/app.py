@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dicomwire.node.web import (
     bulkdata,
@@ -23,8 +23,11 @@ from dicomwire.node.web import (
     storing,
     uri,
 )
+from dicomwire.node.web.access_log import Exchange
 from dicomwire.node.web.endpoints import Endpoint, Site
 from dicomwire.node.web.errors import report, response_to
+from dicomwire.node.web.gate import Gate
+from dicomwire.node.web.login import Login
 from dicomwire.node.web.page import api, system, views
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -47,7 +50,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 
 def application(site: Site) -> ASGIApp:
     """Return the ASGI application of a site."""
-    return Application(site, ENDPOINTS)
+    gate = Gate(site.configuration)
+    return Application(site, (*ENDPOINTS, *Login(gate).endpoints), gate)
 
 
 class Application:
@@ -57,10 +61,13 @@ class Application:
     ----------
     site : Site
     endpoints : iterable of Endpoint
+    gate : Gate
+        Decides which user may call an endpoint, before it is called.
     """
 
-    def __init__(self, site: Site, endpoints: Iterable[Endpoint]) -> None:
+    def __init__(self, site: Site, endpoints: Iterable[Endpoint], gate: Gate) -> None:
         self._site = site
+        self._gate = gate
         by_path: dict[str, dict[str, Endpoint]] = {}
         for each in endpoints:
             by_path.setdefault(each.path, {})[each.method] = each
@@ -74,21 +81,18 @@ class Application:
         if scope["type"] != "http":
             return  # the server sends nothing else
         scope["app"] = self  # so that the router raises its errors
-        has_begun = False
-
-        async def watched(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
+        scope["state"] = {"address": self._gate.look_behind_proxies(scope)}
+        exchange = Exchange(scope, send, lambda *_: None)
         try:
-            await self._router(scope, receive, watched)
+            await self._router(scope, receive, exchange.send)
         except Exception as error:
-            if has_begun:
+            if exchange.has_begun:
                 # The server closes the connection, by which the client sees that the end is lost.
                 report(error)
             else:
-                await response_to(error)(scope, receive, send)
+                await response_to(error)(scope, receive, exchange.send)
+        finally:
+            exchange.log()
 
     def _dispatcher(self, methods: dict[str, Endpoint]) -> Any:
         async def dispatch(request: Request) -> Response:
@@ -98,7 +102,10 @@ class Application:
         return dispatch
 
     async def _call(self, endpoint: Endpoint, request: Request) -> Response:
-        request.state.index = self._site.archive.index
+        request.state.endpoint = endpoint.path
+        redirection = self._gate.admit(request, endpoint, self._site)
+        if redirection is not None:
+            return redirection
         answer: Any = endpoint.answer
         if inspect.iscoroutinefunction(answer):
             response: Response = await answer(request, self._site)

@@ -15,9 +15,10 @@ from starlette.responses import Response, StreamingResponse
 from dicomwire.data.scanner import DatasetError
 from dicomwire.node.archive import Archive
 from dicomwire.node.elements import PIECE, Container, Element, ElementReader, Unreadable
+from dicomwire.node.users import UserRight
 from dicomwire.node.web.byte_ranges import ByteRange, Unsatisfiable, byte_range
 from dicomwire.node.web.describing import opened_dataset, vr_of
-from dicomwire.node.web.endpoints import INSTANCE, ROOT, Endpoint, Site, UserRight
+from dicomwire.node.web.endpoints import INSTANCE, ROOT, Endpoint, Site
 from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.found import EXPLICIT, Instance, Scope, explained, opened
 from dicomwire.node.web.media_types import Form, accepted_by, choose

@@ -10,7 +10,8 @@ from starlette.responses import Response
 
 from dicomwire.node.deletion import Protected, delete
 from dicomwire.node.keys import Level
-from dicomwire.node.web.endpoints import INSTANCE, ROOT, SERIES, STUDY, Endpoint, Site, UserRight
+from dicomwire.node.users import UserRight
+from dicomwire.node.web.endpoints import INSTANCE, ROOT, SERIES, STUDY, Endpoint, Site
 from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.found import Scope
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import NamedTuple
 
 from starlette.requests import Request
@@ -17,6 +16,7 @@ from dicomwire.node.archive import Archive
 from dicomwire.node.configuration import Configuration
 from dicomwire.node.operations import Operations
 from dicomwire.node.pixels.renderers import Renderers
+from dicomwire.node.users import UserRight
 from dicomwire.node.web.threads import Threads
 
 ROOT = "/dicom-web"
@@ -25,16 +25,6 @@ STUDY = "/studies/{study}"
 SERIES = STUDY + "/series/{series}"
 INSTANCE = SERIES + "/instances/{instance}"
 """The paths of a study, a series and an instance (PS3.18 Table 10.1.1-1), below `ROOT`."""
-
-
-class UserRight(StrEnum):
-    """What a user may do."""
-
-    SEE = "see"
-    STORE = "store"
-    SEND = "send"
-    DELETE = "delete"
-    ADMINISTER = "administer"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from dicomwire.logs import escaped
 from dicomwire.node.index.database import IndexFailure, reason_of
+from dicomwire.node.users import UsersFailure
 
 LOGGER = logging.getLogger("dicomwire.node")
 
@@ -45,6 +46,8 @@ def response_to(error: Exception) -> Response:
     report(error)
     if isinstance(error, IndexFailure):
         return _unavailable("the index cannot be read")
+    if isinstance(error, UsersFailure):
+        return _unavailable("the users cannot be read")
     if isinstance(error, OSError):
         return _unavailable("the objects cannot be read or written")
     return problem(500, "the log of the server says more")

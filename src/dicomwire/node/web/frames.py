@@ -10,7 +10,8 @@ from starlette.responses import Response, StreamingResponse
 
 from dicomwire.data.codec import is_uncompressed
 from dicomwire.node.pixels.image import Image, NoSuchFrame
-from dicomwire.node.web.endpoints import INSTANCE, ROOT, Endpoint, Site, UserRight
+from dicomwire.node.users import UserRight
+from dicomwire.node.web.endpoints import INSTANCE, ROOT, Endpoint, Site
 from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.found import Instance, Scope, explained, opened_image
 from dicomwire.node.web.media_types import Form, accepted_by, choose

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from dicomwire.data.scanner import DatasetError
 from dicomwire.logs import escaped
 from dicomwire.node.archive import Archive
+from dicomwire.node.users import UserRight
 from dicomwire.node.web.describing import described
 from dicomwire.node.web.endpoints import (
     INSTANCE,
@@ -19,7 +20,6 @@ from dicomwire.node.web.endpoints import (
     STUDY,
     Endpoint,
     Site,
-    UserRight,
     base_url,
 )
 from dicomwire.node.web.found import Gone, Instance, Scope, explained, opened

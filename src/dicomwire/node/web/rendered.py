@@ -13,7 +13,8 @@ from starlette.responses import Response, StreamingResponse
 from dicomwire.node.pixels.animation import animated
 from dicomwire.node.pixels.image import Image, NoSuchFrame, NotAnImage, Shape
 from dicomwire.node.pixels.picture import GIF, JPEG, PNG, Picture
-from dicomwire.node.web.endpoints import INSTANCE, ROOT, SERIES, STUDY, Endpoint, Site, UserRight
+from dicomwire.node.users import UserRight
+from dicomwire.node.web.endpoints import INSTANCE, ROOT, SERIES, STUDY, Endpoint, Site
 from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.found import Instance, Scope, explained, opened_image
 from dicomwire.node.web.media_types import Chosen, Form, Range, accepted_by, choose

@@ -18,8 +18,9 @@ from dicomwire.data.codec import encoding_of
 from dicomwire.node.archive import Archive
 from dicomwire.node.explicit import TooLong, explicit_pieces
 from dicomwire.node.reading import size_of
+from dicomwire.node.users import UserRight
 from dicomwire.node.web.byte_ranges import ByteRange, Unsatisfiable, byte_range
-from dicomwire.node.web.endpoints import INSTANCE, ROOT, SERIES, STUDY, Endpoint, Site, UserRight
+from dicomwire.node.web.endpoints import INSTANCE, ROOT, SERIES, STUDY, Endpoint, Site
 from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.found import EXPLICIT, Gone, Instance, Scope, explained, local, opened
 from dicomwire.node.web.media_types import Chosen, Form, accepted_by, choose

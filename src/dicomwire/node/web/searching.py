@@ -19,7 +19,8 @@ from dicomwire.node.identifier import NOT_MATCHED, Identifier, InvalidIdentifier
 from dicomwire.node.keys import KEYS, UNIQUE, Key, Level, Use
 from dicomwire.node.query import STUDY_ROOT
 from dicomwire.node.search import Search
-from dicomwire.node.web.endpoints import ROOT, SERIES, STUDY, Endpoint, Site, UserRight, base_url
+from dicomwire.node.users import UserRight
+from dicomwire.node.web.endpoints import ROOT, SERIES, STUDY, Endpoint, Site, base_url
 from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.models import CHARACTER_SET, UTF_8, Model, element, element_of_text
 from dicomwire.node.web.parameters import Parameters, Path, name_of

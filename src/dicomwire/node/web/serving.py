@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from dicomwire.node.access import http_tls
 from dicomwire.node.archive import Archive
 from dicomwire.node.configuration import Configuration
 from dicomwire.node.operations import Operations, Peer
@@ -59,6 +60,8 @@ class WebServer:
     ------
     CannotListen
         When the address is in use, is not of this machine, or may not be used.
+    TLSConfigurationError
+        When the certificate cannot be used.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class WebServer:
         address: tuple[str, int],
         associations: Callable[[], tuple[int, Sequence[Peer]]],
     ) -> None:
+        self._tls = http_tls(configuration)
         self._socket = _listening(configuration)
         self._address: tuple[str, int] = self._socket.getsockname()[:2]
         self._threads = Threads(configuration.http_threads)
@@ -122,7 +126,11 @@ class WebServer:
 
     async def _listen(self) -> None:
         self._server = await self._loop.create_server(
-            lambda: Connection(self._config, self._state), sock=self._socket, backlog=_BACKLOG
+            lambda: Connection(self._config, self._state),
+            sock=self._socket,
+            backlog=_BACKLOG,
+            ssl=self._tls,
+            ssl_handshake_timeout=self._state.head_timeout if self._tls else None,
         )
 
     def _close(self) -> None:
@@ -275,11 +283,9 @@ def _config(app: ASGIApp, configuration: Configuration) -> Config:
 def _listening(configuration: Configuration) -> socket.socket:
     """Return the socket to listen on."""
     host, port = configuration.http_address, configuration.http
-    if not _is_loopback(host):
-        raise CannotListen(
-            f"http_address is {host!r}, which others can reach: there are no users yet, "
-            "so that DICOMweb is for this machine only"
-        )
+    if not (_is_loopback(host) or configuration.tls.cert):
+        text = "HTTP at %r is not encrypted: others can read passwords and images on their way"
+        LOGGER.warning(text, host)
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)

@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dicomwire.node.heads import Origin
-from dicomwire.node.users import User
-from dicomwire.node.web.endpoints import ROOT, STUDY, Endpoint, Site, UserRight, base_url
+from dicomwire.node.users import User, UserRight
+from dicomwire.node.web.endpoints import ROOT, STUDY, Endpoint, Site, base_url
 from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.incoming import (
     DICOM,
@@ -100,13 +100,13 @@ def _media_type(request: Request) -> MediaType:
 
 
 def _origin_of(request: Request) -> MakeOrigin:
-    """Return what makes the origin of each object: user and address, as far as they are known."""
-    user: User | None = getattr(request.state, "user", None)
+    """Return what makes the origin of each object: user and address."""
+    user: User = request.state.user
     return partial(
         Origin,
-        source_ae="" if user is None else _NOT_IN_TITLES.sub("_", user.name)[:_LONGEST_TITLE],
-        address="" if request.client is None else request.client.host,
-        studies=None if user is None else user.studies,
+        source_ae=_NOT_IN_TITLES.sub("_", user.name)[:_LONGEST_TITLE],
+        address=request.state.address,
+        studies=user.studies,
     )
 
 

@@ -9,7 +9,8 @@ from pydicom.datadict import dictionary_description, dictionary_has_tag
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from dicomwire.node.web.endpoints import SERIES, STUDY, Endpoint, Site, UserRight
+from dicomwire.node.users import UserRight
+from dicomwire.node.web.endpoints import SERIES, STUDY, Endpoint, Site
 from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.page.details import instances_of, study_of
 from dicomwire.node.web.page.listing import PAGE, studies

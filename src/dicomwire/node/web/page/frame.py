@@ -6,7 +6,8 @@ from typing import Any
 
 from starlette.requests import Request
 
-from dicomwire.node.web.endpoints import ROOT, Site, UserRight
+from dicomwire.node.users import UserRight
+from dicomwire.node.web.endpoints import ROOT, Site
 from dicomwire.node.web.page.problems import problems_now
 from dicomwire.node.web.page.requests import rights_of
 
@@ -28,7 +29,7 @@ def frame(request: Request, site: Site, here: str) -> dict[str, Any]:
         "host": host or "localhost",
         "port": port,
         "here": here,
-        "user": getattr(getattr(request.state, "user", None), "name", ""),
+        "user": request.state.user.name,
         "may": {str(right) for right in rights},
         "destinations": sorted(configuration.destinations),
         "dicomweb": ROOT,

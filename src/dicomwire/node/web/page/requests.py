@@ -9,8 +9,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from dicomwire.node.visible import VisibleIndex
-from dicomwire.node.web.endpoints import UserRight
+from dicomwire.node.users import UserRight
 from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.page.listing import DEFAULT_SORT, Visible, Wanted
 
@@ -42,14 +41,13 @@ def number_of(parameters: Mapping[str, str], name: str, default: int) -> int:
 
 def seen(request: Request) -> Visible:
     """Return the index as the user sees it."""
-    index = request.state.index
-    return index if isinstance(index, VisibleIndex) else VisibleIndex(index, None)
+    index: Visible = request.state.index
+    return index
 
 
 def rights_of(request: Request) -> set[UserRight]:
     """Return what the user may do."""
-    user = getattr(request.state, "user", None)
-    return set(UserRight) if user is None else set(user.rights)
+    return set(request.state.user.rights)
 
 
 async def body_of(request: Request) -> dict[str, Any]:

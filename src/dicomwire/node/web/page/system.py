@@ -18,7 +18,8 @@ from dicomwire.node.outgoing import Unreachable
 from dicomwire.node.status import described, status
 from dicomwire.node.tasks.queue import State, counts, listed
 from dicomwire.node.tasks.workers import GiveUp
-from dicomwire.node.web.endpoints import Endpoint, Site, UserRight
+from dicomwire.node.users import UserRight
+from dicomwire.node.web.endpoints import Endpoint, Site
 from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.page.frame import frame
 from dicomwire.node.web.page.plots import plots_of

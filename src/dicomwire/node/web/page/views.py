@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dicomwire.node.web.endpoints import Endpoint, Site, UserRight
+from dicomwire.node.users import UserRight
+from dicomwire.node.web.endpoints import Endpoint, Site
 from dicomwire.node.web.page.details import study_of
 from dicomwire.node.web.page.frame import frame
 from dicomwire.node.web.page.listing import DEFAULT_SORT, PAGE, modalities, studies
@@ -75,6 +76,14 @@ def _view(request: Request, site: Site) -> Response:
 
 def _upload(request: Request, site: Site) -> Response:
     return page("upload.html", **frame(request, site, "upload"))
+
+
+def login_page(
+    request: Request, site: Site, error: str = "", target: str | None = None
+) -> Response:
+    """Return the page to log in; `target` is where to go then, or the request says it."""
+    target = request.query_params.get("next", "") if target is None else target
+    return page("login.html", **frame(request, site, ""), error=error, next=target, name="")
 
 
 def _static(request: Request, site: Site) -> Response:
