@@ -13,7 +13,8 @@ from dicomwire.data.encodings import DatasetError
 from dicomwire.node.pixels.image import Image, NotAnImage
 from dicomwire.node.pixels.picture import JPEG
 from dicomwire.node.transcode import CannotTranscode
-from dicomwire.node.web.endpoints import Endpoint, Site, UserRight
+from dicomwire.node.users import UserRight
+from dicomwire.node.web.endpoints import Endpoint, Site
 from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.found import Instance, Scope, explained, opened_image
 from dicomwire.node.web.media_types import Form, InvalidAccept, Range, accepted, choose
