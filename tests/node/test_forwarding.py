@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,9 +16,10 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittle
 from running_node import LOCALHOST, Receiver, make_object, running, store
 
 from dicomwire import build_context, evt
-from dicomwire.node.configuration import Destination, Route, When
+from dicomwire.node.configuration import Destination, Route, Then, When
 from dicomwire.node.routing import sending
 from dicomwire.node.routing.conditions import conditions_of
+from dicomwire.node.routing.rules import FORWARDED
 from dicomwire.node.server import Node
 from dicomwire.node.tasks.queue import listed
 
@@ -266,3 +268,71 @@ def test_destinations_change_while_the_node_serves(tmp_path: Path) -> None:
             node.senders.reload(node.archive.outgoing.configuration.destinations)
             node.archive.queue.retry("destination:WS", ["waiting"])
             assert peer.has(1)
+
+
+# --- Commitment and deletion ------------------------------------------------------------------
+
+
+@contextmanager
+def committing(folder: Path, *names: str, **route: Any) -> Iterator[tuple[Node, list[Node]]]:
+    """Run a node that sends to others, which commit."""
+    with ExitStack() as opened:
+        others = [opened.enter_context(running(folder / name, ae_title=name)) for name in names]
+        destinations = {
+            name: Destination(*other.address) for name, other in zip(names, others, strict=True)
+        }
+        routes = (Route(names, commit=True, **route),)
+        keys = {"routes": routes, "destinations": destinations}
+        yield opened.enter_context(running(folder / "node", **keys)), others
+
+
+def instances(node: Node) -> list[str]:
+    return [stored.sop_instance_uid for stored in node.archive.index.stored()]
+
+
+def test_an_object_is_deleted_when_all_destinations_have_committed(tmp_path: Path) -> None:
+    with committing(tmp_path, "B", "C", then=Then.DELETE) as (node, others):
+        store(node, make_object(1), make_object(2))
+        assert eventually(lambda: not instances(node))
+        for other in others:
+            assert len(instances(other)) == 2
+        assert eventually(lambda: {task.kind for task in listed(node.archive.index)} <= {"delete"})
+
+
+def test_an_object_that_one_destination_does_not_have_is_not_deleted(tmp_path: Path) -> None:
+    with committing(tmp_path, "B", then=Then.DELETE) as (node, (other,)):
+        dead = Destination(LOCALHOST, 9)
+        destinations = {**node.configuration.destinations, "DEAD": dead}
+        routes = (*node.configuration.routes, Route(("DEAD",)))
+        configuration = dataclasses.replace(
+            node.configuration, destinations=destinations, routes=routes
+        )
+        node.archive.routing.reload(configuration)
+        store(node, make_object(1))
+        assert eventually(lambda: instances(other))
+
+        def left() -> set[str]:
+            (note,) = [t for t in listed(node.archive.index) if t.kind == FORWARDED]
+            return set(note.payload["to"])
+
+        assert eventually(lambda: left() == {"DEAD"})
+        assert instances(node) == ["1.2.3.1.1"]
+
+
+def test_what_a_destination_does_not_commit_to_is_sent_again(tmp_path: Path) -> None:
+    with committing(tmp_path, "B") as (node, (other,)):
+        verify = other.archive.commitment_provider
+        assert verify is not None
+        times = 0
+        peer_store = other.archive.committer.store_all
+
+        def lose_the_first(objects: Any) -> Any:
+            nonlocal times
+            times += 1
+            return [0] * len(objects) if times == 1 else peer_store(objects)
+
+        other.archive.committer.store_all = lose_the_first  # type: ignore[method-assign]
+        store(node, make_object(1))
+        assert eventually(lambda: instances(other) == ["1.2.3.1.1"])
+        assert is_empty(node)
+    assert times == 2

@@ -29,6 +29,7 @@ from dicomwire.node.configuration import (
     Configuration,
     ConfigurationError,
     Key,
+    check_routes,
     destination,
     environment,
     load,
@@ -189,7 +190,9 @@ def configuration_of(
         values["destinations"] = dict(options.destination)
     try:
         base = load(options.config) if options.config is not None else Configuration()
-        return merged(merged(base, environment(variables)), values)
+        configuration = merged(merged(base, environment(variables)), values)
+        check_routes(configuration)
+        return configuration
     except ConfigurationError as error:
         raise Stop(str(error)) from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +94,7 @@ def run_tasks(configuration: Configuration, options: Namespace) -> int:
     with explaining_index():
         if action == "list":
             with IndexReader(database) as index:
-                _list(index, options, states)
+                _list(index, options, states, configuration.destinations)
             return 0
         if State.RUNNING in states:
             raise Misuse("a running task can be neither repeated nor removed")
@@ -107,11 +107,39 @@ def run_tasks(configuration: Configuration, options: Namespace) -> int:
     return 0
 
 
-def _list(index: IndexReader, options: Namespace, states: list[Any]) -> None:
-    from dicomwire.node.status import described
+def _line_of(destination: dict[str, Any]) -> str:
+    """Return what waits for a destination in one line."""
+    parts = [f"{destination['waiting']} objects wait"]
+    if destination["held"]:
+        parts.append(f"{destination['held']} until their series or study is quiet")
+    if destination["dead"]:
+        parts.append(f"{destination['dead']} were given up")
+    if destination["is_sending"]:
+        parts.append("some are being sent")
+    if destination["next_attempt"] is not None:
+        parts.append(f"next attempt at {destination['next_attempt']}")
+    if not destination["is_known"]:
+        parts.append("it is not in the configuration")
+    error = f": {escaped(destination['error'])}" if destination["error"] else ""
+    return f"to {escaped(destination['name'])}: {', '.join(parts)}{error}"
+
+
+def _list(index: IndexReader, options: Namespace, states: list[Any], known: Iterable[str]) -> None:
+    from dicomwire.node.routing.rules import SEND
+    from dicomwire.node.routing.sending import DESTINATION
+    from dicomwire.node.routing.state import destinations
+    from dicomwire.node.status import described, time_of
     from dicomwire.node.tasks.queue import listed
 
+    # There may be a million objects to send: they are counted, unless somebody asks for them.
+    is_short = options.kind is None and not states
+    if is_short:
+        for state in destinations(index, known):
+            facts = {**state._asdict(), "next_attempt": time_of(state.next_attempt)}
+            print(json.dumps({"destination": facts}) if options.json else _line_of(facts))
     for task in listed(index, options.kind, states):
+        if is_short and task.kind.startswith((SEND, DESTINATION)):
+            continue
         if options.json:
             print(json.dumps(described(task)))
             continue

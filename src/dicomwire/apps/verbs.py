@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dicomwire.apps import deleting, importing
+from dicomwire.apps import deleting, forwarding, importing
 from dicomwire.apps.console import Console
 from dicomwire.node.configuration import Configuration
 
@@ -68,5 +68,33 @@ exit codes: 0 if no file failed; 1 if one did, or the archive cannot store; 2 fo
         ),
         importing.add_import,
         importing.run_import,
+    ),
+    "send": Verb(
+        "Send studies, series or instances to a destination, also while the archive serves.",
+        """\
+The objects wait in the same queue as those of routes, and are sent while a node runs. See what
+waits with: node tasks
+
+exit codes: 0 if objects will be sent; 1 if the archive has none; 2 for wrong arguments""",
+        (
+            "node send --study 1.2.840.1.5 --to PACS",
+            "node send -c node.toml --series 1.2.840.1.5.2 --series 1.2.840.1.5.3 --to AI",
+        ),
+        forwarding.add_send,
+        forwarding.run_send,
+    ),
+    "routes": Verb(
+        "Show the routes of the configuration, and which of them match an object.",
+        """\
+A route is a rule that sends objects to destinations: the tables [[routes]] of the configuration.
+
+exit codes: 0 if a route matches, or without --try, if there is one; 1 if not; 2 for wrong
+arguments""",
+        (
+            "node routes -c node.toml",
+            "node routes -c node.toml --try image.dcm --from-title CT1 --from-address 10.1.2.3",
+        ),
+        forwarding.add_routes,
+        forwarding.run_routes,
     ),
 }

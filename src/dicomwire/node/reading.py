@@ -29,6 +29,20 @@ def read_object(objects: Objects, file: str) -> Placed:
     return Placed(entry, file, size, digest.hex(), received // 1000)
 
 
+def entry_of_file(file: BufferedReader, title: str = "", address: str = "") -> Entry:
+    """Return the index entry of the object of a DICOM file, as if a peer had sent it.
+
+    Raises
+    ------
+    FileFormatError, Unacceptable
+        When it is no DICOM file, or cannot be indexed.
+    """
+    size = size_of(file)
+    origin, offset, _ = read_head(file.read(BEGIN), size)
+    origin = origin._replace(source_ae=title or origin.source_ae, address=address)
+    return _entry(file, offset, origin, size)
+
+
 def digest_in(opened: BufferedReader) -> bytes:
     """Return the digest of the dataset in a DICOM file.
 

@@ -25,6 +25,7 @@ from dicomwire.node.objects.spool import SPOOL, lock_node, size_of
 from dicomwire.node.operations import Peer
 from dicomwire.node.outgoing import timeouts
 from dicomwire.node.routing.sending import Senders
+from dicomwire.node.routing.settling import Settling
 from dicomwire.node.services import Services, contexts, refuse
 from dicomwire.node.tasks.workers import OtherProcess, Workers
 
@@ -153,7 +154,9 @@ class Node:
     def _join_others(self, opened: ExitStack) -> None:
         """Enter the registry, and run tasks; undo it in the right order when the node stops."""
         timeout = self.configuration.stop_timeout
-        workers = Workers(self.archive.queue, self.archive.kinds())
+        settling = Settling(self.archive)
+        kinds = [*self.archive.kinds(), *settling.kinds()]
+        workers = Workers(self.archive.queue, kinds)
         if self.configuration.workers > 1:
             self._task_process.listen(workers)
         membership = Membership(
@@ -167,7 +170,7 @@ class Node:
             opened.enter_context(membership)
             self.archive.store_tasks.recover()
             self.archive.routing.recover()
-        self.senders = Senders(self.archive, workers, lambda writer, destination, objects: None)
+        self.senders = Senders(self.archive, workers, settling)
         workers.start()
         opened.callback(workers.stop, timeout)
         opened.callback(self.archive.commitments.close)

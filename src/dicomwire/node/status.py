@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -44,18 +45,19 @@ def nodes(index: IndexReader) -> list[dict[str, Any]]:
 
 def described(task: Listed) -> dict[str, Any]:
     """Return a task for JSON."""
-    return {**task._asdict(), "due": _iso(task.due), "created": _iso(task.created)}
+    return {**task._asdict(), "due": time_of(task.due), "created": time_of(task.created)}
 
 
 def _node(node: Registered, now: float) -> dict[str, Any]:
     return {
         **{name: value for name, value in node._asdict().items() if name != "facts"},
         **node.facts,
-        "started": _iso(node.started),
-        "heartbeat": _iso(node.heartbeat),
+        "started": time_of(node.started),
+        "heartbeat": time_of(node.heartbeat),
         "state": node.state if node.is_alive(now) else DEAD,
     }
 
 
-def _iso(seconds: float | None) -> str | None:
-    return None if seconds is None else iso(int(seconds * 1e6))
+def time_of(seconds: float | None) -> str | None:
+    """Return a time, in seconds since 1970, as text; None if it never comes."""
+    return None if seconds is None or math.isinf(seconds) else iso(int(seconds * 1e6))

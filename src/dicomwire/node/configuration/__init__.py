@@ -23,8 +23,9 @@ from dicomwire.node.configuration.reading import (
     merged,
     place,
     read,
+    route_label,
 )
-from dicomwire.node.configuration.routes import Route, When
+from dicomwire.node.configuration.routes import Route, Then, When
 from dicomwire.node.configuration.writing import template, toml
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "Network",
     "Right",
     "Route",
+    "Then",
     "When",
     "destination",
     "environment",
@@ -51,6 +53,7 @@ __all__ = [
     "merged",
     "place",
     "read",
+    "route_label",
     "template",
     "toml",
 ]

@@ -23,7 +23,7 @@ from dicomwire.node.configuration.keys import (
     Configuration,
     Key,
 )
-from dicomwire.node.configuration.routes import InvalidCondition
+from dicomwire.node.configuration.routes import InvalidCondition, Then
 from dicomwire.node.configuration.writing import toml
 
 LOGGER = logging.getLogger("dicomwire.node")
@@ -129,8 +129,11 @@ def route_label(name: object, number: int) -> str:
 
 
 def check_routes(configuration: Configuration) -> None:
-    """Raise ConfigurationError if a route names a destination that there is not."""
+    """Raise ConfigurationError if a route and the rest of the configuration do not agree."""
     for number, route in enumerate(configuration.routes):
+        if route.then is Then.DELETE and not route.commit:
+            label = route_label(route.name, number)
+            raise ConfigurationError(f'{label}: then = "delete" needs commit = true')
         for title in route.to:
             if title not in configuration.destinations:
                 label = route_label(route.name, number)

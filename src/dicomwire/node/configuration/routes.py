@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import Ge, Le, Len
 from pydantic import AfterValidator, PlainValidator, Strict
 
-from dicomwire.node.configuration.allowed import Allowed, Title, one_of
+from dicomwire.node.configuration.allowed import FLAG, Allowed, Title, one_of
 
 if TYPE_CHECKING:
     from dicomwire.node.routing.conditions import Conditions
@@ -22,6 +22,13 @@ class When(StrEnum):
     OBJECT = "object"
     SERIES = "series"
     STUDY = "study"
+
+
+class Then(StrEnum):
+    """What happens to an object that all destinations have."""
+
+    KEEP = "keep"
+    DELETE = "delete"
 
 
 class InvalidCondition(ValueError):
@@ -71,6 +78,16 @@ class Route:
         Allowed("a number of seconds, 1 to 86400", Strict(), Ge(1), Le(86_400)),
         "Seconds without a new object after which a series or study is sent.",
     ] = 60.0
+    commit: Annotated[
+        bool,
+        FLAG,
+        "An object counts as sent when the destination has committed to store it (PS3.4 Annex J).",
+    ] = False
+    then: Annotated[
+        Then,
+        one_of(Then),
+        "What happens to an object that all destinations have; to delete it needs commit = true.",
+    ] = Then.KEEP
     conditions: Annotated[
         Any,
         Allowed("a table of conditions", PlainValidator(_conditions)),

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, exists, select, update
 
-from dicomwire.node.configuration import Configuration, Route, When, check_routes
+from dicomwire.node.configuration import Configuration, Route, Then, When, check_routes
 from dicomwire.node.index.schema import task
 from dicomwire.node.index.writer import Writer
 from dicomwire.node.ingest import Entry
@@ -23,6 +23,8 @@ from dicomwire.node.tasks.workers import Kind
 
 SEND = "send:"
 """The kinds of the tasks for one object and one destination; its name follows."""
+FORWARDED = "forwarded"
+"""The kind of the note that an object is to be deleted when all destinations have it."""
 QUIET = "quiet"
 """The kind of the timers: each is due when its series or study has been quiet for long enough."""
 DIGITS = 16
@@ -55,6 +57,10 @@ class _Rule(NamedTuple):
     conditions: Conditions
     kinds: tuple[str, ...]
     """The kinds of its tasks, one for each destination."""
+    commits: bool
+    """Whether the destinations are asked to commit."""
+    deletes: bool
+    """Whether the object is deleted when all have it."""
     level: Level | None
     """Whose quiet it waits for; None to send each object at once."""
     seconds: float
@@ -106,7 +112,8 @@ class Routing:
         if not (self._rules or self._watches):
             return ()
         tasks: dict[str, NewTask] = {}
-        payload = {"uid": entry.instance_uid, "digest": digest[:DIGITS]}
+        payload: dict[str, Any] = {"uid": entry.instance_uid, "digest": digest[:DIGITS]}
+        deletes = False
         for rule in self._rules:
             kinds = [kind for kind in rule.kinds if kind not in tasks]
             if kinds and _holds(rule.conditions, entry):
@@ -114,8 +121,12 @@ class Routing:
                 if rule.level is not None:
                     key, delay = _timer_key(rule.level, rule.seconds, entry), math.inf
                     tasks[key] = _timer(key, rule.seconds)
+                own = {**payload, "commit": True} if rule.commits else payload
                 for kind in kinds:
-                    tasks[kind] = NewTask(kind, payload, key, delay)
+                    tasks[kind] = NewTask(kind, own, key, delay)
+                deletes |= rule.deletes
+        if deletes:
+            _let_settle(tasks, payload)
         for watch in self._watches.values():
             if _holds(watch.conditions, entry):
                 key = _timer_key(watch.level, watch.seconds, entry, watch.name)
@@ -194,7 +205,20 @@ class Routing:
 
 def _rule(route: Route) -> _Rule:
     kinds = tuple(SEND + name for name in route.to)
-    return _Rule(route.conditions, kinds, _LEVELS.get(route.when), route.quiet)
+    deletes = route.then is Then.DELETE
+    level = _LEVELS.get(route.when)
+    return _Rule(route.conditions, kinds, route.commit, deletes, level, route.quiet)
+
+
+def _let_settle(tasks: dict[str, NewTask], payload: Mapping[str, Any]) -> None:
+    """Let the tasks of an object tell when they are done, and note that it is to be deleted."""
+    to = []
+    for kind, each in tasks.items():
+        if kind.startswith(SEND):
+            to.append(kind.removeprefix(SEND))
+            tasks[kind] = each._replace(payload={**each.payload, "settles": True})
+    note = {"digest": payload["digest"], "to": to}
+    tasks[FORWARDED] = NewTask(FORWARDED, note, payload["uid"], math.inf)
 
 
 def _waits(kinds: Sequence[str]) -> ColumnElement[bool]:
