@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from xml.etree import ElementTree
 
 import httpx
 import pytest
@@ -80,18 +81,24 @@ ENDPOINTS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def endpoints() -> Iterator[None]:
     """Endpoints that fail in all ways."""
     more = (*ENDPOINTS, Endpoint("POST", "/count", None, count))
-    monkeypatch.setattr(app, "ENDPOINTS", (*app.ENDPOINTS, *more))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "ENDPOINTS", (*app.ENDPOINTS, *more))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def events() -> None:
     ASKED.clear()
     MAY_ANSWER.clear()
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Serving]:
-    with serving(tmp_path) as running:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    with serving(tmp_path_factory.mktemp("node")) as running:
         yield running
 
 
@@ -166,6 +173,36 @@ def test_an_iterator_is_closed_when_the_client_leaves(site: Serving) -> None:
 def test_a_body_is_received_in_pieces(site: Serving) -> None:
     pieces = (b"x" * 100_000 for _ in range(20))
     assert site.client.post("/count", content=pieces).text == "2000000"
+
+
+def test_no_body_is_made_for_head(site: Serving) -> None:
+    assert site.client.head("/endless").status_code == 200
+
+
+def test_the_capabilities_are_described(site: Serving) -> None:
+    answer = site.client.options("/dicom-web/")
+    assert answer.headers["content-type"] == "application/vnd.sun.wadl+xml"
+    resources = next(iter(ElementTree.fromstring(answer.content)))
+    assert resources.attrib["base"] == f"{site.client.base_url}/dicom-web"
+    described = {*_described(resources, "/dicom-web")}
+    known = {
+        (each.method, each.path.replace(":path}", "}"))
+        for each in app.ENDPOINTS
+        if each.path.startswith("/dicom-web/") and each.method != "OPTIONS"
+    }
+    assert described == known
+    refused = site.client.options("/dicom-web", headers={"Accept": "text/html"})
+    assert refused.status_code == 406
+
+
+def _described(resource: ElementTree.Element, above: str) -> Iterator[tuple[str, str]]:
+    for child in resource:
+        if child.tag.endswith("resource"):
+            path = f"{above}/{child.attrib['path']}"
+            for inner in child:
+                if inner.tag.endswith("method"):
+                    yield inner.attrib["name"], path
+            yield from _described(child, path)
 
 
 # --- Limits -----------------------------------------------------------------------------------

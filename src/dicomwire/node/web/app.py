@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dicomwire.node.web import (
     bulkdata,
+    capabilities,
     deleting,
     frames,
     health,
@@ -38,6 +39,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *frames.ENDPOINTS,
     *metadata.ENDPOINTS,
     *bulkdata.ENDPOINTS,
+    *capabilities.ENDPOINTS,
     *rendered.ENDPOINTS,
     *searching.ENDPOINTS,
     *storing.ENDPOINTS,
@@ -63,13 +65,18 @@ class Application:
     endpoints : iterable of Endpoint
     gate : Gate
         Decides which user may call an endpoint, before it is called.
+
+    Attributes
+    ----------
+    endpoints : list of Endpoint
     """
 
     def __init__(self, site: Site, endpoints: Iterable[Endpoint], gate: Gate) -> None:
         self._site = site
         self._gate = gate
+        self.endpoints = [*endpoints]
         by_path: dict[str, dict[str, Endpoint]] = {}
-        for each in endpoints:
+        for each in self.endpoints:
             by_path.setdefault(each.path, {})[each.method] = each
         routes = [
             Route(path, self._dispatcher(methods), methods=[*methods])
@@ -111,4 +118,11 @@ class Application:
             response: Response = await answer(request, self._site)
         else:
             response = await self._site.threads.run(answer, request, self._site)
-        return response
+        return _without_body(response) if request.method == "HEAD" else response
+
+
+def _without_body(response: Response) -> Response:
+    """Return a response to HEAD, so that no body is made for it."""
+    head = Response(status_code=response.status_code)
+    head.raw_headers = response.raw_headers
+    return head

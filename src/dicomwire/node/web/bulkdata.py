@@ -21,23 +21,30 @@ from dicomwire.node.web.describing import opened_dataset, vr_of
 from dicomwire.node.web.endpoints import INSTANCE, ROOT, Endpoint, Site
 from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.found import EXPLICIT, Instance, Scope, explained, opened
+from dicomwire.node.web.frames import frames_of
 from dicomwire.node.web.media_types import Form, accepted_by, choose
 from dicomwire.node.web.multipart import Multipart, Part
 from dicomwire.node.web.validators import not_modified, validators
 
 _OCTETS = "application/octet-stream"
 _FORM = Form(_OCTETS, EXPLICIT, is_default=True, kinds=(False, True))
+_PIXEL_DATA = "7FE00010"
 _LONGEST_WORD = 8
 """In bytes: ranges of values in big endian begin and end with words."""
-_is_path = re.compile(r"([0-9A-Fa-f]{8}/[1-9][0-9]{0,5}/){0,64}[0-9A-Fa-f]{8}").fullmatch
+_is_path = re.compile(r"([0-9A-F]{8}/[1-9][0-9]{0,5}/){0,64}[0-9A-F]{8}").fullmatch
 
 
 def bulkdata(request: Request, site: Site) -> Response:
     """Answer with a value, or a range of it."""
-    path = request.path_params["element"]
+    path = request.path_params["element"].upper()
     if not _is_path(path):
         raise Problem(404, "the path is not one of tags and numbers of items")
     found = Scope(request, request.path_params).one()
+    with explained(), opened(site.archive, found) as file:
+        element, vr = _found(opened_dataset(file)[0], path)
+    if element.is_encapsulated and path == _PIXEL_DATA:
+        return frames_of(request, site, found)  # all frames (PS3.18 Section 8.7.3.4)
+    size = _length(element, vr)
     chosen = choose(accepted_by(request), [_FORM])
     if chosen is None:
         raise Problem(406, f"values are sent as {_OCTETS}, alone or in multipart/related")
@@ -45,8 +52,6 @@ def bulkdata(request: Request, site: Site) -> Response:
     same = not_modified(request, fields)
     if same is not None:
         return same
-    with explained(), opened(site.archive, found) as file:
-        size = _length(*_found(opened_dataset(file)[0], path))
     whole = ByteRange(0, size, size)
     content_type = f"{_OCTETS}; transfer-syntax={EXPLICIT}"
     if chosen.is_multipart:
@@ -89,7 +94,7 @@ def _pieces(archive: Archive, found: Instance, path: str, asked: ByteRange) -> I
 def _length(element: Element, vr: str) -> int:
     """Return the length of a value; Problem 406 if it has none."""
     if element.is_encapsulated:
-        raise Problem(406, "the pixel data is compressed: ask for its frames")
+        raise Problem(406, "compressed pixel data in a sequence cannot be sent alone")
     if element.length is None or vr == "SQ":
         raise Problem(404, "a sequence is no bulk data")
     return element.length

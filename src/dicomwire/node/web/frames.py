@@ -26,7 +26,16 @@ def frames(request: Request, site: Site) -> Response:
     found = Scope(request, request.path_params).one()
     with explained():
         numbers = frame_numbers(request.path_params["frames"])
+    return frames_of(request, site, found, numbers)
+
+
+def frames_of(
+    request: Request, site: Site, found: Instance, numbers: Sequence[int] | None = None
+) -> Response:
+    """Return a response with frames of an instance; without `numbers` with all of them."""
+    with explained():
         with opened_image(site.archive, found) as image:
+            numbers = numbers or range(1, image.shape.frames + 1)
             if max(numbers) > image.shape.frames:
                 raise NoSuchFrame(f"there are {image.shape.frames} frames")
             kinds = (True, False) if len(numbers) == 1 else (True,)
