@@ -17,7 +17,7 @@ from backends import Backend
 from oracle import Oracle, texts_of
 from oracle_queries import FUZZY, KINDS, VR, E, I, P, S
 from sqlalchemy import insert
-from web_application import JSON_TYPE, XML_TYPE, parameters, searching, values
+from web_application import JSON_TYPE, XML_TYPE, Client, parameters, searching, values
 
 from dicomwire.node.index.schema import study
 from dicomwire.node.index.sqlite import Sqlite
@@ -40,7 +40,7 @@ def archive() -> Archive:
 @pytest.fixture(scope="module")
 def client(
     archive: Archive, module_backend: Backend, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[httpx.Client]:
+) -> Iterator[Client]:
     """Searches the archive, in each kind of index."""
     database = module_backend.database(tmp_path_factory.mktemp("node"))
     with archive.insert(database) as index, searching(index) as client:
@@ -48,7 +48,7 @@ def client(
 
 
 @pytest.fixture(scope="module")
-def one(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def one(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """Searches the archive, in SQLite."""
     folder = tmp_path_factory.mktemp("node")
     database = Sqlite(folder / "index.sqlite")
@@ -57,7 +57,7 @@ def one(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield client
 
 
-def found(client: httpx.Client, path: str, **query: Any) -> list[dict[str, Any]]:
+def found(client: Client, path: str, **query: Any) -> list[dict[str, Any]]:
     """Return the results of a search."""
     answer = client.get(path, params=query)
     assert answer.status_code == 200, answer.text
@@ -77,7 +77,7 @@ SAMPLE = [(kind, S if level is P else level, keys) for kind, level, keys in KIND
 
 @pytest.mark.parametrize(("kind", "level", "keys"), SAMPLE, ids=[each[0] for each in SAMPLE])
 def test_the_rules_are_those_of_c_find(
-    archive: Archive, client: httpx.Client, kind: str, level: Level, keys: Keys
+    archive: Archive, client: Client, kind: str, level: Level, keys: Keys
 ) -> None:
     results = found(client, PATHS[level], **parameters(keys))
     expected = list(Oracle(archive).find(level, keys))
@@ -90,7 +90,7 @@ def test_the_rules_are_those_of_c_find(
 
 
 @pytest.mark.parametrize("name", FUZZY)
-def test_fuzzy_names(archive: Archive, one: httpx.Client, name: str) -> None:
+def test_fuzzy_names(archive: Archive, one: Client, name: str) -> None:
     results = found(one, "/studies", PatientName=name, fuzzymatching="true")
     expected = Oracle(archive, fuzzy=True).find(S, {"PatientName": name})
     assert uids(results, S) == [entity.own["StudyInstanceUID"] for entity in expected]
@@ -109,7 +109,7 @@ def test_fuzzy_names(archive: Archive, one: httpx.Client, name: str) -> None:
         ("StudyDescription=", "multiplevaluematching=true&emptyvaluematching=false"),
     ],
 )
-def test_the_same_query_in_two_ways(one: httpx.Client, one_way: str, other_way: str) -> None:
+def test_the_same_query_in_two_ways(one: Client, one_way: str, other_way: str) -> None:
     first, second = (one.get(f"/studies?{query}").json() for query in (one_way, other_way))
     assert first
     assert uids(first, S) == uids(second, S)
@@ -126,7 +126,7 @@ def test_the_same_query_in_two_ways(one: httpx.Client, one_way: str, other_way: 
     ],
 )
 def test_the_path_is_a_key(
-    archive: Archive, one: httpx.Client, path: str, level: Level, keys: Keys
+    archive: Archive, one: Client, path: str, level: Level, keys: Keys
 ) -> None:
     expected = Oracle(archive).find(level, keys)
     assert uids(found(one, path), level) == [each.own[UNIQUE[level].keyword] for each in expected]
@@ -163,15 +163,13 @@ INSTANCE_KEYS = {"SOPClassUID", "SOPInstanceUID", "InstanceNumber"}
         ("/studies/1.2.3.7/series/1.2.3.7.0/instances", INSTANCE_KEYS),
     ],
 )
-def test_the_required_attributes_of_a_resource(
-    one: httpx.Client, path: str, required: set[str]
-) -> None:
+def test_the_required_attributes_of_a_resource(one: Client, path: str, required: set[str]) -> None:
     for result in found(one, path, limit=20):
         assert required <= keywords(result)
         assert list(result) == sorted(result)
 
 
-def test_attributes_that_are_asked_for(one: httpx.Client) -> None:
+def test_attributes_that_are_asked_for(one: Client) -> None:
     [result] = found(
         one,
         "/studies/1.2.3.7/series",
@@ -182,14 +180,14 @@ def test_attributes_that_are_asked_for(one: httpx.Client) -> None:
     assert "StudyDate" not in keywords(result)
 
 
-def test_all_attributes(archive: Archive, one: httpx.Client) -> None:
+def test_all_attributes(archive: Archive, one: Client) -> None:
     for result in found(one, "/studies", includefield="all"):
         [entity] = Oracle(archive).find(S, {"StudyInstanceUID": uids([result], S)[0]})
         known = {keyword for keyword, value in entity.values.items() if value not in ("", [])}
         assert known <= keywords(result)
 
 
-def test_values_have_the_types_of_json(one: httpx.Client) -> None:
+def test_values_have_the_types_of_json(one: Client) -> None:
     studies = found(one, "/studies", includefield="PatientWeight,OtherPatientNames")
     weights = {str(each["00101030"]["Value"]) for each in studies if "00101030" in each}
     assert weights == {"[70]", "[70.0]", "[71.5]"}
@@ -202,17 +200,17 @@ def test_values_have_the_types_of_json(one: httpx.Client) -> None:
     } in [name for each in studies for name in values(each, "00100010")]
 
 
-def test_a_result_says_where_it_is(one: httpx.Client) -> None:
+def test_a_result_says_where_it_is(one: Client) -> None:
     [result] = found(one, "/instances", SOPInstanceUID="1.2.3.7.0.0")
     assert values(result, "00081190") == [
-        f"{one.base_url}studies/1.2.3.7/series/1.2.3.7.0/instances/1.2.3.7.0.0"
+        f"{one.base_url}/studies/1.2.3.7/series/1.2.3.7.0/instances/1.2.3.7.0.0"
     ]
 
 
 # --- Pages ------------------------------------------------------------------------------------
 
 
-def test_pages_are_the_whole(one: httpx.Client) -> None:
+def test_pages_are_the_whole(one: Client) -> None:
     whole = uids(found(one, "/instances"), I)
     pages = [uids(found(one, "/instances", limit=70, offset=at), I) for at in range(0, 300, 70)]
     assert [uid for page in pages for uid in page] == whole
@@ -246,17 +244,16 @@ def test_pages_are_stable_while_studies_arrive(tmp_path: Path) -> None:
         ("PatientName=*", None),
     ],
 )
-def test_warnings(one: httpx.Client, query: str, warning: str | None) -> None:
+def test_warnings(one: Client, query: str, warning: str | None) -> None:
     said = one.get(f"/studies?{query}").headers.get("warning")
-    agent = str(one.base_url).rstrip("/")
-    assert said == (warning and f"299 {agent} {warning}")
+    assert said == (warning and f"299 {one.base_url} {warning}")
 
 
 # --- Representations --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("accept", ["", "*/*", "application/*", JSON_TYPE, "application/json"])
-def test_json_is_the_usual_representation(one: httpx.Client, accept: str) -> None:
+def test_json_is_the_usual_representation(one: Client, accept: str) -> None:
     answer = one.get("/studies", headers={"Accept": accept})
     kind = "application/json" if accept == "application/json" else JSON_TYPE
     assert answer.headers["content-type"] == kind
@@ -264,11 +261,11 @@ def test_json_is_the_usual_representation(one: httpx.Client, accept: str) -> Non
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/dicom+xml", "application/dicom"])
-def test_what_cannot_be_accepted(one: httpx.Client, accept: str) -> None:
+def test_what_cannot_be_accepted(one: Client, accept: str) -> None:
     assert one.get("/studies", headers={"Accept": accept}).status_code == 406
 
 
-def test_a_parameter_can_say_what_is_accepted(one: httpx.Client) -> None:
+def test_a_parameter_can_say_what_is_accepted(one: Client) -> None:
     answer = one.get("/studies", params={"accept": XML_TYPE}, headers={"Accept": "text/html"})
     assert answer.headers["content-type"].startswith("multipart/related")
 
@@ -286,7 +283,7 @@ def documents(answer: httpx.Response) -> list[ElementTree.Element]:
     return found
 
 
-def test_xml_has_the_same_values(one: httpx.Client) -> None:
+def test_xml_has_the_same_values(one: Client) -> None:
     query = {"includefield": "all"}
     in_json = found(one, "/studies", **query)
     in_xml = documents(one.get("/studies", params=query, headers={"Accept": XML_TYPE}))
@@ -324,7 +321,7 @@ def _value(found: ElementTree.Element) -> Any:
     return found.text
 
 
-def test_no_results(one: httpx.Client) -> None:
+def test_no_results(one: Client) -> None:
     answer = one.get("/studies", params={"PatientID": "nobody"})
     assert (answer.status_code, answer.json()) == (200, [])
     answer = one.get("/studies?PatientID=nobody", headers={"Accept": XML_TYPE})
@@ -358,17 +355,17 @@ def test_no_results(one: httpx.Client) -> None:
         "PatientName=" + "%5C".join(map(str, range(150))),
     ],
 )
-def test_bad_requests(one: httpx.Client, query: str) -> None:
+def test_bad_requests(one: Client, query: str) -> None:
     answer = one.get(f"/studies?{query}")
     assert answer.status_code == 400
     assert re.fullmatch(r"[^\n]{5,150}", answer.json()["detail"])
 
 
-def test_what_is_no_uid(one: httpx.Client) -> None:
+def test_what_is_no_uid(one: Client) -> None:
     assert one.get("/studies/x/series").status_code == 400
 
 
-def test_a_key_of_the_path_cannot_be_another_one(one: httpx.Client) -> None:
+def test_a_key_of_the_path_cannot_be_another_one(one: Client) -> None:
     assert one.get("/studies/1.2.3.7/series?StudyInstanceUID=1.2.3.8").status_code == 400
 
 
@@ -377,6 +374,8 @@ def test_a_key_of_the_path_cannot_be_another_one(one: httpx.Client) -> None:
 
 class Counted:
     """An index that counts the pages that were read."""
+
+    studies = None
 
     def __init__(self, index: Index) -> None:
         self._index = index
