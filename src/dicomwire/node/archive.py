@@ -19,6 +19,7 @@ from dicomwire.node.converters import Converters
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.opening import open_database
 from dicomwire.node.index.writer import Index
+from dicomwire.node.notices.telling import Notices
 from dicomwire.node.objects.files import StorageInUse, StoreFailure
 from dicomwire.node.objects.opening import folder_of, folder_within, open_objects
 from dicomwire.node.objects.spool import Spool
@@ -47,7 +48,7 @@ class Archive:
     ------
     FolderUnusable
     ConfigurationError
-        When a route names a destination that there is not.
+        When a route or a notice names a destination that there is not.
     """
 
     def __init__(self, configuration: Configuration, owner: str, is_first: bool = True) -> None:
@@ -77,6 +78,7 @@ class Archive:
             self.commitments = Requests(self.queue, self.outgoing)
             self.commitment_provider = Provider(self.queue, verifier, self.outgoing)
             opened.callback(self.commitment_provider.close)
+            self.notices = Notices(configuration, self.queue, self.routing, self.outgoing)
             self._opened = opened.pop_all()
         self.name_of_moved = partial(name_of_moved, self.index)
         """Returns the present name of an object that is no longer where a query has found it."""
@@ -94,6 +96,7 @@ class Archive:
             *self.commitments.kinds(),
             self.commitment_provider.kind(),
             *self.routing.kinds(),
+            *self.notices.kinds(),
         ]
 
     def close(self) -> None:

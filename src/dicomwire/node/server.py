@@ -174,6 +174,7 @@ class Node:
         workers.start()
         opened.callback(workers.stop, timeout)
         opened.callback(self.archive.commitments.close)
+        opened.callback(self.archive.notices.close)
         self.senders.start()
         opened.callback(self.senders.stop, timeout)
         web = self._web

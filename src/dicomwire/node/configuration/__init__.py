@@ -4,6 +4,7 @@ from dicomwire.node.configuration.allowed import ConfigurationError, Network
 from dicomwire.node.configuration.keys import (
     DESTINATION_KEYS,
     KEYS,
+    NOTICE_KEYS,
     ROUTE_KEYS,
     STORESCP,
     TLS,
@@ -15,7 +16,9 @@ from dicomwire.node.configuration.keys import (
     Key,
     Right,
 )
+from dicomwire.node.configuration.notices import Notice, Of
 from dicomwire.node.configuration.reading import (
+    check_notices,
     check_routes,
     destination,
     environment,
@@ -31,6 +34,7 @@ from dicomwire.node.configuration.writing import template, toml
 __all__ = [
     "DESTINATION_KEYS",
     "KEYS",
+    "NOTICE_KEYS",
     "ROUTE_KEYS",
     "STORESCP",
     "TLS",
@@ -38,11 +42,14 @@ __all__ = [
     "Acknowledge",
     "Configuration",
     "ConfigurationError",
+    "check_notices",
     "check_routes",
     "Destination",
     "Duplicates",
     "Key",
     "Network",
+    "Notice",
+    "Of",
     "Right",
     "Route",
     "Then",

@@ -38,6 +38,7 @@ from dicomwire.node.configuration.allowed import (
     whole,
     without_password,
 )
+from dicomwire.node.configuration.notices import Notice
 from dicomwire.node.configuration.routes import Route
 from dicomwire.tls import Profile
 
@@ -282,6 +283,7 @@ class Configuration:
         default_factory=lambda: {"STORESCP": STORESCP}, hash=False
     )
     routes: tuple[Route, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 class Key(NamedTuple):
@@ -345,6 +347,12 @@ DESTINATION_KEYS = {key.name: key for key in _keys_of("destinations", Destinatio
 """The keys of a destination, by name."""
 ROUTE_KEYS = {key.name: key for key in _keys_of("routes", Route)}
 """The keys of a route, by name."""
+NOTICE_KEYS = {key.name: key for key in _keys_of("notices", Notice)}
+"""The keys of a notice, by name."""
+LISTS = {"routes": ROUTE_KEYS, "notices": NOTICE_KEYS}
+"""The tables of which there are several, and their keys."""
 BY_NAME = {
-    (key.table, key.name): key for key in (*KEYS, *DESTINATION_KEYS.values(), *ROUTE_KEYS.values())
+    (key.table, key.name): key
+    for keys in (KEYS, DESTINATION_KEYS.values(), ROUTE_KEYS.values(), NOTICE_KEYS.values())
+    for key in keys
 }

@@ -17,8 +17,8 @@ from dicomwire.node.configuration.allowed import TITLE, ConfigurationError, with
 from dicomwire.node.configuration.keys import (
     BY_NAME,
     KEYS,
+    LISTS,
     PREFIX,
-    ROUTE_KEYS,
     TABLES,
     Configuration,
     Key,
@@ -87,8 +87,8 @@ def _explained(problem: ErrorDetails, values: Mapping[str, Any]) -> str:
     """Say what is wrong with `values`: pydantic's texts name neither key nor allowed values."""
     path = [*map(str, problem["loc"])]
     name = ".".join(path)
-    if path[0] == "routes":
-        return _of_route(problem, values["routes"])
+    if path[0] in LISTS:
+        return _of_item(problem, path[0], values[path[0]])
     if problem["type"] == "unexpected_keyword_argument":
         return _unknown(path)
     if problem["type"] == "missing":
@@ -106,41 +106,65 @@ def _explained(problem: ErrorDetails, values: Mapping[str, Any]) -> str:
     return f"{name} must be {BY_NAME[_place(path[:depth])].allowed}, not {_shown(value)}"
 
 
-def _of_route(problem: ErrorDetails, routes: Any) -> str:
-    """Say what is wrong with a route, which is named, or else told by its number."""
+def _of_item(problem: ErrorDetails, table: str, items: Any) -> str:
+    """Say what is wrong with a route or a notice, which is named, or else told by its number."""
     if len(problem["loc"]) < 3:
-        return f"routes must be tables: [[routes]], not {_shown(routes)}"
+        return f"{table} must be tables: [[{table}]], not {_shown(items)}"
     _, number, *path = problem["loc"]
-    route = routes[int(number)]
-    label, key = route_label(route.get("name"), int(number)), str(path[0])
+    item, keys = items[int(number)], LISTS[table]
+    label, key = item_label(table, item.get("name"), int(number)), str(path[0])
     if problem["type"] == "unexpected_keyword_argument":
-        return f"{label} has no key {key!r}; allowed are {', '.join(ROUTE_KEYS)}"
+        return f"{label} has no key {key!r}; allowed are {', '.join(keys)}"
     if problem["type"] == "missing":
         return f"{label}: {key} is missing"
     reason = problem.get("ctx", {}).get("error")
     if isinstance(reason, InvalidCondition):
         return f"{label}: conditions: {reason}"
-    return f"{label}: {key} must be {ROUTE_KEYS[key].allowed}, not {_shown(route[key])}"
+    return f"{label}: {key} must be {keys[key].allowed}, not {_shown(item[key])}"
+
+
+def item_label(table: str, name: object, number: int) -> str:
+    """Return what to call a route or a notice; `number` counts from 0."""
+    noun = table.removesuffix("s")
+    return f"the {noun} {name!r}" if name else f"the {noun} {number + 1}"
 
 
 def route_label(name: object, number: int) -> str:
     """Return what to call a route; `number` counts from 0."""
-    return f"the route {name!r}" if name else f"the route {number + 1}"
+    return item_label("routes", name, number)
 
 
 def check_routes(configuration: Configuration) -> None:
     """Raise ConfigurationError if a route and the rest of the configuration do not agree."""
     for number, route in enumerate(configuration.routes):
+        label = route_label(route.name, number)
         if route.then is Then.DELETE and not route.commit:
-            label = route_label(route.name, number)
             raise ConfigurationError(f'{label}: then = "delete" needs commit = true')
-        for title in route.to:
-            if title not in configuration.destinations:
-                label = route_label(route.name, number)
-                known = ", ".join(configuration.destinations) or "none"
-                raise ConfigurationError(
-                    f"{label}: to: there is no [destinations.{title}]; there are: {known}"
-                )
+        _check_titles(configuration, f"{label}: to", route.to)
+
+
+def check_notices(configuration: Configuration) -> None:
+    """Raise ConfigurationError if a notice tells nobody, or cannot be told from another one."""
+    names: set[str] = set()
+    for number, notice in enumerate(configuration.notices):
+        label = item_label("notices", notice.name, number)
+        _check_titles(configuration, f"{label}: available_to", notice.available_to)
+        if notice.name in names:
+            raise ConfigurationError(f"{label}: there are two of this name")
+        if not (notice.command or notice.webhook or notice.available_to):
+            raise ConfigurationError(f"{label} has no command, webhook or available_to")
+        if notice.secret_file and not notice.webhook:
+            raise ConfigurationError(f"{label} has a secret_file, but no webhook")
+        names.add(notice.name)
+
+
+def _check_titles(configuration: Configuration, where: str, titles: Sequence[str]) -> None:
+    for title in titles:
+        if title not in configuration.destinations:
+            known = ", ".join(configuration.destinations) or "none"
+            raise ConfigurationError(
+                f"{where}: there is no [destinations.{title}]; there are: {known}"
+            )
 
 
 def _place(path: Sequence[str]) -> tuple[str, str]:
@@ -152,7 +176,7 @@ def _unknown(path: Sequence[str]) -> str:
     table, name = _place(path)
     within = f"in [{'.'.join(path[:-1])}]" if table else "in a configuration"
     tables = (
-        [] if table else [f"[{each}]" for each in (*filter(None, TABLES), "destinations", "routes")]
+        [] if table else [f"[{each}]" for each in (*filter(None, TABLES), "destinations", *LISTS)]
     )
     known = [each.name for each in BY_NAME.values() if each.table == table]
     return f"there is no key {name!r} {within}; allowed are {', '.join((*known, *tables))}"

@@ -35,7 +35,8 @@ class InvalidCondition(ValueError):
     """A condition that is wrong; the text begins with its name."""
 
 
-def _conditions(table: object) -> Conditions:
+def compiled_conditions(table: object) -> Conditions:
+    """Return the conditions of a table; InvalidCondition if one is wrong."""
     from dicomwire.node.routing.conditions import conditions_of  # it needs SQLAlchemy
 
     if isinstance(table, tuple):  # they are compiled already
@@ -90,6 +91,6 @@ class Route:
     ] = Then.KEEP
     conditions: Annotated[
         Any,
-        Allowed("a table of conditions", PlainValidator(_conditions)),
+        Allowed("a table of conditions", PlainValidator(compiled_conditions)),
         "Attributes of the objects to send, with their values; all have to match.",
     ] = ()

@@ -13,6 +13,7 @@ from typing import Any
 from dicomwire.node.configuration.keys import (
     DESTINATION_KEYS,
     KEYS,
+    NOTICE_KEYS,
     ROUTE_KEYS,
     TABLES,
     Configuration,
@@ -54,6 +55,8 @@ def template() -> str:
         "",
     ]
     lines += [f"# {line}" for line in _example_of_route()]
+    lines += ["", "# Who is told of complete studies: nobody by default. An example:", ""]
+    lines += [f"# {line}" for line in _example_of_notice()]
     return "\n".join(lines) + "\n"
 
 
@@ -71,3 +74,21 @@ def _example_of_route() -> Iterator[str]:
         else:
             value = ("STORESCP",) if key.name == "to" else key.default
             yield f"{key.name} = {toml(value)}"
+
+
+def _example_of_notice() -> Iterator[str]:
+    yield "[[notices]]"
+    examples = {
+        "name": "ai",
+        "command": ("/usr/local/bin/analyse", "--study={study}"),
+        "webhook": "https://ris.example.org/studies",
+        "secret_file": "webhook.secret",
+        "available_to": ("STORESCP",),
+    }
+    for key in NOTICE_KEYS.values():
+        yield f"# {key.meaning} Allowed: {key.allowed}."
+        if key.name == "conditions":
+            yield "[notices.conditions]"
+            yield 'Modality = "CT"'
+        else:
+            yield f"{key.name} = {toml(examples.get(key.name, key.default))}"

@@ -1,0 +1,1 @@
+"""Notices that a series or study is complete: commands, webhooks and instance availability."""
