@@ -23,6 +23,7 @@ from dicomwire import __main__ as command
 from dicomwire import presentation, status
 from dicomwire.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicomwire.node import configuration, keys, services
+from dicomwire.node.outgoing import REQUESTED
 from dicomwire.protocol.items import DEFAULT_MAX_LENGTH
 from dicomwire.protocol.pdu import APPLICATION_CONTEXT_NAME
 from dicomwire.registry.services import REGISTRY, Service, sop_class_of
@@ -191,14 +192,18 @@ class Services(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         served = {sop_class_of(str(each.abstract_syntax)) for each in _archive_contexts()}
+        requested = set(map(sop_class_of, REQUESTED))
         rows = []
         for service in Service:
             if service is Service.MEDIA_STORAGE:  # not on the network
                 continue
             classes = service.sop_classes
-            own = "SCP" if served.intersection(classes) else ""
-            if service is Service.STORAGE:
-                own = "SCU and SCP"  # it sends what peers retrieve
+            roles = {
+                # It sends what peers retrieve, and what routes say.
+                "SCU": service is Service.STORAGE or requested.intersection(classes),
+                "SCP": served.intersection(classes),
+            }
+            own = " and ".join(role for role, has in roles.items() if has)
             rows.append([service.value, str(len(classes)), "SCU and SCP", own])
         return [table(["Service", "SOP classes", "Library", "Archive"], rows)]
 
