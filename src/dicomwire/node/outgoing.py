@@ -17,7 +17,6 @@ from dicomwire.node.tasks.workers import GiveUp
 from dicomwire.presentation import PresentationContext
 from dicomwire.sop_class import InstanceAvailabilityNotification, StorageCommitmentPushModel
 
-
 REQUESTED = (StorageCommitmentPushModel, InstanceAvailabilityNotification)
 """The SOP classes, besides those of Storage, of which the node is an SCU."""
 
