@@ -23,6 +23,7 @@ from dicomwire.node.index.schema import instance, series, study
 from dicomwire.node.pixels.image import Image, NoSuchFrame, NotAnImage
 from dicomwire.node.pixels.picture import CannotRender
 from dicomwire.node.transcode import CannotTranscode
+from dicomwire.node.visible import VisibleIndex
 from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.picturing import InvalidParameter
 
@@ -86,15 +87,14 @@ class Scope:
     """
 
     def __init__(self, request: Request, uids: Mapping[str, Any]) -> None:
-        self._index: Any = request.state.index
+        self._index: VisibleIndex = request.state.index
         self._where: list[ColumnElement[bool]] = []
         for name, column in _UIDS.items():
             if name in uids:
                 if not _is_uid(uids[name]):
                     raise Problem(404, "there is no such object")
                 self._where.append(column == uids[name])
-        # The filter of the user, which is part of the index that the request sees.
-        self._where += getattr(self._index, "visible", ())
+        self._where += self._index.visible
 
     def __iter__(self) -> Iterator[Instance]:
         """Iterate over all instances, page by page, in the order in which they were stored."""

@@ -1,0 +1,104 @@
+"""Objects of any size are sent with little memory.
+
+TEST_LARGE=4 in the environment takes objects of nearly 4 GiB, the longest that a value can have.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from images import image_object
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from running_node import running, store
+
+SIZE = min(int(float(os.environ.get("TEST_LARGE", "0.1")) * 2**30), 2**32 - 16)
+"""Of the pixel data, in bytes."""
+MOST_MEMORY = 150 * 2**20
+INSTANCES = "/dicom-web/studies/1.2.3/series/1.2.3.1/instances"
+OCTETS = {"Accept": "application/octet-stream"}
+FRAME = 16
+
+
+def _enlarge(path: Path) -> None:
+    """Make the pixel data of a stored object `SIZE` bytes long, as a hole in its file."""
+    data = path.read_bytes()
+    at = data.rindex(b"\xe0\x7f\x10\x00")
+    is_explicit = data[at + 4 : at + 6] == b"OB"
+    start = at + (12 if is_explicit else 8)
+    with path.open("wb") as file:
+        file.write(data[: start - 4] + SIZE.to_bytes(4, "little") + data[start:])
+        file.truncate(start + SIZE)
+
+
+@contextmanager
+def _node(folder: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    command = [sys.executable, "-m", "dicomwire", "node", "--json", "--folder", str(folder)]
+    process = subprocess.Popen(
+        [*command, "--port", "0", "--http", "0"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["dicomweb"].removesuffix("/dicom-web")
+        with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
+            yield process, client
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def _peak(process: subprocess.Popen[str]) -> int:
+    """Return the most memory that a process has had, in bytes."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is read from /proc")
+@pytest.mark.timeout(600)
+def test_large_objects_are_sent_with_little_memory(tmp_path: Path) -> None:
+    pixels = np.full((1, 4, 4), 7, np.uint8)
+    objects = [
+        image_object(pixels, syntax, number, NumberOfFrames=SIZE // FRAME)
+        for number, syntax in enumerate((ExplicitVRLittleEndian, ImplicitVRLittleEndian), 1)
+    ]
+    with running(tmp_path) as node:
+        assert store(node, *objects) == [0, 0]
+    for path in (tmp_path / "objects").rglob("*.dcm"):
+        _enlarge(path)
+    with _node(tmp_path) as (process, client):
+        for number in (1, 2):
+            path = f"{INSTANCES}/1.2.3.1.{number}"
+            first, size = _sent(client, path)
+            assert f"transfer-syntax={ExplicitVRLittleEndian}".encode() in first
+            assert SIZE < size < SIZE + 4096
+            frame = client.get(f"{path}/frames/1", headers=OCTETS)
+            assert frame.content == pixels.tobytes()
+            frame = client.get(f"{path}/frames/{SIZE // FRAME}", headers=OCTETS)
+            assert frame.content == b"\0" * FRAME
+            assert client.get(f"{path}/frames/1/rendered").status_code == 200
+        headers = {"Accept": "application/dicom", "Range": "bytes=-1000"}
+        answer = client.get(f"{INSTANCES}/1.2.3.1.1", headers=headers)
+        assert (answer.status_code, answer.content) == (206, b"\0" * 1000)
+        assert _peak(process) < MOST_MEMORY
+
+
+def _sent(client: httpx.Client, path: str) -> tuple[bytes, int]:
+    """Return the beginning of a response, and the size of it."""
+    first, size = b"", 0
+    with client.stream("GET", path) as answer:
+        assert answer.status_code == 200
+        for piece in answer.iter_bytes():
+            first = first or piece[:1000]
+            size += len(piece)
+    return first, size
