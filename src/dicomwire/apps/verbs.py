@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dicomwire.apps import deleting, forwarding, importing
+from dicomwire.apps import deleting, exporting, forwarding, importing
 from dicomwire.apps.console import Console
 from dicomwire.node.configuration import Configuration
 
@@ -96,5 +96,19 @@ arguments""",
         ),
         forwarding.add_routes,
         forwarding.run_routes,
+    ),
+    "export": Verb(
+        "Copy objects out of the archive, into a folder or a ZIP with a DICOMDIR.",
+        """\
+The names in it have no data of patients. Nothing that exists is changed, and if an object cannot be
+read, or is damaged, nothing is exported. The archive may serve meanwhile.
+
+exit codes: 0 if all objects were exported; 1 if none were; 2 for wrong arguments""",
+        (
+            "node export --study 1.2.840.1.5 --to study.zip",
+            "node export -c node.toml --series 1.2.840.1.5.2 --to /media/usb/cd",
+        ),
+        exporting.add_export,
+        exporting.run_export,
     ),
 }

@@ -81,6 +81,10 @@ class NewFile:
         """Write all of `buffers`."""
         write_all(self._descriptor, buffers, self.path)
 
+    def sync(self) -> None:
+        """Make what was written durable; the name of the file may not be yet."""
+        os.fsync(self._descriptor)
+
     def close(self) -> None:
         """Close the file; the system may report a failed write only now, as an OSError."""
         descriptor, self._descriptor = self._descriptor, -1
