@@ -199,6 +199,21 @@ def until(condition: Callable[[], bool]) -> None:
         threading.Event().wait(0.01)
 
 
+def test_metadata_and_a_value_become_an_object(site: Serving) -> None:
+    texts = {"00080016": CT, "00080018": "1.2.35", "0020000D": STUDY, "0020000E": "1.2.3.4"}
+    model: dict[str, Any] = {tag: {"vr": "UI", "Value": [uid]} for tag, uid in texts.items()}
+    model["00100020"] = {"vr": "LO", "Value": ["P1"]}
+    model["7FE00010"] = {"vr": "OW", "BulkDataURI": "pixels"}
+    head = part_head("b", {"Content-Type": "application/dicom+json"})
+    content = head + json.dumps([model]).encode() + END_OF_CONTENT
+    head = part_head(
+        "b", {"Content-Type": "application/octet-stream", "Content-Location": "pixels"}
+    )
+    content += head + bytes(300_000) + END_OF_CONTENT + message_end("b")
+    response = post(site, content, kind=KIND.replace("dicom", "dicom+json"))
+    assert (response.status_code, stored(response)) == (200, ["1.2.35"])
+
+
 def test_answers_in_xml(site: Serving) -> None:
     response = post(site, body(dicom_file("1.2.31")), Accept="application/dicom+xml")
     assert (response.status_code, response.headers["content-type"]) == (

@@ -40,7 +40,7 @@ class ArrayReader:
         try:
             self._text += self._decoder.decode(data, is_end)
         except UnicodeDecodeError:
-            raise Malformed("the response is not UTF-8") from None
+            raise Malformed("the text is not UTF-8") from None
         if len(self._text) < self._enough and not is_end:
             return
         text, at = self._text, 0
@@ -50,11 +50,11 @@ class ArrayReader:
                 item, at = _DECODER.raw_decode(text, begin)
             except ValueError:  # it is not complete, or malformed
                 if len(text) - at > LARGEST_ITEM or is_end:
-                    raise Malformed("a dataset in the response is malformed or too long") from None
+                    raise Malformed("a dataset is malformed or too long") from None
                 self._enough = 2 * (len(text) - at)
                 break
             except RecursionError:
-                raise Malformed("a dataset in the response is nested too deep") from None
+                raise Malformed("a dataset is nested too deep") from None
             self._separator = ","
             yield item
         self._text = text[at:]
@@ -69,7 +69,7 @@ class ArrayReader:
         """
         yield from self.feed(b"", is_end=True)
         if "".join(self._text.split()) != ("]" if self._separator == "," else "[]"):
-            raise Malformed("the response ends before its last dataset")
+            raise Malformed("the array ends before its last dataset")
 
     def _item_at(self, text: str, at: int) -> int | None:
         """Return where the next item begins, after its separator; None if it has not arrived."""
@@ -77,7 +77,7 @@ class ArrayReader:
         if at == len(text) or (text[at] == "]" and self._separator == ","):
             return None
         if text[at] != self._separator:
-            raise Malformed("the response is no array of datasets")
+            raise Malformed("the text is no array of datasets")
         at = _after_space(text, at + 1)
         is_empty = text.startswith("]", at) and self._separator == "["
         return None if at == len(text) or is_empty else at
@@ -102,11 +102,11 @@ def dataset_of(item: Any, bulk_data: BulkData | None = None) -> Dataset:
     Malformed
     """
     if not isinstance(item, dict):
-        raise Malformed("a dataset in the response is no object")
+        raise Malformed("a dataset is no object")
     try:
         return Dataset.from_json(item, bulk_data or _no_value)
     except Exception as error:  # pydicom raises many kinds of errors for bad values
-        raise Malformed(f"a dataset in the response is malformed: {type(error).__name__}") from None
+        raise Malformed(f"a dataset is malformed: {type(error).__name__}") from None
 
 
 def _no_value(tag: str, vr: str, url: str) -> None:

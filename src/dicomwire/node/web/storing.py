@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from dicomwire.node.heads import Origin
 from dicomwire.node.users import User, UserRight
+from dicomwire.node.web.assembling import Assembly
 from dicomwire.node.web.endpoints import ROOT, STUDY, Endpoint, Site, base_url
 from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.incoming import (
@@ -41,8 +42,8 @@ _FORMS = (
 )
 _LONGEST_TITLE = 16
 _NOT_IN_TITLES = re.compile(r"[^ -\[\]-~]")
-_KINDS = {DICOM: Files}
-"""What takes the parts of a request, by the parameter `type` of its media type."""
+_KINDS = (DICOM, JSON, XML)
+"""What the parameter `type` of a request may be: files, or metadata and large values."""
 
 
 async def store(request: Request, site: Site) -> Response:
@@ -76,8 +77,8 @@ async def store(request: Request, site: Site) -> Response:
 def _incoming(request: Request, site: Site) -> Incoming:
     """Return what receives the body; `Problem` if it cannot be received."""
     kind = _media_type(request)
-    contents = _KINDS.get(kind.parameters.get("type", DICOM).lower())
-    if kind.name != "multipart/related" or contents is None:
+    parts = kind.parameters.get("type", DICOM).lower()
+    if kind.name != "multipart/related" or parts not in _KINDS:
         kinds = ", ".join(_KINDS)
         raise Problem(415, f"the body must be multipart/related, with one of the types {kinds}")
     if request.headers.get("content-encoding", "identity") != "identity":
@@ -88,8 +89,11 @@ def _incoming(request: Request, site: Site) -> Incoming:
         raise Problem(400, str(fault)) from None
     study = request.path_params.get("study", "")
     batches = Batches(site.archive.committer, study, _origin_of(request))
-    taking: Contents = contents(site.archive.spool, batches)
-    return Incoming(Parser(boundary), batches, taking)
+    spool, most = site.archive.spool, site.configuration.max_object or None
+    contents: Contents = Files(spool, batches)
+    if parts != DICOM:
+        contents = Assembly(parts, spool, batches, most)
+    return Incoming(Parser(boundary), batches, contents)
 
 
 def _media_type(request: Request) -> MediaType:
