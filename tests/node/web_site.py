@@ -15,6 +15,7 @@ from spooling import CT, EXPLICIT, encoded, spooled
 from dicomwire.node import users as users_module
 from dicomwire.node.archive import Archive
 from dicomwire.node.configuration import Configuration
+from dicomwire.node.counts import Counts
 from dicomwire.node.heads import Origin
 from dicomwire.node.operations import Operations
 from dicomwire.node.pixels.renderers import Renderers
@@ -90,9 +91,13 @@ def web_site(folder: Path, **keys: Any) -> Iterator[WebSite]:
         Archive(configuration, "owner") as archive,
         closing(Renderers()) as renderers,
         closing(Threads(4)) as threads,
+        closing(Counts()) as counts,
     ):
         patch.setattr(users_module, "_COST", 2)
         operations = Operations(archive, lambda: (0, ()))  # takes no samples
-        site = Site(archive, configuration, threads, renderers, operations, (HERE, 11112))
+        site = Site(
+            *(archive, configuration, threads, renderers, operations, (HERE, 11112)),
+            counts=counts,
+        )
         yield WebSite(archive, application(site), Users(folder / "users.json"))
         archive.converters.close()

@@ -18,6 +18,7 @@ from dicomwire import AE
 from dicomwire.node.access import Guard, client_tls, server_tls
 from dicomwire.node.archive import Archive, FolderUnusable, usable
 from dicomwire.node.configuration import Configuration
+from dicomwire.node.counts import Counts
 from dicomwire.node.journal import JOURNAL
 from dicomwire.node.nodes import Membership
 from dicomwire.node.objects.opening import folder_of
@@ -95,12 +96,16 @@ class Node:
         """Open the folder and serve."""
         configuration = self.configuration
         ssl_context = server_tls(configuration)
-        self._services = Services(configuration, self._guard, client_tls(configuration))
+        client = client_tls(configuration)
         workers: Any = configuration.workers if configuration.workers > 1 else None
         with ExitStack() as opened:
+            self._counts = Counts(configuration.workers + 1)
+            opened.callback(self._counts.close)
+            self._services = Services(configuration, self._guard, client, self._counts)
             self._lock_folder(opened)
             if workers is None:
                 self._open_archive(opened)
+                self._counts.join()
             else:
                 # In a process of its own: what is open, or was, in this one is useless in a fork.
                 with ProcessPoolExecutor(1, get_context("fork")) as process:
@@ -148,6 +153,7 @@ class Node:
                 LOGGER.error("%s", error)
                 raise SystemExit(1) from None  # the supervisor starts another worker
             opened.callback(self.archive.converters.close)
+            self._counts.join()
             self.archive.queue.on_added = self._task_process.wake
             yield
 
@@ -193,7 +199,10 @@ class Node:
         from dicomwire.node.web.serving import WebServer  # needs the extra web
 
         return opened.enter_context(
-            WebServer(self.archive, self.configuration, self.address, self._associations)
+            WebServer(
+                *(self.archive, self.configuration, self.address, self._associations),
+                counts=self._counts,
+            )
         )
 
     def _associations(self) -> tuple[int, list[Peer]]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, islice, repeat
 from ssl import SSLContext
+from time import perf_counter
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -35,6 +36,7 @@ from dicomwire.node.archive import Archive
 from dicomwire.node.commit import OUT_OF_RESOURCES
 from dicomwire.node.commitment.references import SYNTAXES
 from dicomwire.node.configuration import Configuration, Destination, Right
+from dicomwire.node.counts import Counts
 from dicomwire.node.heads import Origin
 from dicomwire.node.identifier import InvalidIdentifier
 from dicomwire.node.index.database import IndexFailure, reason_of
@@ -112,6 +114,8 @@ class Services:
         Decides which peers may use which service.
     tls : SSLContext, optional
         For destinations that need it.
+    counts : Counts
+        Counts associations and times.
 
     Attributes
     ----------
@@ -121,7 +125,10 @@ class Services:
 
     archive: Archive
 
-    def __init__(self, configuration: Configuration, guard: Guard, tls: SSLContext | None) -> None:
+    def __init__(
+        self, configuration: Configuration, guard: Guard, tls: SSLContext | None, counts: Counts
+    ) -> None:
+        self._counts = counts
         self._configuration = configuration
         self._guard = guard
         self._tls = tls
@@ -153,6 +160,7 @@ class Services:
     def _accepted(self, event: evt.Event) -> None:
         event.assoc.refuse = partial(self._refusal_of, event.assoc)
         event.assoc.receive_to = self.archive.spool.sink
+        self._counts.accepted()
 
     def _refusal_of(self, association: Association, request: Message) -> Dataset | None:
         """Return the status that refuses a request; None if the peer has the right to it."""
@@ -162,6 +170,7 @@ class Services:
         return failure(NOT_AUTHORIZED, f"not allowed to {right}")
 
     def _store(self, event: evt.Event) -> int | Dataset:
+        begin = perf_counter()
         request = event.request
         origin = Origin(
             str(request.AffectedSOPClassUID),
@@ -171,6 +180,7 @@ class Services:
             address_of(event.assoc),
         )
         status = self.archive.committer.store(event.payload, origin)
+        self._counts.took("C-STORE", perf_counter() - begin)
         reason = NOT_STORED.get(status)
         return status if reason is None else failure(status, reason)
 
@@ -183,16 +193,17 @@ class Services:
         model = event.context.abstract_syntax
         relational, combined, fuzzy = islice(_granted(event), 3)
         try:
-            yield from query.find(
-                self.archive.index,
-                model,
-                identifier,
-                ae_title=self._configuration.ae_title,
-                relational=relational or not self._configuration.strict_queries,
-                combined_datetime=combined,
-                fuzzy=fuzzy,
-                cancelled=lambda: event.is_cancelled,
-            )
+            with self._counts.timing("C-FIND"):
+                yield from query.find(
+                    self.archive.index,
+                    model,
+                    identifier,
+                    ae_title=self._configuration.ae_title,
+                    relational=relational or not self._configuration.strict_queries,
+                    combined_datetime=combined,
+                    fuzzy=fuzzy,
+                    cancelled=lambda: event.is_cancelled,
+                )
         except IndexFailure as error:
             yield _index_failed(OUT_OF_RESOURCES, error).status, None
 
@@ -203,7 +214,8 @@ class Services:
             yield refusal.status, None
             return
         accepted = accepted_by(event.assoc)
-        yield from self._sub_operations(found, lambda: accepted)
+        with self._counts.timing("C-GET"):
+            yield from self._sub_operations(found, lambda: accepted)
 
     def _move(self, event: evt.Event) -> Iterator[Any]:
         try:
@@ -221,8 +233,9 @@ class Services:
             "evt_handlers": destination_contexts.handlers,
             "tls_args": (self._tls, None) if destination.tls else None,
         }
-        yield destination.host, destination.port, options
-        yield from self._sub_operations(found, lambda: destination_contexts.accepted)
+        with self._counts.timing("C-MOVE"):
+            yield destination.host, destination.port, options
+            yield from self._sub_operations(found, lambda: destination_contexts.accepted)
 
     def _commit(self, event: evt.Event) -> tuple[int | Dataset, None]:
         return self.archive.commitment_provider.request(event)

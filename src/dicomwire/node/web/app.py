@@ -24,11 +24,12 @@ from dicomwire.node.web import (
     storing,
     uri,
 )
-from dicomwire.node.web.access_log import Exchange
+from dicomwire.node.web.access_log import Exchange, Observe
 from dicomwire.node.web.endpoints import Endpoint, Site
 from dicomwire.node.web.errors import report, response_to
 from dicomwire.node.web.gate import Gate
 from dicomwire.node.web.login import Login
+from dicomwire.node.web.metrics import Metrics
 from dicomwire.node.web.page import api, system, views
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -52,8 +53,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 
 def application(site: Site) -> ASGIApp:
     """Return the ASGI application of a site."""
-    gate = Gate(site.configuration)
-    return Application(site, (*ENDPOINTS, *Login(gate).endpoints), gate)
+    gate, metrics = Gate(site.configuration), Metrics(site)
+    endpoints = (*ENDPOINTS, *Login(gate).endpoints, *metrics.endpoints)
+    return Application(site, endpoints, gate, metrics.observe)
 
 
 class Application:
@@ -65,16 +67,21 @@ class Application:
     endpoints : iterable of Endpoint
     gate : Gate
         Decides which user may call an endpoint, before it is called.
+    observe : callable
+        Called for each request that has ended; see `access_log`.
 
     Attributes
     ----------
     endpoints : list of Endpoint
     """
 
-    def __init__(self, site: Site, endpoints: Iterable[Endpoint], gate: Gate) -> None:
+    def __init__(
+        self, site: Site, endpoints: Iterable[Endpoint], gate: Gate, observe: Observe
+    ) -> None:
         self._site = site
         self._gate = gate
         self.endpoints = [*endpoints]
+        self._observe = observe
         by_path: dict[str, dict[str, Endpoint]] = {}
         for each in self.endpoints:
             by_path.setdefault(each.path, {})[each.method] = each
@@ -89,7 +96,7 @@ class Application:
             return  # the server sends nothing else
         scope["app"] = self  # so that the router raises its errors
         scope["state"] = {"address": self._gate.look_behind_proxies(scope)}
-        exchange = Exchange(scope, send, lambda *_: None)
+        exchange = Exchange(scope, send, self._observe)
         try:
             await self._router(scope, receive, exchange.send)
         except Exception as error:

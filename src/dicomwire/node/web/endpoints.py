@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from dicomwire.node.archive import Archive
 from dicomwire.node.configuration import Configuration
+from dicomwire.node.counts import Counts
 from dicomwire.node.operations import Operations
 from dicomwire.node.pixels.renderers import Renderers
 from dicomwire.node.users import UserRight
@@ -41,6 +42,8 @@ class Site:
     """What the node does now."""
     address: tuple[str, int]
     """Host and port that the node listens on for DIMSE."""
+    counts: Counts
+    """What all processes of the node have done."""
 
 
 Answer = Callable[[Request, Site], Response] | Callable[[Request, Site], Awaitable[Response]]

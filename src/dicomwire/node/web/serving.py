@@ -25,6 +25,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from dicomwire.node.access import http_tls
 from dicomwire.node.archive import Archive
 from dicomwire.node.configuration import Configuration
+from dicomwire.node.counts import Counts
 from dicomwire.node.operations import Operations, Peer
 from dicomwire.node.pixels.renderers import Renderers
 from dicomwire.node.web.app import application
@@ -70,6 +71,7 @@ class WebServer:
         configuration: Configuration,
         address: tuple[str, int],
         associations: Callable[[], tuple[int, Sequence[Peer]]],
+        counts: Counts,
     ) -> None:
         self._tls = http_tls(configuration)
         self._socket = _listening(configuration)
@@ -78,7 +80,8 @@ class WebServer:
         self._renderers = Renderers()
         self._operations = Operations(archive, associations)
         site = Site(
-            *(archive, configuration, self._threads, self._renderers, self._operations, address)
+            *(archive, configuration, self._threads, self._renderers, self._operations, address),
+            counts=counts,
         )
         app = application(site)
         self._state = _State(configuration)
