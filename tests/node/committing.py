@@ -146,6 +146,8 @@ class Committer:
         The SOP Instance UIDs that it does not commit to.
     status : int
         What to answer to requests.
+    stored : list of str
+        The SOP Instance UIDs of the objects that it has got.
     """
 
     def __init__(self, where: str = "same") -> None:
@@ -153,6 +155,7 @@ class Committer:
         self.node = ("", 0)
         self.missing: set[str] = set()
         self.status = 0x0000
+        self.stored: list[str] = []
         self._requests: Queue[tuple[str, list[str]]] = Queue()
         self._threads: list[threading.Thread] = []
 
@@ -161,11 +164,12 @@ class Committer:
         return self._requests.get(timeout=WAIT)
 
     @contextmanager
-    def listening(self) -> Iterator[int]:
-        """Accept requests; give the port."""
+    def listening(self, *storage: str) -> Iterator[int]:
+        """Accept requests, and objects of these SOP classes; give the port."""
         ae = AE("BIG")
-        ae.add_supported_context(COMMITMENT)
-        handlers = [(evt.EVT_N_ACTION, self._take)]
+        for sop_class in (COMMITMENT, *storage):
+            ae.add_supported_context(sop_class)
+        handlers = [(evt.EVT_N_ACTION, self._take), (evt.EVT_C_STORE, self._store)]
         server = ae.start_server((LOCALHOST, 0), block=False, evt_handlers=handlers)
         assert server is not None
         try:
@@ -197,6 +201,10 @@ class Committer:
             self._threads.append(thread)
             thread.start()
         return self.status, None
+
+    def _store(self, event: evt.Event) -> int:
+        self.stored.append(str(event.request.AffectedSOPInstanceUID))
+        return 0x0000
 
     def _report(self, assoc: Association, request: Dataset) -> None:
         event_type, report = self.report_of(request)
