@@ -11,9 +11,13 @@ from urllib.request import Request, urlopen
 
 from peers import DEADLINE, Peers, serving
 
+DICOMWEB = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
+
 
 @contextmanager
-def orthanc(peers: Peers, node: tuple[str, int], receiver: int, folder: Path) -> Iterator[int]:
+def orthanc(
+    peers: Peers, node: tuple[str, int], receiver: int, folder: Path, **settings: object
+) -> Iterator[int]:
     """Run an Orthanc that knows the node, and has the title HERE; give its HTTP port.
 
     Parameters
@@ -22,12 +26,14 @@ def orthanc(peers: Peers, node: tuple[str, int], receiver: int, folder: Path) ->
         The address of the node.
     receiver : int
         The DICOM port of Orthanc.
+    **settings
+        More settings of Orthanc.
     """
     program = peers.program("Orthanc", "orthanc")
     config = folder / "orthanc.json"
 
     def command(http: int) -> list[object]:
-        settings = {
+        known = {
             "StorageDirectory": str(folder / "orthanc"),
             "HttpPort": http,
             "AuthenticationEnabled": False,
@@ -35,11 +41,19 @@ def orthanc(peers: Peers, node: tuple[str, int], receiver: int, folder: Path) ->
             "DicomPort": receiver,
             "DicomModalities": {"node": ["DICOMWIRE", *node]},
         }
-        config.write_text(json.dumps(settings))
+        config.write_text(json.dumps(known | settings))
         return [program, config]
 
     with serving(folder, command) as http:
         yield http
+
+
+def dicomweb(peers: Peers) -> dict[str, object]:
+    """Return the settings that load Orthanc's plug-in for DICOMweb, below /dicom-web."""
+    return {
+        "Plugins": [peers.file(DICOMWEB, "orthanc-dicomweb")],
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "StudiesMetadata": "Full"},
+    }
 
 
 def rest(port: int, path: str, body: object = None) -> Any:

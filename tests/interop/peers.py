@@ -40,6 +40,10 @@ class Peers:
         path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin")
         return path or _missing(f"{name} is not installed (Debian: {package})")
 
+    def file(self, path: str, package: str) -> str:
+        """Return the path of a file that comes with a package of Debian."""
+        return path if Path(path).exists() else _missing(f"no {path} (Debian: {package})")
+
     def dcmtk(self, name: str) -> str:
         """Return the path of one of DCMTK's programs."""
         return self.program(name, "dcmtk")
