@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from archive import make_images
 from orthanc import orthanc, rest
 from peers import Peers, free_port, until
 from pydicom.uid import CTImageStorage
 
-from archive import make_images
 from dicomwire import AE, build_context
 from dicomwire.node.commitment.requesting import Wanted
 from dicomwire.node.configuration import Configuration, Destination

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from archive import WHEEL, assert_same, files_in, make_images
 from orthanc import orthanc, rest
 from peers import Peers, free_port, run
 from pydicom.filewriter import dcmwrite
-
-from archive import WHEEL, assert_same, files_in, make_images
 
 STUDY = ("QueryRetrieveLevel=STUDY", "StudyInstanceUID=1.2.3.1.1")
 OURS = [sys.executable, "-m", "dicomwire"]
