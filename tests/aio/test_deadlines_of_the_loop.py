@@ -11,12 +11,12 @@ import pytest
 from clock_loop import ClockLoop, FakeTransport, on_a_clock, the_loop
 from fake_peer import Acceptor, answer_to, pdus_of
 from pydicom.dataset import Dataset
-from raw_peer import CT, IMPLICIT, VERIFICATION, context, message_pdu, request_pdu
 
 from dicomwire import AssociationFailure, AssociationTimeout, Settings, aio, build_context, evt
 from dicomwire.protocol.command import Command, Message, encode_command
 from dicomwire.protocol.pdu import Abort, PDataTF, ReleaseRP, ReleaseRQ
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelFind as FIND
+from raw_peer import CT, IMPLICIT, VERIFICATION, context, message_pdu, request_pdu
 
 ECHO = Message(Command.C_ECHO_RQ, MessageID=1, AffectedSOPClassUID=VERIFICATION)
 

@@ -17,12 +17,12 @@ from contextvars import ContextVar
 from typing import Any
 
 from pydicom.dataset import Dataset
-from raw_peer import WAIT
 from scenario import Face, eventually
 
 from dicomwire import Sent, Settings, aio, evt
 from dicomwire.aio.handlers import AsyncHandlers
 from dicomwire.errors import AssociationFailure, LocalProtocolError
+from raw_peer import WAIT
 
 THREADS = 300
 """As many plain handlers may wait at the same time in any scenario."""

@@ -6,8 +6,6 @@ import struct
 from collections.abc import Callable
 from typing import Protocol
 
-from raw_peer import accept_pdu
-
 from dicomwire.protocol.command import Command, Message, decode_command, encode_command
 from dicomwire.protocol.limits import Limits
 from dicomwire.protocol.pdu import (
@@ -20,6 +18,7 @@ from dicomwire.protocol.pdu import (
     ReleaseRQ,
     decode_pdu,
 )
+from raw_peer import accept_pdu
 
 
 class OurEnd(Protocol):

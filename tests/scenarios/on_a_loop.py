@@ -10,9 +10,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from raw_peer import CT, VERIFICATION, WAIT
-
 from dicomwire import Settings, aio
+from raw_peer import CT, VERIFICATION, WAIT
 
 LOCAL = ("127.0.0.1", 0)
 

@@ -17,10 +17,10 @@ from typing import Any
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID
-from raw_peer import CT, EXPLICIT, VERIFICATION, WAIT, RawServer
 
 from dicomwire import AE, Association, Settings, build_context, evt
 from dicomwire.threaded.server import AssociationServer
+from raw_peer import CT, EXPLICIT, VERIFICATION, WAIT, RawServer
 
 NOTIFICATIONS = [each for each in vars(evt).values() if isinstance(each, evt.NotificationEvent)]
 INTERVENTIONS = [each for each in vars(evt).values() if isinstance(each, evt.InterventionEvent)]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from raw_peer import VERIFICATION, WAIT, RawPeer, message_pdu
 from scenario import ABORTED, Recorder, in_background, raw_acceptor, state
 
 from dicomwire import evt
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.pdu import Abort, PDataTF, ReleaseRQ
+from raw_peer import VERIFICATION, WAIT, RawPeer, message_pdu
 
 ENDS = (evt.EVT_ABORTED, evt.EVT_RELEASED)
 ECHO = Message(Command.C_ECHO_RQ, MessageID=1, AffectedSOPClassUID=VERIFICATION)

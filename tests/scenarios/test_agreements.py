@@ -6,7 +6,6 @@ import random
 from dataclasses import replace
 
 import pytest
-from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, RawPeer, context, request_pdu
 from scenario import Face, Recorder, eventually
 
 from dicomwire import build_context, evt
@@ -21,6 +20,7 @@ from dicomwire.protocol.items import (
     UserIdentityNegotiation,
 )
 from dicomwire.protocol.pdu import AssociateRQ, PDUType, ReleaseRQ
+from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, RawPeer, context, request_pdu
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 PRIVATE = "1.2.3.4.5.6.7"

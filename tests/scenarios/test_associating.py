@@ -6,17 +6,6 @@ import socket
 from contextlib import suppress
 
 import pytest
-from raw_peer import (
-    CT,
-    EXPLICIT,
-    IMPLICIT,
-    VERIFICATION,
-    WAIT,
-    RawPeer,
-    RawServer,
-    context,
-    request_pdu,
-)
 from scenario import (
     ABORTED,
     ESTABLISHED,
@@ -39,6 +28,17 @@ from dicomwire import (
 )
 from dicomwire.protocol.items import UserIdentityNegotiation
 from dicomwire.protocol.pdu import Abort, AssociateRJ
+from raw_peer import (
+    CT,
+    EXPLICIT,
+    IMPLICIT,
+    VERIFICATION,
+    WAIT,
+    RawPeer,
+    RawServer,
+    context,
+    request_pdu,
+)
 
 
 def test_an_association_is_accepted(face):

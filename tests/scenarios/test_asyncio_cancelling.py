@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from on_a_loop import at_rest, on_a_loop, open_files, pair
 from pydicom.dataset import Dataset
-from raw_peer import CT, VERIFICATION, WAIT, RawServer
 from scenario import make_ct
 
 from dicomwire import AssociationFailure, Settings, aio, evt
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelFind as FIND
+from raw_peer import CT, VERIFICATION, WAIT, RawServer
 
 QUERY = Dataset()
 QUERY.QueryRetrieveLevel = "PATIENT"

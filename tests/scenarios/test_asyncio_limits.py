@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 import pytest
 from on_a_loop import LOCAL, on_a_loop, pair, until
 from pydicom.dataset import Dataset
-from raw_peer import CT, EXPLICIT, VERIFICATION, WAIT, RawPeer, RawServer, message_pdu
 from scenario import make_ct
 
 from dicomwire import (
@@ -28,6 +27,7 @@ from dicomwire import (
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.pdu import Abort, ReleaseRQ
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelFind as FIND
+from raw_peer import CT, EXPLICIT, VERIFICATION, WAIT, RawPeer, RawServer, message_pdu
 
 QUERY = Dataset()
 QUERY.QueryRetrieveLevel = "PATIENT"

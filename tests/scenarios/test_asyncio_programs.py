@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from on_a_loop import LOCAL, at_rest, on_a_loop, open_files, pair, until
 from pydicom.dataset import Dataset
-from raw_peer import CT, EXPLICIT, VERIFICATION, WAIT
 from scenario import Outstanding, make_ct
 
 from dicomwire import AssociationFailure, Settings, aio, build_role, evt
 from dicomwire.data.payloads import MemoryPayload
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelFind as FIND
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelGet as GET
+from raw_peer import CT, EXPLICIT, VERIFICATION, WAIT
 
 QUERY = Dataset()
 QUERY.QueryRetrieveLevel = "PATIENT"

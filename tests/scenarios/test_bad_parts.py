@@ -21,15 +21,6 @@ from hostile import (
     us,
 )
 from pydicom.dataset import Dataset
-from raw_peer import (
-    CT,
-    IMPLICIT,
-    VERIFICATION,
-    RawPeer,
-    accept_pdu,
-    context,
-    request_pdu,
-)
 from scenario import ESTABLISHED, in_background, raw_acceptor, raw_answer, state
 
 from dicomwire import build_context, evt
@@ -40,6 +31,15 @@ from dicomwire.sop_class import (
     StorageCommitmentPushModel,
     StudyRootQueryRetrieveInformationModelGet,
     StudyRootQueryRetrieveInformationModelMove,
+)
+from raw_peer import (
+    CT,
+    IMPLICIT,
+    VERIFICATION,
+    RawPeer,
+    accept_pdu,
+    context,
+    request_pdu,
 )
 
 GET = StudyRootQueryRetrieveInformationModelGet

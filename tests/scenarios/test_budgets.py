@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from pydicom.dataset import Dataset
-from raw_peer import CT, RawPeer, context
 from scenario import ABORTED, RELEASED, eventually, make_ct, state
 
 from dicomwire import evt
@@ -13,6 +12,7 @@ from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.pdu import PDataTF
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelFind as FIND
 from dicomwire.sop_class import Printer, Verification
+from raw_peer import CT, RawPeer, context
 
 SUPPORTED = [Verification, CT, FIND, Printer]
 SIZE = 500_000

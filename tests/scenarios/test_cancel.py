@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 from pydicom.dataset import Dataset
-from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, WAIT, RawPeer, context, message_pdu
 from scenario import (
     Recorder,
     eventually,
@@ -25,6 +24,7 @@ from dicomwire.sop_class import (
     PatientRootQueryRetrieveInformationModelGet,
     PatientRootQueryRetrieveInformationModelMove,
 )
+from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, WAIT, RawPeer, context, message_pdu
 
 FIND = PatientRootQueryRetrieveInformationModelFind
 GET = PatientRootQueryRetrieveInformationModelGet

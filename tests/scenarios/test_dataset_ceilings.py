@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 from pydicom.dataset import Dataset
-from raw_peer import CT
 from scenario import RELEASED, make_ct, state
 
 from dicomwire import evt
 from dicomwire.protocol.limits import Limits
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelFind as FIND
 from dicomwire.sop_class import Printer
+from raw_peer import CT
 
 FEW = Limits(dataset_items=100)
 

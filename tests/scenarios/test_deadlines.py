@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from raw_peer import CT, VERIFICATION, WAIT, RawPeer, message_pdu
 from scenario import (
     ABORTED,
     RELEASED,
@@ -24,6 +23,7 @@ from scenario import (
 from dicomwire import AssociationAborted, AssociationTimeout, evt
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.pdu import Abort, AssociateAC, ReleaseRP, ReleaseRQ
+from raw_peer import CT, VERIFICATION, WAIT, RawPeer, message_pdu
 
 SHORT = 0.05
 

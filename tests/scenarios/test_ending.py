@@ -7,7 +7,6 @@ import threading
 from contextlib import suppress
 
 import pytest
-from raw_peer import CT, VERIFICATION, WAIT, RawPeer, RawServer
 from scenario import (
     ABORTED,
     INTERVENTIONS,
@@ -31,6 +30,7 @@ from dicomwire.protocol.items import (
     UserIdentityNegotiation,
 )
 from dicomwire.protocol.pdu import Abort, ReleaseRP, ReleaseRQ
+from raw_peer import CT, VERIFICATION, WAIT, RawPeer, RawServer
 
 
 def echo(message_id=1):

@@ -6,7 +6,6 @@ import logging
 import threading
 
 import pytest
-from raw_peer import CT, VERIFICATION, WAIT, RawPeer
 from scenario import Recorder, in_background, make_ct, raw_acceptor, raw_answer
 
 from dicomwire import build_role, evt
@@ -22,6 +21,7 @@ from dicomwire.protocol.pdu import (
     ReleaseRP,
     ReleaseRQ,
 )
+from raw_peer import CT, VERIFICATION, WAIT, RawPeer
 
 WIRE = [each for each in evt.__dict__.values() if isinstance(each, evt.NotificationEvent)]
 WIRE.remove(evt.EVT_FSM_TRANSITION)

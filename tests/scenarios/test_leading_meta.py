@@ -6,7 +6,6 @@ import struct
 
 import pytest
 from pydicom import dcmread
-from raw_peer import CT, EXPLICIT, IMPLICIT, RawPeer, context, message_pdu
 from scenario import make_ct
 
 from dicomwire import evt
@@ -15,6 +14,7 @@ from dicomwire.data.file_meta import parse_file_meta
 from dicomwire.implementation import IMPLEMENTATION_CLASS_UID
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.pdu import PDataTF
+from raw_peer import CT, EXPLICIT, IMPLICIT, RawPeer, context, message_pdu
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 STORE = Message(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, WAIT, RawPeer, context, request_pdu
 from scenario import ABORTED, ESTABLISHED, REJECTED, Recorder, make_ct, state
 
 from dicomwire import build_context, build_role, evt
@@ -16,6 +15,7 @@ from dicomwire.protocol.items import (
     UserIdentityNegotiation,
 )
 from dicomwire.protocol.pdu import AssociateAC
+from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, WAIT, RawPeer, context, request_pdu
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 PRIVATE = "1.2.3.4.5.6.7"

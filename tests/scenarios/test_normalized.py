@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from raw_peer import CT, IMPLICIT, VERIFICATION, WAIT, RawPeer, context
 from scenario import (
     ABORTED,
     RELEASED,
@@ -51,6 +50,7 @@ from dicomwire.sop_class import (
     UnifiedProcedureStepWatch,
     UPSGlobalSubscriptionInstance,
 )
+from raw_peer import CT, IMPLICIT, VERIFICATION, WAIT, RawPeer, context
 
 MPPS = ModalityPerformedProcedureStep
 COMMITMENT = StorageCommitmentPushModel

@@ -8,11 +8,11 @@ import threading
 import weakref
 
 import pytest
-from raw_peer import CT, VERIFICATION, WAIT, RawPeer, context, message_pdu, request_pdu
 from scenario import eventually, make_ct
 
 from dicomwire import evt
 from dicomwire.protocol.command import Command, Message
+from raw_peer import CT, VERIFICATION, WAIT, RawPeer, context, message_pdu, request_pdu
 
 FDS = "/proc/self/fd"
 

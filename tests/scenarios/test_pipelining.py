@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from raw_peer import CT, EXPLICIT, VERIFICATION, WAIT, RawPeer, RawServer, context, message_pdu
 from scenario import ABORTED, RELEASED, Outstanding, Recorder, in_background, make_ct, state
 
 from dicomwire import (
@@ -25,6 +24,7 @@ from dicomwire.pdu_primitives import AsynchronousOperationsWindowNegotiation as 
 from dicomwire.protocol.command import Command, Message, encode_command
 from dicomwire.protocol.items import MaximumLengthNotification
 from dicomwire.protocol.pdu import Abort, PDataTF, ReleaseRP, ReleaseRQ
+from raw_peer import CT, EXPLICIT, VERIFICATION, WAIT, RawPeer, RawServer, context, message_pdu
 
 CONTEXTS = [build_context(CT, EXPLICIT)]
 

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pydicom.dataset import Dataset
-from raw_peer import IMPLICIT, VERIFICATION, WAIT, RawPeer, context
 from scenario import (
     ABORTED,
     ESTABLISHED,
@@ -34,6 +33,7 @@ from dicomwire.sop_class import (
     RepositoryQuery,
     UnifiedProcedureStepQuery,
 )
+from raw_peer import IMPLICIT, VERIFICATION, WAIT, RawPeer, context
 
 FIND = PatientRootQueryRetrieveInformationModelFind
 MODELS = [

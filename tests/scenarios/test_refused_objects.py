@@ -8,7 +8,6 @@ from functools import partial
 
 import pytest
 from pydicom.dataset import Dataset
-from raw_peer import CT, IMPLICIT, VERIFICATION, WAIT, RawPeer, RawServer, context, message_pdu
 from scenario import (
     NOTIFICATIONS,
     RELEASED,
@@ -31,6 +30,7 @@ from dicomwire.protocol.items import (
 from dicomwire.protocol.pdu import Abort, ReleaseRP, ReleaseRQ
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelGet as GET
 from dicomwire.threaded.server import MOST_NEGOTIATING
+from raw_peer import CT, IMPLICIT, VERIFICATION, WAIT, RawPeer, RawServer, context, message_pdu
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 IMAGE = encode_dataset(make_ct(), IMPLICIT)

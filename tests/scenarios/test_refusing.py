@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pydicom.dataset import Dataset
-from raw_peer import CT, VERIFICATION
 from scenario import RELEASED, Recorder, make_ct, state
 
 from dicomwire import evt
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelFind as FIND
 from dicomwire.sop_class import Printer
+from raw_peer import CT, VERIFICATION
 
 SUPPORTED = [VERIFICATION, CT, FIND, Printer]
 

@@ -12,18 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
-from raw_peer import (
-    CT,
-    EXPLICIT,
-    IMPLICIT,
-    VERIFICATION,
-    WAIT,
-    RawPeer,
-    RawServer,
-    accept_pdu,
-    context,
-    request_pdu,
-)
 from scenario import (
     ABORTED,
     RELEASED,
@@ -51,6 +39,18 @@ from dicomwire.sop_class import (
     ProtocolApprovalInformationModelGet,
     ProtocolApprovalInformationModelMove,
     ProtocolApprovalStorage,
+)
+from raw_peer import (
+    CT,
+    EXPLICIT,
+    IMPLICIT,
+    VERIFICATION,
+    WAIT,
+    RawPeer,
+    RawServer,
+    accept_pdu,
+    context,
+    request_pdu,
 )
 
 FIND = PatientRootQueryRetrieveInformationModelFind

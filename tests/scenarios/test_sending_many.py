@@ -9,7 +9,6 @@ import threading
 from collections import Counter
 
 import pytest
-from raw_peer import CT, EXPLICIT, IMPLICIT, WAIT
 from scenario import Recorder, Threaded, eventually, make_ct
 
 from dicomwire import (
@@ -26,6 +25,7 @@ from dicomwire import (
     send_many,
 )
 from dicomwire.threaded import threads
+from raw_peer import CT, EXPLICIT, IMPLICIT, WAIT
 
 SOON = Retry(delay=0.01, longest_delay=0.05)
 MR = "1.2.840.10008.5.1.4.1.1.4"

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from raw_peer import CT, WAIT
 from scenario import Threaded, make_ct
 
 from dicomwire import ALL_TRANSFER_SYNTAXES, AssociationFailure, Retry, evt
 from dicomwire.aio import AE, send_many
+from raw_peer import CT, WAIT
 
 SOON = Retry(delay=0.01, longest_delay=0.05)
 

@@ -11,6 +11,13 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
+from scenario import ABORTED, RELEASED, Recorder, in_background, make_ct, raw_acceptor, state
+
+from dicomwire import build_context, build_role, evt
+from dicomwire.protocol.command import Command, Message, decode_command
+from dicomwire.protocol.items import MaximumLengthNotification, SCP_SCU_RoleSelectionNegotiation
+from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelFind as FIND
+from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelGet as GET
 from raw_peer import (
     CT,
     EXPLICIT,
@@ -22,13 +29,6 @@ from raw_peer import (
     context,
     message_pdu,
 )
-from scenario import ABORTED, RELEASED, Recorder, in_background, make_ct, raw_acceptor, state
-
-from dicomwire import build_context, build_role, evt
-from dicomwire.protocol.command import Command, Message, decode_command
-from dicomwire.protocol.items import MaximumLengthNotification, SCP_SCU_RoleSelectionNegotiation
-from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelFind as FIND
-from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelGet as GET
 
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"

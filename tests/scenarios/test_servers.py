@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from raw_peer import CT, VERIFICATION, WAIT, RawPeer
 from scenario import ABORTED, ESTABLISHED, REJECTED, RELEASED, Recorder, eventually, make_ct, state
 
 from dicomwire import AE, build_context, evt
 from dicomwire.threaded import threads
 from dicomwire.threaded.server import AssociationServer
+from raw_peer import CT, VERIFICATION, WAIT, RawPeer
 
 
 @pytest.mark.threaded_only("make_server is its alone")

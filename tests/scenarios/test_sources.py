@@ -6,10 +6,10 @@ from io import BytesIO
 
 import pytest
 from pydicom import dcmread
-from raw_peer import CT, EXPLICIT, IMPLICIT
 from scenario import ABORTED, eventually, make_ct, state
 
 from dicomwire import Stream, build_context, build_role, evt
+from raw_peer import CT, EXPLICIT, IMPLICIT
 
 PATIENT_ROOT_GET = "1.2.840.10008.5.1.4.1.2.1.3"
 

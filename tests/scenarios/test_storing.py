@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, WAIT, RawPeer, context
 from scenario import RELEASED, Recorder, eventually, make_ct, state
 
 from dicomwire import build_context, evt
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.limits import Limits
 from dicomwire.protocol.pdu import Abort, PDataTF
+from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, WAIT, RawPeer, context
 
 
 def status_of(**elements):

@@ -7,7 +7,6 @@ import ssl
 import subprocess
 
 import pytest
-from raw_peer import CT, WAIT, RawPeer, RawServer, request_pdu
 from scenario import (
     ABORTED,
     ESTABLISHED,
@@ -20,6 +19,7 @@ from scenario import (
 )
 
 from dicomwire import AssociationTimeout, ConnectionLost, evt
+from raw_peer import CT, WAIT, RawPeer, RawServer, request_pdu
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 

@@ -7,11 +7,11 @@ import ssl
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from raw_peer import WAIT, RawPeer, RawServer
 from scenario import ABORTED, ESTABLISHED, RELEASED, Recorder, in_background, make_ct, state
 
 from dicomwire import AssociationTimeout, TLSFailure, TLSFault, evt
 from dicomwire.tls import Profile, client_context, server_context
+from raw_peer import WAIT, RawPeer, RawServer
 
 CURRENT = [Profile.BCP195, Profile.MODIFIED_BCP195]
 HOST = "localhost"

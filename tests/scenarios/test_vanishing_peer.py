@@ -6,7 +6,6 @@ import socket
 import threading
 
 import pytest
-from raw_peer import CT, VERIFICATION, WAIT, RawPeer, accept_pdu, context, message_pdu, request_pdu
 from scenario import (
     ABORTED,
     RELEASED,
@@ -22,6 +21,7 @@ from scenario import (
 from dicomwire import ConnectionLost, evt
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.pdu import Abort, ReleaseRQ
+from raw_peer import CT, VERIFICATION, WAIT, RawPeer, accept_pdu, context, message_pdu, request_pdu
 
 ECHO = Message(Command.C_ECHO_RQ, MessageID=1, AffectedSOPClassUID=VERIFICATION)
 STORE = Message(

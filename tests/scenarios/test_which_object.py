@@ -7,12 +7,12 @@ from io import BytesIO
 
 import pytest
 from pydicom import dcmread
-from raw_peer import CT, EXPLICIT, IMPLICIT
 from scenario import Recorder, make_ct
 
 from dicomwire import AE, build_context, build_role, evt, send_many
 from dicomwire.data.codec import encode_dataset
 from dicomwire.data.file_meta import create_file_meta, file_head
+from raw_peer import CT, EXPLICIT, IMPLICIT
 
 GET = "1.2.840.10008.5.1.4.1.2.1.3"
 OLD, NEW = "1.2.3.4", "1.2.3.9"

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import pytest
 from pydicom import dcmread
-from raw_peer import VERIFICATION, WAIT
 from scenario import (
     ABORTED,
     ESTABLISHED,
@@ -34,6 +33,7 @@ from dicomwire import AE, Settings
 from dicomwire.errors import LocalProtocolError
 from dicomwire.workers.server import SupervisedServer
 from dicomwire.workers.worker_end import Worker
+from raw_peer import VERIFICATION, WAIT
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="processes need Linux"),

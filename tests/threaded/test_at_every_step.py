@@ -14,12 +14,12 @@ import pytest
 from fake_peer import Acceptor, pdus_of
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID
-from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, context, message_pdu, request_pdu
 from simulation import FakeSocket, World
 
 from dicomwire import AE, Association, Settings, build_context, evt
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.pdu import Abort, ReleaseRQ
+from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, context, message_pdu, request_pdu
 
 SETTINGS = Settings(network_timeout=60, dimse_timeout=30, acse_timeout=30, close_timeout=2)
 NOTICES = [each for each in vars(evt).values() if isinstance(each, evt.NotificationEvent)]

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from fake_peer import Acceptor, answer_to, pdus_of
 from pydicom.dataset import Dataset
-from raw_peer import CT, IMPLICIT, VERIFICATION, context, message_pdu, request_pdu
 from simulation import FakeSocket, World
 
 from dicomwire import AE, Association, AssociationTimeout, Settings, build_context, evt
 from dicomwire.protocol.command import Command, Message, encode_command
 from dicomwire.protocol.pdu import Abort, AssociateAC, PDataTF, ReleaseRP, ReleaseRQ
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelFind as FIND
+from raw_peer import CT, IMPLICIT, VERIFICATION, context, message_pdu, request_pdu
 
 ECHO = Message(Command.C_ECHO_RQ, MessageID=1, AffectedSOPClassUID=VERIFICATION)
 STORE = Message(

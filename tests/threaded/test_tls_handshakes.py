@@ -8,12 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from raw_peer import request_pdu
 from simulation import FakeSocket, World
 
 from dicomwire import AE, Settings, evt
 from dicomwire.sop_class import Verification
 from dicomwire.threaded import server as server_module
+from raw_peer import request_pdu
 
 HELLO = b"hello"
 """What the fake handshake needs of the client."""
