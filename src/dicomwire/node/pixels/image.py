@@ -7,7 +7,7 @@ Nothing is decoded but the numbers that say where a frame is.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BufferedIOBase
 from itertools import pairwise
 from typing import Any, BinaryIO, NamedTuple, cast
@@ -125,6 +125,19 @@ class Image:
         """Whether its samples are floating-point numbers."""
         return self._data.tag != PIXEL_DATA
 
+    def those(self, numbers: Sequence[int]) -> Sequence[int]:
+        """Return numbers of frames; NoSuchFrame if it has not as many."""
+        if max(numbers) > self.shape.frames:
+            raise NoSuchFrame(f"there are {self.shape.frames} frames")
+        return numbers
+
+    def every_frame(self) -> range:
+        """Return the numbers of all frames; DatasetError if there are fewer than it states."""
+        frames = self.shape.frames
+        if not self.is_compressed:
+            self._place(frames)
+        return range(1, frames + 1)
+
     def description(self, number: int) -> bytes:
         """Return the encoded elements that describe frame `number`, the first being 1."""
         if self._functional is None:
@@ -146,8 +159,7 @@ class Image:
         NotAnImage
             When the frames of its transfer syntax cannot be read one by one.
         """
-        if not 1 <= number <= self.shape.frames:
-            raise NoSuchFrame(f"there are {self.shape.frames} frames")
+        self.those([number])
         if self.is_compressed:
             if self.transfer_syntax in _VIDEOS or self.transfer_syntax in _VIDEO_FORMS:
                 raise NotAnImage("a video has no frames that can be read one by one")
@@ -202,18 +214,22 @@ class Image:
 
     # --- Frames ---
 
-    def _native(self, number: int) -> bytes:
+    def _place(self, number: int) -> tuple[int, int]:
+        """Return where the bytes of a frame that is not compressed begin and end."""
         size = self.shape.frame_bits
-        begin, end = (number - 1) * size, number * size
-        if size > 8 * LARGEST_FRAME:
-            raise NotAnImage(f"its frames have more than {LARGEST_FRAME} bytes")
-        start = self._data.start + begin // 8
-        stop = self._data.start + -(-end // 8)
+        start = self._data.start + (number - 1) * size // 8
+        stop = self._data.start + -(-number * size // 8)
         if self._data.end < 0 or stop > self._data.end:
             raise DatasetError("its pixel data is shorter than it states")
-        data = self._outline.read(start, stop)
-        shift = begin % 8
-        if not shift and not end % 8:
+        return start, stop
+
+    def _native(self, number: int) -> bytes:
+        size = self.shape.frame_bits
+        if size > 8 * LARGEST_FRAME:
+            raise NotAnImage(f"its frames have more than {LARGEST_FRAME} bytes")
+        data = self._outline.read(*self._place(number))
+        shift = (number - 1) * size % 8
+        if not shift and not size % 8:
             return data
         bits = int.from_bytes(data, "little") >> shift & (1 << size) - 1
         return bits.to_bytes(-(-size // 8), "little")

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from dicomwire.data.codec import is_uncompressed
-from dicomwire.node.pixels.image import Image, NoSuchFrame
+from dicomwire.node.pixels.image import Image
 from dicomwire.node.users import UserRight
 from dicomwire.node.web.endpoints import INSTANCE, ROOT, Endpoint, Site
 from dicomwire.node.web.errors import Problem
@@ -36,8 +36,7 @@ def frames_of(
     with explained():
         with opened_image(site.archive, found) as image:
             numbers = numbers or range(1, image.shape.frames + 1)
-            if max(numbers) > image.shape.frames:
-                raise NoSuchFrame(f"there are {image.shape.frames} frames")
+            image.those(numbers)
             kinds = (True, False) if len(numbers) == 1 else (True,)
             form, is_multipart = _chosen(request, forms_of_frames(image.transfer_syntax, kinds))
             fields = validators(found, *map(repr, (form, numbers, is_multipart)))

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from dicomwire.node.pixels.animation import animated
-from dicomwire.node.pixels.image import Image, NoSuchFrame, NotAnImage, Shape
+from dicomwire.node.pixels.image import Image, NotAnImage, Shape
 from dicomwire.node.pixels.picture import GIF, JPEG, PNG, Picture
 from dicomwire.node.users import UserRight
 from dicomwire.node.web.endpoints import INSTANCE, ROOT, SERIES, STUDY, Endpoint, Site
@@ -47,7 +47,7 @@ class Wanted(NamedTuple):
     """The media types that the client accepts."""
     picture: Callable[[Shape], Picture]
     """Returns how to render a frame of an image of a certain size."""
-    numbers: Callable[[Image], list[int]]
+    numbers: Callable[[Image], Sequence[int]]
     """Returns which frames to show."""
 
 
@@ -58,7 +58,7 @@ def rendered(request: Request, site: Site) -> Response:
     first, *others = scope.some(2)
     if others and "instance" not in request.path_params:
         return _of_several(site, scope, ranges, picture)
-    return shown(request, site, first, _wanted(request, ranges, picture, every_frame))
+    return shown(request, site, first, _wanted(request, ranges, picture, Image.every_frame))
 
 
 def thumbnail(request: Request, site: Site) -> Response:
@@ -83,24 +83,19 @@ def _wanted(
     request: Request,
     ranges: list[Range],
     picture: Picture,
-    numbers_of: Callable[[Image], list[int]],
+    numbers_of: Callable[[Image], Sequence[int]],
 ) -> Wanted:
     listed = request.path_params.get("frames")
     if listed is None:
         return Wanted(ranges, partial(within, picture), numbers_of)
     with explained():
         numbers = frame_numbers(listed)
-    return Wanted(ranges, partial(within, picture), lambda _: numbers)
+    return Wanted(ranges, partial(within, picture), lambda image: image.those(numbers))
 
 
 def _picture(request: Request, is_thumbnail: bool = False) -> Picture:
     with explained():
         return picture_of(request.query_params, JPEG, is_thumbnail)
-
-
-def every_frame(image: Image) -> list[int]:
-    """Return the numbers of all frames."""
-    return list(range(1, image.shape.frames + 1))
 
 
 def _example(image: Image) -> list[int]:
@@ -119,8 +114,6 @@ def shown(request: Request, site: Site, found: Instance, wanted: Wanted) -> Resp
     """Answer with pictures of an instance: one, one that moves, or several parts."""
     with explained(), opened_image(site.archive, found) as image:
         numbers = wanted.numbers(image)
-        if max(numbers) > image.shape.frames:
-            raise NoSuchFrame(f"there are {image.shape.frames} frames")
         forms = ONE_FRAME if len(numbers) == 1 else (MOVING, *_SEVERAL)
         form, is_multipart = _chosen(wanted.ranges, forms)
         picture = wanted.picture(image.shape)._replace(media_type=form.media_type)
@@ -176,7 +169,7 @@ def _of_all(site: Site, scope: Scope, picture: Picture) -> Iterator[bytes]:
         try:
             with opened_image(site.archive, found) as image:
                 fitting = within(picture, image.shape)
-                for number in range(1, image.shape.frames + 1):
+                for number in image.every_frame():
                     yield site.renderers.rendered(image, number, fitting)
                     is_one_there = True
         except NotAnImage:

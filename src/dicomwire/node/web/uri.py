@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from starlette.datastructures import QueryParams
@@ -19,7 +19,7 @@ from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.found import Instance, Scope, explained, opened_image
 from dicomwire.node.web.media_types import Form, InvalidAccept, Range, accepted, choose
 from dicomwire.node.web.picturing import frame_numbers, picture_of_uri
-from dicomwire.node.web.rendered import MOVING, ONE_FRAME, Wanted, every_frame, shown
+from dicomwire.node.web.rendered import MOVING, ONE_FRAME, Wanted, shown
 from dicomwire.node.web.representations import DICOM, forms_of_object
 from dicomwire.node.web.retrieving import whole
 
@@ -69,15 +69,15 @@ def _check(parameters: QueryParams) -> None:
             raise Problem(400, f"{name} is not supported")
 
 
-def _numbers(parameters: QueryParams) -> Callable[[Image], list[int]]:
+def _numbers(parameters: QueryParams) -> Callable[[Image], Sequence[int]]:
     text = parameters.get("frameNumber")
     if text is None:
-        return every_frame
+        return Image.every_frame
     with explained():
         listed = frame_numbers(text)
     if len(listed) > 1:
         raise Problem(400, "frameNumber is one number")
-    return lambda _: listed
+    return lambda image: image.those(listed)
 
 
 def _accepted(request: Request) -> list[Range]:
