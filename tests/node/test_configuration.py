@@ -164,7 +164,7 @@ def test_files_of_tls_are_beside_the_configuration(file: Path) -> None:
             "prot = 104",
             "there is no key 'prot' in a configuration; allowed are "
             + ", ".join(key.name for key in KEYS if not key.table)
-            + ", [access], [tls], [destinations], [routes], [notices]",
+            + ", [access], [tls], [retention], [destinations], [routes], [notices]",
         ),
         ("access = 5", "access must be a table: [access]"),
         ("[access]\ntitles = 'CT1'", 'access.titles must be a list of AE titles, not "CT1"'),

@@ -22,6 +22,7 @@ from dicomwire.node.index.writer import Index
 from dicomwire.node.notices.telling import Notices
 from dicomwire.node.objects.files import StorageInUse, StoreFailure
 from dicomwire.node.objects.opening import folder_of, folder_within, open_objects
+from dicomwire.node.objects.room import Room
 from dicomwire.node.objects.spool import Spool
 from dicomwire.node.outgoing import Outgoing
 from dicomwire.node.routing.rules import Routing
@@ -55,7 +56,9 @@ class Archive:
         self.configuration = configuration
         with ExitStack() as opened, usable(configuration.folder):
             ceiling = configuration.max_object or None
-            self.spool = opened.enter_context(Spool(folder_of(configuration), ceiling))
+            folders = folder_of(configuration), configuration.folder
+            room = Room(folders, configuration.min_free_space)
+            self.spool = opened.enter_context(Spool(folders[0], ceiling, room=room))
             self.converters = Converters(self.spool.make_file)
             self.objects = open_objects(configuration, self.spool.make_file, True)
             database = open_database(configuration.index, configuration.folder)

@@ -25,6 +25,7 @@ from dicomwire.node.objects.opening import folder_of
 from dicomwire.node.objects.spool import SPOOL, lock_node, size_of
 from dicomwire.node.operations import Peer
 from dicomwire.node.outgoing import timeouts
+from dicomwire.node.retention import Retaining
 from dicomwire.node.routing.sending import Senders
 from dicomwire.node.routing.settling import Settling
 from dicomwire.node.services import Services, contexts, refuse
@@ -181,6 +182,7 @@ class Node:
         opened.callback(workers.stop, timeout)
         opened.callback(self.archive.commitments.close)
         opened.callback(self.archive.notices.close)
+        opened.enter_context(self._retaining())
         self.senders.start()
         opened.callback(self.senders.stop, timeout)
         web = self._web
@@ -191,6 +193,12 @@ class Node:
         if web is not None:
             opened.callback(web.stopping)
         opened.callback(membership.stopping)
+
+    def _retaining(self) -> Retaining:
+        """Return what deletes studies by the rules of [retention]."""
+        archive, configuration = self.archive, self.configuration
+        folder = folder_of(configuration)
+        return Retaining(configuration.retention, archive.queue, archive.objects, folder)
 
     def _web_server(self, opened: ExitStack) -> WebServer | None:
         """Return the server for HTTP, which has its address; None if there is to be none."""

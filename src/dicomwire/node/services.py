@@ -40,6 +40,7 @@ from dicomwire.node.counts import Counts
 from dicomwire.node.heads import Origin
 from dicomwire.node.identifier import InvalidIdentifier
 from dicomwire.node.index.database import IndexFailure, reason_of
+from dicomwire.node.retention import note_use
 from dicomwire.node.retrieve import (
     DestinationContexts,
     Syntaxes,
@@ -249,6 +250,8 @@ class Services:
         self, found: list[query.Found], accepted: Callable[[], Syntaxes]
     ) -> Iterator[Any]:
         archive = self.archive
+        if self._configuration.retention.has_limits:
+            note_use(archive.index, found)
         yield from sub_operations(
             found, accepted, archive.objects, archive.converters, archive.name_of_moved
         )

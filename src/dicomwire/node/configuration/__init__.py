@@ -14,6 +14,7 @@ from dicomwire.node.configuration.keys import (
     Destination,
     Duplicates,
     Key,
+    Retention,
     Right,
 )
 from dicomwire.node.configuration.notices import Notice, Of
@@ -50,6 +51,7 @@ __all__ = [
     "Network",
     "Notice",
     "Of",
+    "Retention",
     "Right",
     "Route",
     "Then",

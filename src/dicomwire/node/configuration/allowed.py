@@ -92,6 +92,7 @@ TITLE = Allowed(
 )
 FLAG = Allowed("true or false", Strict())
 SECONDS = Allowed("a number of seconds above 0, or inf", Strict(), Gt(0))
+DAYS = Allowed("a number of days above 0, or inf", Strict(), Gt(0))
 GRACE = Allowed(f"a number of seconds, 0 to {_LONGEST_GRACE}", Strict(), Ge(0), Le(_LONGEST_GRACE))
 SECONDS_OF_REQUESTS = Allowed("a number of seconds, 1 to 3600", Strict(), Ge(1), Le(3600))
 PORT = whole("a port number", 1, 65535)

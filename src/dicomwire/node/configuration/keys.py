@@ -7,6 +7,7 @@ pydantic checks the values.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -14,10 +15,12 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
-from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError, with_config
+from annotated_types import Ge, Le
+from pydantic import ConfigDict, PlainValidator, Strict, TypeAdapter, ValidationError, with_config
 
 from dicomwire.node.configuration.allowed import (
     ADDRESS,
+    DAYS,
     FILE,
     FLAG,
     FOLDER,
@@ -39,7 +42,7 @@ from dicomwire.node.configuration.allowed import (
     without_password,
 )
 from dicomwire.node.configuration.notices import Notice
-from dicomwire.node.configuration.routes import Route
+from dicomwire.node.configuration.routes import Route, compiled_conditions
 from dicomwire.tls import Profile
 
 PREFIX = "DICOMWIRE_"
@@ -119,6 +122,43 @@ class TLS:
         FLAG,
         "Do not check certificates of destinations: others could read and change the data sent.",
     ] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Which studies are deleted by themselves; see `node.retention`."""
+
+    max_age: Annotated[
+        float, DAYS, "Delete a study so many days after its last object has arrived."
+    ] = math.inf
+    max_unused: Annotated[
+        float, DAYS, "Delete a study so many days after it has arrived or was retrieved last."
+    ] = math.inf
+    max_size: Annotated[
+        int,
+        whole("a number of bytes", 0, 2**63 - 1),
+        "If all objects have more bytes, delete the studies unused for longest. 0 means no limit.",
+    ] = 0
+    min_free: Annotated[
+        int,
+        whole("a number of bytes", 0, 2**63 - 1),
+        "If the disk has less free space, delete the studies unused for longest. 0: never.",
+    ] = 0
+    every: Annotated[
+        float,
+        Allowed("a number of seconds, 300 to 86400", Strict(), Ge(300), Le(86_400)),
+        "Seconds between two looks for studies to delete.",
+    ] = 3600.0
+    keep: Annotated[
+        Any,
+        Allowed("a table of conditions", PlainValidator(compiled_conditions)),
+        "Never delete studies whose first object matches; conditions as those of routes.",
+    ] = ()
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether studies are deleted at all."""
+        return min(self.max_age, self.max_unused) < math.inf or bool(self.max_size or self.min_free)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +307,11 @@ class Configuration:
         whole("a length in bytes", 0, 2**63 - 1),
         "The longest object to store; longer ones are refused with 0xA700. 0 means no limit.",
     ] = 16 * 2**30
+    min_free_space: Annotated[
+        int,
+        whole("a number of bytes", 0, 2**63 - 1),
+        "Objects are refused with 0xA700 while the disk has less free space; 0 means no limit.",
+    ] = 256 * 2**20
     acse_timeout: Annotated[
         float, SECONDS, "Seconds to wait for the negotiation or release of an association."
     ] = 30.0
@@ -279,6 +324,7 @@ class Configuration:
     ] = 5.0
     access: Access = Access()
     tls: TLS = TLS()
+    retention: Retention = Retention()
     destinations: Mapping[Title, Destination] = field(
         default_factory=lambda: {"STORESCP": STORESCP}, hash=False
     )
@@ -340,8 +386,15 @@ def _keys_of(table: str, owner: type) -> Iterator[Key]:
             yield Key(table, each.name, kind, allowed.text, each.default, meaning)
 
 
-TABLES: dict[str, type] = {"": Configuration, "access": Access, "tls": TLS}
-KEYS = tuple(key for table, owner in TABLES.items() for key in _keys_of(table, owner))
+TABLES: dict[str, type] = {
+    "": Configuration,
+    "access": Access,
+    "tls": TLS,
+    "retention": Retention,
+}
+_OF_TABLES = tuple(key for table, owner in TABLES.items() for key in _keys_of(table, owner))
+_HAS_NO_OPTION = "keep"  # it is a table within a table
+KEYS = tuple(key for key in _OF_TABLES if key.name != _HAS_NO_OPTION)
 """All keys except those of destinations, in the order of the file."""
 DESTINATION_KEYS = {key.name: key for key in _keys_of("destinations", Destination)}
 """The keys of a destination, by name."""
@@ -353,6 +406,6 @@ LISTS = {"routes": ROUTE_KEYS, "notices": NOTICE_KEYS}
 """The tables of which there are several, and their keys."""
 BY_NAME = {
     (key.table, key.name): key
-    for keys in (KEYS, DESTINATION_KEYS.values(), ROUTE_KEYS.values(), NOTICE_KEYS.values())
+    for keys in (_OF_TABLES, DESTINATION_KEYS.values(), ROUTE_KEYS.values(), NOTICE_KEYS.values())
     for key in keys
 }

@@ -100,6 +100,9 @@ def _explained(problem: ErrorDetails, values: Mapping[str, Any]) -> str:
         return f"{name} must be {TITLE.text}, not {_shown(path[-2])}"
     depth = {"destinations": 3, **dict.fromkeys(TABLES, 2)}.get(path[0], 1)  # below: list items
     name = ".".join(path[:depth])
+    reason = problem.get("ctx", {}).get("error")
+    if isinstance(reason, InvalidCondition):
+        return f"{name}: {reason}"
     value: Any = values
     for each in path[:depth]:
         value = value[each]

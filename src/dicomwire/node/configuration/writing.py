@@ -43,6 +43,8 @@ def template() -> str:
         for key in (each for each in KEYS if each.table == table):
             lines += ["", f"# {key.meaning}", f"# Allowed: {key.allowed}."]
             lines.append(f"{key.name} = {toml(key.default)}")
+    lines += ["", "# Studies whose first object matches these conditions are never deleted:"]
+    lines += ["# [retention.keep]", '# StudyDescription = "*TEACHING*"']
     lines += ["", "# The destinations of routes and of C-MOVE: a table for each AE title."]
     for title, known in Configuration().destinations.items():
         lines.append(f"[destinations.{title}]")

@@ -5,6 +5,7 @@ It may run beside nodes that serve the archive, as one more of their processes w
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -139,8 +140,12 @@ class Import:
             done.tally.passed_over += 1
         except Unacceptable as error:
             done.fail(candidate, str(error))
-        except (Failure, DatasetError, OSError) as error:
-            done.fail(candidate, getattr(error, "strerror", None) or str(error))
+        except OSError as error:
+            if error.errno == errno.ENOSPC:  # also if it is less than `min_free_space`
+                raise CannotStore(error.strerror) from None
+            done.fail(candidate, error.strerror or str(error))
+        except (Failure, DatasetError) as error:
+            done.fail(candidate, str(error))
         return None
 
     def _spooled(self, file: BinaryIO, size: int) -> Arrived:

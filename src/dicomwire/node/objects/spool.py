@@ -22,6 +22,7 @@ from dicomwire.data.sinks import SinkFull
 from dicomwire.leftovers import ABANDONED_AFTER, remove_leftovers
 from dicomwire.node.heads import HEAD_SIZE, Origin, Seal, sealed_head
 from dicomwire.node.objects.files import FileLock, remove, sync_folder
+from dicomwire.node.objects.room import Room
 
 KEPT_IN_MEMORY = 128 * 1024
 """In bytes. A longer dataset is written to a file while it is received. Others stay in memory until
@@ -186,10 +187,11 @@ class Spooled(Payload):
 class SpoolSink:
     """Receives a dataset into the spool, and computes its digest meanwhile; see `sinks.Sink`."""
 
-    __slots__ = ("_ceiling", "_data", "_descriptor", "_file", "_hash", "_size", "_spool")
+    __slots__ = ("_ceiling", "_data", "_descriptor", "_file", "_hash", "_room", "_size", "_spool")
 
-    def __init__(self, spool: str, ceiling: int | None) -> None:
+    def __init__(self, spool: str, ceiling: int | None, room: Room) -> None:
         self._spool = spool
+        self._room = room
         self._ceiling = ceiling
         self._data = bytearray()
         self._size = 0
@@ -199,6 +201,7 @@ class SpoolSink:
 
     def write(self, chunks: list[memoryview]) -> None:
         """Write the next bytes."""
+        self._room.check()
         for chunk in chunks:
             self._size += len(chunk)
             self._hash.update(chunk)
@@ -246,6 +249,8 @@ class Spool:
         The most bytes of a dataset; larger ones are answered with 0xA700.
     exclusive : bool
         Whether no other process may use the node's folder at the same time.
+    room : Room, optional
+        Refuses objects when the disk is nearly full.
 
     Raises
     ------
@@ -260,9 +265,11 @@ class Spool:
         folder: str | os.PathLike[str],
         ceiling: int | None = None,
         exclusive: bool = False,
+        room: Room | None = None,
     ) -> None:
         self.folder = Path(folder).absolute()
         self._ceiling = ceiling
+        self._room = room or Room([], 0)
         _make_folder(self.folder)
         with contextlib.ExitStack() as opened:
             folder_lock = FileLock(os.path.join(self.folder, _LOCK), shared=not exclusive)
@@ -293,7 +300,7 @@ class Spool:
 
     def sink(self, request: object = None) -> SpoolSink:
         """Return the sink for the dataset of a C-STORE request; for `receive_to`."""
-        return SpoolSink(self._path, self._ceiling)
+        return SpoolSink(self._path, self._ceiling, self._room)
 
     def make_file(self) -> Path:
         """Make an empty file in the spool, and return its path; the caller removes it."""
