@@ -138,7 +138,8 @@ def client_tls(configuration: Configuration) -> ssl.SSLContext | None:
 
 
 def _sends_over_tls(configuration: Configuration) -> bool:
-    return any(each.tls for each in configuration.destinations.values())
+    destinations = configuration.destinations.values()
+    return any(each.tls or each.url.startswith("https:") for each in destinations)
 
 
 def _password(tls: TLS) -> str | None:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from dicomwire import AE, Association, Settings
 from dicomwire.logs import escaped
 from dicomwire.node.access import client_tls
-from dicomwire.node.configuration import Configuration
+from dicomwire.node.configuration import Configuration, Destination
 from dicomwire.node.tasks.workers import GiveUp
 from dicomwire.presentation import PresentationContext
 from dicomwire.sop_class import InstanceAvailabilityNotification, StorageCommitmentPushModel
+
+if TYPE_CHECKING:
+    from dicomwire.web.client import Client
 
 REQUESTED = (StorageCommitmentPushModel, InstanceAvailabilityNotification)
 """The SOP classes, besides those of Storage, of which the node is an SCU."""
@@ -83,6 +87,34 @@ class Outgoing:
         if not association.is_established:
             raise Unreachable(f"there is no association with {shown}: {association.failure}")
         return association
+
+    def client(self, destination: Destination) -> Client:
+        """Return a client of a destination's DICOMweb; close it after use.
+
+        Raises
+        ------
+        Unreachable
+            When httpx is not installed.
+        """
+        try:
+            from dicomwire.web.client import Client
+        except ImportError:
+            needed = "pip install 'dicomwire[webclient]'"
+            raise Unreachable(f"DICOMweb needs httpx ({needed})") from None
+        file = destination.token_file
+        return Client(
+            destination.url,
+            token=partial(_first_line, file) if file else None,
+            tls=self._tls,
+            timeout=_seconds(self.configuration.dimse_timeout),
+            attempts=1,  # the task of the object is repeated
+        )
+
+
+def _first_line(file: str) -> str:
+    """Return the token in a file, which may change at any time."""
+    with open(file, encoding="ascii") as opened:
+        return opened.readline().strip()
 
 
 def timeouts(configuration: Configuration) -> Settings:

@@ -40,6 +40,9 @@ class Allowed(GroupedMetadata):
         return iter(self._checks)
 
 
+_is_web = re.compile(r"https?://[^/@\s?#]+(/[^@\s?#]*)?").fullmatch
+
+
 def whole(noun: str, least: int, most: int) -> Allowed:
     return Allowed(f"{noun}, {least} to {most}", Strict(), Ge(least), Le(most))
 
@@ -82,6 +85,12 @@ def _objects_url(url: str, info: ValidationInfo) -> str:
     return url
 
 
+def _web_url(url: str) -> str:
+    if url and not _is_web(url):
+        raise ValueError("no URL of HTTP")
+    return url
+
+
 def network(value: object) -> Network:
     return ip_network(str(value))
 
@@ -106,6 +115,10 @@ FOLDER = Allowed("a path", PlainValidator(_path))
 PLACE = Allowed(
     '"" for the folder, or a URL: s3://bucket/prefix, gs://…, az://… or file:///folder',
     AfterValidator(_objects_url),
+)
+WEB = Allowed(
+    'a URL of http or https without a user, such as https://pacs.example.org/dicom-web, or ""',
+    AfterValidator(_web_url),
 )
 FILE = Allowed('a path, or "" for none', AfterValidator(_file))
 

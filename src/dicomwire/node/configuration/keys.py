@@ -32,6 +32,7 @@ from dicomwire.node.configuration.allowed import (
     SECONDS,
     SECONDS_OF_REQUESTS,
     TITLE,
+    WEB,
     Allowed,
     ConfigurationError,
     Network,
@@ -181,6 +182,15 @@ class Destination:
     retry_for: Annotated[
         float, SECONDS, "For routes: seconds for which an object that cannot be sent is repeated."
     ] = 259_200.0
+    url: Annotated[
+        str,
+        WEB,
+        "For routes: the root of its DICOMweb, to which objects are sent by STOW-RS instead of "
+        "C-STORE.",
+    ] = ""
+    token_file: Annotated[
+        str, FILE, "A file with the bearer token for the URL in its first line."
+    ] = ""
     report_timeout: Annotated[
         float,
         SECONDS,

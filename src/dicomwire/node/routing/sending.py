@@ -33,6 +33,7 @@ from dicomwire.node.routing.pending import (
 )
 from dicomwire.node.routing.rules import SEND
 from dicomwire.node.routing.transports import DicomTransport, Result, Transport
+from dicomwire.node.routing.web_transport import WebTransport
 from dicomwire.node.tasks.queue import LONGEST_ERROR, NewTask, Queue, Task
 from dicomwire.node.tasks.workers import LONGEST_DELAY, LONGEST_WAIT, Bell, Workers, delay_after
 
@@ -305,13 +306,18 @@ class Senders:
         return Sender(
             name,
             destination.retry_for,
-            DicomTransport(name, destination, self._archive),
+            self._transport(name, destination),
             self._archive.queue,
             self._settle,
             self._workers.bell(SEND + name),
             gather=GATHER,
             linger=LINGER,
         )
+
+    def _transport(self, name: str, destination: Destination) -> Transport:
+        if destination.url:
+            return WebTransport(destination, self._archive)
+        return DicomTransport(name, destination, self._archive)
 
     def stop(self, timeout: float) -> None:
         """End all, at the latest after `timeout` seconds; what is left is sent later."""

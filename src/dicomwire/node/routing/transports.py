@@ -148,7 +148,7 @@ class _Lane:
             )
 
         sendable = [each for each in objects if _kind_of(each) in self._proposed]
-        feed = _Feed(sendable, prepare, lambda: self.is_stopped)
+        feed = Feed(sendable, prepare, lambda: self.is_stopped)
         is_lost = False
         with feed:
             for sent in _sent_on(association, feed):
@@ -196,7 +196,7 @@ class _Lane:
                 association.abort(block=False)
 
 
-class _Feed:
+class Feed:
     """Gives objects to an association when it can send them, and closes them when they are sent."""
 
     may_wait = False  # the library need not send what it has before it takes another one
@@ -214,7 +214,7 @@ class _Feed:
         """By the id of what is sent, which is in here so that no other gets the same id."""
         self._failed: list[Result] = []
 
-    def __enter__(self) -> _Feed:
+    def __enter__(self) -> Feed:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -250,7 +250,7 @@ class _Feed:
         yield from failed
 
 
-def _sent_on(association: Association, feed: _Feed) -> Iterator[Any]:
+def _sent_on(association: Association, feed: Feed) -> Iterator[Any]:
     try:
         return association.send_c_stores(feed)
     except RuntimeError:  # the peer has just ended it
