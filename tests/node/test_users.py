@@ -140,6 +140,11 @@ def test_a_file_that_is_not_understood_lets_nobody_in(users: Users, text: str, r
     assert users.path.read_text() == text
 
 
+def test_who_administers_has_no_filter(users: Users) -> None:
+    with pytest.raises(UsersFailure, match="sees all studies"):
+        users.add("jane", (UserRight.ADMINISTER,), ("PatientID=A",))
+
+
 @pytest.mark.parametrize("name", ["", " jane", "a\nb", "x" * 65])
 def test_a_name_that_cannot_be_used_is_an_error(users: Users, name: str) -> None:
     with pytest.raises(UsersFailure, match="a name has"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from dicomwire.node.web.threads import Threads
 
 HERE, ELSEWHERE = "127.0.0.1", "192.0.2.7"
 PASSWORD = "correct horse"
-Ask = Callable[..., httpx.Response]
 
 
 class WebSite:
@@ -44,7 +43,7 @@ class WebSite:
         self.archive = archive
         self.users = users
         self.tokens: dict[str, str] = {}
-        self._application = application
+        self.application = application
 
     def add(self, name: str, *rights: UserRight, studies: tuple[str, ...] = ()) -> None:
         """Add a user, with a password and a token."""
@@ -75,11 +74,49 @@ class WebSite:
             fields["authorization"] = f"Bearer {self.tokens[user]}"
 
         async def send() -> httpx.Response:
-            transport = httpx.ASGITransport(self._application, client=(address, 50000))
+            transport = httpx.ASGITransport(self.application, client=(address, 50000))
             async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
                 return await client.request(method, path, headers=fields, **more)
 
         return asyncio.run(send())
+
+    def call(
+        self,
+        method: str = "GET",
+        path: str = "/",
+        query: bytes = b"",
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        body: Sequence[bytes] = (),
+    ) -> tuple[int, bytes]:
+        """Return status and body of the response to a request that no client would send."""
+        pieces = [*body, b""]
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(errors="replace"),
+            "query_string": query,
+            "root_path": "",
+            "headers": [(b"host", b"localhost"), *headers],
+            "client": (HERE, 50000),
+            "server": (HERE, 8042),
+        }
+        status, sent = 0, b""
+
+        async def receive() -> dict[str, Any]:
+            if not pieces:
+                return {"type": "http.disconnect"}
+            return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+
+        async def send(message: dict[str, Any]) -> None:
+            nonlocal status, sent
+            status = message.get("status", status)
+            sent += message.get("body", b"")
+
+        asyncio.run(self.application(scope, receive, send))
+        return status, sent
 
 
 @contextmanager

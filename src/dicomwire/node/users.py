@@ -115,8 +115,11 @@ class Account:
     tokens: tuple[Token, ...] = ()
 
     def user(self, name: str) -> User:
-        """Return the user; ValueError if a condition of its filter is invalid."""
+        """Return the user; ValueError if its filter is invalid."""
         studies = StudyFilter(self.studies) if self.studies else None
+        if studies is not None and UserRight.ADMINISTER in self.rights:
+            # Tasks, destinations and the log are of all studies.
+            raise ValueError("a user with the right to administer sees all studies")
         return User(name, frozenset(self.rights), studies)
 
 

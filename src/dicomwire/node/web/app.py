@@ -26,7 +26,7 @@ from dicomwire.node.web import (
 )
 from dicomwire.node.web.access_log import Exchange, Observe
 from dicomwire.node.web.endpoints import Endpoint, Site
-from dicomwire.node.web.errors import report, response_to
+from dicomwire.node.web.errors import Problem, report, response_to
 from dicomwire.node.web.gate import Gate
 from dicomwire.node.web.login import Login
 from dicomwire.node.web.metrics import Metrics
@@ -98,6 +98,7 @@ class Application:
         scope["state"] = {"address": self._gate.look_behind_proxies(scope)}
         exchange = Exchange(scope, send, self._observe)
         try:
+            _refuse_two_lengths(scope)
             await self._router(scope, receive, exchange.send)
         except Exception as error:
             if exchange.has_begun:
@@ -133,3 +134,13 @@ def _without_body(response: Response) -> Response:
     head = Response(status_code=response.status_code)
     head.raw_headers = response.raw_headers
     return head
+
+
+def _refuse_two_lengths(scope: Scope) -> None:
+    """Refuse a request whose body ends at two places, and all after it on the connection.
+
+    A proxy may take another one than we do, and so take one request for two (RFC 9112 11.2).
+    """
+    names = {name for name, _ in scope["headers"]}
+    if {b"content-length", b"transfer-encoding"} <= names:
+        raise Problem(400, "the request states two lengths of its body", {"Connection": "close"})
