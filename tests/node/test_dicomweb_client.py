@@ -1,4 +1,4 @@
-"""dicomweb-client, an independent program, retrieves objects, frames, pictures and bulk data."""
+"""dicomweb-client, an independent program, searches and retrieves all that DICOMweb has."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dicomweb_client import DICOMwebClient
 from images import image_object
 from PIL import Image as Pictures
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
 from running_node import store
 from web_client import serving
@@ -29,6 +30,28 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DICOMwebClient]
         compressed.compress(RLELossless, generate_instance_uid=False)
         assert store(node.node, compressed, image_object(PIXELS[0], number=2)) == [0, 0]
         yield DICOMwebClient(f"{node.client.base_url}/dicom-web")
+
+
+def test_it_searches(client: DICOMwebClient) -> None:
+    (study,) = client.search_for_studies(search_filters={"PatientID": "P1"})
+    assert study["0020000D"]["Value"] == ["1.2.3"]
+    filters = {"Modality": "CT", "PatientName": "doe*"}
+    (series,) = client.search_for_series(search_filters=filters, fields=["StudyDescription"])
+    assert series["0020000E"]["Value"] == ["1.2.3.1"]
+    found = client.search_for_instances(*SERIES, limit=1, offset=1)
+    assert [each["00080018"]["Value"] for each in found] == [[PLAIN[2]]]
+    assert client.search_for_studies(fuzzymatching=True, search_filters={"PatientName": "jane"})
+    assert client.search_for_studies(search_filters={"PatientID": "nobody"}) == []
+
+
+def test_it_retrieves_metadata(client: DICOMwebClient) -> None:
+    for found in (
+        client.retrieve_study_metadata("1.2.3"),
+        client.retrieve_series_metadata(*SERIES),
+    ):
+        datasets = [Dataset.from_json(each, lambda url: b"") for each in found]
+        assert [ds.SOPInstanceUID for ds in datasets] == [RLE[2], PLAIN[2]]
+        assert [ds.Rows for ds in datasets] == [32, 32]
 
 
 def test_it_retrieves_instances(client: DICOMwebClient) -> None:
