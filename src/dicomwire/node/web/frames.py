@@ -35,8 +35,7 @@ def frames_of(
     """Return a response with frames of an instance; without `numbers` with all of them."""
     with explained():
         with opened_image(site.archive, found) as image:
-            numbers = numbers or range(1, image.shape.frames + 1)
-            image.those(numbers)
+            numbers = image.every_frame() if numbers is None else image.those(numbers)
             kinds = (True, False) if len(numbers) == 1 else (True,)
             form, is_multipart = _chosen(request, forms_of_frames(image.transfer_syntax, kinds))
             fields = validators(found, *map(repr, (form, numbers, is_multipart)))
