@@ -29,7 +29,7 @@ KEEPERS: who.Commands = {
 }
 
 
-def _make_object(folder: Path, small: Path, size: int) -> Path:
+def make_object(folder: Path, small: Path, size: int) -> Path:
     """Make a multi-frame image of `size` bytes out of a small one, with pixels of zeros."""
     data = small.read_bytes()
     at = data.index(struct.pack("<HH2s2xL", 0x7FE0, 0x0010, b"OW", MULTI_FRAME.pixel_bytes))
@@ -45,7 +45,7 @@ def _make_object(folder: Path, small: Path, size: int) -> Path:
 def _send(run: Run, size: int, *, of_server: bool) -> Sample:
     folder = run.folder / "object"
     folder.mkdir()
-    path = _make_object(folder, next(run.sent.iterdir()), size)
+    path = make_object(folder, next(run.sent.iterdir()), size)
     received = run.received()
     server = run.command if of_server else KEEPERS["dicomwire"]
     client = SENDERS["dicomwire"] if of_server else run.command
