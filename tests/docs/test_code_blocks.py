@@ -12,6 +12,8 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partialmethod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +23,11 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicomwire import AE, AllStoragePresentationContexts, aio, build_context, evt, sop_class
+from dicomwire import AE, AllStoragePresentationContexts, aio, build_context, evt, sop_class, web
 from dicomwire.association import Association
 from dicomwire.logs import LOGGER
+from dicomwire.node.configuration import Configuration
+from dicomwire.node.server import Node
 from dicomwire.pdu_primitives import UserIdentityNegotiation
 from dicomwire.registry.services import REGISTRY
 from dicomwire.threaded.server import AssociationServer
@@ -180,9 +184,42 @@ def make_certificates(folder: Path) -> None:
         openssl(*signed, "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial")
 
 
+@contextmanager
+def archive_on_the_web(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run an archive with one image, and let it stand for that of a page."""
+    ds = Dataset()
+    ds.SOPClassUID = sop_class.CTImageStorage
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = "1.2.3", "1.2.3.4"
+    ds.SOPInstanceUID = "1.2.3.4.5"
+    ds.PatientName, ds.PatientID, ds.Modality = "Doe^Jane", "P1", "CT"
+    ds.Rows = ds.Columns = 8
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.BitsAllocated = ds.BitsStored = 16
+    ds.HighBit, ds.PixelRepresentation = 15, 0
+    ds.PixelData = bytes(range(128))
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dcmwrite(folder / "ct.dcm", ds, enforce_file_format=True)
+    with Node(Configuration(port=0, http=0, folder=folder / "archive")) as node:
+        assert node.http_address is not None
+        url = f"http://127.0.0.1:{node.http_address[1]}/dicom-web"
+        for kind in (web.Client, web.AsyncClient):
+            patch.setattr(kind, "__init__", partialmethod(reached_at, kind.__init__, url))
+        yield
+
+
+def reached_at(client: Any, begin: Any, real: str, url: str, **options: Any) -> None:
+    """Make a client of a page, which names a server on this machine."""
+    begin(client, url.replace("http://localhost:8042/dicom-web", real), **options)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
 def test_the_code_on_a_page_runs(
-    page: Path, network: Network, folder: Path, capsys: pytest.CaptureFixture[str]
+    page: Path,
+    network: Network,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if page.name == "tls.md":
         if shutil.which("openssl") is None:
@@ -190,8 +227,11 @@ def test_the_code_on_a_page_runs(
         make_certificates(folder)
     answer_anything(AE("ANYTHING"))
     namespace: dict[str, Any] = {"__name__": "page"}
-    for block in blocks(page, "python"):
-        run(page, block, namespace)
+    with ExitStack() as opened:
+        if page.name == "dicomweb_client.md":
+            opened.enter_context(archive_on_the_web(folder, monkeypatch))
+        for block in blocks(page, "python"):
+            run(page, block, namespace)
     for server in network.servers:
         is_up = server.socket.fileno() >= 0
         if is_up and server.ssl_context is None and not server.ae.require_calling_aet:
