@@ -16,8 +16,8 @@ from dicomwire import AE, build_context
 from dicomwire.node.configuration import Configuration
 from dicomwire.node.server import Node
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "dicomweb.md"
-TEXT = PAGE.read_text()
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "howto"
+TEXT = (PAGES / "dicomweb.md").read_text()
 CURL = [line[2:] for line in TEXT.splitlines() if line.startswith("$ curl ")]
 (PROGRAM,) = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
@@ -32,6 +32,9 @@ def make_object() -> Dataset:
     code = Dataset()
     code.CodeValue = "P1"
     ds.ProcedureCodeSequence = [code]
+    ds.Rows = ds.Columns = 32
+    ds.BitsAllocated, ds.SamplesPerPixel, ds.PixelRepresentation = 16, 1, 0
+    ds.PhotometricInterpretation = "MONOCHROME2"
     ds.PixelData = bytes(2048)
     ds["PixelData"].VR = "OW"
     ds.file_meta = FileMetaDataset()
@@ -58,7 +61,19 @@ def test_the_requests_find_something(root: str, tmp_path: Path, command: str) ->
         ["sh", "-c", command], cwd=tmp_path, capture_output=True, timeout=60, check=True
     )
     output = next((path.read_bytes() for path in tmp_path.iterdir()), done.stdout)
-    assert len(output) in (512, 2048) or output.startswith(b'[{"0008')
+    begins = output.startswith((b'[{"0008', b"--"))  # JSON, or the first part of several
+    assert len(output) in (512, 2048) or begins or output[128:132] == b"DICM"
+
+
+def test_the_requests_for_pictures_get_some(root: str, tmp_path: Path) -> None:
+    text = (PAGES / "images.md").read_text()
+    lines = [line[2:] for line in text.splitlines() if line.startswith(("$ SERIES=", "$ curl "))]
+    program = "\n".join(lines).replace("127.0.0.1:8042", root)
+    program = program.replace("curl", "curl -sf --noproxy '*'")
+    subprocess.run(["sh", "-ec", program], cwd=tmp_path, timeout=60, check=True)
+    kinds = {path.name: path.read_bytes()[:3] for path in tmp_path.iterdir()}
+    assert set(kinds) == {"image.jpg", "bone.jpg", "small.png", "first.jpg", "picture.gif"}
+    assert set(kinds.values()) == {b"\xff\xd8\xff", b"\x89PN", b"GIF"}
 
 
 def test_the_program(root: str) -> None:
