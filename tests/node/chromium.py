@@ -12,13 +12,15 @@ import os
 import select
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-PATIENCE = 20.0
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+PATIENCE = 40.0
 """Seconds in which a page has to do what a test waits for; the machine may be busy."""
 _KEYS = {"Enter": 13, "Escape": 27, "Home": 36, "End": 35, "PageUp": 33, "PageDown": 34, "Tab": 9}
 _KEYS |= {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
@@ -26,27 +28,32 @@ _TEXTS = {"Enter": "\r"}
 
 
 class Chromium:
-    """A browser without windows, which ends with the context."""
+    """A browser without windows, which ends with the context.
 
-    def __init__(self) -> None:
-        self._program = shutil.which("chromium") or shutil.which("chromium-browser")
-        if self._program is None:
-            raise FileNotFoundError("chromium")
+    Parameters
+    ----------
+    profile : Path
+        A folder of its own.
+    """
+
+    def __init__(self, profile: Path) -> None:
+        self._profile = profile
+        self._program = shutil.which("chromium") or _missing("chromium is not installed")
         self._number = 0
         self._rest = b""
         self._answers: dict[int, dict[str, Any]] = {}
         self._pages: dict[str, Page] = {}
 
     def __enter__(self) -> Chromium:
-        self._profile = tempfile.mkdtemp(prefix="chromium-")
         theirs, self._to = os.pipe()
         self._from, ours = os.pipe()
         # The browser reads its file 3 and writes its file 4. A shell sets these, since a function
         # that runs between fork and exec is not safe beside threads.
         redirected = f'exec "$@" 3<&{theirs} 4>&{ours}'
         self._process = subprocess.Popen(
-            ["bash", "-c", redirected, "bash", str(self._program), *_options(self._profile)],
+            ["bash", "-c", redirected, "bash", self._program, *_options(self._profile)],
             pass_fds=(theirs, ours),
+            env={**os.environ, "TMPDIR": str(self._profile)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -66,7 +73,6 @@ class Chromium:
             self._process.wait()
         os.close(self._to)
         os.close(self._from)
-        shutil.rmtree(self._profile, ignore_errors=True)
 
     def send(self, method: str, session: str = "", **parameters: Any) -> dict[str, Any]:
         """Send a command; return its result."""
@@ -100,18 +106,20 @@ class Chromium:
                 page.note(message["method"], message["params"])
 
     @contextlib.contextmanager
-    def page(self, width: int = 1280, height: int = 800, dark: bool = False) -> Iterator[Page]:
-        """Yield a new page, with cookies and a cache of its own."""
-        context = self.send("Target.createBrowserContext")["browserContextId"]
-        target = self.send("Target.createTarget", url="about:blank", browserContextId=context)
-        attached = self.send("Target.attachToTarget", targetId=target["targetId"], flatten=True)
-        page = self._pages[attached["sessionId"]] = Page(self, attached["sessionId"])
+    def page(
+        self, width: int = 1280, height: int = 800, dark: bool = False, is_fresh: bool = False
+    ) -> Iterator[Page]:
+        """Yield a new page."""
+        target = self.send("Target.createTarget", url="about:blank")["targetId"]
+        session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        page = self._pages[session] = Page(self, session)
         try:
             page.prepare(width, height, dark)
+            page.send("Network.setCacheDisabled", cacheDisabled=is_fresh)
             yield page
         finally:
-            self.send("Target.disposeBrowserContext", browserContextId=context)
-            del self._pages[attached["sessionId"]]
+            self.send("Target.closeTarget", targetId=target)
+            del self._pages[session]
 
 
 class Page:
@@ -143,9 +151,13 @@ class Page:
         """Set the size and the colours, and begin to listen."""
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.send(f"{domain}.enable")
+        self.colour(dark)
+        self.resize(width, height)
+
+    def colour(self, dark: bool) -> None:
+        """Prefer dark or light colours."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
-        self.resize(width, height)
 
     def resize(self, width: int, height: int) -> None:
         """Give the page another size."""
@@ -281,6 +293,13 @@ class Page:
         found: str = self.value(f"document.querySelector({_js(selector)})?.innerText ?? ''")
         return found
 
+    def sees(self, selector: str) -> bool:
+        """Return whether an element is shown."""
+        found: bool = self.value(
+            f"document.querySelector({_js(selector)})?.checkVisibility() ?? false"
+        )
+        return found
+
     def texts(self, selector: str) -> list[str]:
         """Return the texts of all such elements."""
         found: list[str] = self.value(
@@ -288,23 +307,34 @@ class Page:
         )
         return found
 
-    def wait(self, expression: str, what: str = "") -> Any:
-        """Wait until a JavaScript expression is true; return its value."""
-        return self.until(lambda: self.value(expression), what or expression)
+    def wait(self, expression: str, what: str = "") -> None:
+        """Wait until a JavaScript expression is true."""
+        self.until(lambda: self.value(f"!!({expression})"), what or expression)
 
-    def until(self, condition: Callable[[], Any], what: str = "") -> Any:
+    def until(self, condition: Callable[[], object], what: str = "") -> None:
         """Wait until a condition holds."""
         deadline = time.monotonic() + PATIENCE
-        while not (found := condition()):
+        while not condition():
             if time.monotonic() > deadline:
                 raise Failed(f"not so in time: {what}; errors: {self.errors}")
             self.value("new Promise(requestAnimationFrame)")
-        return found
 
     def screenshot(self, path: Path, whole: bool = True) -> None:
         """Save what the page looks like as a PNG, also what is out of view."""
         found = self.send("Page.captureScreenshot", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(found["data"]))
+
+
+def axe_source() -> str:
+    """Return the program that looks for barriers in a page."""
+    path = CHECKOUT / ".peers" / "node_modules" / "axe-core" / "axe.min.js"
+    return path.read_text() if path.exists() else _missing(f"there is no {path}")
+
+
+def _missing(reason: str) -> NoReturn:
+    if os.environ.get("CI", "").lower() in ("true", "1"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 class Failed(AssertionError):
@@ -320,7 +350,7 @@ def _js(text: str) -> str:
     return json.dumps(text)
 
 
-def _options(profile: str) -> list[str]:
+def _options(profile: Path) -> list[str]:
     return [
         "--headless",
         "--no-sandbox",  # continuous integration runs as root

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 import pytest
 from backends import BACKENDS, EVERY_PAIR, PAIRS, Backend
 from buckets import moto, seaweedfs
+from chromium import Chromium
 from postgres_server import PostgresServer
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """A browser; each page of it is like that of another person."""
+    with Chromium(tmp_path_factory.mktemp("chromium")) as chromium:
+        yield chromium
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,9 @@ from pydicom.dataset import Dataset
 from running_node import make_object, store
 from web_client import Serving, serving
 
+from dicomwire.node.server import Node
+from dicomwire.node.tasks.queue import NewTask
+
 HEAD, KNEE, HEART, REPORT = "1.2.3", "1.2.4", "1.2.5", "1.2.6"
 """Studies: a CT of ten images, an MR of another patient, a clip in colour, one without images."""
 US_MULTI_FRAME, MR, SR = (
@@ -76,3 +79,14 @@ def shown(folder: Path, **keys: Any) -> Iterator[Serving]:
     with serving(folder, **keys) as served:
         assert {*store(served.node, *objects())} == {0}
         yield served
+
+
+def fail(node: Node, kind: str, *, is_dead: bool, reason: str = "refused") -> int:
+    """Add a task that has failed; return its id."""
+    queue = node.archive.queue
+    with node.archive.index.writing() as writer:
+        queue.add(writer, [NewTask(kind, {})])
+    (task,) = queue.take(kind, 1)
+    with node.archive.index.writing() as writer:
+        queue.fail(writer, task, reason, None if is_dead else 1000.0)
+    return task.id

@@ -30,7 +30,7 @@ from dicomwire.node.web.errors import Problem, report, response_to
 from dicomwire.node.web.gate import Gate
 from dicomwire.node.web.login import Login
 from dicomwire.node.web.metrics import Metrics
-from dicomwire.node.web.page import api, system, views
+from dicomwire.node.web.page import actions, api, system, views
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *deleting.ENDPOINTS,
@@ -47,6 +47,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *views.ENDPOINTS,
     *api.ENDPOINTS,
     *system.ENDPOINTS,
+    *actions.ENDPOINTS,
 )
 """All endpoints. A path that fits several is that of the first one."""
 

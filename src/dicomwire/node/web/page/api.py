@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from pydicom.datadict import dictionary_description, dictionary_has_tag
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from dicomwire.node.users import UserRight
 from dicomwire.node.web.endpoints import SERIES, STUDY, Endpoint, Site
 from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.page.details import instances_of, study_of
 from dicomwire.node.web.page.listing import PAGE, studies
-from dicomwire.node.web.page.requests import number_of, seen, wanted_of
+from dicomwire.node.web.page.requests import answer, number_of, seen, wanted_of
 
 _MOST_LISTED = 1000
 """The most studies in one answer."""
@@ -27,14 +26,17 @@ def _studies(request: Request, site: Site) -> Response:
     start = number_of(parameters, "start", 0)
     most = min(number_of(parameters, "limit", PAGE), _MOST_LISTED)
     found = studies(seen(request), wanted_of(parameters), start, most)
-    return _json(total=found.total, studies=[each._asdict() for each in found.studies])
+    return answer({"total": found.total, "studies": [each._asdict() for each in found.studies]})
 
 
 def _study(request: Request, site: Site) -> Response:
     study = study_of(seen(request), request.path_params["study"])
     if study is None:
         raise Problem(404, "there is no such study")
-    return _json(**study._asdict() | {"series": [each._asdict() for each in study.series]})
+    return answer(
+        study._asdict()
+        | {"title": study.title, "series": [each._asdict() for each in study.series]}
+    )
 
 
 def _series(request: Request, site: Site) -> Response:
@@ -43,18 +45,14 @@ def _series(request: Request, site: Site) -> Response:
     if not found:
         raise Problem(404, "there is no such series")
     listed = [{"uid": each.sop_instance_uid, **each._asdict()} for each in found]
-    return _json(instances=listed)
+    return answer({"instances": listed})
 
 
 def _names(request: Request, site: Site) -> Response:
     tags = request.query_params.get("tags", "").split(",")[:_MOST_NAMED]
     numbers = {tag: int(tag, 16) for tag in tags if re.fullmatch("[0-9A-Fa-f]{8}", tag)}
     known = {tag: number for tag, number in numbers.items() if dictionary_has_tag(number)}
-    return _json(**{tag: dictionary_description(number) for tag, number in known.items()})
-
-
-def _json(**facts: Any) -> Response:
-    return JSONResponse(facts, headers={"Cache-Control": "no-store"})
+    return answer({tag: dictionary_description(number) for tag, number in known.items()})
 
 
 ENDPOINTS = [

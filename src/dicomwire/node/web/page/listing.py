@@ -18,6 +18,8 @@ from dicomwire.node.prefilters import between, contains, equals
 
 PAGE = 50
 """Studies on one page: few enough to look through, and to count their objects for each view."""
+_MOST_VARIABLES = 500
+"""The most UIDs in one statement."""
 _MOST_WORDS = 8
 """The most words of a search that count: each one is a condition on several columns."""
 _SORTED: Mapping[str, tuple[ColumnElement[Any], ...]] = {
@@ -143,6 +145,18 @@ def uids(index: Visible, wanted: Wanted, most: int) -> list[str]:
     query = query.where(*wanted.conditions(), *index.visible)
     with index.reading() as connection:
         return list(connection.execute(query.order_by(*wanted.order()).limit(most)).scalars())
+
+
+def existing(index: Visible, wanted: Sequence[str]) -> list[str]:
+    """Return those of the UIDs that are of studies which the user may see."""
+    found: list[str] = []
+    with index.reading() as connection:
+        for start in range(0, len(wanted), _MOST_VARIABLES):
+            part = wanted[start : start + _MOST_VARIABLES]
+            query = select(study.c.study_instance_uid).where(*index.visible)
+            query = query.where(study.c.study_instance_uid.in_(part))
+            found += connection.execute(query).scalars()
+    return found
 
 
 def modalities(index: Visible) -> list[str]:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from dicomwire.node.objects.opening import folder_of
-from dicomwire.node.status import DEAD, described, nodes, status
-from dicomwire.node.tasks.queue import State, counts, listed
+from dicomwire.node.routing.state import destinations
+from dicomwire.node.status import DEAD, nodes, status, time_of
+from dicomwire.node.tasks.queue import counts
 from dicomwire.node.web.endpoints import Site
 from dicomwire.node.web.page.people import count, size
 
@@ -49,54 +50,44 @@ def problems_now(site: Site) -> list[Problem]:
 
 def destinations_of(site: Site) -> list[dict[str, Any]]:
     """Return the destinations, and the state of what is sent to each, for JSON."""
-    index = site.archive.index
-    numbers = counts(index)
+    known = site.configuration.destinations
     found = []
-    for name, each in sorted(site.configuration.destinations.items()):
-        own = next(listed(index, f"destination:{name}"), None)
-        sending = numbers.get(f"send:{name}", {})
-        facts = {
-            "name": name,
-            "host": each.host,
-            "port": each.port,
-            "tls": each.tls,
-            "waiting": sending.get(State.WAITING, 0) + sending.get(State.RUNNING, 0),
-            "dead": sending.get(State.DEAD, 0),
-            "attempts": own.attempts if own else 0,
-            "error": own.error if own else "",
-            "next_attempt": own and described(own)["due"],
-        }
-        found.append(facts)
+    for state in sorted(destinations(site.archive.index, known)):
+        each = known.get(state.name)
+        where = {"host": each.host, "port": each.port, "tls": each.tls} if each else {}
+        facts = state._asdict() | {"next_attempt": time_of(state.next_attempt)}
+        found.append(facts | {"address": where or None})
     return found
 
 
-def problems_of(
-    site: Site, found: dict[str, Any], destinations: list[dict[str, Any]]
-) -> list[Problem]:
+def problems_of(site: Site, found: dict[str, Any], states: list[dict[str, Any]]) -> list[Problem]:
     """Return what is wrong, by the facts of `node.status` and the states of destinations."""
     told = [
-        *_destinations(destinations),
+        *_destinations(states),
         *_nodes(found),
-        *_tasks(found, destinations),
+        *_tasks(found, states),
         *_disk(site),
     ]
     return sorted(told, key=lambda each: each.level)
 
 
-def _destinations(destinations: list[dict[str, Any]]) -> Iterator[Problem]:
-    for each in destinations:
-        if each["error"]:
-            waiting = f"{count(each['waiting'])} objects wait for it. " if each["waiting"] else ""
+def _destinations(states: list[dict[str, Any]]) -> Iterator[Problem]:
+    for each in states:
+        name, waiting = each["name"], count(each["waiting"])
+        if not each["is_known"]:
             yield Problem(
-                "bad",
-                f"The destination {each['name']} is down",
-                f"{waiting}Last error: {each['error']}",
+                "warn",
+                f"{waiting} objects wait for {name}, which is not configured",
+                f"Add [destinations.{name}] to the configuration, or drop the tasks below.",
             )
+        elif each["failures"]:
+            text = f"{waiting} objects wait for it. Last error: {each['error']}"
+            yield Problem("bad", f"The destination {name} is down", text)
         elif each["dead"]:
             yield Problem(
                 "bad",
-                f"{count(each['dead'])} objects were not sent to {each['name']}",
-                "They were tried for too long. Retry them below, when the cause is gone.",
+                f"{count(each['dead'])} objects were not sent to {name}",
+                f"Retry them below, when the cause is gone. Last error: {each['error']}",
             )
 
 
@@ -107,8 +98,8 @@ def _nodes(found: dict[str, Any]) -> Iterator[Problem]:
             yield Problem("bad", f"The node on {where} is dead", f"Last seen {node['heartbeat']}.")
 
 
-def _tasks(found: dict[str, Any], destinations: list[dict[str, Any]]) -> Iterator[Problem]:
-    told = {f"send:{each['name']}" for each in destinations}
+def _tasks(found: dict[str, Any], states: list[dict[str, Any]]) -> Iterator[Problem]:
+    told = {f"send:{each['name']}" for each in states}
     for kind, numbers in found["tasks"].items():
         if numbers["dead"] and kind not in told:
             yield Problem(

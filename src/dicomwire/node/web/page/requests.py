@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from dicomwire.node.users import UserRight
 from dicomwire.node.web.errors import Problem
@@ -64,6 +65,11 @@ async def body_of(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise Problem(400, "the body must be a JSON object")
     return body
+
+
+def answer(facts: Mapping[str, Any]) -> Response:
+    """Return a response of JSON."""
+    return JSONResponse(facts, headers={"Cache-Control": "no-store"})
 
 
 def is_list_of(kind: type, value: object) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from dicomwire import AssociationFailure, build_context
 from dicomwire.node import operations
@@ -25,7 +25,7 @@ from dicomwire.node.web.page.frame import frame
 from dicomwire.node.web.page.plots import plots_of
 from dicomwire.node.web.page.problems import destinations_of, problems_of, state_of
 from dicomwire.node.web.page.rendering import page
-from dicomwire.node.web.page.requests import body_of, is_list_of, number_of
+from dicomwire.node.web.page.requests import answer, body_of, is_list_of, number_of
 from dicomwire.sop_class import Verification
 
 _SHOWN = 100
@@ -71,7 +71,7 @@ def _facts(request: Request, site: Site) -> dict[str, Any]:
 
 
 def _status(request: Request, site: Site) -> Response:
-    return _json(status(site.archive.index))
+    return answer(status(site.archive.index))
 
 
 def _tasks(request: Request, site: Site) -> Response:
@@ -79,7 +79,7 @@ def _tasks(request: Request, site: Site) -> Response:
     most = min(number_of(parameters, "limit", _SHOWN), _MOST_LISTED)
     kind, states = parameters.get("kind") or None, _states(parameters.getlist("state"))
     tasks = islice(listed(site.archive.index, kind, states), most)
-    return _json(
+    return answer(
         {"tasks": [described(each) for each in tasks], "counts": counts(site.archive.index)}
     )
 
@@ -99,7 +99,7 @@ async def _change(request: Request, site: Site, change: Callable[..., int]) -> R
     if not (kind is None or isinstance(kind, str)) or not is_list_of(int, ids):
         raise Problem(400, "kind is a text, and ids is a list of numbers")
     states = [] if ids else _states(wanted.get("states", ["dead"]))
-    return _json({"tasks": await site.threads.run(change, kind, states, ids)})
+    return answer({"tasks": await site.threads.run(change, kind, states, ids)})
 
 
 def _states(names: Any) -> list[State]:
@@ -109,7 +109,7 @@ def _states(names: Any) -> list[State]:
 
 
 def _destinations(request: Request, site: Site) -> Response:
-    return _json({"destinations": destinations_of(site)})
+    return answer({"destinations": destinations_of(site)})
 
 
 def _echo(request: Request, site: Site) -> Response:
@@ -122,28 +122,24 @@ def _echo(request: Request, site: Site) -> Response:
         with site.archive.outgoing.associate(name, [build_context(Verification)]) as association:
             code = association.send_c_echo().Status
     except (AssociationFailure, Unreachable, GiveUp) as error:
-        return _json({"answers": False, "reason": str(error)})
+        return answer({"answers": False, "reason": str(error)})
     if code != 0x0000:
-        return _json({"answers": False, "reason": f"it answers with 0x{code:04X}"})
-    return _json({"answers": True, "seconds": round(time.monotonic() - began, 3)})
+        return answer({"answers": False, "reason": f"it answers with 0x{code:04X}"})
+    return answer({"answers": True, "seconds": round(time.monotonic() - began, 3)})
 
 
 def _associations(request: Request, site: Site) -> Response:
     number, peers = site.operations.associations()
-    return _json({"associations": number, "peers": [each._asdict() for each in peers]})
+    return answer({"associations": number, "peers": [each._asdict() for each in peers]})
 
 
 def _samples(request: Request, site: Site) -> Response:
     samples = site.operations.samples(request.query_params.get("of") == "day")
-    return _json({"samples": [operations.described(each) for each in samples]})
+    return answer({"samples": [operations.described(each) for each in samples]})
 
 
 def _log(request: Request, site: Site) -> Response:
-    return _json({"lines": [each._asdict() for each in site.operations.log()]})
-
-
-def _json(facts: Mapping[str, Any]) -> Response:
-    return JSONResponse(facts, headers={"Cache-Control": "no-store"})
+    return answer({"lines": [each._asdict() for each in site.operations.log()]})
 
 
 ENDPOINTS = [

@@ -10,14 +10,12 @@ from starlette.responses import Response
 
 from dicomwire.node.users import UserRight
 from dicomwire.node.web.endpoints import Endpoint, Site
+from dicomwire.node.web.page.actions import MOST_STUDIES
 from dicomwire.node.web.page.details import study_of
 from dicomwire.node.web.page.frame import frame
 from dicomwire.node.web.page.listing import DEFAULT_SORT, PAGE, modalities, studies
 from dicomwire.node.web.page.rendering import page, static_file
 from dicomwire.node.web.page.requests import PARAMETERS, number_of, seen, wanted_of
-
-MOST_EXPORTED = 10_000
-"""The most studies of a search that are downloaded, sent or deleted at once."""
 
 
 def _studies(request: Request, site: Site) -> Response:
@@ -48,7 +46,7 @@ def _list(request: Request) -> dict[str, Any]:
         "link": link,
         "query": urlencode(own),
         "default_sort": DEFAULT_SORT,
-        "most_exported": MOST_EXPORTED,
+        "most_exported": MOST_STUDIES,
     }
 
 
