@@ -90,11 +90,24 @@ def test_the_image_runs_a_node_without_root() -> None:
     node._parser().parse_args(arguments)
 
 
-def test_the_image_is_healthy_if_the_node_answers_an_echo() -> None:
+def test_the_image_is_healthy_if_the_node_answers_http_and_an_echo() -> None:
     (health,) = (rest for name, rest in instructions() if name == "HEALTHCHECK")
-    _, application, *arguments = json.loads(health.partition("CMD")[2])
+    python, echo = health.partition("CMD")[2].split("&&")
+    _, application, *arguments = shlex.split(echo)
     assert application == "echoscu"
     assert echoscu._parser().parse_args(arguments).port == Configuration().port
+    _, _, script = shlex.split(python)
+    compile(script, "", "exec")
+    (environment,) = (rest for name, rest in instructions() if name == "ENV")
+    (port,) = re.findall(r"DICOMWIRE_HTTP=(\d+)", environment)
+    assert f":{port}/health" in script
+
+
+def test_the_proxy_tells_what_the_node_needs() -> None:
+    text = (DEPLOY / "nginx.conf").read_text()
+    assert text.count("{") == text.count("}")
+    for field in ("Host $http_host", "X-Forwarded-For $remote_addr", "X-Forwarded-Proto $scheme"):
+        assert f"proxy_set_header {field};" in text
 
 
 def test_the_image_has_extras_that_exist() -> None:
