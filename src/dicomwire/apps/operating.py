@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dicomwire.apps.archive import needing_extra
-from dicomwire.apps.console import Misuse, Stop
+from dicomwire.apps.console import Console, Misuse, Stop
 from dicomwire.logs import escaped
 from dicomwire.node.configuration import Configuration
 
@@ -57,6 +57,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
             f"  {workers}, {node['associations']} associations, spool: {_size(node['spool'])}, "
             f"journal: {_size(node['journal'])}"
         )
+        for folder, free in node.get("free", {}).items():
+            yield f"  {human_size(free)} free on the disk of {escaped(folder)}"
     if not found["nodes"]:
         yield "no node runs"
     for kind, numbers in found["tasks"].items():
@@ -65,6 +67,35 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     objects = dict(found["objects"])
     size = human_size(objects.pop("bytes"))
     yield ", ".join(f"{number} {name}" for name, number in objects.items()) + f", {size}"
+
+
+def show_statistics(configuration: Configuration, options: Namespace, console: Console) -> int:
+    """Show what the archive has, in numbers; return the exit code."""
+    with needing_extra("node"):
+        from dicomwire.node.index.opening import open_existing
+        from dicomwire.node.index.reader import IndexReader
+        from dicomwire.node.statistics import statistics
+
+    database = open_existing(configuration.index, configuration.folder)
+    with explaining_index(), IndexReader(database) as index:
+        found = statistics(index)
+    print(json.dumps(found) if options.json else "\n".join(_statistics(found)))
+    return 0
+
+
+def _statistics(found: dict[str, Any]) -> Iterator[str]:
+    levels = ("patients", "studies", "series", "instances")
+    told = ", ".join(f"{found[name]} {name}" for name in levels)
+    yield f"{told}, {human_size(found['bytes'])}"
+    for title, table, name in (
+        ("By modality:", "modalities", "modality"),
+        ("By day of receipt, the last ones first:", "days", "day"),
+        ("The largest studies:", "largest_studies", "study"),
+    ):
+        yield title
+        for row in found[table]:
+            size = human_size(row["bytes"])
+            yield f"  {escaped(row[name]) or '(none)'}: {row['instances']} instances, {size}"
 
 
 def _size(size: dict[str, int]) -> str:

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dicomwire.apps import deleting, exporting, forwarding, importing
+from dicomwire.apps import deleting, exporting, forwarding, importing, operating
 from dicomwire.apps.console import Console
 from dicomwire.node.configuration import Configuration
 
@@ -110,5 +110,12 @@ exit codes: 0 if all objects were exported; 1 if none were; 2 for wrong argument
         ),
         exporting.add_export,
         exporting.run_export,
+    ),
+    "stats": Verb(
+        "Show what the archive has, in numbers: by modality, by day, its largest studies.",
+        "exit codes: 0 if the index could be read; 1 if not; 2 for wrong arguments",
+        ("node stats", "node stats -c node.toml --json"),
+        lambda parser: None,
+        operating.show_statistics,
     ),
 }

@@ -22,6 +22,7 @@ from dicomwire.node.counts import Counts
 from dicomwire.node.journal import JOURNAL
 from dicomwire.node.nodes import Membership
 from dicomwire.node.objects.opening import folder_of
+from dicomwire.node.objects.room import free_space
 from dicomwire.node.objects.spool import SPOOL, lock_node, size_of
 from dicomwire.node.operations import Peer
 from dicomwire.node.outgoing import timeouts
@@ -230,6 +231,7 @@ class Node:
             "spool": size_of(folder / SPOOL),
             "journal": size_of(folder / JOURNAL),
             "objects": self.configuration.objects,
+            "free": {str(each): free_space(each) for each in {folder, self.configuration.folder}},
         }
 
     def wait(self) -> None:
