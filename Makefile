@@ -48,7 +48,7 @@ SAMPLE := unit services threaded aio workers apps \
   $(patsubst %,scenarios/test_%.py,workers first_programs associating storing query retrieve tls \
   nothing_left asyncio_programs asyncio_cancelling) \
   $(patsubst %,node/test_%.py,commit configuration converters journal node_bucket node_retrieve \
-  node_server node_workers postgres tasks)
+  node_server node_workers postgres tasks web_frame web_metadata)
 
 sample: $(VENV)/.with-test $(PEER) ## run the tests that depend on the version of Python
 	@$(BIN)/python -m pytest -n $(JOBS) $(wildcard $(addprefix tests/,$(SAMPLE)))

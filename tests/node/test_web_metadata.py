@@ -25,6 +25,8 @@ from running_node import make_object, store
 from web_application import XML_TYPE
 from web_client import Serving, serving
 
+from dicomwire.node.web import describing
+
 STUDY = "/dicom-web/studies/1.2.3"
 SERIES = f"{STUDY}/series/1.2.3.1"
 PLAIN = [
@@ -258,6 +260,15 @@ def test_damaged_objects_have_only_their_uids(
         one = site.client.get(f"{SERIES}/instances/1.2.3.1.2/metadata")
         assert one.status_code == 406
         assert "damaged" in one.json()["detail"]
+
+
+def test_an_object_with_too_many_elements_has_no_metadata(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(describing, "MOST_ELEMENTS", 20)
+    answer = client.get(f"{SERIES}/instances/1.2.3.1.2/metadata")
+    assert answer.status_code == 406
+    assert "too many elements" in answer.json()["detail"]
 
 
 # --- Bulk data --------------------------------------------------------------------------------

@@ -85,9 +85,18 @@ class Container:
 
 
 class ElementReader:
-    """Reads a dataset from beginning to end, element by element."""
+    """Reads a dataset from beginning to end, element by element.
 
-    def __init__(self, file: BinaryIO, transfer_syntax: str) -> None:
+    Parameters
+    ----------
+    file : BinaryIO
+        A file that is positioned at the dataset.
+    transfer_syntax : str
+    most : int, optional
+        The most elements and items; more of them are `Unreadable`.
+    """
+
+    def __init__(self, file: BinaryIO, transfer_syntax: str, most: int | None = None) -> None:
         _, is_little, deflated = encoding_of(transfer_syntax)
         self._file: BinaryIO | io.BufferedReader = file
         self._can_seek = not deflated
@@ -99,7 +108,7 @@ class ElementReader:
         self._length = struct.Struct(f"{order}L").unpack
         self._is_swapped = not is_little
         self._position = 0
-        self._left = _MAX_ELEMENTS
+        self._left = _MAX_ELEMENTS if most is None else most
 
     def element(self, container: Container) -> Element | None:
         """Return the next element that is compared; None at the end of its dataset or item."""

@@ -35,6 +35,9 @@ LONGEST_VALUE = 64 * 1024
 """In bytes, the longest other value in metadata: elements with a 16-bit length have no longer."""
 _MOST_VALUES = 16 * 2**20
 """The most bytes of values in the metadata of an object; further ones are bulk data."""
+MOST_ELEMENTS = 300_000
+"""The most elements and items in metadata, which take some 400 bytes of memory each. An image of
+ten thousand frames has so many."""
 _HEAD = 64 * 1024
 """How many bytes to read for the head of a file."""
 _CHARACTER_SET, _PIXEL_REPRESENTATION = 0x00080005, 0x00280103
@@ -43,8 +46,13 @@ _LARGEST_EXACT = 2**53
 """Larger integers lose digits in JavaScript, and so are text (F.2.3)."""
 
 
-def opened_dataset(file: BufferedReader) -> tuple[ElementReader, str]:
+def opened_dataset(file: BufferedReader, most: int | None = None) -> tuple[ElementReader, str]:
     """Return a reader for the dataset of a stored object, and its transfer syntax.
+
+    Parameters
+    ----------
+    most : int, optional
+        The most elements to read.
 
     Raises
     ------
@@ -57,7 +65,7 @@ def opened_dataset(file: BufferedReader) -> tuple[ElementReader, str]:
     except FileFormatError as error:
         raise DatasetError(str(error)) from None
     file.seek(offset)
-    return ElementReader(file, origin.transfer_syntax_uid), origin.transfer_syntax_uid
+    return ElementReader(file, origin.transfer_syntax_uid, most), origin.transfer_syntax_uid
 
 
 def described(file: BufferedReader, bulkdata: str) -> Model:
@@ -74,7 +82,7 @@ def described(file: BufferedReader, bulkdata: str) -> Model:
         When the object is damaged.
     OSError
     """
-    reader, transfer_syntax = opened_dataset(file)
+    reader, transfer_syntax = opened_dataset(file, MOST_ELEMENTS)
     try:
         model = _Describer(reader, bulkdata).dataset(Container(None, None, True))
     except Unreadable as error:
