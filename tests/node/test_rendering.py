@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
 from dicomwire.data.codec import encode_dataset
+from dicomwire.node.pixels import samples
 from dicomwire.node.pixels.image import Shape
 from dicomwire.node.pixels.picture import (
     GIF,
@@ -276,6 +277,20 @@ def test_compressed_frames_are_decoded(tmp_path: Path) -> None:
         ds = image_object(pixels, BitsStored=12, WindowCenter=2048, WindowWidth=4096)
         ds.compress(syntax, generate_instance_uid=False)
         assert (_picture(tmp_path, ds) == _expected(pixels, 2048, 4096, LINEAR)).all()
+
+
+def test_a_frame_is_decoded_once_for_several_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = image_object(np.kron(RAMP, np.ones((4, 4), np.uint16)) + 1, BitsStored=12)
+    ds.compress(RLELossless, generate_instance_uid=False)
+    asked: list[str] = []
+    get_decoder = samples.get_decoder
+    monkeypatch.setattr(samples, "get_decoder", lambda uid: asked.append(uid) or get_decoder(uid))
+    pictures = [_picture(tmp_path, ds, window=Window(center, 400)) for center in (100, 900, 100)]
+    assert len(asked) == 1
+    assert (pictures[0] == pictures[2]).all()
+    assert (pictures[0] != pictures[1]).any()
 
 
 def test_a_jpeg_of_colours_is_decoded(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,10 @@ from dicomwire.node.pixels.picture import CannotRender
 from dicomwire.node.pixels.tones import Array
 
 _WORDS = {8: "u1", 16: "<u2", 32: "<u4", 64: "<u8"}
+_KEPT = 8
+"""How many decoded frames are kept."""
+_SMALL = 2**21
+"""The most pixels of a frame that is kept: eight of three samples of 16 bits take 100 MB."""
 _FLOATS = {32: "<f4", 64: "<f8"}
 
 
@@ -78,6 +83,19 @@ def _upsampled(words: Array, shape: Shape) -> Array:
 
 def _decompressed(frame: bytes, syntax: UID, ds: Dataset, shape: Shape) -> Samples:
     check_header(frame, syntax, shape)
+    stored = int(ds.get("BitsStored") or shape.bits)
+    is_signed = int(ds.get("PixelRepresentation") or 0)
+    is_planar = int(ds.get("PlanarConfiguration") or 0)
+    is_small = shape.rows * shape.columns <= _SMALL
+    decode = _decoded if is_small else _decoded.__wrapped__
+    return decode(frame, syntax, shape._replace(frames=1), stored, is_signed, is_planar)
+
+
+@lru_cache(maxsize=_KEPT)
+def _decoded(
+    frame: bytes, syntax: UID, shape: Shape, stored: int, is_signed: int, is_planar: int
+) -> Samples:
+    """Decode a frame; the last ones are kept, for those who look at one with several windows."""
     try:
         decoder: Any = get_decoder(syntax)
     except NotImplementedError:
@@ -89,11 +107,11 @@ def _decompressed(frame: bytes, syntax: UID, ds: Dataset, shape: Shape) -> Sampl
         "columns": shape.columns,
         "samples_per_pixel": shape.samples,
         "bits_allocated": shape.bits,
-        "bits_stored": int(ds.get("BitsStored") or shape.bits),
-        "pixel_representation": int(ds.get("PixelRepresentation") or 0),
+        "bits_stored": stored,
+        "pixel_representation": is_signed,
         "photometric_interpretation": shape.photometric,
         "number_of_frames": 1,
-        "planar_configuration": int(ds.get("PlanarConfiguration") or 0),
+        "planar_configuration": is_planar,
         "pixel_keyword": "PixelData",
     }
     try:
@@ -102,6 +120,7 @@ def _decompressed(frame: bytes, syntax: UID, ds: Dataset, shape: Shape) -> Sampl
         raise CannotRender(f"a frame cannot be decoded ({type(error).__name__})") from None
     if words.dtype.kind == "i":
         words = words.view(f"u{words.dtype.itemsize}")
+    words.flags.writeable = False
     return Samples(words, str(found["photometric_interpretation"]))
 
 
