@@ -275,6 +275,7 @@ def test_an_address_that_others_reach_is_warned_of(
     with serving(tmp_path, http_address="0.0.0.0") as site:
         assert site.client.get("/health").status_code == 200
     assert "is not encrypted" in caplog.text
+    assert "until there are users" in caplog.text
 
 
 def test_a_stop_lets_requests_end(tmp_path: Path) -> None:

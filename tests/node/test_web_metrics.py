@@ -79,6 +79,14 @@ def test_other_lines_are_not_counted(counts: Counts) -> None:
     assert not any(counts.totals().operations.values())
 
 
+def test_a_line_after_the_end_is_no_error() -> None:
+    counts = Counts()
+    counts.join()
+    counts.close()
+    counts.handle(line("C-STORE", "0x0000"))
+    counts.accepted()
+
+
 def test_times_are_counted_in_classes(counts: Counts) -> None:
     for seconds in (0.0005, 0.001, 0.004, 100.0):
         counts.took("C-FIND", seconds)

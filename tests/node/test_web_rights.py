@@ -6,6 +6,7 @@ A user with a filter gets the same response for a study that is hidden as for on
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from starlette.routing import compile_path
 from web_site import ELSEWHERE, WebSite, web_site
 
 from dicomwire.data.file_meta import file_head
+from dicomwire.node import web
 from dicomwire.node.users import UserRight
 from dicomwire.node.web.endpoints import Endpoint
 
@@ -158,6 +160,18 @@ def test_the_table_has_all_endpoints_and_a_hundred_requests(site: WebSite) -> No
     missing = [each[:3] for each in site.application.endpoints if not answers(each)]
     assert missing == []
     assert len(list(requests())) >= 100
+
+
+def test_only_these_modules_use_the_index_without_the_filter_of_a_user() -> None:
+    """What they tell is of the whole archive: its health and numbers, and its tasks."""
+    here = Path(web.__file__).parent
+    found = {
+        path.relative_to(here).as_posix()
+        for path in here.rglob("*.py")
+        if "archive.index" in path.read_text()
+    }
+    allowed = {"gate.py", "health.py", "metrics.py", "page/problems.py", "page/system.py"}
+    assert found - allowed == set()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", ELSEWHERE])

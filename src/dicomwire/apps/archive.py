@@ -142,7 +142,8 @@ def _dicomweb_of(node: Node) -> str | None:
     if node.http_address is None:
         return None
     host, port = node.http_address
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/dicom-web"
+    scheme = "https" if node.configuration.tls.cert else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/dicom-web"
 
 
 def _welcome(node: Node) -> Iterator[str]:

@@ -102,7 +102,10 @@ class Counts(logging.Handler):
         """Count no more, in this process."""
         LOGGER.removeHandler(self)
         super().close()
-        self._own.release()
+        with self._counting:
+            self._own.release()
+            # For a thread that is just about to count.
+            self._own = memoryview(bytearray(_SIZE * _BYTES)).cast("q")
         self._all.release()
         self._memory.close()
         self._file.close()

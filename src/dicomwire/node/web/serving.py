@@ -28,6 +28,7 @@ from dicomwire.node.configuration import Configuration
 from dicomwire.node.counts import Counts
 from dicomwire.node.operations import Operations, Peer
 from dicomwire.node.pixels.renderers import Renderers
+from dicomwire.node.users import file_of
 from dicomwire.node.web.app import application
 from dicomwire.node.web.endpoints import Site
 from dicomwire.node.web.threads import Threads
@@ -286,9 +287,13 @@ def _config(app: ASGIApp, configuration: Configuration) -> Config:
 def _listening(configuration: Configuration) -> socket.socket:
     """Return the socket to listen on."""
     host, port = configuration.http_address, configuration.http
-    if not (_is_loopback(host) or configuration.tls.cert):
-        text = "HTTP at %r is not encrypted: others can read passwords and images on their way"
-        LOGGER.warning(text, host)
+    if not _is_loopback(host):
+        if not configuration.tls.cert:
+            text = "HTTP at %r is not encrypted: others can read passwords and images on their way"
+            LOGGER.warning(text, host)
+        if not file_of(configuration).exists():
+            text = "HTTP at %r is for this machine only, until there are users (node users add)"
+            LOGGER.warning(text, host)
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
