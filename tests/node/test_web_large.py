@@ -1,4 +1,4 @@
-"""Objects of any size are sent with little memory.
+"""Objects of any size are sent and stored with little memory.
 
 TEST_LARGE=4 in the environment takes objects of nearly 4 GiB, the longest that a value can have.
 """
@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from images import image_object
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from running_node import running, store
+from running_node import make_object, running, store, write
 
 SIZE = min(int(float(os.environ.get("TEST_LARGE", "0.1")) * 2**30), 2**32 - 16)
 """Of the pixel data, in bytes."""
@@ -102,3 +102,32 @@ def _sent(client: httpx.Client, path: str) -> tuple[bytes, int]:
             first = first or piece[:1000]
             size += len(piece)
     return first, size
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is that of Linux")
+@pytest.mark.timeout(600)
+def test_a_large_object_is_stored_and_retrieved_by_the_applications(tmp_path: Path) -> None:
+    ds = make_object()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file = write(tmp_path / "large.dcm", ds)
+    with file.open("ab") as opened:
+        opened.write(b"\xe0\x7f\x10\0OB\0\0" + SIZE.to_bytes(4, "little"))
+        opened.truncate(opened.tell() + SIZE)
+    with _node(tmp_path / "archive") as (process, client):
+        url = str(client.base_url.join("/dicom-web"))
+        assert _peak_of_application("stowrs", url, str(file)) < MOST_MEMORY
+        folder = tmp_path / "received"
+        arguments = ["wadors", url, ds.StudyInstanceUID, "-od", str(folder)]
+        assert _peak_of_application(*arguments) < MOST_MEMORY
+        [received] = folder.iterdir()
+        assert received.stat().st_size > SIZE
+        assert _peak(process) < MOST_MEMORY
+
+
+def _peak_of_application(*arguments: str) -> int:
+    """Run an application that succeeds; return the most memory that it has had, in bytes."""
+    process = subprocess.Popen([sys.executable, "-m", "dicomwire", *arguments])
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_maxrss * 1024
