@@ -13,6 +13,7 @@ import pytest
 from web_client import address_of, received
 
 from certificates import Certificates
+from dicomwire.errors import TLSConfigurationError
 from dicomwire.node import users as users_module
 from dicomwire.node.configuration import TLS, Configuration
 from dicomwire.node.server import Node
@@ -83,8 +84,6 @@ def test_what_is_no_handshake_is_closed(
 
 
 def test_a_certificate_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
-    from dicomwire.errors import TLSConfigurationError
-
     missing = TLS(str(tmp_path / "none.pem"))
     with pytest.raises(TLSConfigurationError):
         Node(Configuration(port=0, http=0, folder=tmp_path, tls=missing)).start()
