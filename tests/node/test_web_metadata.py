@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections import Counter
 from collections.abc import Iterator
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
+from random import Random
 from typing import Any
+from xml.etree import ElementTree
 
 import httpx
 import pytest
+from backends import Backend
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
@@ -23,9 +28,12 @@ from pydicom.uid import (
 )
 from running_node import make_object, store
 from web_application import XML_TYPE
-from web_client import Serving, serving
+from web_client import Serving, client_of, serving
 
+from dicomwire.data.scanner import DatasetError
+from dicomwire.node.server import Node
 from dicomwire.node.web import describing
+from dicomwire.node.web.models import as_json, as_xml
 
 STUDY = "/dicom-web/studies/1.2.3"
 SERIES = f"{STUDY}/series/1.2.3.1"
@@ -269,6 +277,43 @@ def test_an_object_with_too_many_elements_has_no_metadata(
     answer = client.get(f"{SERIES}/instances/1.2.3.1.2/metadata")
     assert answer.status_code == 406
     assert "too many elements" in answer.json()["detail"]
+
+
+def test_whatever_is_stored_has_metadata_or_is_called_damaged(objects: list[Dataset]) -> None:
+    random = Random(1)
+    whole = []
+    for ds in objects:
+        file = BytesIO()
+        dcmwrite(file, ds, enforce_file_format=True)
+        whole.append(file.getvalue())
+    results = Counter[str]()
+    for _ in range(300):
+        data = bytearray(random.choice(whole))
+        del data[random.randrange(400, 2 * len(data)) :]
+        for _ in range(random.randrange(1, 6)):
+            data[random.randrange(300, len(data))] = random.choice((0, 0x1B, 0x5C, 0xFF))
+        try:
+            model = describing.described(BufferedReader(BytesIO(data)), "bulkdata")
+        except DatasetError as error:
+            results[str(error)] += 1
+        else:
+            json.loads(as_json(model))
+            ElementTree.fromstring(as_xml(model))
+            results["metadata"] += 1
+    assert results["metadata"] > 50
+    assert len(results) > 3
+
+
+def test_every_pair_of_index_and_store(tmp_path: Path, every_pair: Backend) -> None:
+    configuration = every_pair.configuration(tmp_path / "node", http=0)
+    with Node(configuration) as node, client_of(node) as client:
+        assert store(node, every_vr(ExplicitVRLittleEndian, 1)) == [0]
+        [study] = client.get("/dicom-web/studies").json()
+        assert study["0020000D"]["Value"] == ["1.2.3"]
+        [model] = metadata(client, STUDY)
+        assert model["00280010"]["Value"] == [16]
+        answer = client.get(pixel_data(1), headers={"Range": "bytes=100-199"})
+        assert answer.content == PIXELS[100:200]
 
 
 # --- Bulk data --------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ import pytest
 from archive_of import Archive
 from asking import Keys
 from backends import Backend
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from oracle import Oracle, texts_of
 from oracle_queries import FUZZY, KINDS, VR, E, I, P, S
 from sqlalchemy import insert
@@ -241,12 +243,21 @@ def test_pages_are_stable_while_studies_arrive(tmp_path: Path) -> None:
             "Rows=512&includefield=PixelData,PatientName",
             '"These attributes are not supported, and were ignored: PixelData, Rows"',
         ),
+        (
+            "QueryRetrieveLevel=IMAGE&InstanceAvailability=OFFLINE",
+            '"These attributes are not supported, and were ignored: '
+            'InstanceAvailability, QueryRetrieveLevel"',
+        ),
         ("PatientName=*", None),
     ],
 )
 def test_warnings(one: Client, query: str, warning: str | None) -> None:
     said = one.get(f"/studies?{query}").headers.get("warning")
     assert said == (warning and f"299 {one.base_url} {warning}")
+
+
+def test_the_path_decides_about_the_level(one: Client) -> None:
+    assert len(found(one, "/studies", QueryRetrieveLevel="IMAGE")) == 30
 
 
 # --- Representations --------------------------------------------------------------------------
@@ -367,6 +378,31 @@ def test_what_is_no_uid(one: Client) -> None:
 
 def test_a_key_of_the_path_cannot_be_another_one(one: Client) -> None:
     assert one.get("/studies/1.2.3.7/series?StudyInstanceUID=1.2.3.8").status_code == 400
+
+
+NAMES_OF_PARAMETERS = st.sampled_from(
+    [
+        "limit",
+        "offset",
+        "includefield",
+        "fuzzymatching",
+        "accept",
+        "",
+        "00100010",
+        "00081115.0020000E",
+    ]
+    + [key.keyword for key in KEYS.values()]
+) | st.text(max_size=12)
+VALUES_OF_PARAMETERS = st.text(max_size=12) | st.text('0123456789*?-^\\,.="', max_size=12)
+
+
+@settings(max_examples=80, suppress_health_check=list(HealthCheck), deadline=None)
+@given(
+    path=st.sampled_from([*PATHS.values()]),
+    query=st.dictionaries(NAMES_OF_PARAMETERS, VALUES_OF_PARAMETERS, max_size=4),
+)
+def test_whatever_is_asked_has_an_answer(one: Client, path: str, query: dict[str, str]) -> None:
+    assert one.get(path, params=query).status_code in (200, 400, 406)
 
 
 # --- Streaming --------------------------------------------------------------------------------

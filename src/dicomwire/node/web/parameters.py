@@ -85,7 +85,6 @@ class Parameters:
     def identifier(self, level: str) -> Dataset:
         """Return the identifier of a C-FIND request for the same."""
         identifier = Dataset()
-        identifier.QueryRetrieveLevel = level
         for path, value in self.keys.items():
             *above, last = path
             inner = identifier
@@ -94,6 +93,7 @@ class Parameters:
                     inner.add(DataElement(sequence, "SQ", Sequence([Dataset()])))
                 inner = inner[sequence].value[0]
             inner.add(_element(last, value, path))
+        identifier.QueryRetrieveLevel = level  # whatever a key says
         return identifier
 
 

@@ -158,20 +158,22 @@ class _Resource(NamedTuple):
         if results.ignored:
             names = ", ".join(results.ignored)
             warnings.append(f"These attributes are not supported, and were ignored: {names}")
-        models = results.models(request.state.index, base)
-        if asked.limit is not None:
-            found = islice(models, asked.offset, asked.offset + asked.limit + 1)
-            if asked.limit <= _COUNTED:
-                page = list(found)
-                if len(page) > asked.limit:
-                    warnings.append("There are additional results that can be requested")
-                models = iter(page[: asked.limit])
-            else:
-                models = islice(found, asked.limit)
-        else:
-            models = islice(models, asked.offset, None)
+        models, has_more = _page(results.models(request.state.index, base), asked)
+        if has_more:
+            warnings.append("There are additional results that can be requested")
         headers = [("Warning", f'299 {base} "{text}"') for text in warnings]
         return datasets(request, site, models, headers)
+
+
+def _page(models: Iterator[Model], asked: Parameters) -> tuple[Iterator[Model], bool]:
+    """Return the results that are asked for, and whether it is known that there are more."""
+    if asked.limit is None:
+        return islice(models, asked.offset, None), False
+    end = asked.offset + asked.limit
+    if asked.limit > _COUNTED:
+        return islice(models, asked.offset, end), False
+    page = list(islice(models, asked.offset, end + 1))
+    return iter(page[: asked.limit]), len(page) > asked.limit
 
 
 _S, _E, _I = Level.STUDY, Level.SERIES, Level.IMAGE
