@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import socket
 import threading
 import time
@@ -13,9 +15,10 @@ from typing import Any
 import httpx
 import pytest
 from dicomweb_client.api import DICOMwebClient
+from node_processes import NodeProcess
 from pydicom import dcmread
 from running_node import make_object, write
-from spooling import CT, EXPLICIT, encoded, spool_files
+from spooling import CT, EXPLICIT, OpenArchive, encoded, spool_files
 from web_client import Serving, address_of, connected, received, serving
 
 from dicomwire.data.file_meta import file_head
@@ -263,3 +266,39 @@ def test_another_client_stores_objects(site: Serving, tmp_path: Path) -> None:
     assert len(answer.ReferencedSOPSequence) == 2
     assert "FailedSOPSequence" not in answer
     assert json.loads(answer.to_json())["00081190"]["Value"][0].endswith("/studies/1.77")
+
+
+@pytest.mark.parametrize("run", range(int(os.environ.get("TEST_CRASHES", "1"))))
+def test_what_was_acknowledged_outlives_a_kill(tmp_path: Path, run: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    node = NodeProcess(tmp_path, http=port)
+    acknowledged: list[str] = []
+    chance = random.Random(run)
+    enough = chance.randrange(5, 60)
+    has_enough = threading.Event()
+
+    def objects() -> Iterator[bytes]:
+        for number in range(10_000):
+            yield dicom_file(f"1.2.{number}", pixels=chance.choice([0, 0, 100_000, 300_000]))
+
+    def send() -> None:
+        with Client(f"http://127.0.0.1:{port}/dicom-web", attempts=1) as client:
+            for result in client.store(objects(), most_objects=7):
+                if not result.is_stored:
+                    break
+                acknowledged.append(result.sop_instance_uid)
+                if len(acknowledged) >= enough:
+                    has_enough.set()
+        has_enough.set()
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert has_enough.wait(60)
+    node.kill()
+    sender.join(60)
+    assert len(acknowledged) >= enough
+    with OpenArchive(tmp_path) as archive:
+        assert set(acknowledged) <= set(archive.notes())
+        assert len(archive.datasets()) == len(archive.notes())  # each has its digest
+        assert archive.spool() == []

@@ -526,6 +526,14 @@ def test_requests_that_store_or_delete_are_repeated_only_before_they_are_served(
     assert client.waits == [0.5, 1.0]
 
 
+def test_a_stream_is_sent_once(face: Faces) -> None:
+    stream = Stream(CT, "1.2.2", EXPLICIT, iter([encode_dataset(dataset("1.2.2"), EXPLICIT)]))
+    client = face(answering(httpx.ConnectError("x"), httpx.Response(503)))
+    [stored] = client("store", [stream])
+    assert "503" in str(stored.failure)
+    assert len(client.requests) == 2
+
+
 def test_a_connection_that_times_out(face: Faces) -> None:
     client = face(answering(httpx.ConnectTimeout("")))
     with pytest.raises(WebFailure, match="no answer in time") as caught:

@@ -33,6 +33,8 @@ class Request:
         The number of bytes of the body; None if it is not known.
     is_repeatable : bool
         Whether the same request may be sent again after the server may have seen it.
+    has_stream : bool
+        Whether the body can be made only once, since a program supplies a part of it.
     """
 
     method: str
@@ -42,6 +44,7 @@ class Request:
     body: Callable[[], Iterator[bytes]] | None = None
     length: int | None = None
     is_repeatable: bool = True
+    has_stream: bool = False
 
 
 def resource(study: str = "", series: str = "", instance: str = "", *more: str) -> str:
@@ -222,7 +225,8 @@ def delay_before_repeating(
     if status is None:
         may = request.is_repeatable or not is_sent
     else:
-        may = status in (_PASSING if request.is_repeatable else _BUSY)
+        passing = _PASSING if request.is_repeatable else _BUSY
+        may = status in passing and not request.has_stream
     if not may:
         return None
     asked = headers.get("retry-after", "")

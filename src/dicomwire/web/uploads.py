@@ -95,6 +95,7 @@ class Batch(NamedTuple):
             body=partial(_joined, self._pieces),
             length=self.length,
             is_repeatable=False,
+            has_stream=any(isinstance(each.item, Stream) for each in self.objects),
         )
 
     def _pieces(self) -> Iterator[bytes | memoryview]:
