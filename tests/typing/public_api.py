@@ -25,6 +25,7 @@ from dicomwire import (
 )
 from dicomwire.dimse_primitives import Message
 from dicomwire.sop_class import CTImageStorage, Verification
+from dicomwire.web import AsyncClient, Client, Retrieved, Stored
 
 ADDRESS = ("127.0.0.1", 11112)
 
@@ -162,3 +163,22 @@ def bindings(ae: AE) -> None:
     ae.start_server(ADDRESS, evt_handlers=both)
     ae.start_server(ADDRESS, evt_handlers=HANDLERS)
     ae.associate("127.0.0.1", 11112, [build_context(Verification)], evt_handlers=HANDLERS)
+
+
+# --- DICOMweb ---------------------------------------------------------------------------------
+
+
+def web_client(client: Client, path: Path) -> None:
+    assert_type(client.search("studies", {"PatientID": "1"}), Iterator[Dataset])
+    assert_type(client.retrieve_to(path, "1.2"), Iterator[Retrieved])
+    assert_type(client.store([path, "file", Dataset(), b"file"]), Iterator[Stored])
+    assert_type(client.rendered("1.2"), bytes)
+    client.search("patients")  # type: ignore[arg-type]
+
+
+async def awaited_web_client(client: AsyncClient, path: Path) -> None:
+    async for match in client.search():
+        assert_type(match, Dataset)
+    async for stored in client.store([path]):
+        assert_type(stored, Stored)
+    assert_type(await client.rendered("1.2"), bytes)
