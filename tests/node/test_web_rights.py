@@ -92,6 +92,8 @@ TABLE: list[tuple[UserRight | None, str, str, int, int]] = [
     (STORE, "GET", "/upload", 200, 200),
     (STORE, "POST", f"{WEB}/studies", 415, 415),
     (STORE, "POST", STUDY, 415, 415),
+    (SEND, "POST", "/api/send", 400, 400),
+    (DELETE, "POST", "/api/delete", 400, 400),
     (DELETE, "DELETE", STUDY, 0, 404),
     (DELETE, "DELETE", SERIES, 0, 404),
     (DELETE, "DELETE", INSTANCE, 0, 404),
@@ -245,15 +247,23 @@ def test_objects_are_stored_in_visible_studies_only(site: WebSite) -> None:
     assert stow(site, "", good).status_code == 401
 
 
-def test_what_is_visible_can_be_deleted_and_nothing_else(
+def test_what_is_visible_can_be_sent_and_deleted_and_nothing_else(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     with web_site(tmp_path_factory.mktemp("node")) as site:
         fill(site)
-        site.add("filtered", DELETE, studies=("StudyDescription=Open",))
+        site.add("filtered", DELETE, SEND, studies=("StudyDescription=Open",))
         site.add("see", SEE)
         for uid in (HIDDEN, f"{HIDDEN}.1"):
             assert status(site, "DELETE", f"{WEB}/studies/{uid}", "filtered") == 404
+            for path in ("/api/delete", "/api/send"):
+                for chosen in ({"studies": [uid]}, {"search": "q=Secret"}):
+                    body = {"destination": "STORESCP", **chosen}
+                    assert site.ask("POST", path, "filtered", json=body).status_code == 404
+        everything = {"destination": "STORESCP", "search": ""}
+        response = site.ask("POST", "/api/send", "filtered", json=everything)
+        assert response.json() == {"objects": 1}
+        assert site.ask("POST", "/api/send", "see", json=everything).status_code == 403
         assert status(site, "DELETE", f"{WEB}/studies/{SEEN}", "see") == 403
         assert status(site, "DELETE", f"{WEB}/studies/{SEEN}", "filtered") < 300
         assert status(site, "GET", f"{WEB}/studies/{SEEN}", "see") == 404

@@ -268,7 +268,7 @@ def test_each_request_is_a_line_without_its_query(
     assert "Doe" not in said
     facts = record.dicom
     assert facts["user"] == "jane"
-    assert facts["study"] == "1.2.3"
+    assert facts["studies"] == ["1.2.3"]
     assert facts["status"] == 200
 
 

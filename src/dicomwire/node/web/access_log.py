@@ -16,6 +16,8 @@ from dicomwire.node.users import NOBODY
 LOGGER = logging.getLogger("dicomwire.node")
 
 _LONGEST_UID = 64
+_MOST_STUDIES = 20
+"""The most studies that a line names; a request may delete or send thousands."""
 _PROTECTION = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
@@ -89,8 +91,7 @@ class Exchange:
         if not LOGGER.isEnabledFor(level):
             return
         user, address = state.get("user", NOBODY).name, state.get("address", "")
-        study = str(state.get("study") or self._scope.get("path_params", {}).get("study", ""))
-        study = escaped(study[:_LONGEST_UID])
+        studies = self._studies()
         LOGGER.log(
             level,
             "HTTP %s %s from %s%s: %s, %d bytes in %.3f s%s%s",
@@ -102,7 +103,7 @@ class Exchange:
             self._bytes,
             seconds,
             "" if self._is_complete else ", broken off",
-            f"; study {study}" if study else "",
+            f"; study {', '.join(studies)}" if studies else "",
             extra={
                 "dicom": {
                     "service": f"HTTP {method}",
@@ -112,7 +113,15 @@ class Exchange:
                     "status": self._status,
                     "bytes": self._bytes,
                     "seconds": round(seconds, 6),
-                    "study": study,
+                    "studies": studies,
                 }
             },
         )
+
+    def _studies(self) -> list[str]:
+        """Return the studies of the request: those that its endpoint has noted, or of its path."""
+        noted = self._scope["state"].get("studies")
+        path = self._scope.get("path_params", {}).get("study")
+        studies = noted if noted is not None else [path] if path else []
+        shown = [escaped(str(uid)[:_LONGEST_UID]) for uid in studies[:_MOST_STUDIES]]
+        return [*shown, "…"] if len(studies) > _MOST_STUDIES else shown

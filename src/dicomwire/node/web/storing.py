@@ -71,6 +71,7 @@ async def store(request: Request, site: Site) -> Response:
         site.threads.submit(incoming.discard)
     if not results:
         raise Problem(400, "the request has no objects")
+    request.state.studies = sorted({each.study_uid for each in results if each.study_uid})
     return _response(request, results, answer.form.media_type)
 
 

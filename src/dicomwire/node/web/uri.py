@@ -43,7 +43,7 @@ def wado(request: Request, site: Site) -> Response:
     parameters = request.query_params
     _check(parameters)
     uids = {name: parameters[parameter] for name, parameter in _UIDS.items()}
-    request.state.study = uids["study"]
+    request.state.studies = [uids["study"]]
     found = Scope(request, uids).one()
     ranges = _accepted(request)
     chosen = choose(ranges, _forms(site, found, "frameNumber" in parameters))

@@ -46,6 +46,7 @@ def chosen(request: Request, body: dict[str, Any]) -> list[str]:
         raise Problem(400, f"these are more than {MOST_STUDIES} studies")
     if not found:
         raise Problem(404, "there are no such studies")
+    request.state.studies = found
     return found
 
 
