@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,14 +14,19 @@ from buckets import write_variables
 from committing import COMMITMENT, INSTANCE, Report, Requestor, item, request_for
 from node_processes import eventually, node_process
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage, MRImageStorage
-from running_node import LOCALHOST, make_object, running, store
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MRImageStorage,
+)
+from running_node import LOCALHOST, associate, make_object, running, store
 
-from dicomwire import AE, evt
+from dicomwire import AE, build_context, evt
 from dicomwire.node.commitment import provider, transactions, verification
-from dicomwire.node.commitment.references import Reference
+from dicomwire.node.commitment.references import Reference, dataset_of
 from dicomwire.node.commitment.verification import Verifier
-from dicomwire.node.configuration import Destination
+from dicomwire.node.configuration import Access, Destination, Right
 from dicomwire.node.objects.files import StoreFailure
 from dicomwire.node.objects.places import Elsewhere
 from dicomwire.node.server import Node
@@ -40,6 +46,13 @@ def requestor() -> Requestor:
 def node_with_objects(folder: Path, **keys: Any) -> Iterator[Node]:
     with running(folder, **keys) as node:
         assert store(node, make_object(1), make_object(2)) == [0, 0]
+        yield node
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A node that has both objects, and no destinations; tests leave no tasks in it."""
+    with node_with_objects(tmp_path_factory.mktemp("shared")) as node:
         yield node
 
 
@@ -94,38 +107,57 @@ def test_files_that_are_damaged_or_missing_are_not_committed(
 
 
 @pytest.mark.parametrize("error", [StoreFailure("no bucket"), Elsewhere("on another disk")])
-def test_what_cannot_be_known_now_is_no_failure(tmp_path: Path, error: OSError) -> None:
-    with node_with_objects(tmp_path) as node:
+def test_what_cannot_be_known_now_is_no_failure(shared: Node, error: OSError) -> None:
+    class Unusable:
+        path = owns = staticmethod(lambda name: None)
 
-        class Unusable:
-            path = owns = staticmethod(lambda name: None)
+        def open(self, name: str) -> None:
+            raise error
 
-            def open(self, name: str) -> None:
-                raise error
-
-        verifier = Verifier(node.archive.index, Unusable())  # type: ignore[arg-type]
-        with pytest.raises(OSError, match=str(error)):
-            verifier.verify([Reference(CTImageStorage, ONE)], 0, 1.0)
+    verifier = Verifier(shared.archive.index, Unusable())  # type: ignore[arg-type]
+    with pytest.raises(OSError, match=str(error)):
+        verifier.verify([Reference(CTImageStorage, ONE)], 0, 1.0)
 
 
-def test_an_object_that_is_moved_meanwhile_is_committed(tmp_path: Path) -> None:
-    with node_with_objects(tmp_path) as node:
-        verifier = Verifier(node.archive.index, node.archive.objects)
-        (copy,) = verifier._find([ONE])[ONE]
-        before = {ONE: [copy._replace(file="objects/00/00/moved.dcm")]}
-        assert verifier._reason(Reference(CTImageStorage, ONE), before) == 0
+def test_an_object_that_is_moved_meanwhile_is_committed(shared: Node) -> None:
+    verifier = Verifier(shared.archive.index, shared.archive.objects)
+    (copy,) = verifier._find([ONE])[ONE]
+    before = {ONE: [copy._replace(file="objects/00/00/moved.dcm")]}
+    assert verifier._reason(Reference(CTImageStorage, ONE), before) == 0
 
 
 def test_many_references_are_looked_up_in_portions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verification, "_PORTION", 3)
-    with node_with_objects(tmp_path) as node:
-        verifier = Verifier(node.archive.index, node.archive.objects)
-        references = [Reference(CTImageStorage, uid) for uid in ["1.9", "1.8", *HERE, "1.7"]]
-        failed = dict.fromkeys((0, 1, 4), 0x0112)
-        assert verifier.verify(references, 0, 60) == (5, failed)
-        assert verifier.verify(references, 1, 0) == (2, {1: 0x0112})
+    verifier = Verifier(shared.archive.index, shared.archive.objects)
+    references = [Reference(CTImageStorage, uid) for uid in ["1.9", "1.8", *HERE, "1.7"]]
+    failed = dict.fromkeys((0, 1, 4), 0x0112)
+    assert verifier.verify(references, 0, 60) == (5, failed)
+    assert verifier.verify(references, 1, 0) == (2, {1: 0x0112})
+
+
+def test_a_request_may_have_many_references(shared: Node, requestor: Requestor) -> None:
+    """DICOMWIRE_REFERENCES=100000 tries as many as are allowed, which takes some 10 s."""
+    number = int(os.environ.get("DICOMWIRE_REFERENCES", "2000"))
+    references = [Reference(CTImageStorage, f"1.2.3.4.{each}") for each in range(number)]
+    request = dataset_of(T, references, [], ImplicitVRLittleEndian)
+    with requestor.associate(shared.address) as assoc:
+        assert requestor.request(assoc, request) == 0x0000
+        assert len(requestor.report().failed) == number
+        assert eventually(lambda: not tasks(shared))
+
+
+def test_objects_are_stored_while_the_report_comes(requestor: Requestor, shared: Node) -> None:
+    contexts = [build_context(COMMITMENT), build_context(CTImageStorage, ExplicitVRLittleEndian)]
+    with associate(shared, *contexts, evt_handlers=requestor.handlers) as assoc:
+        for number in range(10):
+            assert requestor.request(assoc, request_for(f"{T}.{number}", ONE)) == 0x0000
+            assert assoc.send_c_store(make_object(1)).Status == 0x0000
+        assert [requestor.report().transaction for _ in range(10)] == [
+            f"{T}.{number}" for number in range(10)
+        ]
+        assert eventually(lambda: not tasks(shared))
 
 
 # --- Where the report goes --------------------------------------------------------------------
@@ -342,15 +374,15 @@ def with_item(**elements: Any) -> Dataset:
     ],
 )
 def test_a_malformed_request_is_refused(
-    requestor: Requestor, tmp_path: Path, dataset: Dataset | None
+    requestor: Requestor, shared: Node, dataset: Dataset | None
 ) -> None:
-    with running(tmp_path) as node, requestor.associate(node.address) as assoc:
+    with requestor.associate(shared.address) as assoc:
         assert requestor.request(assoc, dataset) == 0x0115
-        assert tasks(node) == []
+        assert tasks(shared) == []
 
 
-def test_other_actions_and_instances_are_refused(requestor: Requestor, tmp_path: Path) -> None:
-    with running(tmp_path) as node, requestor.associate(node.address) as assoc:
+def test_other_actions_and_instances_are_refused(requestor: Requestor, shared: Node) -> None:
+    with requestor.associate(shared.address) as assoc:
         assert requestor.request(assoc, request_for(T, ONE), action=2) == 0x0123
         status, _ = assoc.send_n_action(request_for(T, ONE), 1, COMMITMENT, "1.2.3")
         assert status.Status == 0x0112
@@ -373,8 +405,6 @@ def test_there_are_limits(
 
 
 def test_a_stranger_that_may_not_store_may_not_ask(requestor: Requestor, tmp_path: Path) -> None:
-    from dicomwire.node.configuration import Access, Right
-
     access = Access(titles=("FRIEND",), strangers=(Right.ECHO,))
     with running(tmp_path, access=access) as node, requestor.associate(node.address) as assoc:
         assert requestor.request(assoc, request_for(T, ONE)) == 0x0124
