@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from queue import Queue
 from typing import Any, NamedTuple
 
@@ -12,11 +13,16 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 from running_node import LOCALHOST
 
-from dicomwire import AE, Association, build_context, build_role, evt
+from dicomwire import AE, Association, Settings, build_context, build_role, evt
 from dicomwire.sop_class import StorageCommitmentPushModel as COMMITMENT
 from dicomwire.sop_class import StorageCommitmentPushModelInstance as INSTANCE
 
 WAIT = 20.0
+PATIENT = Settings(
+    dimse_timeout=120.0,
+    limits=replace(Settings().limits, dataset_elements=1_000_000),
+)
+"""The settings of a requestor that takes reports of 100,000 failures."""
 
 
 class Report(NamedTuple):
@@ -61,6 +67,8 @@ class Requestor:
         What to answer to reports.
     silent : threading.Event
         Reports are answered only when it is set, as it is at first.
+    wait : float
+        Seconds to wait for a report.
     """
 
     def __init__(self, title: str = "TESTER") -> None:
@@ -68,6 +76,7 @@ class Requestor:
         self.status = 0x0000
         self.silent = threading.Event()
         self.silent.set()
+        self.wait = WAIT
         self._reports: Queue[tuple[Report, Association]] = Queue()
 
     @property
@@ -79,7 +88,9 @@ class Requestor:
         """Return an association for requests."""
         contexts = [build_context(COMMITMENT)]
         handlers = options.pop("evt_handlers", self.handlers)
-        assoc = AE(self.title).associate(*address, contexts, evt_handlers=handlers, **options)
+        assoc = AE(self.title, PATIENT).associate(
+            *address, contexts, evt_handlers=handlers, **options
+        )
         assert assoc.is_established, assoc.failure
         return assoc
 
@@ -94,7 +105,7 @@ class Requestor:
 
     def next(self) -> tuple[Report, Association]:
         """Return the next report, and the association on which it came."""
-        return self._reports.get(timeout=WAIT)
+        return self._reports.get(timeout=self.wait)
 
     @property
     def has_report(self) -> bool:

@@ -17,7 +17,6 @@ from pydicom.dataset import Dataset
 from pydicom.uid import (
     CTImageStorage,
     ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
     MRImageStorage,
 )
 from running_node import LOCALHOST, associate, make_object, running, store
@@ -141,7 +140,8 @@ def test_a_request_may_have_many_references(shared: Node, requestor: Requestor) 
     """DICOMWIRE_REFERENCES=100000 tries as many as are allowed, which takes some 10 s."""
     number = int(os.environ.get("DICOMWIRE_REFERENCES", "2000"))
     references = [Reference(CTImageStorage, f"1.2.3.4.{each}") for each in range(number)]
-    request = dataset_of(T, references, [], ImplicitVRLittleEndian)
+    request = dataset_of(T, references, [], ExplicitVRLittleEndian)
+    requestor.wait = 100.0
     with requestor.associate(shared.address) as assoc:
         assert requestor.request(assoc, request) == 0x0000
         assert len(requestor.report().failed) == number
