@@ -160,16 +160,16 @@ def _default(field: Field[Any], is_count: bool) -> str:
 
 
 class NodeKeys(SphinxDirective):
-    """``node-keys::``: the keys of a node's configuration; ``node-keys:: destinations``, of one."""
+    """``node-keys::``: the keys of a node's configuration; ``node-keys:: destinations``, ``routes``
+    or ``notices``: those of one."""
 
     optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         if self.arguments:
-            rows = [
-                [code(key.name), key.allowed, key.meaning]
-                for key in configuration.DESTINATION_KEYS.values()
-            ]
+            known = {**configuration.LISTS, "destinations": configuration.DESTINATION_KEYS}
+            keys = known[self.arguments[0]].values()
+            rows = [[code(key.name), key.allowed, key.meaning] for key in keys]
             return [table(["Key", "Allowed", "Meaning"], rows)]
         sections = []
         for name, group in groupby(configuration.KEYS, lambda key: key.table):

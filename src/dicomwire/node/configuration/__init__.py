@@ -4,6 +4,7 @@ from dicomwire.node.configuration.allowed import ConfigurationError, Network
 from dicomwire.node.configuration.keys import (
     DESTINATION_KEYS,
     KEYS,
+    LISTS,
     NOTICE_KEYS,
     ROUTE_KEYS,
     STORESCP,
@@ -35,6 +36,7 @@ from dicomwire.node.configuration.writing import template, toml
 __all__ = [
     "DESTINATION_KEYS",
     "KEYS",
+    "LISTS",
     "NOTICE_KEYS",
     "ROUTE_KEYS",
     "STORESCP",
