@@ -195,6 +195,19 @@ def test_the_capabilities_are_described(site: Serving) -> None:
     assert refused.status_code == 406
 
 
+@pytest.mark.parametrize(
+    ("host", "base"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:{port}/dicom-web"),
+        ("localhost:80", "http://localhost:80/dicom-web"),
+        ("[::1]:9", "http://[::1]:9/dicom-web"),
+    ],
+)
+def test_urls_are_those_that_the_client_knows(site: Serving, host: str, base: str) -> None:
+    answer = site.client.options("/dicom-web/", headers={"Host": host})
+    assert f'<resources base="{base.format(port=site.client.base_url.port)}">' in answer.text
+
+
 def _described(resource: ElementTree.Element, above: str) -> Iterator[tuple[str, str]]:
     for child in resource:
         if child.tag.endswith("resource"):

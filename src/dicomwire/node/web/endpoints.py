@@ -70,5 +70,12 @@ class Endpoint(NamedTuple):
 
 
 def base_url(request: Request) -> str:
-    """Return the URL of DICOMweb as the client knows it, for the URLs in responses."""
-    return f"{request.base_url}".rstrip("/") + ROOT
+    """Return the URL of DICOMweb as the client knows it, for the URLs in responses.
+
+    Some clients name the address in the field Host, but not the port: it is added.
+    """
+    url = request.base_url
+    address, port = request.scope.get("server") or ("", None)
+    if url.port is None and port is not None and url.hostname in (address, "localhost"):
+        url = url.replace(port=port)
+    return f"{url}".rstrip("/") + ROOT
