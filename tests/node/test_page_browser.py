@@ -6,12 +6,11 @@ After each test, no page has written an error to its console or asked another ho
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-from chromium import Chromium, Page, axe_source
+from chromium import Chromium, Page
+from looking import Person, barriers, people
 from running_node import LOCALHOST, make_object, running, store, write
 from shown_archive import HEAD, KNEE, REPORT, fail, grey, shown
 from web_client import Serving, serving
@@ -23,40 +22,11 @@ LARGEST = 200_000
 """Bytes of a page with all that it loads, pictures of images aside."""
 
 
-class Person:
-    """Opens pages of a node."""
-
-    def __init__(self, browser: Chromium, served: Serving, opened: ExitStack) -> None:
-        self._browser, self._opened = browser, opened
-        self.root = str(served.client.base_url).rstrip("/")
-        self.served = served
-        self.pages: list[Page] = []
-        self.expected = "no error"
-        """A part of the errors that the console may have."""
-
-    def open(self, path: str, **how: Any) -> Page:
-        """Open a page in a new window."""
-        page = self._opened.enter_context(self._browser.page(**how))
-        self.pages.append(page)
-        page.open(self.root + path)
-        return page
-
-
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """An archive that no test changes."""
     with shown(tmp_path_factory.mktemp("shown") / "archive") as served:
         yield served
-
-
-def people(browser: Chromium, served: Serving) -> Iterator[Person]:
-    with ExitStack() as opened:
-        person = Person(browser, served, opened)
-        yield person
-        for page in person.pages:
-            assert [each for each in page.errors if person.expected not in each] == []
-            others = [each for each in page.requests if not each.startswith(person.root)]
-            assert [each for each in others if not each.startswith(("blob:", "data:"))] == []
 
 
 @pytest.fixture
@@ -260,17 +230,6 @@ def test_a_page_is_small_and_fits_and_has_no_barriers(person: Person, path: str)
     for width in (820, 400):
         page.resize(width, 800)
         assert page.value("document.documentElement.scrollWidth") <= width
-
-
-def barriers(page: Page) -> list[str]:
-    """Return what axe finds to be serious."""
-    page.value(axe_source() + "; 0")
-    found: list[str] = page.value(
-        "axe.run({resultTypes: ['violations']}).then(({violations}) => violations"
-        ".filter(({impact}) => ['serious', 'critical'].includes(impact))"
-        ".map(each => each.id + ': ' + each.nodes.map(node => node.html).join(' ')))"
-    )
-    return found
 
 
 def test_pages_need_no_script_to_be_read(person: Person) -> None:

@@ -5,6 +5,8 @@ const ROOT = "/dicom-web";
 const MOST_BYTES = 256e6; // of frames in memory: about 500 slices of CT
 const AT_ONCE = 6; // requests; a browser opens no more connections to a host
 const AHEAD = 40, BEHIND = 8; // frames that are fetched before they are asked for
+const MOST_ASKED = 16; // instances whose metadata is kept when each was asked for
+const MOST_TOGETHER = 5000; // instances whose metadata is fetched by one request: 10 MB
 const RAW = 'multipart/related; type="application/octet-stream"; transfer-syntax=1.2.840.10008.1.2.1';
 
 export const addressOf = (study, series, instance) =>
@@ -33,8 +35,10 @@ export class Frames {
     this.list = images.flatMap(({ uid, frames }) => Array.from({ length: frames }, (_, n) => ({ uid, number: n + 1 })));
     this.wanted = []; // the places to fetch, the most urgent one first
     this.running = new Map(); // place -> promise
-    this.facts = new Map(); // of the last instances; a multi-frame one has many frames
-    this.failed = new Map(); // place -> error
+    this.instances = images.length;
+    this.asked = new Map(); // UID -> metadata of the last instances; a multi-frame one has many frames
+    this.failed = new Set(); // places that are not fetched ahead again
+    this.waiting = new Map(); // place -> those who wait for it
   }
 
   get length() {
@@ -58,12 +62,12 @@ export class Frames {
 
   /** The frame at a place, as a promise; those that follow in a direction are fetched next. */
   async get(place, direction = 1) {
+    this.failed.delete(place); // it is tried again for who asks for it
     this.plan(place, direction);
     const frame = this.present(place);
     if (frame) return frame;
-    if (this.failed.has(place)) throw this.failed.get(place);
     return new Promise((resolve, reject) => {
-      (this.waiting ??= new Map()).set(place, [...(this.waiting.get(place) ?? []), { resolve, reject }]);
+      this.waiting.set(place, [...(this.waiting.get(place) ?? []), { resolve, reject }]);
       this.fill();
     });
   }
@@ -74,13 +78,14 @@ export class Frames {
       order.push(place + step * direction);
       if (step <= BEHIND) order.push(place - step * direction);
     }
-    this.wanted = order.filter((each) => each >= 0 && each < this.length && !this.failed.has(each));
+    this.wanted = order.filter((each) => each >= 0 && each < this.length);
     this.fill();
   }
 
   fill() {
     while (this.running.size < AT_ONCE) {
-      const next = this.wanted.find((place) => !kept.has(this.key(place)) && !this.running.has(place));
+      const isMissing = (place) => !kept.has(this.key(place)) && !this.running.has(place) && !this.failed.has(place);
+      const next = this.wanted.find(isMissing);
       if (next === undefined) return;
       this.running.set(next, this.fetch(next));
     }
@@ -88,16 +93,17 @@ export class Frames {
 
   async fetch(place) {
     const waiting = () => {
-      const those = this.waiting?.get(place) ?? [];
-      this.waiting?.delete(place);
+      const those = this.waiting.get(place) ?? [];
+      this.waiting.delete(place);
       return those;
     };
     try {
       const frame = await this.read(this.list[place]);
       keep(this.key(place), frame);
       waiting().forEach(({ resolve }) => resolve(frame));
+      this.fetchAll();
     } catch (error) {
-      this.failed.set(place, error);
+      this.failed.add(place);
       waiting().forEach(({ reject }) => reject(error));
     } finally {
       this.running.delete(place);
@@ -122,18 +128,31 @@ export class Frames {
   }
 
   /** The metadata of an instance (DICOM JSON model), as a promise. */
-  metadata(uid) {
-    if (!this.facts.has(uid)) {
-      const address = addressOf(this.study, this.series, uid) + "/metadata";
-      const found = request(address, { headers: { Accept: "application/dicom+json" } })
-        .then((response) => response.json())
-        .then(([dataset]) => dataset);
-      found.catch(() => this.facts.delete(uid));
-      this.facts.set(uid, found);
-      if (this.facts.size > 16) this.facts.delete(this.facts.keys().next().value);
+  async metadata(uid) {
+    const all = await this.all;
+    if (all?.has(uid)) return all.get(uid);
+    if (!this.asked.has(uid)) {
+      const found = datasets(addressOf(this.study, this.series, uid)).then(([dataset]) => dataset);
+      found.catch(() => this.asked.delete(uid));
+      this.asked.set(uid, found);
+      if (this.asked.size > MOST_ASKED) this.asked.delete(this.asked.keys().next().value);
     }
-    return this.facts.get(uid);
+    return this.asked.get(uid);
   }
+
+  /** Fetch the metadata of the whole series, which costs a tenth of asking for each instance. */
+  fetchAll() {
+    if (this.all || this.instances < MOST_ASKED || this.instances > MOST_TOGETHER) return;
+    this.all = datasets(addressOf(this.study, this.series)).then(
+      (found) => new Map(found.map((dataset) => [dataset["00080018"]?.Value?.[0], dataset])),
+      () => new Map(),
+    );
+  }
+}
+
+async function datasets(address) {
+  const response = await request(address + "/metadata", { headers: { Accept: "application/dicom+json" } });
+  return response.json();
 }
 
 /** The content of the first part of a multipart body. */
