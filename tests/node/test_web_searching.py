@@ -432,3 +432,14 @@ def test_the_first_results_are_there_after_the_first_page(archive: Archive, tmp_
         assert counted.pages == 1
         assert len(list(models)) == 299
         assert counted.pages > 2
+
+
+def test_a_search_ends_when_nobody_waits_for_it(archive: Archive, tmp_path: Path) -> None:
+    database = Sqlite(tmp_path / "index.sqlite")
+    database.prepare()
+    with archive.insert(database) as index:
+        counted = Counted(index)
+        nothing = Parameters([("ImageComments", "*nothing*")])
+        results = Results(I, [I], nothing)
+        assert list(results.models(counted, "", lambda: counted.pages > 1)) == []
+        assert counted.pages == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -96,7 +97,11 @@ class Application:
         if scope["type"] != "http":
             return  # the server sends nothing else
         scope["app"] = self  # so that the router raises its errors
-        scope["state"] = {"address": self._gate.look_behind_proxies(scope)}
+        is_over = threading.Event()  # tells threads that nobody waits for them any more
+        scope["state"] = {
+            "is_over": is_over.is_set,
+            "address": self._gate.look_behind_proxies(scope),
+        }
         exchange = Exchange(scope, send, self._observe)
         try:
             _refuse_two_lengths(scope)
@@ -108,6 +113,7 @@ class Application:
             else:
                 await response_to(error)(scope, receive, exchange.send)
         finally:
+            is_over.set()
             exchange.log()
 
     def _dispatcher(self, methods: dict[str, Endpoint]) -> Any:

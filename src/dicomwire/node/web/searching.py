@@ -6,7 +6,7 @@ The same candidates and rules as those of C-FIND decide what matches.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, NamedTuple
 
 from pydicom.datadict import tag_for_keyword
@@ -113,11 +113,16 @@ class Results:
             if key.level.depth <= self._level.depth:
                 yield _Column(key, self._search.value_of(key), key in required)
 
-    def models(self, index: Any, base: str) -> Iterator[Model]:
-        """Yield the results."""
-        for row in chain.from_iterable(self._search.pages(index)):
-            if self._search.accepts(row):
-                yield self._model(row, base)
+    def models(
+        self, index: Any, base: str, is_over: Callable[[], bool] = lambda: False
+    ) -> Iterator[Model]:
+        """Yield the results, until `is_over`: a long search may find none to stop at."""
+        for page in self._search.pages(index):
+            if is_over():
+                return
+            for row in page:
+                if self._search.accepts(row):
+                    yield self._model(row, base)
 
     def _model(self, row: Row[Any], base: str) -> Model:
         model: Model = {CHARACTER_SET: UTF_8}
@@ -158,7 +163,8 @@ class _Resource(NamedTuple):
         if results.ignored:
             names = ", ".join(results.ignored)
             warnings.append(f"These attributes are not supported, and were ignored: {names}")
-        models, has_more = _page(results.models(request.state.index, base), asked)
+        state = request.state
+        models, has_more = _page(results.models(state.index, base, state.is_over), asked)
         if has_more:
             warnings.append("There are additional results that can be requested")
         headers = [("Warning", f'299 {base} "{text}"') for text in warnings]
