@@ -316,6 +316,16 @@ def test_a_request_that_is_repeated_is_reported_once(requestor: Requestor, tmp_p
         assert not requestor.has_report
 
 
+def test_a_request_that_is_repeated_later_is_reported_again(
+    requestor: Requestor, shared: Node
+) -> None:
+    with requestor.associate(shared.address) as assoc:
+        for _ in range(2):
+            assert requestor.request(assoc, request_for(T, ONE)) == 0x0000
+            assert requestor.report() == Report(1, T, [ONE], {})
+            assert eventually(lambda: not tasks(shared))
+
+
 def test_a_request_that_is_repeated_at_once_is_reported_once(
     requestor: Requestor, tmp_path: Path
 ) -> None:
@@ -402,6 +412,19 @@ def test_there_are_limits(
             assert requestor.request(other, request_for(f"{T}.2", "1.1")) == 0x0213
         requestor.silent.set()
         requestor.report()
+
+
+def test_reports_that_cannot_be_delivered_make_room(
+    requestor: Requestor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider, "_MOST_OPEN", 1)
+    with running(tmp_path) as node:
+        ask_and_leave(requestor, node, request_for(T, "1.1"))
+        assert eventually(lambda: tasks(node)[0].state is State.DEAD)
+        with requestor.associate(node.address) as assoc:
+            assert requestor.request(assoc, request_for(f"{T}.2", "1.1")) == 0x0000
+            assert requestor.report().transaction == f"{T}.2"
+            assert eventually(lambda: not tasks(node))
 
 
 def test_a_stranger_that_may_not_store_may_not_ask(requestor: Requestor, tmp_path: Path) -> None:

@@ -292,6 +292,17 @@ def reported(node: Node, dataset: Dataset, event_type: int = 1, instance: str = 
         return int(status.Status)
 
 
+def test_a_report_without_role_selection_is_taken(tmp_path: Path) -> None:
+    """Some archives do not propose the role that they need."""
+    with (
+        running(tmp_path) as node,
+        AE("BIG").associate(*node.address, [build_context(COMMITMENT)]) as assoc,
+    ):
+        report = request_for("1.2.3", ONE)
+        status, _ = assoc.send_n_event_report(report, 1, COMMITMENT, INSTANCE)
+        assert status.Status == 0x0000
+
+
 def test_malformed_reports_are_refused(tmp_path: Path) -> None:
     good = request_for("1.2.3", ONE)
     bad = request_for("1.2.3", ONE)

@@ -15,6 +15,7 @@ from queue import Queue
 from typing import Any
 
 import pytest
+from backends import Backend
 from node_processes import eventually
 from pydicom.dataset import Dataset
 from running_node import LOCALHOST, STUDY, make_object, running, store
@@ -317,11 +318,13 @@ def available_to(port: int) -> dict[str, Any]:
     return {"notices": (notice(available_to=("RIS",)),), "destinations": destinations}
 
 
-def test_a_complete_study_is_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_complete_study_is_available(
+    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(facts, "_PORTION", 2)
     with (
         notified() as (port, created),
-        running(tmp_path, **available_to(port)) as node,
+        running(tmp_path, index=backend.index, **available_to(port)) as node,
     ):
         other = make_object(3, SeriesInstanceUID=f"{STUDY}.2")
         store(node, make_object(1), make_object(2), other)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pydicom.dataset import Dataset
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from dicomwire import Association, Settings, build_context, build_role, evt
 from dicomwire.data.codec import DatasetError, message_elements
@@ -29,7 +29,7 @@ from dicomwire.node.commitment.transactions import (
 )
 from dicomwire.node.commitment.verification import DUPLICATE_TRANSACTION, Verifier
 from dicomwire.node.index.database import IndexFailure, reason_of
-from dicomwire.node.index.schema import task as tasks_table
+from dicomwire.node.index.schema import task as task_table
 from dicomwire.node.index.writer import Conflict, Writer
 from dicomwire.node.outgoing import Outgoing
 from dicomwire.node.statuses import failure
@@ -56,7 +56,8 @@ _LONGEST_CLOSE = 5 * _STEP
 """Seconds to wait for the end of the threads, of which each is in its last step."""
 _MOST_OPEN = 1000
 """The most transactions without a confirmed report; those that can be reported end at once. With
-100,000 references each they take some 2 GB in the index."""
+100,000 references each they take some 2 GB in the index. Requestors without an address may leave
+many reports that nobody can deliver: of these, the oldest ones make room."""
 _MOST_CONFLICTS = 10
 """How often a transaction of the index is repeated that another process has disturbed."""
 _LONGEST_REPORT = 3600.0
@@ -148,15 +149,27 @@ class Provider:
             if each.payload["digest"] == transaction.digest:
                 LOGGER.info("Commitment %s: requested again", transaction.described)
                 return each if self._own.claim(writer, each) else None
-        number = select(func.count()).where(tasks_table.c.kind == KIND)
-        if writer.connection.execute(number).scalar_one() >= _MOST_OPEN:
-            raise TooMany(f"{_MOST_OPEN} transactions are open")
+        self._make_room(writer)
         if known:
             LOGGER.warning("Commitment %s: the UID is in use", transaction.described)
             transaction.fail(DUPLICATE_TRANSACTION)
         else:
             LOGGER.info("Commitment %s", transaction.described)
         return self._own.begin(writer, NewTask(KIND, transaction.payload, transaction.key))
+
+    def _make_room(self, writer: Writer) -> None:
+        """Drop the oldest report that was given up, if there are too many; else raise TooMany."""
+        number = select(func.count()).where(task_table.c.kind == KIND)
+        if writer.connection.execute(number).scalar_one() < _MOST_OPEN:
+            return
+        given_up = select(task_table.c.id, task_table.c.key).where(
+            task_table.c.kind == KIND, task_table.c.due.is_(None)
+        )
+        oldest = writer.connection.execute(given_up.order_by(task_table.c.id).limit(1)).first()
+        if oldest is None:
+            raise TooMany(f"{_MOST_OPEN} transactions are open")
+        writer.connection.execute(delete(task_table).where(task_table.c.id == oldest.id))
+        LOGGER.error("Commitment %s: its report is dropped, since there are too many", oldest.key)
 
     # --- Reports on the same association ---
 
