@@ -11,7 +11,7 @@ import re
 import struct
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -203,6 +203,10 @@ class Entry:
         if row is None:
             row = self._rows[level] = self._decoded_row(level)
         return row
+
+    def raw(self, tag: int) -> Hashable:
+        """Return the encoded value of an attribute; equal ones have equal `values`."""
+        return self._levels[_WANTED[tag][1]].get(tag), self._terms, self._little
 
     def values(self, tag: int) -> list[Any]:
         """Return the values of an attribute as `row` has them; empty if it has no valid one.

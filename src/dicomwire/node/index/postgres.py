@@ -219,7 +219,9 @@ class Postgres:
 
     def add_tasks(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
         """Add tasks."""
-        rows = [{**row, "payload": _json_text(row["payload"])} for row in rows]
+        for row in rows:
+            if not isinstance(row["payload"], str):
+                row["payload"] = _json_text(row["payload"])
         with _driver(connection).cursor() as cursor:
             cursor.executemany(_ADD_TASK, rows)
 

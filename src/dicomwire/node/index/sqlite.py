@@ -45,6 +45,7 @@ _ADD_INSTANCE = str(ADD_INSTANCE.compile(dialect=_DIALECT))
 _in_order = itemgetter(*instance.c.keys())
 """Returns the values of a row in the order in which `_ADD_INSTANCE` has them."""
 _ADD_TASK = f"INSERT INTO task ({', '.join(NEW_TASK)}) VALUES (?, ?, ?, ?, ?)"
+_task_in_order = itemgetter(*NEW_TASK)
 _LAST_NUMBER = (
     "SELECT max(ifnull((SELECT max(id) FROM instance), 0), (SELECT last_id FROM removal))"
 )
@@ -168,11 +169,10 @@ class Sqlite:
 
     def add_tasks(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
         """Add tasks."""
-        values = [
-            (row["kind"], row["key"], json.dumps(row["payload"]), row["due"], row["created"])
-            for row in rows
-        ]
-        self._driver(connection).executemany(_ADD_TASK, values)
+        for row in rows:
+            if not isinstance(row["payload"], str):
+                row["payload"] = json.dumps(row["payload"])
+        self._driver(connection).executemany(_ADD_TASK, map(_task_in_order, rows))
 
     def last_number(self, connection: Connection) -> int:
         """Return the highest id that an instance has, or that one had that was removed."""

@@ -5,20 +5,23 @@ The values of an attribute match as the keys of a query do (PS3.4 C.2.2.2); see 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Protocol
 
 from dicomwire.node.ingest import Entry
-from dicomwire.node.keys import KEPT, Key
+from dicomwire.node.keys import KEPT
 from dicomwire.node.matching import NUMBER_VRS, is_number, matcher_for
 from dicomwire.node.patterns import WILDCARDS, Wildcard
 from dicomwire.node.values import text_of
 
 CALLING, NETWORK = "calling_title", "network"
 """The conditions that are no attributes."""
+_MOST_KNOWN = 1000
+"""The most decisions to remember for a condition. A value has 10,240 bytes at the most, and few
+have more than 64."""
 _RANGES = frozenset({"DA", "DT", "TM"})
 _KEYS = {
     key.keyword: key
@@ -50,12 +53,23 @@ class Condition:
     name: str
     wanted: Any = field(hash=False)
     is_negated: bool
+    raw: Callable[[Entry], Hashable] = field(compare=False)
+    """Returns the encoded value: equal ones mean the same."""
     values: Callable[[Entry], Sequence[Any]] = field(compare=False)
     test: _Test = field(compare=False)
+    _known: dict[Hashable, bool] = field(default_factory=dict, compare=False, repr=False)
+    """The decisions by encoded value: most objects of a series have the same."""
 
     def accepts(self, entry: Entry) -> bool:
         """Return whether an object meets the condition."""
-        return self.test.matches(self.values(entry)) is not self.is_negated
+        raw = self.raw(entry)
+        known = self._known.get(raw)
+        if known is None:
+            known = self.test.matches(self.values(entry)) is not self.is_negated
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[raw] = known
+        return known
 
 
 Conditions = tuple[Condition, ...]
@@ -94,15 +108,26 @@ def _condition(name: str, wanted: Any) -> Condition:
         raise ValueError('a table with "not" has no other keys')
     values = wanted["not"] if is_negated else wanted
     if name == NETWORK:
-        return Condition(name, wanted, is_negated, _address_of, _networks(values))
+        get = _address_of
+        return Condition(name, wanted, is_negated, get, get, _networks(values))
     if name == CALLING:
-        return Condition(name, wanted, is_negated, _title_of, _test("AE", values))
+        get = _title_of
+        return Condition(name, wanted, is_negated, get, get, _test("AE", values))
     key = _KEYS.get(name)
     if key is None:
         raise ValueError(
             f"this is no attribute that the index has as text or number, nor {CALLING} or {NETWORK}"
         )
-    return Condition(name, wanted, is_negated, _getter(key), _test(key.vr, values))
+    if key.column == "transfer_syntax_uid":  # the dataset does not have it
+        get = _transfer_syntax_of
+        return Condition(name, wanted, is_negated, get, get, _test(key.vr, values))
+    tag = int(key.tag)
+    return Condition(
+        *(name, wanted, is_negated),
+        lambda entry: entry.raw(tag),
+        lambda entry: entry.values(tag),
+        _test(key.vr, values),
+    )
 
 
 def _test(vr: str, wanted: Any) -> _Test:
@@ -186,16 +211,13 @@ def _networks(wanted: Any) -> _Networks:
     return _Networks(tuple(ip_network(_text(text)) for text in texts))
 
 
-def _address_of(entry: Entry) -> Sequence[str]:
+def _address_of(entry: Entry) -> tuple[str]:
     return (entry.origin.address,)
 
 
-def _title_of(entry: Entry) -> Sequence[str]:
+def _title_of(entry: Entry) -> tuple[str]:
     return (entry.origin.source_ae,)
 
 
-def _getter(key: Key) -> Callable[[Entry], Sequence[Any]]:
-    if key.column == "transfer_syntax_uid":  # the dataset does not have it
-        return lambda entry: (entry.origin.transfer_syntax_uid,)
-    tag = int(key.tag)
-    return lambda entry: entry.values(tag)
+def _transfer_syntax_of(entry: Entry) -> tuple[str]:
+    return (entry.origin.transfer_syntax_uid,)

@@ -6,6 +6,7 @@ its batch. `sending` runs them.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -111,27 +112,21 @@ class Routing:
         """
         if not (self._rules or self._watches):
             return ()
-        tasks: dict[str, NewTask] = {}
-        payload: dict[str, Any] = {"uid": entry.instance_uid, "digest": digest[:DIGITS]}
-        deletes = False
+        sends: dict[str, tuple[_Rule, str]] = {}
+        timers: dict[str, NewTask] = {}
         for rule in self._rules:
-            kinds = [kind for kind in rule.kinds if kind not in tasks]
+            kinds = [kind for kind in rule.kinds if kind not in sends]
             if kinds and _holds(rule.conditions, entry):
-                key, delay = "", 0.0
+                key = ""
                 if rule.level is not None:
-                    key, delay = _timer_key(rule.level, rule.seconds, entry), math.inf
-                    tasks[key] = _timer(key, rule.seconds)
-                own = {**payload, "commit": True} if rule.commits else payload
-                for kind in kinds:
-                    tasks[kind] = NewTask(kind, own, key, delay)
-                deletes |= rule.deletes
-        if deletes:
-            _let_settle(tasks, payload)
+                    key = _timer_key(rule.level, rule.seconds, entry)
+                    timers[key] = _timer(key, rule.seconds)
+                sends.update(dict.fromkeys(kinds, (rule, key)))
         for watch in self._watches.values():
             if _holds(watch.conditions, entry):
                 key = _timer_key(watch.level, watch.seconds, entry, watch.name)
-                tasks[key] = _timer(key, watch.seconds)
-        return list(tasks.values())
+                timers[key] = _timer(key, watch.seconds)
+        return [*_sending(sends, entry.instance_uid, digest[:DIGITS]), *timers.values()]
 
     def of_batch(self, objects: Iterable[Sequence[NewTask]]) -> list[NewTask]:
         """Return the tasks of the objects of a batch: each timer once, and only if it has to be
@@ -210,15 +205,20 @@ def _rule(route: Route) -> _Rule:
     return _Rule(route.conditions, kinds, route.commit, deletes, level, route.quiet)
 
 
-def _let_settle(tasks: dict[str, NewTask], payload: Mapping[str, Any]) -> None:
-    """Let the tasks of an object tell when they are done, and note that it is to be deleted."""
-    to = []
-    for kind, each in tasks.items():
-        if kind.startswith(SEND):
-            to.append(kind.removeprefix(SEND))
-            tasks[kind] = each._replace(payload={**each.payload, "settles": True})
-    note = {"digest": payload["digest"], "to": to}
-    tasks[FORWARDED] = NewTask(FORWARDED, note, payload["uid"], math.inf)
+def _sending(sends: Mapping[str, tuple[_Rule, str]], uid: str, digest: str) -> list[NewTask]:
+    """Return the tasks that send an object, by kind the rule and the key of its timer."""
+    payload: dict[str, Any] = {"uid": uid, "digest": digest}
+    tasks: list[NewTask] = []
+    if any(rule.deletes for rule, _ in sends.values()):
+        payload["settles"] = True
+        note = {"digest": digest, "to": [kind.removeprefix(SEND) for kind in sends]}
+        tasks.append(NewTask(FORWARDED, note, uid, math.inf))
+    texts = {False: json.dumps(payload)}
+    for kind, (rule, key) in sends.items():
+        if rule.commits not in texts:
+            texts[rule.commits] = json.dumps({**payload, "commit": True})
+        tasks.append(NewTask(kind, texts[rule.commits], key, math.inf if key else 0.0))
+    return tasks
 
 
 def _waits(kinds: Sequence[str]) -> ColumnElement[bool]:

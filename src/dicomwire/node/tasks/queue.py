@@ -60,8 +60,8 @@ class NewTask(NamedTuple):
     """A task to add."""
 
     kind: str
-    payload: Mapping[str, Any]
-    """What the kind needs to know; JSON."""
+    payload: Mapping[str, Any] | str
+    """What the kind needs to know: JSON, or its text, to encode what several tasks have once."""
     key: str = ""
     """Tasks of one kind and key are run in order, and in one process at a time; "" is no key."""
     delay: float = 0.0
@@ -227,6 +227,7 @@ class Queue:
     def begin(self, writer: Writer, new: NewTask) -> Task:
         """Add a task that this process has taken already; see `add`."""
         now = self.clock()
+        assert not isinstance(new.payload, str)
         row = {
             "kind": new.kind,
             "key": new.key,
