@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -264,6 +265,19 @@ def test_a_long_answer_in_the_making_is_no_fault_of_the_client(tmp_path: Path) -
 def test_connections_are_limited(tmp_path: Path) -> None:
     with serving(tmp_path, http_connections=1) as site, connected(site.node):
         assert site.client.get("/health").status_code == 503
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have one address of loopback")
+def test_one_address_does_not_get_all_connections(tmp_path: Path) -> None:
+    with serving(tmp_path, http_connections=4) as site, ExitStack() as opened:
+        held = [opened.enter_context(connected(site.node)) for _ in range(3)]
+        for connection in held:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        assert site.client.get("/health").status_code == 503
+        other = httpx.HTTPTransport(local_address="127.0.0.2")
+        with httpx.Client(base_url=site.client.base_url, transport=other) as client:
+            assert client.get("/health").status_code == 200
 
 
 # --- Start and end ----------------------------------------------------------------------------

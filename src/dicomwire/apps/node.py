@@ -203,7 +203,7 @@ def main(args: list[str] | None = None) -> int:
     if args[:1] == ["users"]:
         from dicomwire.apps import node_users
 
-        return node_users.main(args[1:])
+        return run(node_users.parser_of_users().parse_args(args[1:]), node_users.act)
     verb = VERBS.get(args[0]) if args else None
     if verb is not None:
         options = _parser_of(args[0], verb).parse_args(args[1:])

@@ -1,4 +1,4 @@
-"""node users: who may use an archive over HTTP. Adds and removes users, passwords and tokens.
+"""`node users`: who may use an archive over HTTP. Adds and removes users, passwords and tokens.
 
 The file is written by `dicomwire.node.users`; `node` runs this for its first argument `users`.
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from dicomwire.apps.archive import needing_extra
 from dicomwire.apps.arguments import add_logging, new_parser
-from dicomwire.apps.console import Console, Stop, run
+from dicomwire.apps.console import Console, Stop
 from dicomwire.logs import escaped
 from dicomwire.node.configuration import (
     Configuration,
@@ -71,7 +71,8 @@ def _days(text: str) -> float:
     return int(text) * _DAY
 
 
-def _parser() -> ArgumentParser:
+def parser_of_users() -> ArgumentParser:
+    """Return the parser of ``dicomwire node users``."""
     parser = new_parser(
         "node users", "Manage the users of an archive over HTTP.", _EPILOG, _EXAMPLES
     )
@@ -115,12 +116,8 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run node users and return its exit code; see ``dicomwire node users --help``."""
-    return run(_parser().parse_args(args), _run)
-
-
-def _run(options: Namespace, console: Console) -> int:
+def act(options: Namespace, console: Console) -> int:
+    """Do what the options say; return the exit code."""
     with needing_extra("node"):
         from dicomwire.node.users import UsersFailure
 

@@ -163,6 +163,9 @@ class _State:
 
     def __init__(self, configuration: Configuration) -> None:
         self.most = configuration.http_connections
+        # Of one address, as for associations; a proxy has the connections of all clients.
+        share = -(-3 * self.most // 4)
+        self.most_of_address = self.most if configuration.http_proxies else share
         self.head_timeout = min(configuration.acse_timeout, _LONGEST_WAIT)
         self.idle_timeout = min(configuration.network_timeout, _LONGEST_WAIT)
         self.check_after = min(self.head_timeout, self.idle_timeout)
@@ -170,6 +173,16 @@ class _State:
         self.connections: set[Any] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self._closed: asyncio.Future[None] | None = None
+
+    def reason_to_refuse(self, client: tuple[str, int] | None) -> str:
+        """Return why there are too many connections with the newest, of a client; "" if not."""
+        if len(self.connections) > self.most:
+            return str(self.most)
+        address = client[0] if client else ""
+        same = sum(
+            each.client is not None and each.client[0] == address for each in self.connections
+        )
+        return f"{self.most_of_address} from {address}" if same > self.most_of_address else ""
 
     @property
     def default_headers(self) -> list[tuple[bytes, bytes]]:
@@ -207,8 +220,8 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin, or refuse if there are too many connections."""
         super().connection_made(transport)
-        if len(self._state.connections) > self._state.most:
-            LOGGER.warning("A connection of HTTP is refused: there are %d", self._state.most)
+        if reason := self._state.reason_to_refuse(self.client):
+            LOGGER.warning("A connection of HTTP is refused: there are %s", reason)
             transport.write(_FULL)
             transport.close()
             return
