@@ -28,6 +28,9 @@ settings.load_profile("untimed")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Servers of tests are on this machine, whatever proxy the environment has.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+
 SOON = 10.0
 """Seconds in which threads, processes and files that are about to go have to be gone."""
 

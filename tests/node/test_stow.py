@@ -256,7 +256,7 @@ def test_objects_are_deleted(site: Serving) -> None:
         assert left() == []
 
 
-def test_another_client_stores_objects(site: Serving, tmp_path: Path) -> None:
+def test_another_client_stores_reads_back_and_deletes(site: Serving, tmp_path: Path) -> None:
     client = DICOMwebClient(str(site.client.base_url.join("/dicom-web")))
     datasets = [
         dcmread(write(tmp_path / str(number), make_object(number, study="1.77")))
@@ -266,6 +266,11 @@ def test_another_client_stores_objects(site: Serving, tmp_path: Path) -> None:
     assert len(answer.ReferencedSOPSequence) == 2
     assert "FailedSOPSequence" not in answer
     assert json.loads(answer.to_json())["00081190"]["Value"][0].endswith("/studies/1.77")
+    read_back = client.retrieve_study("1.77")
+    assert sorted(each.SOPInstanceUID for each in read_back) == ["1.77.1.1", "1.77.1.2"]
+    assert client.search_for_studies(search_filters={"StudyInstanceUID": "1.77"})
+    client.delete_study("1.77")
+    assert not client.search_for_studies(search_filters={"StudyInstanceUID": "1.77"})
 
 
 @pytest.mark.parametrize("run", range(int(os.environ.get("TEST_CRASHES", "1"))))

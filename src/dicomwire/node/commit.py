@@ -383,11 +383,14 @@ class Committer:
         undecided = [each for each in objects if self._keep(each)]
         while undecided:
             self._wait_or_lead(_Group(undecided))
-            undecided = [each for each in undecided if each.outcome.status is None]
             # Compare outside of the commit, since other threads wait for that.
-            undecided = [each for each in undecided if self._compared(each)]
-        statuses = [each.outcome.status for each in objects]
-        return [OUT_OF_RESOURCES if each is None else each for each in statuses]
+            undecided = [
+                each for each in undecided if each.outcome.status is None and self._compared(each)
+            ]
+        return [
+            OUT_OF_RESOURCES if each.outcome.status is None else each.outcome.status
+            for each in objects
+        ]
 
     def _keep(self, arrived: Arrived) -> bool:
         """Make an object durable; return whether that succeeds."""
