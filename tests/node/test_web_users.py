@@ -233,6 +233,8 @@ def test_a_trusted_proxy_tells_address_and_scheme(
         response = log_in(site, address="10.0.0.1", headers=told)
         assert "; secure" in response.headers["set-cookie"].lower()
         assert "jane has logged in from 203.0.113.9" in caplog.text
+        log_in(site, address="10.0.0.1", headers={"x-forwarded-for": "203.0.113.9, \x1b[31m"})
+        assert "jane has logged in from 10.0.0.1" in caplog.text
         response = log_in(site, address=ELSEWHERE, headers=told)
         assert "; secure" not in response.headers["set-cookie"].lower()
         assert f"jane has logged in from {ELSEWHERE}" in caplog.text

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers
@@ -68,15 +68,15 @@ class Gate:
         if scheme in ("http", "https") and self._is_proxy(address):
             scope["scheme"] = scheme
         while told and self._is_proxy(address):
-            address = told.pop().strip() or address
+            claimed = told.pop().strip()
+            if _address_in(claimed) is None:
+                break
+            address = claimed
         return address
 
     def _is_proxy(self, address: str) -> bool:
-        try:
-            found = ip_address(address)
-        except ValueError:
-            return False
-        return any(found in network for network in self._proxies)
+        found = _address_in(address)
+        return found is not None and any(found in network for network in self._proxies)
 
     def _user_of(self, request: Request) -> User | None:
         """Return the user of a request; None if it does not tell one."""
@@ -145,7 +145,12 @@ def _name_of_host(host: str) -> str:
 
 
 def _is_loopback(name: str) -> bool:
+    address = _address_in(name)
+    return name == "localhost" if address is None else address.is_loopback
+
+
+def _address_in(text: str) -> IPv4Address | IPv6Address | None:
     try:
-        return ip_address(name).is_loopback
+        return ip_address(text)
     except ValueError:
-        return name == "localhost"
+        return None
