@@ -23,8 +23,8 @@ RAMP = np.arange(256, dtype=np.uint16).reshape(16, 16)
 
 @pytest.fixture
 def renderers() -> Iterator[Renderers]:
-    """Processes with a limit of 600 MB."""
-    made = Renderers(memory=600 * 10**6)
+    """Processes with a limit of 400 MB."""
+    made = Renderers(memory=400 * 10**6)
     yield made
     made.close()
 
@@ -50,7 +50,7 @@ def test_a_process_makes_one_picture_after_the_other_until_it_dies(
 def test_a_picture_that_takes_too_much_memory_fails_alone(
     renderers: Renderers, tmp_path: Path
 ) -> None:
-    image = opened(tmp_path, image_object(np.zeros((4096, 4096), np.uint32)))
+    image = opened(tmp_path, image_object(np.zeros((3500, 3500), np.uint32)))
     with pytest.raises(CannotRender, match="more memory"):
         renderers.rendered(image, 1, Picture())
     assert renderers.rendered(opened(tmp_path, image_object(RAMP)), 1, Picture())
