@@ -10,8 +10,8 @@ import logging
 import os
 import socket
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,11 @@ def needing_extra(app: str) -> Iterator[None]:
 
 
 def serve(
-    configuration: Configuration, options: Namespace, logger: logging.Logger, address_option: str
+    configuration: Configuration,
+    options: Namespace,
+    logger: logging.Logger,
+    address_option: str,
+    reread: Callable[[], Configuration] | None = None,
 ) -> int:
     """Run an archive until Ctrl-C, or until SIGTERM ends the process; return the exit code.
 
@@ -56,16 +60,19 @@ def serve(
         With `quiet`, which prints nothing, and `json`, which prints where it listens as JSON.
     address_option : str
         The name of the option for the address to listen on, for error texts.
+    reread : callable, optional
+        Returns the configuration as it is now; SIGHUP makes the archive use it.
     """
     with needing_extra(logger.name.rpartition(".")[2]):
+        from dicomwire.node.reloading import on_hangup
         from dicomwire.node.server import Node
 
         if configuration.http >= 0:
             import dicomwire.node.web.serving  # noqa: F401
 
     raise_file_limit()
-    node = Node(configuration)
-    with sigterm_raised():
+    node = Node(configuration, reread)
+    with sigterm_raised(), ExitStack() as running:
         try:
             with explaining(configuration.address, configuration.port, address_option):
                 node.start()
@@ -73,6 +80,8 @@ def serve(
             logger.info("%s listens on %s, port %d", configuration.ae_title, host, port)
             if node.http_address is not None:
                 logger.info("DICOMweb is at %s", _dicomweb_of(node))
+            if reread is not None:
+                running.enter_context(on_hangup(node.reload))
             if options.json:
                 print(json.dumps(_facts(node)), flush=True)
             elif not options.quiet:
@@ -83,6 +92,7 @@ def serve(
             logger.info("Stopping")
         finally:
             _tell_service_manager("STOPPING=1")
+            running.close()
             node.stop()
     return 0
 

@@ -180,6 +180,14 @@ def _argument(read: Callable[[str], Any]) -> Callable[[str], Any]:
 def configuration_of(
     options: Namespace, variables: Mapping[str, str] = os.environ
 ) -> Configuration:
+    """Return the configuration as it is now; Stop if it is invalid."""
+    try:
+        return _read_configuration(options, variables)
+    except ConfigurationError as error:
+        raise Stop(str(error)) from None
+
+
+def _read_configuration(options: Namespace, variables: Mapping[str, str]) -> Configuration:
     """Return the configuration of the file, changed by environment variables, then by options."""
     values: dict[str, Any] = {}
     for key in KEYS:
@@ -231,7 +239,8 @@ def _run(options: Namespace, console: Console) -> int:
     act = _ACTIONS.get(options.action)
     if act is not None:
         return act(configuration, options, console)
-    return serve(configuration, options, LOGGER, "--address")
+    reread = partial(_read_configuration, options, os.environ)
+    return serve(configuration, options, LOGGER, "--address", reread)
 
 
 def _without_console(

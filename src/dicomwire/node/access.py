@@ -34,6 +34,10 @@ class Guard:
     """
 
     def __init__(self, configuration: Configuration) -> None:
+        self.use(configuration)
+
+    def use(self, configuration: Configuration) -> None:
+        """Decide by another configuration from now on."""
         rules = configuration.access
         self._rules = rules
         self._strangers = frozenset(rules.strangers)

@@ -43,8 +43,12 @@ class Outgoing:
     """
 
     def __init__(self, configuration: Configuration) -> None:
-        self.configuration = configuration
+        self.use(configuration)
+
+    def use(self, configuration: Configuration) -> None:
+        """Use other destinations from now on; raises as the class does, and keeps the old ones."""
         self._tls = client_tls(configuration)
+        self.configuration = configuration
 
     def associate(
         self, title: str, contexts: Sequence[PresentationContext], **options: Any

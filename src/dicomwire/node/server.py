@@ -6,18 +6,22 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 from dicomwire import AE
+from dicomwire.errors import TLSConfigurationError
+from dicomwire.logs import escaped
 from dicomwire.node.access import Guard, client_tls, server_tls
 from dicomwire.node.archive import Archive, FolderUnusable, usable
-from dicomwire.node.configuration import Configuration
+from dicomwire.node.configuration import Configuration, ConfigurationError
 from dicomwire.node.counts import Counts
 from dicomwire.node.journal import JOURNAL
 from dicomwire.node.nodes import Membership
@@ -26,6 +30,7 @@ from dicomwire.node.objects.room import free_space
 from dicomwire.node.objects.spool import SPOOL, lock_node, size_of
 from dicomwire.node.operations import Peer
 from dicomwire.node.outgoing import timeouts
+from dicomwire.node.reloading import Renewed, on_hangup, renewed, tell
 from dicomwire.node.retention import Retaining
 from dicomwire.node.routing.sending import Senders
 from dicomwire.node.routing.settling import Settling
@@ -44,6 +49,9 @@ class Node:
     Parameters
     ----------
     configuration : Configuration
+    reread : callable, optional
+        Returns the configuration as it is now, for `reload` and for new workers; raises
+        ConfigurationError.
 
     Raises
     ------
@@ -63,8 +71,11 @@ class Node:
     archive: Archive
     senders: Senders
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(
+        self, configuration: Configuration, reread: Callable[[], Configuration] | None = None
+    ) -> None:
         self.configuration = configuration
+        self._reread = reread
         self._guard = Guard(configuration)
         self._open = ExitStack()
         self._server: Any = None
@@ -149,15 +160,70 @@ class Node:
     def _in_worker(self) -> Iterator[None]:
         """Open in a worker process what it needs to serve."""
         with ExitStack() as opened:
+            found = self._renewed()  # the supervisor, and so this fork, has that of the start
+            if found is not None:
+                self.configuration = found.configuration
             try:
                 self._open_archive(opened, is_first=False)
+                self._use(self.configuration)
             except FolderUnusable as error:
                 LOGGER.error("%s", error)
                 raise SystemExit(1) from None  # the supervisor starts another worker
             opened.callback(self.archive.converters.close)
             self._counts.join()
             self.archive.queue.on_added = self._task_process.wake
+            opened.enter_context(on_hangup(self._reload_here))
             yield
+
+    # --- Reloading ---
+
+    def reload(self) -> None:
+        """Use routes, access and destinations as they are configured now, in all processes.
+
+        If the configuration is invalid, the old one is kept. The log tells what has changed, what
+        needs a restart, and what is invalid.
+        """
+        found = self._reload_here()
+        if found is None:
+            return
+        tell(found)
+        self.senders.reload(self.configuration.destinations)
+        for worker in self.workers:
+            with suppress(ProcessLookupError):  # its successor reads the configuration itself
+                os.kill(worker.pid, signal.SIGHUP)
+
+    def _renewed(self) -> Renewed | None:
+        """Return the configuration as it is now; None if it is invalid, or cannot be read again."""
+        if self._reread is None:
+            return None
+        try:
+            return renewed(self.configuration, self._reread())
+        except ConfigurationError as error:
+            LOGGER.error("The configuration is not changed: %s", escaped(str(error)))
+            return None
+
+    def _reload_here(self) -> Renewed | None:
+        """Use the configuration as it is now in this process; None if the old one is kept."""
+        found = self._renewed()
+        if found is not None:
+            try:
+                self._use(found.configuration)
+            except (ConfigurationError, TLSConfigurationError) as error:
+                LOGGER.error("The configuration is not changed: %s", escaped(str(error)))
+                return None
+        return found
+
+    def _use(self, configuration: Configuration) -> None:
+        """Use a configuration in this process from now on."""
+        tls = client_tls(configuration)
+        self.archive.routing.reload(configuration)
+        self.archive.outgoing.use(configuration)
+        self._services.use(configuration, tls)
+        self._ae.require_called_aet = configuration.access.called_title
+        self._ae.require_calling_aet = self._guard.titles
+        self.configuration = self.archive.configuration = configuration
+
+    # --- Parts of a start ---
 
     def _join_others(self, opened: ExitStack) -> None:
         """Enter the registry, and run tasks; undo it in the right order when the node stops."""

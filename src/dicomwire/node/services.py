@@ -137,6 +137,7 @@ class Services:
     def handlers(self) -> list[evt.EventHandlerType]:
         """Return the handlers to bind, for all services."""
         handlers: list[evt.EventHandlerType] = [
+            (evt.EVT_CONN_OPEN, self._connected),
             (evt.EVT_ACCEPTED, self._accepted),
             (evt.EVT_SOP_EXTENDED, _negotiate),
             (evt.EVT_C_STORE, self._store),
@@ -146,14 +147,19 @@ class Services:
             (evt.EVT_N_ACTION, self._commit),
             (evt.EVT_N_EVENT_REPORT, self._committed),
         ]
-        if not self._guard.admits_strangers:
-            handlers.append((evt.EVT_CONN_OPEN, self._connected))
         return handlers
+
+    def use(self, configuration: Configuration, tls: SSLContext | None) -> None:
+        """Use another configuration from now on, with the TLS context for its destinations."""
+        self._guard.use(configuration)
+        self._configuration = configuration
+        self._tls = tls
 
     # --- Handlers ---
 
     def _connected(self, event: evt.Event) -> None:
-        if not self._guard.knows_address(event.address[0]):
+        guard = self._guard
+        if not (guard.admits_strangers or guard.knows_address(event.address[0])):
             text = "The connection from %s is closed: its network is not known"
             LOGGER.warning(text, event.address[0])
             event.assoc.abort()
