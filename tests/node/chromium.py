@@ -331,6 +331,12 @@ def axe_source() -> str:
     return path.read_text() if path.exists() else _missing(f"there is no {path}")
 
 
+def ohif_folder() -> Path:
+    """Return the folder with the files of OHIF."""
+    path = CHECKOUT / ".peers" / "ohif-app-3.13.2"
+    return path if path.is_dir() else _missing(f"there is no {path}")
+
+
 def _missing(reason: str) -> NoReturn:
     if os.environ.get("CI", "").lower() in ("true", "1"):
         pytest.fail(reason, pytrace=False)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from pydicom import dcmread
 from running_node import make_object, store
 from web_client import Serving, serving
 
@@ -69,6 +72,25 @@ def test_an_unknown_destination_is_refused(served: Serving) -> None:
     assert answer.status_code == 400
 
 
+def test_studies_are_downloaded_as_a_zip(served: Serving) -> None:
+    answer = served.client.get("/api/zip", params={"study": ["1.1", "1.3"]}).raise_for_status()
+    assert answer.headers["content-type"] == "application/zip"
+    assert "dicom.zip" in answer.headers["content-disposition"]
+    assert uids_in(answer.content) == ["1.1.1.1", "1.3.1.1"]
+    searched = served.client.get("/api/zip", params={"q": "P2"}).raise_for_status()
+    assert uids_in(searched.content) == ["1.2.1.1"]
+    everything = served.client.get("/api/zip").raise_for_status()
+    assert len(uids_in(everything.content)) == 3
+    assert served.client.get("/api/zip", params={"study": "1.9"}).status_code == 404
+
+
+def uids_in(data: bytes) -> list[str]:
+    """Return the UIDs of the objects in a ZIP."""
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        names = [name for name in file.namelist() if name != "DICOMDIR"]
+        return sorted(str(dcmread(file.open(name)).SOPInstanceUID) for name in names)
+
+
 def of_user(served: Serving, name: str, *rights: UserRight, studies: tuple[str, ...] = ()) -> None:
     """Make the client that of a user."""
     users = Users(served.node.configuration.folder / "users.json")
@@ -79,6 +101,7 @@ def of_user(served: Serving, name: str, *rights: UserRight, studies: tuple[str, 
 def test_a_user_sees_and_deletes_only_own_studies(served: Serving) -> None:
     of_user(served, "jane", UserRight.SEE, UserRight.DELETE, studies=("PatientID=P2",))
     assert studies(served.client) == ["1.2"]
+    assert uids_in(served.client.get("/api/zip").content) == ["1.2.1.1"]
     assert served.client.get("/study/1.1").status_code == 404
     assert served.client.get("/api/studies/1.1").status_code == 404
     assert served.client.get("/api/studies/1.1/series/1.1.1").status_code == 404

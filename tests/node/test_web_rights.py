@@ -89,6 +89,8 @@ TABLE: list[tuple[UserRight | None, str, str, int, int]] = [
     (SEE, "GET", "/api/studies/STUDY", 200, 404),
     (SEE, "GET", "/api/studies/STUDY/series/STUDY.4", 200, 404),
     (SEE, "GET", "/api/names", 200, 200),
+    (SEE, "GET", "/api/zip?study=STUDY", 200, 404),
+    (SEE, "GET", "/viewer?StudyInstanceUIDs=STUDY", 404, 404),
     (STORE, "GET", "/upload", 200, 200),
     (STORE, "POST", f"{WEB}/studies", 415, 415),
     (STORE, "POST", STUDY, 415, 415),

@@ -242,6 +242,9 @@ class Configuration:
     users: Annotated[
         str, FILE, "The file with the users of HTTP; without a path, users.json in the folder."
     ] = ""
+    viewer: Annotated[
+        str, FILE, "A folder with the files of OHIF (`dist` of its npm package), for the page."
+    ] = ""
     folder: Annotated[
         Path,
         FOLDER,

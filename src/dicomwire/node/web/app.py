@@ -31,7 +31,7 @@ from dicomwire.node.web.errors import Problem, report, response_to
 from dicomwire.node.web.gate import Gate
 from dicomwire.node.web.login import Login
 from dicomwire.node.web.metrics import Metrics
-from dicomwire.node.web.page import actions, api, system, views
+from dicomwire.node.web.page import actions, api, ohif, system, views
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *deleting.ENDPOINTS,
@@ -56,7 +56,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 def application(site: Site) -> ASGIApp:
     """Return the ASGI application of a site."""
     gate, metrics = Gate(site.configuration), Metrics(site)
-    endpoints = (*ENDPOINTS, *Login(gate).endpoints, *metrics.endpoints)
+    # Last: it answers all paths that are of nobody else.
+    endpoints = (*ENDPOINTS, *Login(gate).endpoints, *metrics.endpoints, *ohif.ENDPOINTS)
     return Application(site, endpoints, gate, metrics.observe)
 
 

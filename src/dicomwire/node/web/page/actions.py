@@ -1,4 +1,4 @@
-"""What the page does with studies that were chosen: send and delete them."""
+"""What the page does with studies that were chosen: download, send and delete them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from dicomwire.node.deletion import Protected, delete
+from dicomwire.node.exporting.files import zip_of
+from dicomwire.node.exporting.selection import found
 from dicomwire.node.keys import Level
 from dicomwire.node.routing.requests import send
 from dicomwire.node.users import UserRight
@@ -80,7 +82,21 @@ def _sent(request: Request, site: Site, body: dict[str, Any]) -> Response:
     return answer({"objects": number})
 
 
+def _zip(request: Request, site: Site) -> Response:
+    """Answer with a ZIP of the studies that the query lists, or of those that it searches for."""
+    listed = request.query_params.getlist("study")
+    body = {"studies": listed} if listed else {"search": request.url.query}
+    objects = found(request.state.index, Level.STUDY, chosen(request, body))
+    if not objects:
+        raise Problem(404, "the studies have no objects")
+    request.state.study = " ".join(listed)
+    pieces = zip_of(site.archive, objects)
+    fields = {"Content-Disposition": 'attachment; filename="dicom.zip"'}
+    return StreamingResponse(site.threads.iterate(pieces), 200, fields, "application/zip")
+
+
 ENDPOINTS = [
+    Endpoint("GET", "/api/zip", UserRight.SEE, _zip),
     Endpoint("POST", "/api/send", UserRight.SEND, _send),
     Endpoint("POST", "/api/delete", UserRight.DELETE, _delete),
 ]

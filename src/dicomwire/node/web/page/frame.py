@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from dicomwire.node.users import UserRight
 from dicomwire.node.web.endpoints import ROOT, Site
+from dicomwire.node.web.page.ohif import link_of
 from dicomwire.node.web.page.problems import problems_now
 from dicomwire.node.web.page.requests import rights_of
 
@@ -34,5 +35,5 @@ def frame(request: Request, site: Site, here: str) -> dict[str, Any]:
         "destinations": sorted(configuration.destinations),
         "dicomweb": ROOT,
         "problems": problems_now(site) if UserRight.ADMINISTER in rights else [],
-        "ohif": "",
+        "ohif": link_of(site),
     }
