@@ -29,7 +29,7 @@ from dicomwire.node.configuration import Access, Destination, Right
 from dicomwire.node.objects.files import StoreFailure
 from dicomwire.node.objects.places import Elsewhere
 from dicomwire.node.server import Node
-from dicomwire.node.tasks.queue import Listed, State, listed
+from dicomwire.node.tasks.queue import Listed, NewTask, Queue, State, listed
 
 HERE = ["1.2.3.1.1", "1.2.3.1.2"]
 ONE = HERE[0]
@@ -339,6 +339,22 @@ def test_a_request_that_is_repeated_at_once_is_reported_once(
         requestor.silent.set()
         assert eventually(lambda: not tasks(node))
         assert not requestor.has_report
+
+
+def test_a_request_that_another_process_has_taken_is_left_to_it(
+    requestor: Requestor, shared: Node
+) -> None:
+    """It had to wait behind others of its association for longer than its lease."""
+    with requestor.associate(shared.address) as assoc:
+        mine = shared.archive.commitment_provider
+        transaction = transactions.Transaction("TESTER", T, [Reference(CTImageStorage, ONE)])
+        with shared.archive.index.writing() as writer:
+            new = NewTask(provider.KIND, transaction.payload, transaction.key)
+            task = Queue(shared.archive.index, "another").begin(writer, new)
+        mine._answer(assoc, task)
+        assert not requestor.has_report
+        with shared.archive.index.writing() as writer:
+            Queue(shared.archive.index, "another").finish(writer, [task])
 
 
 def test_a_transaction_uid_in_use_fails_for_other_objects(

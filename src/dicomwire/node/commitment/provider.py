@@ -92,7 +92,8 @@ class Provider:
         """Held while objects are checked: the transactions of this process take turns."""
         self._lock = threading.Lock()  # guards _open and _threads; taken alone
         self._open: dict[Association, deque[Task]] = {}
-        """The transactions to be reported on each association; one thread serves each."""
+        """The transactions to be reported on each association; one thread serves each. They have no
+        payloads: of those that wait, there may be many large ones."""
         self._threads: set[threading.Thread] = set()
         self._is_closing = False
 
@@ -175,6 +176,7 @@ class Provider:
 
     def _follow(self, association: Association, task: Task) -> None:
         """Let a thread report on the association, after the N-ACTION is answered."""
+        task = task._replace(payload={})
         with self._lock:
             waiting = self._open.get(association)
             if waiting is not None:
@@ -207,21 +209,16 @@ class Provider:
 
     def _answer(self, association: Association, task: Task) -> None:
         """Report on the association if possible; else let any process go on with the task."""
-        transaction = Transaction.of(task.payload)
         index = self._own.index
+        with index.writing() as writer:
+            found = self._own.of_key(writer, KIND, task.key)
+            payloads = [each.payload for each in found if each.id == task.id]
+            # If it had to wait for long, another process may have taken or ended it.
+            if not payloads or not self._own.hold(writer, task):
+                return
+        transaction = Transaction.of(payloads[0])
         try:
-            while not transaction.is_verified and self._may_report(association):
-                with self._turn:
-                    transaction.verify(self._verifier, _STEP)
-                with index.writing() as writer:
-                    self._own.hold(writer, task)
-            if self._may_report(association):
-                with index.writing() as writer:
-                    self._own.hold(writer, task, self._longest_report())
-                transaction.send_report(association)
-                with index.writing() as writer:
-                    self._own.finish(writer, [task])
-                _log_delivered(transaction)
+            if self._report_on(association, task, transaction):
                 return
         except Undelivered as error:
             text = "Commitment %s: it is reported on a new association: %s"
@@ -231,6 +228,26 @@ class Provider:
             LOGGER.warning(text, transaction.described, escaped(str(error)))
         with index.writing() as writer:
             self._own.put_back(writer, task, transaction.payload)
+
+    def _report_on(self, association: Association, task: Task, transaction: Transaction) -> bool:
+        """Check the objects and report; return False if the association is over before that."""
+        index = self._own.index
+        while self._may_report(association):
+            if not transaction.is_verified:
+                with self._turn:
+                    transaction.verify(self._verifier, _STEP)
+                with index.writing() as writer:
+                    self._own.hold(writer, task)
+                continue
+            with index.writing() as writer:
+                if not self._own.hold(writer, task, self._longest_report()):
+                    return True  # another process has taken it, and reports
+            transaction.send_report(association)
+            with index.writing() as writer:
+                self._own.finish(writer, [task])
+            _log_delivered(transaction)
+            return True
+        return False
 
     def _may_report(self, association: Association) -> bool:
         return association.is_established and not self._is_closing

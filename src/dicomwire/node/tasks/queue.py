@@ -255,10 +255,10 @@ class Queue:
             writer.connection.execute(free.values(owner=self.owner, due=now + LEASE)).rowcount
         )
 
-    def hold(self, writer: Writer, taken: Task, seconds: float = LEASE) -> None:
-        """Renew the lease of one task, in a transaction of the index."""
+    def hold(self, writer: Writer, taken: Task, seconds: float = LEASE) -> bool:
+        """Renew the lease of one task; return whether this process still has it."""
         mine = update(task).where(task.c.id == taken.id, task.c.owner == self.owner)
-        writer.connection.execute(mine.values(due=self.clock() + seconds))
+        return bool(writer.connection.execute(mine.values(due=self.clock() + seconds)).rowcount)
 
     def put_back(
         self, writer: Writer, taken: Task, payload: Mapping[str, Any], delay: float = 0.0
