@@ -16,6 +16,7 @@ from shown_archive import HEAD, KNEE, REPORT, fail, grey, shown
 from web_client import Serving, serving
 
 from dicomwire.node.configuration import Destination
+from dicomwire.node.users import UserRight, Users
 
 ROWS = "table.studies tbody tr"
 LARGEST = 200_000
@@ -170,6 +171,53 @@ def test_many_studies_are_deleted_by_a_word(owner: Person) -> None:
     page.click("#delete button.bad")
     page.until(lambda: "The archive is empty" in page.text("#results"))
     assert page.text("#told") == "4 studies deleted, with 14 objects."
+
+
+def test_a_study_is_sent(owner: Person) -> None:
+    page = owner.open(f"/study/{HEAD}")
+    page.click("[data-action=send]")
+    assert page.text("#send h2") == "Send 1 study"
+    page.value("document.querySelector('#send select').value = 'OTHER'")
+    page.click("#send button.main")
+    page.until(lambda: page.text("#told") == "10 objects will be sent to OTHER.")
+
+
+def test_a_study_is_downloaded(person: Person) -> None:
+    page = person.open("/?q=knee")
+    link = "document.querySelector('.summary a[download]').href"
+    fetched = f"fetch({link}).then(answer => answer.blob()).then(blob => blob.size)"
+    assert page.value(fetched) > 2 * 64 * 64 * 2
+
+
+# --- Who may ---
+
+
+def test_a_user_logs_in_and_sees_what_the_rights_allow(owner: Person) -> None:
+    users = Users(owner.served.node.configuration.folder / "users.json")
+    users.add("jane", (UserRight.SEE,), ("PatientID=P1",), "a long password")
+    owner.expected = "401 (Unauthorized)"
+    page = owner.open("/?q=doe")
+    assert page.text("h1") == "Log in"
+    assert barriers(page) == []
+    page.type("jane")
+    page.press("Tab")
+    page.type("wrong")
+    with page.loading():
+        page.press("Enter")
+    assert page.text(".error") == "The name or the password is wrong."
+    page.click("[name=name]")
+    page.type("jane")
+    page.click("[name=password]")
+    page.type("a long password")
+    with page.loading():
+        page.press("Enter")
+    assert page.value("location.search") == "?q=doe"
+    assert names(page) == ["Doe, Jane"]
+    assert page.texts(".top nav a") == ["Studies"]
+    assert page.text(".user span") == "jane"
+    with page.loading():
+        page.click(".user button")
+    assert page.text("h1") == "Log in"
 
 
 # --- Uploading ---

@@ -143,6 +143,17 @@ def test_a_study_that_is_not_there_is_a_page_that_says_so(client: httpx.Client) 
     assert "There is no such study" in answer.text
 
 
+def test_what_fails_is_a_page_for_people_and_json_for_programs(client: httpx.Client) -> None:
+    html = {"Accept": "text/html,*/*"}
+    answer = client.get("/nothing", headers=html)
+    assert answer.status_code == 404
+    assert "There is nothing here" in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert client.get("/nothing").json()["status"] == 404
+    for path in ("/api/studies/1.9", "/dicom-web/studies/1.9", "/static/nothing"):
+        assert client.get(path, headers=html).headers["content-type"] != "text/html; charset=utf-8"
+
+
 @pytest.mark.parametrize("name", ["page.css", "api.js", "icon.svg"])
 def test_static_files(client: httpx.Client, name: str) -> None:
     answer = client.get(f"/static/{name}").raise_for_status()

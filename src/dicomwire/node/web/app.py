@@ -32,6 +32,7 @@ from dicomwire.node.web.gate import Gate
 from dicomwire.node.web.login import Login
 from dicomwire.node.web.metrics import Metrics
 from dicomwire.node.web.page import actions, api, ohif, system, views
+from dicomwire.node.web.page.failures import for_person
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *deleting.ENDPOINTS,
@@ -112,7 +113,9 @@ class Application:
                 # The server closes the connection, by which the client sees that the end is lost.
                 report(error)
             else:
-                await response_to(error)(scope, receive, exchange.send)
+                told = response_to(error)
+                shown = for_person(Request(scope), told, self._site.configuration)
+                await shown(scope, receive, exchange.send)
         finally:
             is_over.set()
             exchange.log()

@@ -5,9 +5,13 @@ import { tell } from "./dialogs.js";
 const EVERY = 5000; // milliseconds
 const now = byId("now");
 
-async function renew() {
-  const response = await request("/system/now" + location.search);
-  const text = await response.text(), focused = document.activeElement?.id, log = now.querySelector(".log");
+/** Whether somebody is in the middle of something that new content would undo. */
+const isBusy = () => document.hidden || now.querySelector("[data-sure], button:disabled") || getSelection().toString();
+
+async function renew(isWanted = false) {
+  const response = await request("/system/now" + location.search), text = await response.text();
+  if (!isWanted && isBusy()) return;
+  const focused = document.activeElement?.id, log = now.querySelector(".log");
   const isAtEnd = !log || log.scrollTop + log.clientHeight > log.scrollHeight - 20, top = log?.scrollTop;
   const told = new Map([...now.querySelectorAll("[data-echo]")].map((each) => [each.id, each.previousElementSibling.textContent]));
   now.innerHTML = text;
@@ -25,7 +29,7 @@ async function change(button) {
   }
   const found = await post("/api/tasks/" + action, id ? { ids: [Number(id)] } : { states: ["dead"] });
   tell(`${counted(found.tasks, "task")} ${action === "retry" ? "will be repeated" : "dropped"}.`);
-  await renew();
+  await renew(true);
 }
 
 async function echo(button) {
@@ -50,8 +54,7 @@ now.addEventListener("click", async (event) => {
 });
 
 setInterval(() => {
-  const isBusy = document.hidden || now.querySelector("[data-sure], button:disabled") || getSelection().toString();
-  if (!isBusy) renew().catch((error) => tell(error.message));
+  if (!isBusy()) renew().catch((error) => tell(error.message));
 }, EVERY);
 const log = now.querySelector(".log");
 if (log) log.scrollTop = log.scrollHeight;
