@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from archive_of import Archive, Entity, row_of
 from asking import PATIENT_ROOT, STUDY_ROOT, identifier
 from backends import Backend
+from sqlalchemy import select
 
+from dicomwire.node.index.schema import study
+from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.index.writer import Index
 from dicomwire.node.ingest import Row
 from dicomwire.node.keys import UNIQUE, Level
@@ -126,6 +130,19 @@ def test_an_object_is_stored_in_a_visible_study_or_as_the_first_of_one(
         assert not studies.may_store(connection, Described(theirs, "1.2.9"))
         assert not studies.may_store(connection, Described(ours, uid))
         assert not studies.may_store(connection, Described(ours, instance_uid=taken))
+
+
+def test_sqlite_looks_up_the_series_of_a_study_and_not_all_of_a_modality(
+    archive: Archive, tmp_path: Path
+) -> None:
+    database = Sqlite(tmp_path / "index.sqlite")
+    database.prepare()
+    conditions = StudyFilter(("ModalitiesInStudy=CT",)).conditions()
+    query = select(study.c.id).where(*conditions)
+    with archive.insert(database) as index, index.reading() as connection:
+        statement = query.compile(connection, compile_kwargs={"literal_binds": True})
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}").all()
+    assert any("ix_series_study " in step.detail for step in plan), plan
 
 
 @pytest.mark.parametrize(

@@ -145,11 +145,13 @@ def _conditions(texts: Iterable[str], own: Any) -> Iterator[ColumnElement[bool]]
     """Yield the conditions on `own`, the table of studies or an alias of it.
 
     The columns of patients are in a subquery of ids, which their index answers. Those of series
-    are looked up for each study, which has few.
+    are looked up for each study, which has few; concat("") keeps SQLite from using the index of
+    the column instead, which may have thousands of series for a value.
     """
     for (level, column), values in _parsed(texts).items():
         table = {Level.PATIENT: patient.alias(), Level.SERIES: series.alias()}.get(level, own)
-        condition = or_(*[value.condition(table.c[column]) for value in values])
+        text = table.c[column].concat("") if level is Level.SERIES else table.c[column]
+        condition = or_(*[value.condition(text) for value in values])
         if level is Level.PATIENT:
             yield own.c.patient.in_(select(table.c.id).where(condition))
         elif level is Level.SERIES:
