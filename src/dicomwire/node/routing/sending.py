@@ -68,6 +68,8 @@ class Sender:
     settle : Settle
     bell : Bell, optional
         Is rung when there are objects to send.
+    retry : Bell, optional
+        Is rung when an operator wants the destination to be tried now.
     gather, linger : float
         See `GATHER` and `LINGER`.
     jitter : callable
@@ -82,6 +84,7 @@ class Sender:
         queue: Queue,
         settle: Settle,
         bell: Bell | None = None,
+        retry: Bell | None = None,
         *,
         gather: float = 0.0,
         linger: float = 0.0,
@@ -94,6 +97,9 @@ class Sender:
         self._queue = queue
         self._settle = settle
         self._bell = bell or Bell()
+        self._retry = retry or Bell()
+        self._is_waiting = False
+        """Whether the destination cannot be reached: then new objects make no difference."""
         self._gather = gather
         self._linger = linger
         self._jitter = jitter
@@ -122,10 +128,11 @@ class Sender:
         self._has_ended.set()
         self._transport.stop()
         self._bell.ring()
+        self._retry.ring()
 
     def _serve(self) -> None:
         while not self._has_ended.is_set():
-            rung = self._bell.rung
+            rung, retried = self._bell.rung, self._retry.rung
             try:
                 seconds = self.step()
             except IndexFailure as error:
@@ -134,7 +141,9 @@ class Sender:
             except Exception:  # whatever it is, the thread must go on
                 LOGGER.exception("What waits for %s cannot be sent", self.name)
                 seconds = LONGEST_WAIT
-            if seconds > 0:
+            if seconds > 0 and self._is_waiting:
+                self._retry.wait(retried, min(seconds, LONGEST_WAIT))
+            elif seconds > 0:
                 self._bell.wait(rung, seconds)
                 self._has_ended.wait(self._gather)
         self._transport.abort()
@@ -143,6 +152,7 @@ class Sender:
 
     def step(self) -> float:
         """Send all that is due; return the seconds until there may be more."""
+        self._is_waiting = False
         due = next_due(self._queue.index, self._kind)
         if due is None or due > self._queue.clock():
             return self._until(due)
@@ -179,6 +189,7 @@ class Sender:
         if not taken:
             due = next_due(self._queue.index, kind)
             if due is not None:
+                self._is_waiting = True
                 return None, max(self._until(due), 0.1)
             with self._queue.index.writing() as writer:
                 self._queue.add(writer, [NewTask(kind, {}, self.name)])
@@ -243,6 +254,7 @@ class Sender:
 
     def _wait(self, turn: Task, error: str) -> float:
         """Note that the destination cannot be reached; return the seconds until the next try."""
+        self._is_waiting = True
         attempts = 1 if self._has_sent else turn.attempts
         delay = delay_after(attempts, self._retry_for)
         given_up = 0
@@ -310,6 +322,7 @@ class Senders:
             self._archive.queue,
             self._settle,
             self._workers.bell(SEND + name),
+            self._workers.bell(DESTINATION + name),
             gather=GATHER,
             linger=LINGER,
         )

@@ -331,7 +331,12 @@ class Queue:
     ) -> int:
         """Let tasks that are not running run now, as if they had never failed; return how many."""
         values = {"due": self.clock(), "attempts": 0}
-        return self._change(update(task).values(values), kind, states, ids)
+        kinds = select(task.c.kind).where(task.c.owner == "", *_where(kind, states, ids))
+        with self.index.reading() as connection:
+            waiting = set(connection.execute(kinds.distinct()).scalars())
+        done = self._change(update(task).values(values), kind, states, ids)
+        self.on_added(waiting)
+        return done
 
     def drop(
         self, kind: str | None = None, states: Sequence[State] = (), ids: Sequence[int] = ()
