@@ -26,7 +26,11 @@ from pydicom.uid import (
     RLELossless,
 )
 from running_node import make_object, store
+from sqlalchemy import select
 from web_client import Serving, serving
+
+from dicomwire.node.configuration import Retention
+from dicomwire.node.index.schema import study_use
 
 WHEEL = Path(pydicom.data.__file__).parent / "test_files"
 STUDY = "/dicom-web/studies/1.2.3"
@@ -289,3 +293,16 @@ def test_frames_that_cannot_be_sent_are_answered_with_the_reason(
     served: Serving, path: str, accept: str, status: int, reason: str
 ) -> None:
     assert reason in _get(served, path, accept, status).json()["detail"]
+
+
+def test_what_is_retrieved_counts_as_used_where_unused_studies_are_deleted(
+    tmp_path: Path,
+) -> None:
+    with serving(tmp_path, retention=Retention(max_unused=30.0)) as node:
+        assert store(node.node, image_object(PIXELS[0])) == [0]
+        index = node.node.archive.index
+        for path, is_used in ((f"{STUDY}/thumbnail", False), (STUDY, True)):
+            _get(node, path)
+            with index.reading() as connection:
+                used = connection.execute(select(study_use.c.study_instance_uid)).scalars().all()
+            assert used == (["1.2.3"] if is_used else [])

@@ -22,6 +22,7 @@ from dicomwire.node.archive import Archive
 from dicomwire.node.index.schema import instance, series, study
 from dicomwire.node.pixels.image import Image, NoSuchFrame, NotAnImage
 from dicomwire.node.pixels.picture import CannotRender
+from dicomwire.node.retention import note_use
 from dicomwire.node.transcode import CannotTranscode
 from dicomwire.node.visible import VisibleIndex
 from dicomwire.node.web.errors import Problem
@@ -141,6 +142,17 @@ class Scope:
             return [Instance(*row) for row in rows]
 
 
+def note_used(archive: Archive, found: Instance) -> None:
+    """Note that the study of an instance is used now, if the archive removes unused ones."""
+    if archive.configuration.retention.has_limits:
+        note_use(archive.index, [_as_found(found)])
+
+
+def _as_found(found: Instance) -> query.Found:
+    uids = found.sop_class_uid, found.sop_instance_uid, found.transfer_syntax_uid
+    return query.Found(*uids, found.name)
+
+
 # --- Files ------------------------------------------------------------------------------------
 
 
@@ -172,8 +184,7 @@ def _open(archive: Archive, found: Instance) -> BufferedReader:
 
 
 def _present_name(archive: Archive, found: Instance) -> str:
-    uids = found.sop_class_uid, found.sop_instance_uid, found.transfer_syntax_uid
-    name = archive.name_of_moved(query.Found(*uids, found.name))
+    name = archive.name_of_moved(_as_found(found))
     if name is None:
         raise Gone
     return name

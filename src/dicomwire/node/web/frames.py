@@ -13,7 +13,7 @@ from dicomwire.node.pixels.image import Image
 from dicomwire.node.users import UserRight
 from dicomwire.node.web.endpoints import INSTANCE, ROOT, Endpoint, Site
 from dicomwire.node.web.errors import Problem
-from dicomwire.node.web.found import Instance, Scope, explained, opened_image
+from dicomwire.node.web.found import Instance, Scope, explained, note_used, opened_image
 from dicomwire.node.web.media_types import Form, accepted_by, choose
 from dicomwire.node.web.multipart import Multipart, Part
 from dicomwire.node.web.picturing import frame_numbers
@@ -33,6 +33,7 @@ def frames_of(
     request: Request, site: Site, found: Instance, numbers: Sequence[int] | None = None
 ) -> Response:
     """Return a response with frames of an instance; without `numbers` with all of them."""
+    note_used(site.archive, found)
     with explained():
         with opened_image(site.archive, found) as image:
             numbers = image.every_frame() if numbers is None else image.those(numbers)

@@ -16,7 +16,7 @@ from dicomwire.node.pixels.picture import GIF, JPEG, PNG, Picture
 from dicomwire.node.users import UserRight
 from dicomwire.node.web.endpoints import INSTANCE, ROOT, SERIES, STUDY, Endpoint, Site
 from dicomwire.node.web.errors import Problem
-from dicomwire.node.web.found import Instance, Scope, explained, opened_image
+from dicomwire.node.web.found import Instance, Scope, explained, note_used, opened_image
 from dicomwire.node.web.media_types import Chosen, Form, Range, accepted_by, choose
 from dicomwire.node.web.multipart import Multipart, Part
 from dicomwire.node.web.picturing import frame_numbers, picture_of, within
@@ -56,6 +56,7 @@ def rendered(request: Request, site: Site) -> Response:
     ranges, picture = accepted_by(request), _picture(request)
     scope = Scope(request, request.path_params)
     first, *others = scope.some(2)
+    note_used(site.archive, first)
     if others and "instance" not in request.path_params:
         return _of_several(site, scope, ranges, picture)
     return shown(request, site, first, _wanted(request, ranges, picture, Image.every_frame))

@@ -22,7 +22,16 @@ from dicomwire.node.users import UserRight
 from dicomwire.node.web.byte_ranges import ByteRange, Unsatisfiable, byte_range
 from dicomwire.node.web.endpoints import INSTANCE, ROOT, SERIES, STUDY, Endpoint, Site
 from dicomwire.node.web.errors import Problem
-from dicomwire.node.web.found import EXPLICIT, Gone, Instance, Scope, explained, local, opened
+from dicomwire.node.web.found import (
+    EXPLICIT,
+    Gone,
+    Instance,
+    Scope,
+    explained,
+    local,
+    note_used,
+    opened,
+)
 from dicomwire.node.web.media_types import Chosen, Form, accepted_by, choose
 from dicomwire.node.web.multipart import Multipart, Part
 from dicomwire.node.web.representations import DICOM, content_type, forms_of_object
@@ -39,6 +48,7 @@ def retrieve(request: Request, site: Site) -> Response:
     """Answer with all objects of a study or series, or with an instance."""
     scope = Scope(request, request.path_params)
     found = scope.one()
+    note_used(site.archive, found)
     is_instance = "instance" in request.path_params
     choices, status = _choices(request, scope, (True, False) if is_instance else (True,))
     first = choices.get(found.transfer_syntax_uid)

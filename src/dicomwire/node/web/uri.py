@@ -16,7 +16,7 @@ from dicomwire.node.transcode import CannotTranscode
 from dicomwire.node.users import UserRight
 from dicomwire.node.web.endpoints import Endpoint, Site
 from dicomwire.node.web.errors import Problem
-from dicomwire.node.web.found import Instance, Scope, explained, opened_image
+from dicomwire.node.web.found import Instance, Scope, explained, note_used, opened_image
 from dicomwire.node.web.media_types import Form, InvalidAccept, Range, accepted, choose
 from dicomwire.node.web.picturing import frame_numbers, picture_of_uri
 from dicomwire.node.web.rendered import MOVING, ONE_FRAME, Wanted, shown
@@ -45,6 +45,7 @@ def wado(request: Request, site: Site) -> Response:
     uids = {name: parameters[parameter] for name, parameter in _UIDS.items()}
     request.state.studies = [uids["study"]]
     found = Scope(request, uids).one()
+    note_used(site.archive, found)
     ranges = _accepted(request)
     chosen = choose(ranges, _forms(site, found, "frameNumber" in parameters))
     if chosen is None:
