@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from backends import Backend
+from buckets import new_url, variables
 from living_archive import LivingArchive
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from running_node import Receiver, associate, find, get, make_object, running, store, study_of
@@ -57,6 +58,23 @@ def test_what_is_deleted_is_not_found_and_its_files_go_after_the_grace(
         assert archive.is_whole()
         assert archive.put(1) == 0
         assert archive.counts() == [2, 2, 2, 2]
+
+
+def test_no_copy_is_left_of_what_is_deleted(tmp_path: Path, seaweedfs_port: int) -> None:
+    backend = Backend(objects=new_url(), variables=variables(seaweedfs_port))
+    keys: dict[str, Any] = {"cache": str(tmp_path / "cache"), "acknowledge": "spooled"}
+    with LivingArchive(backend.configuration(tmp_path / "archive", **keys)) as archive:
+        archive.put(1)
+        archive.run_tasks(after=2)  # it is uploaded
+        archive.put(2)  # it waits for that
+        for stored in archive.index.stored():
+            archive.objects.open(stored.file).close()  # a copy comes to the cache
+        assert [*(tmp_path / "cache").rglob("*.dcm")]
+        delete(archive.queue, Level.STUDY, ["1.2.3"])
+        archive.run_tasks(after=GRACE + 1)
+        assert archive.files() == 0
+        assert archive.is_whole()
+    assert not [*tmp_path.rglob("*.dcm")]
 
 
 def test_a_series_goes_in_one_study_or_in_all(archive: LivingArchive) -> None:

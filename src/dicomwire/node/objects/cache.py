@@ -93,6 +93,11 @@ class Cache:
         reader.close()
         return copy
 
+    def remove(self, name: str) -> None:
+        """Remove the copy of an object that is removed from the bucket. It never raises."""
+        with contextlib.suppress(OSError):
+            self._path(name).unlink()
+
     def _path(self, name: str) -> Path:
         if not is_key(name):
             raise FileNotFoundError(f"{name} is no name of an object in a bucket")

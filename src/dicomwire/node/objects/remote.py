@@ -108,8 +108,12 @@ class RemoteObjects:
         return self._bucket.upload(path, digits)
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove objects, those that exist."""
+        """Remove objects, those that exist, and their copies in the cache of this node."""
+        names = [*names]
         self._bucket.remove(names)
+        if self._cache is not None:
+            for name in names:
+                self._cache.remove(name)
 
     def withdraw(self, names: Iterable[str]) -> None:
         """Remove objects. It never raises; those that remain are in no index."""
