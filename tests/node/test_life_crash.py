@@ -19,7 +19,7 @@ from dicomwire.node.configuration import Configuration
 
 CRASHES = int(os.environ.get("TEST_CRASHES", "2"))
 
-pytestmark = pytest.mark.timeout(60 + 20 * CRASHES)
+pytestmark = pytest.mark.timeout(60 + 60 * CRASHES)
 
 
 def facts_until_killed(folder: Path, crash: int) -> list[str]:
