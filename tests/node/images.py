@@ -42,7 +42,7 @@ def image_object(
         pixels = pixels.tobytes()
     described |= elements
     if "BitsStored" in elements and "HighBit" not in elements:
-        described["HighBit"] = elements["BitsStored"] - 1
+        described["HighBit"] = max(elements["BitsStored"] - 1, 0)
     ds = make_object(number, syntax=syntax, **described)
     ds.PixelData = pixels + b"\0" * (len(pixels) % 2)
     ds["PixelData"].VR = "OB" if ds.get("BitsAllocated", 8) <= 8 else "OW"
