@@ -79,7 +79,7 @@ def serve(
             host, port = node.address
             logger.info("%s listens on %s, port %d", configuration.ae_title, host, port)
             if node.http_address is not None:
-                logger.info("DICOMweb is at %s", _dicomweb_of(node))
+                logger.info("The page is at %s/, and DICOMweb in /dicom-web", _url_of(node))
             if reread is not None:
                 running.enter_context(on_hangup(node.reload))
             if options.json:
@@ -143,17 +143,16 @@ def _facts(node: Node) -> dict[str, object]:
         "port": port,
         "folder": str(configuration.folder.absolute()),
         "destinations": sorted(configuration.destinations),
-        "dicomweb": _dicomweb_of(node),
+        "dicomweb": None if node.http_address is None else f"{_url_of(node)}/dicom-web",
     }
 
 
-def _dicomweb_of(node: Node) -> str | None:
-    """Return the URL of DICOMweb; None if the node does not serve it."""
-    if node.http_address is None:
-        return None
+def _url_of(node: Node) -> str:
+    """Return the URL of a node that serves HTTP."""
+    assert node.http_address is not None
     host, port = node.http_address
     scheme = "https" if node.configuration.tls.cert else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/dicom-web"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _welcome(node: Node) -> Iterator[str]:
@@ -164,7 +163,8 @@ def _welcome(node: Node) -> Iterator[str]:
     yield f"AE title  {configuration.ae_title}"
     yield f"Address   {'all interfaces' if is_anywhere else host}, port {port}"
     if node.http_address is not None:
-        yield f"DICOMweb  {_dicomweb_of(node)}"
+        yield f"Page      {_url_of(node)}/"
+        yield f"DICOMweb  {_url_of(node)}/dicom-web"
     yield f"Folder    {escaped(str(configuration.folder.absolute()))}"
     if not is_anywhere and ip_address(host.partition("%")[0]).is_loopback:
         yield "Open to   this machine"

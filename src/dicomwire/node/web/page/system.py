@@ -28,7 +28,7 @@ from dicomwire.node.web.page.rendering import page
 from dicomwire.node.web.page.requests import answer, body_of, is_list_of, number_of
 from dicomwire.sop_class import Verification
 
-_SHOWN = 100
+_SHOWN = 20
 """The tasks on the page; there may be millions."""
 _MOST_LISTED = 10_000
 """The most tasks in one answer of the API."""
