@@ -165,7 +165,7 @@ def _list(index: IndexReader, options: Namespace, states: list[Any], known: Iter
     # There may be a million objects to send: they are counted, unless somebody asks for them.
     is_short = options.kind is None and not states
     if is_short:
-        for state in destinations(index, known):
+        for state in filter(None, destinations(index, known)):
             facts = {**state._asdict(), "next_attempt": time_of(state.next_attempt)}
             print(json.dumps({"destination": facts}) if options.json else _line_of(facts))
     for task in listed(index, options.kind, states):

@@ -34,6 +34,10 @@ class DestinationState(NamedTuple):
     error: str = ""
     """Why it could not be reached, or why the last object that failed was not sent."""
 
+    def __bool__(self) -> bool:
+        """Whether there is something to say: objects that are not sent yet, or a failure."""
+        return self != DestinationState(self.name, self.is_known)
+
 
 def destinations(index: IndexReader, known: Iterable[str]) -> list[DestinationState]:
     """Return the state of the `known` destinations, and of others for which objects wait.
