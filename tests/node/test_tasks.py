@@ -5,6 +5,7 @@ The clock stands still unless a test moves it.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -193,12 +194,26 @@ def test_jitter_takes_up_to_half_of_a_delay(queue: Queue, run: Run, clock: Clock
 
 def test_an_exception_is_a_failure_of_all(queue: Queue) -> None:
     def fail(tasks: Sequence[Task]) -> None:
-        raise ZeroDivisionError
+        raise GiveUp("no such destination")
 
     add(queue, *numbered(1, 2))
     threads, kind = workers(queue, fail)
     threads.step(kind)
-    assert [task.error for task in listed(queue.index)] == ["ZeroDivisionError"] * 2
+    assert [task.error for task in listed(queue.index)] == ["no such destination"] * 2
+
+
+def test_an_error_that_may_quote_a_value_is_told_without_its_text(
+    queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(tasks: Sequence[Task]) -> None:
+        raise ValueError("invalid value 'Doe^Jane'")
+
+    add(queue, *numbered(1))
+    threads, kind = workers(queue, fail)
+    with caplog.at_level(logging.INFO, "dicomwire"):
+        threads.step(kind)
+    assert str(only(queue).error).startswith("ValueError in dicomwire.node.tasks.workers, line ")
+    assert "Doe" not in caplog.text
 
 
 def test_after_its_time_a_task_is_dead(queue: Queue, run: Run, clock: Clock) -> None:

@@ -24,6 +24,7 @@ from dicomwire.node.configuration import Duplicates
 from dicomwire.node.content import Comparison, compare
 from dicomwire.node.converters import Converters
 from dicomwire.node.elements import Unreadable
+from dicomwire.node.failures import log_unexpected
 from dicomwire.node.heads import Origin
 from dicomwire.node.index.database import IndexFailure, InDoubt, reason_of
 from dicomwire.node.index.reader import Stored
@@ -476,8 +477,8 @@ class Committer:
         except (OSError, IndexFailure) as error:
             LOGGER.error("%d objects cannot be stored: %s", len(batch), reason_of(error))
             is_unforeseen = not isinstance(error, OSError | OperationalError | InDoubt)
-        except Exception:
-            LOGGER.exception("%d objects cannot be stored", len(batch))
+        except Exception as error:
+            log_unexpected(LOGGER, error, "%d objects cannot be stored", len(batch))
             is_unforeseen = True
         finally:
             for waiting in batch:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Self
 from sqlalchemy import delete, insert, select, update
 
 from dicomwire import __version__
+from dicomwire.node.failures import log_unexpected
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.reader import IndexReader
 from dicomwire.node.index.schema import node
@@ -180,5 +181,5 @@ class Membership:
         while not self._has_ended.wait(_EVERY):
             try:
                 self.beat()
-            except Exception:  # without this thread, others would take the node for dead
-                LOGGER.exception("The heartbeat of the node failed")
+            except Exception as error:  # without this thread, others would take the node for dead
+                log_unexpected(LOGGER, error, "The heartbeat of the node failed")

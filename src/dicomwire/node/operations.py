@@ -17,6 +17,7 @@ from sqlalchemy import func, select
 
 from dicomwire.logs import escaped
 from dicomwire.node.archive import Archive
+from dicomwire.node.failures import log_unexpected
 from dicomwire.node.index.database import IndexFailure
 from dicomwire.node.index.schema import instance
 from dicomwire.node.objects.opening import folder_of
@@ -153,8 +154,8 @@ class Operations:
                 self.measure()
             except (IndexFailure, OSError):
                 pass  # the heartbeat of the node says so in the log
-            except Exception:
-                LOGGER.exception("A sample cannot be taken")
+            except Exception as error:
+                log_unexpected(LOGGER, error, "A sample cannot be taken")
             if self._has_ended.wait(EVERY):
                 return
 

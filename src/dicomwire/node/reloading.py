@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from dicomwire.logs import escaped
 from dicomwire.node.configuration import Configuration
+from dicomwire.node.failures import log_unexpected
 
 LOGGER = logging.getLogger("dicomwire.node")
 
@@ -86,8 +87,8 @@ def on_hangup(call: Callable[[], object]) -> Iterator[None]:
         while os.read(reader, 1) == b"h":  # a signal wakes it, or the end of the block
             try:
                 call()
-            except Exception:  # whatever it is, the thread must go on
-                LOGGER.exception("The configuration cannot be read again")
+            except Exception as error:  # whatever it is, the thread must go on
+                log_unexpected(LOGGER, error, "The configuration cannot be read again")
 
     thread = threading.Thread(target=wait, name="reloading", daemon=True)
     # A handler runs in the middle of anything, so it may take no lock.

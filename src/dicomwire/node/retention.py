@@ -19,6 +19,7 @@ from sqlalchemy import Select, func, insert, select, update
 from dicomwire.logs import escaped
 from dicomwire.node.configuration import Retention
 from dicomwire.node.deletion import Protected, delete
+from dicomwire.node.failures import log_unexpected
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.schema import instance, protection, series, study, study_use
 from dicomwire.node.index.statements import portions
@@ -104,8 +105,8 @@ class Retaining:
                     self.look()
             except (IndexFailure, OSError) as error:
                 LOGGER.error("Studies cannot be deleted by retention: %s", reason_of(error))
-            except Exception:  # whatever it is, the thread must go on
-                LOGGER.exception("Studies cannot be deleted by retention")
+            except Exception as error:  # whatever it is, the thread must go on
+                log_unexpected(LOGGER, error, "Studies cannot be deleted by retention")
 
     def _leads(self) -> bool:
         """Return whether this node is the oldest one of its index that lives."""

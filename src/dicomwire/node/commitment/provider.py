@@ -28,6 +28,7 @@ from dicomwire.node.commitment.transactions import (
     Undelivered,
 )
 from dicomwire.node.commitment.verification import DUPLICATE_TRANSACTION, Verifier
+from dicomwire.node.failures import log_unexpected
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.schema import task as task_table
 from dicomwire.node.index.writer import Conflict, Writer
@@ -204,8 +205,8 @@ class Provider:
                 # When the lease ends, another process goes on.
                 text = "A storage commitment cannot be answered now: %s"
                 LOGGER.error(text, escaped(reason_of(error)))
-            except Exception:  # whatever it is, other transactions must go on
-                LOGGER.exception("A storage commitment cannot be answered now")
+            except Exception as error:  # whatever it is, other transactions must go on
+                log_unexpected(LOGGER, error, "A storage commitment cannot be answered now")
 
     def _answer(self, association: Association, task: Task) -> None:
         """Report on the association if possible; else let any process go on with the task."""

@@ -18,6 +18,7 @@ from typing import Protocol
 from dicomwire.logs import escaped
 from dicomwire.node.archive import Archive
 from dicomwire.node.configuration import Destination
+from dicomwire.node.failures import log_unexpected
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.writer import Writer
 from dicomwire.node.outgoing import Unreachable
@@ -138,8 +139,8 @@ class Sender:
             except IndexFailure as error:
                 LOGGER.error("What waits for %s cannot be read: %s", self.name, reason_of(error))
                 seconds = LONGEST_WAIT
-            except Exception:  # whatever it is, the thread must go on
-                LOGGER.exception("What waits for %s cannot be sent", self.name)
+            except Exception as error:  # whatever it is, the thread must go on
+                log_unexpected(LOGGER, error, "What waits for %s cannot be sent", self.name)
                 seconds = LONGEST_WAIT
             if seconds > 0 and self._is_waiting:
                 self._retry.wait(retried, min(seconds, LONGEST_WAIT))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from dicomwire.logs import escaped
+from dicomwire.node.failures import log_unexpected, told
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.writer import Writer
 from dicomwire.node.tasks.queue import NewTask, Queue, Task
@@ -253,8 +254,8 @@ class Workers:
                 text = "The tasks %r cannot be taken or ended: %s"
                 LOGGER.error(text, kind.name, reason_of(error))
                 seconds = LONGEST_WAIT
-            except Exception:  # whatever it is, the thread must go on
-                LOGGER.exception("The tasks %r cannot be taken or ended", kind.name)
+            except Exception as error:  # whatever it is, the thread must go on
+                log_unexpected(LOGGER, error, "The tasks %r cannot be taken or ended", kind.name)
                 seconds = LONGEST_WAIT
             if seconds > 0:
                 bell.wait(rung, seconds)
@@ -278,7 +279,7 @@ class Workers:
 
     def _fail(self, writer: Writer, kind: Kind, failed: Task, reason: Exception) -> None:
         delay = None if isinstance(reason, GiveUp) else kind.delay_of(failed.attempts)
-        error = str(reason) or type(reason).__name__
+        error = told(reason)
         if delay is None:
             text = "Task %d (%s) is given up after %d attempts: %s"
             LOGGER.error(text, failed.id, kind.name, failed.attempts, escaped(error))

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from dicomwire.logs import escaped
+from dicomwire.node.failures import log_unexpected
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.users import UsersFailure
 
@@ -60,8 +61,7 @@ def report(error: Exception) -> None:
     if isinstance(error, IndexFailure):
         LOGGER.error("The index cannot be read: %s", escaped(reason_of(error)))
     else:
-        LOGGER.error("A request of HTTP failed: %s: %s", type(error).__name__, escaped(str(error)))
-        LOGGER.debug("The traceback of that error", exc_info=error)
+        log_unexpected(LOGGER, error, "A request of HTTP failed")
 
 
 def problem(status: int, detail: str = "", headers: Mapping[str, str] | None = None) -> Response:
