@@ -127,15 +127,21 @@ _COLUMNS = (
 def studies(index: Visible, wanted: Wanted, start: int = 0, most: int = PAGE) -> Page:
     """Return `most` of the studies that are wanted, without the first `start`."""
     where = [*wanted.conditions(), *index.visible]
+    number = select(func.count()).select_from(study).where(*where)
+    query = select(study.c.id, *_COLUMNS).select_from(study.join(patient)).where(*where)
+    if where:  # then all are looked at anyway; to count them again would take as long
+        query = query.add_columns(func.count().over())
     with index.reading() as connection:
-        query = select(study.c.id, *_COLUMNS).select_from(study.join(patient)).where(*where)
         rows = connection.execute(query.order_by(*wanted.order()).offset(start).limit(most)).all()
-        total = start + len(rows)
-        if len(rows) == most or not rows:
-            number = select(func.count()).select_from(study).where(*where)
-            total = connection.execute(number).scalar_one()
+        if rows and where:
+            total = rows[0][-1]
+        else:
+            total = connection.execute(number).scalar_one() if rows or start else 0
         numbers = _numbers(connection, [row.id for row in rows])
-    found = [Listed._make((*row[1:], *numbers.get(row.id, ((), 0, 0)))) for row in rows]
+    found = [
+        Listed._make((*row[1 : 1 + len(_COLUMNS)], *numbers.get(row.id, ((), 0, 0))))
+        for row in rows
+    ]
     return Page(found, total)
 
 
