@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,11 @@ def test_a_plot_needs_two_samples(served: Serving) -> None:
     assert plots[0].line.startswith("M0.0 96.0L180.0 96.0")
     assert plots[0].most == "at most 0"
     assert plots[3].most.startswith("of ")
+
+
+def test_destinations_that_are_configured_anew_are_there(served: Serving) -> None:
+    archive = served.node.archive
+    anew = {"NEW": Destination(LOCALHOST, 104)}
+    archive.configuration = replace(archive.configuration, destinations=anew)
+    (found,) = served.client.get("/api/destinations").json()["destinations"]
+    assert found["name"] == "NEW"

@@ -76,7 +76,7 @@ async def _send(request: Request, site: Site) -> Response:
 
 def _sent(request: Request, site: Site, body: dict[str, Any]) -> Response:
     name = body.get("destination")
-    if not isinstance(name, str) or name not in site.configuration.destinations:
+    if not isinstance(name, str) or name not in site.archive.configuration.destinations:
         raise Problem(400, "there is no such destination")
     number = send(site.archive.queue, Level.STUDY, chosen(request, body), name)
     return answer({"objects": number})

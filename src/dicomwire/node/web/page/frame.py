@@ -32,7 +32,7 @@ def frame(request: Request, site: Site, here: str) -> dict[str, Any]:
         "here": here,
         "user": request.state.user.name,
         "may": {str(right) for right in rights},
-        "destinations": sorted(configuration.destinations),
+        "destinations": sorted(site.archive.configuration.destinations),
         "dicomweb": ROOT,
         "problems": problems_now(site) if UserRight.ADMINISTER in rights else [],
         "ohif": link_of(site),

@@ -50,7 +50,7 @@ def problems_now(site: Site) -> list[Problem]:
 
 def destinations_of(site: Site) -> list[dict[str, Any]]:
     """Return the destinations, and the state of what is sent to each, for JSON."""
-    known = site.configuration.destinations
+    known = site.archive.configuration.destinations
     found = []
     for state in sorted(destinations(site.archive.index, known)):
         each = known.get(state.name)

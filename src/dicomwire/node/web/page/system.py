@@ -115,7 +115,7 @@ def _destinations(request: Request, site: Site) -> Response:
 def _echo(request: Request, site: Site) -> Response:
     """Test whether a destination answers a C-ECHO."""
     name = request.path_params["name"]
-    if name not in site.configuration.destinations:
+    if name not in site.archive.configuration.destinations:
         raise Problem(404, "there is no such destination")
     began = time.monotonic()
     try:
