@@ -223,6 +223,7 @@ def test_a_password_that_cannot_be_had(locked: list[str], capsys: Capture) -> No
             ["--tls-key-password", "env:NO_SUCH_VARIABLE"],
             "The environment has no variable NO_SUCH_VARIABLE",
         ),
+        (["--tls-key-password", "file:/dev/null"], "The secret of file:/dev/null is empty"),
         (["--tls-key-password", "file:/nowhere"], "Cannot read /nowhere: No such file"),
         ([], "is encrypted: it needs a password"),
     ):

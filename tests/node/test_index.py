@@ -222,6 +222,14 @@ def test_an_index_of_a_later_version_is_refused(tmp_path: Path, opened: type[Ind
         opened(Sqlite(path))
 
 
+def test_a_node_says_that_a_later_version_made_its_index(tmp_path: Path) -> None:
+    path = tmp_path / "index.sqlite"
+    Index(Sqlite(path)).close()
+    set_revision(path, "9999")
+    with pytest.raises(WrongRevision, match="a newer version of dicomwire .*reindex"):
+        Index(Sqlite(path))
+
+
 def test_an_empty_patient_id_is_nobodys(index: Index) -> None:
     with index.writing() as writer:
         for number, name in enumerate(["Doe^John", "Roe^Jane"]):

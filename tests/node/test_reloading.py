@@ -170,6 +170,16 @@ def test_the_signal_reaches_all_processes(file: Path, workers: int) -> None:
         assert deadline
 
 
+def test_an_invalid_file_is_told_in_one_line(file: Path) -> None:
+    with command(file) as (process, _):
+        file.write_text("[access")
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "onfiguration" in line)
+        assert "E: The configuration is not changed: " in line
+        assert "node.toml" in line
+
+
 def is_rejected(port: int, title: str) -> bool:
     """Return whether a node rejects an association with this calling AE title."""
     ae = AE(title)

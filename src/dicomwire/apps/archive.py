@@ -147,10 +147,15 @@ def _facts(node: Node) -> dict[str, object]:
     }
 
 
+_ANYWHERE = ("0.0.0.0", "::")
+"""The addresses of all interfaces. A server has them; a client cannot use them everywhere."""
+
+
 def _url_of(node: Node) -> str:
-    """Return the URL of a node that serves HTTP."""
+    """Return the URL of a node that serves HTTP, as this machine reaches it."""
     assert node.http_address is not None
     host, port = node.http_address
+    host = "localhost" if host in _ANYWHERE else host
     scheme = "https" if node.configuration.tls.cert else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
@@ -159,7 +164,7 @@ def _welcome(node: Node) -> Iterator[str]:
     """Yield the lines that say where the archive listens, who may use it, and how."""
     configuration = node.configuration
     host, port = node.address
-    is_anywhere = host in ("0.0.0.0", "::")
+    is_anywhere = host in _ANYWHERE
     yield f"AE title  {configuration.ae_title}"
     yield f"Address   {'all interfaces' if is_anywhere else host}, port {port}"
     if node.http_address is not None:

@@ -188,7 +188,10 @@ def configuration_of(
 
 
 def _read_configuration(options: Namespace, variables: Mapping[str, str]) -> Configuration:
-    """Return the configuration of the file, changed by environment variables, then by options."""
+    """Return the configuration of the file, changed by environment variables, then by options.
+
+    ConfigurationError if it is invalid: a node that reads it again keeps the one it has.
+    """
     values: dict[str, Any] = {}
     for key in KEYS:
         value = getattr(options, key.option)
@@ -196,13 +199,10 @@ def _read_configuration(options: Namespace, variables: Mapping[str, str]) -> Con
             place(values, key, value)
     if options.destination:
         values["destinations"] = dict(options.destination)
-    try:
-        base = load(options.config) if options.config is not None else Configuration()
-        configuration = merged(merged(base, environment(variables)), values)
-        check_routes(configuration)
-        return configuration
-    except ConfigurationError as error:
-        raise Stop(str(error)) from None
+    base = load(options.config) if options.config is not None else Configuration()
+    configuration = merged(merged(base, environment(variables)), values)
+    check_routes(configuration)
+    return configuration
 
 
 def main(args: list[str] | None = None) -> int:

@@ -46,12 +46,20 @@ def secret_source(text: str) -> str:
 
 
 def read_secret(source: str) -> str:
-    """Return the secret: the value of a variable, or the first line of a file."""
+    """Return the secret: the value of a variable, or the first line of a file; Stop if empty."""
     kind, _, place = source.partition(":")
     if kind == "env":
         if place not in os.environ:
             raise Stop(f"The environment has no variable {place}")
-        return os.environ[place]
+        secret = os.environ[place]
+    else:
+        secret = _first_line(place)
+    if not secret:
+        raise Stop(f"The secret of {source} is empty")
+    return secret
+
+
+def _first_line(place: str) -> str:
     try:
         with open(place, encoding="utf-8") as file:
             return file.readline().rstrip("\r\n")

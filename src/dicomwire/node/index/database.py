@@ -162,7 +162,10 @@ def migrate(database: Database, connection: Connection) -> None:
             database.check(connection)
             command.upgrade(config, "head")
     except CommandError as error:  # a later version of the program made it
-        raise WrongRevision(f"the index cannot be brought up to date: {error}") from None
+        raise WrongRevision(
+            f"a newer version of dicomwire has made the index: use that version, or make a new "
+            f"index with this one (reindex) ({error})"
+        ) from None
     except ProgrammingError as error:
         raise Unusable(f"the tables cannot be made: {reason_of(error)}") from None
 
