@@ -226,7 +226,7 @@ def test_a_node_says_that_a_later_version_made_its_index(tmp_path: Path) -> None
     path = tmp_path / "index.sqlite"
     Index(Sqlite(path)).close()
     set_revision(path, "9999")
-    with pytest.raises(WrongRevision, match="a newer version of dicomwire .*reindex"):
+    with pytest.raises(WrongRevision, match=r"a newer version of dicomwire .*reindex"):
         Index(Sqlite(path))
 
 
