@@ -30,11 +30,11 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 # On a terminal the node gets a process group of its own, so that Ctrl-C reaches it and not make.
-serve: $(VENV)/.with-node,web ## run an archive on port 11112 (PORT=), with DICOMweb on port 8042 (HTTP=), in ./archive
+serve: $(VENV)/.with-node,web,codecs ## run an archive on port 11112 (PORT=), its page and DICOMweb on port 8042 (HTTP=), in ./archive
 	@if [ -t 0 ]; then set -m; fi; \
 	  $(BIN)/python -m dicomwire node --port $(PORT) --http $(HTTP) --folder ./archive
 
-try: $(VENV)/.with-node,web ## send an image to that archive, ask for it and get it back
+try: $(VENV)/.with-node,web,codecs ## send an image to that archive, ask for it and get it back
 	@$(BIN)/python tools/try_archive.py $(PORT)
 
 test: $(VENV)/.with-test $(PEER) ## run all tests; protocol/ must be covered to the last branch
