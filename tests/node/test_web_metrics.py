@@ -33,7 +33,7 @@ def numbers_of(text: str) -> Numbers:
 def line(service: str, status: str, level: int = logging.INFO) -> logging.LogRecord:
     """Return the log line of an operation."""
     record = logging.LogRecord("dicomwire", level, "", 0, "", (), None)
-    record.dicom = {"service": service, "status": status}
+    record.dicom = {"service": service, "status": status, "message_id": 7}
     return record
 
 
@@ -89,19 +89,31 @@ def test_a_line_after_the_end_is_no_error() -> None:
 
 def test_times_are_counted_in_classes(counts: Counts) -> None:
     for seconds in (0.0005, 0.001, 0.004, 100.0):
-        counts.took("C-FIND", seconds)
-    times = counts.totals().times["C-FIND"]
+        counts.committed(seconds, 0.0)
+    times = counts.totals().steps["objects"]
     assert len(times.classes) == len(BUCKETS) + 1
     assert times.classes[:3] == (2, 0, 1)
     assert times.classes[-1] == 1
     assert times.seconds == pytest.approx(100.0055)
 
 
+@pytest.mark.parametrize(("message_id", "number"), [(7, 1), (8, 0)])
+def test_the_time_of_a_request_ends_with_its_line_in_the_log(
+    counts: Counts, message_id: int, number: int
+) -> None:
+    counts.began(message_id)
+    for _ in range(2):
+        counts.handle(line("C-STORE", "0xB000"))
+    found = {labels: sum(times.classes) for labels, times in counts.totals().times.items()}
+    assert found.pop(("C-STORE", "warning")) == number
+    assert not any(found.values())
+
+
 def test_all_processes_count_and_what_a_dead_one_has_counted_stays(counts: Counts) -> None:
     def work() -> None:
         counts.join()
         counts.accepted()
-        counts.took("C-STORE", 0.5)
+        counts.committed(0.25, 0.5)
 
     fork = multiprocessing.get_context("fork")
     for _ in range(2):
@@ -110,7 +122,7 @@ def test_all_processes_count_and_what_a_dead_one_has_counted_stays(counts: Count
         process.join()
     counts.accepted()
     assert counts.totals().associations == 3
-    assert counts.totals().times["C-STORE"].seconds == 1.0
+    assert counts.totals().steps["index"].seconds == 1.0
 
 
 def test_the_numbers_are_for_users_with_the_right_to_watch(site: WebSite) -> None:
@@ -132,7 +144,7 @@ def test_the_numbers_have_no_names_of_the_archive(site: WebSite) -> None:
     numbers = numbers_of(text)
     path = "/dicom-web/studies/{study}/series"
     assert numbers["dicomwire_http_requests_total", "GET", path, "200"] == 1
-    assert numbers["dicomwire_http_request_seconds_count", "GET", path] == 1
+    assert numbers["dicomwire_http_request_seconds_count", "GET", path, "2xx"] == 1
     assert numbers["dicomwire_http_requests_total", "GET", "/{name:path}", "404"] == 1
     assert numbers["dicomwire_http_requests_total", "", "", "405"] == 1
     assert numbers["dicomwire_stored", "instance"] == 1
@@ -155,7 +167,9 @@ def test_a_node_counts_what_peers_do(
     assert numbers["dicomwire_operations_total", "success", "C-ECHO"] == 1
     assert numbers["dicomwire_operations_total", "success", "C-STORE"] == 3
     assert numbers["dicomwire_operations_total", "failure", "C-STORE"] == 0
-    assert numbers["dicomwire_operation_seconds_count", "C-STORE"] == 3
+    assert numbers["dicomwire_operation_seconds_count", "success", "C-STORE"] == 3
+    assert numbers["dicomwire_commit_seconds_count", "objects"] == 3
+    assert numbers["dicomwire_commit_seconds_count", "index"] == 3
     assert numbers["dicomwire_stored", "instance"] == 3
     assert numbers["dicomwire_nodes",] == 1
 
@@ -168,3 +182,4 @@ def test_operations_that_are_not_counted_are_left_out(
         logging.getLogger("dicomwire").manager._clear_cache()  # type: ignore[attr-defined]
         text = site.ask("GET", "/metrics", "prometheus").text
         assert ("dicomwire_operations_total" in text) is is_there
+        assert ("dicomwire_operation_seconds" in text) is is_there

@@ -9,19 +9,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Container, Sequence
-from typing import BinaryIO, NamedTuple
+from collections.abc import Callable, Container, Sequence
+from time import perf_counter
+from typing import NamedTuple
 
 from sqlalchemy.exc import OperationalError
 
 from dicomwire.data.codec import DatasetError
-from dicomwire.data.file_meta import parse_file_meta
 from dicomwire.data.payloads import Payload
 from dicomwire.logs import escaped
 from dicomwire.node.access import NOT_AUTHORIZED
 from dicomwire.node.carrying import StoreTasks
 from dicomwire.node.configuration import Duplicates
-from dicomwire.node.content import Comparison, compare
+from dicomwire.node.content import Comparison, compare, dataset_in
 from dicomwire.node.converters import Converters
 from dicomwire.node.elements import Unreadable
 from dicomwire.node.failures import log_unexpected
@@ -249,14 +249,6 @@ def _entry(origin: Origin, spooled: Spooled) -> Entry:
     return Entry(origin, spooled.view())
 
 
-def _dataset_in(file: BinaryIO) -> tuple[BinaryIO, str]:
-    """Return a DICOM file, positioned at its dataset, and its transfer syntax."""
-    file.seek(0)
-    head = parse_file_meta(file)
-    file.seek(head.offset)
-    return file, head.transfer_syntax_uid
-
-
 def _named(waiting: Arrived) -> tuple[str, str]:
     """Return UID and sender of an object, for the log."""
     return waiting.uid, escaped(waiting.entry.origin.source_ae)
@@ -318,6 +310,8 @@ class Committer:
         self._in_doubt: list[_InDoubt] = []
         self._is_reconciled = is_reconciled
         self._is_closed = False
+        self.on_batch: Callable[[float, float], object] = lambda objects, index: None
+        """Called with the seconds that the objects and the index of a batch have taken."""
         self.recover()
 
     def recover(self) -> None:
@@ -429,7 +423,7 @@ class Committer:
         try:
             with waiting.spooled.open() as received, self._objects.open(name) as stored:
                 syntax = origin.transfer_syntax_uid
-                found = compare(received, syntax, *_dataset_in(stored))
+                found = compare(received, syntax, *dataset_in(stored))
             if found is Comparison.BY_PIXELS:
                 digest = self._converters.pixel_digest
                 received_path = waiting.spooled.dicom_file(origin.file_head())
@@ -540,6 +534,7 @@ class Committer:
         # The journal has no tasks of these kinds, since they would need the names of the files.
         tasks = None if self._objects.is_journaled else self._tasks
         caused: Sequence[NewTask] = ()
+        begin = perf_counter()
         try:
             with self._index.writing(is_journaled=self._objects.is_journaled) as writer:
                 known, rejected = writer.known([waiting.uid for waiting in batch])
@@ -560,7 +555,9 @@ class Committer:
                 if self._routing is not None:
                     caused = self._routing.of_batch(each.tasks for each in plan.accepted)
                 noted = Batch(writer.number(), slots, superseded, caused)
+                begin_of_objects = perf_counter()
                 names = self._objects.put(published, noted)
+                took = perf_counter() - begin_of_objects
                 if superseded:
                     writer.lock([waiting.entry for waiting in plan.accepted])
                     writer.remove([stored.id for stored in plan.superseded])
@@ -591,6 +588,7 @@ class Committer:
         except BaseException:
             self._objects.take_back(published, names)
             raise
+        self.on_batch(took, perf_counter() - begin - took)
         for name in plan.missing:
             LOGGER.error("The file %s was missing; its object is stored again", name)
         # Not earlier: until the new file is durable, the acknowledged object is the old one.

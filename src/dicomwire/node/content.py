@@ -13,6 +13,7 @@ from pydicom.datadict import dictionary_VR
 from pydicom.valuerep import STR_VR
 
 from dicomwire.data.codec import is_uncompressed
+from dicomwire.data.file_meta import parse_file_meta
 from dicomwire.data.scanner import MAX_DEPTH
 from dicomwire.node.elements import (
     PIECE,
@@ -194,3 +195,11 @@ def _common_vr(one: Element, other: Element) -> str | None:
 def _without_padding(value: bytes, vr: str) -> bytes:
     """Return a text value without its padding, or a binary value padded to an even length."""
     return value.rstrip(_PADDING) if vr in _TEXT else value + b"\0" * (len(value) % 2)
+
+
+def dataset_in(file: BinaryIO) -> tuple[BinaryIO, str]:
+    """Return a DICOM file, positioned at its dataset, and its transfer syntax."""
+    file.seek(0)
+    head = parse_file_meta(file)
+    file.seek(head.offset)
+    return file, head.transfer_syntax_uid

@@ -3,8 +3,9 @@
 The counts are in memory that the processes share. Each process writes a part of its own, so that
 none waits for another one, and what a dead process has counted stays. `web.metrics` shows them.
 
-Operations are counted by the log line that each of them has, since that is written for every
-service, also for requests that are refused. Below the level INFO there is none.
+Operations and their times are counted by the log line that each of them has, since that is written
+for every service, also for requests that are refused, and has the status. Above the level INFO
+there is none.
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ import logging
 import mmap
 import tempfile
 import threading
-import time
 from bisect import bisect_left
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from time import perf_counter
 from typing import NamedTuple
 
 from dicomwire.status import STATUS_CANCEL, STATUS_SUCCESS, STATUS_WARNING, code_to_category
@@ -31,17 +31,25 @@ OUTCOMES = ("success", "warning", "failure", "cancel")
 _OUTCOMES = {STATUS_SUCCESS: 0, STATUS_WARNING: 1, STATUS_CANCEL: 3}
 TIMED = ("C-STORE", "C-FIND", "C-GET", "C-MOVE")
 """The services whose times are counted: from a complete request to the last response."""
+STEPS = ("objects", "index")
+"""The steps of the commit of a batch whose times are counted."""
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0)
 """The upper limits of the classes of times, in seconds; a last class has those above."""
 
 _OF_TIMES = len(SERVICES) * len(OUTCOMES)
 _WIDTH = len(BUCKETS) + 2
 """The numbers of one kind of times: those of its classes, and their sum in microseconds."""
-_OF_ASSOCIATIONS = _OF_TIMES + len(TIMED) * _WIDTH
+_OF_STEPS = _OF_TIMES + len(TIMED) * len(OUTCOMES) * _WIDTH
+_OF_ASSOCIATIONS = _OF_STEPS + len(STEPS) * _WIDTH
 _SIZE = _OF_ASSOCIATIONS + 1
 _BYTES = 8
 """The size of a number, which is a signed integer."""
-_TIMES = {service: _OF_TIMES + number * _WIDTH for number, service in enumerate(TIMED)}
+_TIMES = {
+    service: _OF_TIMES + number * len(OUTCOMES) * _WIDTH for number, service in enumerate(TIMED)
+}
+"""Where the times of a service begin: those of each outcome."""
+_STEPS = [_OF_STEPS + number * _WIDTH for number in range(len(STEPS))]
+"""Where the times of a step begin."""
 _PLACES = {service: number * len(OUTCOMES) for number, service in enumerate(SERVICES)}
 """Where the numbers of a service begin."""
 
@@ -66,8 +74,10 @@ class Totals(NamedTuple):
 
     operations: dict[tuple[str, str], int]
     """By service and outcome."""
-    times: dict[str, Times]
-    """By service."""
+    times: dict[tuple[str, str], Times]
+    """By service and outcome."""
+    steps: dict[str, Times]
+    """Of the commits of batches, by step."""
     associations: int
     """Those that were accepted."""
 
@@ -91,6 +101,9 @@ class Counts(logging.Handler):
         self._all = memoryview(self._memory).cast("q")
         self._own = self._all[:_SIZE]
         self._counting = threading.Lock()  # guards the numbers of this process, between its threads
+        self._begun = (
+            threading.local()
+        )  # `request`: the Message ID that a thread serves, since when
 
     def join(self) -> None:
         """Take a part of the memory for this process, and count the operations that it logs."""
@@ -123,32 +136,34 @@ class Counts(logging.Handler):
 
     # --- Counting ---
 
+    def began(self, message_id: int) -> None:
+        """Note when this thread begins to serve a request, whose line in the log is the end."""
+        self._begun.request = message_id, perf_counter()
+
     def handle(self, record: logging.LogRecord) -> bool:
         """Count an operation by its line in the log; see `logs.log_operation`."""
         facts = getattr(record, "dicom", None)
         if facts is not None and record.levelno == logging.INFO:
-            place = _PLACES.get(facts.get("service"))
+            service = facts.get("service")
+            place = _PLACES.get(service)
             if place is not None:
                 outcome = _OUTCOMES.get(code_to_category(int(facts["status"], 16)), 2)
+                message_id, begin = self._begun.__dict__.pop("request", (None, 0.0))
                 with self._counting:
                     self._own[place + outcome] += 1
+                    if service in _TIMES and message_id == facts["message_id"]:
+                        seconds, at = perf_counter() - begin, _TIMES[service] + outcome * _WIDTH
+                        self._own[at + bisect_left(BUCKETS, seconds)] += 1
+                        self._own[at + _WIDTH - 1] += int(seconds * 1e6)
         return True
 
-    def took(self, service: str, seconds: float) -> None:
-        """Count the time of a request."""
-        at = _TIMES[service]
+    def committed(self, *seconds: float) -> None:
+        """Count the times of `STEPS` of the commit of a batch."""
         with self._counting:
-            self._own[at + bisect_left(BUCKETS, seconds)] += 1
-            self._own[at + _WIDTH - 1] += int(seconds * 1e6)
-
-    @contextmanager
-    def timing(self, service: str) -> Iterator[None]:
-        """Count the time of a block, which serves a request."""
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.took(service, time.perf_counter() - begin)
+            own = self._own
+            for at, each in zip(_STEPS, seconds, strict=True):
+                own[at + bisect_left(BUCKETS, each)] += 1
+                own[at + _WIDTH - 1] += int(each * 1e6)
 
     def accepted(self) -> None:
         """Count an association."""
@@ -165,8 +180,15 @@ class Counts(logging.Handler):
             for service, place in _PLACES.items()
             for number, outcome in enumerate(OUTCOMES)
         }
-        times = {}
-        for service, at in _TIMES.items():
-            *classes, microseconds = sums[at : at + _WIDTH]
-            times[service] = Times(tuple(classes), microseconds / 1e6)
-        return Totals(operations, times, sums[_OF_ASSOCIATIONS])
+        times = {
+            (service, outcome): _times(sums, at + number * _WIDTH)
+            for service, at in _TIMES.items()
+            for number, outcome in enumerate(OUTCOMES)
+        }
+        steps = {step: _times(sums, at) for step, at in zip(STEPS, _STEPS, strict=True)}
+        return Totals(operations, times, steps, sums[_OF_ASSOCIATIONS])
+
+
+def _times(sums: list[int], at: int) -> Times:
+    *classes, microseconds = sums[at : at + _WIDTH]
+    return Times(tuple(classes), microseconds / 1e6)

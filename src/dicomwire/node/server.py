@@ -154,6 +154,7 @@ class Node:
     def _open_archive(self, opened: ExitStack, is_first: bool = True) -> None:
         """Open the archive for this process."""
         archive = opened.enter_context(Archive(self.configuration, self._id, is_first))
+        archive.committer.on_batch = self._counts.committed
         self.archive = self._services.archive = archive
 
     @contextmanager

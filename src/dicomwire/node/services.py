@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, islice, repeat
 from ssl import SSLContext
-from time import perf_counter
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -177,8 +176,8 @@ class Services:
         return failure(NOT_AUTHORIZED, f"not allowed to {right}")
 
     def _store(self, event: evt.Event) -> int | Dataset:
-        begin = perf_counter()
         request = event.request
+        self._counts.began(request.MessageID)
         origin = Origin(
             str(request.AffectedSOPClassUID),
             str(request.AffectedSOPInstanceUID),
@@ -187,11 +186,11 @@ class Services:
             address_of(event.assoc),
         )
         status = self.archive.committer.store(event.payload, origin)
-        self._counts.took("C-STORE", perf_counter() - begin)
         reason = NOT_STORED.get(status)
         return status if reason is None else failure(status, reason)
 
     def _find(self, event: evt.Event) -> Iterator[Any]:
+        self._counts.began(event.request.MessageID)
         try:
             identifier = _identifier_of(event)
         except _Refused as refusal:
@@ -200,31 +199,31 @@ class Services:
         model = event.context.abstract_syntax
         relational, combined, fuzzy = islice(_granted(event), 3)
         try:
-            with self._counts.timing("C-FIND"):
-                yield from query.find(
-                    self.archive.index,
-                    model,
-                    identifier,
-                    ae_title=self._configuration.ae_title,
-                    relational=relational or not self._configuration.strict_queries,
-                    combined_datetime=combined,
-                    fuzzy=fuzzy,
-                    cancelled=lambda: event.is_cancelled,
-                )
+            yield from query.find(
+                self.archive.index,
+                model,
+                identifier,
+                ae_title=self._configuration.ae_title,
+                relational=relational or not self._configuration.strict_queries,
+                combined_datetime=combined,
+                fuzzy=fuzzy,
+                cancelled=lambda: event.is_cancelled,
+            )
         except IndexFailure as error:
             yield _index_failed(OUT_OF_RESOURCES, error).status, None
 
     def _get(self, event: evt.Event) -> Iterator[Any]:
+        self._counts.began(event.request.MessageID)
         try:
             found = self._found(event)
         except _Refused as refusal:
             yield refusal.status, None
             return
         accepted = accepted_by(event.assoc)
-        with self._counts.timing("C-GET"):
-            yield from self._sub_operations(found, lambda: accepted)
+        yield from self._sub_operations(found, lambda: accepted)
 
     def _move(self, event: evt.Event) -> Iterator[Any]:
+        self._counts.began(event.request.MessageID)
         try:
             found = self._found(event)
             destination = self._destination(event)
@@ -240,9 +239,8 @@ class Services:
             "evt_handlers": destination_contexts.handlers,
             "tls_args": (self._tls, None) if destination.tls else None,
         }
-        with self._counts.timing("C-MOVE"):
-            yield destination.host, destination.port, options
-            yield from self._sub_operations(found, lambda: destination_contexts.accepted)
+        yield destination.host, destination.port, options
+        yield from self._sub_operations(found, lambda: destination_contexts.accepted)
 
     def _commit(self, event: evt.Event) -> tuple[int | Dataset, None]:
         return self.archive.commitment_provider.request(event)

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from functools import partial
+from itertools import accumulate
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -34,7 +35,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dicomwire import __version__
-from dicomwire.node.counts import BUCKETS
+from dicomwire.node.counts import BUCKETS, Times
 from dicomwire.node.index.schema import instance, patient, series, study
 from dicomwire.node.journal import JOURNAL
 from dicomwire.node.nodes import registered
@@ -66,8 +67,8 @@ class Metrics:
         )
         self._seconds = Histogram(
             "dicomwire_http_request_seconds",
-            "The time from the head of a request to the end of its response.",
-            ["method", "path"],
+            "The time from the head of a request to the end of its response; by class of status.",
+            ["method", "path", "status"],
             buckets=BUCKETS,
             registry=self._registry,
         )
@@ -79,7 +80,7 @@ class Metrics:
     def observe(self, method: str, path: str, status: int, seconds: float) -> None:
         """Count a request; method and path are those of an endpoint, or empty."""
         self._requests.labels(method, path, str(status)).inc()
-        self._seconds.labels(method, path).observe(seconds)
+        self._seconds.labels(method, path, f"{status // 100}xx").observe(seconds)
 
     def _answer(self, request: Request, site: Site) -> Response:
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
@@ -115,17 +116,19 @@ class _OfNode(Collector):
             for labels, number in totals.operations.items():
                 operations.add_metric(labels, number)
             yield operations
-        seconds = HistogramMetricFamily(
-            "dicomwire_operation_seconds",
-            "The time from a complete request to its last response.",
-            labels=["service"],
-        )
-        limits = [*map(str, BUCKETS), "+Inf"]
-        for service, times in totals.times.items():
-            cumulated = [sum(times.classes[:end]) for end in range(1, len(limits) + 1)]
-            classes = list(zip(limits, cumulated, strict=True))
-            seconds.add_metric([service], classes, times.seconds)
-        yield seconds
+            seconds = HistogramMetricFamily(
+                "dicomwire_operation_seconds",
+                "The time from a complete request to its last response.",
+                labels=["service", "outcome"],
+            )
+            for labels, times in totals.times.items():
+                seconds.add_metric(labels, _cumulated(times), times.seconds)
+            yield seconds
+        text = "The time that a step of the commit of a batch of objects has taken."
+        steps = HistogramMetricFamily("dicomwire_commit_seconds", text, labels=["step"])
+        for step, times in totals.steps.items():
+            steps.add_metric([step], _cumulated(times), times.seconds)
+        yield steps
 
     def _of_index(self) -> Iterator[Metric]:
         index = self._site.archive.index
@@ -173,3 +176,9 @@ class _OfNode(Collector):
             size = recent(f"metrics.{name}", _SIZES_FOR, partial(size_of, folder / name))
             text = f"The size of the {name}."
             yield GaugeMetricFamily(f"dicomwire_{name}_bytes", text, size["bytes"])
+
+
+def _cumulated(times: Times) -> list[tuple[str, float]]:
+    """Return the upper limits of the classes, each with the number up to there."""
+    limits = [*map(str, BUCKETS), "+Inf"]
+    return list(zip(limits, accumulate(times.classes), strict=True))
