@@ -6,6 +6,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -81,6 +82,26 @@ def test_what_is_no_handshake_is_closed(
         received(connection)
     assert client.get("/health").status_code == 200
     assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+
+
+def test_handshakes_count_as_connections(
+    certificates: Certificates, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificate, key = map(str, certificates.server)
+    tls = TLS(certificate, key, ca=str(certificates.ca), profile=Profile.BCP195)
+    configuration = Configuration(
+        port=0, http=0, folder=tmp_path, tls=tls, http_connections=4, acse_timeout=60
+    )
+    with Node(configuration) as node, ExitStack() as opened:
+        address = address_of(node)
+        held = [opened.enter_context(socket.create_connection(address, 10)) for _ in range(3)]
+        with socket.create_connection(address, 10) as refused, suppress(ConnectionResetError):
+            assert refused.recv(1) == b""
+        assert "refused: there are 3 from 127.0.0.1" in caplog.text
+        secured = context(certificates).wrap_socket(held.pop(), server_hostname="127.0.0.1")
+        with secured:
+            secured.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert secured.recv(4096).startswith(b"HTTP/1.1 200")
 
 
 def test_a_certificate_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ import h11
 from starlette.types import ASGIApp
 from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.utils import get_remote_addr
 
 from dicomwire.node.access import http_tls
 from dicomwire.node.archive import Archive
@@ -130,15 +132,18 @@ class WebServer:
 
     async def _listen(self) -> None:
         self._server = await self._loop.create_server(
-            lambda: Connection(self._config, self._state),
-            sock=self._socket,
-            backlog=_BACKLOG,
-            ssl=self._tls,
-            ssl_handshake_timeout=self._state.head_timeout if self._tls else None,
+            self._protocol, sock=self._socket, backlog=_BACKLOG
         )
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Return what serves a new connection."""
+        connection = Connection(self._config, self._state)
+        return Handshake(self._tls, connection, self._state) if self._tls else connection
 
     def _close(self) -> None:
         self._server.close()
+        for handshake in self._state.handshakes:
+            handshake.transport.abort()
         for connection in list(self._state.connections):
             connection.shutdown()
 
@@ -171,17 +176,17 @@ class _State:
         self.check_after = min(self.head_timeout, self.idle_timeout)
         self.total_requests = 0
         self.connections: set[Any] = set()
+        self.handshakes: set[Handshake] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self._closed: asyncio.Future[None] | None = None
 
     def reason_to_refuse(self, client: tuple[str, int] | None) -> str:
         """Return why there are too many connections with the newest, of a client; "" if not."""
-        if len(self.connections) > self.most:
+        held = [each.client for each in (*self.connections, *self.handshakes)]
+        if len(held) > self.most:
             return str(self.most)
         address = client[0] if client else ""
-        same = sum(
-            each.client is not None and each.client[0] == address for each in self.connections
-        )
+        same = sum(each is not None and each[0] == address for each in held)
         return f"{self.most_of_address} from {address}" if same > self.most_of_address else ""
 
     @property
@@ -198,6 +203,62 @@ class _State:
         """Wake `one_closed`."""
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
+
+
+class Handshake(asyncio.Protocol):
+    """A connection until TLS is established; it counts as one of HTTP from its first moment.
+
+    asyncio's own server would tell of it only after the handshake, so that a peer could hold any
+    number of connections for `acse_timeout`, in which the handshake must end.
+    """
+
+    def __init__(self, tls: ssl.SSLContext, connection: Connection, state: _State) -> None:
+        self._tls = tls
+        self._connection = connection
+        self._state = state
+        self._early: list[bytes] = []
+        """What arrives with the end of the handshake, before `_establish` goes on."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin the handshake, or refuse if there are too many connections."""
+        self.transport = transport
+        self.client = get_remote_addr(transport)
+        state = self._state
+        state.handshakes.add(self)
+        if reason := state.reason_to_refuse(self.client):
+            state.handshakes.discard(self)
+            LOGGER.warning("A connection of HTTP is refused: there are %s", reason)
+            transport.abort()
+            return
+        transport.pause_reading()  # until the handshake reads
+        task = asyncio.get_running_loop().create_task(self._establish())
+        state.tasks.add(task)
+        task.add_done_callback(state.tasks.discard)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep received bytes for the connection."""
+        self._early.append(data)
+
+    async def _establish(self) -> None:
+        try:
+            secured = await asyncio.get_running_loop().start_tls(
+                self.transport,
+                self,
+                self._tls,
+                server_side=True,
+                ssl_handshake_timeout=self._state.head_timeout,
+            )
+        except OSError as error:  # also those of TLS
+            LOGGER.debug("A handshake of HTTP has failed: %s", error)
+            return
+        finally:
+            self._state.handshakes.discard(self)
+        if secured is None or secured.is_closing():
+            return
+        secured.set_protocol(self._connection)
+        self._connection.connection_made(secured)
+        for data in self._early:
+            self._connection.data_received(data)
 
 
 class Connection(H11Protocol):
