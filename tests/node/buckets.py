@@ -20,8 +20,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from dicomwire.node.files import StoreFailure
 from dicomwire.node.objects.bucket import Bucket
-from dicomwire.node.objects.files import StoreFailure
 
 LOCALHOST = "127.0.0.1"
 BUCKET = "archive"

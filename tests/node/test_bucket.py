@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from buckets import BUCKET, READER, FaultProxy, new_url, variables
 
+from dicomwire.node.files import StoreFailure
 from dicomwire.node.objects.bucket import Bucket, variables_in
-from dicomwire.node.objects.files import StoreFailure
 from dicomwire.node.objects.reader import FIRST, LONGEST
 
 

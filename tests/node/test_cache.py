@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from spooling import CT, EXPLICIT, encoded
 
+from dicomwire.node.files import Damaged
 from dicomwire.node.heads import Origin, Seal, sealed_head
 from dicomwire.node.objects.cache import Cache
-from dicomwire.node.objects.files import Damaged
 from dicomwire.node.objects.reader import RangeReader
 
 ORIGIN = Origin(CT, "1.2.3", EXPLICIT)

@@ -26,7 +26,7 @@ from dicomwire.node.commitment import provider, transactions, verification
 from dicomwire.node.commitment.references import Reference, dataset_of
 from dicomwire.node.commitment.verification import Verifier
 from dicomwire.node.configuration import Access, Destination, Right
-from dicomwire.node.objects.files import StoreFailure
+from dicomwire.node.files import StoreFailure
 from dicomwire.node.objects.places import Elsewhere
 from dicomwire.node.server import Node
 from dicomwire.node.tasks.queue import Listed, NewTask, Queue, State, listed

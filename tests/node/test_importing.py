@@ -22,12 +22,12 @@ from spooling import CT, EXPLICIT, encoded
 from dicomwire.apps.node import main
 from dicomwire.data.file_meta import file_head
 from dicomwire.node.configuration import Configuration
+from dicomwire.node.files import StoreFailure
 from dicomwire.node.importing import work
 from dicomwire.node.importing.progress import Progress, Tally
 from dicomwire.node.importing.sources import Candidate, Failure, open_source
 from dicomwire.node.importing.work import CannotStore, Import
 from dicomwire.node.maintenance import check
-from dicomwire.node.objects.files import StoreFailure
 
 KILLS = int(os.environ.get("TEST_CRASHES", "2"))
 

@@ -13,6 +13,7 @@ from spooling import CT, EXPLICIT, OpenArchive, encoded
 from dicomwire.data.file_meta import file_head
 from dicomwire.node import maintenance
 from dicomwire.node.configuration import Duplicates
+from dicomwire.node.files import StorageInUse
 from dicomwire.node.heads import HEAD_SIZE
 from dicomwire.node.index.database import WrongRevision
 from dicomwire.node.index.opening import INDEX
@@ -20,7 +21,6 @@ from dicomwire.node.index.reader import IndexReader
 from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.index.writer import Index
 from dicomwire.node.maintenance import Finding, Problem, Reconciled, check, reindex
-from dicomwire.node.objects.files import StorageInUse
 from dicomwire.node.objects.folder import FolderObjects
 from dicomwire.node.objects.spool import Spool
 from dicomwire.node.tasks.queue import NewTask, Queue, listed

@@ -15,9 +15,9 @@ from spooling import CT, EXPLICIT, LocalStore, encoded, spooled
 
 from dicomwire.data.file_meta import FileFormatError, file_head
 from dicomwire.data.sinks import SinkFull
+from dicomwire.node.files import StorageInUse, is_missing
 from dicomwire.node.heads import HEAD_SIZE, Origin, digest_of, read_head
 from dicomwire.node.objects import folder as folder_module
-from dicomwire.node.objects.files import StorageInUse, is_missing
 from dicomwire.node.objects.spool import KEPT_IN_MEMORY, Spool
 
 SMALL = encoded("1.2.3.4.5", "small")

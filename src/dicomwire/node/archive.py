@@ -16,11 +16,11 @@ from dicomwire.node.commitment.requesting import Requests
 from dicomwire.node.commitment.verification import Verifier
 from dicomwire.node.configuration import Configuration
 from dicomwire.node.converters import Converters
+from dicomwire.node.files import StorageInUse, StoreFailure
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.opening import open_database
 from dicomwire.node.index.writer import Index
 from dicomwire.node.notices.telling import Notices
-from dicomwire.node.objects.files import StorageInUse, StoreFailure
 from dicomwire.node.objects.opening import folder_of, folder_within, open_objects
 from dicomwire.node.objects.room import Room
 from dicomwire.node.objects.spool import Spool

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from dicomwire.data.file_meta import parse_file_meta
+from dicomwire.node.files import Damaged
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.reader import IndexReader, Stored
 from dicomwire.node.index.schema import task
 from dicomwire.node.index.writer import Index, Placed, Writer
-from dicomwire.node.objects.files import Damaged
 from dicomwire.node.objects.places import SPOOLED, Places
 from dicomwire.node.objects.port import Objects
 from dicomwire.node.query import Found

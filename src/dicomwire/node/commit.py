@@ -25,6 +25,7 @@ from dicomwire.node.content import Comparison, compare, dataset_in
 from dicomwire.node.converters import Converters
 from dicomwire.node.elements import Unreadable
 from dicomwire.node.failures import log_unexpected
+from dicomwire.node.files import StoreFailure
 from dicomwire.node.heads import Origin
 from dicomwire.node.index.database import IndexFailure, InDoubt, reason_of
 from dicomwire.node.index.reader import Stored
@@ -33,7 +34,6 @@ from dicomwire.node.ingest import CANNOT_UNDERSTAND, Entry, Truncated, Unaccepta
 from dicomwire.node.journal import Batch, Slot
 from dicomwire.node.keys import Level
 from dicomwire.node.maintenance import reconcile, refuse_if_empty
-from dicomwire.node.objects.files import StoreFailure
 from dicomwire.node.objects.port import Objects
 from dicomwire.node.objects.spool import Spooled
 from dicomwire.node.routing.rules import Routing

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from dicomwire.data.new_files import Buffer, write_all
-from dicomwire.node.objects.files import StorageInUse, lock, remove, sync_folder
+from dicomwire.node.files import StorageInUse, lock, remove, sync_folder
 
 JOURNAL = "journal"
 """The name of the folder of journals in a node's folder. Each process has a journal in it."""

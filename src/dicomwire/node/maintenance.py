@@ -18,6 +18,7 @@ from typing import NamedTuple
 from dicomwire.logs import escaped
 from dicomwire.node.carrying import names_to_remove
 from dicomwire.node.configuration import Duplicates
+from dicomwire.node.files import StoreFailure, sync_folder
 from dicomwire.node.heads import digest_of, read_head
 from dicomwire.node.index.copying import keep_rows
 from dicomwire.node.index.database import IndexFailure, reason_of
@@ -25,7 +26,6 @@ from dicomwire.node.index.opening import open_database, open_existing
 from dicomwire.node.index.reader import Described, IndexReader, Stored
 from dicomwire.node.index.sqlite import Sqlite, logs_of
 from dicomwire.node.index.writer import Index, Placed, Writer, iso
-from dicomwire.node.objects.files import StoreFailure, sync_folder
 from dicomwire.node.objects.folder import FolderObjects
 from dicomwire.node.objects.opening import folder_within
 from dicomwire.node.objects.port import Objects

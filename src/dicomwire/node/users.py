@@ -30,7 +30,7 @@ from pydantic import (
 )
 
 from dicomwire.node.configuration import Configuration
-from dicomwire.node.objects.files import FileLock, sync_file, sync_folder
+from dicomwire.node.files import FileLock, sync_file, sync_folder
 from dicomwire.node.visible import StudyFilter
 
 USERS = "users.json"

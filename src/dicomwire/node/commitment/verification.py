@@ -17,9 +17,9 @@ from sqlalchemy import select
 
 from dicomwire.logs import escaped
 from dicomwire.node.commitment.references import Reference
+from dicomwire.node.files import StoreFailure
 from dicomwire.node.index.reader import IndexReader
 from dicomwire.node.index.schema import instance
-from dicomwire.node.objects.files import StoreFailure
 from dicomwire.node.objects.places import Elsewhere
 from dicomwire.node.objects.port import Objects
 from dicomwire.node.reading import digest_in

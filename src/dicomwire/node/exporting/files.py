@@ -17,8 +17,8 @@ from dicomwire.data.new_files import NewFile, new_token
 from dicomwire.node.archive import Archive
 from dicomwire.node.exporting.dicomdir import Directory
 from dicomwire.node.exporting.selection import Exported
+from dicomwire.node.files import Damaged, sync_folder
 from dicomwire.node.heads import read_head
-from dicomwire.node.objects.files import Damaged, sync_folder
 from dicomwire.node.query import Found
 
 DICOMDIR = "DICOMDIR"

@@ -9,8 +9,8 @@ import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from dicomwire.node.files import remove
 from dicomwire.node.importing.sources import Position
-from dicomwire.node.objects.files import remove
 
 
 @dataclass

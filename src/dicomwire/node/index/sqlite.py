@@ -16,9 +16,9 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
+from dicomwire.node.files import sync_file
 from dicomwire.node.index.schema import instance, rejection
 from dicomwire.node.index.statements import ADD_INSTANCE, BY_UID, NEW_TASK, REJECTED
-from dicomwire.node.objects.files import sync_file
 
 BUSY_TIMEOUT = 5.0
 """Seconds to wait while another program has locked the database."""

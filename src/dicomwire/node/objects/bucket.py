@@ -20,7 +20,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
 
-from dicomwire.node.objects.files import StoreFailure
+from dicomwire.node.files import StoreFailure
 from dicomwire.node.objects.reader import FIRST, RangeReader, is_key
 
 LOGGER = logging.getLogger("dicomwire")

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dicomwire.leftovers import ABANDONED_AFTER, remove_leftovers
+from dicomwire.node.files import Damaged
 from dicomwire.node.heads import digest_of, read_head
-from dicomwire.node.objects.files import Damaged
 from dicomwire.node.objects.reader import FIRST, LONGEST, RangeReader, is_key
 
 LOGGER = logging.getLogger("dicomwire")

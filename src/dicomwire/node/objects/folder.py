@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dicomwire.data.new_files import Buffer, write_all
-from dicomwire.node.heads import Origin
-from dicomwire.node.journal import Batch, Journal
-from dicomwire.node.objects.files import (
+from dicomwire.node.files import (
     CAN_SYNC_FILE_SYSTEM,
     is_missing,
     remove,
@@ -23,6 +21,8 @@ from dicomwire.node.objects.files import (
     sync_file_system,
     sync_folder,
 )
+from dicomwire.node.heads import Origin
+from dicomwire.node.journal import Batch, Journal
 from dicomwire.node.objects.spool import Spooled
 
 OBJECTS = "objects"

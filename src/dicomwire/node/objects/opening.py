@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dicomwire.node.configuration import Acknowledge, Configuration
+from dicomwire.node.files import StoreFailure, sync_folder
 from dicomwire.node.objects.cache import Cache
-from dicomwire.node.objects.files import StoreFailure, sync_folder
 from dicomwire.node.objects.folder import FolderObjects
 from dicomwire.node.objects.places import BUCKET, FOLDER, SPOOLED, Place, Places
 from dicomwire.node.objects.port import Objects

@@ -20,8 +20,8 @@ from dicomwire.data.new_files import write_all
 from dicomwire.data.payloads import Payload
 from dicomwire.data.sinks import SinkFull
 from dicomwire.leftovers import ABANDONED_AFTER, remove_leftovers
+from dicomwire.node.files import FileLock, remove, sync_folder
 from dicomwire.node.heads import HEAD_SIZE, Origin, Seal, sealed_head
-from dicomwire.node.objects.files import FileLock, remove, sync_folder
 from dicomwire.node.objects.room import Room
 
 KEPT_IN_MEMORY = 128 * 1024
