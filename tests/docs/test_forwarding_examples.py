@@ -19,7 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from dicomwire import AE, build_context, evt
 from dicomwire.apps.node import main
 from dicomwire.node.configuration import Configuration, load
-from dicomwire.node.routing import sending
+from dicomwire.node.forwarding import sending
 from dicomwire.node.server import Node
 from dicomwire.sop_class import BasicTextSRStorage, CTImageStorage
 

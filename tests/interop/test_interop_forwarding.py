@@ -17,7 +17,7 @@ from pydicom.uid import generate_uid
 
 from dicomwire import AE, build_context
 from dicomwire.node.configuration import Configuration, Destination, Route, Then
-from dicomwire.node.routing import sending
+from dicomwire.node.forwarding import sending
 from dicomwire.node.server import Node
 from dicomwire.node.tasks.queue import State, listed
 

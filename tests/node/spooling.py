@@ -25,7 +25,7 @@ from dicomwire.node.index.writer import Index
 from dicomwire.node.journal import Batch, Journal, Slot
 from dicomwire.node.objects.opening import folder_within
 from dicomwire.node.objects.spool import Spool, Spooled
-from dicomwire.node.routing.rules import DIGITS, SEND, Routing
+from dicomwire.node.routing import DIGITS, SEND, Routing
 from dicomwire.node.tasks.queue import Queue, listed
 from dicomwire.node.visible import StudyFilter
 

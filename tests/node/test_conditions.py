@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from spooling import CT, EXPLICIT, encoded
 
+from dicomwire.node.conditions import conditions_of, failing
 from dicomwire.node.heads import Origin
 from dicomwire.node.ingest import Entry
-from dicomwire.node.routing.conditions import conditions_of, failing
 
 VALUES: dict[str, Any] = {
     "StudyDescription": "CT THORAX",

@@ -16,10 +16,10 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittle
 from running_node import LOCALHOST, Receiver, make_object, running, store
 
 from dicomwire import build_context, evt
+from dicomwire.node.conditions import conditions_of
 from dicomwire.node.configuration import Destination, Route, Then, When
-from dicomwire.node.routing import sending
-from dicomwire.node.routing.conditions import conditions_of
-from dicomwire.node.routing.rules import FORWARDED
+from dicomwire.node.forwarding import sending
+from dicomwire.node.routing import FORWARDED
 from dicomwire.node.server import Node
 from dicomwire.node.tasks.queue import listed
 

@@ -17,9 +17,9 @@ from node_processes import Senders, eventually, node_process
 from spooling import CT, EXPLICIT
 
 from dicomwire import AE, build_context, evt
+from dicomwire.node.forwarding.pending import MOST
 from dicomwire.node.index.opening import open_existing
 from dicomwire.node.index.reader import IndexReader
-from dicomwire.node.routing.pending import MOST
 from dicomwire.node.tasks.queue import listed
 
 CRASHES = int(os.environ.get("TEST_CRASHES", "3"))

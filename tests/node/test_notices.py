@@ -21,6 +21,7 @@ from pydicom.dataset import Dataset
 from running_node import LOCALHOST, STUDY, make_object, running, store
 
 from dicomwire import AE, evt
+from dicomwire.node.conditions import conditions_of
 from dicomwire.node.configuration import (
     Configuration,
     ConfigurationError,
@@ -34,7 +35,6 @@ from dicomwire.node.notices import availability, commands, facts
 from dicomwire.node.notices.commands import CommandFailed, Commands
 from dicomwire.node.notices.telling import AVAILABILITY, COMMAND, WEBHOOK
 from dicomwire.node.notices.webhooks import WebhookFailed, post, secret_in, signature
-from dicomwire.node.routing.conditions import conditions_of
 from dicomwire.node.server import Node
 from dicomwire.node.tasks.queue import Listed, listed
 from dicomwire.sop_class import InstanceAvailabilityNotification

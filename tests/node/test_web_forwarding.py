@@ -13,7 +13,7 @@ from web_client import Serving, serving
 
 from dicomwire.node.configuration import ConfigurationError, Destination, Route
 from dicomwire.node.configuration.reading import load
-from dicomwire.node.routing import sending
+from dicomwire.node.forwarding import sending
 from dicomwire.node.tasks.queue import listed
 from dicomwire.web import Client, WebFailure
 

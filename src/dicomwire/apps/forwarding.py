@@ -58,9 +58,9 @@ def add_routes(parser: ArgumentParser) -> None:
 def run_send(configuration: Configuration, options: Namespace, console: Console) -> int:
     """Have objects sent; return the exit code."""
     with needing_extra("node"):
+        from dicomwire.node.forwarding.requests import send
         from dicomwire.node.index.opening import open_existing
         from dicomwire.node.index.writer import Index
-        from dicomwire.node.routing.requests import send
         from dicomwire.node.tasks.queue import Queue
 
     level, uids, study_uid = selection_of(options)
@@ -118,7 +118,7 @@ def _results(configuration: Configuration, entry: Entry | None) -> Iterator[dict
         if entry is None:
             yield {**result, "matches": None, "reasons": []}
             continue
-        from dicomwire.node.routing.conditions import failing
+        from dicomwire.node.conditions import failing
 
         reasons = list(failing(route.conditions, entry))
         if reasons:

@@ -156,9 +156,9 @@ def _line_of(destination: dict[str, Any]) -> str:
 
 
 def _list(index: IndexReader, options: Namespace, states: list[Any], known: Iterable[str]) -> None:
-    from dicomwire.node.routing.rules import SEND
-    from dicomwire.node.routing.sending import DESTINATION
-    from dicomwire.node.routing.state import destinations
+    from dicomwire.node.forwarding.sending import DESTINATION
+    from dicomwire.node.forwarding.state import destinations
+    from dicomwire.node.routing import SEND
     from dicomwire.node.status import described, time_of
     from dicomwire.node.tasks.queue import listed
 

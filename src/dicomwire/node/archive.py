@@ -25,7 +25,7 @@ from dicomwire.node.objects.opening import folder_of, folder_within, open_object
 from dicomwire.node.objects.room import Room
 from dicomwire.node.objects.spool import Spool
 from dicomwire.node.outgoing import Outgoing
-from dicomwire.node.routing.rules import Routing
+from dicomwire.node.routing import Routing
 from dicomwire.node.tasks.queue import Queue
 from dicomwire.node.tasks.workers import Kind
 

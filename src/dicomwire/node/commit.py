@@ -36,7 +36,7 @@ from dicomwire.node.keys import Level
 from dicomwire.node.maintenance import reconcile, refuse_if_empty
 from dicomwire.node.objects.port import Objects
 from dicomwire.node.objects.spool import Spooled
-from dicomwire.node.routing.rules import Routing
+from dicomwire.node.routing import Routing
 from dicomwire.node.tasks.queue import NewTask
 from dicomwire.node.transcode import CannotTranscode
 

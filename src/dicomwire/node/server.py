@@ -23,6 +23,8 @@ from dicomwire.node.access import Guard, client_tls, server_tls
 from dicomwire.node.archive import Archive, FolderUnusable, usable
 from dicomwire.node.configuration import Configuration, ConfigurationError
 from dicomwire.node.counts import Counts
+from dicomwire.node.forwarding.sending import Senders
+from dicomwire.node.forwarding.settling import Settling
 from dicomwire.node.journal import JOURNAL
 from dicomwire.node.nodes import Membership
 from dicomwire.node.objects.opening import folder_of
@@ -32,8 +34,6 @@ from dicomwire.node.operations import Peer
 from dicomwire.node.outgoing import timeouts
 from dicomwire.node.reloading import Renewed, on_hangup, renewed, tell
 from dicomwire.node.retention import Retaining
-from dicomwire.node.routing.sending import Senders
-from dicomwire.node.routing.settling import Settling
 from dicomwire.node.services import Services, contexts, refuse
 from dicomwire.node.tasks.workers import OtherProcess, Workers
 

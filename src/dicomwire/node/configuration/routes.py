@@ -13,7 +13,7 @@ from pydantic import AfterValidator, PlainValidator, Strict
 from dicomwire.node.configuration.allowed import FLAG, Allowed, Title, one_of
 
 if TYPE_CHECKING:
-    from dicomwire.node.routing.conditions import Conditions
+    from dicomwire.node.conditions import Conditions
 
 
 class When(StrEnum):
@@ -37,7 +37,7 @@ class InvalidCondition(ValueError):
 
 def compiled_conditions(table: object) -> Conditions:
     """Return the conditions of a table; InvalidCondition if one is wrong."""
-    from dicomwire.node.routing.conditions import conditions_of  # it needs SQLAlchemy
+    from dicomwire.node.conditions import conditions_of  # it needs SQLAlchemy
 
     if isinstance(table, tuple):  # they are compiled already
         return table

@@ -24,7 +24,7 @@ from dicomwire.node.notices.commands import Commands
 from dicomwire.node.notices.facts import Described, Subject
 from dicomwire.node.notices.webhooks import post
 from dicomwire.node.outgoing import Outgoing
-from dicomwire.node.routing.rules import Routing, Watch
+from dicomwire.node.routing import Routing, Watch
 from dicomwire.node.tasks.queue import NewTask, Queue, Task
 from dicomwire.node.tasks.workers import GiveUp, Kind
 

@@ -11,8 +11,8 @@ from starlette.responses import Response, StreamingResponse
 from dicomwire.node.deletion import Protected, delete
 from dicomwire.node.exporting.files import zip_of
 from dicomwire.node.exporting.selection import found
+from dicomwire.node.forwarding.requests import send
 from dicomwire.node.keys import Level
-from dicomwire.node.routing.requests import send
 from dicomwire.node.users import UserRight
 from dicomwire.node.web.endpoints import Endpoint, Site
 from dicomwire.node.web.errors import Problem

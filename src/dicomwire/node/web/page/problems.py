@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from dicomwire.node.forwarding.state import destinations
 from dicomwire.node.objects.opening import folder_of
-from dicomwire.node.routing.state import destinations
 from dicomwire.node.status import DEAD, nodes, status, time_of
 from dicomwire.node.tasks.queue import counts
 from dicomwire.node.web.endpoints import Site

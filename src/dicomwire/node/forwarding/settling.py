@@ -16,11 +16,11 @@ from dicomwire.node.archive import Archive
 from dicomwire.node.commitment.requesting import Wanted
 from dicomwire.node.deletion import Protected
 from dicomwire.node.deletion import delete as delete_objects
+from dicomwire.node.forwarding.pending import Pending
 from dicomwire.node.index.schema import task
 from dicomwire.node.index.writer import Writer
 from dicomwire.node.keys import Level
-from dicomwire.node.routing.pending import Pending
-from dicomwire.node.routing.rules import DIGITS, FORWARDED, SEND
+from dicomwire.node.routing import DIGITS, FORWARDED, SEND
 from dicomwire.node.tasks.queue import NewTask, Task
 from dicomwire.node.tasks.workers import LONGEST_DELAY, Kind, delay_after
 

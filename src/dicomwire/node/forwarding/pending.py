@@ -12,7 +12,7 @@ from dicomwire.node.index.schema import instance, task
 from dicomwire.node.index.statements import portions
 from dicomwire.node.index.writer import Writer
 from dicomwire.node.query import Found
-from dicomwire.node.routing.rules import DIGITS
+from dicomwire.node.routing import DIGITS
 from dicomwire.node.tasks.queue import LONGEST_ERROR
 
 MOST = 500

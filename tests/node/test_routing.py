@@ -12,6 +12,7 @@ from fake_clock import Clock
 from spooling import OpenArchive, digits_of, encoded
 
 from dicomwire.node.commit import SUCCESS
+from dicomwire.node.conditions import conditions_of
 from dicomwire.node.configuration import (
     STORESCP,
     Configuration,
@@ -22,8 +23,7 @@ from dicomwire.node.configuration import (
 )
 from dicomwire.node.index.writer import Writer
 from dicomwire.node.keys import Level
-from dicomwire.node.routing.conditions import conditions_of
-from dicomwire.node.routing.rules import QUIET, Routing, Watch
+from dicomwire.node.routing import QUIET, Routing, Watch
 from dicomwire.node.tasks.queue import NewTask, listed
 from dicomwire.node.tasks.workers import Workers
 

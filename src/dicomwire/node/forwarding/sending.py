@@ -19,10 +19,7 @@ from dicomwire.logs import escaped
 from dicomwire.node.archive import Archive
 from dicomwire.node.configuration import Destination
 from dicomwire.node.failures import log_unexpected
-from dicomwire.node.index.database import IndexFailure, reason_of
-from dicomwire.node.index.writer import Writer
-from dicomwire.node.outgoing import Unreachable
-from dicomwire.node.routing.pending import (
+from dicomwire.node.forwarding.pending import (
     Batch,
     Failure,
     Pending,
@@ -32,9 +29,12 @@ from dicomwire.node.routing.pending import (
     note_failures,
     remove,
 )
-from dicomwire.node.routing.rules import SEND
-from dicomwire.node.routing.transports import DicomTransport, Result, Transport
-from dicomwire.node.routing.web_transport import WebTransport
+from dicomwire.node.forwarding.transports import DicomTransport, Result, Transport
+from dicomwire.node.forwarding.web_transport import WebTransport
+from dicomwire.node.index.database import IndexFailure, reason_of
+from dicomwire.node.index.writer import Writer
+from dicomwire.node.outgoing import Unreachable
+from dicomwire.node.routing import SEND
 from dicomwire.node.tasks.queue import LONGEST_ERROR, NewTask, Queue, Task
 from dicomwire.node.tasks.workers import LONGEST_DELAY, LONGEST_WAIT, Bell, Workers, delay_after
 

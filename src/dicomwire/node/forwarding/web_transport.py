@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from dicomwire.node.archive import Archive
 from dicomwire.node.configuration import Destination
+from dicomwire.node.forwarding.pending import Pending
+from dicomwire.node.forwarding.transports import Feed, Refused, Result
 from dicomwire.node.outgoing import Unreachable
 from dicomwire.node.retrieve import to_send
-from dicomwire.node.routing.pending import Pending
-from dicomwire.node.routing.transports import Feed, Refused, Result
 from dicomwire.web.failures import WebFailure
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from sqlalchemy import case, func, select
 
+from dicomwire.node.forwarding.sending import DESTINATION
 from dicomwire.node.index.reader import IndexReader
 from dicomwire.node.index.schema import task
-from dicomwire.node.routing.rules import SEND
-from dicomwire.node.routing.sending import DESTINATION
+from dicomwire.node.routing import SEND
 
 
 class DestinationState(NamedTuple):

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select, update
 from dicomwire.node.index.schema import instance, series, study, task
 from dicomwire.node.index.statements import portions
 from dicomwire.node.keys import Level
-from dicomwire.node.routing.rules import DIGITS, FORWARDED, SEND
+from dicomwire.node.routing import DIGITS, FORWARDED, SEND
 from dicomwire.node.tasks.queue import NewTask, Queue
 
 _AT_A_TIME = 5000

@@ -17,12 +17,12 @@ from spooling import OpenArchive, encoded
 
 from dicomwire.node.commit import SUCCESS
 from dicomwire.node.configuration import Duplicates, Route
+from dicomwire.node.forwarding import pending
+from dicomwire.node.forwarding.pending import Pending
+from dicomwire.node.forwarding.sending import Sender
+from dicomwire.node.forwarding.transports import Refused, Result
 from dicomwire.node.index.writer import Writer
 from dicomwire.node.outgoing import Unreachable
-from dicomwire.node.routing import pending
-from dicomwire.node.routing.pending import Pending
-from dicomwire.node.routing.sending import Sender
-from dicomwire.node.routing.transports import Refused, Result
 from dicomwire.node.tasks.queue import Listed, Queue, State, listed
 
 HOUR = 3600.0

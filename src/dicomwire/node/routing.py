@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, exists, select, update
 
+from dicomwire.node.conditions import Conditions
 from dicomwire.node.configuration import Configuration, Route, Then, When, check_routes
 from dicomwire.node.index.schema import task
 from dicomwire.node.index.writer import Writer
 from dicomwire.node.ingest import Entry
 from dicomwire.node.keys import Level
-from dicomwire.node.routing.conditions import Conditions
 from dicomwire.node.tasks.queue import NewTask, Queue, Task
 from dicomwire.node.tasks.workers import Kind
 

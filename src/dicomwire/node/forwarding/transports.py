@@ -15,9 +15,9 @@ from dicomwire import Association
 from dicomwire.errors import AssociationFailure
 from dicomwire.node.archive import Archive
 from dicomwire.node.configuration import Destination
+from dicomwire.node.forwarding.pending import Pending
 from dicomwire.node.outgoing import Unreachable
 from dicomwire.node.retrieve import accepted_by, contexts_for, to_send
-from dicomwire.node.routing.pending import Pending
 from dicomwire.node.transcode import CannotTranscode
 
 

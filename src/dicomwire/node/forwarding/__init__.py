@@ -1,0 +1,1 @@
+"""Forwarding: threads send objects to the destinations that `routing` has chosen for them."""

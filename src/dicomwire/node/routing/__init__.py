@@ -1,1 +1,0 @@
-"""Forwarding: rules decide where an object goes, and threads send it there."""
