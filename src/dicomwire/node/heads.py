@@ -8,11 +8,10 @@ from __future__ import annotations
 import hashlib
 import struct
 from io import BufferedIOBase
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from dicomwire.data.file_meta import FileFormatError, file_head, parse_file_meta
 from dicomwire.implementation import UID_PREFIX
-from dicomwire.node.visible import StudyFilter
 
 HEAD_SIZE = 640
 """The offset of the dataset in each file of the node: the head is padded to this size.
@@ -35,6 +34,13 @@ _EVEN_CREATOR = _CREATOR + b"\0" * (len(_CREATOR) % 2)
 _CREATOR_ELEMENT = _SHORT.pack(2, 0x0100, b"UI", len(_EVEN_CREATOR)) + _EVEN_CREATOR
 
 
+class MayStore(Protocol):
+    """Decides which objects a sender may add; `visible.StudyFilter` does."""
+
+    def may_store(self, connection: Any, entry: Any, /) -> bool:
+        """Return whether an object may be stored, by its index entry and what the index has."""
+
+
 class Origin(NamedTuple):
     """UIDs and sender of an object, from the C-STORE request or from the head of its file."""
 
@@ -44,7 +50,7 @@ class Origin(NamedTuple):
     source_ae: str = ""
     address: str = ""
     """The address of the peer. It is not in the file."""
-    studies: StudyFilter | None = None
+    studies: MayStore | None = None
     """The studies to which the sender may add objects; None for all."""
 
     def file_head(self) -> bytes:

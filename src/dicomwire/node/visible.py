@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from sqlalchemy import ColumnElement, Connection, exists, or_, select
 
 from dicomwire.node.index.schema import instance, patient, series, study
+from dicomwire.node.ingest import Entry
 from dicomwire.node.keys import KEYS, Level
 from dicomwire.node.prefilters import begins_with, between, equals
 
@@ -53,16 +54,6 @@ class _Value(NamedTuple):
         return begins_with(column, self.first) if self.is_prefix else equals(column, self.first)
 
 
-class Levels(Protocol):
-    """An object to store, as its index entry describes it."""
-
-    instance_uid: str
-    study_uid: str
-
-    def row(self, level: Level) -> Any:
-        """Return the attributes of a level."""
-
-
 @dataclass(frozen=True)
 class StudyFilter:
     """The studies that a user may see: those that meet all conditions.
@@ -91,14 +82,14 @@ class StudyFilter:
         own = study.alias()
         return [patient.c.id.in_(select(own.c.patient).where(*_conditions(self.texts, own)))]
 
-    def admits(self, entry: Levels) -> bool:
+    def admits(self, entry: Entry) -> bool:
         """Return whether an object with these attributes would make a visible study."""
         return all(
             any(value.matches(entry.row(level).columns[column]) for value in values)
             for (level, column), values in _parsed(self.texts).items()
         )
 
-    def may_store(self, connection: Connection, entry: Levels) -> bool:
+    def may_store(self, connection: Connection, entry: Entry) -> bool:
         """Return whether an object may be stored: in a visible study, or as the first of one.
 
         Nor may it take the place of an object that is not visible.
