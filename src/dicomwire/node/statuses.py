@@ -8,6 +8,15 @@ from dicomwire.logs import escaped
 from dicomwire.node.commit import DUPLICATE, OUT_OF_RESOURCES, REJECTED
 from dicomwire.node.ingest import CANNOT_UNDERSTAND, INVALID_INSTANCE, MISMATCH
 
+PROCESSING_FAILURE = 0x0110
+NO_SUCH_INSTANCE = 0x0112
+NO_SUCH_EVENT = 0x0113
+INVALID_ARGUMENT = 0x0115
+CLASS_INSTANCE_CONFLICT = 0x0119
+NO_SUCH_ACTION = 0x0123
+DUPLICATE_TRANSACTION = 0x0131
+RESOURCE_LIMITATION = 0x0213
+"""How N-services fail (PS3.7 Annex C); some are Failure Reasons, too (PS3.3 Section C.14.1.1)."""
 LONGEST_COMMENT = 64
 """The most characters of an Error Comment, which has the VR LO."""
 NOT_STORED = {

@@ -27,13 +27,21 @@ from dicomwire.node.commitment.transactions import (
     Transaction,
     Undelivered,
 )
-from dicomwire.node.commitment.verification import DUPLICATE_TRANSACTION, Verifier
+from dicomwire.node.commitment.verification import Verifier
 from dicomwire.node.failures import log_unexpected
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.schema import task as task_table
 from dicomwire.node.index.writer import Conflict, Writer
 from dicomwire.node.outgoing import Outgoing
-from dicomwire.node.statuses import failure
+from dicomwire.node.statuses import (
+    DUPLICATE_TRANSACTION,
+    INVALID_ARGUMENT,
+    NO_SUCH_ACTION,
+    NO_SUCH_INSTANCE,
+    PROCESSING_FAILURE,
+    RESOURCE_LIMITATION,
+    failure,
+)
 from dicomwire.node.tasks.queue import LEASE, NewTask, Queue, Task, part_of
 from dicomwire.node.tasks.workers import Kind, Unfinished
 from dicomwire.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
@@ -42,12 +50,6 @@ LOGGER = logging.getLogger("dicomwire.node")
 
 KIND = "commitment"
 _SUCCESS = 0x0000
-_PROCESSING_FAILURE = 0x0110
-_NO_SUCH_INSTANCE = 0x0112
-_INVALID_ARGUMENT = 0x0115
-_NO_SUCH_ACTION = 0x0123
-_RESOURCE_LIMITATION = 0x0213
-"""The statuses that refuse an N-ACTION (PS3.7 Section 10.1.4.1.10)."""
 _REQUEST_COMMITMENT = 1
 """The only action type (PS3.4 Section J.3.2)."""
 _STEP = 2.0
@@ -113,21 +115,21 @@ class Provider:
         """Return the answer to an N-ACTION; when it is success, the request is durable."""
         requestor = event.assoc.requestor.ae_title.strip()
         if event.request.RequestedSOPInstanceUID != StorageCommitmentPushModelInstance:
-            return failure(_NO_SUCH_INSTANCE, "only the well-known instance exists"), None
+            return failure(NO_SUCH_INSTANCE, "only the well-known instance exists"), None
         if event.action_type != _REQUEST_COMMITMENT:
-            return failure(_NO_SUCH_ACTION, "the only action type is 1"), None
+            return failure(NO_SUCH_ACTION, "the only action type is 1"), None
         try:
             syntax = event.context.transfer_syntax
             elements = message_elements(event.payload or b"", syntax, _LIMITS)
             transaction = Transaction.requested(requestor, elements)
             task = self._begin(transaction)
         except TooMany as error:
-            return _refused(_RESOURCE_LIMITATION, str(error)), None
+            return _refused(RESOURCE_LIMITATION, str(error)), None
         except (DatasetError, Malformed) as error:
-            return _refused(_INVALID_ARGUMENT, str(error)), None
+            return _refused(INVALID_ARGUMENT, str(error)), None
         except IndexFailure as error:
             LOGGER.error("The index cannot be written: %s", reason_of(error))
-            return failure(_PROCESSING_FAILURE, "the index cannot be written"), None
+            return failure(PROCESSING_FAILURE, "the index cannot be written"), None
         if task is not None:
             self._follow(event.assoc, task)
         return _SUCCESS, None

@@ -36,7 +36,13 @@ from dicomwire.node.commitment.references import (
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.writer import Writer
 from dicomwire.node.outgoing import Outgoing, Unreachable
-from dicomwire.node.statuses import failure
+from dicomwire.node.statuses import (
+    INVALID_ARGUMENT,
+    NO_SUCH_EVENT,
+    NO_SUCH_INSTANCE,
+    PROCESSING_FAILURE,
+    failure,
+)
 from dicomwire.node.tasks.queue import NewTask, Queue, Task
 from dicomwire.node.tasks.workers import Kind, Succeeded, Unfinished
 from dicomwire.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
@@ -47,11 +53,6 @@ WANTED = "commit-wanted"
 REQUEST = "commit-request"
 REPORT = "commit-report"
 _SUCCESS = 0x0000
-_PROCESSING_FAILURE = 0x0110
-_NO_SUCH_INSTANCE = 0x0112
-_NO_SUCH_EVENT = 0x0113
-_INVALID_ARGUMENT = 0x0115
-"""The statuses that refuse an N-EVENT-REPORT (PS3.7 Section 10.1.1.1.8)."""
 _EVENTS = (1, 2)
 """The event types: all objects are committed, or some are not (PS3.4 Section J.3.3.1)."""
 _REQUEST_COMMITMENT = 1
@@ -221,17 +222,17 @@ class Requests:
     def report(self, event: evt.Event) -> tuple[int | Dataset, None]:
         """Return the answer to an N-EVENT-REPORT; when it is success, the report is durable."""
         if event.request.AffectedSOPInstanceUID != StorageCommitmentPushModelInstance:
-            return failure(_NO_SUCH_INSTANCE, "only the well-known instance exists"), None
+            return failure(NO_SUCH_INSTANCE, "only the well-known instance exists"), None
         if event.event_type not in _EVENTS:
-            return failure(_NO_SUCH_EVENT, "the event types are 1 and 2"), None
+            return failure(NO_SUCH_EVENT, "the event types are 1 and 2"), None
         try:
             self._keep(event)
         except (DatasetError, Malformed) as error:
             LOGGER.warning("A report of commitment is refused: %s", escaped(str(error)))
-            return failure(_INVALID_ARGUMENT, str(error)), None
+            return failure(INVALID_ARGUMENT, str(error)), None
         except IndexFailure as error:
             LOGGER.error("The index cannot be written: %s", reason_of(error))
-            return failure(_PROCESSING_FAILURE, "the index cannot be written"), None
+            return failure(PROCESSING_FAILURE, "the index cannot be written"), None
         return _SUCCESS, None
 
     def _keep(self, event: evt.Event) -> None:

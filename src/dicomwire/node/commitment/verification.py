@@ -23,14 +23,9 @@ from dicomwire.node.index.schema import instance
 from dicomwire.node.objects.places import Elsewhere
 from dicomwire.node.objects.port import Objects
 from dicomwire.node.reading import digest_in
+from dicomwire.node.statuses import CLASS_INSTANCE_CONFLICT, NO_SUCH_INSTANCE, PROCESSING_FAILURE
 
 LOGGER = logging.getLogger("dicomwire.node")
-
-PROCESSING_FAILURE = 0x0110
-NO_SUCH_INSTANCE = 0x0112
-CLASS_INSTANCE_CONFLICT = 0x0119
-DUPLICATE_TRANSACTION = 0x0131
-"""The Failure Reasons that the archive uses (PS3.3 Section C.14.1.1)."""
 
 _PORTION = 500
 """The references that are looked up in the index at a time: the most values of a statement."""
