@@ -115,7 +115,7 @@ def test_the_header_field_decides_if_there_is_no_content_type(served: Serving) -
         (1, {"contentType": "text/html"}, 406, "application/dicom"),
         (1, {"contentType": "application/dicom", "rows": "8"}, 400, "rows is for pictures"),
         (1, {"contentType": "application/dicom", "transferSyntax": "1.2"}, 406, "sent as"),
-        (1, {"frameNumber": "2"}, 404, "there are 1 frames"),
+        (1, {"frameNumber": "2"}, 404, "the frames are 1 to 1"),
         (1, {"frameNumber": "x"}, 400, "numbers"),
         (1, {"windowCenter": "1"}, 400, "belong together"),
         (2, {"contentType": "image/jpeg"}, 406, "sent as"),

@@ -153,7 +153,7 @@ def test_a_client_is_told_that_its_copy_is_still_right(served: Serving) -> None:
         (f"{STUDY}/series/1.2.9.1/thumbnail", 406, "more than 67108864 pixels"),
         (f"{STUDY}/series/1.2.9.1/rendered", 406, "shorter than it states"),
         (f"{STUDY}/series/1.2.8.1/instances/1.2.3.1.7/frames/2/rendered", 406, "shorter"),
-        (f"{INSTANCES}/1.2.3.1.1/frames/2/rendered", 404, "there are 1 frames"),
+        (f"{INSTANCES}/1.2.3.1.1/frames/2/rendered", 404, "the frames are 1 to 1"),
         (f"{INSTANCES}/1.2.3.1.1/frames/0/rendered", 400, "the first frame is 1"),
         (f"{INSTANCES}/1.2.3.1.1/frames/1,1/rendered", 400, "twice"),
         (f"{INSTANCES}/1.2.3.1.1/frames/x/thumbnail", 400, "numbers"),

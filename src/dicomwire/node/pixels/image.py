@@ -128,7 +128,7 @@ class Image:
     def those(self, numbers: Sequence[int]) -> Sequence[int]:
         """Return numbers of frames; NoSuchFrame if it has not as many."""
         if max(numbers) > self.shape.frames:
-            raise NoSuchFrame(f"there are {self.shape.frames} frames")
+            raise NoSuchFrame(f"the frames are 1 to {self.shape.frames}")
         return numbers
 
     def every_frame(self) -> range:
