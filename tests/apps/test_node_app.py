@@ -133,7 +133,8 @@ def test_the_environment_goes_before_the_file_and_after_the_options(tmp_path: Pa
         (["--access-networks", "x"], "'x' is not a list of networks, such as"),
         (["--duplicates", "x"], "'x' is not \"keep-first\" or"),
         (["--destination", "x"], "'x' is not NAME=HOST:PORT"),
-        (["serv"], "invalid choice: 'serv'"),
+        (["serv"], "there is no command 'serv'; there are: serve, reindex, "),
+        (["--port", "0", "stats"], "'stats' has to come first: dicomwire node stats ..."),
         (["-c", "a", "--init", "b"], "not allowed with argument"),
     ],
 )

@@ -83,6 +83,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "action",
         nargs="?",
+        type=_action,
         choices=("serve", *_ACTIONS),
         default="serve",
         help="serve (default); reindex: make the index again from the files; check: verify files "
@@ -163,6 +164,17 @@ def _add(group: argparse._ArgumentGroup, key: Key, is_shown: bool) -> None:
         how = {"metavar": key.name.upper(), "type": _argument(key.read)}
     shown = text if is_shown else argparse.SUPPRESS
     group.add_argument(key.option, dest=key.option, help=shown, **how)
+
+
+def _action(text: str) -> str:
+    """Return the name of an action; ArgumentTypeError for others, which names what there is."""
+    others = (*VERBS, "users")
+    if text in others:
+        raise ArgumentTypeError(f"{text!r} has to come first: dicomwire node {text} ...")
+    if text not in ("serve", *_ACTIONS):
+        names = ", ".join(("serve", *_ACTIONS, *others))
+        raise ArgumentTypeError(f"there is no command {text!r}; there are: {names}")
+    return text
 
 
 def _argument(read: Callable[[str], Any]) -> Callable[[str], Any]:

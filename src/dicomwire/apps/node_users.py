@@ -34,11 +34,11 @@ _EPILOG = """\
 While there are no users, programs on this machine may do everything over HTTP, and others nothing.
 With the first user, everybody has to log in, or to send a token. Changes take effect at once.
 
-Rights: see (find and retrieve), store, send (to other systems), delete, administer (tasks, users,
-settings), watch (numbers for monitoring). With --studies, it is to the user as if the archive had
-only the studies that meet the condition. Conditions with one attribute are alternatives, those with
-several must all be met: PatientID=A17, AccessionNumber=X*, StudyDate=20250101-20251231,
-ModalitiesInStudy=CT.
+Rights: see (find and retrieve), store, send (to other systems), delete, administer (tasks,
+destinations, the log), watch (numbers for monitoring). With --studies, it is to the user as if the
+archive had only the studies that meet the condition. Conditions with one attribute are
+alternatives, those with several must all be met: PatientID=A17, AccessionNumber=X*,
+StudyDate=20250101-20251231, ModalitiesInStudy=CT.
 
 A password is asked for on a terminal, and otherwise read from standard input. A token is for
 programs, which send "Authorization: Bearer TOKEN"; it is shown once.

@@ -116,7 +116,8 @@ def _condition(name: str, wanted: Any) -> Condition:
     key = _KEYS.get(name)
     if key is None:
         raise ValueError(
-            f"this is no attribute that the index has as text or number, nor {CALLING} or {NETWORK}"
+            "this is no attribute that the index has as text or number (by its keyword, such as "
+            f"Modality), nor {CALLING} or {NETWORK}"
         )
     if key.column == "transfer_syntax_uid":  # the dataset does not have it
         get = _transfer_syntax_of
