@@ -16,9 +16,14 @@ from dicomwire.node.access import client_tls
 from dicomwire.node.configuration import Configuration, Destination
 from dicomwire.node.tasks.workers import GiveUp
 from dicomwire.presentation import PresentationContext
+from dicomwire.sop_class import InstanceAvailabilityNotification, StorageCommitmentPushModel
 
 if TYPE_CHECKING:
     from dicomwire.web.client import Client
+
+REQUESTED = (StorageCommitmentPushModel, InstanceAvailabilityNotification)
+"""The SOP classes, besides those of Storage, of which the node is an SCU. The conformance statement
+is made from it."""
 
 
 class Unreachable(OSError):
