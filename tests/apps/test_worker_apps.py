@@ -36,8 +36,10 @@ class Server:
             start_new_session=True,
         )
         self.seen = ""
-        self.port = int(self.wait_for(r"listens on .*port (\d+)")[1])
-        self.workers = [int(self.wait_for(r"Worker (\d+) serves")[1]) for _ in range(2)]
+        # Different processes log these lines, so that they come in any order.
+        begun = [self.wait_for(r"listens on .*port (\d+)|Worker (\d+) serves") for _ in range(3)]
+        (self.port,) = (int(each[1]) for each in begun if each[1])
+        self.workers = [int(each[2]) for each in begun if each[2]]
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """Return the match in the next line that has one."""
