@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, settings
 
 from certificates import Certificates
 
-# How long an example takes says how busy the machine is. DICOMWIRE_EXAMPLES=1000 tries more.
+# How long an example takes says how busy the machine is. TEST_EXAMPLES=1000 tries more.
 settings.register_profile(
     "untimed",
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    max_examples=int(os.environ.get("DICOMWIRE_EXAMPLES", "30")),
+    max_examples=int(os.environ.get("TEST_EXAMPLES", "30")),
 )
 settings.load_profile("untimed")
 

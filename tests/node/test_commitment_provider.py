@@ -137,8 +137,8 @@ def test_many_references_are_looked_up_in_portions(
 
 
 def test_a_request_may_have_many_references(shared: Node, requestor: Requestor) -> None:
-    """DICOMWIRE_REFERENCES=100000 tries as many as are allowed, which takes some 10 s."""
-    number = int(os.environ.get("DICOMWIRE_REFERENCES", "2000"))
+    """TEST_REFERENCES=100000 tries as many as are allowed, which takes some 10 s."""
+    number = int(os.environ.get("TEST_REFERENCES", "2000"))
     references = [Reference(CTImageStorage, f"1.2.3.4.{each}") for each in range(number)]
     request = dataset_of(T, references, [], ExplicitVRLittleEndian)
     requestor.wait = 100.0

@@ -1,6 +1,6 @@
 """The statements of the list on each kind of index: the same studies as a search in Python finds.
 
-DICOMWIRE_LISTED=100000 tries so long a list.
+TEST_LISTED=100000 tries so long a list.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def test_a_study_in_detail(archive: Archive, index: VisibleIndex) -> None:
 
 
 def test_a_long_list_opens_in_half_a_second(backend: Backend, tmp_path: Path) -> None:
-    number = int(os.environ.get("DICOMWIRE_LISTED", "200"))
+    number = int(os.environ.get("TEST_LISTED", "200"))
     with Archive(number, 2 * number).insert(backend.database(tmp_path)) as opened:
         index = VisibleIndex(opened, None)
         for words, sort in product(("", "doe", "yamada tar", "nobody"), ("-date", "patient")):

@@ -1,6 +1,6 @@
 """Requests that are meant to break something: each has the right status, and never 500.
 
-DICOMWIRE_EXAMPLES has the number of generated requests of each kind.
+TEST_EXAMPLES has the number of generated requests of each kind.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from web_site import WebSite, web_site
 from dicomwire.data.file_meta import file_head
 
 EXAMPLES = settings(
-    max_examples=int(os.environ.get("DICOMWIRE_EXAMPLES", "40")),
+    max_examples=int(os.environ.get("TEST_EXAMPLES", "40")),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
