@@ -157,7 +157,7 @@ def _outcome(options: Namespace, codes: list[int], tally: Tally) -> int:
 
 
 class _ReadAhead(Iterator[str]):
-    """Paths of files of which the next one is read while a file is being sent.
+    """Paths of files; the next file is read while one is being sent.
 
     Not if each file is logged when it is sent, since the lines would be in another order.
     """

@@ -1,6 +1,6 @@
 """Deletes objects while nodes serve, and says which may be neither deleted nor stored again.
 
-Whoever deletes acknowledged objects uses `delete`: operators, retention, DICOMweb and routes. One
+Operators, retention, DICOMweb and routes all delete acknowledged objects by `delete`. One
 transaction removes the rows and adds the tasks that remove the files later, so that a crash leaves
 neither a file without an entry nor an entry without a file.
 """
@@ -70,7 +70,7 @@ class Deleted(NamedTuple):
     """What was deleted, or would be."""
 
     studies: int = 0
-    """Studies of which something was deleted."""
+    """Studies that have lost instances."""
     instances: int = 0
     bytes: int = 0
 

@@ -235,7 +235,7 @@ def note_use(index: Index, found: Iterable[Found], clock: Clock = time.time) -> 
 
 
 def _not_noted(index: Index, uids: Sequence[str], now: float) -> set[str]:
-    """Return the studies of instances of which no recent use is noted."""
+    """Return the studies of instances that have no recent use noted."""
     uid = study.c.study_instance_uid
     levels = instance.join(series).join(study)
     joined = levels.outerjoin(study_use, study_use.c.study_instance_uid == uid)

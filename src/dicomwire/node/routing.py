@@ -39,7 +39,7 @@ _MOST_TIMERS = 10_000
 
 
 class Watch(NamedTuple):
-    """Whoever wants to know when a series or study has become quiet."""
+    """A request to be called when a series or study has become quiet."""
 
     name: str
     """A name of its own."""

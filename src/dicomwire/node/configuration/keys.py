@@ -416,7 +416,7 @@ ROUTE_KEYS = {key.name: key for key in _keys_of("routes", Route)}
 NOTICE_KEYS = {key.name: key for key in _keys_of("notices", Notice)}
 """The keys of a notice, by name."""
 LISTS = {"routes": ROUTE_KEYS, "notices": NOTICE_KEYS}
-"""The tables of which there are several, and their keys."""
+"""The tables that a configuration may have several times, and their keys."""
 BY_NAME = {
     (key.table, key.name): key
     for keys in (_OF_TABLES, DESTINATION_KEYS.values(), ROUTE_KEYS.values(), NOTICE_KEYS.values())

@@ -162,7 +162,7 @@ class Assembly:
 
 
 def _value_of(location: str) -> str:
-    """Return the URL of a value, of which the part may be one frame."""
+    """Return the URL of a value, or of one frame of it."""
     return location.partition("/frames/")[0]
 
 

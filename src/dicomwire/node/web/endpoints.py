@@ -18,6 +18,7 @@ from dicomwire.node.counts import Counts
 from dicomwire.node.operations import Operations
 from dicomwire.node.pixels.renderers import Renderers
 from dicomwire.node.users import UserRight
+from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.threads import Threads
 
 ROOT = "/dicom-web"
@@ -79,3 +80,13 @@ def base_url(request: Request) -> str:
     if url.port is None and port is not None and url.hostname in (address, "localhost"):
         url = url.replace(port=port)
     return f"{url}".rstrip("/") + ROOT
+
+
+async def body_within(request: Request, most: int, noun: str) -> bytes:
+    """Return the body of a request; Problem if it has more than `most` bytes."""
+    body = b""
+    async for data in request.stream():
+        body += data
+        if len(body) > most:
+            raise Problem(413, f"the {noun} is too long")
+    return body

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from dicomwire.logs import escaped
-from dicomwire.node.web.endpoints import Endpoint, Site
+from dicomwire.node.web.endpoints import Endpoint, Site, body_within
 from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.gate import Gate, refuse_foreign
 from dicomwire.node.web.page.views import login_page
@@ -97,11 +97,7 @@ async def _form_of(request: Request) -> dict[str, str]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         raise Problem(415, "the body must be a form")
-    body = b""
-    async for data in request.stream():
-        body += data
-        if len(body) > _LONGEST_FORM:
-            raise Problem(413, "the form is too long")
+    body = await body_within(request, _LONGEST_FORM, "form")
     try:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=16))
     except ValueError:

@@ -30,7 +30,7 @@ def datasets(
     models: Iterable[Model],
     headers: Sequence[tuple[str, str]] = (),
 ) -> Response:
-    """Return a response with datasets, each of which is made and sent before the next one.
+    """Return a response with datasets; each is made and sent before the next one.
 
     The first one is made at once, so that what fails then has a status.
 

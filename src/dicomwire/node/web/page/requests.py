@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from dicomwire.node.users import UserRight
+from dicomwire.node.web.endpoints import body_within
 from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.page.listing import DEFAULT_SORT, Visible, Wanted
 
@@ -53,11 +54,7 @@ def rights_of(request: Request) -> set[UserRight]:
 
 async def body_of(request: Request) -> dict[str, Any]:
     """Return the JSON object in the body of a request; Problem if it has none, or a long one."""
-    data = b""
-    async for piece in request.stream():
-        data += piece
-        if len(data) > _LONGEST_BODY:
-            raise Problem(413, "the request is too long")
+    data = await body_within(request, _LONGEST_BODY, "request")
     try:
         body = json.loads(data)
     except (ValueError, RecursionError):

@@ -50,26 +50,26 @@ def _list(request: Request) -> dict[str, Any]:
     }
 
 
-def _study(request: Request, site: Site) -> Response:
-    study = study_of(seen(request), request.path_params["study"])
-    common = frame(request, site, "studies")
-    if study is None:
-        return page("message.html", 404, **common, **_NO_STUDY)
-    return page("study.html", **common, study=study)
-
-
 _NO_STUDY = {
     "title": "There is no such study",
     "text": "It may have been deleted, or your account may not show it.",
 }
 
 
+def _study(request: Request, site: Site) -> Response:
+    return _page_of_study("study.html", request, site)
+
+
 def _view(request: Request, site: Site) -> Response:
+    return _page_of_study("viewer.html", request, site)
+
+
+def _page_of_study(template: str, request: Request, site: Site) -> Response:
     study = study_of(seen(request), request.path_params["study"])
     common = frame(request, site, "studies")
     if study is None:
         return page("message.html", 404, **common, **_NO_STUDY)
-    return page("viewer.html", **common, study=study)
+    return page(template, **common, study=study)
 
 
 def _upload(request: Request, site: Site) -> Response:
