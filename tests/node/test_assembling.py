@@ -15,7 +15,7 @@ from pydicom.encaps import generate_frames
 from spooling import CT, OpenArchive, spool_files
 
 from dicomwire.node.heads import Origin
-from dicomwire.node.ingest import CANNOT_UNDERSTAND, MISMATCH
+from dicomwire.node.statuses import CANNOT_UNDERSTAND, MISMATCH
 from dicomwire.node.web.assembling import JSON, UNKNOWN_SYNTAX, XML, Assembly
 from dicomwire.node.web.incoming import Batches, Incoming, Result
 from dicomwire.node.web.models import as_xml

@@ -28,16 +28,23 @@ from spooling import CT, EXPLICIT, OpenArchive, all_at_once, encoded, make, spoo
 from dicomwire.data.codec import decode_for, encode_dataset
 from dicomwire.data.payloads import MemoryPayload
 from dicomwire.node import commit, journal
-from dicomwire.node.access import NOT_AUTHORIZED
-from dicomwire.node.commit import COERCED, DUPLICATE, OUT_OF_RESOURCES, SUCCESS
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.heads import Origin
 from dicomwire.node.index.writer import Placed, Writer
-from dicomwire.node.ingest import CANNOT_UNDERSTAND, INVALID_INSTANCE, MISMATCH
 from dicomwire.node.journal import Batch
 from dicomwire.node.maintenance import reconcile
 from dicomwire.node.objects import folder, spool
 from dicomwire.node.objects.spool import KEPT_IN_MEMORY, Spooled
+from dicomwire.node.statuses import (
+    CANNOT_UNDERSTAND,
+    COERCED,
+    DUPLICATE,
+    INVALID_INSTANCE,
+    MISMATCH,
+    NOT_AUTHORIZED,
+    OUT_OF_RESOURCES,
+    SUCCESS,
+)
 from dicomwire.node.transcode import transcoded
 from dicomwire.node.visible import StudyFilter
 

@@ -11,7 +11,6 @@ from spooling import OpenArchive, encoded
 from sqlalchemy import select
 
 from dicomwire.apps import node
-from dicomwire.node.commit import SUCCESS
 from dicomwire.node.index import copying
 from dicomwire.node.index.copying import copy_index
 from dicomwire.node.index.database import Database, Unusable
@@ -20,6 +19,7 @@ from dicomwire.node.index.schema import metadata
 from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.index.writer import Index
 from dicomwire.node.maintenance import check
+from dicomwire.node.statuses import SUCCESS
 from dicomwire.node.tasks.queue import NewTask, Queue
 
 OBJECTS = 7

@@ -21,9 +21,9 @@ from spooling import CT, EXPLICIT, OpenArchive, sized
 
 from dicomwire import AE
 from dicomwire.data.codec import encode_dataset
-from dicomwire.node.commit import SUCCESS
 from dicomwire.node.heads import read_head
 from dicomwire.node.maintenance import check
+from dicomwire.node.statuses import SUCCESS
 
 CRASHES = int(os.environ.get("TEST_CRASHES", "5"))
 SENDERS = 8

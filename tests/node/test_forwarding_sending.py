@@ -15,7 +15,6 @@ from backends import Backend
 from fake_clock import Clock
 from spooling import OpenArchive, encoded
 
-from dicomwire.node.commit import SUCCESS
 from dicomwire.node.configuration import Duplicates, Route
 from dicomwire.node.forwarding import pending
 from dicomwire.node.forwarding.pending import Pending
@@ -23,6 +22,7 @@ from dicomwire.node.forwarding.sending import Sender
 from dicomwire.node.forwarding.transports import Refused, Result
 from dicomwire.node.index.writer import Writer
 from dicomwire.node.outgoing import Unreachable
+from dicomwire.node.statuses import SUCCESS
 from dicomwire.node.tasks.queue import Listed, Queue, State, listed
 
 HOUR = 3600.0

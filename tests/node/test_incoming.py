@@ -10,10 +10,16 @@ import pytest
 from spooling import CT, EXPLICIT, OpenArchive, encoded, spool_files
 
 from dicomwire.data.file_meta import file_head
-from dicomwire.node.commit import DUPLICATE, OUT_OF_RESOURCES, SUCCESS
 from dicomwire.node.heads import Origin
-from dicomwire.node.ingest import CANNOT_UNDERSTAND, INVALID_INSTANCE, MISMATCH
 from dicomwire.node.objects.spool import Spool
+from dicomwire.node.statuses import (
+    CANNOT_UNDERSTAND,
+    DUPLICATE,
+    INVALID_INSTANCE,
+    MISMATCH,
+    OUT_OF_RESOURCES,
+    SUCCESS,
+)
 from dicomwire.node.web.incoming import Batches, Files, Incoming, Result
 from dicomwire.node.web.stored import response_module, status_of
 from dicomwire.web.multipart import END_OF_CONTENT, Malformed, Parser, message_end, part_head

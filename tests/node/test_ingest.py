@@ -22,16 +22,9 @@ from spooling import CT, EXPLICIT, encoded, make
 from dicomwire.data.codec import encode_dataset
 from dicomwire.node import ingest
 from dicomwire.node.heads import Origin
-from dicomwire.node.ingest import (
-    CANNOT_UNDERSTAND,
-    INVALID_INSTANCE,
-    MISMATCH,
-    Entry,
-    Truncated,
-    Unacceptable,
-    origin_uid,
-)
+from dicomwire.node.ingest import Entry, Truncated, Unacceptable, origin_uid
 from dicomwire.node.keys import KEPT, KEYS, Level, Use
+from dicomwire.node.statuses import CANNOT_UNDERSTAND, INVALID_INSTANCE, MISMATCH
 
 UID = "1.2.3.4.5"
 IMPLICIT = ImplicitVRLittleEndian

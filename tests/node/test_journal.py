@@ -12,11 +12,11 @@ from spooling import OpenArchive, encoded
 
 from dicomwire.node import journal as journal_module
 from dicomwire.node.checkpoints import Checkpoints
-from dicomwire.node.commit import OUT_OF_RESOURCES, SUCCESS
 from dicomwire.node.journal import FIRST, Batch, Journal, Part, Slot, abandoned, scanning
 from dicomwire.node.maintenance import check
 from dicomwire.node.objects import folder as folder_module
 from dicomwire.node.objects.opening import folder_within
+from dicomwire.node.statuses import OUT_OF_RESOURCES, SUCCESS
 
 
 @pytest.fixture

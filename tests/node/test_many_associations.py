@@ -26,10 +26,10 @@ from spooling import CT, EXPLICIT, OpenArchive, all_at_once, sized
 
 from dicomwire import AE
 from dicomwire.data.codec import encode_dataset
-from dicomwire.node.commit import DUPLICATE, SUCCESS
 from dicomwire.node.configuration import Configuration, Duplicates
 from dicomwire.node.maintenance import check
 from dicomwire.node.server import Node
+from dicomwire.node.statuses import DUPLICATE, SUCCESS
 
 OBJECTS = int(os.environ.get("TEST_OBJECTS", "1280"))
 FEWER = OBJECTS // 4

@@ -17,11 +17,11 @@ import pytest
 from backends import Backend
 from spooling import OpenArchive, all_at_once, encoded
 
-from dicomwire.node.commit import DUPLICATE, OUT_OF_RESOURCES, SUCCESS
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.index.database import InDoubt
 from dicomwire.node.index.writer import Writer
 from dicomwire.node.maintenance import check
+from dicomwire.node.statuses import DUPLICATE, OUT_OF_RESOURCES, SUCCESS
 
 FIRST, REPLACE, BOTH, IGNORE = Duplicates
 OBJECTS = 60

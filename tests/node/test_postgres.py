@@ -15,7 +15,6 @@ from spooling import OpenArchive, encoded
 from sqlalchemy import select
 
 from dicomwire.node.archive import FolderUnusable
-from dicomwire.node.commit import OUT_OF_RESOURCES, SUCCESS
 from dicomwire.node.configuration import KEYS, Configuration, ConfigurationError, merged
 from dicomwire.node.index import postgres
 from dicomwire.node.index.database import IndexFailure, InDoubt, Unusable
@@ -23,6 +22,7 @@ from dicomwire.node.index.postgres import Postgres
 from dicomwire.node.index.schema import patient
 from dicomwire.node.index.writer import Index, Writer
 from dicomwire.node.server import Node
+from dicomwire.node.statuses import OUT_OF_RESOURCES, SUCCESS
 
 SECRET = "correct horse"
 

@@ -15,9 +15,9 @@ from backends import Backend
 from postgres_server import PostgresServer
 from spooling import OpenArchive, encoded
 
-from dicomwire.node.commit import OUT_OF_RESOURCES, SUCCESS
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.maintenance import check
+from dicomwire.node.statuses import OUT_OF_RESOURCES, SUCCESS
 
 CRASHES = int(os.environ.get("TEST_CRASHES", "3"))
 SENDERS = 6

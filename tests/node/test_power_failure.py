@@ -17,13 +17,13 @@ from spooling import OpenArchive, digits_of, encoded
 
 from dicomwire.node import journal as journal_module
 from dicomwire.node.checkpoints import Checkpoints
-from dicomwire.node.commit import SUCCESS
 from dicomwire.node.configuration import Duplicates, Route
 from dicomwire.node.index.opening import INDEX
 from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.objects import folder as folder_module
 from dicomwire.node.objects import spool as spool_module
 from dicomwire.node.objects.opening import folder_within
+from dicomwire.node.statuses import SUCCESS
 
 EVERY = int(os.environ.get("TEST_POWER_FAILURES", "11"))
 """Every how many calls of the system the power fails; 1 takes longer."""

@@ -11,7 +11,6 @@ from backends import Backend
 from fake_clock import Clock
 from spooling import OpenArchive, digits_of, encoded
 
-from dicomwire.node.commit import SUCCESS
 from dicomwire.node.conditions import conditions_of
 from dicomwire.node.configuration import (
     STORESCP,
@@ -24,6 +23,7 @@ from dicomwire.node.configuration import (
 from dicomwire.node.index.writer import Writer
 from dicomwire.node.keys import Level
 from dicomwire.node.routing import QUIET, Routing, Watch
+from dicomwire.node.statuses import SUCCESS
 from dicomwire.node.tasks.queue import NewTask, listed
 from dicomwire.node.tasks.workers import Workers
 

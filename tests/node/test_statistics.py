@@ -13,8 +13,8 @@ from running_node import running
 
 from dicomwire.apps.node import main
 from dicomwire.node.configuration import Configuration
+from dicomwire.node.overview import status
 from dicomwire.node.statistics import statistics
-from dicomwire.node.status import status
 
 
 def test_everything_is_added_up(tmp_path: Path, backend: Backend) -> None:

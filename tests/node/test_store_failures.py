@@ -14,13 +14,13 @@ from spooling import OpenArchive, encoded
 from sqlalchemy import text
 
 from dicomwire.node import journal as journal_module
-from dicomwire.node.commit import OUT_OF_RESOURCES, SUCCESS
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.index import sqlite
 from dicomwire.node.index.database import IndexFailure
 from dicomwire.node.index.opening import INDEX
 from dicomwire.node.maintenance import check, reindex
 from dicomwire.node.objects import spool as spool_module
+from dicomwire.node.statuses import OUT_OF_RESOURCES, SUCCESS
 
 CALLS = ("open", "write", "writev", "rename", "fsync", "lseek", "makedirs")
 FAULTS = (errno.ENOSPC, errno.EIO, errno.EROFS)

@@ -22,9 +22,8 @@ from spooling import CT, EXPLICIT, OpenArchive, encoded, spool_files
 from web_client import Serving, address_of, connected, received, serving
 
 from dicomwire.data.file_meta import file_head
-from dicomwire.node.commit import DUPLICATE, OUT_OF_RESOURCES
 from dicomwire.node.deletion import protect, release
-from dicomwire.node.ingest import MISMATCH
+from dicomwire.node.statuses import DUPLICATE, MISMATCH, OUT_OF_RESOURCES
 from dicomwire.web import Client, WebFailure
 from dicomwire.web.multipart import END_OF_CONTENT, message_end, part_head
 

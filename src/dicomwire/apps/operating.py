@@ -37,7 +37,7 @@ def show_status(configuration: Configuration, options: Namespace) -> int:
     with needing_extra("node"):
         from dicomwire.node.index.opening import open_existing
         from dicomwire.node.index.reader import IndexReader
-        from dicomwire.node.status import DEAD, status
+        from dicomwire.node.overview import DEAD, status
 
     database = open_existing(configuration.index, configuration.folder)
     with explaining_index(), IndexReader(database) as index:
@@ -158,8 +158,8 @@ def _line_of(destination: dict[str, Any]) -> str:
 def _list(index: IndexReader, options: Namespace, states: list[Any], known: Iterable[str]) -> None:
     from dicomwire.node.forwarding.sending import DESTINATION
     from dicomwire.node.forwarding.state import destinations
+    from dicomwire.node.overview import described, time_of
     from dicomwire.node.routing import SEND
-    from dicomwire.node.status import described, time_of
     from dicomwire.node.tasks.queue import listed
 
     # There may be a million objects to send: they are counted, unless somebody asks for them.

@@ -19,8 +19,6 @@ from dicomwire.tls import client_context, server_context
 
 LOGGER = logging.getLogger("dicomwire.node")
 
-NOT_AUTHORIZED = 0x0124
-
 
 class Guard:
     """Decides what each peer of a node may do.

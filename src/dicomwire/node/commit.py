@@ -9,16 +9,24 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import NamedTuple
 
 from sqlalchemy.exc import OperationalError
 
 from dicomwire.data.codec import DatasetError
 from dicomwire.data.payloads import Payload
 from dicomwire.logs import escaped
-from dicomwire.node.access import NOT_AUTHORIZED
+from dicomwire.node.batches import (
+    FAILED,
+    OF_OTHER_PATIENT,
+    OUTSIDE,
+    STORED,
+    Arrived,
+    Doubtful,
+    Group,
+    Plan,
+)
 from dicomwire.node.carrying import StoreTasks
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.content import Comparison, compare, dataset_in
@@ -28,217 +36,22 @@ from dicomwire.node.failures import log_unexpected
 from dicomwire.node.files import StoreFailure
 from dicomwire.node.heads import Origin
 from dicomwire.node.index.database import IndexFailure, InDoubt, reason_of
-from dicomwire.node.index.reader import Stored
 from dicomwire.node.index.writer import Conflict, Index, Placed
-from dicomwire.node.ingest import CANNOT_UNDERSTAND, Entry, Truncated, Unacceptable, origin_uid
+from dicomwire.node.ingest import Entry, Truncated, Unacceptable, origin_uid
 from dicomwire.node.journal import Batch, Slot
 from dicomwire.node.keys import Level
 from dicomwire.node.maintenance import reconcile, refuse_if_empty
 from dicomwire.node.objects.port import Objects
 from dicomwire.node.objects.spool import Spooled
 from dicomwire.node.routing import Routing
+from dicomwire.node.statuses import CANNOT_UNDERSTAND, OUT_OF_RESOURCES
 from dicomwire.node.tasks.queue import NewTask
 from dicomwire.node.transcode import CannotTranscode
 
 LOGGER = logging.getLogger("dicomwire")
 
-SUCCESS = 0x0000
-COERCED = 0xB000
-"""Warning: Coercion of Data Elements (PS3.4 Table B.2-1): queries find the object by the Patient
-ID of its study, not by its own."""
-OUT_OF_RESOURCES = 0xA700
-"""Refused: Out of Resources (PS3.4 Table B.2-1): nothing was stored; the peer may try again."""
-DUPLICATE = 0x0111
-"""Duplicate SOP Instance (PS3.7 Annex C).
-
-PS3.4 Section B.2.3 defines no code for this, and refers to PS3.7 for the general ones.
-"""
-
-REJECTED = 0x0124
-"""Refused: Not Authorized (PS3.7 Annex C): an operator has deleted the object, and rejected it."""
-
 _MOST_CONFLICTS = 10
 """How often a batch is repeated: each time, another process has stored something meanwhile."""
-
-
-class _Outcome(NamedTuple):
-    """The result of storing an object."""
-
-    status: int | None
-    """The status of the response; None while it is undecided."""
-    remark: str = ""
-    """The format of a log line about it: for the UID of the object and the title of its sender."""
-
-
-_STORED = _Outcome(SUCCESS)
-_KNOWN = _Outcome(SUCCESS)
-_COERCED = _Outcome(
-    COERCED,
-    "%s from %s has another Patient ID than its study: queries find it by that of the study",
-)
-_REFUSED = _Outcome(DUPLICATE, "%s from %s is refused: the archive has another object of this UID")
-_REJECTED = _Outcome(REJECTED, "%s from %s is refused: the archive has rejected it")
-_IGNORED = _Outcome(SUCCESS, "%s from %s is ignored: the archive has another object of this UID")
-_OUTSIDE = _Outcome(
-    NOT_AUTHORIZED, "%s from %s is refused: it belongs to a study that the sender may not see"
-)
-_FAILED = _Outcome(OUT_OF_RESOURCES)
-_UNDECIDED = _Outcome(None)
-_OUTCOMES_OF_DUPLICATES = {Duplicates.KEEP_FIRST: _REFUSED, Duplicates.IGNORE: _IGNORED}
-"""The outcome of different data with a known UID, for the policies that keep only the first."""
-
-
-class Arrived:
-    """An object in the spool that can be stored: `Committer.read` makes it.
-
-    Attributes
-    ----------
-    entry : Entry
-        Its UIDs, and its values for the index.
-    """
-
-    __slots__ = (
-        "digest",
-        "entry",
-        "equals",
-        "others",
-        "outcome",
-        "spooled",
-        "tasks",
-        "to_compare",
-        "uid",
-    )
-
-    def __init__(self, spooled: Spooled, entry: Entry) -> None:
-        self.tasks: Sequence[NewTask] = ()
-        """The tasks that it causes if it is stored."""
-        self.spooled = spooled
-        self.entry = entry
-        self.uid = entry.instance_uid
-        self.digest = spooled.digest(entry.origin.transfer_syntax_uid).hex()
-        self.outcome = _STORED
-        """The outcome if the batch succeeds; final when its group is done."""
-        self.equals = {self.digest}
-        """The digests of datasets with the same content, also in another encoding."""
-        self.others: set[str] = set()
-        """The digests of datasets with other content."""
-        self.to_compare: list[Stored] = []
-        """Stored objects to compare it with before its outcome can be decided."""
-
-    @property
-    def is_new(self) -> bool:
-        """Whether it was stored, and the archive did not have it before."""
-        return self.outcome is _STORED or self.outcome is _COERCED
-
-    @property
-    def is_discarded(self) -> bool:
-        """Whether it was answered with success, though the archive has other data instead."""
-        return self.outcome is _IGNORED
-
-
-class _Group:
-    """Objects of one thread, which waits until they are committed, all in one batch."""
-
-    __slots__ = ("is_done", "objects", "wake")
-
-    def __init__(self, objects: Sequence[Arrived]) -> None:
-        self.objects = objects
-        self.is_done = False
-        """Whether a batch with these objects has been committed, or has failed."""
-        self.wake = threading.Lock()
-        """The thread of the objects waits for it; the leader of a batch releases it."""
-        self.wake.acquire()
-
-
-class _InDoubt(NamedTuple):
-    """A batch whose commit was interrupted, so that it may be in the index, or not."""
-
-    uids: list[str]
-    names: list[str]
-    """The objects put into the store, and those to remove from it."""
-
-
-class _Plan:
-    """Decides which objects of one batch to publish, and which stored ones to remove."""
-
-    __slots__ = (
-        "_copies",
-        "_duplicates",
-        "_objects",
-        "_rejected",
-        "accepted",
-        "missing",
-        "superseded",
-    )
-
-    def __init__(
-        self,
-        objects: Objects,
-        duplicates: Duplicates,
-        known: dict[str, list[Stored]],
-        rejected: Container[str],
-    ) -> None:
-        self._objects = objects
-        self._rejected = rejected
-        self._duplicates = duplicates
-        self.accepted: dict[Arrived, int] = {}
-        """Objects to publish, with the number of the copy."""
-        self.superseded: list[Stored] = []
-        """Stored objects to remove once the accepted ones are durable."""
-        self.missing: list[str] = []
-        """Files of these that do not exist, unless another process has replaced their objects."""
-        self._copies: dict[str, list[Stored | Arrived]] = {
-            uid: self._present(copies) for uid, copies in known.items()
-        }
-
-    def _present(self, copies: list[Stored]) -> list[Stored | Arrived]:
-        """Return those whose file exists: an object without a file does not count as a copy."""
-        present: list[Stored | Arrived] = []
-        for stored in copies:
-            if self._objects.exists(stored.file):
-                present.append(stored)
-            else:
-                self.missing.append(stored.file)
-                self.superseded.append(stored)
-        return present
-
-    def add(self, waiting: Arrived) -> None:
-        """Decide the outcome of an object, with regard to those before it in the batch."""
-        if waiting.uid in self._rejected:
-            waiting.outcome = _REJECTED
-            return
-        copies = self._copies.setdefault(waiting.uid, [])
-        name = waiting.spooled.name
-        if name and any(isinstance(copy, Stored) and copy.file.endswith(name) for copy in copies):
-            waiting.spooled.give()  # the index was made again meanwhile, and has this very object
-            return
-        if any(copy.digest in waiting.equals for copy in copies):
-            waiting.outcome = _KNOWN
-            return
-        unknown = [copy for copy in copies if copy.digest not in waiting.others]
-        if unknown:
-            # Those of this batch cannot be compared yet: they will be in the index when the
-            # object comes back with the next batch.
-            waiting.to_compare = [copy for copy in unknown if isinstance(copy, Stored)]
-            waiting.outcome = _UNDECIDED
-            return
-        number = 0
-        if copies and self._duplicates in _OUTCOMES_OF_DUPLICATES:
-            waiting.outcome = _OUTCOMES_OF_DUPLICATES[self._duplicates]
-            return
-        if self._duplicates is Duplicates.REPLACE:
-            for copy in copies:
-                if isinstance(copy, Stored):
-                    self.superseded.append(copy)
-                else:
-                    del self.accepted[copy]
-            copies.clear()
-        elif copies:
-            number = 1 + max(
-                copy.copy if isinstance(copy, Stored) else self.accepted[copy] for copy in copies
-            )
-        copies.append(waiting)
-        self.accepted[waiting] = number
 
 
 def _entry(origin: Origin, spooled: Spooled) -> Entry:
@@ -302,12 +115,12 @@ class Committer:
         self._index = index
         self._converters = converters
         self._duplicates = duplicates
-        self._queue: list[_Group] = []
+        self._queue: list[Group] = []
         self._has_leader = False
         self._lock = threading.Lock()  # guards _queue and _has_leader
         self.turn = threading.Lock()
         """Guards the commit of a batch, `_in_doubt`, `_is_reconciled` and `_is_closed`."""
-        self._in_doubt: list[_InDoubt] = []
+        self._in_doubt: list[Doubtful] = []
         self._is_reconciled = is_reconciled
         self._is_closed = False
         self.on_batch: Callable[[float, float], object] = lambda objects, index: None
@@ -377,7 +190,7 @@ class Committer:
         """Store objects in one batch; return the status of each, as `store` does."""
         undecided = [each for each in objects if self._keep(each)]
         while undecided:
-            self._wait_or_lead(_Group(undecided))
+            self._wait_or_lead(Group(undecided))
             # Compare outside of the commit, since other threads wait for that.
             undecided = [
                 each for each in undecided if each.outcome.status is None and self._compared(each)
@@ -393,7 +206,7 @@ class Committer:
             self._objects.keep(arrived.spooled, arrived.entry.origin)
         except OSError as error:
             LOGGER.error("An object cannot be written: %s", error.strerror or error)
-            arrived.outcome = _FAILED
+            arrived.outcome = FAILED
             return False
         return True
 
@@ -403,14 +216,14 @@ class Committer:
             self._compare(arrived)
         except OSError as error:
             LOGGER.error("An object cannot be compared: %s", error.strerror or error)
-            arrived.outcome = _FAILED
+            arrived.outcome = FAILED
             return False
         return True
 
     def _compare(self, waiting: Arrived) -> None:
         """Compare an object with stored ones; note which of them have the same content."""
         for stored in waiting.to_compare:
-            # If the file is gone, the object was replaced meanwhile, or `_Plan._present` will drop
+            # If the file is gone, the object was replaced meanwhile, or `Plan._present` will drop
             # it from the next batch.
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 is_same = self._is_same(waiting, stored.file)
@@ -435,7 +248,7 @@ class Committer:
             return False
         return found is Comparison.SAME
 
-    def _wait_or_lead(self, mine: _Group) -> None:
+    def _wait_or_lead(self, mine: Group) -> None:
         """Return when `mine` is done: another thread commits it, or this one leads a batch."""
         with self._lock:
             self._queue.append(mine)
@@ -477,7 +290,7 @@ class Committer:
         finally:
             for waiting in batch:
                 if not succeeded:
-                    waiting.outcome = _FAILED
+                    waiting.outcome = FAILED
                 if waiting.outcome.remark:
                     LOGGER.warning(waiting.outcome.remark, *_named(waiting))
         if is_unforeseen and len(batch) > 1:
@@ -506,7 +319,7 @@ class Committer:
             self._settle(self._in_doubt[-1])
             self._in_doubt.pop()
 
-    def _settle(self, doubt: _InDoubt) -> None:
+    def _settle(self, doubt: Doubtful) -> None:
         """Remove the objects of an interrupted batch that are not in the index."""
         # The server may still be committing the batch: being alone means waiting for its end.
         with self._index.writing(is_alone=True) as writer:
@@ -527,7 +340,7 @@ class Committer:
     def _store_all(self, batch: Sequence[Arrived]) -> None:
         """Publish all files, then add all to the index; both are durable when this returns."""
         for waiting in batch:
-            waiting.outcome = _STORED
+            waiting.outcome = STORED
         published: list[Spooled] = []
         names: list[str] = []
         superseded: list[str] = []
@@ -538,13 +351,13 @@ class Committer:
         try:
             with self._index.writing(is_journaled=self._objects.is_journaled) as writer:
                 known, rejected = writer.known([waiting.uid for waiting in batch])
-                plan = _Plan(self._objects, self._duplicates, known, rejected)
+                plan = Plan(self._objects, self._duplicates, known, rejected)
                 for waiting in batch:
                     studies = waiting.entry.origin.studies
                     if studies is None or studies.may_store(writer.connection, waiting.entry):
                         plan.add(waiting)
                     else:
-                        waiting.outcome = _OUTSIDE
+                        waiting.outcome = OUTSIDE
                 published = [waiting.spooled for waiting in plan.accepted]
                 superseded = [stored.file for stored in plan.superseded]
                 replaced = {stored.sop_instance_uid for stored in plan.superseded}
@@ -574,7 +387,7 @@ class Committer:
                     for (waiting, number), name in zip(plan.accepted.items(), names, strict=True)
                 }
                 for other in writer.add(list(placed)):
-                    placed[other].outcome = _COERCED
+                    placed[other].outcome = OF_OTHER_PATIENT
                 if tasks is not None:
                     tasks.add(writer, list(placed), superseded)
                 if self._routing is not None and caused:
@@ -583,7 +396,7 @@ class Committer:
                     writer.prune()
         except InDoubt:
             uids = [waiting.uid for waiting in batch]
-            self._in_doubt.append(_InDoubt(uids, [*names, *superseded]))
+            self._in_doubt.append(Doubtful(uids, [*names, *superseded]))
             raise
         except BaseException:
             self._objects.take_back(published, names)

@@ -20,13 +20,7 @@ from pydicom.charset import decode_bytes, python_encoding
 from dicomwire.data.codec import decode, encoding_of
 from dicomwire.node.heads import Origin
 from dicomwire.node.keys import KEPT, KEYS, UNIQUE, VALUE_LIMIT, Key, Level
-
-MISMATCH = 0xA900
-"""Error: Data Set does not match SOP Class (PS3.4 Table B.2-1)."""
-CANNOT_UNDERSTAND = 0xC000
-"""Error: Cannot understand (PS3.4 Table B.2-1)."""
-INVALID_INSTANCE = 0x0117
-"""Invalid SOP Instance: the UID is malformed (PS3.7 Annex C)."""
+from dicomwire.node.statuses import CANNOT_UNDERSTAND, INVALID_INSTANCE, MISMATCH
 
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD

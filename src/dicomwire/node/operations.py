@@ -1,6 +1,6 @@
 """What a node does now: throughput and disk over time, open associations, its last log lines.
 
-All of it is in memory and bounded. The totals of the archive are those of `node.status`.
+All of it is in memory and bounded. The totals of the archive are those of `node.overview`.
 """
 
 from __future__ import annotations

@@ -30,9 +30,8 @@ from dicomwire.data.sinks import SinkRefused
 from dicomwire.dimse_primitives import Command, Message
 from dicomwire.logs import escaped
 from dicomwire.node import query
-from dicomwire.node.access import NOT_AUTHORIZED, Guard, address_of
+from dicomwire.node.access import Guard, address_of
 from dicomwire.node.archive import Archive
-from dicomwire.node.commit import OUT_OF_RESOURCES
 from dicomwire.node.commitment.references import SYNTAXES
 from dicomwire.node.configuration import Configuration, Destination, Right
 from dicomwire.node.counts import Counts
@@ -47,7 +46,7 @@ from dicomwire.node.retrieve import (
     contexts_for,
     sub_operations,
 )
-from dicomwire.node.statuses import NOT_STORED, failure
+from dicomwire.node.statuses import NOT_AUTHORIZED, NOT_STORED, OUT_OF_RESOURCES, failure
 from dicomwire.presentation import PresentationContext
 from dicomwire.sop_class import (
     PatientRootQueryRetrieveInformationModelFind,

@@ -1,13 +1,31 @@
-"""The status of a response that fails, for all services of the node."""
+"""The statuses of responses of all services, and one that says why a request fails."""
 
 from __future__ import annotations
 
 from pydicom.dataset import Dataset
 
 from dicomwire.logs import escaped
-from dicomwire.node.commit import DUPLICATE, OUT_OF_RESOURCES, REJECTED
-from dicomwire.node.ingest import CANNOT_UNDERSTAND, INVALID_INSTANCE, MISMATCH
 
+SUCCESS = 0x0000
+COERCED = 0xB000
+"""Warning: Coercion of Data Elements (PS3.4 Table B.2-1): queries find the object by the Patient
+ID of its study, not by its own."""
+OUT_OF_RESOURCES = 0xA700
+"""Refused: Out of Resources (PS3.4 Table B.2-1): nothing was stored; the peer may try again."""
+DUPLICATE = 0x0111
+"""Duplicate SOP Instance (PS3.7 Annex C).
+
+PS3.4 Section B.2.3 defines no code for this, and refers to PS3.7 for the general ones.
+"""
+NOT_AUTHORIZED = 0x0124
+"""Refused: Not Authorized (PS3.7 Annex C). An object has it also if an operator has deleted and
+rejected it."""
+MISMATCH = 0xA900
+"""Error: Data Set does not match SOP Class (PS3.4 Table B.2-1)."""
+CANNOT_UNDERSTAND = 0xC000
+"""Error: Cannot understand (PS3.4 Table B.2-1)."""
+INVALID_INSTANCE = 0x0117
+"""Invalid SOP Instance: the UID is malformed (PS3.7 Annex C)."""
 PROCESSING_FAILURE = 0x0110
 NO_SUCH_INSTANCE = 0x0112
 NO_SUCH_EVENT = 0x0113
@@ -22,7 +40,7 @@ LONGEST_COMMENT = 64
 NOT_STORED = {
     OUT_OF_RESOURCES: "the archive cannot store now; send it again later",
     DUPLICATE: "the archive has another object of this UID",
-    REJECTED: "the archive has rejected this object",
+    NOT_AUTHORIZED: "the archive has rejected this object",
     MISMATCH: "UIDs or Patient ID are invalid, or not those of the request",
     CANNOT_UNDERSTAND: "the dataset is missing or cannot be read",
     INVALID_INSTANCE: "the SOP Instance UID is invalid",

@@ -19,13 +19,13 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from dicomwire.data.codec import DatasetError
 from dicomwire.logs import escaped
 from dicomwire.node.archive import Archive
-from dicomwire.node.commit import COERCED, OUT_OF_RESOURCES, SUCCESS, Arrived
+from dicomwire.node.batches import Arrived
 from dicomwire.node.heads import read_head
 from dicomwire.node.importing.progress import Progress, Tally
 from dicomwire.node.importing.sources import Candidate, Failure, PassedOver, Source
 from dicomwire.node.ingest import Unacceptable
 from dicomwire.node.objects.spool import KEPT_IN_MEMORY
-from dicomwire.node.statuses import NOT_STORED
+from dicomwire.node.statuses import COERCED, NOT_STORED, OUT_OF_RESOURCES, SUCCESS
 
 LOGGER = logging.getLogger("dicomwire.node")
 

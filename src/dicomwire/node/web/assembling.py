@@ -23,9 +23,8 @@ from pydicom.tag import Tag
 
 from dicomwire.data.codec import DatasetError
 from dicomwire.data.sinks import SinkFull
-from dicomwire.node.commit import OUT_OF_RESOURCES
-from dicomwire.node.ingest import CANNOT_UNDERSTAND
 from dicomwire.node.objects.spool import Spool, SpoolSink
+from dicomwire.node.statuses import CANNOT_UNDERSTAND, OUT_OF_RESOURCES
 from dicomwire.node.web.incoming import Batches, Content
 from dicomwire.node.web.native_model import model_in
 from dicomwire.web.json_model import ArrayReader, dataset_of

@@ -14,10 +14,12 @@ from typing import NamedTuple, Protocol
 from dicomwire.data.file_meta import FileFormatError, FileHead, HeadReader
 from dicomwire.data.payloads import Payload
 from dicomwire.data.sinks import SinkFull
-from dicomwire.node.commit import COERCED, OUT_OF_RESOURCES, SUCCESS, Arrived, Committer
+from dicomwire.node.batches import Arrived
+from dicomwire.node.commit import Committer
 from dicomwire.node.heads import Origin
-from dicomwire.node.ingest import CANNOT_UNDERSTAND, MISMATCH, Unacceptable
+from dicomwire.node.ingest import Unacceptable
 from dicomwire.node.objects.spool import Spool
+from dicomwire.node.statuses import CANNOT_UNDERSTAND, COERCED, MISMATCH, OUT_OF_RESOURCES, SUCCESS
 from dicomwire.web.multipart import End, Malformed, Parser, Part, media_type
 
 LOGGER = logging.getLogger("dicomwire.node")

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from dicomwire.data.scanner import DatasetError
 from dicomwire.logs import escaped
 from dicomwire.node.archive import Archive
+from dicomwire.node.statuses import CANNOT_UNDERSTAND
 from dicomwire.node.users import UserRight
 from dicomwire.node.web.describing import described
 from dicomwire.node.web.endpoints import (
@@ -28,8 +29,6 @@ from dicomwire.node.web.responses import datasets
 from dicomwire.node.web.validators import not_modified, validators
 
 LOGGER = logging.getLogger("dicomwire.node")
-
-_CANNOT_UNDERSTAND = 0xC000
 
 
 def metadata(request: Request, site: Site) -> Response:
@@ -80,7 +79,7 @@ def _named(found: Instance) -> Model:
         "0020000E": found.series_uid,
     }
     model: Model = {tag: {"vr": "UI", "Value": [uid]} for tag, uid in uids.items()}
-    model["00081197"] = {"vr": "US", "Value": [_CANNOT_UNDERSTAND]}
+    model["00081197"] = {"vr": "US", "Value": [CANNOT_UNDERSTAND]}
     return dict(sorted(model.items()))
 
 

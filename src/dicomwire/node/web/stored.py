@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dicomwire.node.access import NOT_AUTHORIZED
-from dicomwire.node.commit import OUT_OF_RESOURCES, SUCCESS
+from dicomwire.node.statuses import NOT_AUTHORIZED, OUT_OF_RESOURCES, SUCCESS
 from dicomwire.node.web.incoming import Result
 
 RETRIEVE_URL = "00081190"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from dicomwire.node.forwarding.state import destinations
 from dicomwire.node.objects.opening import folder_of
-from dicomwire.node.status import DEAD, nodes, status, time_of
+from dicomwire.node.overview import DEAD, nodes, status, time_of
 from dicomwire.node.tasks.queue import counts
 from dicomwire.node.web.endpoints import Site
 from dicomwire.node.web.page.people import count, size
@@ -31,7 +31,7 @@ _OFTEN = 5.0
 
 
 def state_of(site: Site) -> dict[str, Any]:
-    """Return nodes, tasks and totals as `node.status` does; the totals may be some seconds old."""
+    """Return what `node.overview` does, with totals that may be some seconds old."""
     index = site.archive.index
     totals = site.operations.recent("totals", _OFTEN, lambda: status(index)["objects"])
     return {
@@ -61,7 +61,7 @@ def destinations_of(site: Site) -> list[dict[str, Any]]:
 
 
 def problems_of(site: Site, found: dict[str, Any], states: list[dict[str, Any]]) -> list[Problem]:
-    """Return what is wrong, by the facts of `node.status` and the states of destinations."""
+    """Return what is wrong, by the facts of `node.overview` and the states of destinations."""
     told = [
         *_destinations(states),
         *_nodes(found),

@@ -15,7 +15,7 @@ from dicomwire import AssociationFailure, build_context
 from dicomwire.node import operations
 from dicomwire.node.objects.opening import folder_of
 from dicomwire.node.outgoing import Unreachable
-from dicomwire.node.status import described, status
+from dicomwire.node.overview import described, status
 from dicomwire.node.tasks.queue import State, counts, listed
 from dicomwire.node.tasks.workers import GiveUp
 from dicomwire.node.users import UserRight

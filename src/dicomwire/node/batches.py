@@ -1,0 +1,204 @@
+"""The objects of a batch: what becomes of each, and which of them the store and the index get.
+
+`commit` stores batches.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Container, Sequence
+from typing import NamedTuple
+
+from dicomwire.node.configuration import Duplicates
+from dicomwire.node.index.reader import Stored
+from dicomwire.node.ingest import Entry
+from dicomwire.node.objects.port import Objects
+from dicomwire.node.objects.spool import Spooled
+from dicomwire.node.statuses import (
+    COERCED,
+    DUPLICATE,
+    NOT_AUTHORIZED,
+    OUT_OF_RESOURCES,
+    SUCCESS,
+)
+from dicomwire.node.tasks.queue import NewTask
+
+
+class Outcome(NamedTuple):
+    """The result of storing an object."""
+
+    status: int | None
+    """The status of the response; None while it is undecided."""
+    remark: str = ""
+    """The format of a log line about it: for the UID of the object and the title of its sender."""
+
+
+STORED = Outcome(SUCCESS)
+KNOWN = Outcome(SUCCESS)
+OF_OTHER_PATIENT = Outcome(
+    COERCED,
+    "%s from %s has another Patient ID than its study: queries find it by that of the study",
+)
+REFUSED = Outcome(DUPLICATE, "%s from %s is refused: the archive has another object of this UID")
+OF_REJECTED = Outcome(NOT_AUTHORIZED, "%s from %s is refused: the archive has rejected it")
+IGNORED = Outcome(SUCCESS, "%s from %s is ignored: the archive has another object of this UID")
+OUTSIDE = Outcome(
+    NOT_AUTHORIZED, "%s from %s is refused: it belongs to a study that the sender may not see"
+)
+FAILED = Outcome(OUT_OF_RESOURCES)
+UNDECIDED = Outcome(None)
+_OF_DUPLICATES = {Duplicates.KEEP_FIRST: REFUSED, Duplicates.IGNORE: IGNORED}
+"""The outcome of different data with a known UID, for the policies that keep only the first."""
+
+
+class Arrived:
+    """An object in the spool that can be stored: `Committer.read` makes it.
+
+    Attributes
+    ----------
+    entry : Entry
+        Its UIDs, and its values for the index.
+    """
+
+    __slots__ = (
+        "digest",
+        "entry",
+        "equals",
+        "others",
+        "outcome",
+        "spooled",
+        "tasks",
+        "to_compare",
+        "uid",
+    )
+
+    def __init__(self, spooled: Spooled, entry: Entry) -> None:
+        self.tasks: Sequence[NewTask] = ()
+        """The tasks that it causes if it is stored."""
+        self.spooled = spooled
+        self.entry = entry
+        self.uid = entry.instance_uid
+        self.digest = spooled.digest(entry.origin.transfer_syntax_uid).hex()
+        self.outcome = STORED
+        """The outcome if the batch succeeds; final when its group is done."""
+        self.equals = {self.digest}
+        """The digests of datasets with the same content, also in another encoding."""
+        self.others: set[str] = set()
+        """The digests of datasets with other content."""
+        self.to_compare: list[Stored] = []
+        """Stored objects to compare it with before its outcome can be decided."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it was stored, and the archive did not have it before."""
+        return self.outcome is STORED or self.outcome is OF_OTHER_PATIENT
+
+    @property
+    def is_discarded(self) -> bool:
+        """Whether it was answered with success, though the archive has other data instead."""
+        return self.outcome is IGNORED
+
+
+class Group:
+    """Objects of one thread, which waits until they are committed, all in one batch."""
+
+    __slots__ = ("is_done", "objects", "wake")
+
+    def __init__(self, objects: Sequence[Arrived]) -> None:
+        self.objects = objects
+        self.is_done = False
+        """Whether a batch with these objects has been committed, or has failed."""
+        self.wake = threading.Lock()
+        """The thread of the objects waits for it; the leader of a batch releases it."""
+        self.wake.acquire()
+
+
+class Doubtful(NamedTuple):
+    """A batch whose commit was interrupted, so that it may be in the index, or not."""
+
+    uids: list[str]
+    names: list[str]
+    """The objects put into the store, and those to remove from it."""
+
+
+class Plan:
+    """Decides which objects of one batch to publish, and which stored ones to remove."""
+
+    __slots__ = (
+        "_copies",
+        "_duplicates",
+        "_objects",
+        "_rejected",
+        "accepted",
+        "missing",
+        "superseded",
+    )
+
+    def __init__(
+        self,
+        objects: Objects,
+        duplicates: Duplicates,
+        known: dict[str, list[Stored]],
+        rejected: Container[str],
+    ) -> None:
+        self._objects = objects
+        self._rejected = rejected
+        self._duplicates = duplicates
+        self.accepted: dict[Arrived, int] = {}
+        """Objects to publish, with the number of the copy."""
+        self.superseded: list[Stored] = []
+        """Stored objects to remove once the accepted ones are durable."""
+        self.missing: list[str] = []
+        """Files of these that do not exist, unless another process has replaced their objects."""
+        self._copies: dict[str, list[Stored | Arrived]] = {
+            uid: self._present(copies) for uid, copies in known.items()
+        }
+
+    def _present(self, copies: list[Stored]) -> list[Stored | Arrived]:
+        """Return those whose file exists: an object without a file does not count as a copy."""
+        present: list[Stored | Arrived] = []
+        for stored in copies:
+            if self._objects.exists(stored.file):
+                present.append(stored)
+            else:
+                self.missing.append(stored.file)
+                self.superseded.append(stored)
+        return present
+
+    def add(self, waiting: Arrived) -> None:
+        """Decide the outcome of an object, with regard to those before it in the batch."""
+        if waiting.uid in self._rejected:
+            waiting.outcome = OF_REJECTED
+            return
+        copies = self._copies.setdefault(waiting.uid, [])
+        name = waiting.spooled.name
+        if name and any(isinstance(copy, Stored) and copy.file.endswith(name) for copy in copies):
+            waiting.spooled.give()  # the index was made again meanwhile, and has this very object
+            return
+        if any(copy.digest in waiting.equals for copy in copies):
+            waiting.outcome = KNOWN
+            return
+        unknown = [copy for copy in copies if copy.digest not in waiting.others]
+        if unknown:
+            # Those of this batch cannot be compared yet: they will be in the index when the
+            # object comes back with the next batch.
+            waiting.to_compare = [copy for copy in unknown if isinstance(copy, Stored)]
+            waiting.outcome = UNDECIDED
+            return
+        number = 0
+        if copies and self._duplicates in _OF_DUPLICATES:
+            waiting.outcome = _OF_DUPLICATES[self._duplicates]
+            return
+        if self._duplicates is Duplicates.REPLACE:
+            for copy in copies:
+                if isinstance(copy, Stored):
+                    self.superseded.append(copy)
+                else:
+                    del self.accepted[copy]
+            copies.clear()
+        elif copies:
+            number = 1 + max(
+                copy.copy if isinstance(copy, Stored) else self.accepted[copy] for copy in copies
+            )
+        copies.append(waiting)
+        self.accepted[waiting] = number
