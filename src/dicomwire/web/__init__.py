@@ -9,14 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dicomwire.web.aio import AsyncClient
-    from dicomwire.web.client import Client
+    from dicomwire.web.client import AsyncClient, Client
     from dicomwire.web.downloads import Frame, Retrieved
     from dicomwire.web.failures import WebFailure
     from dicomwire.web.uploads import Stored
 
 _MODULE_OF = {
-    "AsyncClient": "aio",
+    "AsyncClient": "client",
     "Client": "client",
     "Frame": "downloads",
     "Retrieved": "downloads",

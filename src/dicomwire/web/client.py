@@ -1,17 +1,30 @@
-"""The DICOMweb client that blocks; `aio` has the one for asyncio, with the same methods."""
+"""The DICOMweb clients: `Client` blocks, and `AsyncClient` is for asyncio.
+
+The methods are declared once, in a class that is generic in what they return.
+"""
 
 from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
-from typing import Self, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import (
+    AsyncGenerator,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from functools import partial
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydicom.dataset import Dataset
 
 from dicomwire.data.blocking import run_blocking
 from dicomwire.data.storable import Storable
-from dicomwire.web.connections import BlockingTransport, Token, client_options
+from dicomwire.web import requests
+from dicomwire.web.connections import AsyncTransport, BlockingTransport, Token, client_options
 from dicomwire.web.downloads import Frame, Name, Retrieved
 from dicomwire.web.json_model import BulkData
 from dicomwire.web.operations import Operations
@@ -27,26 +40,20 @@ TIMEOUT = 30.0
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 
 
-def _iterate(results: AsyncGenerator[T, None]) -> Iterator[T]:
-    """Yield what an asynchronous generator yields that never suspends."""
-
-    async def following() -> list[T]:
-        async for result in results:
-            return [result]
-        return []
-
-    try:
-        while found := run_blocking(following()):
-            yield found[0]
-    finally:
-        run_blocking(results.aclose())
+# What the methods return: iterators and results when they block, asynchronous ones for asyncio.
+Datasets = TypeVar("Datasets")
+Files = TypeVar("Files")
+Frames = TypeVar("Frames")
+Results = TypeVar("Results")
+Value = TypeVar("Value")
+Done = TypeVar("Done")
 
 
-class Client:
-    """A client of a DICOMweb server (PS3.18). As a context manager, it closes its connections.
+class Transactions(ABC, Generic[Datasets, Files, Frames, Results, Value, Done]):
+    """The methods of both clients.
 
-    Any thread may use it. A request that only reads is sent again when the connection is lost, or
-    when the server is overloaded; one that stores or deletes only if the server has not begun it.
+    A request that only reads is sent again when the connection is lost, or when the server is
+    overloaded; one that stores or deletes only if the server has not begun it.
 
     Parameters
     ----------
@@ -79,18 +86,30 @@ class Client:
         timeout: float | None = TIMEOUT,
         attempts: int = ATTEMPTS,
     ) -> None:
-        self._transport = BlockingTransport(client_options(url, token, auth, tls, timeout))
+        options = client_options(url, token, auth, tls, timeout)
+        self._transport = self._transport_class(options)
         self._operations = Operations(url, self._transport, attempts)
 
-    def __enter__(self) -> Self:
-        return self
+    # --- Implemented by each face ---
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    _transport_class: ClassVar[type[BlockingTransport | AsyncTransport]]
 
-    def close(self) -> None:
+    @staticmethod
+    @abstractmethod
+    def _iterate(results: AsyncGenerator[Any, None]) -> Any:
+        """Return an iterator over the results of an operation."""
+
+    @staticmethod
+    @abstractmethod
+    def _perform(operation: Coroutine[Any, Any, Any]) -> Any:
+        """Return the result of an operation, or the awaitable of it."""
+
+    # --- The transactions ---
+
+    def close(self) -> Done:
         """Close all connections."""
-        self._transport.close()
+        done: Done = self._perform(self._transport.close())
+        return done
 
     def search(
         self,
@@ -103,7 +122,7 @@ class Client:
         fuzzy: bool = False,
         limit: int | None = None,
         offset: int = 0,
-    ) -> Iterator[Dataset]:
+    ) -> Datasets:
         """Search for studies, series or instances (QIDO-RS, PS3.18 Section 10.6).
 
         Parameters
@@ -130,12 +149,14 @@ class Client:
         ------
         WebFailure
         """
-        arguments = (study, series, include, fuzzy, limit, offset)
-        return _iterate(self._operations.search(level, keys, *arguments))
+        include = [include] if isinstance(include, str) else list(include)
+        request_for = partial(requests.search, level, keys, study, series, include, fuzzy)
+        found: Datasets = self._iterate(self._operations.search(request_for, limit, offset))
+        return found
 
     def metadata(
         self, study: str, series: str = "", instance: str = "", *, bulk_data: BulkData | None = None
-    ) -> Iterator[Dataset]:
+    ) -> Datasets:
         """Return the datasets of objects without large values (PS3.18 Section 10.4.1.1.2).
 
         Parameters
@@ -148,7 +169,9 @@ class Client:
         ------
         WebFailure
         """
-        return _iterate(self._operations.metadata(study, series, instance, bulk_data))
+        request = requests.metadata(study, series, instance)
+        found: Datasets = self._iterate(self._operations.metadata(request, bulk_data))
+        return found
 
     def retrieve(
         self,
@@ -157,7 +180,7 @@ class Client:
         instance: str = "",
         *,
         transfer_syntax: str | Sequence[str] = ANY_SYNTAX,
-    ) -> Iterator[Dataset]:
+    ) -> Datasets:
         """Retrieve objects (WADO-RS, PS3.18 Section 10.4), each in memory.
 
         Parameters
@@ -171,7 +194,9 @@ class Client:
         DatasetError
             If an object cannot be decoded.
         """
-        return _iterate(self._operations.retrieve(study, series, instance, transfer_syntax))
+        request = requests.retrieve(study, series, instance, transfer_syntax)
+        found: Datasets = self._iterate(self._operations.retrieve(request))
+        return found
 
     def retrieve_to(
         self,
@@ -182,7 +207,7 @@ class Client:
         *,
         transfer_syntax: str | Sequence[str] = ANY_SYNTAX,
         name: Name | None = None,
-    ) -> Iterator[Retrieved]:
+    ) -> Files:
         """Retrieve objects into files, with constant memory; see `retrieve`.
 
         An incomplete file has a hidden name, and is removed if the connection is lost.
@@ -201,8 +226,9 @@ class Client:
         OSError
             If a file cannot be written.
         """
-        arguments = (study, series, instance, transfer_syntax, name)
-        return _iterate(self._operations.retrieve_to(folder, *arguments))
+        request = requests.retrieve(study, series, instance, transfer_syntax)
+        found: Files = self._iterate(self._operations.retrieve_to(request, folder, name))
+        return found
 
     def frames(
         self,
@@ -213,7 +239,7 @@ class Client:
         *,
         media_type: str = "application/octet-stream",
         transfer_syntax: str | Sequence[str] = EXPLICIT_LITTLE_ENDIAN,
-    ) -> Iterator[Frame]:
+    ) -> Frames:
         """Retrieve frames by their numbers, from 1: uncompressed by default.
 
         Raises
@@ -221,7 +247,8 @@ class Client:
         WebFailure
         """
         arguments = (study, series, instance, numbers, media_type, transfer_syntax)
-        return _iterate(self._operations.frames(*arguments))
+        found: Frames = self._iterate(self._operations.frames(requests.frames(*arguments)))
+        return found
 
     def rendered(
         self,
@@ -232,7 +259,7 @@ class Client:
         *,
         media_type: str = "image/jpeg",
         parameters: Mapping[str, str] | None = None,
-    ) -> bytes:
+    ) -> Value:
         """Return an image for display (PS3.18 Section 10.4.1.1.3).
 
         Parameters
@@ -244,7 +271,10 @@ class Client:
         ------
         WebFailure
         """
-        return self._image(study, series, instance, frame, media_type, "rendered", parameters)
+        image = (study, series, instance, frame)
+        request = requests.rendered(*image, media_type, "rendered", parameters)
+        value: Value = self._perform(self._operations.value(request))
+        return value
 
     def thumbnail(
         self,
@@ -255,24 +285,14 @@ class Client:
         *,
         media_type: str = "image/jpeg",
         parameters: Mapping[str, str] | None = None,
-    ) -> bytes:
+    ) -> Value:
         """Return a small image (PS3.18 Section 10.4.1.1.4); see `rendered`."""
-        return self._image(study, series, instance, frame, media_type, "thumbnail", parameters)
+        image = (study, series, instance, frame)
+        request = requests.rendered(*image, media_type, "thumbnail", parameters)
+        value: Value = self._perform(self._operations.value(request))
+        return value
 
-    def _image(
-        self,
-        study: str,
-        series: str,
-        instance: str,
-        frame: int | None,
-        media_type: str,
-        name: str,
-        parameters: Mapping[str, str] | None,
-    ) -> bytes:
-        arguments = (study, series, instance, frame, media_type, name, parameters or {})
-        return run_blocking(self._operations.image(*arguments))
-
-    def bulk_data(self, url: str, *, media_type: str = "application/octet-stream") -> bytes:
+    def bulk_data(self, url: str, *, media_type: str = "application/octet-stream") -> Value:
         """Return a large value, from the URL that the metadata have for it.
 
         Raises
@@ -281,7 +301,8 @@ class Client:
         ValueError
             If the URL is not of this server: it must not get the credentials.
         """
-        return run_blocking(self._operations.bulk_data(url, media_type)).data
+        value: Value = self._perform(self._operations.bulk_data(url, media_type))
+        return value
 
     def store(
         self,
@@ -290,7 +311,7 @@ class Client:
         study: str = "",
         most_objects: int = MOST_OBJECTS,
         most_bytes: int = MOST_BYTES,
-    ) -> Iterator[Stored]:
+    ) -> Results:
         """Store objects (STOW-RS, PS3.18 Section 10.5).
 
         Files are streamed. Each request has several objects, and their results come together.
@@ -309,13 +330,86 @@ class Client:
         Stored
             The result for each object. Failures are in it; none is raised.
         """
-        return _iterate(self._operations.store(objects, study, most_objects, most_bytes))
+        limits = (most_objects, most_bytes)
+        found: Results = self._iterate(self._operations.store(objects, study, *limits))
+        return found
 
-    def delete(self, study: str, series: str = "", instance: str = "") -> None:
+    def delete(self, study: str, series: str = "", instance: str = "") -> Done:
         """Delete a study, a series or an instance, if the server supports that.
 
         Raises
         ------
         WebFailure
         """
-        run_blocking(self._operations.delete(study, series, instance))
+        request = requests.delete(study, series, instance)
+        done: Done = self._perform(self._operations.delete(request))
+        return done
+
+
+class Client(
+    Transactions[
+        Iterator[Dataset], Iterator[Retrieved], Iterator[Frame], Iterator[Stored], bytes, None
+    ]
+):
+    """A client of a DICOMweb server (PS3.18) whose methods block; any thread may use it.
+
+    As a context manager, it closes its connections.
+    """
+
+    _transport_class = BlockingTransport
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @staticmethod
+    def _iterate(results: AsyncGenerator[T, None]) -> Iterator[T]:
+        async def following() -> list[T]:
+            async for result in results:
+                return [result]
+            return []
+
+        try:
+            while found := run_blocking(following()):
+                yield found[0]
+        finally:
+            run_blocking(results.aclose())
+
+    @staticmethod
+    def _perform(operation: Coroutine[Any, Any, T]) -> T:
+        return run_blocking(operation)
+
+
+class AsyncClient(
+    Transactions[
+        AsyncGenerator[Dataset, None],
+        AsyncGenerator[Retrieved, None],
+        AsyncGenerator[Frame, None],
+        AsyncGenerator[Stored, None],
+        Coroutine[Any, Any, bytes],
+        Coroutine[Any, Any, None],
+    ]
+):
+    """A client of a DICOMweb server (PS3.18) whose methods are awaited or iterated.
+
+    As an asynchronous context manager, it closes its connections. Leave a generator by `aclose`,
+    or read it to its end, so that its connection is free again.
+    """
+
+    _transport_class = AsyncTransport
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @staticmethod
+    def _iterate(results: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+        return results
+
+    @staticmethod
+    def _perform(operation: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        return operation

@@ -140,7 +140,7 @@ class BlockingTransport:
         """Wait; `close` of another thread ends it."""
         self._closed.wait(seconds)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close all connections."""
         self._closed.set()
         self._client.close()

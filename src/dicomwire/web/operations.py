@@ -1,14 +1,14 @@
-"""What a DICOMweb client does, as coroutines over a transport: both faces run these.
+"""The transactions of a DICOMweb client, as coroutines over a transport: both faces run them.
 
-The transport of the blocking face never suspends. `requests` has the requests, and `uploads` and
-`downloads` have what is in bodies.
+The transport of the blocking face never suspends. `client` declares the methods of both faces,
+`requests` makes the requests, and `uploads` and `downloads` write and read their bodies.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from itertools import count
@@ -32,7 +32,7 @@ from dicomwire.web.downloads import (
 from dicomwire.web.failures import MOST_OF_A_REASON, WebFailure, reason_in
 from dicomwire.web.json_model import LARGEST_ITEM, ArrayReader, BulkData, dataset_of
 from dicomwire.web.multipart import Event, Malformed, Parser, Single, boundary_of, media_type
-from dicomwire.web.requests import Keys, Level, Request, delay_before_repeating
+from dicomwire.web.requests import Request, delay_before_repeating
 from dicomwire.web.uploads import Batch, Stored, batches, results
 
 T = TypeVar("T")
@@ -68,6 +68,9 @@ class Transport(Protocol):
     async def wait(self, seconds: float) -> None:
         """Wait before a request is sent again."""
 
+    async def close(self) -> None:
+        """Close all connections."""
+
 
 class Operations:
     """The transactions of DICOMweb with one server (PS3.18 Chapter 10).
@@ -86,26 +89,17 @@ class Operations:
     # --- Search ---
 
     async def search(
-        self,
-        level: Level,
-        keys: Keys | None,
-        study: str,
-        series: str,
-        include: Iterable[str],
-        fuzzy: bool,
-        limit: int | None,
-        offset: int,
+        self, request_for: Callable[[int | None, int], Request], limit: int | None, offset: int
     ) -> AsyncGenerator[Dataset, None]:
         """Yield matches; ask for more while the server says that there are."""
-        include = [include] if isinstance(include, str) else list(include)
         while True:
-            request = requests.search(level, keys, study, series, include, fuzzy, limit, offset)
+            request = request_for(limit, offset)
             response = await self._open(request)
             found = 0
-            async with aclosing(self._items(request, response)) as items:
-                async for item in items:
+            async with aclosing(self._datasets(request, response, None)) as datasets:
+                async for ds in datasets:
                     found += 1
-                    yield self._decoded(request, item, None)
+                    yield ds
             if limit is not None:
                 limit -= found
             has_more = "additional results" in response.headers.get("warning", "").lower()
@@ -114,16 +108,17 @@ class Operations:
             offset += found
 
     async def metadata(
-        self, study: str, series: str, instance: str, bulk_data: BulkData | None
+        self, request: Request, bulk_data: BulkData | None
     ) -> AsyncGenerator[Dataset, None]:
         """Yield the metadata of objects."""
-        request = requests.metadata(study, series, instance)
         response = await self._open(request)
-        async with aclosing(self._items(request, response)) as items:
-            async for item in items:
-                yield self._decoded(request, item, bulk_data)
+        async with aclosing(self._datasets(request, response, bulk_data)) as datasets:
+            async for ds in datasets:
+                yield ds
 
-    async def _items(self, request: Request, response: Response) -> AsyncGenerator[Any, None]:
+    async def _datasets(
+        self, request: Request, response: Response, bulk_data: BulkData | None
+    ) -> AsyncGenerator[Dataset, None]:
         reader = ArrayReader()
         try:
             if response.status == 204:
@@ -131,42 +126,26 @@ class Operations:
             async with aclosing(response.chunks()) as chunks:
                 async for chunk in chunks:
                     for item in reader.feed(chunk):
-                        yield item
+                        yield dataset_of(item, bulk_data)
             for item in reader.finish():
-                yield item
+                yield dataset_of(item, bulk_data)
         except Malformed as fault:
-            raise self._fault(request, response, fault) from None
+            raise self._failure(request, response, str(fault)) from None
         finally:
             await response.close()
 
-    def _decoded(self, request: Request, item: Any, bulk_data: BulkData | None) -> Dataset:
-        try:
-            return dataset_of(item, bulk_data)
-        except Malformed as fault:
-            raise WebFailure(str(fault), url=self._root + request.path) from None
-
     # --- Retrieve ---
 
-    async def retrieve(
-        self, study: str, series: str, instance: str, transfer_syntax: str | Sequence[str]
-    ) -> AsyncGenerator[Dataset, None]:
+    async def retrieve(self, request: Request) -> AsyncGenerator[Dataset, None]:
         """Yield objects, each in memory."""
-        request = requests.retrieve(study, series, instance, transfer_syntax)
         async with aclosing(self._taken(request, Objects(memory_sink).take)) as found:
             async for head, payload in found:
                 yield dataset_in(head, payload)
 
     async def retrieve_to(
-        self,
-        folder: str | os.PathLike[str],
-        study: str,
-        series: str,
-        instance: str,
-        transfer_syntax: str | Sequence[str],
-        name: Name | None,
+        self, request: Request, folder: str | os.PathLike[str], name: Name | None
     ) -> AsyncGenerator[Retrieved, None]:
         """Write objects into files, and yield each when it is complete."""
-        request = requests.retrieve(study, series, instance, transfer_syntax)
         objects = Objects(file_sink(folder, name))
         try:
             async with aclosing(self._taken(request, objects.take)) as found:
@@ -177,52 +156,24 @@ class Operations:
         finally:
             objects.discard()
 
-    async def frames(
-        self,
-        study: str,
-        series: str,
-        instance: str,
-        numbers: Iterable[int],
-        media: str,
-        transfer_syntax: str | Sequence[str],
-    ) -> AsyncGenerator[Frame, None]:
-        """Yield frames, in the order of `numbers`."""
-        request = requests.frames(study, series, instance, numbers, media, transfer_syntax)
-        async with aclosing(self._values(request)) as values:
+    def frames(self, request: Request) -> AsyncGenerator[Frame, None]:
+        """Yield frames, in the order of the request."""
+        return self._taken(request, Values().take)
+
+    async def value(self, request: Request) -> bytes:
+        """Return an image, or the value of an element."""
+        async with aclosing(self._taken(request, Values().take)) as values:
             async for value in values:
-                yield value
+                return value.data
+        raise WebFailure("the response is empty", url=self._root + request.path)
 
-    async def image(
-        self,
-        study: str,
-        series: str,
-        instance: str,
-        frame: int | None,
-        media: str,
-        name: str,
-        query: Mapping[str, str],
-    ) -> bytes:
-        """Return a rendered image, or a thumbnail."""
-        parameters = list(query.items())
-        request = requests.rendered(study, series, instance, frame, media, name, parameters)
-        return (await self._value(request)).data
-
-    async def bulk_data(self, url: str, media: str) -> Frame:
+    async def bulk_data(self, url: str, media: str) -> bytes:
         """Return the value of an element, from the URL in its metadata."""
         if not url.startswith(f"{self._root}/"):
             raise ValueError("the URL is not of this server")  # which must not get our credentials
         accept = f"{requests.multipart_accept(media, '')}, {media};q=0.9"
         path = url.removeprefix(self._root)
-        return await self._value(Request("GET", path, headers={"Accept": accept}))
-
-    async def _value(self, request: Request) -> Frame:
-        async with aclosing(self._values(request)) as values:
-            async for value in values:
-                return value
-        raise WebFailure("the response is empty", url=self._root + request.path)
-
-    def _values(self, request: Request) -> AsyncGenerator[Frame, None]:
-        return self._taken(request, Values().take)
+        return await self.value(Request("GET", path, headers={"Accept": accept}))
 
     async def _taken(
         self, request: Request, take: Callable[[Event], T | None]
@@ -244,7 +195,7 @@ class Operations:
                 if (found := take(event)) is not None:
                     yield found
         except Malformed as fault:
-            raise self._fault(request, response, fault) from None
+            raise self._failure(request, response, str(fault)) from None
         finally:
             await response.close()
 
@@ -286,10 +237,9 @@ class Operations:
             return [replace(each, status=0, failure=None, is_stored=True) for each in found]
         return found
 
-    async def delete(self, study: str, series: str, instance: str) -> None:
+    async def delete(self, request: Request) -> None:
         """Delete objects."""
-        response = await self._open(requests.delete(study, series, instance))
-        await response.close()
+        await (await self._open(request)).close()
 
     # --- Requests ---
 
@@ -328,9 +278,6 @@ class Operations:
 
     def _failure(self, request: Request, response: Response, reason: str) -> WebFailure:
         return WebFailure(reason, status=response.status, url=self._root + request.path)
-
-    def _fault(self, request: Request, response: Response, fault: Malformed) -> WebFailure:
-        return self._failure(request, response, str(fault))
 
 
 async def _beginning(response: Response, most: int) -> bytes:

@@ -170,12 +170,12 @@ def rendered(
     frame: int | None,
     kind: str,
     name: str,
-    query: Sequence[tuple[str, str]],
+    query: Mapping[str, str] | None,
 ) -> Request:
     """Return a request for an image; `name` is "rendered" or "thumbnail"."""
     more = [] if frame is None else ["frames", str(int(frame))]
     path = resource(study, series, instance, *more, name)
-    return Request("GET", path, query, {"Accept": kind})
+    return Request("GET", path, list((query or {}).items()), {"Accept": kind})
 
 
 def delete(study: str, series: str, instance: str) -> Request:
