@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,12 @@ from pydicom.uid import UID
 from dicomwire import Stream
 from dicomwire.data.codec import decode_for, encode_dataset
 from dicomwire.data.file_meta import FileFormatError, file_head
-from dicomwire.data.storable import instance_uid_of, open_storable
+from dicomwire.data.storable import (
+    _parse,
+    _parse_as_before,
+    instance_uid_of,
+    open_storable,
+)
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -210,27 +216,33 @@ def test_what_comes_before_is_passed(syntax: str, is_undefined: bool, size: int)
 
 
 def test_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reads = []
-    opens = []
+    calls = []
 
-    class File(io.FileIO):
-        def __init__(self, path: str) -> None:
-            opens.append(path)
-            super().__init__(path)
+    def noted(name: str) -> Any:
+        function = getattr(os, name)
 
-        def read(self, size: int | None = -1) -> Any:
-            reads.append(size)
-            return super().read(size)
+        def call(*args: Any) -> Any:
+            calls.append(name)
+            return function(*args)
+
+        return call
 
     path = tmp_path / "file"
     path.write_bytes(file_of(image(EncapsulatedDocument=bytes(100_000))))
-    monkeypatch.setattr("dicomwire.data.storable.io.FileIO", File)
+    for name in ("open", "read", "preadv"):
+        monkeypatch.setattr(f"dicomwire.data.storable.os.{name}", noted(name))
     with closing(open_storable(path)) as opened:
         opened.encoded_in(EXPLICIT)
-    assert (len(opens), reads) == (1, [16384])
+    assert calls == ["open", "read"]
     with closing(open_storable(path)) as opened:
         opened.encoded_in(IMPLICIT)
-    assert (len(opens), reads) == (2, [16384, 16384])
+    assert calls[2:4] == ["open", "read"]
+    assert set(calls[4:]) == {"preadv"}
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match=re.escape(str(tmp_path))):
+        open_storable(tmp_path)
 
 
 def test_a_small_file_is_in_memory_once_it_is_open(tmp_path: Path) -> None:
@@ -261,6 +273,41 @@ def test_mutations(name: str, position: int, noise: bytes) -> None:
         return
     assert opened.sop_instance_uid
     assert isinstance(opened.encoded_in(opened.transfer_syntax_uid), memoryview)
+
+
+_digits = st.text("0123456789.", min_size=1, max_size=12)
+
+
+@given(
+    st.sampled_from(sorted(FILES)),
+    _digits,
+    st.booleans(),
+    st.integers(0, 400),
+    st.one_of(st.just(b""), st.binary(max_size=3)),
+)
+def test_a_file_like_an_earlier_one(
+    name: str, uid: str, in_both: bool, position: int, noise: bytes
+) -> None:
+    """A file whose layout is known gives what it gives without that knowledge."""
+    earlier = FILES[name][0]
+    with suppress(FileFormatError):
+        open_storable(earlier)
+    new = uid.encode()[:7].ljust(7, b"1")
+    later = earlier.replace(b"1.2.3.4", new, -1 if in_both else 1)
+    later = later[:position] + noise + later[position + len(noise) :]
+    by_layout = _parse_as_before(later)
+    if by_layout is not None:
+        by_parsing = _parse(later, True)
+        assert by_parsing is not None
+        assert vars(by_layout) == vars(by_parsing) | {"differing": ()}
+        assert not by_parsing.differing
+
+
+def test_a_known_layout_is_used() -> None:
+    open_storable(WHOLE)
+    opened = _parse_as_before(WHOLE.replace(b"1.2.3.4", b"1.2.3.5"))
+    assert opened is not None
+    assert opened.sop_instance_uid == "1.2.3.5"
 
 
 # --- What is no file --------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -97,8 +96,10 @@ class Plan:
 
     def _add(self, path: str, is_named: bool) -> None:
         try:
-            with closing(open_storable(path)) as opened:
-                sop_class, syntax = opened.sop_class_uid, opened.transfer_syntax_uid
+            opened = open_storable(path)
+            if not opened.is_small_file:  # else it was closed before, and needs no call
+                opened.close()
+            sop_class, syntax = opened.sop_class_uid, opened.transfer_syntax_uid
             size = os.path.getsize(path)
             if sop_class == MediaStorageDirectoryStorage and not is_named:
                 self._logger.info("Skipped a DICOMDIR: %s", escaped(path))

@@ -70,25 +70,26 @@ class FileSource:
         If it ends before `offset`.
     """
 
-    __slots__ = ("_file", "_position", "_remaining", "length")
+    __slots__ = ("_file", "_path", "_position", "_remaining", "length")
 
     def __init__(self, path: str | os.PathLike[str], offset: int = 0) -> None:
-        self._begin(io.FileIO(path), offset)
+        self._begin(io.FileIO(path), offset, path)
 
     @classmethod
-    def of(cls, file: io.FileIO, offset: int) -> FileSource:
+    def of(cls, file: io.FileIO, offset: int, path: str | os.PathLike[str]) -> FileSource:
         """Return a source of an open file; `close` closes that file."""
         source = cls.__new__(cls)
-        source._begin(file, offset)
+        source._begin(file, offset, path)
         return source
 
-    def _begin(self, file: io.FileIO, offset: int) -> None:
+    def _begin(self, file: io.FileIO, offset: int, path: str | os.PathLike[str]) -> None:
         self._file = file
+        self._path = path
         self._position = offset
         self.length = self._remaining = os.fstat(file.fileno()).st_size - offset
         if self.length < 0:
             file.close()
-            raise EOFError(f"{file.name!r} ends before byte {offset}")
+            raise EOFError(f"{path!r} ends before byte {offset}")
 
     def readinto(self, buffers: list[memoryview]) -> int:
         """Fill `buffers`; see `Source`."""
@@ -99,7 +100,7 @@ class FileSource:
         done = transfer(self._read, buffers)
         self._remaining -= done
         if done < asked:
-            raise EOFError(f"{self._file.name!r} became shorter while it was read")
+            raise EOFError(f"{self._path!r} became shorter while it was read")
         return done
 
     def _read(self, buffers: Sequence[Buffer]) -> int:

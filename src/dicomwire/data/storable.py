@@ -11,11 +11,11 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
 
 from dicomwire.data.encodings import LONG_VRS, SHORT_VRS, encoding_of
 from dicomwire.data.file_head import file_meta_values
@@ -121,7 +121,8 @@ def open_storable(value: Storable | Opened) -> Opened:
         return value
     if isinstance(value, bytes | bytearray | memoryview):
         view = memoryview(value)
-        opened = _read_head(io.BytesIO(view[:_MOST]))
+        beginning = io.BytesIO(view[:_MOST])
+        opened = _read_head("file", beginning.read(_READ_AT_ONCE), beginning.read)
         opened.data = view[opened.offset :]
         return opened
     if isinstance(value, Stream):
@@ -134,7 +135,8 @@ def open_storable(value: Storable | Opened) -> Opened:
         return _Decoded(value)
     if hasattr(value, "read"):
         value.seek(0)
-        opened = _read_head(value)
+        data = _read(value.read, _READ_AT_ONCE)
+        opened = _read_head(getattr(value, "name", "file"), data, value.read)
         opened.data = OpenFileSource(value, opened.offset)
         return opened
     raise TypeError(
@@ -144,22 +146,25 @@ def open_storable(value: Storable | Opened) -> Opened:
 
 
 def _open_path(path: str | os.PathLike[str]) -> Opened:
-    file = io.FileIO(path)
+    descriptor = os.open(path, _READING)
     try:
-        data = file.read(_READ_AT_ONCE)
-        is_whole = len(data) == os.fstat(file.fileno()).st_size
-        opened = _read_head(file, data, is_whole)
-        if not is_whole:
-            opened.data = FileSource.of(file, opened.offset)
+        data = _read_at_once(descriptor)
+        opened = _parse_as_before(data) or _read_head(path, data, partial(os.read, descriptor))
+        if len(data) == _READ_AT_ONCE:
+            file = io.FileIO(descriptor)
+            descriptor = -1  # `file` closes it
+            opened.data = FileSource.of(file, opened.offset, path)
             return opened
-        # A small file is in `data` completely: close it now, since there may be many of them.
-        file.close()
         opened.data = memoryview(data)[opened.offset :]
         opened.is_small_file = True
         return opened
-    except BaseException:
-        file.close()
+    except OSError as error:
+        error.filename = error.filename or path
         raise
+    finally:
+        # A small file is in `data` completely: it is closed now, since there may be many of them.
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def instance_uid_of(value: Any) -> str:
@@ -304,6 +309,9 @@ _MOST = MIB
 _PREFIX = b"DICM"
 _PREAMBLE_LENGTH = 128
 _USUAL_BEGIN = _PREAMBLE_LENGTH + len(_PREFIX)
+_META_LENGTH_SIZE = 12
+"""Bytes of (0002,0000), the first element of the file meta information."""
+_READING = os.O_RDONLY | getattr(os, "O_BINARY", 0)  # systems that change line ends have the latter
 _PADDING = b"\0 "
 _UNDEFINED = 0xFFFFFFFF
 _SOP_CLASS, _SOP_INSTANCE = 0x0016, 0x0018
@@ -325,33 +333,104 @@ class _Unreadable(Exception):
     """The reason why a file is not a DICOM file; its caller adds the file name."""
 
 
-def _read_head(file: Any, data: bytes = b"", is_whole: bool = False) -> _Encoded:
+def _read_head(name: Any, data: bytes, read: Callable[[int], bytes]) -> _Encoded:
     """Return an opened file, without its data.
 
-    `data` are the bytes that have been read already, all of them if `is_whole`.
+    `data` are the first `_READ_AT_ONCE` bytes, or all if there are fewer; `read` returns the next.
     """
     try:
-        if not is_whole and len(data) < _READ_AT_ONCE:
-            data += _read(file, _READ_AT_ONCE - len(data))
-        opened = _parse(data, is_whole or len(data) < _READ_AT_ONCE)
+        opened = _parse(data, len(data) < _READ_AT_ONCE)
         if opened is None:
-            opened = _parse(data + _read(file, _MOST - len(data)), True)
+            opened = _parse(data + _read(read, _MOST - len(data)), True)
             assert opened is not None
         return opened
     except _Unreadable as error:
         from dicomwire.data.file_meta import FileFormatError  # its base class is pydicom's
 
-        raise FileFormatError(f"{getattr(file, 'name', 'file')}: {error}") from None
+        raise FileFormatError(f"{name}: {error}") from None
 
 
-def _read(file: Any, size: int) -> bytes:
-    """Read `size` bytes, or fewer at the end of the file."""
-    data: bytes = file.read(size)
-    if not isinstance(data, bytes):
-        raise TypeError("a file to send must be open in binary mode")
-    while 0 < len(data) < size and (more := file.read(size - len(data))):
+def _read_at_once(descriptor: int) -> bytes:
+    """Read the first `_READ_AT_ONCE` bytes; fewer only if the file has no more."""
+    data = os.read(descriptor, _READ_AT_ONCE)
+    while 0 < len(data) < _READ_AT_ONCE:
+        more = os.read(descriptor, _READ_AT_ONCE - len(data))
+        if not more:
+            break
         data += more
     return data
+
+
+def _read(read: Callable[[int], bytes], size: int) -> bytes:
+    """Read `size` bytes, or fewer at the end of the file."""
+    data = read(size)
+    if not isinstance(data, bytes):
+        raise TypeError("a file to send must be open in binary mode")
+    while 0 < len(data) < size and (more := read(size - len(data))):
+        data += more
+    return data
+
+
+class _Layout(NamedTuple):
+    """The beginning of a file, up to the SOP Instance UID of its dataset.
+
+    Files of one series mostly differ in nothing else. The UID is twice in it: in the file meta
+    information and in the dataset.
+    """
+
+    before: bytes  # from the prefix "DICM" to the UID in the file meta information
+    between: bytes  # from there to the UID in the dataset
+    between_at: int
+    uid_at: int
+    sop_class_uid: UID
+    transfer_syntax_uid: str
+    offset: int
+
+
+_layouts: dict[bytes, _Layout] = {}
+"""The last layouts, by the first element of the file meta information: the length of the rest."""
+_MOST_LAYOUTS = 64  # UIDs of a series differ in their last digits, and so in one or two lengths
+
+
+def _parse_as_before(data: bytes) -> _Encoded | None:
+    """Return what `_parse` does, if an earlier file differs in the SOP Instance UID only."""
+    layout = _layouts.get(data[_USUAL_BEGIN : _USUAL_BEGIN + _META_LENGTH_SIZE])
+    if layout is None:
+        return None
+    before, between, between_at, uid_at, sop_class_uid, syntax, offset = layout
+    first_at = _PREAMBLE_LENGTH + len(before)
+    padded = data[first_at:between_at]
+    if not (
+        data.startswith(before, _PREAMBLE_LENGTH)
+        and data.startswith(between, between_at)
+        and data.startswith(padded, uid_at)
+    ):
+        return None
+    uid = padded.strip(_PADDING)
+    if not _is_uid(uid):
+        return None
+    instance_uid = str.__new__(uids.made_as, uid.decode("ascii"))
+    return _Encoded(sop_class_uid, instance_uid, syntax, offset, ())
+
+
+def _remember_layout(data: bytes, opened: _Encoded, uid_at: int, padded: bytes) -> None:
+    """Remember the layout of a file whose UIDs do not differ; `padded` is its UID at `uid_at`."""
+    first_at = data.find(padded, _USUAL_BEGIN, opened.offset)
+    # If it occurs once in the file meta information, it is the value there.
+    if first_at < 0 or first_at != data.rfind(padded, _USUAL_BEGIN, opened.offset):
+        return
+    between_at = first_at + len(padded)
+    if len(_layouts) >= _MOST_LAYOUTS:
+        _layouts.clear()
+    _layouts[data[_USUAL_BEGIN : _USUAL_BEGIN + _META_LENGTH_SIZE]] = _Layout(
+        data[_PREAMBLE_LENGTH:first_at],
+        data[between_at:uid_at],
+        between_at,
+        uid_at,
+        quick_uid(opened.sop_class_uid),
+        opened.transfer_syntax_uid,
+        opened.offset,
+    )
 
 
 def _parse(data: bytes, whole: bool) -> _Encoded | None:
@@ -383,8 +462,9 @@ def _parse(data: bytes, whole: bool) -> _Encoded | None:
     own = _own_uids(data, offset, syntax, whole)
     if own is None:
         return None
+    sop_class, sop_instance, uid_at, uid_end = own
     said = values.get(0x0002, b"").strip(_PADDING), values.get(0x0003, b"").strip(_PADDING)
-    sop_class, sop_instance = own[0] or said[0], own[1] or said[1]
+    sop_class, sop_instance = sop_class or said[0], sop_instance or said[1]
     if not sop_class or not sop_instance:
         missing = "Instance" if sop_class else "Class"
         raise _Unreadable(f"not a DICOM file: it has no SOP {missing} UID")
@@ -397,7 +477,10 @@ def _parse(data: bytes, whole: bool) -> _Encoded | None:
         differing.append("Transfer Syntax UID")
     # Without `quick_uid`, which is a call for each of thousands of files.
     instance_uid = str.__new__(uids.made_as, sop_instance.decode("ascii", "replace"))
-    return _Encoded(_uid(sop_class), instance_uid, syntax, offset, differing)
+    opened = _Encoded(_uid(sop_class), instance_uid, syntax, offset, differing)
+    if uid_at and begin == _USUAL_BEGIN and not differing:
+        _remember_layout(data, opened, uid_at, data[uid_at:uid_end])
+    return opened
 
 
 def _after_prefix(data: bytes) -> int:
@@ -413,17 +496,20 @@ def _uid(text: bytes) -> UID:
 _encoding_of = lru_cache(256)(encoding_of)  # the files choose the keys
 
 
-def _own_uids(data: bytes, position: int, syntax: str, whole: bool) -> tuple[bytes, bytes] | None:
+def _own_uids(
+    data: bytes, position: int, syntax: str, whole: bool
+) -> tuple[bytes, bytes, int, int] | None:
     """Return (0008,0016) and (0008,0018) of a dataset, empty if they are missing or not UIDs.
 
-    The result is None if `data` ends before them and is not the `whole` file.
+    The numbers are begin and end of the latter in `data`; 0 if it is missing or compressed. The
+    result is None if `data` ends before them and is not the `whole` file.
     """
     implicit, little, deflated = _encoding_of(syntax)
     if deflated:
         try:
             data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[position:], _MOST)
         except zlib.error:
-            return b"", b""
+            return b"", b"", 0, 0
         position = 0
     header, long = _FIELDS[little]
     sop_class = b""
@@ -431,7 +517,7 @@ def _own_uids(data: bytes, position: int, syntax: str, whole: bool) -> tuple[byt
     while position + 12 <= end:
         group, element, vr, length = header(data, position)
         if not depth and (group != 8 or element > _SOP_INSTANCE):
-            return sop_class, b""
+            return sop_class, b"", 0, 0
         position += 8
         if implicit or vr not in _SHORT:
             if implicit or vr not in _LONG:  # delimiters have no VR either
@@ -448,8 +534,9 @@ def _own_uids(data: bytes, position: int, syntax: str, whole: bool) -> tuple[byt
             if not _is_uid(value):
                 value = b""
             if element == _SOP_INSTANCE:
-                return sop_class, value
+                found_at = 0 if deflated or not value else position
+                return sop_class, value, found_at, position + length
             if element == _SOP_CLASS:
                 sop_class = value
         position += length
-    return (sop_class, b"") if whole else None
+    return (sop_class, b"", 0, 0) if whole else None
