@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +32,24 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Servers of tests are on this machine, whatever proxy the environment has.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+
+# Bytecode is kept, also where the environment says otherwise: it is what pytest makes of the tests,
+# in each process of it, and what each process that a test starts would compile again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
+def _is_fit_for_tests(folder: str) -> bool:
+    """Whether files and programs of tests can be there, and have room: they take 1 GB."""
+    if not os.access(folder, os.W_OK):
+        return False
+    system = os.statvfs(folder)
+    return not system.f_flag & os.ST_NOEXEC and system.f_bavail * system.f_frsize > 4 << 30
+
+
+# The archive syncs what it acknowledges: milliseconds for each file on a disk, nothing in memory.
+if "TMPDIR" not in os.environ and _is_fit_for_tests("/dev/shm"):
+    os.environ["TMPDIR"] = tempfile.tempdir = "/dev/shm"
 
 SOON = 10.0
 """Seconds in which threads, processes and files that are about to go have to be gone."""
