@@ -37,7 +37,7 @@ from dicomwire.node.files import StoreFailure
 from dicomwire.node.heads import Origin
 from dicomwire.node.index.database import IndexFailure, InDoubt, reason_of
 from dicomwire.node.index.writer import Conflict, Index, Placed
-from dicomwire.node.ingest import Entry, Truncated, Unacceptable, origin_uid
+from dicomwire.node.ingest import Entry, Truncated, Unacceptable
 from dicomwire.node.journal import Batch, Slot
 from dicomwire.node.keys import Level
 from dicomwire.node.maintenance import reconcile, refuse_if_empty
@@ -165,10 +165,6 @@ class Committer:
         try:
             if not isinstance(spooled, Spooled):
                 raise Unacceptable("the request has no dataset", CANNOT_UNDERSTAND)
-            origin = origin._replace(
-                sop_class_uid=origin_uid(origin.sop_class_uid),
-                sop_instance_uid=origin_uid(origin.sop_instance_uid),
-            )
             entry = _entry(origin, spooled)
             # Decode the values here: each thread decodes its own object, in parallel with others,
             # and an error concerns that object alone and not the batch.

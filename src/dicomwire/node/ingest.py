@@ -7,6 +7,7 @@ all other values are decoded here. Pixel data is never read.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import struct
 import threading
@@ -28,6 +29,8 @@ _CHARACTER_SET = 0x00080005
 _MAX_DEPTH = 64
 _MAX_VALUE = 4 * VALUE_LIMIT
 """The most bytes of a value: a character takes up to four in UTF-8."""
+_MOST_REMEMBERED = 64
+"""The most bytes of a value that is remembered."""
 _MAX_SEQUENCES = 64 * 1024
 """The most bytes of sequences per object; pydicom needs a tenth of a second to decode as many."""
 _MAX_VALUES = 64 * 1024
@@ -97,10 +100,27 @@ class Truncated(Unacceptable):
 
 
 class Row(NamedTuple):
-    """The attributes of one level: text by column, and all in the DICOM JSON model (PS3.18 F)."""
+    """The attributes of one level."""
 
     columns: dict[str, str]
-    attributes: dict[str, Any]
+    """Text by column."""
+    json: str
+    """All of them in the DICOM JSON model (PS3.18 F)."""
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """All of them, decoded from `json`."""
+        found: dict[str, Any] = json.loads(self.json)
+        return found
+
+
+class _Element(NamedTuple):
+    """An attribute of a row."""
+
+    text: str
+    """For a column."""
+    json: str
+    """A name and a value of the JSON model."""
 
 
 _Raw = tuple[str, bytes]
@@ -138,7 +158,7 @@ class Entry:
 
     def __init__(self, origin: Origin, dataset: memoryview, is_whole: bool = True) -> None:
         implicit, little, deflated = encoding_of(origin.transfer_syntax_uid)
-        self.origin = origin
+        self.origin = _without_padding(origin)
         self._little = little
         self._levels: tuple[dict[int, _Raw], ...] = ({}, {}, {}, {})
         self._rows: dict[Level, Row] = {}
@@ -162,10 +182,10 @@ class Entry:
             raise Truncated from None
 
     def _check(self) -> None:
-        if self.instance_uid != origin_uid(self.origin.sop_instance_uid):
+        if self.instance_uid != self.origin.sop_instance_uid:
             text = "the SOP Instance UIDs of request and dataset differ"
             raise Unacceptable(text, MISMATCH)
-        if self._uid(_CLASS_UID) != origin_uid(self.origin.sop_class_uid):
+        if self._uid(_CLASS_UID) != self.origin.sop_class_uid:
             raise Unacceptable("the SOP Class UIDs of request and dataset differ", MISMATCH)
         patient_id = self._levels[0].get(_PATIENT_ID)
         if patient_id is not None and len(patient_id[1]) > VALUE_LIMIT:
@@ -209,38 +229,30 @@ class Entry:
         """
         vr, raw = self._levels[_WANTED[tag][1]].get(tag, ("LO", b""))
         if vr not in TEXT_VRS:
-            return self._numbers(vr, raw) or []
+            return _numbers(vr, raw, self._little) or []
         if len(raw) > _MAX_VALUE:
             return []
         return values_of_text(vr, text_of_value(vr, raw, self._terms)) or []
 
     def _decoded_row(self, level: Level) -> Row:
         columns = _COLUMNS[level].copy()
-        attributes: dict[str, Any] = {}
+        attributes: list[str] = []
         for tag, (vr, raw) in self._levels[_DEPTHS[level]].items():
-            if vr in TEXT_VRS:
-                if len(raw) > _MAX_VALUE:
-                    continue
-                text = text_of_value(vr, raw, self._terms)
-                if len(text) > VALUE_LIMIT:
-                    continue
-                value = values_of_text(vr, text)
-                column = _COLUMN_OF.get(tag)
-                if column is not None:
-                    columns[column] = text
-            elif vr == "SQ":
-                value = self._sequence(_WANTED[tag][0], raw)
-            else:
-                value = self._numbers(vr, raw)
-            if value is not None:
-                attributes[_NAMES[tag]] = {"vr": vr, "Value": value} if value else {"vr": vr}
-        return Row(columns, attributes)
-
-    def _numbers(self, vr: str, raw: bytes) -> list[Any] | None:
-        form = _NUMBER_FORMS[self._little][vr]
-        if len(raw) % form.size or len(raw) > VALUE_LIMIT:
-            return None
-        return [number for (number,) in form.iter_unpack(raw)]
+            if vr == "SQ":
+                items = self._sequence(_WANTED[tag][0], raw)
+                if items is not None:
+                    attributes.append(_member(tag, vr, items))
+                continue
+            read = _known_element if len(raw) <= _MOST_REMEMBERED else _element
+            element = read(tag, vr, raw, self._terms, self._little)
+            if element is None:
+                continue
+            column = _COLUMN_OF.get(tag)
+            if column is not None:
+                columns[column] = element.text
+            if element.json:
+                attributes.append(element.json)
+        return Row(columns, "{" + ", ".join(attributes) + "}")
 
     def _sequence(self, key: Key, raw: bytes) -> list[Any] | None:
         """Return the items of a sequence; `raw` is the whole element. None if it is invalid."""
@@ -260,9 +272,6 @@ class Entry:
         return struct.pack(order + "HH2sH", 8, 5, b"CS", len(value)) + value
 
 
-_NAMES = {tag: f"{tag:08X}" for tag in _WANTED}
-
-
 def origin_uid(uid: str) -> str:
     """Return a UID of a request without padding.
 
@@ -276,6 +285,14 @@ def origin_uid(uid: str) -> str:
     if not _is_uid(uid) or len(uid) > 64:
         raise Unacceptable("the request has an invalid UID", INVALID_INSTANCE)
     return uid
+
+
+def _without_padding(origin: Origin) -> Origin:
+    """Return an origin whose UIDs are checked, and are without padding; see `origin_uid`."""
+    sop_class, instance = origin_uid(origin.sop_class_uid), origin_uid(origin.sop_instance_uid)
+    if sop_class == origin.sop_class_uid and instance == origin.sop_instance_uid:
+        return origin
+    return origin._replace(sop_class_uid=sop_class, sop_instance_uid=instance)
 
 
 def _inflated(dataset: memoryview) -> bytes:
@@ -525,6 +542,44 @@ def _person(text: str) -> dict[str, str]:
 def _decimal(text: str) -> str:
     float(text)
     return text
+
+
+_encode = json.JSONEncoder(check_circular=False).encode
+
+
+def _member(tag: int, vr: str, values: list[Any]) -> str:
+    """Return an attribute of the JSON model with its name."""
+    return f'"{tag:08X}": {_encode({"vr": vr, "Value": values} if values else {"vr": vr})}'
+
+
+def _element(
+    tag: int, vr: str, raw: bytes, terms: tuple[str, ...], is_little: bool
+) -> _Element | None:
+    """Return an attribute of a row; None if it is too long."""
+    text = ""
+    values: list[Any] | None
+    if vr in TEXT_VRS:
+        if len(raw) > _MAX_VALUE:
+            return None
+        text = text_of_value(vr, raw, terms)
+        if len(text) > VALUE_LIMIT:
+            return None
+        values = values_of_text(vr, text)
+    else:
+        values = _numbers(vr, raw, is_little)
+    return _Element(text, "" if values is None else _member(tag, vr, values))
+
+
+_known_element = lru_cache(maxsize=8192)(_element)
+"""`_element`, which remembers: most values of an object are those of the objects before it. With
+`_MOST_REMEMBERED` bytes at the most, they take some megabytes."""
+
+
+def _numbers(vr: str, raw: bytes, is_little: bool) -> list[Any] | None:
+    form = _NUMBER_FORMS[is_little][vr]
+    if len(raw) % form.size or len(raw) > VALUE_LIMIT:
+        return None
+    return [number for (number,) in form.iter_unpack(raw)]
 
 
 _CONVERT: dict[str, Callable[[str], Any]] = {"PN": _person, "IS": int, "DS": _decimal}

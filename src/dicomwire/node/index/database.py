@@ -93,7 +93,7 @@ class Database(Protocol):
         """
 
     def add(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
-        """Add instances."""
+        """Add instances; their attributes are JSON in ASCII."""
 
     def add_tasks(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
         """Add tasks: rows with kind, key, payload, due and created."""

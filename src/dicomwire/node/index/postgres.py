@@ -63,6 +63,8 @@ _FOUND = STORED.where(instance.c.sop_instance_uid == _ANY_UID)
 _REJECTED = REJECTED.where(rejection.c.sop_instance_uid == _ANY_UID)
 _BY_UIDS = str(_FOUND.compile(dialect=_DIALECT))
 _WITH_REJECTED = f"{_BY_UIDS} UNION ALL {_REJECTED.compile(dialect=_DIALECT)}"
+_NOT_ACCEPTED = ("\\u0000", "\\ud", "NaN", "Infinity")
+"""What JSON in ASCII has where jsonb may not accept it; texts may have some of it, too."""
 _COLUMNS: dict[str, Any] = {
     column.name: bindparam(column.name) for column in instance.c if column.name != "id"
 }
@@ -210,7 +212,7 @@ class Postgres:
     def add(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
         """Add instances."""
         for row in rows:
-            row["attributes"] = _json_text(row["attributes"])
+            row["attributes"] = _jsonb(row["attributes"])
         with _driver(connection).cursor() as cursor:
             if len(rows) == 1:
                 cursor.execute(_ADD_INSTANCE, rows[0])
@@ -251,12 +253,15 @@ def _hash(name: str) -> int:
 
 
 def _json_text(value: Any) -> str:
-    """Return a value as JSON that the type jsonb accepts: no null characters, no NaN."""
-    try:
-        text = json.dumps(value, allow_nan=False)
-    except ValueError:
-        text = json.dumps(_accepted(value))
-    return json.dumps(_accepted(value)) if "\\u0000" in text or "\\ud" in text else text
+    """Return a value as JSON that the type jsonb accepts."""
+    return _jsonb(json.dumps(value))
+
+
+def _jsonb(text: str) -> str:
+    """Return JSON that the type jsonb accepts: no null characters, half surrogates, or NaN."""
+    if any(part in text for part in _NOT_ACCEPTED):
+        return json.dumps(_accepted(json.loads(text)))
+    return text
 
 
 def _accepted(value: Any) -> Any:

@@ -163,7 +163,6 @@ class Sqlite:
     def add(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
         """Add instances."""
         for row in rows:
-            row["attributes"] = json.dumps(row["attributes"])
             row.setdefault("id", None)
         self._driver(connection).executemany(_ADD_INSTANCE, map(_in_order, rows))
 

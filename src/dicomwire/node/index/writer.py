@@ -10,6 +10,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
@@ -530,14 +531,16 @@ def _patient_key(study_uid: str, entry: Entry) -> tuple[str, ...]:
 
 
 def _values(entry: Entry, level: Level) -> dict[str, Any]:
-    columns, attributes = entry.row(level)
-    return {**columns, "attributes": attributes}
+    row = entry.row(level)
+    return {**row.columns, "attributes": row.attributes}
 
 
 def _row(placed: Placed, series_id: int) -> dict[str, Any]:
     entry = placed.entry
+    columns, attributes = entry.row(Level.IMAGE)
     return {
-        **_values(entry, Level.IMAGE),
+        **columns,
+        "attributes": attributes,
         "transfer_syntax_uid": entry.origin.transfer_syntax_uid,
         "series": series_id,
         "copy": placed.copy,
@@ -550,4 +553,10 @@ def _row(placed: Placed, series_id: int) -> dict[str, Any]:
 
 def iso(microseconds: int) -> str:
     """Return a time, given in microseconds since 1970, as UTC in ISO 8601."""
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="microseconds")
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return f"{_to_the_second(seconds)}.{rest:06d}+00:00"
+
+
+@lru_cache(maxsize=16)
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
