@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable
 
-from dicomwire.logs import escaped
+from dicomwire.logs import counted, escaped
 
 LOGGER = logging.getLogger("dicomwire")
 
@@ -54,7 +54,7 @@ def remove_leftovers(
                         removed += 1
     if removed:
         LOGGER.info(
-            "Removed %d incomplete files of an earlier process from %s",
-            removed,
+            "Removed %s of an earlier process from %s",
+            counted(removed, "incomplete file"),
             escaped(os.fspath(folder)),
         )

@@ -96,6 +96,11 @@ def escaped(text: str) -> str:
     )
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: "1 object", "2 objects", or the given plural."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
 def log_identifier(title: str, identifier: Dataset) -> None:
     """Log the Identifier of a C-FIND, C-GET or C-MOVE at DEBUG, since it holds patient data.
 

@@ -128,7 +128,7 @@ def test_ctrl_c_cancels_and_says_how_far_it_came(
     assert getscu.main([*peer.address, *QUERY, "--ignore"]) == 130
     shown = capsys.readouterr().err
     assert "I: Sending Cancel Request: MsgID 1\n" in shown
-    assert "E: Interrupted: 1 objects sent by the peer, 0 with a warning, " in shown
+    assert "E: Interrupted: 1 object sent by the peer, 0 with a warning, " in shown
     assert "; 1 received, not kept; the same command asks for all again\n" in shown
 
 

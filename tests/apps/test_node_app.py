@@ -297,9 +297,9 @@ def test_send_query_retrieve(
     assert main(["check", *archive[:2]]) == 1
     said = capsys.readouterr().out
     assert "(Nobody^At All), study 1.2.3\n" in said
-    assert "1 files, 1 with a problem" in said
+    assert "1 file, 1 with a problem" in said
     assert main(["reindex", *archive[:2]]) == 1  # the last byte was of a UID
-    assert "1 files cannot be indexed" in capsys.readouterr().out
+    assert "1 file cannot be indexed" in capsys.readouterr().out
 
 
 def test_what_it_says_to_people(tmp_path: Path) -> None:
@@ -364,7 +364,7 @@ def test_status_shows_nodes_tasks_and_objects(
     said = capsys.readouterr().out
     assert f"HERE at 127.0.0.1, port {node.facts['port']}: serving since " in said
     assert "tasks upload: 2 waiting, 0 running, 0 dead\n" in said
-    assert "1 patients, 1 studies, 1 series, 1 instances, " in said
+    assert "1 patient, 1 study, 1 series, 1 instance, " in said
     node.stop()
     assert main(["status", *archive]) == 1
     assert "no node runs\n" in capsys.readouterr().out
@@ -392,8 +392,8 @@ def test_tasks_are_listed_repeated_and_removed(tmp_path: Path, capsys: Capture) 
     archive = ["--folder", str(tmp_path)]
     assert main(["tasks", *archive]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "1 forward dead, 1 attempts: no such\\ndestination",
-        "2 forward dead, 1 attempts: no such\\ndestination",
+        "1 forward dead, 1 attempt: no such\\ndestination",
+        "2 forward dead, 1 attempt: no such\\ndestination",
         "3 upload waiting, 0 attempts",
     ]
     assert main(["tasks", "list", "--state", "waiting", "--json", *archive]) == 0
@@ -404,8 +404,8 @@ def test_tasks_are_listed_repeated_and_removed(tmp_path: Path, capsys: Capture) 
     assert main(["tasks", "drop", *archive]) == 0
     assert main(["tasks", "drop", "--state", "waiting", "--json", *archive]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[:2] == ["0 tasks are repeated", "2 tasks are repeated"]
-    assert said[2:] == ["0 tasks were removed", '{"tasks": 3}']
+    assert said[:2] == ["Repeated 0 tasks", "Repeated 2 tasks"]
+    assert said[2:] == ["Removed 0 tasks", '{"tasks": 3}']
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_a_study_is_sent(config: Path, image: str, capsys: Capture) -> None:
     assert main(["send", "-c", str(config), "--study", "1.2", "--to", "PACS"]) == 1
     assert main(["send", "-c", str(config), "--study", study, "--to", "NONE"]) == 1
     captured = capsys.readouterr()
-    assert "1 objects will be sent to PACS when the archive serves; see: node tasks" in captured.out
+    assert "1 object will be sent to PACS when the archive serves; see: node tasks" in captured.out
     assert "The archive has no such objects" in captured.out
     assert (
         "There is no destination 'NONE' in the configuration; there are: AI, PACS" in captured.err
@@ -129,8 +129,8 @@ def test_tasks_shows_what_waits_by_destination(config: Path, capsys: Capture) ->
             queue.fail(writer, turn, "refused", 60, 4)
     assert main(["tasks", "-c", str(config)]) == 0
     ai, pacs = capsys.readouterr().out.splitlines()
-    assert ai == "to AI: 0 objects wait, 1 until their series or study is quiet"
-    assert pacs.startswith("to PACS: 3 objects wait, next attempt at 20")
+    assert ai == "to AI: 0 objects waiting, 1 until their series or study is quiet"
+    assert pacs.startswith("to PACS: 3 objects waiting, next attempt at 20")
     assert pacs.endswith(": refused")
     assert main(["tasks", "-c", str(config), "--json"]) == 0
     facts = [json.loads(line)["destination"] for line in capsys.readouterr().out.splitlines()]

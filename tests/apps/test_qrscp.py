@@ -179,7 +179,7 @@ def test_clean_says_what_it_could_not_remove(
     (folder / "stays.dcm").mkdir()  # no file, so it cannot be unlinked
     monkeypatch.setattr(sys, "stdin", io.StringIO("yes\n"))
     assert main(["--clean", "--instance-location", str(tmp_path)]) == 1
-    assert "1 objects could not be removed" in capsys.readouterr().err
+    assert "1 object could not be removed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("address", "warned"), [("", True), ("127.0.0.1", False)])

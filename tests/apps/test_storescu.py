@@ -181,7 +181,7 @@ def folder_of_notes(folder: Path) -> None:
         (folder_empty, [], "it has no files"),
         (folder_of_folders, [], "the folders in it need -r"),
         (folder_of_folders, ["-r"], "it has no files"),
-        (folder_of_notes, [], "none of its 2 files is a DICOM file to send"),
+        (folder_of_notes, [], "none of its files (2) is a DICOM file to send"),
     ],
 )
 def test_a_folder_without_files_to_send_is_a_failure_in_one_line(
@@ -395,7 +395,7 @@ def test_the_association_is_lost_midway(
     shown = capsys.readouterr()
     result = json.loads(shown.out)
     assert (result["sent"], result["failed"]) == (1, 4)
-    assert "E: 3 of 5 files were not sent\n" in shown.err
+    assert "E: Not sent: 3 of 5 files\n" in shown.err
 
 
 def test_nobody_listens(closed_port: int, write_file: WriteFile, capsys: Capture) -> None:
@@ -453,7 +453,7 @@ def test_interrupted(
     shown = capsys.readouterr()
     result = json.loads(shown.out)
     assert (result["sent"], result["failed"]) == (1, 2)
-    assert "E: 1 of 3 files were not sent: interrupted; with --resume FILE, a run " in shown.err
+    assert "E: Not sent: 1 of 3 files: interrupted; with --resume FILE, a run " in shown.err
     assert peer.how_it_ended() == "aborted"
 
 

@@ -82,4 +82,4 @@ def test_the_program(root: str) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stderr == ""
-    assert done.stdout == "1.2.3 Doe^Jane CT\n1 objects\n"
+    assert done.stdout == "1.2.3 Doe^Jane CT\nobjects: 1\n"

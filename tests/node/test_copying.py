@@ -97,7 +97,7 @@ def test_the_command(
     url = postgres_server.new_database()
     arguments = ["migrate-index", "--folder", str(folder), "--index", url]
     assert node.main(arguments) == 0
-    assert capsys.readouterr().out == f"{OBJECTS} objects were copied\n"
+    assert capsys.readouterr().out == f"Copied {OBJECTS} objects\n"
     assert node.main(arguments) == 1
     assert "must be an empty database" in capsys.readouterr().err
     (folder / "index.sqlite").unlink()

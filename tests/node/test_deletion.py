@@ -263,7 +263,7 @@ def test_the_command_protects_and_releases(folder: str, capsys: pytest.CaptureFi
     assert main(["protect", *at, "--study", "1.2.3", "--release"]) == 0
     assert main(["delete", *at, "--study", "1.2.3", "--yes", "--reject"]) == 0
     assert main(["delete", *at, "--instance", "1.2.3.1.1", "--allow"]) == 0
-    assert "1 rejected instances may be stored again" in capsys.readouterr().out
+    assert "1 rejected instance may be stored again" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -56,14 +56,14 @@ def test_a_destination_that_is_down_is_seen_on_each_page(served: Serving) -> Non
     assert "refused" in found["error"].lower()
     text = text_of(client)
     assert "The destination AWAY is down" in text
-    assert "3 objects wait for it. Last error: " in text
+    assert "Objects waiting for it: 3. Last error: " in text
     assert '1<span class="unseen"> to look at' in text_of(client, "/")
 
 
 def test_dead_tasks_are_retried_or_dropped(served: Serving) -> None:
     client = served.client
     ids = [fail(served.node, "of a kind", is_dead=True) for _ in range(4)]
-    assert "4 tasks of the kind of a kind have failed" in text_of(client)
+    assert "Failed tasks of the kind of a kind: 4" in text_of(client)
     assert client.post("/api/tasks/retry", json={"ids": ids[:1]}).json() == {"tasks": 1}
     assert client.post("/api/tasks/drop", json={"ids": ids[1:2]}).json() == {"tasks": 1}
     assert client.post("/api/tasks/drop", json={"kind": "another"}).json() == {"tasks": 0}

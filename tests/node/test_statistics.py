@@ -55,8 +55,8 @@ def test_the_commands_show_them(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert json.loads(capsys.readouterr().out)["modalities"][0]["modality"] == "CT"
     assert main(["stats", "--folder", str(folder)]) == 0
     told = capsys.readouterr().out
-    assert "1 patients, 1 studies, 1 series, 1 instances" in told
-    assert "  CT: 1 instances" in told
+    assert "1 patient, 1 study, 1 series, 1 instance" in told
+    assert "  CT: 1 instance," in told
     with running(folder):
         assert main(["status", "--folder", str(folder)]) == 0
     assert f"free on the disk of {folder}" in capsys.readouterr().out

@@ -111,6 +111,15 @@ def captured(caplog: pytest.LogCaptureFixture, handler: Any, *args: Any) -> list
     return [record.getMessage() for record in caplog.records]
 
 
+def test_a_number_agrees_with_its_noun() -> None:
+    assert [logs.counted(number, "object") for number in range(3)] == [
+        "0 objects",
+        "1 object",
+        "2 objects",
+    ]
+    assert logs.counted(2, "study", "studies") == "2 studies"
+
+
 class TestEscaped:
     @pytest.mark.parametrize("text", ["", "ARCHIVE", "A B", "é ü 山田", "a\\b", "100 %s"])
     def test_printable_text_stays(self, text: str) -> None:

@@ -503,6 +503,24 @@ def test_a_failure_has_status_and_reason(
     assert pickle.loads(pickle.dumps(caught.value)).reason == caught.value.reason
 
 
+@pytest.mark.parametrize(
+    ("url", "status", "is_advised"),
+    [
+        ("http://archive", 404, True),
+        ("http://archive/", 200, True),  # the server has another API there
+        ("http://archive", 403, False),
+        (ROOT, 404, False),
+    ],
+)
+def test_an_url_without_the_root_is_pointed_out(
+    face: Faces, url: str, status: int, is_advised: bool
+) -> None:
+    answer = httpx.Response(status, json=["an id"])
+    with pytest.raises(WebFailure) as caught:
+        face(answering(answer))("search", of={"url": url})
+    assert ("may lack the root" in str(caught.value)) is is_advised
+
+
 def test_requests_that_read_are_repeated(face: Faces) -> None:
     busy = httpx.Response(503, headers={"Retry-After": "7"})
     client = face(answering(httpx.ReadError("lost"), busy, matches("1.2")))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from dicomwire.apps.console import Stop
 from dicomwire.apps.invocation import program
 from dicomwire.apps.serving import explaining, raise_file_limit, sigterm_raised
-from dicomwire.logs import escaped
+from dicomwire.logs import counted, escaped
 from dicomwire.node.configuration import Configuration
 
 if TYPE_CHECKING:
@@ -126,10 +126,11 @@ def clean(configuration: Configuration, logger: logging.Logger) -> int:
         objects.withdraw(files)
         left = len(list(objects.names()))
     reindex(folder, index=configuration.index)
-    logger.info("Removed %d objects", len(files) - left)
+    logger.info("Removed %s", counted(len(files) - left, "object"))
     if left:
         raise Stop(
-            f"{left} objects could not be removed: check the owner and the permissions of {folder}"
+            f"{counted(left, 'object')} could not be removed: "
+            f"check the owner and the permissions of {folder}"
         )
     return 0
 

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from dicomwire.apps.archive import needing_extra
 from dicomwire.apps.console import Console, Misuse, Stop
 from dicomwire.apps.operating import explaining_index, human_size
+from dicomwire.logs import counted
 from dicomwire.node.configuration import Configuration
 
 if TYPE_CHECKING:
     from dicomwire.node.archive import Archive
+    from dicomwire.node.deletion import Deleted
     from dicomwire.node.index.reader import IndexReader
     from dicomwire.node.keys import Level
 
@@ -125,14 +127,13 @@ def run_delete(configuration: Configuration, options: Namespace, console: Consol
     with archive_beside(configuration) as archive:
         if options.allow:
             allowed = allow(archive.index, level, uids)
-            _tell(options, f"{allowed} rejected instances may be stored again", allowed=allowed)
+            told = f"{counted(allowed, 'rejected instance')} may be stored again"
+            _tell(options, told, allowed=allowed)
             return 0
         found = selected(archive.index, level, uids, study_uid)
-        if not options.yes and found.instances:
-            told = f"{found.instances} objects of {found.studies} studies"
-            if not _agrees(f"{told}, {human_size(found.bytes)}"):
-                print("Nothing is deleted", file=sys.stderr)
-                return 1
+        if found.instances and not (options.yes or _agrees(_in_words(found))):
+            print("Nothing is deleted", file=sys.stderr)
+            return 1
         serves = is_served(archive.index)
         try:
             done = delete(
@@ -148,8 +149,7 @@ def run_delete(configuration: Configuration, options: Namespace, console: Consol
             raise Stop(f"{error}; nothing is deleted without --protected") from None
         if not serves:
             remove_now(archive.queue, archive.store_tasks)
-    told = f"{done.instances} objects of {done.studies} studies were deleted"
-    _tell(options, f"{told} ({human_size(done.bytes)})", **done._asdict())
+    _tell(options, f"Deleted {_in_words(done)}", **done._asdict())
     return 0 if done.instances else 1
 
 
@@ -183,14 +183,21 @@ def run_protect(configuration: Configuration, options: Namespace, console: Conso
             print(json.dumps(uids) if options.json else "\n".join(uids))
         elif options.release:
             count = release(archive.index, options.study)
-            _tell(options, f"{count} studies are protected no longer", released=count)
+            told = f"Removed the protection of {counted(count, 'study', 'studies')}"
+            _tell(options, told, released=count)
         else:
             try:
                 count = protect(archive.index, options.study)
             except Unknown as error:
                 raise Stop(f"{error}; nothing is protected") from None
-            _tell(options, f"{count} more studies are protected", protected=count)
+            told = f"Protected {counted(count, 'more study', 'more studies')}"
+            _tell(options, told, protected=count)
     return 0
+
+
+def _in_words(some: Deleted) -> str:
+    studies = counted(some.studies, "study", "studies")
+    return f"{counted(some.instances, 'object')} of {studies}, {human_size(some.bytes)}"
 
 
 def _tell(options: Namespace, text: str, **facts: int) -> None:

@@ -11,6 +11,7 @@ from dicomwire.apps.archive import needing_extra
 from dicomwire.apps.console import Console, Stop
 from dicomwire.apps.deleting import add_selection, archive_beside, selection_of
 from dicomwire.apps.operating import human_size
+from dicomwire.logs import counted
 from dicomwire.node.configuration import Configuration
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def run_export(configuration: Configuration, options: Namespace, console: Consol
         nonlocal written, size
         written += 1
         size += each.size
-        console.follow(lambda: f"{written} objects, {human_size(size)}")
+        console.follow(lambda: f"{counted(written, 'object')}, {human_size(size)}")
 
     with archive_beside(configuration) as archive:
         objects = found(archive.index, level, uids, study_uid)
@@ -59,6 +60,6 @@ def run_export(configuration: Configuration, options: Namespace, console: Consol
             raise Stop(f"Nothing is exported to {target}: {reason}") from None
     console.clear()
     facts = {"objects": written, "bytes": size, "to": str(target)}
-    told = f"{written} objects ({human_size(size)}) were exported to {target}"
+    told = f"Exported {counted(written, 'object')} ({human_size(size)}) to {target}"
     print(json.dumps(facts) if options.json else told)
     return 0

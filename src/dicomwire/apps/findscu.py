@@ -40,7 +40,7 @@ from dicomwire.apps.receiving import add_folder, writable_folder
 from dicomwire.apps.requesting import associate, exit_code
 from dicomwire.data.codec import DatasetError, encode_dataset
 from dicomwire.data.file_meta import file_head
-from dicomwire.logs import escaped
+from dicomwire.logs import counted, escaped
 from dicomwire.pdu_primitives import SOPClassExtendedNegotiation
 from dicomwire.sop_class import (
     ModalityWorklistInformationFind,
@@ -142,7 +142,8 @@ def _find(options: Namespace, console: Console) -> int:
                     console.follow(partial("matches: {}".format, matches))
             except KeyboardInterrupt:
                 operation.cancel()
-                LOGGER.error("Interrupted: %d matches so far, there may be more", matches)
+                found = counted(matches, "match", "matches")
+                LOGGER.error("Interrupted: %s so far, there may be more", found)
                 return INTERRUPTED
     return exit_code(options, code if operation.succeeded else FAILED)
 

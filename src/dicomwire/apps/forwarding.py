@@ -12,7 +12,7 @@ from dicomwire.apps.archive import needing_extra
 from dicomwire.apps.console import Console, Stop
 from dicomwire.apps.deleting import add_selection, is_served, selection_of
 from dicomwire.apps.operating import explaining_index
-from dicomwire.logs import escaped
+from dicomwire.logs import counted, escaped
 from dicomwire.node.configuration import (
     Configuration,
     Route,
@@ -78,7 +78,7 @@ def run_send(configuration: Configuration, options: Namespace, console: Console)
         print("The archive has no such objects")
     else:
         when = "now" if is_soon else "when the archive serves"
-        print(f"{number} objects will be sent to {name} {when}; see: node tasks")
+        print(f"{counted(number, 'object')} will be sent to {name} {when}; see: node tasks")
     return 0 if number else 1
 
 

@@ -15,7 +15,7 @@ from dicomwire.apps.archive import needing_extra
 from dicomwire.apps.arguments import count
 from dicomwire.apps.console import Console, Misuse, Stop
 from dicomwire.apps.deleting import archive_beside
-from dicomwire.logs import escaped
+from dicomwire.logs import counted, escaped
 from dicomwire.node.configuration import Configuration
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ def run_import(configuration: Configuration, options: Namespace, console: Consol
     else:
         moved = f", {total.removed} removed from their folders" if options.move else ""
         print(
-            f"{total.stored} objects stored, {total.known} known already, {total.passed_over} "
-            f"files passed over, {total.failed} failed{moved}"
+            f"{counted(total.stored, 'object')} stored, {total.known} known already, "
+            f"{counted(total.passed_over, 'file')} passed over, {total.failed} failed{moved}"
         )
     return 1 if total.failed or ended else 0
 
@@ -99,7 +99,8 @@ def _import_one(
         progress.forget()
     progress.load()
     if progress.position is not None:
-        LOGGER.warning("%s: %d files were done before", escaped(str(path)), progress.tally.seen)
+        done = counted(progress.tally.seen, "file")
+        LOGGER.warning("%s: %s done before", escaped(str(path)), done)
 
     def tell(candidate: Candidate, reason: str) -> None:
         console.clear()
@@ -113,11 +114,13 @@ def _import_one(
         for tally in Import(archive, source, progress, tell, options.move).run(options.parallel):
             console.follow(lambda tally=tally: _line(tally))  # type: ignore[misc]
     except CannotStore as error:
-        text = f"{path}: {error}. {progress.tally.seen} files are done; repeat it to go on"
+        done = counted(progress.tally.seen, "file")
+        text = f"{path}: {error}. {done} done; repeat it to go on"
         raise Stop(text) from None
     except KeyboardInterrupt:
         console.clear()
-        LOGGER.error("%d files are done; repeat the command to go on", progress.tally.seen)
+        done = counted(progress.tally.seen, "file")
+        LOGGER.error("%s done; repeat the command to go on", done)
         raise
     finally:
         source.close()
@@ -125,7 +128,7 @@ def _import_one(
 
 
 def _line(tally: Tally) -> str:
-    return f"{tally.seen} files, {tally.stored} stored, {tally.failed} failed"
+    return f"{counted(tally.seen, 'file')}, {tally.stored} stored, {tally.failed} failed"
 
 
 @contextmanager

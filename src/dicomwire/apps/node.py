@@ -23,7 +23,7 @@ from dicomwire.apps.arguments import add_logging, new_parser
 from dicomwire.apps.console import Console, Misuse, Stop, run
 from dicomwire.apps.operating import ACTIONS, STATES, explaining_index, run_tasks, show_status
 from dicomwire.apps.verbs import VERBS, Verb
-from dicomwire.logs import escaped
+from dicomwire.logs import counted, escaped
 from dicomwire.node.configuration import (
     KEYS,
     Configuration,
@@ -269,7 +269,7 @@ def _reindex(configuration: Configuration, options: Namespace, console: Console)
     with explaining_index():
         found = reindex(
             configuration.folder,
-            lambda done: console.follow(lambda: f"{done} files"),
+            lambda done: console.follow(lambda: counted(done, "file")),
             configuration.duplicates,
             configuration.index,
             open_objects(configuration),
@@ -279,8 +279,9 @@ def _reindex(configuration: Configuration, options: Namespace, console: Console)
         print(json.dumps(asdict(found)))
     else:
         print(
-            f"{found.indexed} objects are in the index, {found.removed} superfluous files were "
-            f"removed, {found.unreadable} files cannot be indexed"
+            f"{counted(found.indexed, 'object')} in the index, "
+            f"{counted(found.removed, 'superfluous file')} removed, "
+            f"{counted(found.unreadable, 'file')} cannot be indexed"
         )
     return 1 if found.unreadable else 0
 
@@ -295,7 +296,7 @@ def _check(configuration: Configuration, options: Namespace, console: Console) -
     def follow(number: int) -> None:
         nonlocal done
         done = number
-        console.follow(lambda: f"{number} files")
+        console.follow(lambda: counted(number, "file"))
 
     findings = []
     with explaining_index():
@@ -314,7 +315,7 @@ def _check(configuration: Configuration, options: Namespace, console: Console) -
     if options.json:
         print(json.dumps({"files": done, "findings": findings}))
     else:
-        print(f"{done} files, {len(findings)} with a problem")
+        print(f"{counted(done, 'file')}, {len(findings)} with a problem")
     return 1 if findings else 0
 
 
@@ -331,10 +332,11 @@ def _migrate_index(configuration: Configuration, options: Namespace, console: Co
         both = [open_database(index, folder) for index in ("", configuration.index)]
         source, target = reversed(both) if options.back else both
         done = copy_index(
-            source, target, lambda number: console.follow(lambda: f"{number} objects")
+            source, target, lambda number: console.follow(lambda: counted(number, "object"))
         )
     console.clear()
-    print(json.dumps({"objects": done}) if options.json else f"{done} objects were copied")
+    told = f"Copied {counted(done, 'object')}"
+    print(json.dumps({"objects": done}) if options.json else told)
     return 0
 
 
@@ -365,13 +367,13 @@ def _move_objects(configuration: Configuration, options: Namespace, console: Con
                 where = f"{node.ae_title} on {node.host}, port {node.port},"
                 raise Stop(f"{where} stores elsewhere: restart it with these keys first")
         for moved in move_objects(objects, index, Queue(index, ""), report):
-            text = f"{moved.seen} objects, {moved.moved} moved"
-            console.follow(partial(str, text))
+            seen = counted(moved.seen, "object")
+            console.follow(partial(str, f"{seen}, {moved.moved} moved"))
     console.clear()
     if options.json:
         print(json.dumps(asdict(moved)))
     else:
-        print(f"{moved.seen} objects, {moved.moved} moved, {moved.failed} cannot be moved")
+        print(f"{seen}, {moved.moved} moved, {moved.failed} cannot be moved")
     return 1 if moved.failed else 0
 
 

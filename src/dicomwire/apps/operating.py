@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dicomwire.apps.archive import needing_extra
 from dicomwire.apps.console import Console, Misuse, Stop
-from dicomwire.logs import escaped
+from dicomwire.logs import counted, escaped
 from dicomwire.node.configuration import Configuration
 
 if TYPE_CHECKING:
@@ -48,13 +48,14 @@ def show_status(configuration: Configuration, options: Namespace) -> int:
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:
     for node in found["nodes"]:
-        workers = f"{len(node['workers'])} workers" if node["workers"] else "no workers"
+        workers = counted(len(node["workers"]), "worker") if node["workers"] else "no workers"
+        associations = counted(node["associations"], "association")
         yield (
             f"{node['ae_title']} at {node['address'] or '*'}, port {node['port']}: {node['state']}"
             f" since {node['started']} on {escaped(node['host'])}, process {node['pid']}"
         )
         yield (
-            f"  {workers}, {node['associations']} associations, spool: {_size(node['spool'])}, "
+            f"  {workers}, {associations}, spool: {_size(node['spool'])}, "
             f"journal: {_size(node['journal'])}"
         )
         for folder, free in node.get("free", {}).items():
@@ -64,9 +65,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     for kind, numbers in found["tasks"].items():
         told = ", ".join(f"{number} {state}" for state, number in numbers.items())
         yield f"tasks {kind}: {told}"
-    objects = dict(found["objects"])
-    size = human_size(objects.pop("bytes"))
-    yield ", ".join(f"{number} {name}" for name, number in objects.items()) + f", {size}"
+    yield _in_archive(found["objects"])
 
 
 def show_statistics(configuration: Configuration, options: Namespace, console: Console) -> int:
@@ -84,9 +83,7 @@ def show_statistics(configuration: Configuration, options: Namespace, console: C
 
 
 def _statistics(found: dict[str, Any]) -> Iterator[str]:
-    levels = ("patients", "studies", "series", "instances")
-    told = ", ".join(f"{found[name]} {name}" for name in levels)
-    yield f"{told}, {human_size(found['bytes'])}"
+    yield _in_archive(found)
     for title, table, name in (
         ("By modality:", "modalities", "modality"),
         ("By day of receipt, the last ones first:", "days", "day"),
@@ -94,12 +91,24 @@ def _statistics(found: dict[str, Any]) -> Iterator[str]:
     ):
         yield title
         for row in found[table]:
-            size = human_size(row["bytes"])
-            yield f"  {escaped(row[name]) or '(none)'}: {row['instances']} instances, {size}"
+            instances, size = counted(row["instances"], "instance"), human_size(row["bytes"])
+            yield f"  {escaped(row[name]) or '(none)'}: {instances}, {size}"
+
+
+def _in_archive(found: dict[str, Any]) -> str:
+    return ", ".join(
+        (
+            counted(found["patients"], "patient"),
+            counted(found["studies"], "study", "studies"),
+            counted(found["series"], "series", "series"),
+            counted(found["instances"], "instance"),
+            human_size(found["bytes"]),
+        )
+    )
 
 
 def _size(size: dict[str, int]) -> str:
-    return f"{size['files']} files, {human_size(size['bytes'])}"
+    return f"{counted(size['files'], 'file')}, {human_size(size['bytes'])}"
 
 
 def human_size(number: float) -> str:
@@ -133,14 +142,14 @@ def run_tasks(configuration: Configuration, options: Namespace) -> int:
             queue = Queue(index, "")
             change = queue.retry if action == "retry" else queue.drop
             done = change(options.kind, states or [State.DEAD])
-    said = "are repeated" if action == "retry" else "were removed"
-    print(json.dumps({"tasks": done}) if options.json else f"{done} tasks {said}")
+    told = f"{'Repeated' if action == 'retry' else 'Removed'} {counted(done, 'task')}"
+    print(json.dumps({"tasks": done}) if options.json else told)
     return 0
 
 
 def _line_of(destination: dict[str, Any]) -> str:
     """Return what waits for a destination in one line."""
-    parts = [f"{destination['waiting']} objects wait"]
+    parts = [f"{counted(destination['waiting'], 'object')} waiting"]
     if destination["held"]:
         parts.append(f"{destination['held']} until their series or study is quiet")
     if destination["dead"]:
@@ -176,4 +185,5 @@ def _list(index: IndexReader, options: Namespace, states: list[Any], known: Iter
             continue
         key = f" of {escaped(task.key)}" if task.key else ""
         error = f": {escaped(task.error)}" if task.error else ""
-        print(f"{task.id} {task.kind}{key} {task.state}, {task.attempts} attempts{error}")
+        attempts = counted(task.attempts, "attempt")
+        print(f"{task.id} {task.kind}{key} {task.state}, {attempts}{error}")

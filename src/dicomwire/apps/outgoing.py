@@ -134,7 +134,7 @@ class Plan:
             elif not files:
                 reason = "it has no files"
             else:
-                reason = f"none of its {len(files)} files is a DICOM file to send"
+                reason = f"none of its files ({len(files)}) is a DICOM file to send"
                 has_none = has_none and reported.isdisjoint(files)
             if folder in reported or not (has_none or folder in found.not_opened):
                 continue

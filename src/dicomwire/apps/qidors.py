@@ -17,6 +17,7 @@ from dicomwire.apps.console import DONE, INTERRUPTED, Console, Misuse, run
 from dicomwire.apps.identifier import PATHS, add_identifier, build_identifier
 from dicomwire.apps.matches import add_forms, asked_for, display_for
 from dicomwire.apps.web_server import EXIT_CODES, URL, add_web_server, client_of, exit_code_of
+from dicomwire.logs import counted
 from dicomwire.web import WebFailure
 
 LOGGER = logging.getLogger("dicomwire.qidors")
@@ -103,7 +104,8 @@ def _search(options: Namespace, console: Console) -> int:
                 display.add(match)
                 console.follow(partial("matches: {}".format, matches))
         except KeyboardInterrupt:
-            LOGGER.error("Interrupted: %d matches so far, there may be more", matches)
+            found = counted(matches, "match", "matches")
+            LOGGER.error("Interrupted: %s so far, there may be more", found)
             return INTERRUPTED
         except WebFailure as failure:
             return exit_code_of(failure, LOGGER)

@@ -25,6 +25,7 @@ from dicomwire.apps.querying import (
 )
 from dicomwire.apps.receiving import NAMES, Receiver, add_output
 from dicomwire.apps.requesting import exit_code
+from dicomwire.logs import counted
 from dicomwire.pdu_primitives import SOPClassExtendedNegotiation
 
 _EPILOG = f"""\
@@ -80,12 +81,12 @@ class Tally:
     def progress(self) -> str:
         """Return the progress as text."""
         done = self.completed + self.failed + self.warning
-        return f"{done} of {done + self.remaining} objects, {self.failed} failed"
+        return f"{done} of {counted(done + self.remaining, 'object')}, {self.failed} failed"
 
     def __str__(self) -> str:
         return (
-            f"{self.completed} objects sent by the peer, {self.warning} with a warning, "
-            f"{self.failed} failed, {self.remaining} left"
+            f"{counted(self.completed, 'object')} sent by the peer, "
+            f"{self.warning} with a warning, {self.failed} failed, {self.remaining} left"
         )
 
 

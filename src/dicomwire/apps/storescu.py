@@ -30,7 +30,7 @@ from dicomwire.apps.requesting import answer_to, associate, exit_code, message_i
 from dicomwire.apps.tally import ONLY_THE_REST, Tally
 from dicomwire.data.encodings import is_uncompressed
 from dicomwire.errors import AssociationFailure
-from dicomwire.logs import escaped
+from dicomwire.logs import counted, escaped
 from dicomwire.plain import Association
 from dicomwire.registry.uids import looked_up
 from dicomwire.status import (
@@ -207,7 +207,8 @@ class _Sender:
             self._tally.fail(file.path, f"not sent: {reason}")
         if unsent and code != NO_ASSOCIATION:  # that has been logged already
             why = f": interrupted; {ONLY_THE_REST}" if code == INTERRUPTED else ""
-            LOGGER.error("%d of %d files were not sent%s", len(unsent), self._count, why)
+            files = counted(self._count, "file")
+            LOGGER.error("Not sent: %d of %s%s", len(unsent), files, why)
         self._tally.seconds = time.monotonic() - self._began
         return code
 

@@ -15,7 +15,7 @@ from dicomwire.apps.outgoing import Outgoing, Plan
 from dicomwire.apps.requesting import answer_to, connection_options, entity, explain
 from dicomwire.apps.tally import ONLY_THE_REST, Tally
 from dicomwire.errors import AssociationFailure
-from dicomwire.logs import escaped
+from dicomwire.logs import counted, escaped
 from dicomwire.plain.bulk import LedgerError, Sent, send_many
 from dicomwire.status import (
     STATUS_WARNING,
@@ -96,8 +96,9 @@ class _ManySender:
         """Count the files without a result as failed, and say what to do about them."""
         for path in self._left:
             self._tally.fail(path, f"not sent: {reason}")
-        text = "%d of %d files were not sent: %s; %s"
-        self._logger.error(text, len(self._left), self._count, reason, advice)
+        text = "Not sent: %d of %s: %s; %s"
+        files = counted(self._count, "file")
+        self._logger.error(text, len(self._left), files, reason, advice)
 
     def _note_association(self, event: evt.Event) -> None:
         self._tally.associations += 1

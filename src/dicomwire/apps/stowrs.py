@@ -15,7 +15,7 @@ from dicomwire.apps.console import DONE, FAILED, INTERRUPTED, NO_ASSOCIATION, Co
 from dicomwire.apps.outgoing import Outgoing, Plan
 from dicomwire.apps.tally import Tally
 from dicomwire.apps.web_server import EXIT_CODES, URL, add_web_server, client_of
-from dicomwire.logs import escaped
+from dicomwire.logs import counted, escaped
 from dicomwire.status import STORAGE_SERVICE_CLASS_STATUS, described
 from dicomwire.web import Stored, WebFailure
 
@@ -120,7 +120,8 @@ class _Sender:
         except KeyboardInterrupt:
             for path in self._left:
                 self.tally.fail(path, "not sent: interrupted")
-            LOGGER.error("%d of %d files were not sent: interrupted", len(self._left), self._count)
+            files = counted(self._count, "file")
+            LOGGER.error("Not sent: %d of %s: interrupted", len(self._left), files)
             return INTERRUPTED
         if self._unreachable is not None:
             LOGGER.error("%s", self._unreachable)

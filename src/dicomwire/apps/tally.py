@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from dicomwire.logs import counted
+
 MB = 1_000_000
 ONLY_THE_REST = "with --resume FILE, a run records what was stored, and the next sends the rest"
 """What to do after an interrupted run without --resume."""
@@ -50,7 +52,8 @@ class Tally:
         """Return the progress as text: `done` of `count` files with `total` bytes."""
         share = self.size * 100 // total if total else 100
         rate = self.size / MB / seconds if seconds else 0.0
-        return f"{done} of {count} files, {share} % of {total / MB:.1f} MB, {rate:.1f} MB/s"
+        files = counted(count, "file")
+        return f"{done} of {files}, {share} % of {total / MB:.1f} MB, {rate:.1f} MB/s"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary that is printed as JSON."""

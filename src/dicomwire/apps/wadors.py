@@ -41,7 +41,6 @@ _EXAMPLES = (
 )
 _MB = 1_000_000
 _EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/gif": "gif"}
-_NAMES_OF_UIDS = ("study", "series", "instance")
 
 
 def _numbers(text: str) -> list[int]:

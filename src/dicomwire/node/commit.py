@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from dicomwire.data.codec import DatasetError
 from dicomwire.data.payloads import Payload
-from dicomwire.logs import escaped
+from dicomwire.logs import counted, escaped
 from dicomwire.node.batches import (
     FAILED,
     OF_OTHER_PATIENT,
@@ -278,10 +278,10 @@ class Committer:
                     self._store_repeatedly(batch)
                     succeeded = True
         except (OSError, IndexFailure) as error:
-            LOGGER.error("%d objects cannot be stored: %s", len(batch), reason_of(error))
+            LOGGER.error("Not stored: %s: %s", counted(len(batch), "object"), reason_of(error))
             is_unforeseen = not isinstance(error, OSError | OperationalError | InDoubt)
         except Exception as error:
-            log_unexpected(LOGGER, error, "%d objects cannot be stored", len(batch))
+            log_unexpected(LOGGER, error, "Not stored: %s", counted(len(batch), "object"))
             is_unforeseen = True
         finally:
             for waiting in batch:

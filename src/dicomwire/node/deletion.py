@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Select, exists, func, insert, select
 from sqlalchemy import delete as deleting
 
-from dicomwire.logs import escaped
+from dicomwire.logs import counted, escaped
 from dicomwire.node.carrying import DELETE, GRACE, StoreTasks, removals
 from dicomwire.node.index.reader import IndexReader
 from dicomwire.node.index.schema import instance, protection, rejection, series, study, study_use
@@ -58,7 +58,8 @@ class Protected(Exception):
     """
 
     def __init__(self, uids: Sequence[str]) -> None:
-        super().__init__(f"{len(uids)} studies are protected: {', '.join(uids[:5])}")
+        studies = counted(len(uids), "study is", "studies are")
+        super().__init__(f"{studies} protected: {', '.join(uids[:5])}")
         self.uids = [*uids]
 
 
@@ -152,9 +153,11 @@ def delete(
             if len(portion.rows) < _AT_A_TIME:
                 break
     if instances:
-        text = "%d objects of %d studies are deleted (%d bytes): %s %s%s"
+        text = "Deleted %s of %s (%d bytes): %s %s%s"
         told = escaped(", ".join(uids[:5])) + (", …" if len(uids) > 5 else "")
-        LOGGER.info(text, instances, len(studies), size, level.value, told, _remark(rejects))
+        objects = counted(instances, "object")
+        of = counted(len(studies), "study", "studies")
+        LOGGER.info(text, objects, of, size, level.value, told, _remark(rejects))
     return Deleted(len(studies), instances, size)
 
 
@@ -307,7 +310,7 @@ def allow(index: Index, level: Level, uids: Sequence[str]) -> int:
             condition = _REJECTED_COLUMNS[level].in_(some)
             allowed += writer.connection.execute(deleting(rejection).where(condition)).rowcount
     if allowed:
-        LOGGER.info("%d rejected objects may be stored again", allowed)
+        LOGGER.info("%s may be stored again", counted(allowed, "rejected object"))
     return allowed
 
 
@@ -334,7 +337,7 @@ def protect(index: Index, uids: Sequence[str]) -> int:
             if rows:
                 execute(insert(protection), rows)
                 protected += len(rows)
-    LOGGER.info("%d studies are protected", protected)
+    LOGGER.info("Protected %s", counted(protected, "study", "studies"))
     return protected
 
 
@@ -345,7 +348,7 @@ def release(index: Index, uids: Sequence[str]) -> int:
         for some in portions(uids):
             condition = protection.c.study_instance_uid.in_(some)
             released += writer.connection.execute(deleting(protection).where(condition)).rowcount
-    LOGGER.info("%d studies are protected no longer", released)
+    LOGGER.info("Removed the protection of %s", counted(released, "study", "studies"))
     return released
 
 

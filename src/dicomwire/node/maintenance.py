@@ -15,7 +15,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import NamedTuple
 
-from dicomwire.logs import escaped
+from dicomwire.logs import counted, escaped
 from dicomwire.node.carrying import names_to_remove
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.files import StoreFailure, sync_folder
@@ -108,8 +108,8 @@ def reconcile(
             done += portion.files
             progress(done)
         LOGGER.warning(
-            "%d files were not in the index: %d added, %d superfluous and removed, %d unreadable",
-            done,
+            "%s not in the index: %d added, %d superfluous and removed, %d unreadable",
+            counted(done, "file"),
             found.indexed,
             found.removed,
             found.unreadable,

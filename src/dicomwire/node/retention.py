@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 
 from sqlalchemy import Select, func, insert, select, update
 
-from dicomwire.logs import escaped
+from dicomwire.logs import counted, escaped
 from dicomwire.node.configuration import Retention
 from dicomwire.node.deletion import Protected, delete
 from dicomwire.node.failures import log_unexpected
@@ -135,8 +135,10 @@ class Retaining:
             LOGGER.warning("The study %s is deleted by retention: %s", escaped(each.uid), reason)
             removed = [a + b for a, b in zip(removed, done, strict=True)]
         if removed[1]:
-            text = "Retention has deleted %d studies with %d objects, %d bytes"
-            LOGGER.warning(text, *removed)
+            text = "Retention has deleted %s with %s, %d bytes"
+            studies, objects, size = removed
+            both = counted(studies, "study", "studies"), counted(objects, "object")
+            LOGGER.warning(text, *both, size)
         return Removed(*removed)
 
     def _chosen(self) -> Iterator[tuple[Aged, str]]:

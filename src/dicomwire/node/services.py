@@ -28,7 +28,7 @@ from dicomwire.data.codec import DatasetError, message_elements
 from dicomwire.data.scanner import Elements
 from dicomwire.data.sinks import SinkRefused
 from dicomwire.dimse_primitives import Command, Message
-from dicomwire.logs import escaped
+from dicomwire.logs import counted, escaped
 from dicomwire.node import query
 from dicomwire.node.access import Guard, address_of
 from dicomwire.node.archive import Archive
@@ -230,7 +230,8 @@ class Services:
             yield refusal.status, None
             return
         # The log line of the operation, at its end, does not name the destination.
-        LOGGER.info("%d objects are sent to %s", len(found), escaped(event.move_destination))
+        objects = counted(len(found), "object")
+        LOGGER.info("Sending %s to %s", objects, escaped(event.move_destination))
         destination_contexts = DestinationContexts()
         options = {
             "contexts": contexts_for(found),

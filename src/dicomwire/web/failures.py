@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
 from dicomwire.errors import DicomwireError
 from dicomwire.logs import escaped
@@ -14,6 +16,11 @@ MOST_OF_A_REASON = 64 * 1024
 _LONGEST_REASON = 300
 _MEMBERS = ("detail", "Details", "Message", "message", "title", "error")
 """Members of JSON objects in which servers state a reason, the most telling first."""
+_lacks_root = re.compile(r"/(studies|series|instances)(/|$)").match
+_LACKS_ROOT = "; the URL may lack the root of the server's DICOMweb, such as /dicom-web"
+_OF_OTHER_PAGES = (200, 404, 405)
+"""Statuses with which a server answers that has its DICOMweb elsewhere: it has no such page, or one
+that is not DICOMweb."""
 
 
 class WebFailure(DicomwireError):
@@ -35,7 +42,9 @@ class WebFailure(DicomwireError):
         self, reason: str, *, status: int | None = None, url: str, is_unreachable: bool = False
     ) -> None:
         code = "" if status is None else f"{status} {_phrase(status)}: "
-        super().__init__(f"{code}{escaped(reason)} ({escaped(url)})")
+        is_elsewhere = status in _OF_OTHER_PAGES and _lacks_root(urlsplit(url).path)
+        advice = _LACKS_ROOT if is_elsewhere else ""
+        super().__init__(f"{code}{escaped(reason)}{advice} ({escaped(url)})")
         self.status = status
         self.reason = reason
         self.url = url

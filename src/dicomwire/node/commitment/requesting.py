@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 
 from dicomwire import build_context, evt
 from dicomwire.data.codec import DatasetError, message_elements
-from dicomwire.logs import escaped
+from dicomwire.logs import counted, escaped
 from dicomwire.node.commitment.references import (
     FAILED,
     SYNTAXES,
@@ -187,8 +187,8 @@ class Requests:
             if status.Status:
                 text = f"{escaped(destination)} answers the request with 0x{status.Status:04X}"
                 raise Refused(text)
-            text = "%s is asked to commit to %d objects: %s"
-            LOGGER.info(text, escaped(destination), len(references), uid)
+            text = "%s is asked to commit to %s: %s"
+            LOGGER.info(text, escaped(destination), counted(len(references), "object"), uid)
             self._wait(task.key)
 
     def _timeout(self, title: str) -> float:
@@ -270,9 +270,9 @@ class Requests:
                 again = [each.again for each in objects if each.reference not in committed]
                 self._queue.add(writer, again)
                 self._queue.finish(writer, [request])
-                text = "%s has committed to %d objects, and not to %d"
+                text = "%s has committed to %s, and not to %d"
                 title = escaped(request.payload["destination"])
-                LOGGER.info(text, title, len(done), len(again))
+                LOGGER.info(text, title, counted(len(done), "object"), len(again))
 
 
 def _new_uid() -> str:

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from dicomwire import Association
 from dicomwire.data.scanner import Elements
-from dicomwire.logs import escaped
+from dicomwire.logs import counted, escaped
 from dicomwire.node.commitment.references import (
     TRANSACTION_UID,
     Failure,
@@ -120,7 +120,8 @@ class Transaction:
     @property
     def described(self) -> str:
         """The transaction in words, for the log."""
-        return f"{self.uid} of {escaped(self.requestor)}: {len(self._references)} objects"
+        objects = counted(len(self._references), "object")
+        return f"{self.uid} of {escaped(self.requestor)}: {objects}"
 
     @property
     def failures(self) -> int:

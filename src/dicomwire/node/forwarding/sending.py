@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from dicomwire.logs import escaped
+from dicomwire.logs import counted, escaped
 from dicomwire.node.archive import Archive
 from dicomwire.node.configuration import Destination
 from dicomwire.node.failures import log_unexpected
@@ -39,6 +39,7 @@ from dicomwire.node.tasks.queue import LONGEST_ERROR, NewTask, Queue, Task
 from dicomwire.node.tasks.workers import LONGEST_DELAY, LONGEST_WAIT, Bell, Workers, delay_after
 
 LOGGER = logging.getLogger("dicomwire.node")
+_GIVEN_UP = "%s not sent to %s, and given up: %s"
 
 DESTINATION = "destination:"
 """The kind of the task of a destination; its name follows."""
@@ -246,12 +247,12 @@ class Sender:
         for is_dead in (False, True):
             reasons = Counter(each.error for each in failures if (each.due is None) is is_dead)
             for reason, number in reasons.items():
+                objects = counted(number, "object")
                 if is_dead:
-                    text = "%d objects are not sent to %s any more: %s"
-                    LOGGER.error(text, number, self.name, escaped(reason))
+                    LOGGER.error(_GIVEN_UP, objects, self.name, escaped(reason))
                 else:
-                    text = "%d objects could not be sent to %s, and will be sent again: %s"
-                    LOGGER.warning(text, number, self.name, escaped(reason))
+                    text = "%s could not be sent to %s, and will be sent again: %s"
+                    LOGGER.warning(text, objects, self.name, escaped(reason))
 
     def _wait(self, turn: Task, error: str) -> float:
         """Note that the destination cannot be reached; return the seconds until the next try."""
@@ -269,8 +270,8 @@ class Sender:
         text = "%s cannot be reached, and is tried again in %.1f s: %s"
         LOGGER.warning(text, self.name, delay, escaped(error))
         if given_up:
-            text = "%d objects are not sent to %s any more: it cannot be reached"
-            LOGGER.error(text, given_up, self.name)
+            objects = counted(given_up, "object")
+            LOGGER.error(_GIVEN_UP, objects, self.name, "it cannot be reached")
         return delay
 
     def _shortened(self, delay: float) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import delete, insert, update
 
-from dicomwire.logs import escaped
+from dicomwire.logs import counted, escaped
 from dicomwire.node.archive import Archive
 from dicomwire.node.commitment.requesting import Wanted
 from dicomwire.node.deletion import Protected
@@ -122,7 +122,7 @@ class Settling:
         ids = [each.id for each in complete]
         with self._queue.index.writing() as writer:
             writer.connection.execute(delete(task).where(task.c.id.in_(ids)))
-        LOGGER.info("%d objects were deleted, since all destinations have them", len(uids))
+        LOGGER.info("Deleted %s, which all destinations have", counted(len(uids), "object"))
 
     def _delete_one(self, uid: str) -> None:
         try:

@@ -13,6 +13,7 @@ from functools import partial
 from io import BufferedReader
 from pathlib import Path
 
+from dicomwire.logs import counted
 from dicomwire.node.heads import Origin
 from dicomwire.node.journal import Batch
 from dicomwire.node.objects.bucket import Bucket
@@ -122,4 +123,4 @@ class RemoteObjects:
             if names:
                 self.remove(names)
         except OSError as error:
-            LOGGER.error("%d objects cannot be removed: %s", len(names), error)
+            LOGGER.error("%s cannot be removed: %s", counted(len(names), "object"), error)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
-from dicomwire.logs import escaped
+from dicomwire.logs import counted, escaped
 from dicomwire.node.failures import log_unexpected, told
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.writer import Writer
@@ -281,8 +281,9 @@ class Workers:
         delay = None if isinstance(reason, GiveUp) else kind.delay_of(failed.attempts)
         error = told(reason)
         if delay is None:
-            text = "Task %d (%s) is given up after %d attempts: %s"
-            LOGGER.error(text, failed.id, kind.name, failed.attempts, escaped(error))
+            text = "Task %d (%s) is given up after %s: %s"
+            attempts = counted(failed.attempts, "attempt")
+            LOGGER.error(text, failed.id, kind.name, attempts, escaped(error))
         else:
             delay -= delay * self._jitter() / 2
             text = "Task %d (%s) has failed, and is repeated in %.1f s: %s"

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from dicomwire.data.file_meta import FileFormatError, FileHead, HeadReader
 from dicomwire.data.payloads import Payload
 from dicomwire.data.sinks import SinkFull
+from dicomwire.logs import counted
 from dicomwire.node.batches import Arrived
 from dicomwire.node.commit import Committer
 from dicomwire.node.heads import Origin
@@ -304,7 +305,8 @@ class Incoming:
             self._batches.flush()
             if not self._batches.results:
                 raise fault
-            LOGGER.warning("A request breaks off after %d objects", len(self._batches.results))
+            objects = counted(len(self._batches.results), "object")
+            LOGGER.warning("A request breaks off after %s", objects)
             self._batches.fail(CANNOT_UNDERSTAND)
             return self._batches.results
 

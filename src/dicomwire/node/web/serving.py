@@ -24,6 +24,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.utils import get_remote_addr
 
+from dicomwire.logs import counted
 from dicomwire.node.access import http_tls
 from dicomwire.node.archive import Archive
 from dicomwire.node.configuration import Configuration
@@ -155,7 +156,7 @@ class WebServer:
                 while state.connections:
                     await state.one_closed()
         except TimeoutError:
-            LOGGER.warning("%d connections of HTTP are closed", len(state.connections))
+            LOGGER.warning("Closing %s of HTTP", counted(len(state.connections), "connection"))
         for connection in list(state.connections):
             connection.transport.abort()
         for task in state.tasks:

@@ -12,6 +12,7 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
+from dicomwire.logs import counted
 from dicomwire.node.heads import Origin
 from dicomwire.node.users import User, UserRight
 from dicomwire.node.web.assembling import Assembly
@@ -119,7 +120,8 @@ def _response(request: Request, results: list[Result], media_type: str) -> Respo
     status = status_of(results)
     if status != 200:
         failed = sum(not result.is_stored for result in results)
-        LOGGER.warning("%d of %d objects of a request are not stored", failed, len(results))
+        objects = counted(len(results), "object")
+        LOGGER.warning("Not stored: %d of %s of a request", failed, objects)
     model = response_module(results, base_url(request))
     body = as_xml(model) if media_type == XML else as_json(model)
     headers = _RETRY_AFTER if status == 503 else None

@@ -77,16 +77,16 @@ def _destinations(states: list[dict[str, Any]]) -> Iterator[Problem]:
         if not each["is_known"]:
             yield Problem(
                 "warn",
-                f"{waiting} objects wait for {name}, which is not configured",
+                f"Objects waiting for {name}, which is not configured: {waiting}",
                 f"Add [destinations.{name}] to the configuration, or drop the tasks below.",
             )
         elif each["failures"]:
-            text = f"{waiting} objects wait for it. Last error: {each['error']}"
+            text = f"Objects waiting for it: {waiting}. Last error: {each['error']}"
             yield Problem("bad", f"The destination {name} is down", text)
         elif each["dead"]:
             yield Problem(
                 "bad",
-                f"{count(each['dead'])} objects were not sent to {name}",
+                f"Objects that were not sent to {name}: {count(each['dead'])}",
                 f"Retry them below, when the cause is gone. Last error: {each['error']}",
             )
 
@@ -104,7 +104,7 @@ def _tasks(found: dict[str, Any], states: list[dict[str, Any]]) -> Iterator[Prob
         if numbers["dead"] and kind not in told:
             yield Problem(
                 "warn",
-                f"{count(numbers['dead'])} tasks of the kind {kind} have failed",
+                f"Failed tasks of the kind {kind}: {count(numbers['dead'])}",
                 "They were tried for too long. Retry them below, when the cause is gone.",
             )
 
