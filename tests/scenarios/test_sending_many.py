@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gc
-import io
 import os
 import threading
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from scenario import Recorder, Threaded, eventually, make_ct
@@ -122,10 +122,11 @@ def test_files_and_datasets_of_several_kinds(face, tmp_path):
 def test_a_small_file_is_opened_once_unless_it_is_tried_again(face, tmp_path, monkeypatch):
     opened: Counter[str] = Counter()
 
-    class File(io.FileIO):
-        def __init__(self, path) -> None:
-            opened[path.name] += 1
-            super().__init__(path)
+    open_file = os.open
+
+    def noted(path, *args):
+        opened[Path(path).name] += 1
+        return open_file(path, *args)
 
     archive = Archive(face)
     refusals = {"1.2.3.2": 1}
@@ -135,7 +136,7 @@ def test_a_small_file_is_opened_once_unless_it_is_tried_again(face, tmp_path, mo
     paths = [tmp_path / str(number) for number in range(4)]
     for path, ds in zip(paths, objects(4), strict=True):
         ds.save_as(path, enforce_file_format=True)
-    monkeypatch.setattr("dicomwire.data.storable.io.FileIO", File)
+    monkeypatch.setattr("dicomwire.data.storable.os.open", noted)
     results = list(send_many(face.ae(), archive.address, paths, window=4, retry=SOON))
     assert all(sent.is_stored for sent in results)
     assert opened == {"0": 1, "1": 1, "2": 2, "3": 1}

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dicomwire.data.new_files import Buffer
 from dicomwire.data.sources import FileSource
 from dicomwire.data.storable import Opened, instance_uid_of
 from dicomwire.errors import AssociationFailure
-from dicomwire.protocol.command import Message
+from dicomwire.protocol.command import Command, Message, decode_command
+from dicomwire.protocol.dimse import OVERHEAD
+from dicomwire.protocol.exchanges import SUCCESS, Exchanges
 from dicomwire.protocol.limits import MIB
 from dicomwire.services import scu
-from dicomwire.services.port import END, Incoming, Operation
+from dicomwire.services.port import END, Incoming
+from dicomwire.session.operation import Operation
 from dicomwire.session.requests import Requesting
+from dicomwire.session.sending import Begun
 from dicomwire.status import STATUS_SUCCESS, STATUS_WARNING, code_to_category
 
 if TYPE_CHECKING:
@@ -30,6 +33,10 @@ LARGEST_WINDOW = 64
 """Outstanding objects at most if the peer allows any number: more do not hide the round trip
 better."""
 LAST_MESSAGE_ID = 65535
+_IN_MEMORY = (memoryview, bytes, bytearray)  # as `Buffer`, which takes longer to test for
+_STORED = int(Command.C_STORE_RSP)
+_MOST_KINDS = 256
+"""Kinds of requests whose template is remembered: one for each context, and as many again."""
 _SMALL = 64 * 1024
 """After an object of more bytes, look at responses before sending the next."""
 _MOST_IN_FLIGHT = 2 * MIB
@@ -37,7 +44,6 @@ _MOST_IN_FLIGHT = 2 * MIB
 sockets hold, large objects take longer than one at a time."""
 
 
-@dataclass(frozen=True, slots=True)
 class Sent:
     """The result of sending an object; unpacks into `item` and `status`.
 
@@ -47,8 +53,6 @@ class Sent:
         The item that was to be sent.
     sop_instance_uid : str
         Its SOP Instance UID; empty if it could not be read.
-    response : Message or None
-        The C-STORE-RSP; None if there was none.
     failure : Exception or None
         Why there was no response: an `AssociationFailure`, or an error of the object, such as a
         ValueError if no context was accepted for it, or an OSError.
@@ -56,16 +60,43 @@ class Sent:
         Whether it was not sent now, since the ledger has it as stored in an earlier run.
     """
 
-    item: Any
-    sop_instance_uid: str = ""
-    response: Message | None = field(default=None, repr=False)
-    failure: Exception | None = None
-    is_resumed: bool = False
+    __slots__ = ("_answer", "failure", "is_resumed", "item", "sop_instance_uid")
+
+    def __init__(
+        self,
+        item: Any,
+        sop_instance_uid: str = "",
+        response: Message | bytes | None = None,
+        failure: Exception | None = None,
+        is_resumed: bool = False,
+    ) -> None:
+        self.item = item
+        self.sop_instance_uid = sop_instance_uid
+        self._answer = response  # bytes if it reports success in the usual way
+        self.failure = failure
+        self.is_resumed = is_resumed
+
+    def __repr__(self) -> str:
+        return (
+            f"Sent(item={self.item!r}, sop_instance_uid={self.sop_instance_uid!r}, "
+            f"failure={self.failure!r}, is_resumed={self.is_resumed!r})"
+        )
+
+    @property
+    def response(self) -> Message | None:
+        """The C-STORE-RSP; None if there was none."""
+        answer = self._answer
+        if isinstance(answer, bytes):
+            answer = self._answer = decode_command(answer[OVERHEAD:])
+        return answer
 
     @property
     def code(self) -> int | None:
         """The status of the response as a number; None without a response."""
-        return None if self.response is None else self.response.Status
+        answer = self._answer
+        if isinstance(answer, bytes):
+            return SUCCESS
+        return None if answer is None else answer.Status
 
     @property
     def status(self) -> Dataset:
@@ -77,7 +108,12 @@ class Sent:
     @property
     def is_stored(self) -> bool:
         """Whether the peer has stored the object, perhaps with a warning."""
-        return self.code is not None and stored_with(self.code)
+        code = self.code
+        return code is not None and (not code or stored_with(code))
+
+    def of(self, item: Any) -> Sent:
+        """Return this result for another item."""
+        return Sent(item, self.sop_instance_uid, self._answer, self.failure, self.is_resumed)
 
     def __iter__(self) -> Iterator[Any]:
         yield self.item
@@ -89,21 +125,38 @@ def stored_with(status: int) -> bool:
     return not status or code_to_category(status) in (STATUS_SUCCESS, STATUS_WARNING)
 
 
-class _Ready(NamedTuple):
-    """An item with the object that was opened for it, or with the reason why it cannot be sent."""
+class _Ready:
+    """An item with the object that was opened for it, or with the reason why it cannot be sent.
 
-    item: Any
-    uid: str
-    opened: Opened | None = None
-    context_id: int = 0
-    request: Message | None = None
-    data: Any = None
-    error: Exception | None = None
+    Attributes
+    ----------
+    number : int
+        The message ID.
+    data : bytes, Source or Begun
+        The dataset; the first bytes of a large one may have been read.
+    exchange : (bytes, bytes) or None
+        For a usual request: it as PDUs, with a small dataset, and the response that is expected.
+    error : Exception or None
+        Why it cannot be sent; then there is none of the above.
+    """
+
+    __slots__ = ("context_id", "data", "error", "exchange", "item", "number", "opened", "uid")
+
+    opened: Opened
+    context_id: int
+    number: int
+    data: Any
+    exchange: tuple[bytes, bytes] | None
+
+    def __init__(self, item: Any, uid: str, error: Exception | None = None) -> None:
+        self.item = item
+        self.uid = uid
+        self.error = error
 
     def close(self) -> None:
         """Close the object."""
         # A small file was closed before, and needs no call.
-        if self.opened is not None and not self.opened.is_small_file:
+        if self.error is None and not self.opened.is_small_file:
             self.opened.close()
 
 
@@ -115,6 +168,10 @@ class Pipeline:
     result has the exception. If the association ends, the outstanding objects have its failure as
     their results, and no others follow. From the first call of `next` until `close`, the network
     timeout of the association is suspended.
+
+    A usual request goes from the template to the socket, and a usual response is compared with what
+    was expected, where nobody looks at messages (`Sender.is_unobserved`). Neither becomes a
+    message. Any other response goes through the protocol, which has all requests as operations.
 
     Parameters
     ----------
@@ -137,8 +194,10 @@ class Pipeline:
         self._priority = priority
         self._window = association.own_window or LARGEST_WINDOW
         self._operation: Operation | None = None
-        # Item, SOP Instance UID and bytes, by message id, in sending order.
-        self._outstanding: dict[int, tuple[Any, str, int]] = {}
+        self._exchanges: dict[tuple[int, str], Exchanges] = {}  # by context and SOP class
+        # Item, SOP Instance UID, bytes, and the expected response if it is usual, by message id,
+        # in sending order.
+        self._outstanding: dict[int, tuple[Any, str, int, bytes | None]] = {}
         self._in_flight = 0  # bytes of the outstanding objects
         self._results: deque[Sent] = deque()
         self._ready: _Ready | None = None  # the next object, if it was read ahead
@@ -162,6 +221,45 @@ class Pipeline:
             and self._in_flight * 2 <= _MOST_IN_FLIGHT
         )
 
+    def usual(self) -> Sent | None:
+        """Send a small object and return its result, if all about it is usual; otherwise None.
+
+        This is `next` for one outstanding object on the threaded face, in as few calls as possible.
+        After None, `next` continues, also in the middle.
+        """
+        operation = self._operation
+        if operation is None or self._window > 1 or self._results or self._outstanding:
+            return None
+        ready = self._ready
+        if ready is None and not self._is_exhausted:
+            ready = self._ready = self._take_now()
+        if ready is None or ready.error is not None or not isinstance(ready.data, _IN_MEMORY):
+            return None
+        port, exchange, number, item = self.port, ready.exchange, ready.number, ready.item
+        if exchange is None or not port.begin_usual():
+            return None
+        expected = exchange[1]
+        self._ready = None
+        is_answered = False
+        try:
+            port.write_usual(exchange[0])
+            if self._items.reads_ahead:
+                self._ready = self._take_now()  # while the peer stores the one before
+            is_answered = port.receive_usual(expected)
+        except AssociationFailure as failure:
+            self._association.failed(failure)
+            self._results.append(Sent(item, ready.uid, failure=self._association.failure))
+            self._lose(failure)
+            is_answered = True
+        finally:
+            if not is_answered:  # `next` continues; after a KeyboardInterrupt, `close`
+                self._outstanding[number] = item, ready.uid, len(ready.data), None
+                port.expect((_STORED, number), operation)
+            port.end_usual()
+        if self._results:
+            return self._results.popleft()
+        return Sent(item, ready.uid, expected) if is_answered else None
+
     async def next(self) -> Sent | None:
         """Return the next result; None when there are no more.
 
@@ -179,12 +277,14 @@ class Pipeline:
                 if not self._results or self._wants_more:
                     await self._fill()
                 if not self._results and self._outstanding:
-                    assert self._operation is not None
                     if self._items.reads_ahead and not self._is_exhausted and self._ready is None:
                         # While the peer stores the one before.
                         self._ready = await self._take(reads=True)
-                    self._note(await self._operation.response())
-                    self._collect()
+                    self._receive_usual()
+                    if not self._results:
+                        assert self._operation is not None
+                        self._note(await self._operation.response())
+                        self._collect()
             except AssociationFailure as failure:
                 self._association.failed(failure)
                 self._lose(self._association.failure or failure)
@@ -217,7 +317,11 @@ class Pipeline:
                 if self._items.may_wait:
                     await self.port.flushed()  # taking the next item may block
                 ready = await self._take()
-            if ready is not None and await self._send(ready) > _SMALL:
+            if ready is None:
+                break
+            if ready.error is not None:
+                self._results.append(Sent(ready.item, ready.uid, failure=ready.error))
+            elif await self._send(ready) > _SMALL:
                 self._collect()
                 if self._results:  # return them before sending the next large object
                     break
@@ -239,53 +343,101 @@ class Pipeline:
         except Exception as error:
             self._error = error
             item = END
+        return self._prepare(item, reads)
+
+    def _take_now(self) -> _Ready | None:
+        """Do the same, from an iterable that is not asynchronous."""
+        try:
+            item = next(self._items.iterator, END)
+        except Exception as error:
+            self._error = error
+            item = END
+        return self._prepare(item, True)
+
+    def _prepare(self, item: Any, reads: bool) -> _Ready | None:
         if item is END:
             self._is_exhausted = True
             return None
         try:
-            opened, context_id, found = self._association.open_object(self.storable_of(item))
+            opened, context_id, data = self._association.open_object(self.storable_of(item))
         except Exception as error:  # of any kind: the other objects are sent nevertheless
-            return _Ready(item, instance_uid_of(item), error=error)
+            return _Ready(item, instance_uid_of(item), error)
         uid = opened.sop_instance_uid
-        number = self._next_number()
+        ready = _Ready(item, uid)
+        ready.opened, ready.context_id, ready.data = opened, context_id, data
+        while True:
+            self._number = number = self._number % LAST_MESSAGE_ID + 1
+            if number not in self._outstanding:
+                break
+        ready.number = number
         try:
-            request = scu.store_request(
-                number, opened.sop_class_uid, uid, self._priority, None, None
-            )
-            data: Any = found
-            if reads and isinstance(found, FileSource):
-                data = self.port.read_ahead(context_id, request, found)
+            exchanges = self._exchanges.get((context_id, opened.sop_class_uid))
+            if exchanges is None:
+                exchanges = self._exchanges_for(ready)
+            if isinstance(data, _IN_MEMORY):
+                ready.exchange = exchanges.with_dataset(number, uid, data)
+            else:
+                ready.exchange = exchanges.of(number, uid)
+                if reads and isinstance(data, FileSource):
+                    ready.data = self._read_ahead(ready)
         except Exception as error:
             opened.close()
-            return _Ready(item, uid, error=error)
-        return _Ready(item, uid, opened, context_id, request, data)
+            return _Ready(item, uid, error)
+        return ready
+
+    def _exchanges_for(self, ready: _Ready) -> Exchanges:
+        """Make the template for the requests of a SOP class on a context, and remember it."""
+        maximum_length = self.port.protocol.maximum_length
+        exchanges = Exchanges(ready.context_id, self._request_for(ready), maximum_length)
+        if len(self._exchanges) >= _MOST_KINDS:
+            self._exchanges.clear()
+        self._exchanges[ready.context_id, ready.opened.sop_class_uid] = exchanges
+        return exchanges
+
+    def _request_for(self, ready: _Ready) -> Message:
+        uids = ready.opened.sop_class_uid, ready.uid
+        return scu.store_request(ready.number, *uids, self._priority, None, None)
+
+    def _read_ahead(self, ready: _Ready) -> Begun:
+        context_id, packed = ready.context_id, ready.exchange and ready.exchange[0]
+        if packed is None:
+            packed = self.port.protocol.pack(context_id, self._request_for(ready))
+        return self.port.read_ahead(context_id, packed, ready.data)
 
     async def _send(self, ready: _Ready) -> int:
         """Send an object; return the number of bytes."""
-        item, uid, _, context_id, request, data, failure = ready
-        if request is None:
-            self._results.append(Sent(item, uid, failure=failure))
-            return 0
-        number = request.MessageID
-        self._outstanding[number] = item, uid, 0
-        size = 0
+        item, uid, number, data = ready.item, ready.uid, ready.number, ready.data
+        port, operation, more = self.port, self._operation, self._window > 1
+        exchange = ready.exchange
+        if not (operation and port.is_unobserved and port.has_only(len(self._outstanding))):
+            exchange = None
+        expected = exchange and exchange[1]
+        self._outstanding[number] = item, uid, 0, expected
         try:
-            self._operation = await self.port.request(
-                context_id, request, data, join=self._operation, more=self._window > 1
-            )
+            if exchange is None or operation is None:
+                request = self._request_for(ready)
+                self._operation = await port.request(
+                    ready.context_id, request, data, join=operation, more=more
+                )
+            else:
+                source = None if isinstance(data, Buffer) else data
+                await port.request_packed(
+                    (_STORED, number), operation, ready.context_id, exchange[0], source, more
+                )
             # A stream knows its length only now.
             size = len(data) if isinstance(data, Buffer) else data.length
-            self._outstanding[number] = item, uid, size
+            self._outstanding[number] = item, uid, size, expected
             self._in_flight += size
+            return size
         except AssociationFailure:
             raise
         except Exception as error:
             del self._outstanding[number]
             self._results.append(Sent(item, uid, failure=error))
-            self.port.check()  # if the message was sent in part, the association has ended
+            port.check()  # if the message was sent in part, the association has ended
+            return 0
         finally:
             ready.close()
-        return size
 
     def _drop_ready(self) -> None:
         if self._ready is not None:
@@ -296,16 +448,33 @@ class Pipeline:
         """Return the object to send for an item."""
         return item
 
-    def _next_number(self) -> int:
-        while True:
-            self._number = self._number % LAST_MESSAGE_ID + 1
-            if self._number not in self._outstanding:
-                return self._number
-
     # --- Responses ---
 
+    def _receive_usual(self) -> None:
+        """Wait for responses, and take those that are as expected; leave the others in `port`.
+
+        Without an expected response, or if somebody looks at messages, nothing is received.
+        """
+        port, outstanding, operation = self.port, self._outstanding, self._operation
+        oldest = next(iter(outstanding.values()))
+        if oldest[3] is None or operation is None or not port.is_unobserved:
+            return
+        received, size = port.receive()
+        at = 0
+        while outstanding:
+            number = next(iter(outstanding))
+            item, uid, length, expected = outstanding[number]
+            if expected is None or not received.startswith(expected, at, size):
+                break
+            at += len(expected)
+            del outstanding[number]
+            port.answered((_STORED, number), operation)
+            self._in_flight -= length
+            self._results.append(Sent(item, uid, expected))
+        port.leave(at, size)
+
     def _collect(self) -> None:
-        """Turn the received responses into results."""
+        """Turn the responses that went through the protocol into results."""
         operation = self._operation
         while operation is not None and operation.has_response and self._outstanding:
             self._note(operation.take())
@@ -313,7 +482,7 @@ class Pipeline:
     def _note(self, incoming: Incoming) -> None:
         response = incoming.message
         assert response.MessageIDBeingRespondedTo is not None
-        item, uid, size = self._outstanding.pop(response.MessageIDBeingRespondedTo)
+        item, uid, size, _ = self._outstanding.pop(response.MessageIDBeingRespondedTo)
         self._in_flight -= size
         self._results.append(Sent(item, uid, response))
 
@@ -322,7 +491,7 @@ class Pipeline:
         self._is_exhausted = True
         self._drop_ready()
         self._collect()
-        for item, uid, _ in self._outstanding.values():
+        for item, uid, _, _ in self._outstanding.values():
             self._results.append(Sent(item, uid, failure=failure))
         self._outstanding.clear()
 
@@ -362,10 +531,10 @@ class ItemReader:
         self.may_wait: bool = getattr(items, "may_wait", not isinstance(items, Collection))
         self.reads_ahead: bool = getattr(items, "reads_ahead", isinstance(items, Collection))
         self._is_async = isinstance(items, AsyncIterable)
-        self._iterator: Any = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
+        self.iterator: Any = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
 
     async def take(self) -> Any:
         """Return the next item, or END."""
         if self._is_async:
-            return await anext(self._iterator, END)
-        return next(self._iterator, END)
+            return await anext(self.iterator, END)
+        return next(self.iterator, END)

@@ -299,6 +299,22 @@ class AssociationProtocol:
         return mid_pdu or self._assembler.context_id != 0
 
     @property
+    def is_at_rest(self) -> bool:
+        """Whether the association is established, all bytes were taken, and nobody observes it.
+
+        The caller may then send P-DATA-TF PDUs, and recognise whole messages in received bytes,
+        without this object: they would change nothing here.
+        """
+        framer, assembler = self._framer, self._assembler
+        return (
+            self.state is State.ESTABLISHED
+            and self.observer is None
+            and framer.at == len(framer.view)
+            and framer.pdu_type is None
+            and not (framer.head or assembler.context_id or self.events or self.out)
+        )
+
+    @property
     def is_over(self) -> bool:
         """Whether the association has ended or has not begun."""
         return self.state in _OVER

@@ -61,7 +61,8 @@ _ID_HEADERS = {
 _COMMANDS = {int(command): command for command in _ID_HEADERS}
 
 _padded_uid = re.compile(rb"([0-9.]+)\0?").fullmatch
-_plain_uid = re.compile(r"[0-9.]+", re.ASCII).fullmatch
+is_plain_uid = re.compile(r"[0-9.]{1,64}", re.ASCII).fullmatch
+"""Whether a UID has only digits and dots, and at most 64 of them."""
 
 
 @lru_cache(256)  # more than the SOP classes of a peer; bounded, because the peer chooses the keys
@@ -86,6 +87,11 @@ def _encode_prefix(command: Command, padded_uid: bytes) -> bytes:
         _FIELD.pack(command),
         _ID_HEADERS[command],
     )
+
+
+def message_id_at(command: bytes) -> int:
+    """Return the position of the message ID in the result of `encode_usual`."""
+    return _PREFIX_START + _PREFIX_SIZE + command[_UID_LENGTH_AT]
 
 
 def decode_usual(data: bytes) -> Message | None:
@@ -144,7 +150,7 @@ def decode_usual(data: bytes) -> Message | None:
 @lru_cache(256)  # as for _decode_prefix
 def _prefix(command: Command, class_uid: str) -> bytes | None:
     """Return the prefix of a command set; None if the command or the UID is not usual."""
-    if command not in _ID_HEADERS or not _plain_uid(class_uid) or len(class_uid) > UID_LENGTH:
+    if command not in _ID_HEADERS or not is_plain_uid(class_uid):
         return None
     padded = class_uid.encode("ascii") + b"\0" * (len(class_uid) % 2)
     return _encode_prefix(command, padded)
@@ -160,7 +166,7 @@ def encode_usual(message: Message) -> bytes | None:
     uid = b""
     if command is Command.C_STORE_RQ or command is Command.C_STORE_RSP:
         instance_uid = message.AffectedSOPInstanceUID
-        if not instance_uid or len(instance_uid) > UID_LENGTH or not _plain_uid(instance_uid):
+        if not instance_uid or not is_plain_uid(instance_uid):
             return None
         uid = instance_uid.encode("ascii")
         if len(uid) % 2:

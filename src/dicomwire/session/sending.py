@@ -14,7 +14,16 @@ from typing import Any, Self
 from dicomwire.data.new_files import Buffer
 from dicomwire.data.sources import BytesSource, Data, Source
 from dicomwire.errors import AssociationFailure, LocalProtocolError
-from dicomwire.events import EVT_DIMSE_SENT
+from dicomwire.events import (
+    EVT_DATA_RECV,
+    EVT_DATA_SENT,
+    EVT_DIMSE_RECV,
+    EVT_DIMSE_SENT,
+    EVT_FSM_TRANSITION,
+    EVT_PDU_RECV,
+    EVT_PDU_SENT,
+    EventType,
+)
 from dicomwire.protocol.command import RESPONSE_BIT, Message
 from dicomwire.protocol.dimse import pack_command, pack_small_data
 from dicomwire.protocol.states import Role, State
@@ -25,6 +34,13 @@ from dicomwire.session.operation import Operation
 from dicomwire.session.owner import Owner
 from dicomwire.settings import Settings
 
+_OF_MESSAGES: frozenset[EventType] = frozenset(
+    (
+        *(EVT_DIMSE_SENT, EVT_DIMSE_RECV, EVT_PDU_SENT, EVT_PDU_RECV),
+        *(EVT_DATA_SENT, EVT_DATA_RECV, EVT_FSM_TRANSITION),
+    )
+)
+"""The events that tell of each message, PDU or read. Dumps are handlers of these, too."""
 _MANY_RESPONSES = {command | RESPONSE_BIT for command in scu.OF_MANY_RESPONSES}
 
 
@@ -61,6 +77,8 @@ class Sender(Engine):
 
     operation_class: type[Operation] = Operation
     """The class of the operations of the face."""
+    compares_responses = False
+    """Whether the face has `receive` and `leave`."""
     largest_piece = SENDING_SIZE
     """Bytes that are read and sent at a time: the size of the buffer for a large dataset."""
 
@@ -151,15 +169,18 @@ class Sender(Engine):
         try:
             await self._send(context_id, message, data, more=more)
         except BaseException as error:
-            # After a KeyboardInterrupt, the request may be on its way: its response is expected.
-            is_sent = isinstance(error, KeyboardInterrupt)
-            if not is_sent and self._operations.pop(key, None) is not None:
-                operation.part()
+            self._was_not_sent(key, operation, error)
             raise
         if self.protocol.events:
             self.process_postponed()
             self.check()
         return operation
+
+    def _was_not_sent(self, key: Key, operation: Operation, error: BaseException) -> None:
+        # After a KeyboardInterrupt, the request may be on its way: its response is expected.
+        is_sent = isinstance(error, KeyboardInterrupt)
+        if not is_sent and self._operations.pop(key, None) is not None:
+            operation.part()
 
     def must_wait(self, key: Key) -> bool:
         """Whether a request must wait: one like it is outstanding, or the window is full."""
@@ -184,6 +205,86 @@ class Sender(Engine):
         outstanding = sum(command not in _MANY_RESPONSES for command, _ in self._operations)
         return outstanding >= window
 
+    # --- Usual requests and responses, which do not become messages ---
+
+    @property
+    def is_unobserved(self) -> bool:
+        """Whether usual messages may pass without the protocol: nobody sees them, and none waits.
+
+        With the turn, that can change only by what is received, or by a call of the program.
+        """
+        return (
+            self.compares_responses
+            and self.protocol.is_at_rest
+            and not (self._requests or self._abort_wanted or self.is_ended)
+            and _OF_MESSAGES.isdisjoint(self.handlers.live)
+        )
+
+    def has_only(self, count: int) -> bool:
+        """Return whether no other requests are outstanding than the `count` of the caller."""
+        return len(self._operations) == count
+
+    async def request_packed(
+        self,
+        key: Key,
+        operation: Operation,
+        context_id: int,
+        packed: bytes,
+        source: Source | Begun | None,
+        more: bool,
+    ) -> None:
+        """Send one more request for `operation`, which is packed, with its dataset from `source`.
+
+        Only while `is_unobserved`, and if the window has room.
+        """
+        self._operations[key] = operation.join()
+        try:
+            await self._send_packed(context_id, packed, source, more=more)
+        except BaseException as error:
+            self._was_not_sent(key, operation, error)
+            raise
+        if self.protocol.events:
+            self.process_postponed()
+            self.check()
+
+    def begin_usual(self) -> bool:
+        """Take the turn for a usual request; return whether it may pass without the protocol."""
+        return False
+
+    def write_usual(self, packed: bytes) -> None:
+        """Send a usual request with its dataset."""
+        raise NotImplementedError
+
+    def receive_usual(self, expected: bytes) -> bool:
+        """Wait for the response; return whether it is `expected`. Any other is left to `leave`."""
+        raise NotImplementedError
+
+    def end_usual(self) -> None:
+        """Give the turn back."""
+        raise NotImplementedError
+
+    def receive(self) -> tuple[bytearray, int]:
+        """Wait for data within the DIMSE timeout; return the buffer, and how many bytes it holds.
+
+        The protocol does not have them: give it what is left, by `leave`. None are at hand, for
+        the end of the connection too, if the number is 0.
+        """
+        raise NotImplementedError
+
+    def leave(self, at: int, size: int) -> None:
+        """Give the protocol the bytes of the buffer from `at` to `size`."""
+        raise NotImplementedError
+
+    def expect(self, key: Key, operation: Operation) -> None:
+        """Note that one more response of `operation` is expected."""
+        self._operations[key] = operation.join()
+
+    def answered(self, key: Key, operation: Operation) -> None:
+        """Note that a response of `operation` has arrived, without putting it into its queue."""
+        del self._operations[key]
+        operation.part()
+        self.is_active = True
+
     # --- One message ---
 
     async def _send(
@@ -207,6 +308,13 @@ class Sender(Engine):
                 packed += small
         else:
             source = data
+        await self._send_packed(context_id, packed, source, more=more)
+
+    async def _send_packed(
+        self, context_id: int, packed: bytes, source: Source | Begun | None, *, more: bool
+    ) -> None:
+        """Send a message that is packed, with its dataset from `source` if it is large."""
+        protocol = self.protocol
         try:
             if source is not None:
                 if self._batch:
@@ -234,12 +342,11 @@ class Sender(Engine):
         if data:
             self._write(data)
 
-    def read_ahead(self, context_id: int, message: Message, source: Source) -> Begun:
+    def read_ahead(self, context_id: int, packed: bytes, source: Source) -> Begun:
         """Read the first bytes of a dataset before its message is sent; OSError or EOFError.
 
-        Give the result to `request` in place of the dataset, with the same message.
+        Give the result to `request` in place of the dataset, with the message that is `packed`.
         """
-        packed = pack_command(context_id, message, self.protocol.maximum_length)
         begun = Begun(self, context_id, packed, source)
         begun.filled = source.readinto(begun.packer.gaps(source.length))
         return begun

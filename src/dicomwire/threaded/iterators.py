@@ -69,7 +69,7 @@ class Sending(ResultReader, Iterator[Sent]):
         if pipeline is None:
             raise StopIteration
         try:
-            sent = pipeline.at_hand() or run_blocking(pipeline.next())
+            sent = pipeline.usual() or pipeline.at_hand() or run_blocking(pipeline.next())
         except BaseException:
             self._give_up()
             raise

@@ -518,8 +518,11 @@ class Link(Sender, Watched):
             if self.protocol.out:
                 self.flush()  # the answer to the peer's release request, if both asked at once
             if not connection.wait_readable(deadline):
-                raise AssociationTimeout("no answer in time", stage=stage, peer=self.peer)
+                raise self._no_answer(stage)
             self._read()
+
+    def _no_answer(self, stage: str) -> AssociationTimeout:
+        return AssociationTimeout("no answer in time", stage=stage, peer=self.peer)
 
     async def receive_event(self, timeout: float | None, stage: str) -> Event:
         """Return the protocol's next event, within `timeout` seconds; see `next_event`."""

@@ -18,6 +18,7 @@ from dicomwire.protocol.states import Role
 from dicomwire.services import scp
 from dicomwire.services.answers import may_ask
 from dicomwire.services.port import END
+from dicomwire.session.buffers import take_buffer
 from dicomwire.session.intake import Key
 from dicomwire.session.operation import Operation
 from dicomwire.session.owner import Owner
@@ -37,6 +38,8 @@ matches are sent together, since the next ones probably take as little time."""
 
 class ThreadedPort(Link):
     """The association of the threaded face, as services see it (`services.port.Port`)."""
+
+    compares_responses = True
 
     def __init__(self, association: Owner, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
@@ -120,6 +123,53 @@ class ThreadedPort(Link):
                 return
             if restarts:
                 deadline = deadline_after(self.settings.dimse_timeout)
+
+    def begin_usual(self) -> bool:
+        """Take the turn, unless another thread has it, or the watcher watches the socket."""
+        if not self._turn.acquire(blocking=False):
+            return False
+        if self._depth or self._is_watched or self._operations or not self.is_unobserved:
+            self._turn.release()
+            return False
+        self._depth, self._owner = 1, threading.get_ident()
+        return True
+
+    def write_usual(self, packed: bytes) -> None:
+        """Send a usual request with its dataset."""
+        self._write(packed)
+
+    def receive_usual(self, expected: bytes) -> bool:
+        """Wait for the response; return whether it is `expected`; leave another to the protocol."""
+        received, size = self.receive()
+        if size == len(expected) and received.startswith(expected):
+            self.is_active = True
+            return True
+        self.leave(0, size)
+        return False
+
+    def end_usual(self) -> None:
+        """Give the turn back; see `__exit__`."""
+        self._depth, self._owner = 0, None
+        self._turn.release()
+        if self._abort_wanted and not self.is_ended:
+            self.abort()  # another thread asked for it when it could not get the turn
+
+    def receive(self) -> tuple[bytearray, int]:
+        """Wait for data, since a response is expected; see `Sender.receive`."""
+        connection = self._connection
+        if connection is None:
+            raise self._ended_failure()
+        if not connection.wait_readable(deadline_after(self.settings.dimse_timeout)):
+            raise self._no_answer("response")
+        if self._buffer is None:
+            self._buffer = take_buffer()
+        return self._buffer, connection.read(self._buffer) or 0
+
+    def leave(self, at: int, size: int) -> None:
+        """Give the protocol the bytes of the buffer from `at` to `size`."""
+        if at < size:
+            assert self._buffer is not None
+            self.protocol.receive_data(memoryview(self._buffer)[at:size])
 
     def _take_in(self, deadline: float | None) -> bool:
         """Serve a waiting request (C-GET needs that), or wait for one event and process it.
