@@ -558,6 +558,25 @@ def test_what_has_begun_and_not_ended() -> None:
         assert protocol.mid_message is is_within
 
 
+def test_at_rest() -> None:
+    assert not acceptor().is_at_rest
+    protocol = established(Role.ACCEPTOR)
+    assert protocol.is_at_rest
+    for byte in ECHO_RQ:
+        protocol.receive_data(bytes((byte,)))
+        assert not protocol.is_at_rest
+        protocol.next_event()
+    assert protocol.is_at_rest
+    protocol.put_back(ReleaseRequested())
+    assert not protocol.is_at_rest
+    protocol.next_event()
+    protocol.observe(Recorder())
+    assert not protocol.is_at_rest
+    protocol.observe(None)
+    protocol.release()
+    assert not protocol.is_at_rest
+
+
 def test_data_come_before_the_end_that_follows_them() -> None:
     protocol = established(Role.ACCEPTOR)
     take(protocol, STORE_RQ)
