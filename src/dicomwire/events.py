@@ -379,23 +379,13 @@ def _negotiate_nothing(event: Event) -> dict[Any, Any]:
     return {}
 
 
-_DEFAULT_HANDLERS: dict[InterventionEvent, Callable[[Event], Any]] = {
-    EVT_ASYNC_OPS: _not_implemented,
+_INTERVENTIONS = {each for each in vars().values() if isinstance(each, InterventionEvent)}
+_DEFAULT_ANSWERS: dict[InterventionEvent, Callable[[Event], Any]] = {
     EVT_C_ECHO: _succeed,
-    EVT_C_FIND: _not_implemented,
-    EVT_C_GET: _not_implemented,
-    EVT_C_MOVE: _not_implemented,
-    EVT_C_STORE: _not_implemented,
-    EVT_N_ACTION: _not_implemented,
-    EVT_N_CREATE: _not_implemented,
-    EVT_N_DELETE: _not_implemented,
-    EVT_N_EVENT_REPORT: _not_implemented,
-    EVT_N_GET: _not_implemented,
-    EVT_N_SET: _not_implemented,
     EVT_SOP_COMMON: _negotiate_nothing,
     EVT_SOP_EXTENDED: _negotiate_nothing,
-    EVT_USER_ID: _not_implemented,
 }
+"""The events that are answered although the program has bound no handler."""
 
 
 def get_default_handler(event: InterventionEvent) -> Callable[[Event], Any]:
@@ -404,7 +394,7 @@ def get_default_handler(event: InterventionEvent) -> Callable[[Event], Any]:
     Most raise NoHandler, which is a NotImplementedError: the services turn that into a failure
     status, and the negotiation of user identity and asynchronous operations into no reply.
     """
-    return _DEFAULT_HANDLERS[event]
+    return _DEFAULT_ANSWERS.get(event, _not_implemented)
 
 
 # --- Binding and dispatch ---------------------------------------------------------------------
@@ -507,7 +497,7 @@ class Handlers:
 
     def get_events(self) -> list[EventType]:
         """Return the events that have a handler, sorted by name."""
-        return sorted({*self._all, *_DEFAULT_HANDLERS}, key=lambda event: event.name)
+        return sorted({*self._all, *_INTERVENTIONS}, key=lambda event: event.name)
 
     def arm(self) -> None:
         """Enable or disable the log handlers according to the logger's present level.
@@ -577,11 +567,6 @@ def log_failed_handler(event: EventType, handler: Handler) -> None:
     _LOGGER.exception("A handler of evt.%s failed: %s", event.name, name)
 
 
-def _ask(binding: Binding, event: Event) -> Any:
-    handler, args = binding
-    return handler(event, *(args or ()))
-
-
 def trigger(assoc: Any, event: EventType, attrs: dict[str, Any] | None = None) -> Any:
     """Raise `event` on `assoc`, as the library does: call the handlers that are bound to it.
 
@@ -591,9 +576,10 @@ def trigger(assoc: Any, event: EventType, attrs: dict[str, Any] | None = None) -
         The answer of the handler of an intervention event, whose exceptions reach the caller;
         None for a notification event.
     """
-    what = Event(assoc, event, attrs)
+    raised = Event(assoc, event, attrs)
     bound = assoc.get_handlers(event)
     if event.is_notification:
-        _tell(bound, what)
+        _tell(bound, raised)
         return None
-    return _ask(bound, what)
+    handler, args = bound
+    return handler(raised, *(args or ()))

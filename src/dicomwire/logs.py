@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dicomwire.events import (
@@ -232,35 +233,6 @@ def log_refusal(
 # --- The handlers -----------------------------------------------------------------------------
 
 
-def standard_pdu_recv_handler(event: Event) -> None:
-    """Log a received PDU (EVT_PDU_RECV)."""
-    _log_pdu("INCOMING", event)
-
-
-def standard_pdu_sent_handler(event: Event) -> None:
-    """Log a sent PDU (EVT_PDU_SENT)."""
-    _log_pdu("OUTGOING", event)
-
-
-def standard_dimse_recv_handler(event: Event) -> None:
-    """Log the command set of a received message (EVT_DIMSE_RECV)."""
-    _log_message("INCOMING", event)
-
-
-def standard_dimse_sent_handler(event: Event) -> None:
-    """Log the command set of a sent message (EVT_DIMSE_SENT)."""
-    _log_message("OUTGOING", event)
-
-
-DEFAULT_LOG_HANDLERS: list[tuple[NotificationEvent, Callable[[Event], None]]] = [
-    (EVT_DIMSE_RECV, standard_dimse_recv_handler),
-    (EVT_DIMSE_SENT, standard_dimse_sent_handler),
-    (EVT_PDU_RECV, standard_pdu_recv_handler),
-    (EVT_PDU_SENT, standard_pdu_sent_handler),
-]
-"""The `log_handlers` of `Handlers`, unless `Settings.log_pdus` is off."""
-
-
 def _log_block(title: str, lines: Iterable[str], extra: dict[str, Any] | None = None) -> None:
     LOGGER.debug(f" {title} ".center(_WIDTH, "="), extra=extra)
     for line in lines:
@@ -285,6 +257,15 @@ def _log_message(direction: str, event: Event) -> None:
     if not LOGGER.isEnabledFor(logging.DEBUG):
         return
     _log_block(f"{direction} DIMSE MESSAGE", _message_lines(event.message, event))
+
+
+DEFAULT_LOG_HANDLERS: list[tuple[NotificationEvent, Callable[[Event], None]]] = [
+    (EVT_DIMSE_RECV, partial(_log_message, "INCOMING")),
+    (EVT_DIMSE_SENT, partial(_log_message, "OUTGOING")),
+    (EVT_PDU_RECV, partial(_log_pdu, "INCOMING")),
+    (EVT_PDU_SENT, partial(_log_pdu, "OUTGOING")),
+]
+"""The `log_handlers` of `Handlers`, unless `Settings.log_pdus` is off."""
 
 
 # --- The lines of the dumps -------------------------------------------------------------------

@@ -135,31 +135,14 @@ _HANDLER: dict[int | range, str] = {
     0xC001: "The handler gave a data set without Status",
     0xC002: "The handler gave a status that is neither int nor Dataset",
 }
-_FIND_HANDLER: dict[int | range, str] = {
-    **_HANDLER,
-    0xC311: "The C-FIND handler failed",
-    0xC312: "The handler's identifier could not be encoded",
-}
-_GET_HANDLER: dict[int | range, str] = {
-    **_HANDLER,
-    0xC411: "The C-GET handler failed",
-    0xC413: "The handler gave no valid number of sub-operations",
-    0xC416: "More than 65,535 sub-operations",
-}
-_MOVE_HANDLER: dict[int | range, str] = {
-    **_HANDLER,
-    0xC511: "The C-MOVE handler failed",
-    0xC513: "The handler gave no valid number of sub-operations",
-    0xC514: "The handler gave no destination",
-    0xC515: "The handler gave no valid destination",
-    0xC516: "More than 65,535 sub-operations",
-}
 
 _QUERY_FAILURE: dict[int | range, str] = {
     0xA700: "Out of resources",
     0xA900: "Identifier does not match the SOP class",
     _CXXX: "Unable to process",
-    **_FIND_HANDLER,
+    **_HANDLER,
+    0xC311: "The C-FIND handler failed",
+    0xC312: "The handler's identifier could not be encoded",
 }
 _QUERY_PENDING: dict[int | range, str] = {
     0xFF00: "A match, more may follow",
@@ -175,6 +158,7 @@ _RETRIEVE_FAILURE: dict[int | range, str] = {
     0xAA03: "Request by time, but the object is not time-based",
     0xAA04: "Invalid request",
     _CXXX: "Unable to process",
+    **_HANDLER,
 }
 _RETRIEVE_WARNING: dict[int | range, str] = {
     0xB000: "Complete, with failures or warnings in sub-operations",
@@ -214,14 +198,27 @@ QR_FIND_SERVICE_CLASS_STATUS = _table(
 
 # PS3.4 Table C.4-2; AAxx is of Annex Y
 QR_MOVE_SERVICE_CLASS_STATUS = _table(
-    failure={**_RETRIEVE_FAILURE, 0xA801: "Move destination unknown", **_MOVE_HANDLER},
+    failure={
+        **_RETRIEVE_FAILURE,
+        0xA801: "Move destination unknown",
+        0xC511: "The C-MOVE handler failed",
+        0xC513: "The handler gave no valid number of sub-operations",
+        0xC514: "The handler gave no destination",
+        0xC515: "The handler gave no valid destination",
+        0xC516: "More than 65,535 sub-operations",
+    },
     warning=_RETRIEVE_WARNING,
     pending=_RETRIEVE_PENDING,
 )
 
 # PS3.4 Table C.4-3; AAxx is of Annex Y
 QR_GET_SERVICE_CLASS_STATUS = _table(
-    failure={**_RETRIEVE_FAILURE, **_GET_HANDLER},
+    failure={
+        **_RETRIEVE_FAILURE,
+        0xC411: "The C-GET handler failed",
+        0xC413: "The handler gave no valid number of sub-operations",
+        0xC416: "More than 65,535 sub-operations",
+    },
     warning=_RETRIEVE_WARNING,
     pending=_RETRIEVE_PENDING,
 )

@@ -90,7 +90,7 @@ def dump(
 ) -> list[str]:
     """Return the lines that are logged for `pdu`, all of them at DEBUG."""
     event = evt.EVT_PDU_RECV if received else evt.EVT_PDU_SENT
-    handler = logs.standard_pdu_recv_handler if received else logs.standard_pdu_sent_handler
+    handler = dict(logs.DEFAULT_LOG_HANDLERS)[event]
     return captured(caplog, handler, evt.Event(assoc, event, {"pdu": pdu}))
 
 
@@ -98,7 +98,7 @@ def dump_message(
     caplog: pytest.LogCaptureFixture, message: Message, received: bool = True, **attrs: Any
 ) -> list[str]:
     event = evt.EVT_DIMSE_RECV if received else evt.EVT_DIMSE_SENT
-    handler = logs.standard_dimse_recv_handler if received else logs.standard_dimse_sent_handler
+    handler = dict(logs.DEFAULT_LOG_HANDLERS)[event]
     return captured(caplog, handler, evt.Event(None, event, {"message": message, **attrs}))
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from dicomwire.web import multipart
 from dicomwire.web.multipart import (
     END_OF_CONTENT,
     LONGEST_HEADERS,
@@ -27,9 +28,9 @@ from dicomwire.web.multipart import (
 Parsed = list[tuple[dict[str, str], bytes]]
 
 
-def parsed(pieces: Iterable[bytes], boundary: str = "b", most_parts: int = 1000) -> Parsed:
+def parsed(pieces: Iterable[bytes], boundary: str = "b") -> Parsed:
     """Return header fields and content of the parts of a complete message."""
-    parser = Parser(boundary, most_parts)
+    parser = Parser(boundary)
     found: Parsed = []
     ends: list[End] = []
     content = bytearray()
@@ -163,10 +164,11 @@ def test_a_long_preamble_or_epilogue_is_malformed(begin: bytes) -> None:
         parsed([begin, *[b"x" * 1024] * (LONGEST_PREAMBLE // 1024 + 1)])
 
 
-def test_too_many_parts() -> None:
-    assert len(parsed([written([({}, b"")] * 3, "b")], most_parts=3)) == 3
+def test_too_many_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multipart, "MOST_PARTS", 3)
+    assert len(parsed([written([({}, b"")] * 3, "b")])) == 3
     with pytest.raises(Malformed, match="too many parts"):
-        parsed([written([({}, b"")] * 4, "b")], most_parts=3)
+        parsed([written([({}, b"")] * 4, "b")])
 
 
 def test_content_is_passed_on_without_waiting_for_its_end() -> None:

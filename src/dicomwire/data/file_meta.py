@@ -89,24 +89,24 @@ def parse_file_meta(source: bytes | bytearray | memoryview | BinaryIO) -> FileHe
         head = _parse_head(bytes(memoryview(source)[:_MAX_META]), True, "")
         assert head is not None
         return head
-    name = f"{getattr(source, 'name', 'file')}: "
-    data = source.read(_READ_AT_ONCE)
-    whole = False
-    while True:
-        head = _parse_head(data, whole, name)
-        if head is not None:
-            return head
-        if len(data) >= _MAX_META:
-            raise FileFormatError(f"{name}more than {len(data)} bytes of file meta information")
-        more = source.read(len(data) or _READ_AT_ONCE)
-        whole = not more
-        data += more
+    reader = HeadReader(f"{getattr(source, 'name', 'file')}: ")
+    while data := source.read(_READ_AT_ONCE):
+        if (found := reader.feed(data)) is not None:
+            return found[0]
+    return reader.finish()[0]
 
 
 class HeadReader:
-    """Finds the dataset of a DICOM file that arrives in pieces."""
+    """Finds the dataset of a DICOM file that arrives in pieces.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    name : str
+        What error texts begin with.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        self._name = name
         self._data = bytearray()
         self._enough = 0  # it is parsed again when it has twice as many bytes: not for each piece
 
@@ -119,16 +119,17 @@ class HeadReader:
             See `parse_file_meta`.
         """
         if not self._data:
-            head = _parse_head(bytes(data[:KIB]), False, "")  # enough for nearly all files
+            head = _parse_head(bytes(data[:KIB]), False, self._name)  # enough for nearly all files
             if head is not None:
                 return head, memoryview(data)[head.offset :]
         self._data += data
         if len(self._data) < self._enough:
             return None
-        head = _parse_head(bytes(memoryview(self._data)[:_MAX_META]), False, "")
+        head = _parse_head(bytes(memoryview(self._data)[:_MAX_META]), False, self._name)
         if head is None:
             if len(self._data) >= _MAX_META:
-                raise FileFormatError(f"more than {_MAX_META} bytes of file meta information")
+                text = f"{self._name}more than {_MAX_META} bytes of file meta information"
+                raise FileFormatError(text)
             self._enough = 2 * len(self._data)
             return None
         return head, memoryview(self._data)[head.offset :]
@@ -140,7 +141,7 @@ class HeadReader:
         ------
         FileFormatError
         """
-        head = _parse_head(bytes(self._data), True, "")
+        head = _parse_head(bytes(self._data), True, self._name)
         assert head is not None
         return head, memoryview(self._data)[head.offset :]
 

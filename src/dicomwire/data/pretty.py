@@ -8,8 +8,6 @@ from __future__ import annotations
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-from dicomwire.data.scanner import DatasetError as DatasetError
-
 _SHOWN_CHARACTERS = 200
 _SHOWN_BYTES = 16
 

@@ -79,8 +79,7 @@ class SOPClass(_Text):
     @property
     def service_class(self) -> Service:
         """The service class that the SOP class belongs to."""
-        entry = REGISTRY.get(self)
-        return entry.service if entry is not None else Service.UNKNOWN
+        return service_of(self)
 
     @property
     def dimse_msg_type(self) -> str:

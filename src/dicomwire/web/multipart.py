@@ -128,18 +128,16 @@ class Parser:
     ----------
     boundary : str
         From `boundary_of`.
-    most_parts : int
-        The most parts that the message may have.
     """
 
-    def __init__(self, boundary: str, most_parts: int = MOST_PARTS) -> None:
+    def __init__(self, boundary: str) -> None:
         self._delimiter = b"\r\n--" + boundary.encode("latin-1")
         self._state = _State.PREAMBLE
         # A delimiter begins with an end of line, which is missing at the beginning of a message.
         self._held = b"\r\n"
         self._skipped = 0  # bytes at the beginning of _held that are no content
         self._dropped = 0  # bytes of the preamble or the epilogue
-        self._parts_left = most_parts
+        self._parts_left = MOST_PARTS
 
     @property
     def is_complete(self) -> bool:
