@@ -15,8 +15,9 @@ from upper_layer_bytes import COMMAND, LAST, command_set, data_pdu, element, pdv
 from dicomwire.errors import RemoteProtocolError
 from dicomwire.protocol.association import AssociationProtocol
 from dicomwire.protocol.command import Command, Message, decode_command, encode_command
-from dicomwire.protocol.dimse import Assembler
+from dicomwire.protocol.dimse import Assembler, pack_command, pack_success
 from dicomwire.protocol.events import CommandReceived, DataReceived, Event
+from dicomwire.protocol.framing import Framer
 from dicomwire.protocol.limits import Limits
 from dicomwire.protocol.states import Role, State
 from dicomwire.protocol.usual import decode_usual, encode_usual
@@ -79,6 +80,42 @@ def test_both_ways_decode_bytes_to_the_same_message(message: Message, data: st.D
 
     cut = bytes(encoded[: data.draw(st.integers(0, len(encoded)))])
     assert decode_usual(cut) in (None, general(cut))
+
+
+@given(messages(), st.sampled_from((0, 64, 16384)))
+def test_both_ways_answer_a_request_with_the_same_bytes(request: Message, maximum: int) -> None:
+    response = Message(
+        Command(request.command | 0x8000),
+        MessageIDBeingRespondedTo=request.MessageID,
+        AffectedSOPClassUID=request.AffectedSOPClassUID,
+        AffectedSOPInstanceUID=request.AffectedSOPInstanceUID,
+        Status=0x0000,
+    )
+    packed = pack_success(1, request, maximum)
+    assert packed in (None, pack_command(1, response, maximum))
+
+
+@pytest.mark.parametrize("command", REQUESTS)
+def test_a_usual_request_is_answered_without_making_a_message(command: Command) -> None:
+    assert pack_success(1, usual(command), 0) is not None
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        usual(Command.C_STORE_RSP),
+        usual(Command.C_STORE_RQ, AffectedSOPClassUID=None),
+        usual(Command.C_STORE_RQ, AffectedSOPInstanceUID=None),
+        usual(Command.C_STORE_RQ, AffectedSOPInstanceUID="instance"),
+        usual(Command.C_STORE_RQ, MessageID=None),
+    ],
+)
+def test_another_request_is_answered_with_a_message(request_: Message) -> None:
+    assert pack_success(1, request_, 0) is None
+
+
+def test_a_response_that_needs_two_pdus_is_left_to_the_general_way() -> None:
+    assert pack_success(1, usual(Command.C_ECHO_RQ), 64) is None
 
 
 @pytest.mark.parametrize("command", [*REQUESTS, *RESPONSES])
@@ -163,6 +200,9 @@ def events(chunks: list[bytes]) -> list[Event]:
     for chunk in chunks:
         protocol.receive_data(chunk)
         while (event := protocol.next_event()) is not None:
+            if isinstance(event, CommandReceived) and event.data is not None:
+                found.append(CommandReceived(event.context_id, event.message))
+                event = event.data
             if isinstance(event, DataReceived):
                 event = DataReceived([b"".join(event.chunks)], event.complete)  # type: ignore[list-item]
                 if found and isinstance(found[-1], DataReceived) and not found[-1].complete:
@@ -211,23 +251,97 @@ def test_a_stream_means_the_same_however_it_is_cut(stream: bytes, data: st.DataO
     assert kinds(events(cut)) == kinds(events(one_by_one))
 
 
-def test_a_small_object_in_two_pdus_takes_the_short_cut() -> None:
-    assembler, accepted = Assembler(Limits()), frozenset({1})
+def test_an_object_takes_the_short_cut_however_it_arrives() -> None:
+    framer, assembler, accepted = Framer(Limits()), Assembler(Limits()), frozenset({1})
     message = usual(Command.C_STORE_RQ)
     command = data_pdu(pdv(1, COMMAND | LAST, encode_command(message)))
-    view = memoryview(command + data_pdu(pdv(1, LAST, b"data")))
 
-    first = assembler.take_whole(view, 0, accepted)
-    assert first == (CommandReceived(1, message), len(command))
+    framer.feed(command + data_pdu(pdv(1, 0, b"first")) + data_pdu(pdv(1, LAST, b"second"))[:14])
+    event = assembler.take_usual(framer, accepted)
+
+    pieces = [memoryview(b"first"), memoryview(b"se")]
+    assert event == CommandReceived(1, message, DataReceived(pieces, False))
+    framer.feed(b"co")
+    assert assembler.take_usual(framer, accepted) == DataReceived([memoryview(b"co")], False)
+    framer.feed(b"nd")
     assert assembler.mid_message
-    second = assembler.take_whole(view, len(command), accepted)
-    assert second == (DataReceived([memoryview(b"data")], True), len(view))
+    assert assembler.take_usual(framer, accepted) == DataReceived([memoryview(b"nd")], True)
     assert not assembler.mid_message
+    assert framer.at == len(framer.view)
+
+
+UNUSUAL = {
+    "of another context": data_pdu(pdv(3, LAST, b"data")),
+    "with two values": data_pdu(pdv(1, 0, b"da"), pdv(1, LAST, b"ta")),
+    "without data": data_pdu(pdv(1, LAST, b"")),
+    "of a command": data_pdu(pdv(1, COMMAND | LAST, b"data")),
+    "of another type": b"\5\0\0\0\0\4\0\0\0\0\0\0\0\0",
+    "of which the header is cut": data_pdu(pdv(1, LAST, b"data"))[:11],
+}
+
+
+@pytest.mark.parametrize("pdu", UNUSUAL.values(), ids=UNUSUAL)
+def test_a_dataset_is_taken_up_to_a_pdu_that_is_not_usual(pdu: bytes) -> None:
+    framer = Framer(Limits())
+    usual_pdu = data_pdu(pdv(1, 0, b"data"))
+    framer.feed(usual_pdu + pdu)
+
+    assert framer.take_dataset(1) == ([memoryview(b"data")], False)
+    assert framer.at == len(usual_pdu)
+    assert framer.take_dataset(1) == ([], False)
+    assert framer.at == len(usual_pdu)
+
+
+def test_the_headers_of_a_pdu_may_arrive_without_its_data() -> None:
+    framer = Framer(Limits())
+    pdu = data_pdu(pdv(1, LAST, b"data"))
+
+    framer.feed(pdu[:12])
+    assert framer.take_dataset(1) == ([], False)
+    framer.feed(pdu[12:])
+    assert framer.take_dataset(1) == ([memoryview(b"data")], True)
+
+
+@pytest.mark.parametrize(
+    "pdu",
+    [
+        data_pdu(pdv(1, 0, b"data"), pdv(1, LAST, b"more")),
+        data_pdu(pdv(3, LAST, b"data")),
+        data_pdu(pdv(1, COMMAND, b"data")),
+    ],
+)
+def test_the_rest_of_a_value_that_is_not_usual_is_left_to_the_general_way(pdu: bytes) -> None:
+    framer = Framer(Limits())
+    framer.announce_data = False
+    framer.feed(pdu[:14])
+    framer.next()
+    framer.feed(pdu[14:])
+
+    assert framer.take_dataset(1) == ([], False)
+    assert framer.at == 0
+
+
+def test_between_two_values_of_a_pdu_the_short_cut_is_closed() -> None:
+    framer = Framer(Limits())
+    framer.announce_data = False
+    framer.feed(data_pdu(pdv(1, 0, b"data"), pdv(1, LAST, b"more")))
+    framer.next()
+
+    assert framer.take_dataset(1) == ([], False)
+
+
+def test_so_many_beginnings_of_messages_are_remembered() -> None:
+    framer, assembler = Framer(Limits()), Assembler(Limits())
+    for number in range(100):
+        message = usual(Command.C_ECHO_RQ, AffectedSOPClassUID=UID(f"1.2.{number + 100}"))
+        for _ in range(2):
+            framer.feed(data_pdu(pdv(1, COMMAND | LAST, encode_command(message))))
+            assert assembler.take_usual(framer, frozenset({1})) == CommandReceived(1, message)
+    assert len(assembler._known) < 100
 
 
 def test_a_command_set_above_its_ceiling_is_left_to_the_general_way() -> None:
-    command = data_pdu(pdv(1, COMMAND | LAST, encode_command(usual(Command.C_ECHO_RQ))))
+    framer, assembler = Framer(Limits()), Assembler(Limits(command_set=32))
+    framer.feed(data_pdu(pdv(1, COMMAND | LAST, encode_command(usual(Command.C_ECHO_RQ)))))
 
-    assembler = Assembler(Limits(command_set=32))
-
-    assert assembler.take_whole(memoryview(command), 0, frozenset({1})) is None
+    assert assembler.take_usual(framer, frozenset({1})) is None

@@ -19,6 +19,7 @@ from dicomwire.protocol.command import Command, Message, decode_command, encode_
 from dicomwire.protocol.context import PresentationContext, Result
 from dicomwire.registry.services import Service, SOPClass
 from dicomwire.services import scp
+from dicomwire.services.answers import SUCCESS, answer, respond
 from dicomwire.services.port import END, Incoming
 from dicomwire.settings import Settings
 from dicomwire.sop_class import uid_to_sop_class
@@ -124,6 +125,9 @@ class FakePort:
         assert message.has_dataset == (data is not None)
         # A copy as the peer would get it: the service may go on to use its own.
         self.sent.append(Sent(context_id, decode_command(encode_command(message)), data))
+
+    async def succeed(self, incoming: Incoming) -> None:
+        await respond(self, incoming, answer(incoming.message, SUCCESS))
 
     async def intervene(self, event: evt.InterventionEvent, attrs: dict[str, Any]) -> Any:
         return self.handlers.intervene(self.association, event, attrs)

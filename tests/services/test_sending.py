@@ -73,7 +73,8 @@ class FakeSender(Sender):
         while (event := peer.next_event()) is not None:
             if isinstance(event, CommandReceived):
                 found.append((event.message.MessageID, b""))
-            elif isinstance(event, DataReceived):
+                event = event.data
+            if isinstance(event, DataReceived):
                 number, data = found.pop()
                 found.append((number, data + b"".join(event.chunks)))
         return found

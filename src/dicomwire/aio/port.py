@@ -236,7 +236,7 @@ class AioPort(Link):
     # --- Sending ---
 
     async def _send(
-        self, context_id: int, message: Message, data: Data | Begun | None, *, more: bool
+        self, context_id: int, message: Message | bytes, data: Data | Begun | None, *, more: bool
     ) -> None:
         try:
             async with self._sending:

@@ -32,37 +32,39 @@ def file_head(
     source_ae : str
         The value of (0002,0016): the AE title of the sender of the dataset.
     """
-    meta = b"".join(
+    uid = sop_instance_uid.encode("ascii")
+    if len(uid) % 2:
+        uid += b"\0"
+    start, end = _around_instance(sop_class_uid, len(uid), transfer_syntax, source_ae)
+    return b"%b%b%b" % (start, uid, end)
+
+
+@lru_cache(maxsize=256)  # more than there are combinations in use; a peer chooses some of them
+def _around_instance(
+    sop_class_uid: str, uid_length: int, transfer_syntax: str, source_ae: str
+) -> tuple[bytes, bytes]:
+    """Return the bytes before and after the value of (0002,0003), which has `uid_length` bytes."""
+    sop_class = _META_VERSION + _element(0x0002, b"UI", sop_class_uid.encode("ascii"), b"\0")
+    header = _META_ELEMENT.pack(2, 0x0003, b"UI", uid_length)
+    end = b"".join(
         (
-            _sop_class(sop_class_uid),
-            _element(0x0003, b"UI", sop_instance_uid.encode("ascii"), b"\0"),
-            _meta_end(transfer_syntax, source_ae),
+            _element(0x0010, b"UI", transfer_syntax.encode("ascii"), b"\0"),
+            _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii"), b"\0"),
+            _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii"), b" "),
+            _element(0x0016, b"AE", source_ae.encode("ascii", "replace"), b" ")
+            if source_ae
+            else b"",
         )
     )
-    return PREAMBLE + _META_LENGTH.pack(2, 0, b"UL", 4, len(meta)) + meta
+    length = len(sop_class) + len(header) + uid_length + len(end)
+    group = _META_LENGTH.pack(2, 0, b"UL", 4, length)
+    return b"".join((PREAMBLE, group, sop_class, header)), end
 
 
 def _element(element: int, vr: bytes, value: bytes, padding: bytes) -> bytes:
     if len(value) % 2:
         value += padding
     return _META_ELEMENT.pack(2, element, vr, len(value)) + value
-
-
-@lru_cache(maxsize=256)
-def _sop_class(uid: str) -> bytes:
-    return _META_VERSION + _element(0x0002, b"UI", uid.encode("ascii"), b"\0")
-
-
-@lru_cache(maxsize=256)
-def _meta_end(transfer_syntax: str, source_ae: str) -> bytes:
-    parts = [
-        _element(0x0010, b"UI", transfer_syntax.encode("ascii"), b"\0"),
-        _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii"), b"\0"),
-        _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii"), b" "),
-    ]
-    if source_ae:
-        parts.append(_element(0x0016, b"AE", source_ae.encode("ascii", "replace"), b" "))
-    return b"".join(parts)
 
 
 def file_meta_values(data: bytes, position: int) -> tuple[dict[int, bytes], int]:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import BinaryIO
 
-from dicomwire.data.budgets import Share, give
+from dicomwire.data.budgets import Share
 from dicomwire.data.new_files import spool_file, unlink
 
 
@@ -131,7 +131,9 @@ class FilePayload(Payload):
         directory: str | None = None,
         share: Share | None = None,
     ) -> None:
-        super().__init__(size, directory)
+        self.size = size
+        self._directory = directory
+        self._dicom_file: str | None = None
         self._share = share
         self.offset = offset
         self._path = path
@@ -161,9 +163,11 @@ class FilePayload(Payload):
 
     def discard(self) -> None:
         """Remove temporary files."""
-        super().discard()
         self._view = None
+        if self._dicom_file is not None:
+            super().discard()
         if self._is_temporary:
             unlink(self._path)
-        give(self._share, self.size)
-        self._share = None
+        if self._share is not None:
+            self._share.give(self.size)
+            self._share = None

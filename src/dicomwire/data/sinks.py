@@ -241,7 +241,7 @@ class FileSink:
     ) -> None:
         token = new_token()
         folder = os.fspath(directory)
-        if not folder.endswith(os.sep):
+        if folder[-1:] != os.sep:
             folder += os.sep
         self._target = folder + (f"{token}.dcm" if name is None else plain_name(name))
         self._ceiling = ceiling
@@ -254,10 +254,9 @@ class FileSink:
         """Write `chunks` to the file."""
         self._size = _grown(self._size, chunks, self._ceiling)
         if self._pending:
-            self._file.write([self._pending, *chunks])
+            chunks = [memoryview(self._pending), *chunks]
             self._pending = b""
-        else:
-            self._file.write(chunks)
+        self._file.write(chunks)
 
     def finish(self) -> Payload:
         """Rename the file to its final name, and return the dataset in it.

@@ -254,14 +254,13 @@ class AssociationProtocol:
         if self._ignores_input or self.state is State.IDLE:
             return None
         framer, assembler = self._framer, self._assembler
-        if framer.pdu_type is None and not framer.head:  # at the start of a PDU
-            if framer.at == len(framer.view) and not assembler.chunks:
+        if not framer.head and not assembler.chunks:
+            if framer.at == len(framer.view):
                 return None
             if not framer.announce_data:
-                taken = assembler.take_whole(framer.view, framer.at, self.accepted_ids)
-                if taken is not None:
-                    framer.at = taken[1]
-                    return taken[0]
+                event = assembler.take_usual(framer, self.accepted_ids)
+                if event is not None:
+                    return event
         try:
             while (part := framer.next()) is not None:
                 if isinstance(part, Fragment):

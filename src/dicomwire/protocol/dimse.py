@@ -5,24 +5,29 @@ Datasets pass through as views of their encoded bytes; this module does not deco
 
 from __future__ import annotations
 
-import struct
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeAlias
 
 from dicomwire.errors import AbortReason, AbortSource, RemoteProtocolError
-from dicomwire.protocol.command import Message, decode_command, encode_command
+from dicomwire.protocol.command import Command, Message, decode_command, encode_command
 from dicomwire.protocol.events import CommandReceived, DataReceived
-from dicomwire.protocol.framing import Fragment
+from dicomwire.protocol.framing import COMMAND, HEADERS, LAST, Fragment, Framer
 from dicomwire.protocol.limits import Limits
 from dicomwire.protocol.pdu import PDataTF
-from dicomwire.protocol.usual import decode_usual, encode_usual
+from dicomwire.protocol.usual import (
+    UID_LENGTH_AT,
+    decode_rest,
+    decode_start,
+    encode_success,
+    encode_uid,
+    encode_usual,
+    start_size,
+)
 
-COMMAND = 0x01
-"""Message control header bit: the fragment belongs to a command set, not to a dataset."""
-LAST = 0x02
-"""Message control header bit: the fragment is the last one of its command set or dataset."""
+if TYPE_CHECKING:
+    from pydicom.uid import UID
 
-_HEADERS = struct.Struct(">BxIIBB")
-"""PDU header and PDV header of a P-DATA-TF PDU with one presentation data value."""
-OVERHEAD = _HEADERS.size
+OVERHEAD = HEADERS.size
 _IN_PDU = 6
 """Bytes of the PDV header; the maximum length of a PDU includes them."""
 _P_DATA = 0x04
@@ -30,6 +35,11 @@ UNLIMITED_LENGTH = 128 * 1024
 """The PDU length that we use when the peer sets no maximum (it sent 0)."""
 _USUAL_SIZE = 256
 """The most bytes of a usual command set: about 80, and two UIDs of up to 64 characters."""
+_UID_LENGTH_AT = OVERHEAD + UID_LENGTH_AT
+_MOST_KNOWN = 64
+"""The most beginnings of messages that are remembered: more than the SOP classes of a peer."""
+_Start: TypeAlias = "tuple[int, int, Command, UID]"
+"""The size of a PDU, and its presentation context, command and SOP class."""
 _SMALLEST = _IN_PDU + 2
 """The smallest maximum length: a PDV header and two bytes, since fragments have even length."""
 
@@ -57,12 +67,23 @@ class Assembler:
         Received pieces of the current dataset that have not been returned yet.
     """
 
-    __slots__ = ("_command", "_limits", "_message", "_usual_size", "chunks", "context_id")
+    __slots__ = (
+        "_command",
+        "_known",
+        "_limits",
+        "_message",
+        "_usual_size",
+        "chunks",
+        "context_id",
+    )
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._usual_size = min(_USUAL_SIZE, limits.command_set)
         self._command = bytearray()
+        # Of usual messages, by their bytes before the message ID: most of an association have the
+        # same ones, which need not be looked at again.
+        self._known: dict[bytes, _Start] = {}
         self.context_id = 0
         self._message: Message | None = None  # the message whose dataset is being received
         self.chunks: list[memoryview] = []
@@ -97,38 +118,63 @@ class Assembler:
         self.context_id = 0
         return DataReceived(self._take_chunks(), complete=True)
 
-    def take_whole(
-        self, view: memoryview, at: int, accepted_ids: frozenset[int]
-    ) -> tuple[CommandReceived | DataReceived, int] | None:
-        """Return the event of the usual P-DATA-TF PDU at index `at`, and the index of its end.
+    def take_usual(
+        self, framer: Framer, accepted_ids: frozenset[int]
+    ) -> CommandReceived | DataReceived | None:
+        """Return the event of the usual P-DATA-TF PDUs that were received next.
 
-        A usual PDU is complete in `view` and has one presentation data value: a command set of
-        the usual layout, or a whole dataset. For any other PDU the result is None, and `Framer`
-        and `add` handle it. Most small messages take this short cut.
+        A usual command set has a fixed layout and is complete in one PDU; what has arrived of its
+        dataset comes with it. The result is None for any other PDU, which `Framer.next` and `add`
+        handle. Most messages take this short cut.
         """
-        if len(view) - at < OVERHEAD:
-            return None
-        pdu_type, length, size, context_id, control = _HEADERS.unpack_from(view, at)
-        end = at + _IN_PDU + length
-        if pdu_type != _P_DATA or size + 4 != length or end > len(view):
-            return None
         if self._message is not None:
-            if control != LAST or context_id != self.context_id or self.chunks or size == 2:
-                return None
-            self._message = None
-            self.context_id = 0
-            return DataReceived([view[at + OVERHEAD : end]], True), end
-        if control != COMMAND | LAST or context_id not in accepted_ids or self.context_id:
+            return self._usual_data(framer)
+        view, at = framer.view, framer.at
+        if framer.pdu_type is not None or self.context_id or len(view) - at <= _UID_LENGTH_AT:
             return None
-        message = (
-            decode_usual(bytes(view[at + OVERHEAD : end])) if size <= self._usual_size else None
-        )
+        middle = at + start_size(view[at + _UID_LENGTH_AT]) + OVERHEAD
+        start = bytes(view[at:middle])
+        known = self._known.get(start)
+        if known is None and (known := self._learn(start)) is None:
+            return None
+        size, context_id, command, class_uid = known
+        end = at + size
+        if end > len(view) or context_id not in accepted_ids:
+            return None
+        message = decode_rest(command, class_uid, bytes(view[middle:end]))
         if message is None:
             return None
-        if message.has_dataset:
-            self._message = message
-            self.context_id = context_id
-        return CommandReceived(context_id, message), end
+        framer.at = end
+        if not message.has_dataset:
+            return CommandReceived(context_id, message)
+        self._message = message
+        self.context_id = context_id
+        return CommandReceived(context_id, message, self._usual_data(framer))
+
+    def _learn(self, start: bytes) -> _Start | None:
+        """Return what is known of the messages that begin with `start`; None if not usual."""
+        pdu_type, length, size, context_id, control = HEADERS.unpack_from(start)
+        decoded = decode_start(start[OVERHEAD:])
+        if (
+            decoded is None
+            or pdu_type != _P_DATA
+            or control != COMMAND | LAST
+            or size + 4 != length
+            or size > self._usual_size
+        ):
+            return None
+        known = length + _IN_PDU, context_id, *decoded
+        if len(self._known) < _MOST_KNOWN:
+            self._known[start] = known
+        return known
+
+    def _usual_data(self, framer: Framer) -> DataReceived | None:
+        """Return the pieces of the current dataset in usual PDUs; None if there are none."""
+        pieces, is_complete = framer.take_dataset(self.context_id)
+        if is_complete:
+            self._message = None
+            self.context_id = 0
+        return DataReceived(pieces, is_complete) if pieces else None
 
     def data_so_far(self) -> DataReceived | None:
         """Return the pieces of the dataset received since the last call; None if there are none."""
@@ -172,7 +218,7 @@ def pack_command(context_id: int, message: Message, maximum_length: int) -> byte
     length = len(command)
     if length + _IN_PDU <= (maximum_length or UNLIMITED_LENGTH):  # command sets have even length
         return (
-            _HEADERS.pack(_P_DATA, length + _IN_PDU, length + 2, context_id, COMMAND | LAST)
+            HEADERS.pack(_P_DATA, length + _IN_PDU, length + 2, context_id, COMMAND | LAST)
             + command
         )
     size = fragment_size(maximum_length)
@@ -182,6 +228,35 @@ def pack_command(context_id: int, message: Message, maximum_length: int) -> byte
         control = COMMAND | (LAST if start + size >= len(command) else 0)
         packed.append(_headers(context_id, control, len(piece)) + piece)
     return b"".join(packed)
+
+
+def pack_success(context_id: int, request: Message, maximum_length: int) -> bytes | None:
+    """Return the P-DATA-TF PDU that answers a C-STORE or C-ECHO with the status 0x0000.
+
+    It is that of `pack_command` for a response without other elements. None if it is not usual;
+    make the response then.
+    """
+    number, uid = request.MessageID, encode_uid(request.AffectedSOPInstanceUID)
+    parts = _success(
+        context_id, request.command, request.AffectedSOPClassUID, len(uid), maximum_length
+    )
+    if parts is None or number is None:
+        return None
+    return b"%b%b%b%b" % (parts[0], number.to_bytes(2, "little"), parts[1], uid)
+
+
+@lru_cache(256)  # more than the SOP classes of a peer; bounded, because the peer chooses the keys
+def _success(
+    context_id: int, command: Command, class_uid: str | None, uid_length: int, maximum_length: int
+) -> tuple[bytes, bytes] | None:
+    parts = encode_success(command, class_uid, uid_length)
+    if parts is None:
+        return None
+    length = len(parts[0]) + 2 + len(parts[1]) + uid_length
+    if length + _IN_PDU > (maximum_length or UNLIMITED_LENGTH):
+        return None
+    header = HEADERS.pack(_P_DATA, length + _IN_PDU, length + 2, context_id, COMMAND | LAST)
+    return header + parts[0], parts[1]
 
 
 def pack_small_data(
@@ -195,12 +270,12 @@ def pack_small_data(
     size = len(data) + len(padding)
     if size + _IN_PDU > (maximum_length or UNLIMITED_LENGTH):
         return None
-    header = _HEADERS.pack(_P_DATA, size + _IN_PDU, size + 2, context_id, LAST)
+    header = HEADERS.pack(_P_DATA, size + _IN_PDU, size + 2, context_id, LAST)
     return b"".join((header, data, padding))
 
 
 def _headers(context_id: int, control: int, size: int) -> bytes:
-    return _HEADERS.pack(_P_DATA, size + _IN_PDU, size + 2, context_id, control)
+    return HEADERS.pack(_P_DATA, size + _IN_PDU, size + 2, context_id, control)
 
 
 class Packer:
@@ -251,7 +326,7 @@ class Packer:
         buffer, size, context_id = self._buffer, self._size, self._context_id
         at = self._start
         self._start = 0
-        pack_into = _HEADERS.pack_into
+        pack_into = HEADERS.pack_into
         while filled > size:
             pack_into(buffer, at, _P_DATA, size + _IN_PDU, size + 2, context_id, 0)
             at += OVERHEAD + size
@@ -271,7 +346,7 @@ def unpack_pdus(packed: memoryview) -> list[PDataTF]:
     pdus = []
     at = 0
     while at < len(packed):
-        _, _, length, context_id, control = _HEADERS.unpack_from(packed, at)
+        _, _, length, context_id, control = HEADERS.unpack_from(packed, at)
         end = at + OVERHEAD + length - 2
         pdus.append(PDataTF([(context_id, control, bytes(packed[at + OVERHEAD : end]))]))
         at = end

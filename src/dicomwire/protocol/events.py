@@ -35,19 +35,23 @@ class AssociateRejected:
 
 
 @dataclass(slots=True)
-class CommandReceived:
-    """A complete command set; `DataReceived` events follow if `message.has_dataset`."""
-
-    context_id: int
-    message: Message
-
-
-@dataclass(slots=True)
 class DataReceived:
     """The next bytes of the dataset of the last `CommandReceived`; `complete` if they end it."""
 
     chunks: list[memoryview]
     complete: bool
+
+
+@dataclass(slots=True)
+class CommandReceived:
+    """A complete command set, with the bytes of its dataset that arrived together with it, if any.
+
+    `DataReceived` events follow if `message.has_dataset`, unless `data` is all of it.
+    """
+
+    context_id: int
+    message: Message
+    data: DataReceived | None = None
 
 
 @dataclass(slots=True)

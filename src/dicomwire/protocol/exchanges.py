@@ -13,7 +13,7 @@ from typing import TypeAlias
 from dicomwire.protocol.command import RESPONSE_BIT, Command, Message
 from dicomwire.protocol.context import quick_uid
 from dicomwire.protocol.dimse import OVERHEAD, pack_command, pack_small_data
-from dicomwire.protocol.usual import encode_usual, is_plain_uid, message_id_at
+from dicomwire.protocol.usual import UID_LENGTH_AT, encode_usual, is_plain_uid, start_size
 
 _MESSAGE_ID = struct.Struct("<H")
 SUCCESS = 0x0000
@@ -98,5 +98,5 @@ class Exchanges:
         packed = pack_command(self._context_id, message, self._maximum_length)
         if len(packed) != OVERHEAD + len(command):
             return None  # in several PDUs
-        at = OVERHEAD + message_id_at(command)
+        at = OVERHEAD + start_size(command[UID_LENGTH_AT])
         return packed[:at], packed[at + _MESSAGE_ID.size : len(packed) - size]

@@ -14,6 +14,12 @@ from dicomwire.protocol.pdu import PDUType
 
 _PDU_HEADER = struct.Struct(">BxI")
 _PDV_HEADER = struct.Struct(">IBB")
+HEADERS = struct.Struct(">BxIIBB")
+"""PDU header and PDV header of a P-DATA-TF PDU with one presentation data value."""
+COMMAND = 0x01
+"""Message control header bit: the fragment belongs to a command set, not to a dataset."""
+LAST = 0x02
+"""Message control header bit: the fragment is the last one of its command set or dataset."""
 _HEADER_SIZE = 6
 """Bytes of a PDU header, and of a PDV header (PS3.8 Sections 9.3.1 and 9.3.5.1).
 
@@ -34,6 +40,10 @@ _LANGUAGES = {
 """What else may be on a port, by the first bytes of a PDU header without the reserved second."""
 _PDV_OVERHEAD = 2
 """Context ID and message control header: the length field of a PDV includes both."""
+
+_LENGTH_FIELD = 4
+"""Bytes of the length field of a PDV, which it does not include."""
+_BOTH_HEADERS = HEADERS.size
 
 _NOTHING = memoryview(b"")
 _P_DATA = PDUType.P_DATA_TF
@@ -225,6 +235,53 @@ class Framer:
         self.at = at + size
         self._pdv_left = left
         return Fragment(self._context_id, self._control, data, not left)
+
+    def take_dataset(self, context_id: int) -> tuple[list[memoryview], bool]:
+        """Return the received pieces of a dataset, and whether they end it.
+
+        It stops before a PDU that is not usual, which `next` handles: a usual one has one
+        presentation data value, of the dataset, and its headers are not cut.
+        """
+        view, at = self.view, self.at
+        end = len(view)
+        pieces: list[memoryview] = []
+        is_inside = self._in_pdv
+        if is_inside:
+            control, stop = self._control, at + self._pdv_left
+            if self._pdu_left or control & ~LAST or self._context_id != context_id:
+                return pieces, False
+            self._in_pdv, self.pdu_type = False, None
+        elif self.pdu_type is not None:
+            return pieces, False
+        while True:
+            if not is_inside:
+                if end - at < _BOTH_HEADERS:
+                    break
+                code, length, size, pdv_context_id, control = HEADERS.unpack_from(view, at)
+                if (
+                    code != _P_DATA
+                    or pdv_context_id != context_id
+                    or control & ~LAST
+                    or length != size + _LENGTH_FIELD
+                    or size <= _PDV_OVERHEAD
+                ):
+                    break
+                at += _BOTH_HEADERS
+                stop = at + size - _PDV_OVERHEAD
+            if stop > end:
+                if at < end:
+                    pieces.append(view[at:])
+                self.at, self._pdv_left = end, stop - end
+                self._in_pdv, self.pdu_type, self._pdu_left = True, _P_DATA, 0
+                self._context_id, self._control = context_id, control
+                return pieces, False
+            pieces.append(view[at:stop])
+            at, is_inside = stop, False
+            if control:
+                self.at = at
+                return pieces, True
+        self.at = at
+        return pieces, False
 
     def _next_frame(self, pdu_type: PDUType) -> Frame | None:
         """Return the current PDU (not P-DATA-TF); None until all of it has arrived."""

@@ -45,7 +45,8 @@ _PREFIX_START = 12
 """Where the prefix begins: after the group length."""
 _PREFIX_SIZE = 26
 """Bytes of the prefix without the UID: three headers of 8 bytes, and the value of Command Field."""
-_UID_LENGTH_AT = 16
+UID_LENGTH_AT = 16
+"""Where a usual command set has the length of its SOP Class UID, which is below 256."""
 
 _NO_DATASET = 0x0101
 _WITH_DATASET = 0x0001
@@ -59,6 +60,12 @@ _ID_HEADERS = {
 }
 """The commands that have a fixed layout, with the header of their message ID."""
 _COMMANDS = {int(command): command for command in _ID_HEADERS}
+
+_ANSWERS = {
+    Command.C_STORE_RQ: Command.C_STORE_RSP,
+    Command.C_ECHO_RQ: Command.C_ECHO_RSP,
+}
+"""The requests whose response needs no more than a status, with the command of the response."""
 
 _padded_uid = re.compile(rb"([0-9.]+)\0?").fullmatch
 is_plain_uid = re.compile(r"[0-9.]{1,64}", re.ASCII).fullmatch
@@ -89,31 +96,38 @@ def _encode_prefix(command: Command, padded_uid: bytes) -> bytes:
     )
 
 
-def message_id_at(command: bytes) -> int:
-    """Return the position of the message ID in the result of `encode_usual`."""
-    return _PREFIX_START + _PREFIX_SIZE + command[_UID_LENGTH_AT]
+def start_size(uid_length: int) -> int:
+    """Return how many bytes of a usual command set come before its message ID."""
+    return _PREFIX_START + _PREFIX_SIZE + uid_length
+
+
+def decode_start(data: bytes) -> tuple[Command, UID] | None:
+    """Return the command and the SOP class of a command set, from the bytes before its message ID.
+
+    None if the layout is not usual.
+    """
+    return _decode_prefix(data[_PREFIX_START:]) if data.startswith(_GROUP_LENGTH) else None
 
 
 def decode_usual(data: bytes) -> Message | None:
     """Return the message in `data`, a complete command set; None if its layout is not usual."""
+    if len(data) <= UID_LENGTH_AT:
+        return None
+    size = start_size(data[UID_LENGTH_AT])
+    start = decode_start(data[:size])
+    return None if start is None else decode_rest(*start, data[size:])
+
+
+def decode_rest(command: Command, class_uid: UID, data: bytes) -> Message | None:
+    """Return the message whose bytes from the message ID on are `data`, as `decode_usual` does."""
     size = len(data)
-    if size <= _UID_LENGTH_AT or not data.startswith(_GROUP_LENGTH):
-        return None
-    at = _PREFIX_START + _PREFIX_SIZE + data[_UID_LENGTH_AT]
-    if size < at:
-        return None
-    prefix = _decode_prefix(data[_PREFIX_START:at])
-    if prefix is None:
-        return None
-    command, class_uid = prefix
     if command is Command.C_STORE_RQ or command is Command.C_STORE_RSP:
-        start = at + _STORE.size
-        if size < start:
+        if size < _STORE.size:
             return None
-        fields = _STORE.unpack_from(data, at)
+        fields = _STORE.unpack_from(data)
         number, first_header, first, second_header, second, uid_tag, length = fields
-        padded = _padded_uid(data, start)
-        if padded is None or uid_tag != _INSTANCE_UID or length != size - start:
+        padded = _padded_uid(data, _STORE.size)
+        if padded is None or uid_tag != _INSTANCE_UID or length != size - _STORE.size:
             return None
         if length > UID_LENGTH:
             return None
@@ -132,15 +146,15 @@ def decode_usual(data: bytes) -> Message | None:
             has_dataset=first != _NO_DATASET,
         )
     if command is Command.C_ECHO_RQ:
-        if size != at + _ECHO_REQUEST.size:
+        if size != _ECHO_REQUEST.size:
             return None
-        number, header, dataset_type = _ECHO_REQUEST.unpack_from(data, at)
+        number, header, dataset_type = _ECHO_REQUEST.unpack(data)
         if header != _DATASET_TYPE:
             return None
         return Message(command, number, None, class_uid, has_dataset=dataset_type != _NO_DATASET)
-    if size != at + _RESPONSE.size:
+    if size != _RESPONSE.size:
         return None
-    number, header, dataset_type, status_header, status = _RESPONSE.unpack_from(data, at)
+    number, header, dataset_type, status_header, status = _RESPONSE.unpack(data)
     if header != _DATASET_TYPE or status_header != _STATUS:
         return None
     has_dataset = dataset_type != _NO_DATASET
@@ -165,12 +179,9 @@ def encode_usual(message: Message) -> bytes | None:
     dataset_type = _WITH_DATASET if message.has_dataset else _NO_DATASET
     uid = b""
     if command is Command.C_STORE_RQ or command is Command.C_STORE_RSP:
-        instance_uid = message.AffectedSOPInstanceUID
-        if not instance_uid or not is_plain_uid(instance_uid):
+        uid = encode_uid(message.AffectedSOPInstanceUID)
+        if not uid:
             return None
-        uid = instance_uid.encode("ascii")
-        if len(uid) % 2:
-            uid += b"\0"
     try:
         if command is Command.C_STORE_RQ:
             priority = message.Priority
@@ -188,17 +199,47 @@ def encode_usual(message: Message) -> bytes | None:
             rest = _ECHO_REQUEST.pack(message.MessageID, _DATASET_TYPE, dataset_type)
         elif message.ErrorComment or message.ErrorID is not None or message.OffendingElement:
             return None
-        elif uid:
-            rest = _STORE.pack(
-                *(message.MessageIDBeingRespondedTo, _DATASET_TYPE, dataset_type),
-                *(_STATUS, message.Status, _INSTANCE_UID, len(uid)),
-            )
         else:
-            rest = _RESPONSE.pack(
-                *(message.MessageIDBeingRespondedTo, _DATASET_TYPE, dataset_type),
-                *(_STATUS, message.Status),
-            )
+            number, status = message.MessageIDBeingRespondedTo, message.Status
+            return _encode_response(prefix, number, dataset_type, status, uid)
     except struct.error:  # a number is missing or too large; `command` raises the right error
         return None
     length = _LENGTH.pack(len(prefix) + len(rest) + len(uid))
     return b"%b%b%b%b%b" % (_GROUP_LENGTH, length, prefix, rest, uid)
+
+
+@lru_cache(256)  # as for _decode_prefix
+def encode_success(
+    command: Command, class_uid: str | None, uid_length: int
+) -> tuple[bytes, bytes] | None:
+    """Return the command set that answers a C-STORE-RQ or C-ECHO-RQ with the status 0x0000.
+
+    It comes in two parts, between which the message ID belongs. The SOP Instance UID, with its
+    padding, has `uid_length` bytes, and belongs at the end. None if the layout is not usual.
+    """
+    prefix = _prefix(_ANSWERS[command], class_uid) if command in _ANSWERS and class_uid else None
+    if prefix is None or (command is Command.C_STORE_RQ) != (0 < uid_length <= UID_LENGTH):
+        return None
+    whole = _encode_response(prefix, 0, _NO_DATASET, 0x0000, b"1" * uid_length)
+    at = _PREFIX_START + len(prefix)
+    return whole[:at], whole[at + _FIELD.size : len(whole) - uid_length]
+
+
+def _encode_response(
+    prefix: bytes, number: int, dataset_type: int, status: int | None, uid: bytes
+) -> bytes:
+    if uid:
+        rest = _STORE.pack(
+            *(number, _DATASET_TYPE, dataset_type, _STATUS, status, _INSTANCE_UID, len(uid))
+        )
+    else:
+        rest = _RESPONSE.pack(number, _DATASET_TYPE, dataset_type, _STATUS, status)
+    length = _LENGTH.pack(len(prefix) + len(rest) + len(uid))
+    return b"%b%b%b%b%b" % (_GROUP_LENGTH, length, prefix, rest, uid)
+
+
+def encode_uid(uid: str | None) -> bytes:
+    """Return a SOP Instance UID with its padding; empty if it is not usual."""
+    if not uid or not is_plain_uid(uid):
+        return b""
+    return uid.encode("ascii") + b"\0" * (len(uid) % 2)

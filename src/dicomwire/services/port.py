@@ -107,6 +107,9 @@ class Port(Protocol):
     async def send(self, context_id: int, message: Message, data: Data | None = None) -> None:
         """Send `message`, with the dataset `data` if there is one."""
 
+    async def succeed(self, incoming: Incoming) -> None:
+        """Answer a C-STORE or C-ECHO with the status 0x0000, and log that, as `respond` does."""
+
     async def request(
         self,
         context_id: int,

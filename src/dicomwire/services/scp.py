@@ -5,7 +5,7 @@ C-ECHO and C-STORE are here; queries, retrieval and the N-services have modules 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dicomwire.data.payloads import FilePayload
 from dicomwire.errors import AssociationFailure
@@ -111,36 +111,56 @@ async def serve(port: Port, incoming: Incoming) -> None:
 
 async def _echo(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
     """Serve C-ECHO (PS3.7 Section 9.1.5): Success also if the handler fails, since we are there."""
-    response = answer(incoming.message, SUCCESS)
+    status: Any = SUCCESS
     try:
-        if not set_status(response, await ask(port, EVT_C_ECHO, incoming), sop_class):
-            response.Status = SUCCESS
+        if port.bound(EVT_C_ECHO):
+            status = await ask(port, EVT_C_ECHO, incoming)
     except AssociationFailure:
         raise
     except Exception as error:
         log_failure(port, incoming, "evt.EVT_C_ECHO", error)
+    if _is_success(status):
+        await port.succeed(incoming)
+        return
+    response = answer(incoming.message, SUCCESS)
+    if not set_status(response, status, sop_class):
+        response.Status = SUCCESS
     await respond(port, incoming, response)
 
 
 async def _store(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
     """Serve C-STORE (PS3.7 Section 9.1.1, PS3.4 Annex B)."""
-    response = answer(incoming.message, SUCCESS)
+    status: Any = SUCCESS
+    has_failed = False
     if port.bound(EVT_C_STORE) or not port.keeps_stored:
         try:
-            set_status(response, await ask(port, EVT_C_STORE, incoming), sop_class)
+            status = await ask(port, EVT_C_STORE, incoming)
         except AssociationFailure:
             raise
         except Exception as error:
             log_failure(port, incoming, "evt.EVT_C_STORE", error)
-            conclude(response, STORE_HANDLER_FAILED, PROGRAM_FAILED)
-        if (
-            response.Status != SUCCESS
-            and port.keeps_stored
-            and isinstance(incoming.payload, FilePayload)  # not a sink of the program
-            and code_to_category(response.Status or 0) == STATUS_FAILURE
-        ):
-            LOGGER.warning("The received file is kept, though the handler returned a failure")
+            has_failed = True
+    if _is_success(status) and not has_failed:
+        await port.succeed(incoming)
+        return
+    response = answer(incoming.message, SUCCESS)
+    if has_failed:
+        conclude(response, STORE_HANDLER_FAILED, PROGRAM_FAILED)
+    else:
+        set_status(response, status, sop_class)
+    if (
+        response.Status != SUCCESS
+        and port.keeps_stored
+        and isinstance(incoming.payload, FilePayload)  # not a sink of the program
+        and code_to_category(response.Status or 0) == STATUS_FAILURE
+    ):
+        LOGGER.warning("The received file is kept, though the handler returned a failure")
     await respond(port, incoming, response)
+
+
+def _is_success(status: Any) -> bool:
+    """Return whether a handler returned the status 0x0000, without other elements."""
+    return isinstance(status, int) and not status
 
 
 # Queries and retrieval need pydicom, which takes long to import, so they come when asked for.

@@ -384,10 +384,10 @@ class Engine(Port):
         """Process an event of the protocol, unless the association has ended."""
         if self.is_ended:
             return
-        if isinstance(event, DataReceived):
-            self._take_data(event)
-        elif isinstance(event, CommandReceived):
+        if isinstance(event, CommandReceived):
             self._take_command(event)
+        elif isinstance(event, DataReceived):
+            self._take_data(event)
         elif isinstance(event, ReleaseRequested):
             self._association.on_release_requested()
         elif isinstance(event, ReleaseConfirmed):
@@ -413,10 +413,15 @@ class Engine(Port):
                 self._association.on_lost(self.closed_by_peer(self.stage))
 
     def _take_command(self, event: CommandReceived) -> None:
-        message = event.message
+        message, data = event.message, event.data
+        command = message.command
         incoming = Incoming(self.contexts[event.context_id], message)
-        if message.command in scp.REQUESTS:
-            self._admit(event.context_id, incoming)
+        if command in scp.REQUESTS:
+            class_uid = message.AffectedSOPClassUID or message.RequestedSOPClassUID
+            key = (event.context_id, command, class_uid)
+            incoming.service = None if message.unusable else self._served_by.get(key)
+            if incoming.service is None:
+                self._admit(key, incoming)
             if incoming.refusal is None and self._association.refuse is not None:
                 incoming.refusal = refusal_of_program(self._association.refuse, message)
         if not message.has_dataset:
@@ -424,32 +429,29 @@ class Engine(Port):
             return
         self._incoming = incoming
         self._received = 0  # from here on, count bytes of the dataset
-        self._sink = _NOWHERE
         self._begins = False
         if incoming.refusal is not None:
-            if message.command is not Command.C_STORE_RQ:
-                self._sink = DiscardSink(self.settings.limits.identifier)
-            return
-        try:
-            sink = self._association.open_sink(incoming)
-        except Exception as error:
-            self._refuse(incoming, error)
-            return
-        self._sink = sink
-        self._begins = message.command is Command.C_STORE_RQ
-        if self._incoming is None:  # the program's `receive_to` ended the association
-            discard(sink)
+            is_any = command is Command.C_STORE_RQ
+            self._sink = _NOWHERE if is_any else DiscardSink(self.settings.limits.identifier)
+        else:
+            try:
+                self._sink = sink = self._association.open_sink(incoming)
+            except Exception as error:
+                self._sink = _NOWHERE
+                self._refuse(incoming, error)
+            else:
+                self._begins = command is Command.C_STORE_RQ
+                if self._incoming is None:  # the program's `receive_to` ended the association
+                    discard(sink)
+                    return
+        if data is not None:
+            self._take_data(data)
 
-    def _admit(self, context_id: int, incoming: Incoming) -> None:
+    def _admit(self, key: tuple[int, Command, str | None], incoming: Incoming) -> None:
         """Find the service for a request, and remember it for requests of the same kind."""
-        message = incoming.message
-        class_uid = message.AffectedSOPClassUID or message.RequestedSOPClassUID
-        key = (context_id, message.command, class_uid)
-        incoming.service = self._served_by.get(key) if not message.unusable else None
-        if incoming.service is None:
-            scp.admit(self, incoming)
-            if incoming.service is not None and len(self._served_by) < _MOST_SERVED:
-                self._served_by[key] = incoming.service
+        scp.admit(self, incoming)
+        if incoming.service is not None and len(self._served_by) < _MOST_SERVED:
+            self._served_by[key] = incoming.service
 
     def _take_data(self, event: DataReceived) -> None:
         incoming = self._incoming
@@ -493,10 +495,13 @@ class Engine(Port):
 
     def _dispatch(self, incoming: Incoming) -> None:
         message = incoming.message
-        is_response = bool(message.command & RESPONSE_BIT)
-        self._restarts_deadline = is_response or incoming.service is not None or may_ask(incoming)
-        self.is_active |= self._restarts_deadline
-        is_cancel = message.command is Command.C_CANCEL_RQ
+        command = message.command
+        is_response = command & RESPONSE_BIT
+        if incoming.service is not None or is_response or may_ask(incoming):
+            self._restarts_deadline = self.is_active = True
+        else:
+            self._restarts_deadline = False
+        is_cancel = command is Command.C_CANCEL_RQ
         if not (is_response or is_cancel):
             # Before the handler runs: if it ends the association, this request is discarded too.
             if self.protocol.state is not State.ESTABLISHED:

@@ -6,6 +6,7 @@ Each face writes bytes and waits in its own way. `requests` chooses contexts and
 from __future__ import annotations
 
 import inspect
+import logging
 from abc import abstractmethod
 from collections.abc import Callable
 from types import TracebackType
@@ -24,10 +25,13 @@ from dicomwire.events import (
     EVT_PDU_SENT,
     EventType,
 )
+from dicomwire.logs import LOGGER
 from dicomwire.protocol.command import RESPONSE_BIT, Message
-from dicomwire.protocol.dimse import pack_command, pack_small_data
+from dicomwire.protocol.dimse import pack_command, pack_small_data, pack_success
 from dicomwire.protocol.states import Role, State
 from dicomwire.services import scu
+from dicomwire.services.answers import SUCCESS, answer, respond
+from dicomwire.services.port import Incoming
 from dicomwire.session.buffers import BUFFER_SIZE, SENDING_SIZE, give_buffer, take_buffer
 from dicomwire.session.intake import Engine, Key, LocalAbort
 from dicomwire.session.operation import Operation
@@ -145,6 +149,20 @@ class Sender(Engine):
     async def send(self, context_id: int, message: Message, data: Data | None = None) -> None:
         """Send `message` and its dataset."""
         await self._send(context_id, message, data, more=False)
+
+    async def succeed(self, incoming: Incoming) -> None:
+        """Answer a C-STORE or C-ECHO with the status 0x0000, and log that, as `respond` does.
+
+        No `Message` is made of the response, unless somebody looks at it.
+        """
+        request, packed = incoming.message, None
+        if not (EVT_DIMSE_SENT in self.handlers.live or LOGGER.isEnabledFor(logging.INFO)):
+            context_id = incoming.context.context_id
+            packed = pack_success(context_id, request, self.protocol.maximum_length)
+        if packed is None:
+            await respond(self, incoming, answer(request, SUCCESS))
+        elif not self.is_over:
+            await self._send(context_id, packed, None, more=False)
 
     async def flushed(self) -> None:
         """Send the bytes that the protocol has ready, and the messages that wait."""
@@ -288,17 +306,20 @@ class Sender(Engine):
     # --- One message ---
 
     async def _send(
-        self, context_id: int, message: Message, data: Data | Begun | None, *, more: bool
+        self, context_id: int, message: Message | bytes, data: Data | Begun | None, *, more: bool
     ) -> None:
-        """Send a message. With `more`, it may wait to be sent together with later ones."""
+        """Send a message, which may be packed. With `more`, it may wait for later ones."""
         if self.is_ended or self._abort_wanted:
             raise self._ended_failure()
         protocol = self.protocol
         if protocol.out or (self._batch and not more):
             self.flush()  # such as A-ASSOCIATE-AC, if a handler of EVT_ESTABLISHED sends a message
-        if EVT_DIMSE_SENT in self.handlers.live:
-            self._notify_message(EVT_DIMSE_SENT, context_id, message)
-        packed = pack_command(context_id, message, protocol.maximum_length)
+        if isinstance(message, bytes):
+            packed = message
+        else:
+            if EVT_DIMSE_SENT in self.handlers.live:
+                self._notify_message(EVT_DIMSE_SENT, context_id, message)
+            packed = pack_command(context_id, message, protocol.maximum_length)
         source: Source | Begun | None = None
         if isinstance(data, Buffer):
             small = pack_small_data(context_id, data, protocol.maximum_length)

@@ -166,10 +166,16 @@ class Connection:
 
         A pool thread calls this without the turn, so another thread may close the socket.
         """
+        poll = self._poll
         try:
-            return self.wait_readable(time.monotonic() + seconds)
+            if poll is None or self.is_tls:
+                return self.wait_readable(time.monotonic() + seconds)
+            self._poll = None  # as in `wait_readable`
+            is_readable = bool(poll.poll(seconds * 1000))
         except (OSError, ValueError):
             return True  # closed by another thread
+        self._poll = poll
+        return is_readable
 
     def write(
         self,

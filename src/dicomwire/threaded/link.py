@@ -271,7 +271,8 @@ class Link(Sender, Watched):
         connection = self._connection
         if self.is_ended or connection is None or self.release_wanted:
             return False
-        if self._has_progressed():
+        if self.is_active or self._has_progressed():
+            self.is_active, self._received = False, 0
             self._last_active = time.monotonic()
         else:
             self._end_if_idle()  # the watcher does not check its deadline meanwhile

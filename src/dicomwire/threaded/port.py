@@ -52,7 +52,7 @@ class ThreadedPort(Link):
         """Serve the received requests. A failure ends the association, and is not raised."""
         try:
             self._read()
-            until = time.monotonic() + LINGER
+            until = None
             next_event = self.protocol.next_event
             while not self.is_ended:
                 if self._requests:
@@ -61,7 +61,14 @@ class ThreadedPort(Link):
                 event = next_event()
                 if event is not None:
                     self.take(event)
-                elif not (self.protocol.mid_message and self._read_on(until)):
+                    continue
+                if self._batch:
+                    self.flush()
+                if not self.protocol.mid_message:
+                    return
+                if until is None:
+                    until = time.monotonic() + LINGER
+                if not self._read_on(until):
                     return
         except AssociationFailure as failure:
             self.fail(failure)
