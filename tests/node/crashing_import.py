@@ -1,7 +1,4 @@
-"""An import that is there to be killed: ``python crashing_import.py FOLDER SOURCE``.
-
-It prints a line after each group of files.
-"""
+"""An import that is there to be killed: it prints a line after each group of files."""
 
 from __future__ import annotations
 
@@ -15,13 +12,13 @@ from dicomwire.node.importing.progress import Progress
 from dicomwire.node.importing.sources import open_source
 from dicomwire.node.importing.work import Import
 
-if __name__ == "__main__":
-    folder, path = map(Path, sys.argv[1:])
+
+def main(folder: str, path: str) -> None:
     work._GROUP = 8
-    source = open_source(path)
-    progress = Progress(folder, source.identity)
+    source = open_source(Path(path))
+    progress = Progress(Path(folder), source.identity)
     progress.load()
-    with Archive(Configuration(folder=folder), "import", is_first=False) as archive:
+    with Archive(Configuration(folder=Path(folder)), "import", is_first=False) as archive:
         for _ in Import(archive, source, progress, lambda *_: None).run(2):
             sys.stdout.write("\n")
             sys.stdout.flush()

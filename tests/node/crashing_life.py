@@ -1,4 +1,4 @@
-"""All that changes an archive at once, to be killed: ``python crashing_life.py FOLDER ROUND``.
+"""All that changes an archive at once, to be killed.
 
 Three threads store objects, delete studies, and apply retention. Each line of the output is a fact
 that is durable when it is printed: ``+UID`` is stored, ``-STUDY`` is deleted for ever.
@@ -59,9 +59,8 @@ def retain(archive: LivingArchive) -> None:
         Retaining(Retention(max_age=3650.0), archive.queue, archive.objects, folder).look()
 
 
-if __name__ == "__main__":
-    folder, round_number = Path(sys.argv[1]), sys.argv[2]
-    with LivingArchive(Configuration(folder=folder)) as archive:
+def main(folder: str, round_number: str) -> None:
+    with LivingArchive(Configuration(folder=Path(folder))) as archive:
         archive.queue.clock = time.time
         complete: Queue[str] = Queue()
         for task in (

@@ -1,7 +1,7 @@
-"""A node that is there to be killed: ``python crashing_node.py FOLDER KEYS`` prints its port.
+"""A node that is there to be killed: it prints its port.
 
-KEYS is the JSON of keys of the configuration. For each line of its input it prints the process ids
-of its workers. SIGTERM and the end of the input stop it.
+For each line of its input it prints the process ids of its workers. SIGTERM and the end of the
+input stop it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def tell(text: str) -> None:
     sys.stdout.flush()
 
 
-if __name__ == "__main__":
-    keys = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
-    configuration = merged(Configuration(folder=Path(sys.argv[1]), port=0), keys)
+def main(folder: str, keys: str) -> None:
+    """Run a node; `keys` is the JSON of keys of its configuration."""
+    configuration = merged(Configuration(folder=Path(folder), port=0), json.loads(keys))
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     with Node(configuration) as node:

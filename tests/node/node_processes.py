@@ -6,8 +6,6 @@ import hashlib
 import json
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,29 +13,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from forking import Forked
 from spooling import CT, EXPLICIT, sized
 
 from dicomwire import AE
 from dicomwire.data.codec import encode_dataset
-
-PROGRAM = Path(__file__).with_name("crashing_node.py")
 
 
 class NodeProcess:
     """A node in a process of its own; `keys` are those of its configuration."""
 
     def __init__(self, folder: Path, **keys: Any) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, PROGRAM, folder, json.dumps(keys)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        self.process = Forked("crashing_node", str(folder), json.dumps(keys))
         self.port = int(self._line())
 
     def _line(self) -> str:
-        assert self.process.stdout is not None
         return self.process.stdout.readline()
 
     @property
@@ -46,7 +36,6 @@ class NodeProcess:
 
     def workers(self) -> list[int]:
         """Return the process ids of its workers."""
-        assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         return [int(pid) for pid in self._line().split()]

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from backends import Backend
 from buckets import FaultProxy, new_url, seaweedfs, write_variables
+from node_processes import node_process
 from running_node import make_object
 from spooling import CT, EXPLICIT
-from test_crash import SENDERS, Load, running
+from test_crash import SENDERS, Load
 
 from dicomwire import AE
 from dicomwire.node.configuration import Configuration
@@ -75,14 +76,14 @@ def test_what_was_acknowledged_survives_kill_9_of_the_node(
     configuration = Configuration(folder=tmp_path / "node", **keys)
     acknowledged: dict[str, bytes] = {}
     for crash in range(CRASHES):
-        with running(configuration.folder, **keys) as node:
+        with node_process(configuration.folder, **keys) as node:
             load = Load(node.port, f"1.2.{crash + 1}", random.Random(crash))
             load.wait()
             node.kill()
         load.end()
         acknowledged |= load.acknowledged
     verify(configuration, acknowledged)
-    with running(configuration.folder, **keys) as node:
+    with node_process(configuration.folder, **keys) as node:
         assert store_one(node.port, 1) == 0x0000
 
 
@@ -95,7 +96,7 @@ def test_what_was_acknowledged_survives_kill_9_of_the_server_of_the_bucket(tmp_p
         }
         configuration = Configuration(folder=tmp_path / "node", **keys)
         acknowledged: dict[str, bytes] = {}
-        with running(configuration.folder, **keys) as node:
+        with node_process(configuration.folder, **keys) as node:
             for crash in range((CRASHES + 1) // 2):
                 load = Load(node.port, f"1.2.{crash + 1}", random.Random(crash))
                 load.wait()
@@ -115,14 +116,14 @@ def test_what_was_spooled_is_uploaded_after_kill_9(seaweedfs_port: int, tmp_path
             "acknowledge": "spooled",
         }
         configuration = Configuration(folder=tmp_path / "node", **keys)
-        with running(configuration.folder, **keys) as node:
+        with node_process(configuration.folder, **keys) as node:
             proxy.fail_always("503", method="PUT")
             assert [store_one(node.port, number) for number in range(5)] == [0x0000] * 5
             node.kill()
         objects = open_objects(configuration)
         assert len([name for name in objects.names() if name.startswith("spooled:")]) == 5
         proxy.fail_always(None)
-        with running(configuration.folder, **keys):
+        with node_process(configuration.folder, **keys):
             wait_for(lambda: sum(each.startswith("bucket:") for each in objects.names()) == 5)
 
 
@@ -132,7 +133,7 @@ def test_worker_processes_use_the_bucket(seaweedfs_port: int, tmp_path: Path) ->
         "objects_variables": write_variables(tmp_path / "variables", seaweedfs_port),
         "workers": 2,
     }
-    with running(tmp_path / "node", **keys) as node:
+    with node_process(tmp_path / "node", **keys) as node:
         assert [store_one(node.port, number) for number in range(4)] == [0x0000] * 4
     configuration = Configuration(folder=tmp_path / "node", **keys)
     assert len([*open_objects(configuration).names()]) == 4

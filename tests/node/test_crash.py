@@ -5,18 +5,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from node_processes import node_process
 from spooling import CT, EXPLICIT, OpenArchive, sized
 
 from dicomwire import AE
@@ -25,41 +21,12 @@ from dicomwire.node.heads import read_head
 from dicomwire.node.maintenance import check
 from dicomwire.node.statuses import SUCCESS
 
-CRASHES = int(os.environ.get("TEST_CRASHES", "5"))
+CRASHES = int(os.environ.get("TEST_CRASHES", "3"))
 SENDERS = 8
 QUICKLY = 15.0
 """Seconds that a start after a crash may take, most of which are imports."""
 
 pytestmark = pytest.mark.timeout(120 + 20 * CRASHES)
-
-
-class CrashingNode:
-    """A node in a process of its own."""
-
-    def __init__(self, folder: Path, **keys: str) -> None:
-        program = Path(__file__).with_name("crashing_node.py")
-        self._process = subprocess.Popen(
-            [sys.executable, program, folder, json.dumps(keys)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        assert self._process.stdout is not None
-        self.port = int(self._process.stdout.readline())
-
-    def kill(self) -> None:
-        """Kill it as no program can prepare for."""
-        self._process.kill()
-        self._process.communicate()
-
-
-@contextmanager
-def running(folder: Path, **keys: str) -> Iterator[CrashingNode]:
-    node = CrashingNode(folder, **keys)
-    try:
-        yield node
-    finally:
-        node.kill()
 
 
 class Load:
@@ -137,7 +104,7 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     everything: dict[str, bytes] = {}
     for crash in range(CRASHES):
         chance = random.Random(crash)
-        with running(folder) as node:
+        with node_process(folder) as node:
             load = Load(node.port, f"1.2.{crash + 1}", chance)
             load.wait()
             node.kill()
@@ -159,12 +126,12 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
 
 def test_a_node_starts_by_itself_after_a_crash(tmp_path: Path) -> None:
     folder = tmp_path / "node"
-    with running(folder) as node:
+    with node_process(folder) as node:
         load = Load(node.port, "1.2", random.Random(7))
         load.wait()
         node.kill()
     load.end()
-    with running(folder) as node:
+    with node_process(folder) as node:
         ae = AE()
         ae.add_requested_context(CT, EXPLICIT)
         assoc = ae.associate("127.0.0.1", node.port)

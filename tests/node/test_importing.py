@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 from backends import Backend
+from forking import Forked
 from living_archive import LivingArchive
 from pydicom.uid import MediaStorageDirectoryStorage
 from running_node import find, running, study_of
@@ -181,11 +180,8 @@ def test_an_import_that_is_killed_goes_on(tmp_path: Path) -> None:
     source.mkdir()
     for number in range(400):
         (source / f"{number}.dcm").write_bytes(dicom(f"1.2.{number}"))
-    program = Path(__file__).with_name("crashing_import.py")
     for kill in range(KILLS):
-        command = [sys.executable, program, folder, source]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
+        with Forked("crashing_import", str(folder), str(source)) as process:
             for _ in range(random.Random(kill).randrange(1, 8)):
                 process.stdout.readline()
             process.kill()

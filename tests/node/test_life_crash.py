@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forking import Forked
 from living_archive import LivingArchive
 
 from dicomwire.node.carrying import GRACE
@@ -24,10 +23,7 @@ pytestmark = pytest.mark.timeout(60 + 60 * CRASHES)
 
 def facts_until_killed(folder: Path, crash: int) -> list[str]:
     """Run everything at once, kill it, and return the facts that were told before."""
-    program = Path(__file__).with_name("crashing_life.py")
-    command = [sys.executable, program, folder, str(crash + 1)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
+    with Forked("crashing_life", str(folder), str(crash + 1)) as process:
         least = random.Random(crash).randrange(30, 70)
         told = [process.stdout.readline() for _ in range(least)]
         process.kill()

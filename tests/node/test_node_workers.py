@@ -31,7 +31,7 @@ from dicomwire.node.maintenance import check
 from dicomwire.node.server import Node
 from dicomwire.node.tasks.queue import Listed, listed
 
-CRASHES = int(os.environ.get("TEST_CRASHES", "3"))
+CRASHES = int(os.environ.get("TEST_CRASHES", "2"))
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no worker processes"),
     pytest.mark.timeout(120 + 20 * CRASHES),
