@@ -148,9 +148,9 @@ class FakeResults:
 class FakeDispatcher(Dispatcher):
     """Sends nothing: its outlet answers."""
 
-    def _pipeline(self, association: Any, sender: Any) -> Any:
+    def _pipeline(self, association: Any, feed: Any) -> Any:
         outlet: Any = self._face
-        return FakeResults(outlet, super()._pipeline(association, sender)._items)
+        return FakeResults(outlet, feed)
 
 
 def dispatch(outlet: FakeOutlet, items: Any, **options: Any) -> dict[str, Sent]:

@@ -70,7 +70,7 @@ class SendMany(AsyncIterator[Sent]):
                 asyncio.create_task(self._dispatcher.run()) for _ in range(self._senders)
             ]
         try:
-            sent = await self._dispatcher.next()
+            sent = self._dispatcher.at_hand() or await self._dispatcher.next()
         except BaseException:
             await self.aclose(0)
             raise

@@ -126,8 +126,9 @@ class _ManySender:
         else:
             self._tally.sent += 1
             self._tally.size += file.size
-            text = described(code, STORAGE_SERVICE_CLASS_STATUS)
-            self._logger.info("Received Store Response (Status: %s): %s", text, path)
+            if self._logger.isEnabledFor(logging.INFO):
+                text = described(code, STORAGE_SERVICE_CLASS_STATUS)
+                self._logger.info("Received Store Response (Status: %s): %s", text, path)
             if code and code_to_category(code) == STATUS_WARNING:
                 self._tally.warned += 1
                 text = answer_to(sent)

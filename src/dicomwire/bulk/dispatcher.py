@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import AsyncIterator, Container, Sized
+from collections.abc import Container, Sized
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeAlias
@@ -36,6 +36,8 @@ MOST_CONTEXTS = 128
 """Presentation contexts of one association at most (PS3.8 Section 9.3.2.2)."""
 LOOK_AHEAD = 256
 """Objects that are opened ahead to find the contexts that an association needs."""
+_TAKEN_AT_ONCE = 16
+"""Objects that a sender takes at a time, at most."""
 _READ_AT_ONCE = 16
 """Items of a collection that are taken at a time, with one wake-up of the other senders."""
 _MOST_RESULTS = 1024
@@ -194,6 +196,14 @@ class Dispatcher:
 
     # --- The results ---
 
+    def at_hand(self) -> Sent | None:
+        """Return the next result if there is one, and nobody waits for room for another."""
+        results = self._results
+        if results and len(results) < _MOST_RESULTS:
+            with suppress(IndexError):  # another thread may have taken the last one
+                return results.popleft()
+        return None
+
     async def next(self) -> Sent | None:
         """Return the next result; None when there are no more.
 
@@ -202,10 +212,6 @@ class Dispatcher:
         Exception
             An exception of the iterable, after the results of the items before it.
         """
-        results = self._results
-        if results and len(results) < _MOST_RESULTS:
-            with suppress(IndexError):  # another thread may have taken the last one
-                return results.popleft()
         async with self._monitor as monitor:
             while not self._results and self._senders:
                 await monitor.wait()  # for `_deliver`, or the end of a sender
@@ -277,20 +283,23 @@ class Dispatcher:
             await self._not_associated(sender, failure)
             return
         self._has_associated = True
+        feed = _Feed(self, sender)
         try:
-            results = self._pipeline(association, sender)
-            while (sent := results.at_hand() or await results.next()) is not None:
-                await self._take_result(sender, sent)
+            results = self._pipeline(association, feed)
+            while (first := await results.next()) is not None:
+                await self._take_results(sender, [first, *iter(results.at_hand, None)])
         except BaseException:
             association._port.abort()
             raise
+        finally:
+            await self._take_back(feed.tasks)
         await association.end()
         if sender.lost:
             sender.failures += 1
             await self._wait_after(sender, sender.reason)
 
-    def _pipeline(self, association: Requesting, sender: _Sender) -> Pipeline:
-        return _TaskPipeline(association, _Feed(self, sender), self._priority)
+    def _pipeline(self, association: Requesting, feed: _Feed) -> Pipeline:
+        return _TaskPipeline(association, feed, self._priority)
 
     async def _not_associated(self, sender: _Sender, failure: AssociationFailure) -> None:
         if _accepts_nothing(failure):
@@ -364,7 +373,7 @@ class Dispatcher:
                         await self._admit(item)
                 monitor.notify_all()
 
-    # --- Tasks; the caller holds the monitor, except for `take` and `_take_result` ---
+    # --- Tasks; the caller holds the monitor, except for coroutines that begin with `take` ---
 
     async def _admit(self, item: Any) -> None:
         """Make a waiting task of an item, unless it is stored already or cannot be sent."""
@@ -401,25 +410,50 @@ class Dispatcher:
         """Whether taking the next object may block."""
         return self._items.may_wait
 
-    async def take(self, sender: _Sender) -> _Task | None:
-        """Return the next task for a sender; None if there is none now."""
+    @property
+    def is_stopped(self) -> bool:
+        """Whether no more objects are to be sent."""
+        return self._is_stopped
+
+    async def take(self, sender: _Sender) -> deque[_Task]:
+        """Return the next tasks for a sender; none if there are none now.
+
+        Several at a time, since waiting for the monitor takes long; not so many that another sender
+        would be left without.
+        """
         while True:
             async with self._monitor as monitor:
+                tasks: deque[_Task] = deque()
                 if self._is_stopped:
-                    return None
+                    return tasks
                 self._move_due()
-                for index, task in enumerate(self._waiting):
-                    if task.key in sender.keys:
-                        del self._waiting[index]
-                        self._open += 1
-                        return task
-                if self._is_exhausted or len(self._waiting) >= LOOK_AHEAD:
-                    return None
+                waiting = self._waiting
+                most = min(len(waiting) // (2 * self._senders), _TAKEN_AT_ONCE)
+                while waiting and waiting[0].key in sender.keys and len(tasks) <= most:
+                    tasks.append(waiting.popleft())
+                if not tasks:
+                    other = next((each for each in waiting if each.key in sender.keys), None)
+                    if other is not None:
+                        waiting.remove(other)
+                        tasks.append(other)
+                if tasks:
+                    self._open += len(tasks)
+                    return tasks
+                if self._is_exhausted or len(waiting) >= LOOK_AHEAD:
+                    return tasks
                 if self._is_reading:
                     await monitor.wait(self._until_due())
                     continue
                 self._is_reading = True
             await self._read_items()
+
+    async def _take_back(self, tasks: deque[_Task]) -> None:
+        """Have other associations send the tasks that a sender took and did not send."""
+        if tasks:
+            async with self._monitor as monitor:
+                self._open -= len(tasks)
+                self._waiting.extendleft(reversed(tasks))
+                monitor.notify_all()
 
     def _move_due(self) -> None:
         """Move postponed tasks that are due to the waiting ones."""
@@ -429,34 +463,39 @@ class Dispatcher:
     def _until_due(self) -> float | None:
         return max(self._later[0][0] - self._face.now(), 0) if self._later else None
 
-    async def _take_result(self, sender: _Sender, sent: Sent) -> None:
-        """Deliver a result, or have the object sent again."""
-        task: _Task = sent.item
+    async def _take_results(self, sender: _Sender, results: list[Sent]) -> None:
+        """Deliver results, or have the objects sent again."""
         async with self._monitor as monitor:
-            self._open -= 1
-            if sent.response is not None:
-                sender.failures = 0
-                is_lasting = sent.code not in self._retry.statuses
-            elif isinstance(sent.failure, AssociationFailure):
-                is_lasting = False
-                sender.reason = sent.failure
-                sender.lost += 1
-            else:
-                is_lasting = True
-            if not is_lasting and sender.lost > 1:
-                self._waiting.append(task)  # not the oldest one, so it does not count as tried
-            elif not is_lasting and task.attempts + 1 < self._retry.attempts:
-                task.attempts += 1
-                self._postponed += 1  # a unique number, so that the heap never compares tasks
-                due = self._face.now() + self._retry.wait(task.attempts)
-                heapq.heappush(self._later, (due, self._postponed, task))
-            else:
-                await self._conclude(
-                    Sent(task.item, sent.sop_instance_uid, sent.response, sent.failure)
-                )
-                if self._open:
-                    return  # no sender waits for this
-            monitor.notify_all()
+            may_wait = False  # whether another sender may wait for what changes here
+            for sent in results:
+                self._open -= 1
+                may_wait |= not await self._take_result(sender, sent)
+            if may_wait or not self._open:
+                monitor.notify_all()
+
+    async def _take_result(self, sender: _Sender, sent: Sent) -> bool:
+        """Deliver a result, or have the object sent again; return whether it was delivered."""
+        task: _Task = sent.item
+        if isinstance(sent.failure, AssociationFailure):
+            is_lasting = False
+            sender.reason = sent.failure
+            sender.lost += 1
+        elif sent.failure is not None:
+            is_lasting = True
+        else:
+            sender.failures = 0
+            is_lasting = not sent.code or sent.code not in self._retry.statuses
+        if not is_lasting and sender.lost > 1:
+            self._waiting.append(task)  # not the oldest one, so it does not count as tried
+        elif not is_lasting and task.attempts + 1 < self._retry.attempts:
+            task.attempts += 1
+            self._postponed += 1  # a unique number, so that the heap never compares tasks
+            due = self._face.now() + self._retry.wait(task.attempts)
+            heapq.heappush(self._later, (due, self._postponed, task))
+        else:
+            await self._conclude(sent.of(task.item))
+            return True
+        return False
 
     async def _conclude(self, sent: Sent) -> None:
         if self._record is not None:
@@ -472,19 +511,30 @@ class Dispatcher:
             self._monitor.notify_all()
 
 
-class _Feed(AsyncIterator[_Task]):
-    """The tasks of a sender, for its pipeline."""
+class _Feed(ItemReader):
+    """The tasks of a sender, for its pipeline.
+
+    Attributes
+    ----------
+    tasks : deque of _Task
+        Those that were taken from the dispatcher, and not sent.
+    """
 
     def __init__(self, dispatcher: Dispatcher, sender: _Sender) -> None:
-        self._dispatcher = dispatcher
-        self._lane = sender
+        super().__init__(())
         self.may_wait = dispatcher.may_wait
+        self.reads_ahead = False  # the next task may be that of another sender
+        self.tasks: deque[_Task] = deque()
+        self._dispatcher = dispatcher
+        self._sender = sender
 
-    async def __anext__(self) -> _Task:
-        task = await self._dispatcher.take(self._lane)
-        if task is None:
-            raise StopAsyncIteration
-        return task
+    async def take(self) -> Any:
+        """Return the next task, or END if there is none now."""
+        if self._dispatcher.is_stopped:
+            return END
+        if not self.tasks:
+            self.tasks = await self._dispatcher.take(self._sender)
+        return self.tasks.popleft() if self.tasks else END
 
 
 class _TaskPipeline(Pipeline):

@@ -186,11 +186,13 @@ class Pipeline:
         Whether objects have been sent, and `close` must be called.
     """
 
-    def __init__(self, association: Requesting, items: Items, priority: int = 2) -> None:
+    def __init__(
+        self, association: Requesting, items: Items | ItemReader, priority: int = 2
+    ) -> None:
         association.check_established()
         self._association = association
         self.port = association._port
-        self._items = ItemReader(items)
+        self._items = items if isinstance(items, ItemReader) else ItemReader(items)
         self._priority = priority
         self._window = association.own_window or LARGEST_WINDOW
         self._operation: Operation | None = None

@@ -121,7 +121,7 @@ class SendMany(Iterator[Sent]):
             for _ in range(self._senders):
                 threads.submit(partial(_run, self._dispatcher))
         try:
-            sent = run_blocking(self._dispatcher.next())
+            sent = self._dispatcher.at_hand() or run_blocking(self._dispatcher.next())
         except BaseException:
             self.close()
             raise
