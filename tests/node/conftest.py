@@ -17,6 +17,7 @@ from postgres_server import PostgresServer
 
 from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.index.writer import Index
+from dicomwire.node.tasks import process
 
 
 @pytest.fixture(scope="session")
@@ -88,3 +89,9 @@ every_pair = pytest.fixture(params=EVERY_PAIR)(_each_backend)
 module_backend = pytest.fixture(params=BACKENDS, scope="module", name="module_backend")(
     _each_backend
 )
+
+
+@pytest.fixture(autouse=True)
+def _as_quick_as_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that runs the tasks has the priority of the tests, which wait for it."""
+    monkeypatch.setattr(process, "NICENESS", 0)

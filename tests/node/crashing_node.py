@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dicomwire.node.configuration import Configuration, merged
 from dicomwire.node.server import Node
+from dicomwire.node.tasks import process
 
 
 def answer(node: Node) -> None:
@@ -30,6 +31,7 @@ def tell(text: str) -> None:
 def main(folder: str, keys: str) -> None:
     """Run a node; `keys` is the JSON of keys of its configuration."""
     configuration = merged(Configuration(folder=Path(folder), port=0), json.loads(keys))
+    process.NICENESS = 0  # others wait for what it does
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     with Node(configuration) as node:

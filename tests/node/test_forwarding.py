@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,10 +19,11 @@ from running_node import LOCALHOST, Receiver, make_object, running, store
 
 from dicomwire import build_context, evt
 from dicomwire.node.conditions import conditions_of
-from dicomwire.node.configuration import Destination, Route, Then, When
+from dicomwire.node.configuration import Configuration, Destination, Route, Then, When
 from dicomwire.node.forwarding import sending
 from dicomwire.node.routing import FORWARDED
 from dicomwire.node.server import Node
+from dicomwire.node.tasks import process
 from dicomwire.node.tasks.queue import listed
 
 
@@ -258,14 +261,64 @@ def test_only_what_matches_is_sent_when_its_study_is_quiet(tmp_path: Path) -> No
     assert peer.associations == 1
 
 
+def test_a_process_that_is_killed_while_it_sends_is_replaced(
+    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_APART", 0.0)
+    peer = Peer()
+
+    def kill_the_sender_once(event: evt.Event) -> None:
+        if len(peer.objects) == 3:
+            peer.answer = lambda event: None
+            assert node.task_process is not None
+            os.kill(node.task_process, signal.SIGKILL)
+
+    peer.answer = kill_the_sender_once
+    with forwarding(tmp_path, backend, peer) as node:
+        objects = [make_object(number) for number in range(1, 11)]
+        store(node, *objects)
+        assert eventually(lambda: {ds.SOPInstanceUID for ds in objects} <= set(peer.uids))
+        assert is_empty(node)
+
+
+def test_a_node_that_stops_does_not_wait_for_a_slow_destination(tmp_path: Path) -> None:
+    slow, fast = Peer(), Peer()
+    has_begun, goes_on = threading.Event(), threading.Event()
+
+    def wait(event: evt.Event) -> int:
+        has_begun.set()
+        assert goes_on.wait(30)
+        return 0xA700
+
+    slow.answer = wait
+    objects = [make_object(number) for number in range(1, 4)]
+    backend = Backend()
+    with forwarding(tmp_path, backend, slow, stop_timeout=0.1) as node:
+        store(node, *objects)
+        assert has_begun.wait(30)
+    goes_on.set()
+    with forwarding(tmp_path, backend, fast) as node:
+        assert fast.has(3)
+        assert is_empty(node)
+    assert sorted(fast.uids) == [ds.SOPInstanceUID for ds in objects]
+
+
 def test_destinations_change_while_the_node_serves(tmp_path: Path) -> None:
     peer = Peer()
     with peer.listening(CTImageStorage) as port:
-        dead = {"WS": Destination(LOCALHOST, 9)}
-        with running(tmp_path, routes=(Route(("WS",)),), destinations=dead) as node:
+        dead, alive = ({"WS": Destination(LOCALHOST, number)} for number in (9, port))
+        configuration = Configuration(
+            port=0, folder=tmp_path, routes=(Route(("WS",)),), destinations=dead
+        )
+        changed = dataclasses.replace(configuration, destinations=alive)
+        has_changed = tmp_path / "changed"  # a file, for all processes of the node
+        with Node(
+            configuration, lambda: changed if has_changed.exists() else configuration
+        ) as node:
             store(node, make_object(1))
-            node.archive.outgoing.configuration.destinations["WS"] = Destination(LOCALHOST, port)
-            node.senders.reload(node.archive.outgoing.configuration.destinations)
+            assert eventually(lambda: any(task.error for task in listed(node.archive.index)))
+            has_changed.touch()
+            node.reload()
             node.archive.queue.retry("destination:WS", ["waiting"])
             assert peer.has(1)
 

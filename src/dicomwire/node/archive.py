@@ -102,6 +102,18 @@ class Archive:
             *self.notices.kinds(),
         ]
 
+    def use(self, configuration: Configuration) -> None:
+        """Use the routes and destinations of another configuration from now on.
+
+        Raises
+        ------
+        ConfigurationError, TLSConfigurationError
+            When they cannot be used.
+        """
+        self.routing.reload(configuration)
+        self.outgoing.use(configuration)
+        self.configuration = configuration
+
     def close(self) -> None:
         """Wait for the batch that is being committed, and close all."""
         self._opened.close()

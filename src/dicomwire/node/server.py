@@ -21,10 +21,9 @@ from dicomwire.errors import TLSConfigurationError
 from dicomwire.logs import escaped
 from dicomwire.node.access import Guard, client_tls, server_tls
 from dicomwire.node.archive import Archive, FolderUnusable, usable
+from dicomwire.node.background import Background
 from dicomwire.node.configuration import Configuration, ConfigurationError
 from dicomwire.node.counts import Counts
-from dicomwire.node.forwarding.sending import Senders
-from dicomwire.node.forwarding.settling import Settling
 from dicomwire.node.journal import JOURNAL
 from dicomwire.node.nodes import Membership
 from dicomwire.node.objects.opening import folder_of
@@ -35,7 +34,8 @@ from dicomwire.node.outgoing import timeouts
 from dicomwire.node.reloading import Renewed, on_hangup, renewed, tell
 from dicomwire.node.retention import Retaining
 from dicomwire.node.services import Services, contexts, refuse
-from dicomwire.node.tasks.workers import OtherProcess, Workers
+from dicomwire.node.tasks.process import ALL, Orders, TaskProcess
+from dicomwire.node.tasks.queue import is_empty
 
 if TYPE_CHECKING:
     from dicomwire.node.web.serving import WebServer
@@ -64,12 +64,9 @@ class Node:
     ----------
     archive : Archive
         What the node's own process has open, while it serves.
-    senders : Senders
-        What sends to the destinations of routes, while it serves.
     """
 
     archive: Archive
-    senders: Senders
 
     def __init__(
         self, configuration: Configuration, reread: Callable[[], Configuration] | None = None
@@ -80,6 +77,7 @@ class Node:
         self._open = ExitStack()
         self._server: Any = None
         self._web: WebServer | None = None
+        self._tasks: TaskProcess | None = None
         self._id = secrets.token_hex(8)  # of the node, with all of its processes
 
     def __enter__(self) -> Node:
@@ -105,6 +103,11 @@ class Node:
         """Its worker processes; none if it serves in its own process."""
         return list(getattr(self._server, "workers", ()))
 
+    @property
+    def task_process(self) -> int | None:
+        """The id of the process that runs the tasks, while there is one."""
+        return None if self._tasks is None else self._tasks.pid
+
     def start(self) -> None:
         """Open the folder and serve."""
         configuration = self.configuration
@@ -112,6 +115,8 @@ class Node:
         client = client_tls(configuration)
         workers: Any = configuration.workers if configuration.workers > 1 else None
         with ExitStack() as opened:
+            if hasattr(os, "fork"):
+                self._tasks = opened.enter_context(TaskProcess(self._run_tasks))
             self._counts = Counts(configuration.workers + 1)
             opened.callback(self._counts.close)
             self._services = Services(configuration, self._guard, client, self._counts)
@@ -123,7 +128,6 @@ class Node:
                 # In a process of its own: what is open, or was, in this one is useless in a fork.
                 with ProcessPoolExecutor(1, get_context("fork")) as process:
                     process.submit(_prepare, configuration, self._id).result()
-                self._task_process = opened.enter_context(OtherProcess())
             self._ae = self._entity()
             opened.callback(self._ae.shutdown)
             # Before the server is shut down: handlers may wait for a conversion.
@@ -172,9 +176,37 @@ class Node:
                 raise SystemExit(1) from None  # the supervisor starts another worker
             opened.callback(self.archive.converters.close)
             self._counts.join()
-            self.archive.queue.on_added = self._task_process.wake
+            assert self._tasks is not None
+            self.archive.queue.on_added = self._tasks.wake
             opened.enter_context(on_hangup(self._reload_here))
             yield
+
+    def _run_tasks(self, orders: Orders) -> None:
+        """Be the process that runs the tasks, until it is to stop."""
+        found = self._renewed()  # this is a fork of the node as it was at its start
+        if found is not None:
+            self.configuration = found.configuration
+        try:
+            archive = Archive(self.configuration, self._id, is_first=False)
+        except FolderUnusable as error:
+            LOGGER.error("%s", error)
+            raise SystemExit(1) from None
+        with archive:
+            with archive.index.writing() as writer:
+                archive.queue.free(writer)  # those of a process that has died
+            background = Background(archive)
+
+            def reload() -> None:
+                found = self._renewed()
+                if found is not None:
+                    archive.use(found.configuration)
+                    self.configuration = found.configuration
+                    background.reload(found.configuration.destinations)
+
+            background.start()
+            orders.follow(background.wake, reload)
+            background.stop(self.configuration.stop_timeout)
+            archive.converters.close()
 
     # --- Reloading ---
 
@@ -188,7 +220,8 @@ class Node:
         if found is None:
             return
         tell(found)
-        self.senders.reload(self.configuration.destinations)
+        if self._tasks is not None:
+            self._tasks.reload()
         for worker in self.workers:
             with suppress(ProcessLookupError):  # its successor reads the configuration itself
                 os.kill(worker.pid, signal.SIGHUP)
@@ -217,42 +250,31 @@ class Node:
     def _use(self, configuration: Configuration) -> None:
         """Use a configuration in this process from now on."""
         tls = client_tls(configuration)
-        self.archive.routing.reload(configuration)
-        self.archive.outgoing.use(configuration)
+        self.archive.use(configuration)
         self._services.use(configuration, tls)
         self._ae.require_called_aet = configuration.access.called_title
         self._ae.require_calling_aet = self._guard.titles
-        self.configuration = self.archive.configuration = configuration
+        self.configuration = configuration
 
     # --- Parts of a start ---
 
     def _join_others(self, opened: ExitStack) -> None:
         """Enter the registry, and run tasks; undo it in the right order when the node stops."""
         timeout = self.configuration.stop_timeout
-        settling = Settling(self.archive)
-        kinds = [*self.archive.kinds(), *settling.kinds()]
-        workers = Workers(self.archive.queue, kinds)
-        if self.configuration.workers > 1:
-            self._task_process.listen(workers)
         membership = Membership(
             self.archive.queue,
             self.address,
             self.configuration.ae_title,
             self._facts,
-            prepare=self.archive.committer.recover,
+            prepare=self._look,
         )
         with usable(self.configuration.folder):
             opened.enter_context(membership)
             self.archive.store_tasks.recover()
             self.archive.routing.recover()
-        self.senders = Senders(self.archive, workers, settling)
-        workers.start()
-        opened.callback(workers.stop, timeout)
         opened.callback(self.archive.commitments.close)
-        opened.callback(self.archive.notices.close)
         opened.enter_context(self._retaining())
-        self.senders.start()
-        opened.callback(self.senders.stop, timeout)
+        self._begin_tasks(opened)
         web = self._web
         if web is not None:
             web.start()
@@ -261,6 +283,24 @@ class Node:
         if web is not None:
             opened.callback(web.stopping)
         opened.callback(membership.stopping)
+
+    def _begin_tasks(self, opened: ExitStack) -> None:
+        """Run the tasks, until the node stops."""
+        timeout = self.configuration.stop_timeout
+        if self._tasks is None:
+            background = Background(self.archive)
+            opened.callback(background.stop, timeout)
+            background.start()
+        else:
+            self.archive.queue.on_added = self._tasks.wake
+            opened.callback(self._tasks.stop, 2 * timeout)
+            self._look()
+
+    def _look(self) -> None:
+        """Look whether the index was deleted, and whether there are tasks, also of other nodes."""
+        self.archive.committer.recover()
+        if self._tasks is not None and not is_empty(self.archive.index):
+            self._tasks.wake([ALL])
 
     def _retaining(self) -> Retaining:
         """Return what deletes studies by the rules of [retention]."""
@@ -294,6 +334,7 @@ class Node:
         associations = sum(each["associations"] for each in processes)
         return {
             "workers": processes,
+            "task_process": self.task_process,
             "associations": associations or len(self._ae.active_associations),
             "spool": size_of(folder / SPOOL),
             "journal": size_of(folder / JOURNAL),

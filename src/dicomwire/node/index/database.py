@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -144,8 +145,7 @@ def reason_of(error: BaseException) -> str:
 
 def check_revision(connection: Connection) -> None:
     """Raise WrongRevision unless the tables are those of this version of the program."""
-    found = MigrationContext.configure(connection).get_current_revision()
-    needed = ScriptDirectory.from_config(_migrations()).get_current_head()
+    found, needed = _revision(connection), _head()
     if found != needed:
         raise WrongRevision(
             f"the index has revision {found}, not {needed}: start the node to bring an older "
@@ -160,7 +160,8 @@ def migrate(database: Database, connection: Connection) -> None:
     try:
         with transaction(connection, database.begin_alone):
             database.check(connection)
-            command.upgrade(config, "head")
+            if _revision(connection) != _head():  # else, alembic would read all revisions
+                command.upgrade(config, "head")
     except CommandError as error:  # a later version of the program made it
         raise WrongRevision(
             f"a newer version of dicomwire has made the index: use that version, or make a new "
@@ -168,6 +169,17 @@ def migrate(database: Database, connection: Connection) -> None:
         ) from None
     except ProgrammingError as error:
         raise Unusable(f"the tables cannot be made: {reason_of(error)}") from None
+
+
+def _revision(connection: Connection) -> str | None:
+    """Return the revision of the tables; None if there are none."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+@cache
+def _head() -> str | None:
+    """Return the revision of this version of the program."""
+    return ScriptDirectory.from_config(_migrations()).get_current_head()
 
 
 def _migrations() -> Config:

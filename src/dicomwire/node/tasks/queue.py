@@ -148,6 +148,12 @@ def counts(index: IndexReader) -> dict[str, dict[State, int]]:
     return found
 
 
+def is_empty(index: IndexReader) -> bool:
+    """Return whether there is no task, in any state."""
+    with index.reading() as connection:
+        return connection.execute(select(task.c.id).limit(1)).first() is None
+
+
 def add_tasks(writer: Writer, tasks: Sequence[NewTask], now: float) -> None:
     """Add tasks in a transaction of the index; `now` is the time from which delays count."""
     rows = [_row(new, now) for new in tasks if not new.is_only]
@@ -316,6 +322,11 @@ class Queue:
                 *(task.c.owner == "", task.c.due < due),
             )
             writer.connection.execute(following.values(due=due))
+
+    def free(self, writer: Writer) -> None:
+        """Let all take the tasks of this owner: the process that ran them has ended."""
+        mine = update(task).where(task.c.owner == self.owner)
+        writer.connection.execute(mine.values(owner="", due=self.clock()))
 
     def release(self, writer: Writer, owners: Sequence[str]) -> None:
         """Let all take the tasks of owners that have ended, in a transaction of the index.

@@ -6,14 +6,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from dicomwire.logs import counted, escaped
 from dicomwire.node.failures import log_unexpected, told
@@ -136,47 +134,6 @@ class Bell:
             self._condition.wait_for(lambda: self._rung != rung, seconds)
 
 
-class OtherProcess:
-    """Wakes the threads of the process that runs the tasks; made before that process forks."""
-
-    def __init__(self) -> None:
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._writer, False)
-        self._thread: threading.Thread | None = None
-
-    def wake(self, kinds: Iterable[str]) -> None:
-        """Wake the threads of these kinds. If that fails, they look for tasks before long."""
-        with suppress(OSError):  # the process has ended, or has not read for long
-            os.write(self._writer, "".join(f"{kind}\n" for kind in kinds).encode())
-
-    def listen(self, workers: Workers) -> None:
-        """Let a thread of this process pass on what other processes write, until `close`."""
-        self._thread = threading.Thread(target=self._pass_on, args=(workers,), daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop listening."""
-        if self._thread is not None:
-            os.set_blocking(self._writer, True)  # the thread reads, so that there will be room
-            os.write(self._writer, b"\n")
-            self._thread.join()
-        os.close(self._reader)
-        os.close(self._writer)
-
-    def _pass_on(self, workers: Workers) -> None:
-        with open(self._reader, closefd=False) as lines:
-            for line in lines:
-                if line == "\n":
-                    return
-                workers.wake([line.rstrip("\n")])
-
-
 class Workers:
     """The threads of a process that run tasks.
 
@@ -204,6 +161,11 @@ class Workers:
         self._is_stopping = False
         queue.on_added = self.wake
 
+    @property
+    def names(self) -> list[str]:
+        """The kinds whose threads can be woken, those of others included; see `bell`."""
+        return list(self._bells)
+
     def start(self) -> None:
         """Start the threads."""
         for kind in self._kinds:
@@ -219,7 +181,7 @@ class Workers:
         If some still run then, others take them when the lease ends.
         """
         self._is_stopping = True
-        self.wake(self._bells)
+        self.wake(self.names)
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0))

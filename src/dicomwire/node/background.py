@@ -1,0 +1,54 @@
+"""What a node does that nobody waits for: its tasks, and sending to the destinations of routes.
+
+A process of its own does this (`tasks.process`), where the system can fork.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from dicomwire.node.archive import Archive
+from dicomwire.node.configuration import Destination
+from dicomwire.node.forwarding.sending import Senders
+from dicomwire.node.forwarding.settling import Settling
+from dicomwire.node.tasks.process import ALL
+from dicomwire.node.tasks.workers import Workers
+
+
+class Background:
+    """The threads that run the tasks of a node, in one of its processes.
+
+    Parameters
+    ----------
+    archive : Archive
+        What the process has open.
+    """
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        settling = Settling(archive)
+        self._kinds = [*archive.kinds(), *settling.kinds()]
+        self._workers = Workers(archive.queue, self._kinds)
+        self._senders = Senders(archive, self._workers, settling)
+
+    def start(self) -> None:
+        """Run what is due."""
+        self._workers.start()
+        self._senders.start()
+
+    def wake(self, kinds: Iterable[str]) -> None:
+        """Look for tasks of these kinds now; `ALL` stands for all."""
+        if self._archive.index.is_lost:
+            self._archive.committer.recover()
+        self._workers.wake(self._workers.names if ALL in kinds else kinds)
+
+    def reload(self, destinations: Mapping[str, Destination]) -> None:
+        """Send to these destinations from now on."""
+        self._senders.reload(destinations)
+
+    def stop(self, timeout: float) -> None:
+        """Begin nothing more; wait up to `timeout` seconds for each of tasks and destinations."""
+        self._senders.stop(timeout)
+        self._archive.notices.close()
+        self._archive.commitments.close()
+        self._workers.stop(timeout)
