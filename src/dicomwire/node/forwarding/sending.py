@@ -229,7 +229,9 @@ class Sender:
         done = [*gone, *(each.id for each in sent)]
         if not (done or failures):
             return
-        with self._queue.index.writing() as writer:
+        # Without a sync, for which receiving would have to wait: what a power failure undoes is
+        # sent again.
+        with self._queue.index.writing(is_journaled=True) as writer:
             remove(writer, done)
             note_failures(writer, failures)
             self._settle(writer, self.name, sent)

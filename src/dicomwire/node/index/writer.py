@@ -159,7 +159,8 @@ class Index(IndexReader):
         is_alone : bool
             Whether no other process writes meanwhile.
         is_journaled : bool
-            Whether they need not be on the disk before `sync`, since the journal has them.
+            Whether they need not be on the disk before `sync`, since the journal has them, or
+            since no harm is done if a power failure undoes them.
 
         Raises
         ------
