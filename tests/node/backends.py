@@ -39,7 +39,7 @@ class Backend(NamedTuple):
         if not self.objects:
             return FolderObjects(folder)
         bucket = Bucket(self.objects, self.variables)
-        place = Place(BUCKET, RemoteObjects(bucket, None, spool.make_file))
+        place = Place(BUCKET, RemoteObjects(bucket, None, spool))
         return Places([place, Place(FOLDER, FolderObjects(folder))])
 
     def configuration(self, folder: Path, **keys: Any) -> Configuration:

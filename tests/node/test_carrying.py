@@ -12,7 +12,15 @@ from buckets import FaultProxy, new_url, write_variables
 from spooling import CT, EXPLICIT, encoded, spooled
 
 from dicomwire.apps.node import main
-from dicomwire.node.carrying import GRACE, Moved, StoreTasks, move_objects, name_of_moved
+from dicomwire.node.carrying import (
+    GRACE,
+    Moved,
+    StoreTasks,
+    digits_of,
+    move_objects,
+    name_of_moved,
+    settle,
+)
 from dicomwire.node.checkpoints import journaling
 from dicomwire.node.commit import Committer
 from dicomwire.node.configuration import Acknowledge, Configuration, Duplicates
@@ -37,12 +45,12 @@ class Archive:
         self.configuration = configuration
         self.now = 1_700_000_000.0
         self.spool = Spool(configuration.folder)
-        self.objects = open_objects(configuration, self.spool.make_file)
+        self.objects = open_objects(configuration, self.spool)
         self.index = Index(open_database(configuration.index, configuration.folder))
         self._journal = journaling(folder_within(self.objects), self.index)
         self._journal.__enter__()
         self.queue = Queue(self.index, "node", lambda: self.now)
-        self.tasks = StoreTasks(self.objects, self.index, self.queue)
+        self.tasks = StoreTasks(self.objects, self.index, self.queue, self.spool)
         self.committer = Committer(
             self.objects,
             self.index,
@@ -50,6 +58,7 @@ class Archive:
             configuration.duplicates,
             tasks=self.tasks,
         )
+        settle(self.objects, self.index, self.spool)
 
     def __enter__(self) -> Archive:
         return self
@@ -67,12 +76,16 @@ class Archive:
             assert self.committer.store(payload, Origin(CT, uid, EXPLICIT)) == 0x0000
             payload.discard()
 
+    def keep(self, uid: str) -> None:
+        """Make an object durable, as a process that dies before it is in the index."""
+        self.objects.keep(spooled(self.spool, encoded(uid)), Origin(CT, uid, EXPLICIT))
+
     def move(self) -> Moved:
         """Move all objects; return what was done."""
         assert isinstance(self.objects, Places)
         self.failures: list[tuple[Stored, OSError]] = []
         report = lambda *each: self.failures.append(each)  # noqa: E731
-        return [*move_objects(self.objects, self.index, self.queue, report)][-1]
+        return [*move_objects(self.objects, self.index, self.queue, self.spool, report)][-1]
 
     def run_tasks(self, after: float = 1.0) -> None:
         """Run the tasks that are due after so many seconds."""
@@ -294,3 +307,63 @@ def test_what_was_spooled_is_uploaded_after_a_change_of_the_configuration(
 def test_without_a_bucket_nothing_is_spooled(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="needs a bucket"):
         open_objects(Configuration(folder=tmp_path, acknowledge=Acknowledge.SPOOLED))
+
+
+# --- After a crash ----------------------------------------------------------------------------
+
+
+def test_what_a_process_was_uploading_when_it_died_is_removed(keys: dict[str, Any]) -> None:
+    with Archive(Configuration(**keys)) as archive:
+        archive.store("1.2.1")
+        archive.keep("1.2.2")
+        archive.spool.note(digits_of(*archive.names()))  # it died just after the commit
+        assert len([*archive.objects.names()]) == 2
+    with Archive(Configuration(**keys)) as archive:
+        assert len(archive.spool.notes) == 2
+        assert [*archive.objects.names()] == archive.names()
+        assert archive.is_whole()
+    with Archive(Configuration(**keys)) as archive:
+        assert archive.spool.notes == []
+        assert len(archive.names()) == 1
+
+
+def test_notes_of_copies_wait_for_a_bucket_that_is_away(
+    spooling: Configuration, proxy: FaultProxy
+) -> None:
+    with Archive(spooling) as archive:
+        archive.store("1.2.1")
+        copy = archive.objects.copy(archive.files()[0], "ab" * 16)
+        archive.spool.note("ab" * 16)
+    proxy.fail_always("403")
+    with Archive(spooling):
+        pass
+    proxy.fail_always(None)
+    with Archive(spooling) as archive:
+        assert copy not in archive.objects.names()
+
+
+def test_a_failed_upload_leaves_a_note_and_others_leave_none(
+    keys: dict[str, Any], proxy: FaultProxy
+) -> None:
+    with Archive(Configuration(**keys)) as archive:
+        archive.store("1.2.1", "1.2.1", "1.2.2")
+        proxy.fail("403", method="PUT")
+        with pytest.raises(OSError, match="do not have the right"):
+            archive.keep("1.2.3")
+    with Archive(Configuration(**keys)) as archive:
+        assert len(archive.spool.notes) == 1
+        assert len(archive.names()) == 2
+
+
+def test_a_second_copy_on_the_disk_of_an_uploaded_object_is_removed(
+    spooling: Configuration,
+) -> None:
+    with Archive(spooling) as archive:
+        archive.store("1.2.1")
+        archive.run_tasks()
+        archive.run_tasks(after=GRACE)
+        archive.keep("1.2.1")
+    with Archive(spooling) as archive:
+        assert [*archive.objects.names()] == archive.names()
+        assert archive.names()[0].startswith("bucket:")
+        assert archive.is_whole()

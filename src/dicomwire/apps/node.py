@@ -342,12 +342,13 @@ def _migrate_index(configuration: Configuration, options: Namespace, console: Co
 
 def _move_objects(configuration: Configuration, options: Namespace, console: Console) -> int:
     with needing_extra("node"):
-        from dicomwire.node.carrying import Moved, move_objects
+        from dicomwire.node.carrying import Moved, move_objects, settle
         from dicomwire.node.index.opening import open_database
         from dicomwire.node.index.writer import Index
         from dicomwire.node.nodes import registered
-        from dicomwire.node.objects.opening import open_objects
+        from dicomwire.node.objects.opening import folder_of, open_objects
         from dicomwire.node.objects.places import Places
+        from dicomwire.node.objects.spool import Spool
         from dicomwire.node.tasks.queue import Queue
 
     def report(stored: Any, error: OSError) -> None:
@@ -360,13 +361,15 @@ def _move_objects(configuration: Configuration, options: Namespace, console: Con
     moved = Moved()
     with (
         explaining_index(),
+        Spool(folder_of(configuration)) as spool,
         Index(open_database(configuration.index, configuration.folder)) as index,
     ):
+        settle(objects, index, spool)
         for node in registered(index):
             if node.is_alive(time.time()) and node.facts.get("objects") != configuration.objects:
                 where = f"{node.ae_title} on {node.host}, port {node.port},"
                 raise Stop(f"{where} stores elsewhere: restart it with these keys first")
-        for moved in move_objects(objects, index, Queue(index, ""), report):
+        for moved in move_objects(objects, index, Queue(index, ""), spool, report):
             seen = counted(moved.seen, "object")
             console.follow(partial(str, f"{seen}, {moved.moved} moved"))
     console.clear()

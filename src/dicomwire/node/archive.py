@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from dicomwire.node.carrying import StoreTasks, name_of_moved
+from dicomwire.node.carrying import StoreTasks, name_of_moved, settle
 from dicomwire.node.checkpoints import Checkpoints, journaling
 from dicomwire.node.commit import Committer
 from dicomwire.node.commitment.provider import Provider
@@ -60,13 +60,13 @@ class Archive:
             room = Room(folders, configuration.min_free_space)
             self.spool = opened.enter_context(Spool(folders[0], ceiling, room=room))
             self.converters = Converters(self.spool.make_file)
-            self.objects = open_objects(configuration, self.spool.make_file, True)
+            self.objects = open_objects(configuration, self.spool, True)
             database = open_database(configuration.index, configuration.folder)
             self.index = opened.enter_context(Index(database))
             self.queue = Queue(self.index, owner)
             folder = folder_within(self.objects)
             opened.enter_context(journaling(folder, self.index))
-            self.store_tasks = StoreTasks(self.objects, self.index, self.queue)
+            self.store_tasks = StoreTasks(self.objects, self.index, self.queue, self.spool)
             self.routing = Routing(configuration, self.queue)
             self.committer = Committer(
                 *(self.objects, self.index, self.converters, configuration.duplicates),
@@ -74,6 +74,7 @@ class Archive:
                 tasks=self.store_tasks,
                 routing=self.routing,
             )
+            settle(self.objects, self.index, self.spool)
             opened.enter_context(Checkpoints(folder, self.index, self.committer.turn))
             opened.callback(self.committer.close)
             self.outgoing = Outgoing(configuration)

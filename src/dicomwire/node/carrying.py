@@ -7,26 +7,31 @@ one stays for a while after that, so that an object can be read at any moment.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import select
 
-from dicomwire.data.file_meta import parse_file_meta
-from dicomwire.node.files import Damaged
+from dicomwire.data.file_meta import FileFormatError, parse_file_meta
+from dicomwire.node.files import Damaged, remove
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.reader import IndexReader, Stored
 from dicomwire.node.index.schema import task
 from dicomwire.node.index.writer import Index, Placed, Writer
 from dicomwire.node.objects.places import SPOOLED, Places
 from dicomwire.node.objects.port import Objects
+from dicomwire.node.objects.spool import Spool
 from dicomwire.node.query import Found
 from dicomwire.node.reading import digest_in
 from dicomwire.node.tasks.queue import NewTask, Queue, Task, listed
 from dicomwire.node.tasks.workers import Kind
+
+LOGGER = logging.getLogger("dicomwire")
 
 DELETE = "delete"
 UPLOAD = "upload"
@@ -52,22 +57,31 @@ class Carrier:
     index : Index
     queue : Queue
         For the tasks that remove what is left.
+    spool : Spool
+        For notes of the copies that the index does not have yet.
     reads_back : bool
         Whether to read each copy and compare its digest, before the index names it.
     """
 
     def __init__(
-        self, places: Places, index: Index, queue: Queue, reads_back: bool = False
+        self,
+        places: Places,
+        index: Index,
+        queue: Queue,
+        spool: Spool,
+        reads_back: bool = False,
     ) -> None:
         self._places = places
         self._index = index
         self._queue = queue
+        self._spool = spool
         self._reads_back = reads_back
 
     def carry(self, objects: Sequence[Stored]) -> dict[Stored, OSError]:
         """Carry objects; return those that failed, with the reasons."""
         failed: dict[Stored, OSError] = {}
         copied: list[tuple[Stored, str]] = []
+        notes = {each: self._spool.note(digits_of(each.file)) for each in objects}
         with ThreadPoolExecutor(_AT_A_TIME) as pool:
             for stored, result in zip(objects, pool.map(self._copy, objects), strict=True):
                 if isinstance(result, OSError):
@@ -80,6 +94,8 @@ class Carrier:
                 self._queue.add(writer, removals(stored.file for stored, _ in copied))
                 # Nobody needs the copy of an object that was replaced meanwhile.
                 self._queue.add(writer, removals(name for _, name in copied if name not in in_use))
+            for stored, _ in copied:
+                remove(str(notes[stored]))
         return failed
 
     def _copy(self, stored: Stored) -> str | OSError:
@@ -117,6 +133,48 @@ def name_of_moved(index: IndexReader, found: Found) -> str | None:
     return names[0] if names and names != [found.name] else None
 
 
+# --- After a crash ---------------------------------------------------------------------------
+
+
+def settle(objects: Objects, index: Index, spool: Spool) -> None:
+    """Remove what processes that have died had put into the store, and not into the index.
+
+    Their notes in the spool say what that may be. If the store or the index cannot be used now,
+    the notes stay for the next start.
+    """
+    if not spool.notes:
+        return
+    try:
+        with ThreadPoolExecutor(_AT_A_TIME) as pool:
+            noted = [objects.name_of(note.stem) for note in spool.notes]
+            uids = dict(zip(noted, pool.map(partial(_uid_of, objects), noted), strict=True))
+        present = {name: uid for name, uid in uids.items() if uid is not None}
+        if present:
+            # Their transactions may still be ending; to be alone means to wait for that.
+            with index.writing(is_alone=True) as writer:
+                found = writer.find([*present.values()])
+            known = {stored.file for copies in found.values() for stored in copies}
+            known |= names_to_remove(index)
+            unknown = [name for name in present if name not in known]
+            if unknown:
+                objects.remove(unknown)
+                text = "%d objects are removed that a process was storing when it died"
+                LOGGER.warning(text, len(unknown))
+        for note in spool.notes:
+            remove(str(note))
+    except (OSError, IndexFailure) as error:
+        LOGGER.error("What a process was storing when it died stays: %s", reason_of(error))
+
+
+def _uid_of(objects: Objects, name: str) -> str | None:
+    """Return the SOP Instance UID of an object; None if there is none, or it cannot be read."""
+    try:
+        with objects.open(name) as file:
+            return parse_file_meta(file).sop_instance_uid
+    except (FileNotFoundError, FileFormatError):
+        return None
+
+
 # --- Moving an archive ------------------------------------------------------------------------
 
 
@@ -130,7 +188,11 @@ class Moved:
 
 
 def move_objects(
-    places: Places, index: Index, queue: Queue, report: Callable[[Stored, OSError], None]
+    places: Places,
+    index: Index,
+    queue: Queue,
+    spool: Spool,
+    report: Callable[[Stored, OSError], None],
 ) -> Iterator[Moved]:
     """Carry all objects that are not where they are to be; yield the progress.
 
@@ -143,7 +205,7 @@ def move_objects(
     report : callable
         Called with each object that cannot be carried, and the reason.
     """
-    carrier = Carrier(places, index, queue, reads_back=True)
+    carrier = Carrier(places, index, queue, spool, reads_back=True)
     progress = Moved()
     last_id = 0
     while portion := index.stored_after(last_id, _PORTION):
@@ -198,9 +260,12 @@ class StoreTasks:
     objects : Objects
     index : Index
     queue : Queue
+    spool : Spool
+        Of this process.
     """
 
-    def __init__(self, objects: Objects, index: Index, queue: Queue) -> None:
+    def __init__(self, objects: Objects, index: Index, queue: Queue, spool: Spool) -> None:
+        self._spool = spool
         self._objects = objects
         self._index = index
         self._queue = queue
@@ -246,8 +311,9 @@ class StoreTasks:
 
     def _uid_of(self, name: str) -> str | None:
         """Return the SOP Instance UID of an object, if the index has it under this name."""
-        with self._objects.open(name) as file:
-            uid = parse_file_meta(file).sop_instance_uid
+        uid = _uid_of(self._objects, name)
+        if uid is None:
+            return None
         found = self._index.find([uid]).get(uid, [])
         return uid if name in {stored.file for stored in found} else None
 
@@ -266,6 +332,6 @@ class StoreTasks:
         found = self._index.find([each.payload["uid"] for each in tasks])
         # An object that is not in the index under this name was replaced, or is uploaded.
         objects = [each for copies in found.values() for each in copies if each.file in by_name]
-        carrier = Carrier(self._objects, self._index, self._queue)
+        carrier = Carrier(self._objects, self._index, self._queue, self._spool)
         failed = carrier.carry(objects)
         return {by_name[stored.file]: error for stored, error in failed.items()}

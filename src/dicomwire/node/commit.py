@@ -300,15 +300,15 @@ class Committer:
             self._is_reconciled = False
             self._index.reopen()
         if not self._is_reconciled:
+            part = self._objects.unsure() if self._index.last_id() else self._objects
             try:
                 refuse_if_empty(self._objects, self._index)
+                if part is not None:
+                    reconcile(part, self._index, self._duplicates, store=self._objects)
             except StoreFailure as error:
-                if not self._objects.can_wait:
+                if not self._objects.can_wait or part is self._objects:
                     raise
                 LOGGER.error("The store of objects cannot be used now: %s", error)
-            part = self._objects.unsure() if self._index.last_id() else self._objects
-            if part is not None:
-                reconcile(part, self._index, self._duplicates)
             self._is_reconciled = True
             self._in_doubt.clear()
         while self._in_doubt:

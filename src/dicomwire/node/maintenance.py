@@ -73,6 +73,7 @@ def reconcile(
     index: Index,
     duplicates: Duplicates = Duplicates.KEEP_FIRST,
     progress: Progress = _no_progress,
+    store: Objects | None = None,
 ) -> Reconciled:
     """Make the index agree with the files.
 
@@ -81,6 +82,11 @@ def reconcile(
     not yet indexed. They may not have been acknowledged, but they are complete, since they were
     synced before they were published. Their length is compared with that in their head. No
     digests are compared (see `check`), and files that are in the index are not opened.
+
+    Parameters
+    ----------
+    store : Objects, optional
+        The whole store, if `objects` are a part of it.
 
     Raises
     ------
@@ -104,7 +110,8 @@ def reconcile(
         files = (file for file, _ in _differences(objects, index) if file is not None)
         done = 0
         while (portion := _read_some(objects, files, found)).files:
-            _index_portion(objects, index, duplicates, portion.placed, last_id, found)
+            parts = objects, store or objects
+            _index_portion(*parts, index, duplicates, portion.placed, last_id, found)
             done += portion.files
             progress(done)
         LOGGER.warning(
@@ -183,6 +190,7 @@ def _read_some(objects: Objects, files: Iterator[str], found: Reconciled) -> _Po
 
 def _index_portion(
     objects: Objects,
+    store: Objects,
     index: Index,
     duplicates: Duplicates,
     portion: Sequence[Placed],
@@ -202,8 +210,8 @@ def _index_portion(
             for placed in portion
             if placed.file not in indexed and objects.exists(placed.file)
         ]
-        superfluous, left_out = _place(objects, writer, portion, duplicates, last_id)
-    objects.withdraw(superfluous)
+        superfluous, left_out = _place(store, writer, portion, duplicates, last_id)
+    store.withdraw(superfluous)
     found.indexed += sum(placed.file not in superfluous | left_out for placed in portion)
     found.removed += len(superfluous)
     found.unreadable += len(left_out)

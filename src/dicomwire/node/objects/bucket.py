@@ -111,8 +111,7 @@ class Bucket:
         OSError
             When it cannot be read or stored; then there is no object, or one without a name.
         """
-        digits = digits or os.urandom(16).hex()
-        key = f"{digits[:2]}/{digits[2:]}.dcm"
+        key = name_of(digits or os.urandom(16).hex())
         if not isinstance(data, Path):
             self._put(key, b"".join(data))
         elif (size := data.stat().st_size) <= _LARGE:
@@ -216,6 +215,11 @@ class Bucket:
             if isinstance(error, FileNotFoundError) and not (code and code[1] in _NO_BUCKET):
                 raise FileNotFoundError(f"{self.url} does not have this object") from None
             raise StoreFailure(f"{self.url}: {_reason(error)}") from None
+
+
+def name_of(digits: str) -> str:
+    """Return the name of an object with these 32 hex digits."""
+    return f"{digits[:2]}/{digits[2:]}.dcm"
 
 
 def _key(name: str) -> str:

@@ -226,10 +226,14 @@ class FolderObjects:
         while self._devices:
             os.close(self._devices.popitem()[1])
 
+    def name_of(self, digits: str) -> str:
+        """Return the name of a copy."""
+        return f"{OBJECTS}/{digits[:2]}/{digits[2:4]}/{digits}.dcm"
+
     def copy(self, path: Path, digits: str) -> str:
         """Copy the whole file of an object to the folder, durably."""
         with path.open("rb") as source:
-            return self.write(source, f"{OBJECTS}/{digits[:2]}/{digits[2:4]}", digits)
+            return self.write(source, self.name_of(digits).rpartition("/")[0], digits)
 
     def write(self, source: BinaryIO, folder: str, digits: str) -> str:
         """Write the whole file of an object, durably; return its name. Any thread may do this."""

@@ -6,8 +6,6 @@ import contextlib
 import os
 import re
 import socket
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from dicomwire.node.configuration import Acknowledge, Configuration
@@ -16,15 +14,10 @@ from dicomwire.node.objects.cache import Cache
 from dicomwire.node.objects.folder import FolderObjects
 from dicomwire.node.objects.places import BUCKET, FOLDER, SPOOLED, Place, Places
 from dicomwire.node.objects.port import Objects
+from dicomwire.node.objects.spool import Spool
 from dicomwire.node.objects.waiting import WaitingObjects
 
 _FILE = "file://"
-
-
-def _temporary_file() -> Path:
-    descriptor, path = tempfile.mkstemp(prefix="dicomwire-")
-    os.close(descriptor)
-    return Path(path)
 
 
 def folder_of(configuration: Configuration) -> Path:
@@ -36,16 +29,14 @@ def folder_of(configuration: Configuration) -> Path:
 
 
 def open_objects(
-    configuration: Configuration,
-    make_file: Callable[[], Path] = _temporary_file,
-    is_cached: bool = False,
+    configuration: Configuration, spool: Spool | None = None, is_cached: bool = False
 ) -> Objects:
     """Return the store of a node's objects.
 
     Parameters
     ----------
-    make_file : callable
-        Returns a new, empty file for a copy of an object, which is removed after use.
+    spool : Spool, optional
+        Of a process that stores objects.
     is_cached : bool
         Whether to use the cache, if there is one: not to verify objects.
 
@@ -65,7 +56,7 @@ def open_objects(
     if len(buckets) > 1:
         raise StoreFailure("objects and old_objects are both buckets; one must be a folder")
     is_first = buckets == [configuration.objects]
-    bucket = Place(BUCKET, _remote(configuration, buckets[0], make_file, is_cached))
+    bucket = Place(BUCKET, _remote(configuration, buckets[0], spool, is_cached))
     places = [bucket, folder] if is_first else [folder, bucket]
     if spooled is None:
         return Places(places)
@@ -99,7 +90,7 @@ def folder_within(objects: Objects) -> FolderObjects:
 
 
 def _remote(
-    configuration: Configuration, url: str, make_file: Callable[[], Path], is_cached: bool
+    configuration: Configuration, url: str, spool: Spool | None, is_cached: bool
 ) -> Objects:
     try:
         from dicomwire.node.objects.bucket import Bucket, variables_in
@@ -112,4 +103,4 @@ def _remote(
     cache = None
     if configuration.cache and is_cached:
         cache = Cache(Path(configuration.cache), configuration.cache_size, bucket.open)
-    return RemoteObjects(bucket, cache, make_file)
+    return RemoteObjects(bucket, cache, spool)

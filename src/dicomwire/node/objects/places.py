@@ -152,6 +152,10 @@ class Places:
         own = [name.removeprefix(self.first.prefix) for name in names]
         self.first.objects.take_back(objects, own)
 
+    def name_of(self, digits: str) -> str:
+        """Return the name of a copy where objects are to be."""
+        return self.home.prefix + self.home.objects.name_of(digits)
+
     def copy(self, path: Path, digits: str) -> str:
         """Store the whole file of an object where objects are to be."""
         return self.home.prefix + self.home.objects.copy(path, digits)

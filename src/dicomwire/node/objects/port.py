@@ -62,11 +62,14 @@ class Objects(Protocol):
     def take_back(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
         """Undo `put`, so that it can be called again. It never raises."""
 
+    def name_of(self, digits: str) -> str:
+        """Return the name of a copy; see `copy`."""
+
     def copy(self, path: Path, digits: str) -> str:
         """Store the whole DICOM file of an object, durably; return its name.
 
-        The name has the 32 hex `digits`. So a copy that is made again, since nothing is known of
-        the first one after a crash, replaces that.
+        The name has the 32 hex `digits`, and `name_of` returns it. So a copy that is made again,
+        since nothing is known of the first one after a crash, replaces that.
 
         Raises
         ------

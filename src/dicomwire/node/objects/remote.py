@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
 
 from dicomwire.logs import counted
+from dicomwire.node.files import remove
 from dicomwire.node.heads import Origin
 from dicomwire.node.journal import Batch
-from dicomwire.node.objects.bucket import Bucket
+from dicomwire.node.objects.bucket import Bucket, name_of
 from dicomwire.node.objects.cache import Cache
 from dicomwire.node.objects.reader import LONGEST, is_key
-from dicomwire.node.objects.spool import Spooled
+from dicomwire.node.objects.spool import Spool, Spooled
 
 LOGGER = logging.getLogger("dicomwire")
 
@@ -29,21 +32,23 @@ class RemoteObjects:
 
     An object is uploaded by the thread that received it, before the batch: uploads take long, and
     this way as many overlap as there are associations. If the object does not become part of the
-    archive (a duplicate, for example), it is removed again. A crash before that leaves it in the
-    bucket, complete and without a row in the index; `check` finds it.
+    archive (a duplicate, for example), it is removed again. Until either is done, the spool has a
+    note of it: a crash before that leaves it in the bucket, complete and without a row in the
+    index, and the next start removes it (see `carrying.settle`).
 
     Parameters
     ----------
     bucket : Bucket
     cache : Cache or None
-    make_file : callable
-        Returns a new, empty local file for a copy of an object, which is removed after use.
+    spool : Spool or None
+        For local copies, and notes of uploads; without it, nothing can be stored.
     """
 
-    def __init__(self, bucket: Bucket, cache: Cache | None, make_file: Callable[[], Path]) -> None:
+    def __init__(self, bucket: Bucket, cache: Cache | None, spool: Spool | None) -> None:
         self._bucket = bucket
         self._cache = cache
-        self._make_file = make_file
+        self._spool = spool
+        self._make_file = _temporary_file if spool is None else spool.make_file
 
     can_wait = False
 
@@ -88,8 +93,12 @@ class RemoteObjects:
 
     def keep(self, spooled: Spooled, origin: Origin) -> None:
         """Upload an object."""
-        name = self._bucket.upload(spooled.whole(origin))
-        spooled.lend(name, partial(self.withdraw, [name]))
+        assert self._spool is not None
+        digits = os.urandom(16).hex()
+        note = self._spool.note(digits)
+        # If it fails, the note stays: the bucket may have the object all the same.
+        name = self._bucket.upload(spooled.whole(origin), digits)
+        spooled.lend(name, partial(self._take_away, name, note), note)
 
     is_journaled = False
 
@@ -101,8 +110,17 @@ class RemoteObjects:
 
     def take_back(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
         """Undo `put`."""
-        for spooled, name in zip(objects, names, strict=False):
-            spooled.lend(name, partial(self.withdraw, [name]))
+        for spooled in objects:
+            spooled.take_back()
+
+    def _take_away(self, name: str, note: Path) -> None:
+        """Remove an object, and then its note. It never raises."""
+        if self._removed([name]):
+            remove(str(note))
+
+    def name_of(self, digits: str) -> str:
+        """Return the name of a copy."""
+        return name_of(digits)
 
     def copy(self, path: Path, digits: str) -> str:
         """Upload the whole file of an object."""
@@ -118,9 +136,19 @@ class RemoteObjects:
 
     def withdraw(self, names: Iterable[str]) -> None:
         """Remove objects. It never raises; those that remain are in no index."""
-        names = [*names]
+        self._removed([*names])
+
+    def _removed(self, names: Sequence[str]) -> bool:
         try:
             if names:
                 self.remove(names)
         except OSError as error:
             LOGGER.error("%s cannot be removed: %s", counted(len(names), "object"), error)
+            return False
+        return True
+
+
+def _temporary_file() -> Path:
+    descriptor, path = tempfile.mkstemp(prefix="dicomwire-")
+    os.close(descriptor)
+    return Path(path)

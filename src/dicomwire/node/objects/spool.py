@@ -33,6 +33,7 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _is_spooled = re.compile(r"[0-9a-f]{32}\.(part|dcm)|dicomwire-[0-9a-f]{32}\.dcm").fullmatch
 """Whether a name is one that the node uses in the spool: for a file being received (part), one
 moved back after a failure (dcm), or one that the library made for a handler (dicomwire-)."""
+_is_note = re.compile(r"[0-9a-f]{32}\.note").fullmatch
 _is_folder = re.compile(r"[0-9a-f]{16}").fullmatch
 """Whether a name in the spool is that of the folder of a process."""
 
@@ -45,6 +46,8 @@ class Spooled(Payload):
         "_descriptor",
         "_file",
         "_hash",
+        "_is_given",
+        "_note",
         "_sealed_head",
         "_withdraw",
         "name",
@@ -66,6 +69,8 @@ class Spooled(Payload):
         self.name = ""
         """The name under which a store outside of the spool has it, if one has."""
         self._withdraw: Callable[[], None] | None = None
+        self._note: Path | None = None
+        self._is_given = False
 
     @property
     def path(self) -> Path | None:
@@ -143,14 +148,22 @@ class Spooled(Payload):
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         write_all(self._descriptor, [head])
 
-    def lend(self, name: str, withdraw: Callable[[], None]) -> None:
-        """Note that a store has it under `name`; `discard` withdraws it, unless it is given."""
+    def lend(self, name: str, withdraw: Callable[[], None], note: Path | None = None) -> None:
+        """Note that a store has it under `name`; `discard` withdraws it, unless it is given.
+
+        `note` is that of the spool; if the object is given, `discard` removes it.
+        """
         self.name = name
         self._withdraw = withdraw
+        self._note = note
 
     def give(self) -> None:
         """Leave it to the store that has it."""
-        self._withdraw = None
+        self._is_given = True
+
+    def take_back(self) -> None:
+        """Undo `give`."""
+        self._is_given = False
 
     def move(self, target: str) -> None:
         """Rename the sealed file to `target`; from then on, `discard` leaves it alone."""
@@ -174,7 +187,10 @@ class Spooled(Payload):
         super().discard()
         if self._withdraw is not None:
             withdraw, self._withdraw = self._withdraw, None
-            withdraw()
+            if not self._is_given:
+                withdraw()
+            elif self._note is not None:
+                remove(str(self._note))
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             with contextlib.suppress(OSError):
@@ -281,11 +297,14 @@ class Spool:
             # A start waits for another, which takes no longer than to remove what is left. So
             # none sees a folder that has been made but is not locked yet.
             with FileLock(os.path.join(spool, _LOCK), wait=True):
-                _remove_leftovers(spool)
                 self._path = os.path.join(spool, os.urandom(8).hex())
                 os.mkdir(self._path, 0o700)
                 opened.callback(_remove_folder, self._path)
                 opened.enter_context(FileLock(os.path.join(self._path, _LOCK)))
+                _remove_leftovers(spool, self._path)
+            self.notes = [Path(self._path, name) for name in os.listdir(self._path)]
+            self.notes = [note for note in self.notes if _is_note(note.name)]
+            """Those of processes that have ended; see `note`."""
             self._open = opened.pop_all()
 
     def __enter__(self) -> Spool:
@@ -301,6 +320,16 @@ class Spool:
     def sink(self, request: object = None) -> SpoolSink:
         """Return the sink for the dataset of a C-STORE request; for `receive_to`."""
         return SpoolSink(self._path, self._ceiling, self._room)
+
+    def note(self, digits: str) -> Path:
+        """Note that the store may have an object of these 32 hex digits, and the index not yet.
+
+        The caller removes the file when this is no longer so. A process that dies leaves it to the
+        next one that opens the spool; `carrying.settle` then removes such an object.
+        """
+        note = Path(self._path, f"{digits}.note")
+        note.touch(0o600)
+        return note
 
     def make_file(self) -> Path:
         """Make an empty file in the spool, and return its path; the caller removes it."""
@@ -336,8 +365,8 @@ def _make_folder(folder: Path) -> None:
     folder.mkdir(0o700, parents=True, exist_ok=True)  # others must not read patient data
 
 
-def _remove_leftovers(spool: str) -> None:
-    """Remove what processes that have ended have left in the spool."""
+def _remove_leftovers(spool: str, mine: str) -> None:
+    """Remove what processes that have ended have left in the spool; move their notes to `mine`."""
     # Files beside the folders are of an older version of the program, which locked the node's
     # folder. If the spool is a link, others may use the folder that it points to: keep recent ones.
     remove_leftovers(spool, _is_spooled, ABANDONED_AFTER if os.path.islink(spool) else 0.0)
@@ -347,11 +376,16 @@ def _remove_leftovers(spool: str) -> None:
             contextlib.suppress(OSError),
             FileLock(os.path.join(folder, _LOCK)),
         ):  # StorageInUse: it lives
+            for note in filter(_is_note, os.listdir(folder)):
+                os.rename(os.path.join(folder, note), os.path.join(mine, note))
             _remove_folder(folder)
 
 
 def _remove_folder(folder: str) -> None:
-    """Remove the spool of a process that has ended, unless it has files of others. Never raises."""
+    """Remove the spool of a process that has ended, but not its notes, nor files of others.
+
+    It never raises.
+    """
     remove_leftovers(folder, _is_spooled, 0.0)
     remove(os.path.join(folder, _LOCK))
     with contextlib.suppress(OSError):

@@ -48,5 +48,5 @@ class WaitingObjects(FolderObjects):
 
     def take_back(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
         """Undo `put`."""
-        for spooled, name in zip(objects, names, strict=False):
-            spooled.lend(name, partial(self.withdraw, [name]))
+        for spooled in objects:
+            spooled.take_back()
