@@ -83,6 +83,8 @@ class Sender(Engine):
     """The class of the operations of the face."""
     compares_responses = False
     """Whether the face has `receive` and `leave`."""
+    collects_responses = False
+    """Whether the face flushes when it has served the requests that have arrived."""
     largest_piece = SENDING_SIZE
     """Bytes that are read and sent at a time: the size of the buffer for a large dataset."""
 
@@ -155,13 +157,22 @@ class Sender(Engine):
 
         No `Message` is made of the response, unless somebody looks at it.
         """
-        request, packed = incoming.message, None
+        request, protocol, packed = incoming.message, self.protocol, None
         if not (EVT_DIMSE_SENT in self.handlers.live or LOGGER.isEnabledFor(logging.INFO)):
             context_id = incoming.context.context_id
-            packed = pack_success(context_id, request, self.protocol.maximum_length)
+            packed = pack_success(context_id, request, protocol.maximum_length)
         if packed is None:
             await respond(self, incoming, answer(request, SUCCESS))
-        elif not self.is_over:
+        elif self.is_ended or self._abort_wanted:
+            return
+        elif (
+            self.collects_responses
+            and protocol.state is State.ESTABLISHED
+            and protocol.observer is None
+            and len(self._batch) < BUFFER_SIZE
+        ):
+            self._batch += packed
+        else:
             await self._send(context_id, packed, None, more=False)
 
     async def flushed(self) -> None:

@@ -131,9 +131,12 @@ class Connection:
         to decrypt it. A failure after the first record occurs again at the next call.
         """
         size = last = self._socket.recv_into(view)
-        with contextlib.suppress(OSError):  # ssl.SSLError is one
-            while last == _FULL_RECORD and size < len(view):
-                last = self._socket.recv_into(view[size:])
+        room = len(view)
+        read = self._socket.read  # type: ignore[attr-defined]  # `recv_into` without its checks
+        # ssl.SSLError is an OSError; ValueError: another thread has closed the socket.
+        with contextlib.suppress(OSError, ValueError):
+            while last == _FULL_RECORD and size < room:
+                last = read(room - size, view[size:])
                 size += last
         return size
 

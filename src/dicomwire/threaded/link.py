@@ -99,6 +99,7 @@ class Link(Sender, Watched):
         self._more_follows = False  # other messages follow the next one at once
         self._abort_sent = False
         self._buffer: bytearray | None = None
+        self._has_filled_buffer = False  # the last read
         self._has_read_ahead = False  # `_read` was called for the thread that is going to serve
         self._last_active = time.monotonic()
 
@@ -475,6 +476,7 @@ class Link(Sender, Watched):
             self.protocol.connection_lost()
             return True
         self._received += size
+        self._has_filled_buffer = size == len(self._buffer)
         view = memoryview(self._buffer)[:size]
         if EVT_DATA_RECV in self.handlers.live:
             self.report_received(view)
@@ -489,6 +491,8 @@ class Link(Sender, Watched):
         connection = self._connection
         if connection is None or time.monotonic() >= until:
             return False
+        if self._has_filled_buffer and self._read():  # probably more has arrived already
+            return True
         return connection.wait_readable(until) and self._read()
 
     def _drop_buffer(self) -> None:

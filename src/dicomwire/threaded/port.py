@@ -14,6 +14,7 @@ from dicomwire.data.sources import Data, Source
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import EVT_DIMSE_SENT, InterventionEvent
 from dicomwire.protocol.command import Command, Message
+from dicomwire.protocol.events import CommandReceived
 from dicomwire.protocol.states import Role
 from dicomwire.services import scp
 from dicomwire.services.answers import may_ask
@@ -41,6 +42,8 @@ class ThreadedPort(Link):
 
     compares_responses = True
 
+    collects_responses = True
+
     def __init__(self, association: Owner, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
         self._quick_results = 0  # the handler's last results in a row that took little time
@@ -60,10 +63,13 @@ class ThreadedPort(Link):
                     continue
                 event = next_event()
                 if event is not None:
+                    if self._batch and not isinstance(event, CommandReceived):
+                        self.flush()
                     self.take(event)
                     continue
-                if self._batch:
-                    self.flush()
+                if self._batch:  # responses
+                    batch, self._batch = self._batch, bytearray()
+                    self._write(batch)
                 if not self.protocol.mid_message:
                     return
                 if until is None:
@@ -191,6 +197,8 @@ class ThreadedPort(Link):
         if self._requests and self._served is None:
             self._restarts_deadline = may_ask(self._requests[0])
             self._serve_next()
+            if self._batch:
+                self.flush()
         else:
             self.take(self.next_event(deadline, "response"))
         if self.is_ended:
@@ -200,7 +208,9 @@ class ThreadedPort(Link):
     # --- Handlers ---
 
     async def intervene(self, event: InterventionEvent, attrs: dict[str, Any]) -> Any:
-        """Call the handler bound to `event`."""
+        """Call the handler bound to `event`; earlier responses do not wait for it."""
+        if self._batch:
+            self.flush()
         answer = self.handlers.intervene(self._association, event, attrs)
         if self.is_ended or self._abort_wanted:
             raise self._ended_failure()
