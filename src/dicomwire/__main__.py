@@ -31,7 +31,7 @@ _EXTRA_OF = {
     "pydantic": ("pydantic", "node"),
     "httpx": ("httpx", "webclient"),
 }
-"""For a package that is missing: what to install, and the extra that has it."""
+"""By missing package: the package to install, and the extra that installs it."""
 
 
 def _help() -> str:

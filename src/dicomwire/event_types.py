@@ -1,4 +1,4 @@
-"""The kinds of events, and what their handlers return, for type checkers.
+"""The kinds of events, and the results of their handlers, for type checkers.
 
 `events` has the events themselves, and calls the handlers.
 """
@@ -56,8 +56,8 @@ class InterventionEvent(EventType):
         return super().__new__(cls, name, description, is_intervention, is_notification)
 
 
-# The interventions by what their handlers return. On the asyncio face, handlers may also be
-# coroutine functions and asynchronous generators.
+# One class for each kind of result that handlers of interventions return. On the asyncio face,
+# handlers may also be coroutine functions and asynchronous generators.
 
 
 class StatusEvent(InterventionEvent):

@@ -1,4 +1,4 @@
-"""What `dir()` lists of the objects that programs have: the names that are for programs.
+"""Leaves names that are not for programs out of `dir()`.
 
 The reference of the documentation leaves out the same names.
 """

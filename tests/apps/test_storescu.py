@@ -210,7 +210,10 @@ def test_folders_in_a_folder_are_not_forgotten_silently(
     write_file("folder/study/b", "1.2")
     folder = tmp_path / "folder"
     assert storescu.main([*peer.address, str(folder)]) == 1
-    assert capsys.readouterr().err == f"E: Not all is sent of {folder}: the folders in it need -r\n"
+    assert (
+        capsys.readouterr().err
+        == f"E: Not all files are sent of {folder}: the folders in it need -r\n"
+    )
     assert len(peer.received) == 1
     assert storescu.main([*peer.address, str(folder), "--recursive"]) == 0
     assert len(peer.received) == 3

@@ -1,4 +1,4 @@
-"""What may be assigned to the attributes of primitives, and what it becomes.
+"""Checks and converts the values that programs assign to attributes of primitives.
 
 A check takes a value and the name of its attribute, and returns the value to keep. It raises
 TypeError or ValueError, as pynetdicom does, for what the attribute cannot be.

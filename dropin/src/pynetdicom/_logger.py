@@ -1,6 +1,6 @@
 """Lets what dicomwire logs appear under the name "pynetdicom", for which programs set levels.
 
-What is logged is dicomwire's affair.
+dicomwire decides what is logged.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class Encoded:
 
 
 class DIMSEPrimitive(Checked, Message):
-    """What the request and the response of one DIMSE service can hold."""
+    """The request and the response of one DIMSE service."""
 
     __slots__ = ("encoded",)
 
@@ -90,7 +90,7 @@ class DIMSEPrimitive(Checked, Message):
 
     @classmethod
     def of(cls, request: Message, payload: Payload | None) -> Self:
-        """Return what `request` and its dataset say."""
+        """Return the primitive of a request and its dataset."""
         values = {name: getattr(request, name) for name in Message.__slots__}
         encoded = {} if payload is None else {cls._sent: payload}
         primitive: Self = as_received(cls, {**values, "encoded": encoded})

@@ -1,6 +1,6 @@
 """`evt`: the events and their handlers, which are dicomwire's.
 
-What is added: requests and primitives by the classes of pynetdicom, and context variables.
+It adds requests and primitives of the classes of pynetdicom, and context variables.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pynetdicom import _config, dimse_primitives, pdu_primitives
 
 
 class Event(_Event):
-    """What a handler is given; see `dicomwire.events.Event`."""
+    """The argument of a handler; see `dicomwire.events.Event`."""
 
     @property
     def request(self) -> Any:
@@ -85,7 +85,7 @@ class BoundHandlers(Handlers):
 
 
 class _Results:
-    """What a handler yields, each result had in the same context."""
+    """The results of a generator, which runs in the same context for each of them."""
 
     def __init__(self, results: Iterator[Any], context: Context) -> None:
         self._results = results

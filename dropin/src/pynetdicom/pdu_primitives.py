@@ -33,12 +33,12 @@ class _Kind(type):
 
 
 class ServiceParameter(Checked, metaclass=_Kind):
-    """What `isinstance` knows any item by."""
+    """The class of all items, for `isinstance`."""
 
     __slots__ = ()
 
     library: ClassVar[Any] = UserItem
-    """What the items of this class are in dicomwire."""
+    """The class of these items in dicomwire."""
 
     encode: Callable[[], bytes]
 
@@ -309,7 +309,7 @@ class P_DATA(Checked):
 
 
 def primitive_of(pdu: Any) -> Any:
-    """Return `pdu` as a primitive; those of associations go on being PDUs as well."""
+    """Return `pdu` as a primitive; an A-ASSOCIATE is still a PDU, too."""
     match pdu:
         case A_ASSOCIATE():
             return pdu

@@ -34,7 +34,7 @@ class _Statuses:
 
 
 class ServiceClass:
-    """What unknown SOP classes belong to."""
+    """The service class of unknown SOP classes."""
 
     service: ClassVar[Service] = Service.UNKNOWN
     statuses = _Statuses()

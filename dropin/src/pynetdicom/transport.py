@@ -1,4 +1,4 @@
-"""Servers, of which dicomwire has one kind, and what makes associations for their connections."""
+"""The server, and the request handler that makes an association for each connection."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class RequestHandler:
         """Do nothing, before `handle`."""
 
     def handle(self) -> None:
-        """Have the connection served by an association."""
+        """Make the association that serves the connection."""
         self._create_association()
 
     def finish(self) -> None:

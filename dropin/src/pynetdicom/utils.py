@@ -1,4 +1,4 @@
-"""Checks of AE titles and UIDs, bytes in printable form, and what nothing needs any more."""
+"""Checks of AE titles and UIDs, bytes as text, and functions that nothing needs any more."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def validate_uid(uid: str) -> bool:
 
 
 def make_target(target_fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what a thread is to run; see `_config.PASS_CONTEXTVARS`."""
+    """Return the function that a thread runs; see `_config.PASS_CONTEXTVARS`."""
     return partial(copy_context().run, target_fn) if _config.PASS_CONTEXTVARS else target_fn
 
 

@@ -188,7 +188,7 @@ def _welcome(node: Node) -> Iterator[str]:
 
 
 def _commands(configuration: Configuration, peer: str) -> Iterator[str]:
-    """Yield commands for the archive; what the user has to fill in is in capitals."""
+    """Yield commands for the archive; words in capitals stand for values of the user."""
     tls = configuration.tls
     ours = f"{peer} --tls --tls-ca CA.pem" if tls.cert else peer
     if tls.cert and tls.ca:

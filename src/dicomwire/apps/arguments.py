@@ -206,9 +206,9 @@ def add_peer(
     title : str
         The default of the calling AE title.
     role : str
-        Who uses the options for TLS; see `add_tls_options`.
+        The end that uses the options for TLS; see `add_tls_options`.
     verbose, levels
-        As those of `add_logging`.
+        See `add_logging`.
     """
     parser.add_argument("addr", help="host name or address of the peer")
     parser.add_argument("port", type=port_number, help="port of the peer")

@@ -196,7 +196,7 @@ def run(options: Namespace, app: Callable[[Namespace, Console], int]) -> int:
 
 
 def _close_output() -> None:
-    """Discard all further output, also what Python flushes when it ends."""
+    """Discard all further output, also the output that Python flushes when it ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

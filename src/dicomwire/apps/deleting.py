@@ -69,7 +69,7 @@ class Selection(NamedTuple):
 
 
 def selection_of(options: Namespace) -> Selection:
-    """Return what --study, --series or --instance name; Misuse if that is nothing, or no UID."""
+    """Return the level and UIDs of --study, --series or --instance; Misuse without a valid UID."""
     from dicomwire.node.keys import Level
 
     names = {"study": Level.STUDY, "series": Level.SERIES, "instance": Level.IMAGE}

@@ -56,7 +56,7 @@ def add_routes(parser: ArgumentParser) -> None:
 
 
 def run_send(configuration: Configuration, options: Namespace, console: Console) -> int:
-    """Have objects sent; return the exit code."""
+    """Add the tasks that send objects; return the exit code."""
     with needing_extra("node"):
         from dicomwire.node.forwarding.requests import send
         from dicomwire.node.index.opening import open_existing
@@ -110,7 +110,7 @@ def _entry_of(options: Namespace) -> Entry:
 
 
 def _results(configuration: Configuration, entry: Entry | None) -> Iterator[dict[str, Any]]:
-    """Yield what is said of each route."""
+    """Yield the lines that describe a route."""
     taken: dict[str, str] = {}
     for number, route in enumerate(configuration.routes):
         label = route_label(route.name, number)

@@ -9,7 +9,7 @@ import sys
 
 
 def program() -> str:
-    """Return what runs ``dicomwire`` of this environment, as the beginning of a command line.
+    """Return the beginning of a command line that runs ``dicomwire`` of this environment.
 
     That is its name if the shell finds it, otherwise its path, from the current folder if it is
     there. Without such a file, it is the module.

@@ -221,7 +221,7 @@ def add_forms(parser: ArgumentParser) -> None:
 
 
 def display_for(options: Namespace, console: Console, asked: list[str]) -> Display:
-    """Return what shows the matches; `asked` are the paths of the identifier."""
+    """Return the display of the matches; `asked` are the paths of the identifier."""
     display: Display
     keys = _sort_keys(options)
     if options.json:
@@ -318,7 +318,7 @@ def _json(match: Dataset) -> str:
 
 
 def _comparable(text: str) -> list[str | tuple[int, str]]:
-    """Return what to compare instead of `text`: texts and numbers by turns."""
+    """Return the sort key of `text`: its texts and numbers by turns."""
     parts: list[Any] = _NUMBER.split(text)
     for index in range(1, len(parts), 2):
         digits = parts[index].lstrip("0")

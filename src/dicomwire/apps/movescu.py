@@ -63,7 +63,7 @@ def _parser() -> ArgumentParser:
         metavar="TITLE",
         type=ae_title,
         help="AE title of the destination, which the peer must know "
-        f"(default: {_DESTINATION}, or that of --store-aet)",
+        f"(default: {_DESTINATION}, or the title of --store-aet)",
     )
     group.add_argument("--store", action="store_true", help="receive the objects in this process")
     group.add_argument(

@@ -54,7 +54,7 @@ variable is DICOMWIRE_ACCESS__TITLES, with commas between items.
 
 More commands, each with a help of its own:
 {}
-  node users    Add users, who may use the archive over HTTP, and list or remove them.
+  node users    Add, list and remove the users of the archive over HTTP.
 
 exit codes: 0 after Ctrl-C, or if check and reindex find no problem; 1 if they find one, if status
 finds no node that runs, or if the address, the folder or the configuration cannot be used; 2 for
@@ -117,7 +117,7 @@ def _parser() -> ArgumentParser:
 
 
 def _parser_of(name: str, verb: Verb) -> ArgumentParser:
-    """Return the parser of a verb; its configuration is that of the node."""
+    """Return the parser of a verb, which reads the configuration of the node."""
     parser = new_parser(f"node {name}", verb.meaning, verb.notes, verb.examples)
     verb.add(parser)
     parser.add_argument(
@@ -128,7 +128,7 @@ def _parser_of(name: str, verb: Verb) -> ArgumentParser:
 
 
 def _add_configuration(parser: ArgumentParser, shown: Container[str]) -> None:
-    """Add the options of the configuration, and those of the log; `shown` are in the help."""
+    """Add the options for the configuration and the log; the help lists the keys in `shown`."""
     group = parser.add_argument_group("configuration")
     one = group.add_mutually_exclusive_group()
     one.add_argument("-c", "--config", metavar="FILE", type=Path, help="read this TOML file")
@@ -167,7 +167,7 @@ def _add(group: argparse._ArgumentGroup, key: Key, is_shown: bool) -> None:
 
 
 def _action(text: str) -> str:
-    """Return the name of an action; ArgumentTypeError for others, which names what there is."""
+    """Return the name of an action; ArgumentTypeError, which lists them, if there is none."""
     others = (*VERBS, "users")
     if text in others:
         raise ArgumentTypeError(f"{text!r} has to come first: dicomwire node {text} ...")
@@ -388,7 +388,7 @@ _ACTIONS: dict[str, Callable[[Configuration, Namespace, Console], int]] = {
     "status": _without_console(show_status),
     "tasks": _without_console(run_tasks),
 }
-"""What the command does besides to serve."""
+"""The actions other than to serve."""
 
 
 def _write_template(name: str) -> None:

@@ -1,4 +1,4 @@
-"""`node users`: who may use an archive over HTTP. Adds and removes users, passwords and tokens.
+"""`node users`: adds and removes the users of an archive over HTTP, with passwords and tokens.
 
 The file is written by `dicomwire.node.users`; `node` runs this for its first argument `users`.
 """
@@ -78,7 +78,7 @@ def parser_of_users() -> ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("-c", "--config", metavar="FILE", type=Path, help="that of the archive")
+    shared.add_argument("-c", "--config", metavar="FILE", type=Path, help="its configuration")
     shared.add_argument("--folder", metavar="PATH", type=Path, help="the folder of the archive")
     shared.add_argument("--users", metavar="FILE", help="the file of the users")
     add_logging(shared)
@@ -92,7 +92,7 @@ def parser_of_users() -> ArgumentParser:
         metavar="RIGHTS",
         type=_rights,
         default=("see",),
-        help="what the user may do, with commas between, or all (default: see)",
+        help="the rights of the user, with commas between, or all (default: see)",
     )
     add.add_argument(
         "--studies",
@@ -117,7 +117,7 @@ def parser_of_users() -> ArgumentParser:
 
 
 def act(options: Namespace, console: Console) -> int:
-    """Do what the options say; return the exit code."""
+    """Perform the command of the options; return the exit code."""
     with needing_extra("node"):
         from dicomwire.node.users import UsersFailure
 

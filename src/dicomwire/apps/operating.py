@@ -69,7 +69,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
 
 
 def show_statistics(configuration: Configuration, options: Namespace, console: Console) -> int:
-    """Show what the archive has, in numbers; return the exit code."""
+    """Show numbers of the objects in the archive; return the exit code."""
     with needing_extra("node"):
         from dicomwire.node.index.opening import open_existing
         from dicomwire.node.index.reader import IndexReader
@@ -148,7 +148,7 @@ def run_tasks(configuration: Configuration, options: Namespace) -> int:
 
 
 def _line_of(destination: dict[str, Any]) -> str:
-    """Return what waits for a destination in one line."""
+    """Return a line about the objects that wait for a destination."""
     parts = [f"{counted(destination['waiting'], 'object')} waiting"]
     if destination["held"]:
         parts.append(f"{destination['held']} until their series or study is quiet")

@@ -138,7 +138,7 @@ class Plan:
                 has_none = has_none and reported.isdisjoint(files)
             if folder in reported or not (has_none or folder in found.not_opened):
                 continue
-            what = "No suitable DICOM files found in" if has_none else "Not all is sent of"
+            what = "No suitable DICOM files found in" if has_none else "Not all files are sent of"
             self._logger.error("%s %s: %s", what, escaped(folder), reason)
             self.unusable.append(Unusable(folder, reason))
 

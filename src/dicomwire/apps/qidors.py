@@ -1,6 +1,6 @@
 """qidors: searches a DICOMweb server (QIDO-RS, PS3.18 Section 10.6), and shows the matches.
 
-The matches are shown in `matches`, as those of findscu.
+`matches` shows the matches, as for findscu.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def _parser() -> ArgumentParser:
         default="studies",
         help="search for these (default: %(default)s)",
     )
-    group.add_argument("--study", metavar="UID", default="", help="only what is in this study")
-    group.add_argument("--series", metavar="UID", default="", help="only what is in this series")
+    group.add_argument("--study", metavar="UID", default="", help="search only in this study")
+    group.add_argument("--series", metavar="UID", default="", help="search only in this series")
     group.add_argument(
         "--include",
         metavar="NAME",
@@ -68,7 +68,7 @@ def _parser() -> ArgumentParser:
     group.add_argument("--fuzzy", action="store_true", help="let names match by their sound")
     group.add_argument("--limit", metavar="N", type=count, help="ask for n matches at the most")
     group.add_argument(
-        "--offset", metavar="N", type=count, default=0, help="leave out the first n matches"
+        "--offset", metavar="N", type=count, default=0, help="skip the first n matches"
     )
     add_identifier(parser)
     add_forms(parser)

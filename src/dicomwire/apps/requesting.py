@@ -124,7 +124,7 @@ def answered(code: int, comment: str | None, table: StatusTable) -> str:
 
 
 def answer_to(sent: Sent) -> str:
-    """Return what the peer answered to a C-STORE in words."""
+    """Return the answer of the peer to a C-STORE in words."""
     response = sent.response
     assert response is not None
     assert response.Status is not None

@@ -39,7 +39,7 @@ _EPILOG = f"""\
 def retrieval_parser(
     app: str, description: str, models: Mapping[str, UID], examples: Sequence[str]
 ) -> ArgumentParser:
-    """Return a parser with the arguments of both applications, but for those of `add_peer`."""
+    """Return a parser with the arguments of both applications, except those of `add_peer`."""
     parser = new_parser(app, description, _EPILOG, examples)
     add_identifier(parser)
     add_models(parser, models)

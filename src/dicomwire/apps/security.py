@@ -24,7 +24,7 @@ _CERTIFICATE = {
     "both": "my certificate",
 }
 _AUTHORITIES = {
-    "client": "trust these certificate authorities instead of those of the system",
+    "client": "trust these certificate authorities instead of the authorities of the system",
     "server": "accept only peers with a certificate of these authorities",
     "both": "trust these certificate authorities instead of those of the system; peers that call "
     "need a certificate of theirs",
@@ -75,7 +75,7 @@ def add_tls_options(parser: ArgumentParser, role: Role) -> None:
 
 
 def add_tls_details(group: argparse._ArgumentGroup, role: Role) -> None:
-    """Add those of the options that say how TLS is used, and not whether."""
+    """Add the options for TLS, except the one that turns it on."""
     profiles = [profile.value for profile in Profile]
     group.add_argument("--tls-cert", metavar="FILE", help=f"{_CERTIFICATE[role]} (PEM)")
     group.add_argument(

@@ -129,7 +129,7 @@ def explaining(host: str, port: int, option: str) -> Iterator[None]:
 
 
 def _cannot_listen(error: Exception, host: str, port: int, option: str) -> str:
-    """Return why the address cannot be listened on, and what to do."""
+    """Return why the server cannot listen on the address, with advice."""
     code = getattr(error, "errno", None)
     if code == errno.EADDRINUSE:
         return f"Port {port} is in use: stop the program that uses it, or choose another port"

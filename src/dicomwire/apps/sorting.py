@@ -99,6 +99,6 @@ def identifiers(path: str) -> tuple[str, str, str]:
 
 
 def _text(element: Any) -> str:
-    """Return the value of an element as it is in the file, since pydicom checks what it decodes."""
+    """Return the value of an element as it is in the file; pydicom would check it to decode it."""
     value = getattr(element, "value", None) or b""
     return bytes(value).decode("utf-8", "surrogateescape").strip(" \0")

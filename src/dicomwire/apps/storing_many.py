@@ -93,7 +93,7 @@ class _ManySender:
         return NO_ASSOCIATION
 
     def give_up(self, reason: str, advice: str) -> None:
-        """Count the files without a result as failed, and say what to do about them."""
+        """Count the files without a result as failed, and log the advice."""
         for path in self._left:
             self._tally.fail(path, f"not sent: {reason}")
         text = "Not sent: %d of %s: %s; %s"

@@ -26,7 +26,7 @@ _EPILOG = f"""\
 
 Several files are sent in each request, unchanged but for their file meta information. Each of them
 has its own result. A request is sent again only if the server has not begun to serve it. It does no
-harm to send the same files once more: a server answers with success what it has already.
+harm to send the same files again: a server answers with success for files that it has already.
 
 Files in folders that are not DICOM files, and DICOMDIRs, are left out; these are no failures.
 
@@ -53,7 +53,7 @@ def _parser() -> ArgumentParser:
         "--study",
         metavar="UID",
         default="",
-        help="the study of all objects: the server refuses those of others",
+        help="the study of all objects: the server refuses objects of other studies",
     )
     group.add_argument(
         "--batch",

@@ -9,7 +9,7 @@ from dicomwire.logs import counted
 
 MB = 1_000_000
 ONLY_THE_REST = "with --resume FILE, a run records what was stored, and the next sends the rest"
-"""What to do after an interrupted run without --resume."""
+"""The advice after an interrupted run without --resume."""
 
 
 @dataclass(slots=True)

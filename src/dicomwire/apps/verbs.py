@@ -1,4 +1,4 @@
-"""What `dicomwire node` does besides to serve, each with arguments and a help of its own."""
+"""The commands of `dicomwire node` other than to serve, each with its own arguments and help."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Verb(NamedTuple):
     meaning: str
     """In one sentence."""
     notes: str
-    """What else its help says, with the exit codes."""
+    """The notes in its help, with the exit codes."""
     examples: Sequence[str]
     """Command lines without `dicomwire`."""
     add: Callable[[ArgumentParser], None]
@@ -72,7 +72,7 @@ exit codes: 0 if no file failed; 1 if one did, or the archive cannot store; 2 fo
     "send": Verb(
         "Send studies, series or instances to a destination, also while the archive serves.",
         """\
-The objects wait in the same queue as those of routes, and are sent while a node runs. See what
+The objects wait in the queue of the routes, and are sent while a node runs. See what
 waits with: node tasks
 
 exit codes: 0 if objects will be sent; 1 if the archive has none; 2 for wrong arguments""",

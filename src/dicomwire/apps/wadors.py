@@ -56,7 +56,7 @@ def _numbers(text: str) -> list[int]:
 def _parser() -> ArgumentParser:
     purpose = "Retrieve from a DICOMweb server (WADO-RS)."
     parser = new_parser("wadors", purpose, _EPILOG, _EXAMPLES)
-    group = parser.add_argument_group("what to retrieve, instead of objects")
+    group = parser.add_argument_group("retrieve something else than objects")
     one = group.add_mutually_exclusive_group()
     one.add_argument(
         "--metadata",
@@ -170,7 +170,7 @@ def _write_file(folder: str, name: str, data: bytes) -> int:
 
 
 def _write(options: Namespace, console: Console, files: Iterator[int]) -> int:
-    """Have files written; count them, and return the exit code."""
+    """Write and count the files; return the exit code."""
     began = time.monotonic()
     received = size = 0
     try:

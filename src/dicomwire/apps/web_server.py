@@ -26,7 +26,7 @@ URL is the root of the server's DICOMweb, such as https://pacs.example.org/dicom
 """The note about the URL in their help."""
 
 
-def add_web_server(parser: ArgumentParser, *, verbose: bool = False) -> None:
+def add_web_server(parser: ArgumentParser) -> None:
     """Add the URL, and the options for the connection, the log, the user and TLS."""
     parser.add_argument("url", metavar="URL", help="root of the server's DICOMweb")
     group = parser.add_argument_group("network")
@@ -44,7 +44,7 @@ def add_web_server(parser: ArgumentParser, *, verbose: bool = False) -> None:
         default=3,
         help="send a request up to n times, if it fails in a way that may pass (default: 3)",
     )
-    add_logging(parser, verbose=verbose)
+    add_logging(parser)
     group = parser.add_argument_group("user")
     one = group.add_mutually_exclusive_group()
     one.add_argument(

@@ -30,7 +30,7 @@ _RATIO_CEILING = 200
 _RATIO_FREE = 128 * MIB
 """Up to this size the ratio is not limited: a blank segmentation can deflate by 1,000 : 1."""
 _MESSAGE_RATIO_FREE = MIB
-"""The same for datasets other than those of C-STORE, which have no pixels."""
+"""The same for the datasets of other messages than C-STORE: they have no pixels."""
 
 _BYTES_PER_ITEM = 24
 _BYTES_PER_ELEMENT = 12

@@ -102,7 +102,7 @@ class HeadReader:
     Parameters
     ----------
     name : str
-        What error texts begin with.
+        The name of the file, with which error texts begin.
     """
 
     def __init__(self, name: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Many objects to one peer, without pydicom: the names of `dicomwire`, beside those of `plain`.
+"""Sending many objects to one peer, without pydicom: the same names as in `dicomwire`.
 
 Nothing is made here.
 """

@@ -12,7 +12,7 @@ from dicomwire import status
 from dicomwire.status import StatusTable
 
 if TYPE_CHECKING:
-    from pydicom.uid import UID as _Text  # what programs have it as: see sop_class.py
+    from pydicom.uid import UID as _Text  # for programs, `sop_class` makes it this
 else:
     _Text = str
 

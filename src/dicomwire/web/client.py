@@ -40,7 +40,8 @@ TIMEOUT = 30.0
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 
 
-# What the methods return: iterators and results when they block, asynchronous ones for asyncio.
+# The results of the methods. `Client` returns iterators and values, `AsyncClient` asynchronous
+# iterators and awaitables.
 Datasets = TypeVar("Datasets")
 Files = TypeVar("Files")
 Frames = TypeVar("Frames")
@@ -50,7 +51,7 @@ Done = TypeVar("Done")
 
 
 class Transactions(ABC, Generic[Datasets, Files, Frames, Results, Value, Done]):
-    """The methods of both clients.
+    """The methods of both clients. All raise `WebFailure` if a request fails, except `store`.
 
     A request that only reads is sent again when the connection is lost, or when the server is
     overloaded; one that stores or deletes only if the server has not begun it.
@@ -64,7 +65,7 @@ class Transactions(ABC, Generic[Datasets, Files, Frames, Results, Value, Done]):
     auth : tuple of str, optional
         User and password, for basic authentication.
     tls : SSLContext, optional
-        For ``https``; by default that of `dicomwire.tls.client_context`.
+        For ``https``; by default `dicomwire.tls.client_context()`.
     timeout : float or None
         Seconds to wait for a connection and for the next bytes; None: for ever.
     attempts : int
@@ -131,23 +132,19 @@ class Transactions(ABC, Generic[Datasets, Files, Frames, Results, Value, Done]):
             Values to match, by keyword or tag; a value may be a list. An element without a value is
             returned, too.
         study, series : str
-            Only what is in these.
+            Search only in this study or series.
         include : iterable of str
             More elements to return, by keyword or tag; "all" for all that the server has.
         fuzzy : bool
             Whether names may match by their sound.
         limit, offset : int
-            How many matches to return at the most, and how many to leave out before.
+            The most matches to return, and the number of matches to skip first.
 
         Yields
         ------
         Dataset
             Each match, as soon as it has arrived. If the server limits the number of matches in a
             response, the others are requested, too.
-
-        Raises
-        ------
-        WebFailure
         """
         include = [include] if isinstance(include, str) else list(include)
         request_for = partial(requests.search, level, keys, study, series, include, fuzzy)
@@ -164,10 +161,6 @@ class Transactions(ABC, Generic[Datasets, Files, Frames, Results, Value, Done]):
         bulk_data : callable, optional
             Returns the bytes of a large value by its tag, its VR and its URL; see `bulk_data`.
             Without it, such elements are empty.
-
-        Raises
-        ------
-        WebFailure
         """
         request = requests.metadata(study, series, instance)
         found: Datasets = self._iterate(self._operations.metadata(request, bulk_data))
@@ -186,11 +179,10 @@ class Transactions(ABC, Generic[Datasets, Files, Frames, Results, Value, Done]):
         Parameters
         ----------
         transfer_syntax : str or sequence of str
-            Those to accept; "*": that in which the server has the object.
+            The transfer syntaxes to accept; "*" for the one that the server has.
 
         Raises
         ------
-        WebFailure
         DatasetError
             If an object cannot be decoded.
         """
@@ -222,7 +214,6 @@ class Transactions(ABC, Generic[Datasets, Files, Frames, Results, Value, Done]):
 
         Raises
         ------
-        WebFailure
         OSError
             If a file cannot be written.
         """
@@ -240,12 +231,7 @@ class Transactions(ABC, Generic[Datasets, Files, Frames, Results, Value, Done]):
         media_type: str = "application/octet-stream",
         transfer_syntax: str | Sequence[str] = EXPLICIT_LITTLE_ENDIAN,
     ) -> Frames:
-        """Retrieve frames by their numbers, from 1: uncompressed by default.
-
-        Raises
-        ------
-        WebFailure
-        """
+        """Retrieve frames by their numbers, from 1: uncompressed by default."""
         arguments = (study, series, instance, numbers, media_type, transfer_syntax)
         found: Frames = self._iterate(self._operations.frames(requests.frames(*arguments)))
         return found
@@ -266,10 +252,6 @@ class Transactions(ABC, Generic[Datasets, Files, Frames, Results, Value, Done]):
         ----------
         parameters : mapping, optional
             Such as ``{"window": "40,400,linear", "viewport": "512,512", "quality": "90"}``.
-
-        Raises
-        ------
-        WebFailure
         """
         image = (study, series, instance, frame)
         request = requests.rendered(*image, media_type, "rendered", parameters)
@@ -297,7 +279,6 @@ class Transactions(ABC, Generic[Datasets, Files, Frames, Results, Value, Done]):
 
         Raises
         ------
-        WebFailure
         ValueError
             If the URL is not of this server: it must not get the credentials.
         """
@@ -335,12 +316,7 @@ class Transactions(ABC, Generic[Datasets, Files, Frames, Results, Value, Done]):
         return found
 
     def delete(self, study: str, series: str = "", instance: str = "") -> Done:
-        """Delete a study, a series or an instance, if the server supports that.
-
-        Raises
-        ------
-        WebFailure
-        """
+        """Delete a study, a series or an instance, if the server supports that."""
         request = requests.delete(study, series, instance)
         done: Done = self._perform(self._operations.delete(request))
         return done
@@ -353,7 +329,8 @@ class Client(
 ):
     """A client of a DICOMweb server (PS3.18) whose methods block; any thread may use it.
 
-    As a context manager, it closes its connections.
+    All methods raise `WebFailure` if a request fails, except `store`. As a context manager, it
+    closes its connections.
     """
 
     _transport_class = BlockingTransport
@@ -394,8 +371,9 @@ class AsyncClient(
 ):
     """A client of a DICOMweb server (PS3.18) whose methods are awaited or iterated.
 
-    As an asynchronous context manager, it closes its connections. Leave a generator by `aclose`,
-    or read it to its end, so that its connection is free again.
+    Its methods are those of `Client`. As an asynchronous context manager, it closes its
+    connections. Leave a generator by `aclose`, or read it to its end, so that its connection is
+    free again.
     """
 
     _transport_class = AsyncTransport

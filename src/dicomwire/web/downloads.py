@@ -1,6 +1,6 @@
-"""What WADO-RS responses bring: objects for files or memory, frames and bulk data (PS3.18 10.4).
+"""Reads the parts of WADO-RS responses: objects, frames and bulk data (PS3.18 Section 10.4).
 
-Here are the parts of the responses; a face reads their bytes.
+Objects go into files or memory. `operations` reads the bytes of the responses.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Objects:
     Parameters
     ----------
     sink : callable
-        Returns where an object goes, by the UIDs in its file meta information.
+        Returns the sink of an object, by the UIDs in its file meta information.
     """
 
     def __init__(self, sink: Callable[[FileHead], Sink]) -> None:
@@ -145,7 +145,7 @@ class Values:
 
 
 def file_sink(folder: str | os.PathLike[str], name: Name | None) -> Callable[[FileHead], Sink]:
-    """Return what makes the file of an object in a folder; it replaces one of the same name."""
+    """Return a function that creates the file of an object; it replaces a file of the same name."""
 
     def sink(head: FileHead) -> Sink:
         file = _safe_name(head) if name is None else name(head)
@@ -155,7 +155,7 @@ def file_sink(folder: str | os.PathLike[str], name: Name | None) -> Callable[[Fi
 
 
 def memory_sink(head: FileHead) -> Sink:
-    """Return what keeps an object in memory."""
+    """Return a sink that keeps an object in memory."""
     return MemorySink(LARGEST_IN_MEMORY)
 
 

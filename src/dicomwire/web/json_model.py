@@ -60,7 +60,7 @@ class ArrayReader:
         self._text = text[at:]
 
     def finish(self) -> Iterator[Any]:
-        """Yield what is left at the end of the response.
+        """Yield the remaining items at the end of the response.
 
         Raises
         ------

@@ -178,7 +178,7 @@ class Operations:
     async def _taken(
         self, request: Request, take: Callable[[Event], T | None]
     ) -> AsyncGenerator[T, None]:
-        """Yield what `take` makes of a response; one that is not multipart is a single part."""
+        """Yield the results of `take`; a response that is not multipart counts as one part."""
         response = await self._open(request)
         try:
             field = response.headers.get("content-type", "application/octet-stream")

@@ -1,4 +1,4 @@
-"""The bodies of STOW-RS requests, and what the responses say about each object (PS3.18 10.5)."""
+"""Writes the bodies of STOW-RS requests; reads the result for each object (PS3.18 10.5)."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _pieces_of(data: Data) -> Iterator[bytes | memoryview]:
 
 
 def _joined(pieces: Callable[[], Iterator[bytes | memoryview]]) -> Iterator[bytes]:
-    """Yield pieces, small ones joined: each is written to the connection by itself."""
+    """Yield the pieces, with small ones joined, since httpx writes each in a call of its own."""
     waiting: list[bytes | memoryview] = []
     size = 0
     for piece in pieces():
