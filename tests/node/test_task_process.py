@@ -34,10 +34,7 @@ def tasks(noted: Path) -> Iterator[TaskProcess]:
 def follow(orders: Orders, noted: Path) -> None:
     """Note what is ordered."""
     note(noted, "start")
-    orders.follow(
-        lambda kinds: note(noted, *sorted(kinds)),
-        lambda: note(noted, "reload"),
-    )
+    orders.follow(lambda: note(noted, "look"), lambda: note(noted, "reload"))
     note(noted, "stop")
 
 
@@ -66,11 +63,11 @@ def is_gone(pid: int) -> bool:
 
 def test_it_starts_with_the_first_order(tasks: TaskProcess, noted: Path) -> None:
     assert tasks.pid is None
-    tasks.wake(["send:A"])
+    tasks.look()
     assert has(noted, "start")
     assert eventually(lambda: tasks.pid)
     tasks.stop(10)
-    assert has(noted, "start", "stop")
+    assert has(noted, "start", "look", "stop")
     assert tasks.pid is None
 
 
@@ -86,29 +83,32 @@ def test_it_is_gone_when_the_node_cannot_start() -> None:
         os.waitpid(tasks._keeper, os.WNOHANG)
 
 
-def test_it_is_told_which_tasks_there_are(tasks: TaskProcess, noted: Path) -> None:
-    tasks.wake(["delete"])
-    assert has(noted, "start")
-    tasks.wake(["send:A", "send:B"])
-    assert has(noted, "start", "send:A", "send:B")
-    assert eventually(lambda: tasks.pid)
+def test_it_is_told_of_tasks(tasks: TaskProcess, noted: Path) -> None:
+    tasks.look()
+    assert has(noted, "start", "look")
+    tasks.look()
+    assert has(noted, "start", "look", "look")
     tasks.reload()
-    assert has(noted, "start", "send:A", "send:B", "reload")
+    assert has(noted, "start", "look", "look", "reload")
 
 
-def test_more_kinds_than_fit_into_the_pipe_at_once_are_all_kinds(
-    tasks: TaskProcess, noted: Path
+def test_tasks_that_come_together_need_one_order(
+    noted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tasks.wake(["delete"])
-    assert has(noted, "start")
-    tasks.wake(f"send:DESTINATION{number}" for number in range(1000))
-    assert has(noted, "start", "*")
+    monkeypatch.setattr(process, "_TOGETHER", 60.0)
+    with TaskProcess(lambda orders: follow(orders, noted)) as tasks:
+        tasks.look()
+        assert has(noted, "start")
+        for _ in range(100_000):  # more than the pipe has room for
+            tasks.look()
+        tasks.stop(10)
+    assert has(noted, "start", "look", "stop")
 
 
 def test_another_one_is_started_when_it_dies(
     tasks: TaskProcess, noted: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tasks.wake(["delete"])
+    tasks.look()
     assert eventually(lambda: tasks.pid)
     pid = tasks.pid
     assert pid is not None
@@ -129,8 +129,8 @@ def test_it_is_started_until_it_stays(noted: Path, monkeypatch: pytest.MonkeyPat
         follow(orders, noted)
 
     with TaskProcess(die_twice) as tasks:
-        tasks.wake(["delete"])
-        assert has(noted, "die", "die", "start")
+        tasks.look()
+        assert has(noted, "die", "die", "start", "look")
 
 
 def test_its_log_lines_are_those_of_the_node(caplog: pytest.LogCaptureFixture) -> None:
@@ -142,7 +142,7 @@ def test_its_log_lines_are_those_of_the_node(caplog: pytest.LogCaptureFixture) -
             LOGGER.exception("and this is why")
 
     with TaskProcess(tell) as tasks:
-        tasks.wake(["delete"])
+        tasks.look()
         assert eventually(lambda: "and this is why" in caplog.text)
     assert "WS cannot be reached" in caplog.messages
     assert "OSError: no route" in caplog.text
@@ -153,7 +153,7 @@ def test_an_error_of_it_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         raise ValueError
 
     with TaskProcess(fail) as tasks:
-        tasks.wake(["delete"])
+        tasks.look()
         assert eventually(lambda: "has ended with exit code 1" in caplog.text)
     assert "The process that runs the tasks has failed: ValueError" in caplog.text
 
@@ -163,7 +163,7 @@ def test_one_that_does_not_end_is_killed(
 ) -> None:
     monkeypatch.setattr(process, "_GRACE", 0.1)
     with TaskProcess(lambda orders: wait()) as tasks:
-        tasks.wake(["delete"])
+        tasks.look()
         assert eventually(lambda: tasks.pid)
         pid = tasks.pid
         assert pid is not None
@@ -177,14 +177,14 @@ def wait() -> None:
 
 
 def test_signals_for_the_node_do_not_end_it(tasks: TaskProcess, noted: Path) -> None:
-    tasks.wake(["delete"])
-    assert has(noted, "start")
+    tasks.look()
+    assert has(noted, "start", "look")
     assert eventually(lambda: tasks.pid)
     assert tasks.pid is not None
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(tasks.pid, number)
-    tasks.wake(["send:A"])
-    assert has(noted, "start", "send:A")
+    tasks.look()
+    assert has(noted, "start", "look", "look")
 
 
 def test_others_have_priority(noted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +194,7 @@ def test_others_have_priority(noted: Path, monkeypatch: pytest.MonkeyPatch) -> N
         note(noted, str(os.getpriority(os.PRIO_PROCESS, 0)))
 
     with TaskProcess(tell) as tasks:
-        tasks.wake(["delete"])
+        tasks.look()
         assert has(noted, str(min(os.getpriority(os.PRIO_PROCESS, 0) + 3, 19)))
 
 
@@ -202,8 +202,8 @@ def test_it_keeps_nothing_open_that_the_node_closes(noted: Path) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     address = listener.getsockname()
     with TaskProcess(lambda orders: follow(orders, noted)) as tasks:
-        tasks.wake(["delete"])
-        assert has(noted, "start")
+        tasks.look()
+        assert has(noted, "start", "look")
         listener.close()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(address)

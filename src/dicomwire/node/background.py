@@ -5,13 +5,12 @@ A process of its own does this (`tasks.process`), where the system can fork.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from dicomwire.node.archive import Archive
 from dicomwire.node.configuration import Destination
 from dicomwire.node.forwarding.sending import Senders
 from dicomwire.node.forwarding.settling import Settling
-from dicomwire.node.tasks.process import ALL
 from dicomwire.node.tasks.workers import Workers
 
 
@@ -36,11 +35,11 @@ class Background:
         self._workers.start()
         self._senders.start()
 
-    def wake(self, kinds: Iterable[str]) -> None:
-        """Look for tasks of these kinds now; `ALL` stands for all."""
+    def look(self) -> None:
+        """Look for tasks of all kinds now."""
         if self._archive.index.is_lost:
             self._archive.committer.recover()
-        self._workers.wake(self._workers.names if ALL in kinds else kinds)
+        self._workers.wake(self._workers.names)
 
     def reload(self, destinations: Mapping[str, Destination]) -> None:
         """Send to these destinations from now on."""

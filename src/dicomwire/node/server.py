@@ -34,7 +34,7 @@ from dicomwire.node.outgoing import timeouts
 from dicomwire.node.reloading import Renewed, on_hangup, renewed, tell
 from dicomwire.node.retention import Retaining
 from dicomwire.node.services import Services, contexts, refuse
-from dicomwire.node.tasks.process import ALL, Orders, TaskProcess
+from dicomwire.node.tasks.process import Orders, TaskProcess
 from dicomwire.node.tasks.queue import is_empty
 
 if TYPE_CHECKING:
@@ -176,8 +176,7 @@ class Node:
                 raise SystemExit(1) from None  # the supervisor starts another worker
             opened.callback(self.archive.converters.close)
             self._counts.join()
-            assert self._tasks is not None
-            self.archive.queue.on_added = self._tasks.wake
+            self._tell_tasks()
             opened.enter_context(on_hangup(self._reload_here))
             yield
 
@@ -204,7 +203,7 @@ class Node:
                     background.reload(found.configuration.destinations)
 
             background.start()
-            orders.follow(background.wake, reload)
+            orders.follow(background.look, reload)
             background.stop(self.configuration.stop_timeout)
             archive.converters.close()
 
@@ -292,15 +291,21 @@ class Node:
             opened.callback(background.stop, timeout)
             background.start()
         else:
-            self.archive.queue.on_added = self._tasks.wake
+            self._tell_tasks()
             opened.callback(self._tasks.stop, 2 * timeout)
             self._look()
+
+    def _tell_tasks(self) -> None:
+        """Let the process that runs the tasks know when this one has added some."""
+        tasks = self._tasks
+        assert tasks is not None
+        self.archive.queue.on_added = lambda kinds: tasks.look()
 
     def _look(self) -> None:
         """Look whether the index was deleted, and whether there are tasks, also of other nodes."""
         self.archive.committer.recover()
         if self._tasks is not None and not is_empty(self.archive.index):
-            self._tasks.wake([ALL])
+            self._tasks.look()
 
     def _retaining(self) -> Retaining:
         """Return what deletes studies by the rules of [retention]."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import logging
+import mmap
 import os
 import select
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Self
 
@@ -23,17 +24,16 @@ from dicomwire.node.failures import log_unexpected
 
 LOGGER = logging.getLogger("dicomwire.node")
 
-ALL = "*"
-"""In place of the names of kinds: all of them."""
-_STOP, _RELOAD = "!stop", "!reload"
-"""The other orders are names of kinds."""
+_LOOK, _RELOAD, _STOP = "look", "reload", "stop"
+"""The orders: to look for tasks, to read the configuration again, to end."""
+_TOGETHER = 0.1
+"""Seconds from an order to look until that is done: what is added meanwhile needs no order, which
+would take a call of the system for each object that is received."""
 NICENESS = 10
 """By how much the priority is lower. Where two processes want one processor, Linux gives the one
 that is nicer by 10 a tenth of the time of the other: receiving hardly notices, and it goes on."""
 _APART = 5.0
 """Seconds between the starts of two processes: one that fails when it starts takes little time."""
-_ROOM = 5.0
-"""Seconds to wait for room in the pipe of orders, which is full if the process does not read."""
 _GRACE = 5.0
 """Seconds that the process may take to end, besides what it was told."""
 _HELD_BACK = (signal.SIGINT, signal.SIGTERM)
@@ -42,27 +42,41 @@ _MOST = 64 * 1024
 
 
 class Orders:
-    """What the other processes of the node tell the one that runs the tasks: lines in a pipe."""
+    """What the other processes of the node tell the one that runs the tasks: lines in a pipe.
 
-    def __init__(self, reader: int) -> None:
+    Parameters
+    ----------
+    reader : int
+        The pipe.
+    told : memoryview
+        A byte that the processes share: whether the order to look was given.
+    """
+
+    def __init__(self, reader: int, told: memoryview) -> None:
         self._reader = reader
+        self._told = told
         self._rest = b""
 
-    def follow(self, wake: Callable[[set[str]], object], reload: Callable[[], object]) -> None:
+    def follow(self, look: Callable[[], object], reload: Callable[[], object]) -> None:
         """Do what is ordered; return when the process is to stop.
 
         Parameters
         ----------
-        wake : callable
-            Called with the kinds of tasks that were added; `ALL` stands for all.
+        look : callable
+            Called when tasks may have been added.
         reload : callable
             Called when the configuration is to be read again.
         """
-        while _STOP not in (orders := self.read()):
+        orders = {_LOOK}  # whoever gave it may have had a process that died
+        while _STOP not in orders:
             if _RELOAD in orders:
                 reload()
-            if kinds := orders - {_RELOAD}:
-                wake(kinds)
+            if _LOOK in orders:
+                orders = self.read(_TOGETHER)
+                self._told[0] = 0  # first: what is added from now on needs an order again
+                look()
+            else:
+                orders = self.read()
 
     def read(self, timeout: float | None = None) -> set[str]:
         """Wait for orders, and return them; none after `timeout` seconds.
@@ -75,7 +89,7 @@ class Orders:
         if not data:
             os._exit(0)
         *lines, self._rest = (self._rest + data).split(b"\n")
-        return {line.decode() for line in lines if line}
+        return {line.decode() for line in lines}
 
 
 class TaskProcess:
@@ -99,6 +113,7 @@ class TaskProcess:
     def __init__(self, run: Callable[[Orders], None]) -> None:
         self.pid: int | None = None
         self._run = run
+        self._told = memoryview(mmap.mmap(-1, 1))  # see `Orders`
         self._reader, self._writer = os.pipe()
         reports, self._reports = os.pipe()
         os.set_blocking(self._writer, False)
@@ -127,13 +142,11 @@ class TaskProcess:
 
     # --- For the other processes of the node ---
 
-    def wake(self, kinds: Iterable[str]) -> None:
-        """Tell of tasks of these kinds. If that fails, they are looked for before long."""
-        lines = "".join(f"{kind}\n" for kind in kinds).encode()
-        if len(lines) > select.PIPE_BUF:  # it might be written in part
-            lines = f"{ALL}\n".encode()
-        with suppress(OSError):  # the pipe is full, or the process has ended
-            os.write(self._writer, lines)
+    def look(self) -> None:
+        """Let the process look for tasks."""
+        if not self._told[0]:
+            self._told[0] = 1
+            self._order(_LOOK)
 
     def reload(self) -> None:
         """Let the process read the configuration again, if it runs."""
@@ -149,9 +162,11 @@ class TaskProcess:
             self._has_ended.wait()
 
     def _order(self, order: str) -> bool:
-        """Write an order; return whether that was possible."""
-        if not select.select([], [self._writer], [], _ROOM)[1]:
-            return False
+        """Write an order; return whether that was possible.
+
+        The pipe has room for thousands. If it is full, the process does not read, and is killed
+        when the node stops.
+        """
         try:
             os.write(self._writer, f"{order}\n".encode())
         except OSError:
@@ -196,7 +211,7 @@ class TaskProcess:
 
     def _keep(self) -> None:
         """Start the process when there is an order, and whenever it has died."""
-        orders = Orders(self._reader)
+        orders = Orders(self._reader, self._told)
         told = orders.read()
         while _STOP not in told:
             began = time.monotonic()
@@ -214,7 +229,7 @@ class TaskProcess:
         with suppress(OSError):
             os.nice(NICENESS)
         self._report(pid=os.getpid())
-        self._run(Orders(self._reader))
+        self._run(Orders(self._reader, self._told))
 
     def _fork(self, run: Callable[[], None]) -> int:
         """Start a process that calls `run` and ends; return its id."""
