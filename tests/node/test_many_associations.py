@@ -31,7 +31,7 @@ from dicomwire.node.maintenance import check
 from dicomwire.node.server import Node
 from dicomwire.node.statuses import DUPLICATE, SUCCESS
 
-OBJECTS = int(os.environ.get("TEST_OBJECTS", "1280"))
+OBJECTS = int(os.environ.get("TEST_OBJECTS", "640"))
 FEWER = OBJECTS // 4
 """For several processes, whose locks take longer."""
 ASSOCIATIONS = 64

@@ -24,7 +24,7 @@ from dicomwire.node.maintenance import check
 from dicomwire.node.statuses import DUPLICATE, OUT_OF_RESOURCES, SUCCESS
 
 FIRST, REPLACE, BOTH, IGNORE = Duplicates
-OBJECTS = 60
+OBJECTS = 30
 """How many each of two writers stores; every second UID is one that the other stores, too."""
 
 

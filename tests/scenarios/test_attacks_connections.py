@@ -46,7 +46,7 @@ pytestmark = pytest.mark.usefixtures("face")
 ARTIM = 3
 LATEST = 3 * ARTIM
 """Seconds after which all are gone even on a busy machine. Dripping goes on for ever."""
-MANY = 10_000
+MANY = int(os.environ.get("TEST_CONNECTIONS", "2000"))
 
 
 class Remote:
@@ -181,25 +181,22 @@ class Crowd:
 
 @contextlib.contextmanager
 def flooded(port: int) -> Iterator[None]:
-    """Ask for a thousand associations a second from another address, and keep them all."""
+    """Ask for up to a thousand associations a second from another address, and keep them all."""
     over = threading.Event()
 
     def flood() -> None:
         asking: deque[socket.socket] = deque()
-        began, count = time.monotonic(), 0
-        while not over.wait(0.001):
-            while count < 1000 * (time.monotonic() - began):
-                count += 1
-                sock = socket.socket()
-                asking.append(sock)
-                sock.setblocking(False)
-                with contextlib.suppress(OSError):
-                    sock.bind(("127.0.0.2", 0))
-                    sock.connect_ex((HOST, port))
-                with contextlib.suppress(OSError):
-                    asking[-min(len(asking), 20)].send(ASSOCIATE_RQ)  # which is connected by now
-                if len(asking) > 500:
-                    asking.popleft().close()
+        while not over.wait(0.001):  # not made up for later, so that a busy machine has no more
+            sock = socket.socket()
+            asking.append(sock)
+            sock.setblocking(False)
+            with contextlib.suppress(OSError):
+                sock.bind(("127.0.0.2", 0))
+                sock.connect_ex((HOST, port))
+            with contextlib.suppress(OSError):
+                asking[-min(len(asking), 20)].send(ASSOCIATE_RQ)  # which is connected by now
+            if len(asking) > 500:
+                asking.popleft().close()
         for sock in asking:
             sock.close()
 
@@ -217,21 +214,18 @@ def test_a_thousand_requests_a_second_from_one_address_keep_no_other_out(
     remote = serve()
     with flooded(remote.port):
         assert eventually(lambda: "for one address" in remote.log)
-        for _ in range(20):
+        for _ in range(5):
             echo_time(remote.port)
 
 
-def test_ten_thousand_connections_that_are_silent_or_drip(
+def test_thousands_of_connections_that_are_silent_or_drip(
     serve: Callable[..., Remote],
     many_files: int,
-    face: Face,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """They cost a socket each until ARTIM, which no dripping puts off, and keep nobody out."""
     count = min(MANY, many_files - 500)
-    if face.name == "uvloop":
-        count = min(count, 2000)  # what they cost the library is the same as with asyncio
-    elif count < MANY:
+    if count < MANY:
         with capsys.disabled():
             print(  # noqa: T201
                 f"\n{count} connections instead of {MANY}: no more files may be opened"
@@ -262,7 +256,7 @@ def test_ten_thousand_connections_that_are_silent_or_drip(
         # Good clients do not wait for the end of the others, however busy the machine is.
         assert max(times) < ARTIM or len(times) > 3, times
         assert eventually(lambda: remote.files <= files)
-        assert highest - memory < 100 << 20
+        assert highest - memory < (20 << 20) + 8192 * count
         blocks.append(int(remote.command("blocks")))
         with capsys.disabled():
             print(  # noqa: T201
@@ -296,16 +290,16 @@ def test_many_connections_that_come_and_go(serve: Callable[..., Remote]) -> None
                         attacker.reset()
             assert eventually(lambda closed=closed: remote.log.count("is closed") == closed)
 
-    attack(1000)
+    attack(500)
     files, memory = remote.files, remote.memory
-    attack(2000)
+    attack(1000)
     assert echo_time(remote.port) < SOON
     assert eventually(lambda: remote.files <= files)
-    # A hundred connections hold 2.5 MB at the same time; 50 MB went by.
-    assert remote.memory - memory < 20 << 20
+    # A hundred connections hold 2.5 MB at the same time; 25 MB went by.
+    assert remote.memory - memory < 12 << 20
 
 
-@pytest.mark.parametrize("kind", [0, 1, 2, 3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize("kind", [0, 1, 4, 7])
 def test_many_connections_that_begin_a_pdu_and_do_not_end_it(kind: int) -> None:
     """Nobody waits for the rest of it but the watcher."""
     before = threading.active_count()

@@ -111,9 +111,19 @@ OUT_OF_PLACE = {
 
 
 @pytest.mark.parametrize("data", OUT_OF_PLACE.values(), ids=OUT_OF_PLACE.keys())
-def test_what_is_out_of_place_is_answered_with_an_abort(watched: Victim, data: bytes) -> None:
-    with watched.attacked(), watched.attacker() as attacker:
+def test_what_is_out_of_place_is_answered_with_an_abort(victim: Victim, data: bytes) -> None:
+    with victim.attacked(), victim.attacker() as attacker:
         assert is_abort(attacker.associate().send(data).rest()[-10:])
+
+
+@pytest.mark.parametrize("name", ["http", "unknown context", "dataset on another context"])
+def test_what_is_out_of_place_is_answered_when_all_is_observed(name: str) -> None:
+    with (
+        besieged(level=logging.DEBUG) as victim,
+        victim.attacked(),
+        victim.attacker() as attacker,
+    ):
+        assert is_abort(attacker.associate().send(OUT_OF_PLACE[name]).rest()[-10:])
 
 
 def test_nothing_of_hundreds_of_attacks_adds_up(victim: Victim) -> None:

@@ -65,9 +65,16 @@ def tree(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-@pytest.mark.parametrize("uid", UIDS.values(), ids=UIDS.keys())
-@pytest.mark.parametrize("naming", ["folder", "callable", "handler"])
-def test_a_uid_chooses_no_path(tmp_path: Path, naming: str, uid: bytes) -> None:
+@pytest.mark.parametrize(
+    ("naming", "name"),
+    [
+        *(("folder", name) for name in UIDS),
+        *(("callable", name) for name in UIDS),
+        ("handler", "up"),
+        ("handler", "ten thousand"),
+    ],
+)
+def test_a_uid_chooses_no_path(tmp_path: Path, naming: str, name: str) -> None:
     root = tmp_path / "outer" / "inner"
     root.mkdir(parents=True)
     arguments: dict[str, Any] = {"receive_to": root}
@@ -79,7 +86,7 @@ def test_a_uid_chooses_no_path(tmp_path: Path, naming: str, uid: bytes) -> None:
         }
     with besieged(**arguments) as victim:
         with victim.attacked(lines=None), victim.attacker() as attacker:
-            attacker.associate().send(store(uid), RELEASE_RQ)
+            attacker.associate().send(store(UIDS[name]), RELEASE_RQ)
             answer = attacker.rest()
             assert answer.endswith(RELEASED) or is_abort(answer[-10:])
         assert len(victim.told()) <= 1

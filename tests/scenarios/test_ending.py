@@ -395,8 +395,13 @@ def check_the_end(face, server, log, assoc):
         assert other.send_c_echo().Status == 0
 
 
-@pytest.mark.parametrize("nth", [1, 2])
-@pytest.mark.parametrize("event", HAPPENING, ids=str)
+TWICE = (evt.EVT_PDU_RECV, evt.EVT_PDU_SENT, evt.EVT_DIMSE_SENT, evt.EVT_DATA_RECV)
+"""Happen also between what has been asked and its answer."""
+
+
+@pytest.mark.parametrize(
+    ("event", "nth"), [*((each, 1) for each in HAPPENING), *((each, 2) for each in TWICE)], ids=str
+)
 @pytest.mark.parametrize("what", ["abort", "release"])
 @pytest.mark.parametrize("side", ["requestor", "acceptor"])
 def test_ending_in_a_notification_handler(face, side, what, event, nth):

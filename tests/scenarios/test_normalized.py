@@ -211,8 +211,16 @@ def test_an_exchange_of_every_service(face, what):
     assert state(assoc) == RELEASED
 
 
-@pytest.mark.parametrize("what", ["MPPS begins", "MPPS ends", "print", "printer", "printer status"])
-@pytest.mark.parametrize("status", [0x0107, 0x0116, 0xB600, 0x0001])
+@pytest.mark.parametrize(
+    ("what", "status"),
+    [
+        ("MPPS begins", 0x0107),
+        ("MPPS ends", 0x0116),
+        ("print", 0xB600),
+        ("printer", 0x0001),
+        ("printer status", 0x0107),
+    ],
+)
 def test_a_warning(face, what, status):
     server = serve(face, Provider(status).bindings)
     with ask(face, server) as assoc:
@@ -222,8 +230,16 @@ def test_a_warning(face, what, status):
         assert REQUESTS["printer"](assoc) == (keys(Status=status), Dataset())
 
 
-@pytest.mark.parametrize("what", ["MPPS begins", "MPPS ends", "print", "printer", "printer status"])
-@pytest.mark.parametrize("status", [0x0110, 0x0112, 0xC600, 0xFE00, 0xFF00, 0x1234])
+@pytest.mark.parametrize(
+    ("what", "status"),
+    [
+        ("MPPS begins", 0x0110),
+        ("MPPS ends", 0x0112),
+        ("print", 0xC600),
+        ("printer", 0xFF00),
+        ("printer status", 0x1234),
+    ],
+)
 def test_no_dataset_comes_with_a_failure(face, what, status):
     server = serve(face, Provider(status).bindings)
     with ask(face, server) as assoc:

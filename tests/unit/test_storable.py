@@ -254,13 +254,13 @@ def test_a_small_file_is_in_memory_once_it_is_open(tmp_path: Path) -> None:
     assert bytes(opened.encoded_in(EXPLICIT)) == encode_dataset(ds, EXPLICIT)
 
 
-@pytest.mark.parametrize("size", range(len(WHOLE)))
-def test_a_file_that_is_cut(size: int) -> None:
-    try:
-        opened = open_storable(WHOLE[:size])
-    except FileFormatError:
-        return
-    assert opened.sop_instance_uid == "1.2.3.4"
+def test_a_file_that_is_cut() -> None:
+    for size in range(len(WHOLE)):
+        try:
+            opened = open_storable(WHOLE[:size])
+        except FileFormatError:
+            continue
+        assert opened.sop_instance_uid == "1.2.3.4", size
 
 
 @given(st.sampled_from(sorted(FILES)), st.integers(0, 400), st.binary(max_size=40))
