@@ -26,9 +26,10 @@ LOGGER = logging.getLogger("dicomwire.node")
 
 _LOOK, _RELOAD, _STOP = "look", "reload", "stop"
 """The orders: to look for tasks, to read the configuration again, to end."""
-_TOGETHER = 0.1
+_TOGETHER = 0.25
 """Seconds from an order to look until that is done: what is added meanwhile needs no order, which
-would take a call of the system for each object that is received."""
+would take a call of the system for each object that is received, and looking at all kinds a part
+of the processor."""
 NICENESS = 10
 """By how much the priority is lower. Where two processes want one processor, Linux gives the one
 that is nicer by 10 a tenth of the time of the other: receiving hardly notices, and it goes on."""
