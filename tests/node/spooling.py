@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from backends import EMBEDDED, Backend
 from pydicom.config import disable_value_validation
@@ -171,6 +172,18 @@ class OpenArchive:
             return self.committer.store(payload, origin)
         finally:
             payload.discard()
+
+    def batches(self) -> list[int]:
+        """Return a list to which the number of objects of each further batch is added."""
+        numbers: list[int] = []
+        store_all = self.committer._store_all
+
+        def note(batch: list[Any]) -> None:
+            numbers.append(len(batch))
+            store_all(batch)
+
+        self.committer._store_all = note
+        return numbers
 
     def wait_for_journal(self) -> None:
         """Wait until the journal can be used, after a failure."""

@@ -597,17 +597,8 @@ def test_a_payload_is_read_in_pieces_of_any_size(archive: OpenArchive) -> None:
         payload.discard()
 
 
-def test_objects_of_one_thread_are_one_batch(
-    archive: OpenArchive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    batches: list[int] = []
-    store_all = archive.committer._store_all
-
-    def count(batch) -> None:
-        batches.append(len(batch))
-        store_all(batch)
-
-    monkeypatch.setattr(archive.committer, "_store_all", count)
+def test_objects_of_one_thread_are_one_batch(archive: OpenArchive) -> None:
+    batches = archive.batches()
     assert store_together(archive, [(f"1.2.{n}", str(n)) for n in range(5)]) == [SUCCESS] * 5
     assert batches == [5]
     assert len(archive.notes()) == 5

@@ -78,17 +78,8 @@ def test_a_large_object_goes_to_the_spool_and_becomes_the_file(archive: OpenArch
     assert data.endswith(dataset)
 
 
-def test_many_objects_are_few_batches(
-    archive: OpenArchive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    batches: list[int] = []
-    store_all = archive.committer._store_all
-
-    def count(batch) -> None:
-        batches.append(len(batch))
-        store_all(batch)
-
-    monkeypatch.setattr(archive.committer, "_store_all", count)
+def test_many_objects_are_few_batches(archive: OpenArchive) -> None:
+    batches = archive.batches()
     files = [dicom_file(f"1.2.{n}") for n in range(100)]
     assert statuses(results_of(archive, message(*files) + message_end("b"))) == [SUCCESS] * 100
     assert batches == [64, 36]
