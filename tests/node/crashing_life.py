@@ -19,6 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from queue import Queue as Line
@@ -133,8 +134,9 @@ def bring(configuration: Configuration, path: Path) -> None:
         source = open_source(path)
         progress = Progress(configuration.folder, source.identity)
         progress.load()
-        for tally in work.Import(archive, source, progress, lambda *_: None).run(2):
-            assert tally.failed == 0
+        with suppress(work.CannotStore):  # the other process has the index; it goes on later
+            for tally in work.Import(archive, source, progress, lambda *_: None).run(2):
+                assert tally.failed == 0
 
 
 def telling(task: Callable[[], None]) -> None:

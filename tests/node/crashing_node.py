@@ -1,7 +1,7 @@
 """A node that is there to be killed: it prints its port.
 
-For each line of its input it prints the process ids of its workers. SIGTERM and the end of the
-input stop it.
+For the line "workers" of its input it prints the process ids of its workers, and for "tasks" that
+of the process that runs its tasks. SIGTERM and the end of the input stop it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from dicomwire.node.tasks import process
 
 
 def answer(node: Node) -> None:
-    for _ in sys.stdin:
-        tell(" ".join(str(worker.pid) for worker in node.workers))
+    for line in sys.stdin:
+        pids = [worker.pid for worker in node.workers]
+        if line.strip() == "tasks":
+            pids = [node.task_process] if node.task_process else []
+        tell(" ".join(map(str, pids)))
     signal.raise_signal(signal.SIGTERM)
 
 

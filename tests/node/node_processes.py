@@ -36,7 +36,14 @@ class NodeProcess:
 
     def workers(self) -> list[int]:
         """Return the process ids of its workers."""
-        self.process.stdin.write("\n")
+        return self._ask("workers")
+
+    def task_process(self) -> list[int]:
+        """Return the process id of the one that runs its tasks, if it has one now."""
+        return self._ask("tasks")
+
+    def _ask(self, question: str) -> list[int]:
+        self.process.stdin.write(f"{question}\n")
         self.process.stdin.flush()
         return [int(pid) for pid in self._line().split()]
 

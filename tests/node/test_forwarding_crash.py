@@ -1,5 +1,7 @@
 """Kill -9 while a node receives and forwards: every acknowledged object arrives in the end.
 
+Each second time, the process that sends is killed before the node.
+
 ``TEST_CRASHES=100`` asks for more than the few of every day.
 """
 
@@ -8,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import signal
 import threading
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from node_processes import Senders, eventually, node_process
+from node_processes import NodeProcess, Senders, eventually, node_process
 from spooling import CT, EXPLICIT
 
 from dicomwire import AE, build_context, evt
@@ -73,6 +77,9 @@ def test_what_was_acknowledged_arrives_whenever_the_node_is_killed(tmp_path: Pat
         with node_process(folder, **keys) as node:
             with Senders([node.port], f"1.2.{crash + 1}", 4) as load:
                 load.wait(chance.randrange(5, 200))
+                if crash % 2 == 0:
+                    kill_senders(node)
+                    load.wait(20)
                 node.kill()
             acknowledged |= set(load.acknowledged.items())
     with node_process(folder, **keys):
@@ -82,6 +89,13 @@ def test_what_was_acknowledged_arrives_whenever_the_node_is_killed(tmp_path: Pat
                 lambda: not [task for task in listed(index) if task.kind.startswith("send:")]
             )
     ae.shutdown()
-    # What was sent when the node was killed, but not noted as sent, arrives again.
+    # What was sent when a process was killed, but not noted as sent, arrives again.
     again = sum(number - 1 for number in destination.arrived.values())
-    assert again <= (MOST + 1) * CRASHES
+    assert again <= (MOST + 1) * 2 * CRASHES
+
+
+def kill_senders(node: NodeProcess) -> None:
+    """Kill the process that sends, if there is one now."""
+    for pid in node.task_process():
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.kill(pid, signal.SIGKILL)
