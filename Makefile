@@ -3,7 +3,8 @@
 PYTHON ?= python3
 PORT ?= 11112
 HTTP ?= 8042
-# One more than most machines for tests have cores, since some tests wait.
+# One process more than most machines for tests have cores, since some tests wait. Each has neighbouring
+# tests, so that what a module shares is made once, and takes half of what another has left when it is idle.
 JOBS ?= 3
 BENCH ?=
 
@@ -38,10 +39,10 @@ try: $(VENV)/.with-node,web,codecs ## send an image to that archive, ask for it 
 	@$(BIN)/python tools/try_archive.py $(PORT)
 
 test: $(VENV)/.with-test $(PEER) ## run all tests; protocol/ must be covered to the last branch
-	@$(BIN)/python -m pytest -n $(JOBS) tests/protocol --cov=src/dicomwire/protocol --cov-report=
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/protocol --cov=src/dicomwire/protocol --cov-report=
 	@$(BIN)/coverage report --include='*/dicomwire/protocol/*' --skip-covered --show-missing \
 	  --fail-under=100 >$(VENV)/protocol-coverage || { cat $(VENV)/protocol-coverage; exit 1; }
-	@$(BIN)/python -m pytest -n $(JOBS) --ignore=tests/protocol
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --ignore=tests/protocol
 
 # What depends on the version of Python: forks, threads, sockets, event loops, TLS, types, warnings.
 SAMPLE := threaded aio workers \
@@ -55,7 +56,7 @@ SAMPLE := threaded aio workers \
   web_frame)
 
 sample: $(VENV)/.with-test $(PEER) ## run the tests that depend on the version of Python
-	@$(BIN)/python -m pytest -n $(JOBS) $(wildcard $(addprefix tests/,$(SAMPLE)))
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(wildcard $(addprefix tests/,$(SAMPLE)))
 
 which: # say which version of Python it is; nothing if there is none
 	@echo $(VERSION)
