@@ -23,7 +23,6 @@ from dicomwire.protocol.states import Role
 from dicomwire.services import scp
 from dicomwire.services.answers import may_ask
 from dicomwire.services.port import END, Incoming
-from dicomwire.session.buffers import BUFFER_SIZE
 from dicomwire.session.intake import BACKLOG, BACKLOG_BYTES, Key
 from dicomwire.session.operation import Operation
 from dicomwire.session.owner import Owner
@@ -87,7 +86,6 @@ class AioPort(Link):
     _association: Watcher
 
     operation_class = AioOperation
-    largest_piece = BUFFER_SIZE  # more would keep the event loop busy for too long
 
     def __init__(self, association: Watcher, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)

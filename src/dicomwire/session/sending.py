@@ -32,7 +32,7 @@ from dicomwire.protocol.states import Role, State
 from dicomwire.services import scu
 from dicomwire.services.answers import SUCCESS, answer, respond
 from dicomwire.services.port import Incoming
-from dicomwire.session.buffers import BUFFER_SIZE, SENDING_SIZE, give_buffer, take_buffer
+from dicomwire.session.buffers import BUFFER_SIZE, give_buffer, take_buffer
 from dicomwire.session.intake import Engine, Key, LocalAbort
 from dicomwire.session.operation import Operation
 from dicomwire.session.owner import Owner
@@ -60,9 +60,8 @@ class Begun:
     __slots__ = ("buffer", "filled", "packer", "source")
 
     def __init__(self, sender: Sender, context_id: int, packed: bytes, source: Source) -> None:
-        size = sender.largest_piece if source.length > BUFFER_SIZE else BUFFER_SIZE
         self.source = source
-        self.buffer = take_buffer(size)
+        self.buffer = take_buffer()
         self.packer = sender.protocol.packer(memoryview(self.buffer), context_id, packed)
         self.filled: Any = None  # or an awaitable of it
 
@@ -85,8 +84,6 @@ class Sender(Engine):
     """Whether the face has `receive` and `leave`."""
     collects_responses = False
     """Whether the face flushes when it has served the requests that have arrived."""
-    largest_piece = SENDING_SIZE
-    """Bytes that are read and sent at a time: the size of the buffer for a large dataset."""
 
     def __init__(self, association: Owner, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
