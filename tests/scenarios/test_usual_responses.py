@@ -7,7 +7,7 @@ import random
 import pytest
 from scenario import in_background, make_ct, state
 
-from dicomwire import Sent, build_context, evt
+from dicomwire import AssociationFailure, Sent, build_context, evt
 from dicomwire.pdu_primitives import AsynchronousOperationsWindowNegotiation as Window
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.items import MaximumLengthNotification
@@ -142,7 +142,22 @@ def outcome(sent: Sent) -> tuple:
     return sent.item.SOPInstanceUID, sent.code, sent.is_stored, sent.response, failure
 
 
-def run(face, window: int, answers, *handlers) -> tuple:
+def send_singly(association, items) -> list:
+    """Send by a call for each object."""
+    outcomes = []
+    for item in items:
+        try:
+            outcomes.append(association.send_c_store(item))
+        except (AssociationFailure, RuntimeError) as failure:
+            outcomes.append((type(failure), str(failure).split(":")[0]))
+    return outcomes
+
+
+def send_in_a_run(association, items) -> list:
+    return [outcome(sent) for sent in association.send_c_stores(items)]
+
+
+def run(face, send, window: int, answers, *handlers) -> tuple:
     items = [make_ct(LARGE if number == 3 else 64, f"1.2.3.{number}") for number in range(COUNT)]
     with RawServer() as listener:
         options = {"contexts": [build_context(CT, EXPLICIT)], "window": window}
@@ -152,14 +167,28 @@ def run(face, window: int, answers, *handlers) -> tuple:
             taken.accept(user_information=[MaximumLengthNotification(16382), *granted])
         peer, association = Recorded(taken), begun.result()
         with peer, in_background(lambda: serve(peer, window, answers)):
-            results = [outcome(sent) for sent in association.send_c_stores(items)]
+            results = send(association, items)
             ended = state(association)
             association.abort()
         return results, ended, peer.bytes
 
 
+def looked_at(face, *how) -> tuple:
+    return run(face, *how, (evt.EVT_DIMSE_RECV, lambda event: None))
+
+
 @pytest.mark.parametrize("window", [1, 3])
 @pytest.mark.parametrize("answers", ANSWERS)
 def test_a_run_that_nobody_looks_at(face, window, answers):
-    looked_at = run(face, window, answers, (evt.EVT_DIMSE_RECV, lambda event: None))
-    assert run(face, window, answers) == looked_at
+    how = send_in_a_run, window, answers
+    assert run(face, *how) == looked_at(face, *how)
+
+
+WITHIN_A_CALL = [in_order, in_pieces, without_uids, refused, cancelled, wrong_id, abort, noise]
+"""Those after which nothing arrives between two calls, where the order would be by chance."""
+
+
+@pytest.mark.parametrize("answers", WITHIN_A_CALL)
+def test_calls_that_nobody_looks_at(face, answers):
+    how = send_singly, 1, answers
+    assert run(face, *how) == looked_at(face, *how)

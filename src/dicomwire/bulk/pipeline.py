@@ -20,7 +20,7 @@ from dicomwire.protocol.limits import MIB
 from dicomwire.services import scu
 from dicomwire.services.port import END, Incoming
 from dicomwire.session.operation import Operation
-from dicomwire.session.requests import Requesting
+from dicomwire.session.requests import IN_MEMORY, Requesting
 from dicomwire.session.sending import Begun
 from dicomwire.status import STATUS_SUCCESS, STATUS_WARNING, code_to_category
 
@@ -33,10 +33,7 @@ LARGEST_WINDOW = 64
 """Outstanding objects at most if the peer allows any number: more do not hide the round trip
 better."""
 LAST_MESSAGE_ID = 65535
-_IN_MEMORY = (memoryview, bytes, bytearray)  # as `Buffer`, which takes longer to test for
 _STORED = int(Command.C_STORE_RSP)
-_MOST_KINDS = 256
-"""Kinds of requests whose template is remembered: one for each context, and as many again."""
 _SMALL = 64 * 1024
 """After an object of more bytes, look at responses before sending the next."""
 _MOST_IN_FLIGHT = 2 * MIB
@@ -235,7 +232,7 @@ class Pipeline:
         ready = self._ready
         if ready is None and not self._is_exhausted:
             ready = self._ready = self._take_now()
-        if ready is None or ready.error is not None or not isinstance(ready.data, _IN_MEMORY):
+        if ready is None or ready.error is not None or not isinstance(ready.data, IN_MEMORY):
             return None
         port, exchange, number, item = self.port, ready.exchange, ready.number, ready.item
         if exchange is None or not port.begin_usual():
@@ -375,8 +372,9 @@ class Pipeline:
         try:
             exchanges = self._exchanges.get((context_id, opened.sop_class_uid))
             if exchanges is None:
-                exchanges = self._exchanges_for(ready)
-            if isinstance(data, _IN_MEMORY):
+                exchanges = self._association.exchanges(context_id, self._request_for(ready))
+                self._exchanges[context_id, opened.sop_class_uid] = exchanges
+            if isinstance(data, IN_MEMORY):
                 ready.exchange = exchanges.with_dataset(number, uid, data)
             else:
                 ready.exchange = exchanges.of(number, uid)
@@ -386,15 +384,6 @@ class Pipeline:
             opened.close()
             return _Ready(item, uid, error)
         return ready
-
-    def _exchanges_for(self, ready: _Ready) -> Exchanges:
-        """Make the template for the requests of a SOP class on a context, and remember it."""
-        maximum_length = self.port.protocol.maximum_length
-        exchanges = Exchanges(ready.context_id, self._request_for(ready), maximum_length)
-        if len(self._exchanges) >= _MOST_KINDS:
-            self._exchanges.clear()
-        self._exchanges[ready.context_id, ready.opened.sop_class_uid] = exchanges
-        return exchanges
 
     def _request_for(self, ready: _Ready) -> Message:
         uids = ready.opened.sop_class_uid, ready.uid

@@ -10,7 +10,7 @@ import struct
 from dataclasses import replace
 from typing import TypeAlias
 
-from dicomwire.protocol.command import RESPONSE_BIT, Command, Message
+from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import quick_uid
 from dicomwire.protocol.dimse import OVERHEAD, pack_command, pack_small_data
 from dicomwire.protocol.usual import UID_LENGTH_AT, encode_usual, is_plain_uid, start_size
@@ -19,6 +19,10 @@ _MESSAGE_ID = struct.Struct("<H")
 SUCCESS = 0x0000
 """The status of the response."""
 
+_RESPONSES = {
+    Command.C_STORE_RQ: Command.C_STORE_RSP,
+    Command.C_ECHO_RQ: Command.C_ECHO_RSP,
+}
 _Around: TypeAlias = tuple[bytes, bytes]
 """The bytes of a command set before and after its message ID, up to the SOP Instance UID."""
 
@@ -81,13 +85,7 @@ class Exchanges:
     def _made_for(self, size: int) -> tuple[_Around, _Around] | None:
         uid = quick_uid("1" * size) if size else None
         request = replace(self._request, MessageID=0, AffectedSOPInstanceUID=uid)
-        response = Message(
-            Command(request.command | RESPONSE_BIT),
-            MessageIDBeingRespondedTo=0,
-            AffectedSOPClassUID=request.AffectedSOPClassUID,
-            AffectedSOPInstanceUID=uid,
-            Status=SUCCESS,
-        )
+        response = success_of(request)
         asking, answering = self._around_id(request, size), self._around_id(response, size)
         return None if asking is None or answering is None else (asking, answering)
 
@@ -100,3 +98,14 @@ class Exchanges:
             return None  # in several PDUs
         at = OVERHEAD + start_size(command[UID_LENGTH_AT])
         return packed[:at], packed[at + _MESSAGE_ID.size : len(packed) - size]
+
+
+def success_of(request: Message) -> Message:
+    """Return the response to a C-STORE-RQ or C-ECHO-RQ that reports success."""
+    return Message(
+        _RESPONSES[request.command],
+        MessageIDBeingRespondedTo=request.MessageID,
+        AffectedSOPClassUID=request.AffectedSOPClassUID,
+        AffectedSOPInstanceUID=request.AffectedSOPInstanceUID,
+        Status=SUCCESS,
+    )

@@ -15,6 +15,7 @@ from dicomwire.errors import AssociationFailure, LocalProtocolError
 from dicomwire.logs import LOGGER, Progress, escaped, log_identifier
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import PresentationContext
+from dicomwire.protocol.exchanges import Exchanges, success_of
 from dicomwire.protocol.negotiation import choose_context
 from dicomwire.registry.services import Service, SOPClass, service_of
 from dicomwire.registry.tables import Verification
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
     from pydicom.uid import UID
 
+_MOST_KINDS = 256
+"""Kinds of requests whose template is remembered: one for each context, and as many again."""
+IN_MEMORY = (memoryview, bytes, bytearray)  # as `Buffer`, which takes longer to test for
 _STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
 
 
@@ -45,6 +49,8 @@ class Requesting(Lifecycle):
         # Context id and transfer syntax, by SOP class and the transfer syntax of the object.
         self._chosen: dict[tuple[str, str | None], tuple[int, UID]] = {}
         self._services: dict[SOPClass, Service] = {}
+        # Templates, by context, SOP class and priority.
+        self._exchanges: dict[tuple[int, str | None, int | None], Exchanges] = {}
 
     @property
     def accepted_contexts(self) -> list[PresentationContext]:
@@ -149,11 +155,47 @@ class Requesting(Lifecycle):
         """Send a request and return its one response; AssociationFailure if there is none."""
         with self._port as port:
             try:
-                operation = await port.request(context_id, request, data)
+                exchange = None
+                if port.is_unobserved and port.has_only(0):
+                    exchange = self._usual_exchange(context_id, request, data)
+                if exchange is None:
+                    operation = await port.request(context_id, request, data)
+                elif (unanswered := port.exchange(request, *exchange)) is None:
+                    return Incoming(port.contexts[context_id], success_of(request))
+                else:
+                    operation = unanswered
                 return await operation.response()
             except AssociationFailure as failure:
                 self.failed(failure)
                 raise
+
+    def _usual_exchange(
+        self, context_id: int, request: Message, data: Data | None
+    ) -> tuple[bytes, bytes] | None:
+        """Return a usual C-STORE or C-ECHO and its response, packed; None for all others."""
+        number, uid = request.MessageID or 0, request.AffectedSOPInstanceUID
+        if request.command is Command.C_ECHO_RQ:
+            return self.exchanges(context_id, request).of(number)
+        if (
+            request.command is not Command.C_STORE_RQ
+            or request.MoveOriginatorMessageID is not None
+            or request.MoveOriginatorApplicationEntityTitle is not None
+            or not isinstance(data, IN_MEMORY)
+            or uid is None
+        ):
+            return None
+        return self.exchanges(context_id, request).with_dataset(number, uid, data)
+
+    def exchanges(self, context_id: int, request: Message) -> Exchanges:
+        """Return the template for a C-STORE-RQ without originator, or C-ECHO-RQ."""
+        key = (context_id, request.AffectedSOPClassUID, request.Priority)
+        made = self._exchanges.get(key)
+        if made is None:
+            made = Exchanges(context_id, request, self._port.protocol.maximum_length)
+            if len(self._exchanges) >= _MOST_KINDS:
+                self._exchanges.clear()
+            self._exchanges[key] = made
+        return made
 
     def failed(self, failure: AssociationFailure) -> None:
         """End the association because of `failure`."""

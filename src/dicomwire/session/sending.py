@@ -301,6 +301,20 @@ class Sender(Engine):
         """Give the protocol the bytes of the buffer from `at` to `size`."""
         raise NotImplementedError
 
+    def exchange(self, request: Message, packed: bytes, expected: bytes) -> Operation | None:
+        """Send a usual request and wait; None if the response is `expected`, else the operation.
+
+        Only with the turn, while `is_unobserved`, and if no other request is outstanding.
+        """
+        operation = self.operation_class(self, request)
+        key = (request.command | RESPONSE_BIT, request.MessageID)
+        self._operations[key] = operation
+        self.write_usual(packed)
+        if not self.receive_usual(expected):
+            return operation
+        del self._operations[key]
+        return None
+
     def expect(self, key: Key, operation: Operation) -> None:
         """Note that one more response of `operation` is expected."""
         self._operations[key] = operation.join()
