@@ -254,6 +254,7 @@ class Pipeline:
             if not is_answered:  # `next` continues; after a KeyboardInterrupt, `close`
                 self._outstanding[number] = item, ready.uid, len(ready.data), None
                 port.expect((_STORED, number), operation)
+                operation.deadline = port.deadline
             port.end_usual()
         if self._results:
             return self._results.popleft()
@@ -463,6 +464,7 @@ class Pipeline:
             self._in_flight -= length
             self._results.append(Sent(item, uid, expected))
         port.leave(at, size)
+        operation.deadline = None if at else port.deadline
 
     def _collect(self) -> None:
         """Turn the responses that went through the protocol into results."""

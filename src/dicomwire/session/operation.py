@@ -31,14 +31,17 @@ class Operation:
     ----------
     responses : deque of Incoming
         The received responses that the program has not taken.
+    deadline : float or None
+        When the next response must be there, if that was awaited before and other bytes arrived.
     """
 
-    __slots__ = ("_open", "_port", "_request", "_wanted", "responses")
+    __slots__ = ("_open", "_port", "_request", "_wanted", "deadline", "responses")
 
     def __init__(self, port: Waiting, request: Message) -> None:
         self._port = port
         self._request = request
         self.responses: deque[Incoming] = deque()
+        self.deadline: float | None = None
         self._wanted = True
         self._open = 1  # requests whose last response has not arrived
 
@@ -91,6 +94,7 @@ class Operation:
 
     def take(self) -> Incoming:
         """Remove and return the first response."""
+        self.deadline = None
         return self.responses.popleft()
 
     def abandon(self) -> None:

@@ -80,6 +80,8 @@ class Sender(Engine):
 
     operation_class: type[Operation] = Operation
     """The class of the operations of the face."""
+    deadline: float | None = None
+    """When a response must be there, from the last `receive` on."""
     compares_responses = False
     """Whether the face has `receive` and `leave`."""
     collects_responses = False
@@ -311,6 +313,7 @@ class Sender(Engine):
         self._operations[key] = operation
         self.write_usual(packed)
         if not self.receive_usual(expected):
+            operation.deadline = self.deadline
             return operation
         del self._operations[key]
         return None

@@ -129,7 +129,8 @@ class ThreadedPort(Link):
 
     async def wait_for_response(self, operation: Operation) -> None:
         """Wait for a response, since the queue of `operation` is empty."""
-        deadline = deadline_after(self.settings.dimse_timeout)
+        deadline = operation.deadline or deadline_after(self.settings.dimse_timeout)
+        operation.deadline = None
         while True:
             restarts = self._take_in(deadline)
             if operation.responses:
@@ -172,7 +173,8 @@ class ThreadedPort(Link):
         connection = self._connection
         if connection is None:
             raise self._ended_failure()
-        if not connection.wait_readable(deadline_after(self.settings.dimse_timeout)):
+        self.deadline = deadline_after(self.settings.dimse_timeout)
+        if not connection.wait_readable(self.deadline):
             raise self._no_answer("response")
         if self._buffer is None:
             self._buffer = take_buffer()
