@@ -21,6 +21,8 @@ from benchmarks.measure import HOST
 from benchmarks.programs.knock import knock
 from benchmarks.workload import SMALL
 from dicomwire import AE, evt
+from dicomwire.node.configuration import Configuration
+from dicomwire.node.server import Node
 from dicomwire.sop_class import CTImageStorage, Verification
 from dicomwire.threaded.association import Association
 
@@ -85,6 +87,22 @@ def _store_calls() -> Counted:
             Counted(f"C-STORE of {SMALL.name}", OBJECTS),
             lambda association: [association.send_c_store(path).Status for path in paths],
         )
+
+
+def _archive_calls() -> Counted:
+    """Count the calls of objects that an archive stores; other threads of it are counted, too."""
+    counted = Counted(f"C-STORE of {SMALL.name} to an archive", OBJECTS)
+    with tempfile.TemporaryDirectory() as root:
+        paths = sorted(SMALL.folder(Path(root), OBJECTS).iterdir())
+        configuration = Configuration(folder=Path(root, "archive"), port=0)
+        try:
+            threading.setprofile(counted.note)  # for the threads to come
+            with Node(configuration) as node, _requestor().associate(*node.address) as association:
+                statuses = {association.send_c_store(path).Status for path in paths}
+        finally:
+            threading.setprofile(None)
+    assert statuses == {0x0000}
+    return counted
 
 
 def _echo_calls() -> Counted:
@@ -162,6 +180,7 @@ def _store(_: evt.Event) -> int:
 
 CELLS: dict[str, Callable[[], Counted]] = {
     "store": _store_calls,
+    "archive": _archive_calls,
     "echo": _echo_calls,
     "request": _requested,
     "accept": _accepted,

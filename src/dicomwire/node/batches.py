@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 from dicomwire.node.configuration import Duplicates
 from dicomwire.node.index.reader import Stored
+from dicomwire.node.index.writer import Placed
 from dicomwire.node.ingest import Entry
+from dicomwire.node.journal import Batch, Slot
 from dicomwire.node.objects.port import Objects
 from dicomwire.node.objects.spool import Spooled
 from dicomwire.node.statuses import (
@@ -122,7 +124,18 @@ class Doubtful(NamedTuple):
 
 
 class Plan:
-    """Decides which objects of one batch to publish, and which stored ones to remove."""
+    """What the store and the index do with the objects of one batch.
+
+    Parameters
+    ----------
+    objects : Objects
+    duplicates : Duplicates
+
+    Attributes
+    ----------
+    names : list of str
+        The names of the accepted objects in the store, once they are there.
+    """
 
     __slots__ = (
         "_copies",
@@ -131,28 +144,28 @@ class Plan:
         "_rejected",
         "accepted",
         "missing",
+        "names",
         "superseded",
     )
 
-    def __init__(
-        self,
-        objects: Objects,
-        duplicates: Duplicates,
-        known: dict[str, list[Stored]],
-        rejected: Container[str],
-    ) -> None:
+    def __init__(self, objects: Objects, duplicates: Duplicates) -> None:
         self._objects = objects
-        self._rejected = rejected
         self._duplicates = duplicates
+        self._rejected: Container[str] = ()
+        self._copies: dict[str, list[Stored | Arrived]] = {}
         self.accepted: dict[Arrived, int] = {}
         """Objects to publish, with the number of the copy."""
         self.superseded: list[Stored] = []
         """Stored objects to remove once the accepted ones are durable."""
         self.missing: list[str] = []
         """Files of these that do not exist, unless another process has replaced their objects."""
-        self._copies: dict[str, list[Stored | Arrived]] = {
-            uid: self._present(copies) for uid, copies in known.items()
-        }
+        self.names: list[str] = []
+
+    def know(self, known: dict[str, list[Stored]], rejected: Container[str]) -> None:
+        """Take what the index has of the UIDs of the batch, before any of its objects is added."""
+        if known:
+            self._copies = {uid: self._present(copies) for uid, copies in known.items()}
+        self._rejected = rejected
 
     def _present(self, copies: list[Stored]) -> list[Stored | Arrived]:
         """Return those whose file exists: an object without a file does not count as a copy."""
@@ -170,25 +183,37 @@ class Plan:
         if waiting.uid in self._rejected:
             waiting.outcome = OF_REJECTED
             return
-        copies = self._copies.setdefault(waiting.uid, [])
+        copies = self._copies.get(waiting.uid)
+        if not copies:
+            self._copies[waiting.uid] = [waiting]
+            self.accepted[waiting] = 0
+        elif not self._is_decided(waiting, copies):
+            self._accept_beside(waiting, copies)
+
+    def _is_decided(self, waiting: Arrived, copies: Sequence[Stored | Arrived]) -> bool:
+        """Decide the outcome of an object if it is not to be accepted, or not yet."""
         name = waiting.spooled.name
         if name and any(isinstance(copy, Stored) and copy.file.endswith(name) for copy in copies):
             waiting.spooled.give()  # the index was made again meanwhile, and has this very object
-            return
+            return True
         if any(copy.digest in waiting.equals for copy in copies):
             waiting.outcome = KNOWN
-            return
+            return True
         unknown = [copy for copy in copies if copy.digest not in waiting.others]
         if unknown:
             # Those of this batch cannot be compared yet: they will be in the index when the
             # object comes back with the next batch.
             waiting.to_compare = [copy for copy in unknown if isinstance(copy, Stored)]
             waiting.outcome = UNDECIDED
-            return
-        number = 0
-        if copies and self._duplicates in _OF_DUPLICATES:
+            return True
+        if self._duplicates in _OF_DUPLICATES:
             waiting.outcome = _OF_DUPLICATES[self._duplicates]
-            return
+            return True
+        return False
+
+    def _accept_beside(self, waiting: Arrived, copies: list[Stored | Arrived]) -> None:
+        """Accept an object of a UID that has copies with other content."""
+        number = 0
         if self._duplicates is Duplicates.REPLACE:
             for copy in copies:
                 if isinstance(copy, Stored):
@@ -196,9 +221,43 @@ class Plan:
                 else:
                     del self.accepted[copy]
             copies.clear()
-        elif copies:
+        else:
             number = 1 + max(
                 copy.copy if isinstance(copy, Stored) else self.accepted[copy] for copy in copies
             )
         copies.append(waiting)
         self.accepted[waiting] = number
+
+    @property
+    def published(self) -> list[Spooled]:
+        """The objects to put into the store."""
+        return [waiting.spooled for waiting in self.accepted]
+
+    def noted(self, number: int, tasks: Sequence[NewTask]) -> Batch:
+        """Return what the journal says of the batch."""
+        replaced = self._replaced()
+        slots = [Slot(each.uid, copy, each.uid in replaced) for each, copy in self.accepted.items()]
+        return Batch(number, slots, self.files_to_remove(), tasks)
+
+    def files_to_remove(self) -> list[str]:
+        """Return the names of the superseded objects."""
+        return [stored.file for stored in self.superseded]
+
+    def placed(self) -> list[Placed]:
+        """Return the accepted objects, in their order, as the index takes them."""
+        replaced = self._replaced()
+        return [
+            Placed(
+                waiting.entry,
+                name,
+                waiting.spooled.file_size,
+                waiting.digest,
+                waiting.spooled.received,
+                copy,
+                waiting.uid in replaced,
+            )
+            for (waiting, copy), name in zip(self.accepted.items(), self.names, strict=True)
+        ]
+
+    def _replaced(self) -> Container[str]:
+        return {stored.sop_instance_uid for stored in self.superseded} if self.superseded else ()

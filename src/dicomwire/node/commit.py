@@ -36,9 +36,8 @@ from dicomwire.node.failures import log_unexpected
 from dicomwire.node.files import StoreFailure
 from dicomwire.node.heads import Origin
 from dicomwire.node.index.database import IndexFailure, InDoubt, reason_of
-from dicomwire.node.index.writer import Conflict, Index, Placed
+from dicomwire.node.index.writer import Conflict, Index, Writer
 from dicomwire.node.ingest import Entry, Truncated, Unacceptable
-from dicomwire.node.journal import Batch, Slot
 from dicomwire.node.keys import Level
 from dicomwire.node.maintenance import reconcile, refuse_if_empty
 from dicomwire.node.objects.port import Objects
@@ -335,71 +334,64 @@ class Committer:
 
     def _store_all(self, batch: Sequence[Arrived]) -> None:
         """Publish all files, then add all to the index; both are durable when this returns."""
-        for waiting in batch:
-            waiting.outcome = STORED
-        published: list[Spooled] = []
-        names: list[str] = []
-        superseded: list[str] = []
-        # The journal has no tasks of these kinds, since they would need the names of the files.
-        tasks = None if self._objects.is_journaled else self._tasks
-        caused: Sequence[NewTask] = ()
+        plan = Plan(self._objects, self._duplicates)
         begin = perf_counter()
         try:
             with self._index.writing(is_journaled=self._objects.is_journaled) as writer:
-                known, rejected = writer.known([waiting.uid for waiting in batch])
-                plan = Plan(self._objects, self._duplicates, known, rejected)
-                for waiting in batch:
-                    studies = waiting.entry.origin.studies
-                    if studies is None or studies.may_store(writer.connection, waiting.entry):
-                        plan.add(waiting)
-                    else:
-                        waiting.outcome = OUTSIDE
-                published = [waiting.spooled for waiting in plan.accepted]
-                superseded = [stored.file for stored in plan.superseded]
-                replaced = {stored.sop_instance_uid for stored in plan.superseded}
-                slots = [
-                    Slot(waiting.uid, number, waiting.uid in replaced)
-                    for waiting, number in plan.accepted.items()
-                ]
+                self._decide(writer, batch, plan)
+                tasks: Sequence[NewTask] = ()
                 if self._routing is not None:
-                    caused = self._routing.of_batch(each.tasks for each in plan.accepted)
-                noted = Batch(writer.number(), slots, superseded, caused)
+                    tasks = self._routing.of_batch(each.tasks for each in plan.accepted)
+                noted = plan.noted(writer.number(), tasks)
                 begin_of_objects = perf_counter()
-                names = self._objects.put(published, noted)
+                plan.names = self._objects.put(plan.published, noted)
                 took = perf_counter() - begin_of_objects
-                if superseded:
-                    writer.lock([waiting.entry for waiting in plan.accepted])
-                    writer.remove([stored.id for stored in plan.superseded])
-                placed = {
-                    Placed(
-                        waiting.entry,
-                        name,
-                        waiting.spooled.file_size,
-                        waiting.digest,
-                        waiting.spooled.received,
-                        number,
-                        waiting.uid in replaced,
-                    ): waiting
-                    for (waiting, number), name in zip(plan.accepted.items(), names, strict=True)
-                }
-                for other in writer.add(list(placed)):
-                    placed[other].outcome = OF_OTHER_PATIENT
-                if tasks is not None:
-                    tasks.add(writer, list(placed), superseded)
-                if self._routing is not None and caused:
-                    self._routing.add(writer, caused)
-                if superseded:
-                    writer.prune()
+                self._add(writer, plan, tasks)
         except InDoubt:
             uids = [waiting.uid for waiting in batch]
-            self._in_doubt.append(Doubtful(uids, [*names, *superseded]))
+            self._in_doubt.append(Doubtful(uids, [*plan.names, *plan.files_to_remove()]))
             raise
         except BaseException:
-            self._objects.take_back(published, names)
+            self._objects.take_back(plan.published, plan.names)
             raise
         self.on_batch(took, perf_counter() - begin - took)
         for name in plan.missing:
             LOGGER.error("The file %s was missing; its object is stored again", name)
         # Not earlier: until the new file is durable, the acknowledged object is the old one.
-        if tasks is None:
-            self._objects.withdraw(superseded)
+        if plan.superseded and self._tasks_of_files is None:
+            self._objects.withdraw(plan.files_to_remove())
+
+    @property
+    def _tasks_of_files(self) -> StoreTasks | None:
+        """What uploads and removes objects. The journal has no tasks of these kinds, since they
+        would need the names of the files."""
+        return None if self._objects.is_journaled else self._tasks
+
+    def _decide(self, writer: Writer, batch: Sequence[Arrived], plan: Plan) -> None:
+        """Decide the outcome of each object."""
+        plan.know(*writer.known([waiting.uid for waiting in batch]))
+        for waiting in batch:
+            waiting.outcome = STORED
+            studies = waiting.entry.origin.studies
+            if studies is None or studies.may_store(writer.connection, waiting.entry):
+                plan.add(waiting)
+            else:
+                waiting.outcome = OUTSIDE
+
+    def _add(self, writer: Writer, plan: Plan, tasks: Sequence[NewTask]) -> None:
+        """Add what is in the store to the index, and remove there what it supersedes."""
+        if plan.superseded:
+            writer.lock([waiting.entry for waiting in plan.accepted])
+            writer.remove([stored.id for stored in plan.superseded])
+        placed = plan.placed()
+        others = {other.entry for other in writer.add(placed)}
+        if others:
+            for waiting in plan.accepted:
+                if waiting.entry in others:
+                    waiting.outcome = OF_OTHER_PATIENT
+        if self._tasks_of_files is not None:
+            self._tasks_of_files.add(writer, placed, plan.files_to_remove())
+        if self._routing is not None and tasks:
+            self._routing.add(writer, tasks)
+        if plan.superseded:
+            writer.prune()

@@ -28,6 +28,7 @@ _SEAL = struct.Struct("<32sQQ")
 _META_LENGTH = struct.Struct("<I")
 _META_LENGTH_AT = 140
 _META_BEGIN = 144
+_WHOLE_META = _META_LENGTH.pack(HEAD_SIZE - _META_BEGIN)
 _SHORT = struct.Struct("<HH2sH")
 _LONG = struct.Struct("<HH2sxxI")
 _EVEN_CREATOR = _CREATOR + b"\0" * (len(_CREATOR) % 2)
@@ -70,18 +71,16 @@ class Seal(NamedTuple):
 def sealed_head(origin: Origin, seal: Seal) -> bytes:
     """Return the head of a file: always `HEAD_SIZE` bytes, whatever the lengths of the UIDs."""
     head = origin.file_head()
-    size = len(head) + len(_CREATOR_ELEMENT) + _LONG.size
-    information = _SEAL.pack(*seal).ljust(HEAD_SIZE - size, b"\0")
-    head = b"".join(
-        (
-            head,
-            _CREATOR_ELEMENT,
-            _LONG.pack(2, 0x0102, b"OB", len(information)),
-            information,
-        )
-    )
+    length = HEAD_SIZE - len(head) - len(_CREATOR_ELEMENT) - _LONG.size
     return b"".join(
-        (head[:_META_LENGTH_AT], _META_LENGTH.pack(HEAD_SIZE - _META_BEGIN), head[_META_BEGIN:])
+        (
+            head[:_META_LENGTH_AT],
+            _WHOLE_META,
+            head[_META_BEGIN:],
+            _CREATOR_ELEMENT,
+            _LONG.pack(2, 0x0102, b"OB", length),
+            _SEAL.pack(*seal).ljust(length, b"\0"),
+        )
     )
 
 

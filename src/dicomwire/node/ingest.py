@@ -63,15 +63,11 @@ _DELIMITERS = set(b"^=\\\t\n\f\r")
 """After these characters the first character set applies again (PS3.5 Section 6.1.2.5.3)."""
 _is_uid = re.compile(r"[0-9]+(\.[0-9]+)*").fullmatch
 
-_DEPTHS = {level: level.depth for level in Level}
-_WANTED = {int(key.tag): (key, _DEPTHS[key.level]) for keys in KEPT.values() for key in keys}
+_WANTED = {int(key.tag): (key, key.level.depth) for keys in KEPT.values() for key in keys}
 # The transfer syntax comes from the request, and not from the dataset.
 del _WANTED[next(tag for tag, key in KEYS.items() if key.keyword == "AvailableTransferSyntaxUID")]
 _LAST = max(_WANTED)
-_COLUMNS = {
-    level: {key.column: "" for key in keys if key.column is not None}
-    for level, keys in KEPT.items()
-}
+_COLUMNS = [{key.column: "" for key in KEPT[level] if key.column is not None} for level in Level]
 _COLUMN_OF = {tag: key.column for tag, (key, _) in _WANTED.items() if key.column is not None}
 _STUDY_UID, _SERIES_UID, _INSTANCE_UID = (
     int(UNIQUE[level].tag) for level in (Level.STUDY, Level.SERIES, Level.IMAGE)
@@ -161,7 +157,7 @@ class Entry:
         self.origin = _without_padding(origin)
         self._little = little
         self._levels: tuple[dict[int, _Raw], ...] = ({}, {}, {}, {})
-        self._rows: dict[Level, Row] = {}
+        self._rows: list[Row | None] = [None] * len(self._levels)
         if deflated:
             with _INFLATING:
                 inflated = memoryview(_inflated(dataset))
@@ -213,9 +209,10 @@ class Entry:
 
     def row(self, level: Level) -> Row:
         """Return the attributes of `level` for the index, without invalid values."""
-        row = self._rows.get(level)
+        depth = level.depth
+        row = self._rows[depth]
         if row is None:
-            row = self._rows[level] = self._decoded_row(level)
+            row = self._rows[depth] = self._decoded_row(depth)
         return row
 
     def raw(self, tag: int) -> Hashable:
@@ -234,10 +231,10 @@ class Entry:
             return []
         return values_of_text(vr, text_of_value(vr, raw, self._terms)) or []
 
-    def _decoded_row(self, level: Level) -> Row:
-        columns = _COLUMNS[level].copy()
+    def _decoded_row(self, depth: int) -> Row:
+        columns = _COLUMNS[depth].copy()
         attributes: list[str] = []
-        for tag, (vr, raw) in self._levels[_DEPTHS[level]].items():
+        for tag, (vr, raw) in self._levels[depth].items():
             if vr == "SQ":
                 items = self._sequence(_WANTED[tag][0], raw)
                 if items is not None:

@@ -21,6 +21,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from dicomwire.data.new_files import Buffer, write_all
@@ -51,6 +52,7 @@ _PIECE = 1024 * 1024
 """How many bytes are read at a time to verify a record."""
 _READ_AND_WRITE = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 _sync_data = getattr(os, "fdatasync", os.fsync)
+_encode = json.JSONEncoder(check_circular=False).encode
 
 
 class Slot(NamedTuple):
@@ -113,11 +115,12 @@ class Part:
         `files` has the content of each file in pieces; none for a file that is durable already.
         """
         lengths = [sum(map(len, file)) for file in files]
-        notes = json.dumps([names, lengths, *batch[1:]]).encode()
-        pieces = [notes, *(piece for file in files for piece in file)]
+        notes = _encode([names, lengths, *batch[1:]]).encode()
+        pieces = [notes, *chain.from_iterable(files)]
         length = len(notes) + sum(lengths)
         values = len(notes), length, self.generation, batch.number
-        crc = zlib.crc32(_HEADER.pack(_MARK, 0, *values)[_CHECKED:])
+        checked = _HEADER.pack(_MARK, 0, *values)[_CHECKED:]
+        crc = zlib.crc32(checked)
         for piece in pieces:
             crc = zlib.crc32(piece, crc)
         if not self.end:
@@ -126,7 +129,7 @@ class Part:
         while self._size < end:
             self._write_at(self._size, [_ZEROS])
             self._size += len(_ZEROS)
-        self._write_at(self.end, [_HEADER.pack(_MARK, crc, *values), *pieces])
+        self._write_at(self.end, [_MARK + crc.to_bytes(4, "little") + checked, *pieces])
         self.end = end
 
     def sync(self) -> None:

@@ -24,13 +24,9 @@ class Level(Enum):
     SERIES = "SERIES"
     IMAGE = "IMAGE"
 
-    @property
-    def depth(self) -> int:
+    def __init__(self, _: str) -> None:
+        self.depth = len(type(self).__members__)
         """0 for patients, to 3 for instances."""
-        return _LEVELS.index(self)
-
-
-_LEVELS = tuple(Level)
 
 
 class Use(Enum):

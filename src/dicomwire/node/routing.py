@@ -131,10 +131,13 @@ class Routing:
     def of_batch(self, objects: Iterable[Sequence[NewTask]]) -> list[NewTask]:
         """Return the tasks of the objects of a batch: each timer once, and only if it has to be
         postponed."""
+        caused = [own for own in objects if own]
+        if not caused:
+            return []
         now = self._queue.clock()
         tasks: list[NewTask] = []
         timers: dict[str, NewTask] = {}
-        for own in objects:
+        for own in caused:
             for each in own:
                 if not each.is_only:
                     tasks.append(each)

@@ -63,6 +63,7 @@ class Sqlite:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
+        self._path = str(self.path)
         self._is_journaled = False
         """Whether the connection that writes is set so; there is only one."""
         self._last_driver: tuple[Connection | None, Any] = None, None
@@ -102,7 +103,7 @@ class Sqlite:
     def identity(self) -> tuple[int, int] | None:
         """Return device and inode of the file: SQLite does not notice a deleted file."""
         try:
-            status = os.stat(self.path)
+            status = os.stat(self._path)
         except OSError:
             return None
         return status.st_dev, status.st_ino

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from operator import itemgetter
@@ -102,7 +102,7 @@ class Index(IndexReader):
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._lock = threading.Lock()  # guards _connection, _known and _seen; one writer at a time
+        self._lock = threading.Lock()  # guards what follows in `_open`; one writer at a time
         self._identity: Hashable = None
         """That of the database, by which `is_lost` notices a replacement."""
         self._open()
@@ -114,6 +114,8 @@ class Index(IndexReader):
         """Series that are probably in the index still: what another process changed is noticed
         when the next instance is added."""
         self._seen = 0
+        self._last: int | None = None
+        """The number of the last batch, unless another process may have added one since."""
         self.engine = self.database.engine(is_reader=True)
         self._writing = self.database.engine(is_reader=False)
         try:
@@ -181,8 +183,10 @@ class Index(IndexReader):
                     seen = self.database.changes_of_others(self._connection)
                     if seen != self._seen:
                         self._known.clear()
-                        self._seen = seen
-                    writer = Writer(self.database, self._connection, self._known)
+                        self._seen, self._last = seen, None
+                    # If this transaction fails, another one has to ask for the last number again.
+                    last, self._last = self._last, None
+                    writer = Writer(self.database, self._connection, self._known, last)
                     yield writer
             except SQLAlchemyError as error:
                 self._known.clear()
@@ -191,6 +195,7 @@ class Index(IndexReader):
                 if isinstance(error, DBAPIError) and _is_conflict(error):
                     raise Conflict(reason_of(error)) from None  # the error has values of objects
                 raise
+            self._last = writer.last
             if writer.removed:
                 self._known.clear()
             elif len(self._known) + len(writer.learned) <= _MOST_KNOWN:
@@ -213,6 +218,7 @@ class Index(IndexReader):
         with self._lock, transaction(self._connection, self.database.begin_alone):
             for table in (instance, series, study, patient):
                 self._connection.execute(delete(table))
+            self._last = None
             yield _MadeAnew(self.database, self._connection)
             self._known.clear()
 
@@ -250,12 +256,18 @@ def _is_conflict(error: DBAPIError) -> bool:
 class Writer:
     """Changes the index within one transaction."""
 
-    def __init__(self, database: Database, connection: Connection, known: _Series) -> None:
+    def __init__(
+        self,
+        database: Database,
+        connection: Connection,
+        known: _Series,
+        last: int | None = None,
+    ) -> None:
         self._database = database
         self._connection = connection
         self._series = known
-        self._next_id: int | None = None
-        """The id of the next instance, if it is not for the database to choose."""
+        self.last = last
+        """The last number, if it is known and not for the database to choose; see `number`."""
         self._locked: set[str] = set()
         self._emptied: dict[str, set[int]] = {name: set() for name in _PARENTS}
         self.learned: _Series = {}
@@ -272,10 +284,12 @@ class Writer:
         """Return the copies of instances, by SOP Instance UID."""
         return by_uid(self._database.find(self._connection, uids))
 
-    def known(self, uids: Sequence[str]) -> tuple[dict[str, list[Stored]], set[str]]:
+    def known(self, uids: Sequence[str]) -> tuple[dict[str, list[Stored]], Container[str]]:
         """Return the copies of instances, by SOP Instance UID, and the UIDs that are rejected."""
         found = self._database.find(self._connection, uids, with_rejected=True)
         rows = [Stored._make(row) for row in found]
+        if not rows:
+            return {}, ()
         rejected = {row.sop_instance_uid for row in rows if not row.file}
         return by_uid(row for row in rows if row.file), rejected
 
@@ -294,9 +308,9 @@ class Writer:
         A number is the id of the first instance that is added, so that nothing else is written.
         It is 0 if each transaction is durable by itself.
         """
-        last = self.last_number()
-        self._next_id = None if last is None else last + 1
-        return self._next_id or 0
+        if self.last is None:
+            self.last = self.last_number()
+        return 0 if self.last is None else self.last + 1
 
     def add(self, objects: Sequence[Placed]) -> list[Placed]:
         """Add instances, and those of their series, studies and patients that are new.
@@ -304,6 +318,31 @@ class Writer:
         A known series, study or patient keeps the attributes of its first object, and a known
         study keeps its patient. Returns the objects whose Patient ID is not that of their study.
         """
+        rows: list[dict[str, Any]] = []
+        others = []
+        self._learn_series_of(objects)
+        for placed in objects:
+            known = self._renewed(placed) if placed.replaces else self._series_of(placed.entry)
+            if known is None:  # it was forgotten by `_renewed`
+                self._learn({(placed.entry.study_uid, placed.entry.series_uid): placed.entry})
+                known = self._series_of(placed.entry)
+            assert known is not None
+            rows.append(_row(placed, known.id))
+            if placed.entry.patient_id != known.patient_id:
+                others.append(placed)
+        if len(rows) > 1:
+            # In one order for all processes: two that add the same UIDs do not wait for each other.
+            rows.sort(key=itemgetter("sop_instance_uid"))
+        if self.last is not None:
+            for row in rows:
+                self.last += 1
+                row["id"] = self.last
+        if rows:
+            self._database.add(self._connection, rows)
+        return others
+
+    def _learn_series_of(self, objects: Sequence[Placed]) -> None:
+        """Find or add the series of objects, but for those that replace others."""
         if any(placed.replaces for placed in objects):
             self.lock([placed.entry for placed in objects])
         unknown = _firsts(
@@ -313,28 +352,10 @@ class Writer:
         )
         if unknown:
             self._learn(unknown)
-        rows, others = [], []
-        for placed in objects:
-            known = self._series_of(placed.entry)
-            if placed.replaces:
-                self.learned.clear()  # the study may get another patient, also for known series
-                known = self._renew(placed.entry)
-            elif known is None:  # by another object, which replaces one
-                self._learn({(placed.entry.study_uid, placed.entry.series_uid): placed.entry})
-                known = self._series_of(placed.entry)
-            assert known is not None
-            rows.append(_row(placed, known.id))
-            if placed.entry.patient_id != known.patient_id:
-                others.append(placed)
-        if rows:
-            # In one order for all processes: two that add the same UIDs do not wait for each other.
-            rows.sort(key=itemgetter("sop_instance_uid"))
-            if self._next_id is not None:
-                for row in rows:
-                    row["id"] = self._next_id
-                    self._next_id += 1
-            self._database.add(self._connection, rows)
-        return others
+
+    def _renewed(self, placed: Placed) -> _Known:
+        self.learned.clear()  # the study may get another patient, also for known series
+        return self._renew(placed.entry)
 
     def _series_of(self, entry: Entry) -> _Known | None:
         key = entry.study_uid, entry.series_uid

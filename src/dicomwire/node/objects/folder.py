@@ -7,10 +7,9 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from dicomwire.data.new_files import Buffer, write_all
 from dicomwire.node.files import (
@@ -25,6 +24,7 @@ from dicomwire.node.heads import Origin
 from dicomwire.node.journal import Batch, Journal
 from dicomwire.node.objects.spool import Spooled
 
+_T = TypeVar("_T")
 OBJECTS = "objects"
 _BEGIN = f"{OBJECTS}/"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -130,22 +130,27 @@ class FolderObjects:
         names = [self._new_name() for _ in objects]
         self._is_noted = False
         try:
-            folders = set()
-            for spooled, name, file in zip(objects, names, files, strict=True):
-                if not file:
-                    self._in_its_folder(name, spooled.move)
-                    folders.add(name.rpartition("/")[0])
-            for folder in folders:
-                sync_folder(self._root + folder)
+            if not all(files):
+                self._move_large(objects, names)
             self.journal.append(batch, names, files)
             self._is_noted = True
             for name, file in zip(names, files, strict=True):
                 if file:
-                    self._in_its_folder(name, partial(_write_new, file))
+                    self._in_its_folder(name, _write_new, file)
         except BaseException:
             self.take_back(objects, names)
             raise
         return names
+
+    def _move_large(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
+        """Rename the files of large objects, durably."""
+        folders = set()
+        for spooled, name in zip(objects, names, strict=True):
+            if not spooled.content:
+                self._in_its_folder(name, Spooled.move, spooled)
+                folders.add(name.rpartition("/")[0])
+        for folder in folders:
+            sync_folder(self._root + folder)
 
     def take_back(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
         """Undo `put`, also if it stopped half-way: large files go back to the spool."""
@@ -180,16 +185,16 @@ class FolderObjects:
                 # Kept open, since by it `sync` learns of errors from now on.
                 self._devices[device] = os.open(self._root + folder, os.O_RDONLY)
 
-    def _in_its_folder(self, name: str, make: Callable[[str], None]) -> None:
-        """Make a file; if its folder has been removed, make that first."""
+    def _in_its_folder(self, name: str, make: Callable[[_T, str], None], of: _T) -> None:
+        """Make a file of something; if its folder has been removed, make that first."""
         path = self._root + name
         try:
-            make(path)
+            make(of, path)
         except FileNotFoundError:
             if os.path.isdir(os.path.dirname(path)):
                 raise
             self._make_folder(name.rpartition("/")[0])
-            make(path)
+            make(of, path)
 
     def sync(self, names: Iterable[str]) -> None:
         """Make all files durable that were written without a sync; `names` are those.

@@ -44,6 +44,7 @@ class Spooled(Payload):
     __slots__ = (
         "_data",
         "_descriptor",
+        "_digests",
         "_file",
         "_hash",
         "_is_given",
@@ -64,6 +65,7 @@ class Spooled(Payload):
         self._file = file
         self._descriptor = descriptor
         self._hash = sha
+        self._digests: dict[str, bytes] = {}
         self._sealed_head = b""
         self.received = 0
         self.name = ""
@@ -110,9 +112,11 @@ class Spooled(Payload):
 
     def digest(self, transfer_syntax_uid: str) -> bytes:
         """Return SHA-256 of the dataset followed by the UID of its transfer syntax."""
-        whole = self._hash.copy()
-        whole.update(transfer_syntax_uid.encode())
-        digest: bytes = whole.digest()
+        digest = self._digests.get(transfer_syntax_uid)
+        if digest is None:
+            whole = self._hash.copy()
+            whole.update(transfer_syntax_uid.encode())
+            digest = self._digests[transfer_syntax_uid] = whole.digest()
         return digest
 
     def seal(self, origin: Origin) -> None:
