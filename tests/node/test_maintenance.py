@@ -248,6 +248,7 @@ def test_reindex_makes_the_same_index_whatever_there_was(folder: Path, damage: s
     assert contents(folder) == before
     assert {path.name for path in folder.iterdir()} == {
         INDEX,
+        f"{INDEX}-turn",
         "journal",
         "lock",
         "objects",

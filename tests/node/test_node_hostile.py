@@ -41,7 +41,7 @@ from dicomwire.sop_class import StudyRootQueryRetrieveInformationModelFind as FI
 from dicomwire.sop_class import Verification
 
 OURS = re.compile(
-    r"(node\.)?lock|index\.sqlite(-wal|-shm)?|spool(/lock|/[0-9a-f]{16}(/lock)?)?|"
+    r"(node\.)?lock|index\.sqlite(-wal|-shm|-turn)?|spool(/lock|/[0-9a-f]{16}(/lock)?)?|"
     r"journal(/lock|/[^/]+)?|objects(/[0-9a-f]{2}(/[0-9a-f]{2}(/[0-9a-f]{32}\.dcm)?)?)?"
 )
 """What there is in the folder of a node, whatever peers send."""

@@ -120,7 +120,36 @@ class FileLock:
             os.close(file)
 
 
-_locks: WeakSet[FileLock] = WeakSet()
+class Turns:
+    """A file that is locked in `with` blocks, by one process after the other.
+
+    One that waits is woken at once; the system releases the lock of one that dies. It may be
+    locked only once at a time. Windows has no other processes of a node, and so no lock.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file = -1
+
+    def __enter__(self) -> None:
+        if self._file < 0:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            _locks.add(self)
+        _lock_file(self._file)
+
+    def __exit__(self, *_: object) -> None:
+        _unlock_file(self._file)
+
+    def close(self) -> None:
+        """Close the file, which is opened again for the next block."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+
+    __del__ = close
+
+
+_locks: WeakSet[FileLock | Turns] = WeakSet()
 
 
 def _close_copies() -> None:
@@ -131,6 +160,21 @@ def _close_copies() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_copies)
+
+
+def _lock_file(descriptor: int) -> None:
+    """Wait for a lock on an open file."""
+    if os.name != "nt":
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _unlock_file(descriptor: int) -> None:
+    if os.name != "nt":
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _find_syncfs() -> Callable[[int], int] | None:

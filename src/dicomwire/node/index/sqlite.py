@@ -16,7 +16,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-from dicomwire.node.files import sync_file
+from dicomwire.node.files import Turns, sync_file
 from dicomwire.node.index.schema import instance, rejection
 from dicomwire.node.index.statements import ADD_INSTANCE, BY_UID, NEW_TASK, REJECTED
 
@@ -64,6 +64,7 @@ class Sqlite:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
         self._path = str(self.path)
+        self._turns = Turns(str(turn_of(self.path)))
         self._is_journaled = False
         """Whether the connection that writes is set so; there is only one."""
         self._last_driver: tuple[Connection | None, Any] = None, None
@@ -130,22 +131,28 @@ class Sqlite:
     def writing(
         self, connection: Connection, *, is_alone: bool, is_journaled: bool
     ) -> Iterator[None]:
-        """Run the block in a transaction."""
+        """Run the block in a transaction.
+
+        SQLite does not wait for another process: it tries again, after some milliseconds. So
+        processes wait for each other before, by a lock. Without it, all is as correct, and slower.
+        """
         driver = self._driver(connection)
         try:
-            if is_journaled is not self._is_journaled:
-                driver.execute(f"PRAGMA synchronous = {'NORMAL' if is_journaled else 'FULL'}")
-                self._is_journaled = is_journaled
-            driver.execute(self.begin_alone)
-            yield
-            driver.execute("COMMIT")
-        except BaseException as error:
-            if driver.in_transaction:  # after some errors, SQLite ends it by itself
-                with contextlib.suppress(sqlite3.Error):
-                    driver.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                raise _translated(error) from error
-            raise
+            with self._turns:
+                if is_journaled is not self._is_journaled:
+                    driver.execute(f"PRAGMA synchronous = {'NORMAL' if is_journaled else 'FULL'}")
+                    self._is_journaled = is_journaled
+                try:
+                    driver.execute(self.begin_alone)
+                    yield
+                    driver.execute("COMMIT")
+                except BaseException:
+                    if driver.in_transaction:  # after some errors, SQLite ends it by itself
+                        with contextlib.suppress(sqlite3.Error):
+                            driver.execute("ROLLBACK")
+                    raise
+        except sqlite3.Error as error:
+            raise _translated(error) from error
         finally:
             if connection.in_transaction():  # by the account of SQLAlchemy
                 connection.rollback()
@@ -207,3 +214,8 @@ def _translated(error: sqlite3.Error) -> BaseException:
 def logs_of(path: Path) -> list[Path]:
     """Return the paths of the log files that SQLite keeps beside a database in use."""
     return [path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm", "-journal")]
+
+
+def turn_of(path: Path) -> Path:
+    """Return the path of the file by whose lock processes write a database one after the other."""
+    return path.with_name(f"{path.name}-turn")
