@@ -15,6 +15,7 @@ from pathlib import Path
 from time import perf_counter
 
 from benchmarks import competitors as who
+from benchmarks.bucket import bucket
 from benchmarks.cells import FEEDER_LOG, Cell, Run, Sample, finish
 from benchmarks.measure import (
     RunFailedError,
@@ -30,6 +31,9 @@ from benchmarks.workload import CT, SMALL, STUDIES, Workload
 
 DISK = Path(os.environ.get("DICOMWIRE_BENCH_DISK", "/var/tmp"))
 """Where the archives are; it should be no memory."""
+
+ORTHANC_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancPostgreSQLIndex.so")
+"""Where Debian has it."""
 
 _QRSCP_INI = """\
 [DEFAULT]
@@ -63,18 +67,26 @@ def _archive(run: Run) -> Iterator[tuple[int, Callable[[], int]]]:
     with ExitStack() as opened:
         place = tempfile.TemporaryDirectory(prefix="dicomwire-bench-", dir=DISK)
         folder = Path(opened.enter_context(place))
-        _configure(folder, port, run.pdu)
         command = run.command
-        if "{postgres}" in command:
+        if "{bucket}" in command:
+            url, variables = opened.enter_context(bucket(folder / "bucket"))
+            command = _with(_with(command, "{bucket}", url), "{variables}", str(variables))
+        url = ""
+        if "{postgres}" in command or command == who.ORTHANC_IN_POSTGRESQL:
             folder.chmod(0o711)  # the server is another user
             url = opened.enter_context(postgres(folder / "postgres"))
-            command = tuple(word.replace("{postgres}", url) for word in command)
+            command = _with(command, "{postgres}", url)
+        _configure(folder, port, run.pdu, url)
         filled = run.fill(command, port, folder)
         server = opened.enter_context(serving(filled, port, run.log("server")))
         yield port, lambda: peak_memory(server.pid)
 
 
-def _configure(folder: Path, port: int, pdu: int) -> None:
+def _with(command: who.Command, blank: str, value: str) -> who.Command:
+    return tuple(word.replace(blank, value) for word in command)
+
+
+def _configure(folder: Path, port: int, pdu: int, postgres_url: str) -> None:
     """Write the configuration files that archives other than ours take."""
     (folder / "database").mkdir()
     (folder / "instances").mkdir()
@@ -90,6 +102,13 @@ def _configure(folder: Path, port: int, pdu: int) -> None:
         "DicomAlwaysAllowFind": True,
     }
     (folder / "orthanc.json").write_text(json.dumps(orthanc))
+    index = {
+        "EnableIndex": True,
+        "EnableStorage": False,
+        "ConnectionUri": postgres_url.replace("+psycopg", ""),
+    }
+    in_postgresql = {"Plugins": [str(ORTHANC_PLUGIN)], "PostgreSQL": index}
+    (folder / "orthanc-postgres.json").write_text(json.dumps({**orthanc, **in_postgresql}))
 
 
 def _shares(run: Run, associations: int) -> list[Path]:

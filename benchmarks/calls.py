@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -35,13 +35,16 @@ Calls = Counter[str]
 
 
 class Counted:
-    """The Python calls of one operation, done `count` times: the requestor's and the acceptor's."""
+    """The Python calls of one operation, done `count` times: the requestor's and the acceptor's.
 
-    def __init__(self, name: str, count: int) -> None:
+    With `handler`, only threads that call this function count as the acceptor.
+    """
+
+    def __init__(self, name: str, count: int, handler: str | None = None) -> None:
         self.name = name
         self._count = count
-        self._sent: Calls = Counter()
-        self._received: Calls = Counter()
+        self._handler = handler
+        self._calls: defaultdict[int, Calls] = defaultdict(Counter)  # by thread
         self._requestor = threading.get_ident()
 
     def note(self, frame: FrameType, event: str, _: Any) -> None:
@@ -49,12 +52,16 @@ class Counted:
         if event == "call":
             code = frame.f_code
             name = f"{Path(code.co_filename).name}: {code.co_qualname}"
-            is_requestors = threading.get_ident() == self._requestor
-            (self._sent if is_requestors else self._received)[name] += 1
+            self._calls[threading.get_ident()][name] += 1
 
     def report(self, *, listed: bool) -> None:
         """Print the calls of both ends, as far as any were counted."""
-        for end, calls in (("outgoing", self._sent), ("incoming", self._received)):
+        sent = self._calls.pop(self._requestor, Counter[str]())
+        received = Counter[str]()
+        for calls in self._calls.values():
+            if self._handler is None or self._handler in calls:
+                received += calls
+        for end, calls in (("outgoing", sent), ("incoming", received)):
             if not calls:
                 continue
             print(f"{end}: {calls.total() / self._count:.1f} Python calls for each {self.name}")
@@ -90,8 +97,8 @@ def _store_calls() -> Counted:
 
 
 def _archive_calls() -> Counted:
-    """Count the calls of objects that an archive stores; other threads of it are counted, too."""
-    counted = Counted(f"C-STORE of {SMALL.name} to an archive", OBJECTS)
+    name = f"C-STORE of {SMALL.name} to an archive"
+    counted = Counted(name, OBJECTS, "services.py: Services._store")
     with tempfile.TemporaryDirectory() as root:
         paths = sorted(SMALL.folder(Path(root), OBJECTS).iterdir())
         configuration = Configuration(folder=Path(root, "archive"), port=0)

@@ -170,6 +170,8 @@ ARCHIVING: Commands = {
 
 _ARCHIVE = ARCHIVING["dicomwire"]
 _IN_POSTGRESQL = (*_ARCHIVE, "--index", "{postgres}")
+_IN_BUCKET = (*_IN_POSTGRESQL, "--objects", "{bucket}", "--objects-variables", "{variables}")
+ORTHANC_IN_POSTGRESQL: Command = ("Orthanc", "{folder}/orthanc-postgres.json")
 
 GROWN_ARCHIVES: Commands = {
     "dicomwire": _ARCHIVE,
@@ -177,9 +179,14 @@ GROWN_ARCHIVES: Commands = {
     "dicomwire, 4 workers": (*_ARCHIVE, "--workers", "4"),
     "dicomwire, PostgreSQL": _IN_POSTGRESQL,
     "dicomwire, PostgreSQL, 2 workers": (*_IN_POSTGRESQL, "--workers", "2"),
+    "dicomwire, PostgreSQL, 4 workers": (*_IN_POSTGRESQL, "--workers", "4"),
+    "dicomwire, PostgreSQL and bucket": _IN_BUCKET,
+    "dicomwire, PostgreSQL and bucket, 2 workers": (*_IN_BUCKET, "--workers", "2"),
+    "dicomwire, PostgreSQL and bucket, 4 workers": (*_IN_BUCKET, "--workers", "4"),
     "Orthanc": ARCHIVING["Orthanc"],
+    "Orthanc, PostgreSQL": ORTHANC_IN_POSTGRESQL,
 }
-"""Archives in several processes, or with their index in PostgreSQL."""
+"""Archives in several processes, with their index in PostgreSQL, with their objects in a bucket."""
 
 # What stands at the other end, the same for every competitor.
 QUERIER: Command = QUERYING["DCMTK findscu"]
