@@ -36,7 +36,6 @@ from dicomwire.protocol.items import (
     encode_item,
     encode_text,
     encode_uid,
-    encode_user_item,
 )
 from dicomwire.protocol.limits import Limits
 
@@ -90,7 +89,7 @@ BY_NAME = pytest.mark.parametrize(
 
 @BY_NAME
 def test_encoded_as_the_standard_says(value, data):
-    assert encode_user_item(value) == data
+    assert value.encode() == data
 
 
 @BY_NAME
@@ -149,15 +148,15 @@ def test_wrong_inner_length(data, offset):
 
 @given(user_items)
 def test_round_trip(value):
-    assert decode(encode_user_item(value)) == [value]
+    assert decode(value.encode()) == [value]
 
 
 @given(request_user_information)
 def test_round_trip_of_many(values):
-    assert decode(b"".join(map(encode_user_item, values))) == values
+    assert decode(b"".join(value.encode() for value in values)) == values
 
 
-@given(damaged(user_items.map(encode_user_item)))
+@given(damaged(user_items.map(lambda item: item.encode())))
 def test_damage_is_a_protocol_error_or_nothing(data):
     decoded_or_refused(decode, data)
 
@@ -169,7 +168,7 @@ class TestLeniency:
 
     def test_of_what_may_occur_once_the_first_counts(self):
         data = b"".join(
-            encode_user_item(value)
+            value.encode()
             for value in (
                 MaximumLengthNotification(1),
                 MaximumLengthNotification(2),
@@ -275,26 +274,26 @@ class TestValidation:
     )
     def test_bad_values_are_not_sent(self, value):
         with pytest.raises(ValueError, match=r"."):
-            encode_user_item(value)
+            value.encode()
 
     def test_types(self):
         with pytest.raises(TypeError, match="is a str"):
-            encode_user_item(ImplementationVersionNameNotification(b"NAME"))
+            ImplementationVersionNameNotification(b"NAME").encode()
         with pytest.raises(TypeError, match="sop_class_uid"):
-            encode_user_item(SCP_SCU_RoleSelectionNegotiation(5, True))
+            SCP_SCU_RoleSelectionNegotiation(5, True).encode()
 
     def test_made_without_arguments(self):
         assert MaximumLengthNotification().maximum_length_received == DEFAULT_MAX_LENGTH == 16382
         assert SOPClassCommonExtendedNegotiation().related_general_sop_class_identification == []
 
     def test_text_becomes_a_uid_when_it_is_sent(self):
-        assert encode_user_item(SCP_SCU_RoleSelectionNegotiation("1.2", True)) == item(
+        assert SCP_SCU_RoleSelectionNegotiation("1.2", True).encode() == item(
             0x54, counted(b"1.2") + b"\1\0"
         )
 
     def test_an_empty_passcode_must_be_meant(self):
         value = UserIdentityNegotiation(2, False, b"user", b"")
-        assert decode(encode_user_item(value)) == [value]
+        assert decode(value.encode()) == [value]
 
     def test_secrets_are_not_shown(self):
         value = UserIdentityNegotiation(2, True, b"user", b"pass", b"answer")

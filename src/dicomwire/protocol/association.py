@@ -84,6 +84,8 @@ _VIOLATIONS = (Action.AA_1, Action.AA_8)
 AA-7 is not among them: it answers a PDU received after the association has ended.
 """
 _PEER_ABORTING = (Action.AA_2, Action.AA_3)
+_UNEXPECTED = Abort(AbortSource.SERVICE_PROVIDER, AbortReason.UNEXPECTED_PDU)
+_RELEASE_RQ, _RELEASE_RP = ReleaseRQ(), ReleaseRP()
 
 
 class Observer(Protocol):
@@ -128,7 +130,6 @@ class AssociationProtocol:
         self,
         role: Role,
         limits: Limits | None = None,
-        observer: Observer | None = None,
         codecs: tuple[str, ...] = DEFAULT_CODECS,
     ) -> None:
         self.role = role
@@ -142,12 +143,13 @@ class AssociationProtocol:
         self.events: deque[Event] = deque()
         self.out: list[bytes] = []
         self._ignores_input = False  # true after an invalid PDU: later bytes cannot be trusted
-        self.observe(observer)
+        self.observer: Observer | None = None
 
     def observe(self, observer: Observer | None) -> None:
         """Report PDUs and state changes to `observer` from now on; None stops reporting."""
         self.observer = observer
-        self._collector = PDUCollector()
+        if observer is not None:
+            self._collector = PDUCollector()
         self._set_announcement()
 
     # Requests of the program
@@ -183,11 +185,11 @@ class AssociationProtocol:
 
     def release(self) -> None:
         """Ask the peer to release the association."""
-        self._step(Trigger.RELEASE_REQUEST, ReleaseRQ())
+        self._step(Trigger.RELEASE_REQUEST, _RELEASE_RQ)
 
     def respond_release(self) -> None:
         """Accept the peer's release request."""
-        self._step(Trigger.RELEASE_RESPONSE, ReleaseRP())
+        self._step(Trigger.RELEASE_RESPONSE, _RELEASE_RP)
 
     def abort(
         self,
@@ -376,9 +378,7 @@ class AssociationProtocol:
     def _act(self, trigger: Trigger, pdu: PDU | None) -> None:
         """Apply the state table to a received PDU (None: a P-DATA-TF), and queue its event."""
         state = self.state
-        action = self._step(
-            trigger, Abort(AbortSource.SERVICE_PROVIDER, AbortReason.UNEXPECTED_PDU)
-        )
+        action = self._step(trigger, _UNEXPECTED)
         if action in _VIOLATIONS:
             name = "P-DATA-TF" if pdu is None else type(pdu).__name__
             text = f"{name} received in {state.value}"

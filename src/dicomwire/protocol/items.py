@@ -9,7 +9,8 @@ import struct
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Self, TypeAlias
+from functools import lru_cache
+from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias, get_args
 
 from dicomwire.errors import RemoteProtocolError
 from dicomwire.protocol.buffers import Cursor
@@ -47,15 +48,25 @@ def encode_item(item_type: int, value: bytes) -> bytes:
 
 def decode_items(cursor: Cursor, ceiling: int, what: str) -> Iterator[tuple[int, memoryview]]:
     """Yield type and value of each remaining item; more than `ceiling` items are an error."""
-    count = 0
-    while cursor.remaining:
+    view = cursor.rest()
+    at, count = 0, 0
+    while at < len(view):
         count += 1
         if count > ceiling:
             raise RemoteProtocolError(f"{what}: more than {ceiling} items")
-        item_type, length = _ITEM_HEADER.unpack(cursor.take(4))
-        yield item_type, cursor.take(length)
+        start = at + _ITEM_HEADER.size
+        if start > len(view):
+            raise RemoteProtocolError(f"{what}: the header of an item is incomplete")
+        item_type, length = _ITEM_HEADER.unpack_from(view, at)
+        at = start + length
+        if at > len(view):
+            raise RemoteProtocolError(
+                f"{what}: an item of {length} bytes, of which {len(view) - start} are present"
+            )
+        yield item_type, view[start:at]
 
 
+@lru_cache(1024)  # an association has few, and the next one mostly has the same
 def encode_uid(value: str | bytes | UID | None, name: str) -> bytes:
     """Return the encoded UID, without padding as in all PDUs (PS3.8 Annex F)."""
     if value is None:
@@ -128,6 +139,9 @@ class _Item:
 
     __slots__ = ()
 
+    _type: ClassVar[int]
+    """The first byte of the item."""
+
     def copied(self) -> Self:
         """Return a copy that shares no object that can be changed."""
         return copy(self)
@@ -140,11 +154,13 @@ class MaximumLengthNotification(_Item):
     In bytes after the PDU header; 0: no maximum.
     """
 
+    _type = 0x51
+
     maximum_length_received: int = DEFAULT_MAX_LENGTH
 
     def encode(self) -> bytes:
         """Return the item; ValueError for a length that is not a 32-bit number."""
-        return encode_item(0x51, _unsigned(_U32, self.maximum_length_received))
+        return encode_item(self._type, _unsigned(_U32, self.maximum_length_received))
 
     @classmethod
     def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> MaximumLengthNotification:
@@ -156,12 +172,14 @@ class MaximumLengthNotification(_Item):
 class ImplementationClassUIDNotification(_Item):
     """A UID of the sender's software (PS3.7 Annex D.3.3.2, item 52H)."""
 
+    _type = 0x52
+
     implementation_class_uid: UID | None = None
 
     def encode(self) -> bytes:
         """Return the item; ValueError for no UID or a bad one."""
         uid = encode_uid(self.implementation_class_uid, "implementation_class_uid")
-        return encode_item(0x52, uid)
+        return encode_item(self._type, uid)
 
     @classmethod
     def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> ImplementationClassUIDNotification:
@@ -173,12 +191,14 @@ class ImplementationClassUIDNotification(_Item):
 class ImplementationVersionNameNotification(_Item):
     """The version of the sender's software, up to 16 characters (PS3.7 Annex D.3.3.2, item 55H)."""
 
+    _type = 0x55
+
     implementation_version_name: str | None = None
 
     def encode(self) -> bytes:
         """Return the item; ValueError for no name or a bad one."""
         name = self.implementation_version_name or ""
-        return encode_item(0x55, encode_text(name, "implementation_version_name"))
+        return encode_item(self._type, encode_text(name, "implementation_version_name"))
 
     @classmethod
     def decode(
@@ -192,6 +212,8 @@ class ImplementationVersionNameNotification(_Item):
 class AsynchronousOperationsWindowNegotiation(_Item):
     """The most outstanding operations; 0: any number (PS3.7 Annex D.3.3.3, item 53H)."""
 
+    _type = 0x53
+
     maximum_number_operations_invoked: int = 1
     maximum_number_operations_performed: int = 1
 
@@ -199,7 +221,7 @@ class AsynchronousOperationsWindowNegotiation(_Item):
         """Return the item; ValueError for a value that is not a 16-bit number."""
         invoked = self.maximum_number_operations_invoked
         performed = self.maximum_number_operations_performed
-        return encode_item(0x53, _unsigned(_U16_PAIR, invoked, performed))
+        return encode_item(self._type, _unsigned(_U16_PAIR, invoked, performed))
 
     @classmethod
     def decode(
@@ -216,6 +238,8 @@ class SCP_SCU_RoleSelectionNegotiation(_Item):
     A role of None is encoded as not supported.
     """
 
+    _type = 0x54
+
     sop_class_uid: UID | None = None
     scu_role: bool | None = None
     scp_role: bool | None = None
@@ -223,7 +247,7 @@ class SCP_SCU_RoleSelectionNegotiation(_Item):
     def encode(self) -> bytes:
         """Return the item; ValueError for no UID or a bad one."""
         uid = _counted(encode_uid(self.sop_class_uid, "sop_class_uid"), "sop_class_uid")
-        return encode_item(0x54, uid + bytes((bool(self.scu_role), bool(self.scp_role))))
+        return encode_item(self._type, uid + bytes((bool(self.scu_role), bool(self.scp_role))))
 
     @classmethod
     def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> SCP_SCU_RoleSelectionNegotiation:
@@ -236,6 +260,8 @@ class SCP_SCU_RoleSelectionNegotiation(_Item):
 class SOPClassExtendedNegotiation(_Item):
     """Information that the SOP class defines, as bytes (PS3.7 Annex D.3.3.5, item 56H)."""
 
+    _type = 0x56
+
     sop_class_uid: UID | None = None
     service_class_application_information: bytes | None = None
 
@@ -244,7 +270,7 @@ class SOPClassExtendedNegotiation(_Item):
         uid = _counted(encode_uid(self.sop_class_uid, "sop_class_uid"), "sop_class_uid")
         if self.service_class_application_information is None:
             raise ValueError("service_class_application_information is not set")
-        return encode_item(0x56, uid + self.service_class_application_information)
+        return encode_item(self._type, uid + self.service_class_application_information)
 
     @classmethod
     def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> SOPClassExtendedNegotiation:
@@ -258,6 +284,8 @@ class SOPClassCommonExtendedNegotiation(_Item):
 
     PS3.7 Annex D.3.3.6, item 57H; only a requestor sends it.
     """
+
+    _type = 0x57
 
     sop_class_uid: UID | None = None
     service_class_uid: UID | None = None
@@ -278,7 +306,7 @@ class SOPClassCommonExtendedNegotiation(_Item):
             for uid in self.related_general_sop_class_identification
         )
         return encode_item(
-            0x57,
+            self._type,
             _counted(sop_class, "sop_class_uid")
             + _counted(service_class, "service_class_uid")
             + _counted(related, name),
@@ -304,6 +332,8 @@ class UserIdentityNegotiation(_Item):
     the other attributes are ignored.
     """
 
+    _type = 0x58
+
     user_identity_type: int | None = None
     positive_response_requested: bool = False
     primary_field: bytes | None = field(default=None, repr=False)
@@ -322,7 +352,7 @@ class UserIdentityNegotiation(_Item):
         if self.user_identity_type == 2 and self.secondary_field is None:
             raise ValueError("secondary_field is not set, and user_identity_type is 2")
         return encode_item(
-            0x58,
+            self._type,
             bytes((self.user_identity_type, bool(self.positive_response_requested)))
             + _counted(self.primary_field, "primary_field")
             + _counted(self.secondary_field or b"", "secondary_field"),
@@ -356,21 +386,9 @@ UserItem: TypeAlias = (
 )
 
 _DECODERS: dict[int, Callable[[Cursor, tuple[str, ...]], UserItem]] = {
-    0x51: MaximumLengthNotification.decode,
-    0x52: ImplementationClassUIDNotification.decode,
-    0x53: AsynchronousOperationsWindowNegotiation.decode,
-    0x54: SCP_SCU_RoleSelectionNegotiation.decode,
-    0x55: ImplementationVersionNameNotification.decode,
-    0x56: SOPClassExtendedNegotiation.decode,
-    0x57: SOPClassCommonExtendedNegotiation.decode,
-    0x58: UserIdentityNegotiation.decode,
+    **{kind._type: kind.decode for kind in get_args(UserItem)},
     USER_IDENTITY_ANSWER: UserIdentityNegotiation.decode_answer,
 }
-
-
-def encode_user_item(item: UserItem) -> bytes:
-    """Return the encoded sub-item."""
-    return item.encode()
 
 
 def decode_user_information(
@@ -382,8 +400,7 @@ def decode_user_information(
     once (54H, 56H, 57H: once for each SOP class) is repeated, the first one counts, so that
     appended items cannot override earlier ones.
     """
-    items: list[UserItem] = []
-    seen: set[tuple[int, UID | None]] = set()
+    items: dict[tuple[int, UID | None], UserItem] = {}
     for item_type, value in decode_items(cursor, limits.items, "user information"):
         decode = _DECODERS.get(item_type)
         if decode is None:
@@ -391,8 +408,5 @@ def decode_user_information(
         body = Cursor(value, f"user information sub-item {item_type:02X}H")
         item = decode(body, codecs)
         body.check_end()
-        key = (item_type, getattr(item, "sop_class_uid", None))
-        if key not in seen:
-            seen.add(key)
-            items.append(item)
-    return items
+        items.setdefault((item_type, getattr(item, "sop_class_uid", None)), item)
+    return list(items.values())

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias, TypeVar
 
 from dicomwire.errors import AbortReason, AbortSource, RemoteProtocolError
@@ -27,7 +28,6 @@ from dicomwire.protocol.items import (
     encode_item,
     encode_text,
     encode_uid,
-    encode_user_item,
 )
 from dicomwire.protocol.limits import Limits
 
@@ -132,16 +132,20 @@ def _encode_proposed(context: PresentationContext) -> bytes:
     context_id = _context_id(context)
     if not context.transfer_syntax:
         raise ValueError(f"presentation context {context_id} has no transfer syntax")
-    abstract_syntax = encode_uid(context.abstract_syntax, "abstract_syntax")
-    transfer_syntaxes = (
+    return _proposed_item(context_id, context.abstract_syntax, tuple(context.transfer_syntax))
+
+
+@lru_cache(1024)  # the contexts of eight different requests: most programs repeat one or two
+def _proposed_item(context_id: int, abstract_syntax: UID, transfer_syntaxes: tuple[UID]) -> bytes:
+    syntaxes = (
         encode_item(_TRANSFER_SYNTAX, encode_uid(uid, "transfer_syntax"))
-        for uid in context.transfer_syntax
+        for uid in transfer_syntaxes
     )
     return encode_item(
         _PROPOSED_CONTEXT,
         bytes((context_id, 0, 0, 0))
-        + encode_item(_ABSTRACT_SYNTAX, abstract_syntax)
-        + b"".join(transfer_syntaxes),
+        + encode_item(_ABSTRACT_SYNTAX, encode_uid(abstract_syntax, "abstract_syntax"))
+        + b"".join(syntaxes),
     )
 
 
@@ -202,7 +206,7 @@ class _Associate:
         if not 0 <= self.protocol_version <= 0xFFFF:
             raise ValueError(f"protocol_version is a 16-bit number, not {self.protocol_version}")
         name = encode_uid(self.application_context_name, "application_context_name")
-        user_information = b"".join(map(encode_user_item, self.user_information))
+        user_information = b"".join(item.encode() for item in self.user_information)
         return _encode_pdu(
             self.pdu_type,
             _VERSION.pack(self.protocol_version)

@@ -64,7 +64,7 @@ class Trigger(_Closed):
     INVALID_PDU = "Evt19"
 
 
-class Action(Enum):
+class Action(_Closed):
     """The actions of PS3.8 Tables 9-6 to 9-9, and two for the empty cells of the table."""
 
     AE_1 = "AE-1"

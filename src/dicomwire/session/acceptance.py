@@ -25,7 +25,6 @@ from dicomwire.protocol.items import (
     SOPClassCommonExtendedNegotiation,
     SOPClassExtendedNegotiation,
     UserIdentityNegotiation,
-    encode_user_item,
 )
 from dicomwire.protocol.negotiation import (
     negotiate_as_acceptor,
@@ -160,7 +159,7 @@ async def _verify(
         return True, None
     reply = UserIdentityNegotiation(server_response=response)
     try:
-        encode_user_item(reply)
+        reply.encode()
     except (TypeError, ValueError) as error:
         LOGGER.error("The response of the handler of evt.EVT_USER_ID is not sent: %s", error)
         return True, None
@@ -184,7 +183,7 @@ async def _extend(
     for uid, data in answers.items():
         reply = SOPClassExtendedNegotiation(uid, data)
         try:
-            encode_user_item(reply)
+            reply.encode()
         except (TypeError, ValueError) as error:
             LOGGER.error("An answer of the handler of evt.EVT_SOP_EXTENDED is not sent: %s", error)
         else:

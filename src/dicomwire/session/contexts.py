@@ -86,13 +86,12 @@ def check_count(contexts: list[PresentationContext]) -> None:
         )
 
 
-def bare_copy(context: PresentationContext) -> PresentationContext:
-    """Return a context of the same syntaxes, without id, result and roles."""
-    if context.abstract_syntax is None:
+def bare_copy(context: PresentationContext, context_id: int | None = None) -> PresentationContext:
+    """Return a context of the same syntaxes, without result and roles, and with that id."""
+    abstract_syntax = context.abstract_syntax
+    if abstract_syntax is None:
         raise ValueError("a presentation context has no abstract syntax")
-    return PresentationContext.from_wire(
-        None, context.abstract_syntax, list(context.transfer_syntax)
-    )
+    return PresentationContext.from_wire(context_id, abstract_syntax, [*context.transfer_syntax])
 
 
 def numbered(contexts: Iterable[PresentationContext]) -> list[PresentationContext]:
@@ -107,9 +106,9 @@ def numbered(contexts: Iterable[PresentationContext]) -> list[PresentationContex
     check_count(checked)
     copies = []
     for index, context in enumerate(checked):
-        copy = bare_copy(context)
-        copy.scu_role, copy.scp_role = context.scu_role, context.scp_role
-        copy.context_id = 2 * index + 1
+        copy = bare_copy(context, 2 * index + 1)
+        if (roles := (context.scu_role, context.scp_role)) != (None, None):
+            copy.scu_role, copy.scp_role = roles
         copies.append(copy)
     return copies
 

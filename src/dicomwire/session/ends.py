@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from dicomwire.errors import LocalProtocolError
@@ -39,18 +40,6 @@ LONGEST = 0xFFFF_FFFF
 """The greatest maximum length; the field has 32 bits (PS3.8 Annex D.1.1)."""
 
 Item = TypeVar("Item", bound=UserItem)
-
-_ORDER = (
-    MaximumLengthNotification,
-    ImplementationClassUIDNotification,
-    AsynchronousOperationsWindowNegotiation,
-    SCP_SCU_RoleSelectionNegotiation,
-    ImplementationVersionNameNotification,
-    SOPClassExtendedNegotiation,
-    SOPClassCommonExtendedNegotiation,
-    UserIdentityNegotiation,
-)
-"""The items in ascending order of their types, 51H to 58H."""
 
 _BASIC = (
     MaximumLengthNotification,
@@ -320,7 +309,7 @@ class ServiceUser:
             items.append(ImplementationClassUIDNotification(self._class_uid))
         if self._version_name is not None:
             items.append(ImplementationVersionNameNotification(self._version_name))
-        return sorted(items, key=_position)
+        return sorted(items, key=attrgetter("_type"))
 
     def _all(self, kind: type[Item]) -> list[Item]:
         return [item for item in self.user_information if isinstance(item, kind)]
@@ -478,9 +467,5 @@ def _by_class(items: list[_ClassItem]) -> dict[UID, _ClassItem]:
     return {item.sop_class_uid: item for item in items if item.sop_class_uid is not None}
 
 
-def _position(item: UserItem) -> int:
-    return next(index for index, kind in enumerate(_ORDER) if isinstance(item, kind))
-
-
 def _identity(item: UserItem) -> tuple[int, UID | None]:
-    return _position(item), getattr(item, "sop_class_uid", None)
+    return item._type, getattr(item, "sop_class_uid", None)
