@@ -23,8 +23,17 @@ def test_the_shares_can_be_set() -> None:
     assert AssociationLimits.of(settings) == AssociationLimits(10, 10, 2)
 
 
+def counts_of(*, maximum: int, per_address: int, per_title: int) -> LocalCounts:
+    settings = Settings(
+        maximum_associations=maximum,
+        associations_per_address=per_address,
+        associations_per_title=per_title,
+    )
+    return LocalCounts(lambda: settings)
+
+
 def test_a_census_says_why_there_is_no_room() -> None:
-    counts = LocalCounts(lambda: AssociationLimits(total=4, per_address=2, per_title=3))
+    counts = counts_of(maximum=4, per_address=2, per_title=3)
     for number in range(2):
         assert counts.admit(number, Peer.of("10.0.0.1", "CT")) is None
     assert counts.admit(2, Peer.of("10.0.0.1", "MR")) == "10.0.0.1 has 2 of the 2 for one address"
@@ -53,7 +62,7 @@ def test_what_is_one_address(one: str, other: str, is_same: bool) -> None:
 
 
 def test_who_has_no_address_is_counted_by_title() -> None:
-    counts = LocalCounts(lambda: AssociationLimits(total=9, per_address=1, per_title=2))
+    counts = counts_of(maximum=9, per_address=1, per_title=2)
     assert [counts.admit(number, Peer.of("", "CT")) is None for number in range(3)] == [
         *(True, True, False)
     ]

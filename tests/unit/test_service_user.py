@@ -28,7 +28,8 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 def end(mode, ours=True):
     """Return one end; `ours` says on which side of the wire we are."""
     other = {"requestor": "acceptor", "acceptor": "requestor"}[mode]
-    return ServiceUser(SimpleNamespace(mode=mode if ours else other), mode)
+    mine = mode if ours else other
+    return ServiceUser(SimpleNamespace(mode=mine, address_of=lambda _: ""), mode)
 
 
 def context(uid, context_id=None):
@@ -143,7 +144,8 @@ def test_address():
     for name in ("address", "port"):
         with pytest.raises(ValueError, match="address of the acceptor is not known"):
             getattr(user, name)
-    user.address_info = AddressInformation("127.0.0.1", 11112)
+    user.assoc.address_of = {"acceptor": ("127.0.0.1", 11112)}.get
+    assert user.address_info == AddressInformation("127.0.0.1", 11112)
     assert (user.address, user.port) == ("127.0.0.1", 11112)
     assert (user.info["address"], user.info["port"]) == ("127.0.0.1", 11112)
 

@@ -57,11 +57,10 @@ class Association(_Association):
     """
 
     daemon = True
+    end_class = ServiceUser
 
     def __init__(self, ae: Any, mode: str, **options: Any) -> None:
         super().__init__(ae, mode, **options)
-        self.requestor = ServiceUser(self, MODE_REQUESTOR)
-        self.acceptor = ServiceUser(self, MODE_ACCEPTOR)
         self.name = f"{mode.capitalize()}Thread@{datetime.now():%Y%m%d%H%M%S}"
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from dicomwire.association import Association
 from dicomwire.errors import ConnectionLost
 from dicomwire.session.ends import AddressInformation as AddressInformation
-from dicomwire.threaded.connection import Connection
 from dicomwire.threaded.server import AssociationServer as _AssociationServer, NewConnection
 from pynetdicom._globals import MODE_ACCEPTOR as MODE_ACCEPTOR
 
@@ -62,7 +61,7 @@ class RequestHandler:
 
     def _create_association(self) -> Association:
         """Return the association that is going to serve the connection."""
-        self._made = self.ae.new_acceptor(self.server)
+        self._made = self.server.new_acceptor()
         return self._made
 
 
@@ -79,7 +78,8 @@ class AssociationServer(_AssociationServer):
 
     def new_association(self, connection: NewConnection) -> Association:
         """Return the association that the request handler makes for a connection."""
-        handler = self.RequestHandlerClass(connection.socket, connection.address, self)
+        opened = connection.connection
+        handler = self.RequestHandlerClass(opened.socket, opened.remote, self)
         try:
             handler.setup()
             try:
@@ -88,15 +88,13 @@ class AssociationServer(_AssociationServer):
                 handler.finish()
             association = handler._made
         except Exception:
-            _LOGGER.exception("The request handler for %s failed", connection.peer)
+            _LOGGER.exception("The request handler for %s failed", opened.peer)
             association = None
-        serving = association or self.ae.new_acceptor(self)
-        serving.start_serving(
-            Connection(connection.socket, connection.address), self.connection_closed
-        )
+        serving = association or self.new_acceptor()
+        serving.start_serving(opened, self.connection_closed)
         if association is None:
             text = "no association was made by the request handler"
-            serving.abandon(ConnectionLost(text, stage="associate", peer=connection.peer))
+            serving.abandon(ConnectionLost(text, stage="associate", peer=opened.peer))
         return serving
 
 

@@ -24,7 +24,6 @@ from dicomwire.protocol.states import Role
 from dicomwire.services import results, scu
 from dicomwire.services.port import Incoming, Storer
 from dicomwire.session import acceptance
-from dicomwire.session.agreements import Agreement
 from dicomwire.session.base_entity import BaseEntity
 from dicomwire.session.dimse_services import DimseServices, P
 from dicomwire.session.intake import LocalAbort
@@ -95,20 +94,19 @@ class Association(
     def start_serving(self, channel: Channel) -> None:
         """Begin as the acceptor on a new connection, before the peer's request is known."""
         self._port.open(channel, channel.peer)
-        self.take_over(channel.local, channel.remote)
+        self.take_over()
 
     async def answer(self, received: memoryview, policy: acceptance.Policy) -> None:
         """Answer the `received` association request, and serve the requests that follow."""
         self._port.received(received)
         await self.answer_request(policy)
 
-    def start_as_agreed(self, agreement: Agreement, channel: Channel) -> None:
-        """Answer a request on a new connection by an agreement that was adopted."""
+    def start_as_agreed(self, channel: Channel) -> None:
+        """Answer a request on a new connection as was agreed on an earlier one."""
         port = self._port
         try:
             port.open(channel, channel.peer)
-            self.begin_as_agreed(agreement)
-            port.send_at_once(agreement.encoded)
+            self.begin_as_agreed()
         except AssociationFailure as failure:
             port.fail(failure)
         else:

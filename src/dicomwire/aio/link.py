@@ -78,19 +78,18 @@ class Link(Sender):
 
     # --- The connection ---
 
-    async def connect(self) -> tuple[Any, Any]:
-        """Open the connection to `target`; return the addresses of its two ends."""
+    async def connect(self) -> None:
+        """Open the connection to `target`."""
         assert self.target is not None
         channel = await open_channel(self.target, self.settings)
         self.open(channel, self.target.peer)
-        return channel.local, channel.remote
 
     def open(self, channel: Channel, peer: str) -> None:
         """Take over a connection."""
         if self.is_over:  # aborted while it was being connected
             channel.close_now()
             raise self._ended_failure()
-        self.peer = peer
+        self.local, self.remote, self.peer = channel.local, channel.remote, peer
         self._channel = channel
         self._last_active = self.loop.time()
         channel.listen(self)

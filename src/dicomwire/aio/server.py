@@ -382,12 +382,11 @@ class NewConnection(Channel):
         agreement = server.agreement(bytes(self.received)) if self._association is None else None
         if agreement is None:
             return False
-        association = server.ae.new_acceptor(server, agreement)
-        association.set_addresses(self.local, self.remote)
-        if server.ae.admit(association) is not None:
+        association = server.new_acceptor(agreement)
+        if server.ae.admit(association, self.host, agreement.request.calling_ae_title) is not None:
             return False
         self.received = bytearray()
-        association.start_as_agreed(agreement, self)
+        association.start_as_agreed(self)
         return True
 
     async def negotiate(self) -> None:
@@ -395,10 +394,11 @@ class NewConnection(Channel):
         association = self._association or self._new_association()
         held, self.received = memoryview(self.received), bytearray()
         if not association.peer_gone:
-            await association.answer(held, self._server.policy(association, bytes(held)))
+            policy = self._server.policy(association, self.host, bytes(held))
+            await association.answer(held, policy)
 
     def _new_association(self) -> Association:
-        association = self._association = self._server.ae.new_acceptor(self._server)
+        association = self._association = self._server.new_acceptor()
         with contextlib.suppress(AssociationFailure):
             association.start_serving(self)
         return association

@@ -343,8 +343,9 @@ class AssociationProtocol:
         if sent is not None:
             self.out.append(sent.encode())  # encoding may fail: do it before the state changes
         after = following[action is Action.AR_8 and self.role is Role.ACCEPTOR]
-        self.state = after
-        self._set_announcement()
+        if after is not state:
+            self.state = after
+            self._set_announcement()
         if self.observer is not None:
             if sent is not None:
                 self.observer.pdu_sent(sent)

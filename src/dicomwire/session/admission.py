@@ -44,13 +44,13 @@ class Peer:
     address: str
     title: str
 
-    @classmethod
-    def of(cls, host: str, title: str) -> Peer:
+    @staticmethod
+    @lru_cache(1024)  # bounded, because peers choose the keys
+    def of(host: str, title: str) -> Peer:
         """Return the peer for a numeric address and a calling AE title."""
-        return cls(_site(host), title)
+        return Peer(_site(host), title)
 
 
-@lru_cache(1024)  # bounded, because peers choose the keys
 def _site(host: str) -> str:
     from ipaddress import IPv6Address, IPv6Network, ip_address  # for servers, and once for a host
 
@@ -105,12 +105,13 @@ class LocalCounts:
 
     Parameters
     ----------
-    ceilings : callable
-        Returns the current ceilings.
+    settings : callable
+        Returns the current settings, which have the limits.
     """
 
-    def __init__(self, ceilings: Callable[[], AssociationLimits]) -> None:
-        self._ceilings = ceilings
+    def __init__(self, settings: Callable[[], Settings]) -> None:
+        self._settings = settings
+        self._known: Settings | None = None  # those of `_limits`, which are computed once for them
         self._peers: dict[object, Peer] = {}
         self._addresses: dict[str, int] = {}
         self._titles: dict[str, int] = {}
@@ -119,7 +120,10 @@ class LocalCounts:
         """Count `association` and return None, or return why its peer may have no more."""
         from_address = self._addresses.get(peer.address, 0)
         by_title = self._titles.get(peer.title, 0)
-        objection = self._ceilings().objection(peer, len(self._peers), from_address, by_title)
+        settings = self._settings()
+        if settings is not self._known:
+            self._known, self._limits = settings, AssociationLimits.of(settings)
+        objection = self._limits.objection(peer, len(self._peers), from_address, by_title)
         if objection is None:
             self._peers[association] = peer
             self._addresses[peer.address] = from_address + 1

@@ -18,6 +18,7 @@ from dicomwire.events import Binding, EventType, Handlers
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import quick_uid
 from dicomwire.services.port import Incoming
+from dicomwire.session.agreements import Agreement
 from dicomwire.session.ends import MODE_ACCEPTOR, MODE_REQUESTOR, ServiceUser
 from dicomwire.session.owner import Refuse
 from dicomwire.session.requests import Requesting
@@ -35,10 +36,6 @@ _is_uid = re.compile(r"[0-9]+(\.[0-9]+)*").fullmatch
 class BaseAssociation(Requesting):
     """An association with a peer, on either face."""
 
-    requestor: ServiceUser
-    """The requestor's end, with its values in the negotiation."""
-    acceptor: ServiceUser
-    """The acceptor's end, with its values in the negotiation."""
     is_established: bool
     """Whether messages can be exchanged."""
     is_released: bool
@@ -67,10 +64,11 @@ class BaseAssociation(Requesting):
         handlers: Handlers | None = None,
         settings: Settings | None = None,
         server: Any = None,
+        agreement: Agreement | None = None,
     ) -> None:
         if mode not in (MODE_REQUESTOR, MODE_ACCEPTOR):
             raise ValueError(f"mode is 'requestor' or 'acceptor', not {mode!r}")
-        super().__init__(ae, mode, handlers or Handlers(), settings or ae.settings)
+        super().__init__(ae, mode, handlers or Handlers(), settings or ae.settings, agreement)
         self.server = server
         """The server that accepted the association; None if this end requested it."""
         self.receive_to = server.receive_to if server is not None else None

@@ -13,8 +13,7 @@ from typing import Any, Generic, TypeVar
 from dicomwire.events import EventHandlerType
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.items import DEFAULT_MAX_LENGTH, UserItem
-from dicomwire.session.agreements import Agreement
-from dicomwire.session.ends import MODE_ACCEPTOR, MODE_REQUESTOR
+from dicomwire.session.ends import MODE_REQUESTOR
 from dicomwire.session.entity import DEFAULT_TITLE, DEFAULTS, A, Entity
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
@@ -107,23 +106,6 @@ class BaseEntity(Entity[A], Generic[A, Requested]):
             return association
 
         return self._request(make, target, called)
-
-    def new_acceptor(self, server: Any, agreement: Agreement | None = None) -> A:
-        """Return an association for a connection that `server` accepted (for servers).
-
-        With the `agreement` on its request, if that is known already.
-        """
-        make = self.association_class
-        association: Any = server.new_bound(
-            lambda handlers: make(self, MODE_ACCEPTOR, handlers=handlers, server=server)
-        )
-        if agreement is not None:
-            association.adopt(agreement)
-        else:
-            self._set_identity(association.acceptor, server.ae_title)
-            association.acceptor.supported_contexts = server.supported
-        made: A = association
-        return made
 
     def forget_server(self, server: Any) -> None:
         """Remove a server that was shut down (for servers)."""

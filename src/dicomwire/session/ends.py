@@ -99,11 +99,14 @@ class AddressInformation:
 
 
 class Owner(Protocol):
-    """The association as its `ServiceUser`s see it: it knows which end is ours."""
+    """The association as its `ServiceUser`s see it."""
 
     @property
     def mode(self) -> str:
-        """Whether this is the "requestor" or the "acceptor"."""
+        """Which end is ours: "requestor" or "acceptor"."""
+
+    def address_of(self, mode: str) -> Any:
+        """Return the address of an end as sockets have it; empty before the connection is open."""
 
 
 class ServiceUser:
@@ -115,8 +118,6 @@ class ServiceUser:
     Attributes
     ----------
     assoc : Association
-    address_info : AddressInformation or None
-        The address; None before the connection is open.
     """
 
     def __init__(self, assoc: Owner, mode: str) -> None:
@@ -125,7 +126,6 @@ class ServiceUser:
         self.assoc = assoc
         self._primitive: AssociateRQ | AssociateAC | AssociateRJ | None = None
         self._remembered: AssociateRQ | AssociateAC | None = None  # the primitive, to be copied
-        self.address_info: AddressInformation | None = None
         self._mode = mode
         self._ae_title = ""
         self._maximum_length = DEFAULT_MAX_LENGTH
@@ -210,6 +210,13 @@ class ServiceUser:
         self._ae_title = set_title(value, "ae_title")
 
     @property
+    def address_info(self) -> AddressInformation | None:
+        """The numeric address and port; None before the connection is open."""
+        address = self.assoc.address_of(self._mode)
+        is_numeric = isinstance(address, tuple) and len(address) in (2, 4)
+        return AddressInformation(*address) if is_numeric else None
+
+    @property
     def address(self) -> str:
         """The numeric address; ValueError while it is not known."""
         return self._known_address().address
@@ -220,9 +227,10 @@ class ServiceUser:
         return self._known_address().port
 
     def _known_address(self) -> AddressInformation:
-        if self.address_info is None:
+        known = self.address_info
+        if known is None:
             raise ValueError(f"the address of the {self._mode} is not known")
-        return self.address_info
+        return known
 
     @property
     def info(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from dicomwire.protocol.items import (
 )
 from dicomwire.registry.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicomwire.registry.uids import is_valid, looked_up, quick_uid
-from dicomwire.session.admission import AssociationLimits, LocalCounts, Peer
+from dicomwire.session.admission import LocalCounts, Peer
 from dicomwire.session.contexts import (
     bare_copy,
     build_context,
@@ -49,12 +49,11 @@ LOGGER = logging.getLogger(__name__)
 class Member(Protocol):
     """An association as its entity sees it."""
 
-    requestor: ServiceUser
     server: Any
 
     @property
-    def is_acceptor(self) -> bool:
-        """Whether this end accepted the association."""
+    def requestor(self) -> ServiceUser:
+        """The requestor's end."""
 
     def update_settings(self, **changes: Any) -> None:
         """Change settings of this association alone."""
@@ -100,7 +99,7 @@ class Entity(Listed, ABC, Generic[A]):
     """
 
     library_names = """
-        admit forget forget_parent forget_server memory new_acceptor spool terms use_counts"""
+        admit forget forget_parent forget_server memory set_identity spool terms use_counts"""
     default_settings: Settings = DEFAULTS
     """A timeout that is set to an invalid value gets its value from here."""
     handlers_class: type[Handlers] = Handlers
@@ -373,7 +372,7 @@ class Entity(Listed, ABC, Generic[A]):
     ) -> None:
         """Put our proposals into the requestor end of a new association, and register it."""
         requestor = association.requestor
-        self._set_identity(requestor, self._title)
+        self.set_identity(requestor, self._title)
         requestor.maximum_length = max_pdu if 0 <= max_pdu <= LONGEST else DEFAULT_MAX_LENGTH
         requestor.requested_contexts = contexts
         for item in ext_neg or ():
@@ -412,12 +411,16 @@ class Entity(Listed, ABC, Generic[A]):
         with self._lock:
             return list(self._associations)
 
-    def admit(self, association: A) -> str | None:
-        """Count an association and return None, or return why it is rejected (for servers)."""
-        requestor = association.requestor
-        host = requestor.address_info.address if requestor.address_info is not None else ""
+    def admit(self, association: A, host: str, title: str) -> str | None:
+        """Count an association and return None, or return why it is rejected (for servers).
+
+        Parameters
+        ----------
+        host, title : str
+            The numeric address of the peer, and its AE title.
+        """
         with self._lock:
-            objection = self._counts.admit(association, Peer.of(host, requestor.ae_title))
+            objection = self._counts.admit(association, Peer.of(host, title))
             if objection is None:
                 self._associations[association] = None
             return objection
@@ -425,8 +428,9 @@ class Entity(Listed, ABC, Generic[A]):
     def forget(self, association: A) -> None:
         """Remove an association that is over (for associations)."""
         with self._lock:
-            self._associations.pop(association, None)
-            self._counts.dismiss(association)
+            if association in self._associations:
+                del self._associations[association]
+                self._counts.dismiss(association)
 
     def forget_parent(self) -> None:
         """Forget the associations and servers of the parent process, after a fork."""
@@ -437,7 +441,7 @@ class Entity(Listed, ABC, Generic[A]):
         self.spool = Budget(self._settings.spool_budget)
 
     def _local_counts(self) -> LocalCounts:
-        return LocalCounts(lambda: AssociationLimits.of(self._settings))
+        return LocalCounts(lambda: self._settings)
 
     def use_counts(self, counts: Counting) -> None:
         """Count associations together with other processes (for worker processes)."""
@@ -454,8 +458,8 @@ class Entity(Listed, ABC, Generic[A]):
             self._require_called_aet,
         )
 
-    def _set_identity(self, end: ServiceUser, title: str) -> None:
-        """Put our title and implementation into our end of an association."""
+    def set_identity(self, end: ServiceUser, title: str) -> None:
+        """Put our title and implementation into our end of an association (for servers)."""
         end.ae_title = title
         end.maximum_length = self._maximum_pdu_size
         end.implementation_class_uid = self._class_uid

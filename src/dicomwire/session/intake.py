@@ -119,6 +119,8 @@ class Engine(Port):
         Why the association ended, if not by an orderly release.
     stage : str
         The stage of the association: "associate", "data" or "release".
+    local, remote : tuple or str
+        The addresses of the two ends of the connection, as sockets have them.
     peer : str
         The peer as "host:port".
     target : Target or None
@@ -144,6 +146,8 @@ class Engine(Port):
         self.failure: AssociationFailure | None = None
         self.is_ended = False
         self.stage = "associate"
+        self.local: Any = ""
+        self.remote: Any = ""
         self.peer = ""
         self._abort_wanted = False
         self._incoming: Incoming | None = None  # the message whose dataset is being received
@@ -169,8 +173,8 @@ class Engine(Port):
     # --- Implemented by each face ---
 
     @abstractmethod
-    async def connect(self) -> tuple[Any, Any]:
-        """Open the connection to `target`; return the addresses of its two ends."""
+    async def connect(self) -> None:
+        """Open the connection to `target`."""
 
     @abstractmethod
     async def receive_event(self, timeout: float | None, stage: str) -> Event:
@@ -189,6 +193,10 @@ class Engine(Port):
     @abstractmethod
     async def until_ended(self, timeout: float | None, stage: str) -> None:
         """Process events until the association is over; see `receive_event` for the errors."""
+
+    @abstractmethod
+    def send_at_once(self, data: bytes) -> None:
+        """Send the first bytes of a connection, which its socket takes without waiting."""
 
     @abstractmethod
     def flush_now(self) -> None:

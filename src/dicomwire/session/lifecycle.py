@@ -9,9 +9,8 @@ import contextlib
 import itertools
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dicomwire.data.budgets import Share
 from dicomwire.errors import (
@@ -51,20 +50,11 @@ from dicomwire.protocol.pdu import (
 from dicomwire.protocol.states import Role
 from dicomwire.session import acceptance
 from dicomwire.session.agreements import BEGINNING, Agreement
-from dicomwire.session.ends import (
-    MODE_ACCEPTOR,
-    MODE_REQUESTOR,
-    AddressInformation,
-    ServiceUser,
-)
+from dicomwire.session.ends import MODE_ACCEPTOR, MODE_REQUESTOR, ServiceUser
 from dicomwire.session.entity import Entity
 from dicomwire.session.intake import Engine, LocalAbort
 from dicomwire.session.owner import Owner
 from dicomwire.settings import Settings
-
-if TYPE_CHECKING:
-    pass
-
 
 _NUMBERS = itertools.count(1)
 """The numbers of the associations of this process in the log."""
@@ -77,33 +67,41 @@ class Lifecycle(Listed, Owner, ABC):
     """An association from its request to its end: both ends, the public state and the events."""
 
     library_names = """
-        abandon adopt answer answer_request begin begin_as_agreed between cancel
-        cancel_context check_established contexts_by_id delete drain echo end failed
+        abandon answer answer_request begin begin_as_agreed between cancel
+        address_of cancel_context check_established contexts_by_id delete drain echo end end_class
+        failed
         files_stored give_up kill normalized on_local_abort on_lost on_network_timeout
         on_peer_abort on_release_confirmed on_release_requested on_violation open_object
         open_sink own_storer own_window perform query release_soon request service_of
-        set_addresses start_as_agreed start_serving store_object storer_to take_over
+        start_as_agreed start_serving store_object storer_to take_over
         run_notification watch"""
+    end_class: type[ServiceUser] = ServiceUser
+    """The class of its two ends, for subclasses to extend."""
 
     @abstractmethod
     def _make_port(self, role: Role, settings: Settings) -> Engine:
         """Return the port of the face."""
 
-    def __init__(self, ae: Entity[Any], mode: str, handlers: Handlers, settings: Settings) -> None:
+    def __init__(
+        self,
+        ae: Entity[Any],
+        mode: str,
+        handlers: Handlers,
+        settings: Settings,
+        agreement: Agreement | None,
+    ) -> None:
         self._ae = ae
         self._mode = mode
+        self._agreement = agreement
         self._number = next(_NUMBERS)
         self.handlers = handlers
         self._memory = Share(ae.memory)
         self._spool = Share(ae.spool)
-        self.requestor = ServiceUser(self, MODE_REQUESTOR)
-        self.acceptor = ServiceUser(self, MODE_ACCEPTOR)
         self.is_established = False
         self.is_released = False
         self.is_aborted = False
         self.is_rejected = False
         self.network_timeout_response = "A-ABORT"
-        self._address: tuple[Any, ...] = ()
         self._open_reported = False
         self._releasing = False
         self._ending = False  # how it ends is decided, and nothing changes it any more
@@ -130,6 +128,26 @@ class Lifecycle(Listed, Owner, ABC):
         reached = (each for each in states if getattr(self, f"is_{each}"))
         reason = f": {escaped(self.failure.text)}" if self.failure is not None else ""
         return f"{next(reached, 'not established')}{reason}"
+
+    @cached_property
+    def requestor(self) -> ServiceUser:
+        """The requestor's end, with its values in the negotiation."""
+        end = self.end_class(self, MODE_REQUESTOR)
+        if self._agreement is not None:
+            end.adopt(self._agreement.request)
+        return end
+
+    @cached_property
+    def acceptor(self) -> ServiceUser:
+        """The acceptor's end, with its values in the negotiation."""
+        end = self.end_class(self, MODE_ACCEPTOR)
+        if (agreed := self._agreement) is not None:
+            end.adopt(agreed.answer, agreed.called_ae_title, agreed.supported)
+        return end
+
+    def address_of(self, mode: str) -> Any:
+        """Return the address of an end as sockets have it; empty before the connection is open."""
+        return self._port.local if mode == self._mode else self._port.remote
 
     @cached_property
     def _contexts(self) -> list[PresentationContext]:
@@ -177,10 +195,8 @@ class Lifecycle(Listed, Owner, ABC):
             self._announce(EVT_REQUESTED)
             LOGGER.info(Progress.REQUESTING)
             port.protocol.connecting()
-            local, remote = await port.connect()
-            self.requestor.address_info = _address(local)
-            self.acceptor.address_info = _address(remote)
-            self._report_open(remote)
+            await port.connect()
+            self._report_open()
             port.protocol.connected(request)
             self.requestor.primitive = request
             await port.flushed()
@@ -191,10 +207,15 @@ class Lifecycle(Listed, Owner, ABC):
             port.abort()  # so that no connection stays open
             raise
 
-    def _report_open(self, remote: Any) -> None:
-        self._address = remote if isinstance(remote, tuple) else (str(remote), 0)
+    def _report_open(self) -> None:
         self._open_reported = True
-        self._announce(EVT_CONN_OPEN, address=self._address)
+        self._announce(EVT_CONN_OPEN, address=self._remote_address)
+
+    @property
+    def _remote_address(self) -> tuple[Any, ...]:
+        """The address of the peer, as events have it."""
+        remote = self._port.remote
+        return remote if isinstance(remote, tuple) else (str(remote), 0)
 
     async def _conclude(self) -> None:
         """Await the acceptor's answer and act on it."""
@@ -227,16 +248,19 @@ class Lifecycle(Listed, Owner, ABC):
                 peer=self._port.peer,
             )
         self._establish()
+        self._report_established()
 
     def _establish(self) -> None:
         self._port.stage = "data"
         self._port.is_active = True  # the network timeout begins here
         self.is_established = True
+
+    def _report_established(self) -> None:
         self._announce(EVT_ACCEPTED)
         self._announce(EVT_ESTABLISHED)
 
     def _rejected(self, answer: AssociateRJ) -> None:
-        with self._concluding():
+        with _Conclusion(self):
             self.acceptor.primitive = answer
             text = f"rejected: {answer.result_str}, {answer.source_str}: {answer.reason_str}"
             LOGGER.error("%s: %s", Progress.REJECTED, text)
@@ -249,44 +273,31 @@ class Lifecycle(Listed, Owner, ABC):
 
     # --- The acceptor's beginning ---
 
-    def take_over(self, local: Any, remote: Any) -> None:
+    def take_over(self) -> None:
         """Begin as the acceptor on a new connection, before the peer's request is known."""
         self.handlers.arm()
         self._port.observe()
         self._port.protocol.connected()
-        self.acceptor.address_info = _address(local)
-        self.requestor.address_info = _address(remote)
-        self._report_open(remote)
+        self._report_open()
 
-    def adopt(self, agreement: Agreement) -> None:
-        """Take what was agreed on an equal request, instead of negotiating."""
-        self.requestor.adopt(agreement.request)
-        self.acceptor.adopt(agreement.answer, agreement.called_ae_title, agreement.supported)
+    def begin_as_agreed(self) -> None:
+        """Begin as the acceptor of a request that was agreed on before, and answer it.
 
-    def set_addresses(self, local: Any, remote: Any) -> None:
-        """Note the addresses of the ends of an acceptor's connection."""
-        self.acceptor.address_info = _address(local)
-        self.requestor.address_info = _address(remote)
-        self._address = remote if isinstance(remote, tuple) else (str(remote), 0)
-
-    def begin_as_agreed(self, agreement: Agreement) -> None:
-        """Begin as the acceptor of a request that an `agreement` answers, which was adopted.
-
-        The caller sends the answer. No handler is bound to an event of the beginning.
+        No handler is bound to an event of the beginning.
         """
+        agreed, port = self._agreement, self._port
+        assert agreed is not None
         self._open_reported = True
         self._log(logging.INFO, Progress.ACCEPTING)
-        port = self._port
-        port.protocol.establish(agreement.accepted_ids, agreement.maximum_length)
-        port.stage = "data"
-        port.is_active = True
-        self.is_established = True
+        port.protocol.establish(agreed.accepted_ids, agreed.maximum_length)
+        self._establish()
+        port.send_at_once(agreed.encoded)
 
     def give_up(self, failure: AssociationFailure) -> None:
         """Close a connection on which no association request arrived."""
         if self._ending:
             return
-        with self._concluding():
+        with _Conclusion(self):
             self._port.failure = failure
             self._port.protocol.artim_expired()
 
@@ -331,11 +342,12 @@ class Lifecycle(Listed, Owner, ABC):
         self._announce(EVT_ACSE_SENT, primitive=answer)
         port.protocol.accept(answer)
         self._establish()
+        self._report_established()
         await port.flushed()  # after the handlers, since the peer may send requests from here on
 
     def _reject(self, answer: AssociateRJ) -> None:
         port = self._port
-        with self._concluding():
+        with _Conclusion(self):
             reason = f"{answer.reason_str} (it called {escaped(self.acceptor.ae_title)})"
             self._log(logging.WARNING, Progress.REJECTING, reason)
             self._notify(EVT_ACSE_SENT, primitive=answer)
@@ -387,7 +399,7 @@ class Lifecycle(Listed, Owner, ABC):
         port = self._port
         if self._ending:
             return
-        with self._concluding():
+        with _Conclusion(self):
             source = failure.source if isinstance(failure, AssociationAborted) else 0
             level = logging.INFO if isinstance(failure, LocalAbort) else logging.WARNING
             self._log(level, Progress.ABORTING, failure)
@@ -409,20 +421,15 @@ class Lifecycle(Listed, Owner, ABC):
         self.is_released = True
         self._notify(EVT_RELEASED)
 
-    @contextlib.contextmanager
-    def _concluding(self) -> Iterator[None]:
-        """In the block, report how the association ends; then close it, also after an exception."""
-        self._ending = True
+    def _close(self) -> None:
+        """Close the association, whose end has been reported."""
         try:
-            yield
+            self._disconnect()
         finally:
-            try:
-                self._disconnect()
-            finally:
-                self._memory.close()
-                self._spool.close()
-                self._port.end()
-                self._ae.forget(self)
+            self._memory.close()
+            self._spool.close()
+            self._port.end()
+            self._ae.forget(self)
 
     def _send_last_pdu(self) -> None:
         """Stop counting the association, then send the last PDU.
@@ -436,7 +443,8 @@ class Lifecycle(Listed, Owner, ABC):
         self._port.close()
         if self._open_reported:
             self._open_reported = False
-            self._notify(EVT_CONN_CLOSE, address=self._address)
+            if EVT_CONN_CLOSE in self.handlers.live:
+                self._notify(EVT_CONN_CLOSE, address=self._remote_address)
 
     # --- Called by the port ---
 
@@ -446,14 +454,14 @@ class Lifecycle(Listed, Owner, ABC):
         self._port.stage = "release"
         self._announce(EVT_ACSE_RECV, primitive=_RELEASE_RQ)
         self._announce(EVT_ACSE_SENT, primitive=_RELEASE_RP)
-        with self._concluding():
+        with _Conclusion(self):
             self._released()
             self._port.protocol.respond_release()
             self._send_last_pdu()
 
     def on_release_confirmed(self) -> None:
         """Note that the peer agrees to our release."""
-        with self._concluding():
+        with _Conclusion(self):
             self._notify(EVT_ACSE_RECV, primitive=_RELEASE_RP)
             self._released()
             self._send_last_pdu()
@@ -479,7 +487,7 @@ class Lifecycle(Listed, Owner, ABC):
     def _gone(self, pdu: Abort, failure: AssociationFailure) -> None:
         if self._ending:
             return
-        with self._concluding():
+        with _Conclusion(self):
             self._disconnect()
             self._notify(EVT_ACSE_RECV, primitive=pdu)
             self._aborted(failure)
@@ -488,7 +496,7 @@ class Lifecycle(Listed, Owner, ABC):
         """Note that the peer violated the protocol; the A-ABORT is ready to be sent."""
         if self._ending:
             return
-        with self._concluding():
+        with _Conclusion(self):
             self._log(logging.ERROR, Progress.ABORTING, failure)
             # The service user aborts after a wrong message, the Upper Layer after a wrong PDU:
             # that abort is reported as received.
@@ -516,21 +524,31 @@ class Lifecycle(Listed, Owner, ABC):
         LOGGER.log(level, "%s%s%s", progress, about, more, extra={"dicom": between.fields})
 
     def _notify(self, event: NotificationEvent, **attributes: Any) -> None:
-        if self.handlers.bound(event):
+        if event in self.handlers.live:
             self.handlers.notify(self, event, attributes)
 
     def _announce(self, event: NotificationEvent, **attributes: Any) -> None:
         """Notify of `event`; raise the failure if the association ended before or in a handler."""
         self._port.check()
-        self._notify(event, **attributes)
-        self._port.check()
+        if event in self.handlers.live:
+            self.handlers.notify(self, event, attributes)
+            self._port.check()
+
+
+class _Conclusion:
+    """In the block, report how an association ends; then it is closed, also after an exception."""
+
+    __slots__ = ("_association",)
+
+    def __init__(self, association: Lifecycle) -> None:
+        self._association = association
+
+    def __enter__(self) -> None:
+        self._association._ending = True
+
+    def __exit__(self, *_: object) -> None:
+        self._association._close()
 
 
 def _refused(context: PresentationContext) -> str:
     return f"{context.abstract_syntax} ({context.status})"
-
-
-def _address(address: Any) -> AddressInformation | None:
-    if isinstance(address, tuple) and len(address) in (2, 4):
-        return AddressInformation(*address)
-    return None

@@ -15,6 +15,7 @@ from socket import (
     SOCK_STREAM,
     SOL_SOCKET,
     TCP_NODELAY,
+    AddressFamily,
 )
 from socket import socket as Socket
 from typing import Any
@@ -48,6 +49,13 @@ class ListeningSocket(Socket):
     """
 
     before_close: Callable[[], object] | None = None
+    # `accept` looks at these two. The properties that they replace make an enum each time.
+    family: AddressFamily = AF_INET
+    type = SOCK_STREAM
+
+    def __init__(self, family: AddressFamily) -> None:
+        super().__init__(family, SOCK_STREAM)
+        self.family = family
 
     def close(self) -> None:
         """Close the socket."""
@@ -67,7 +75,7 @@ def listen(address: tuple[Any, ...]) -> ListeningSocket:
     """Return a socket that listens on `address`: (host, port), or four values for IPv6."""
     host = str(address[0])
     family = AF_INET6 if len(address) == 4 or ":" in host else AF_INET
-    sock = ListeningSocket(family, SOCK_STREAM)
+    sock = ListeningSocket(family)
     try:
         sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
         tune(sock)  # accepted sockets inherit it

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ssl
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any, Generic
 from weakref import WeakSet
 
@@ -18,7 +17,7 @@ from dicomwire.protocol.context import PresentationContext
 from dicomwire.session.acceptance import Policy
 from dicomwire.session.agreements import BEGINNING, Agreement, Agreements
 from dicomwire.session.base import ReceiveTo
-from dicomwire.session.ends import AddressInformation
+from dicomwire.session.ends import MODE_ACCEPTOR, AddressInformation
 from dicomwire.session.entity import A, Entity
 from dicomwire.session.listening import peer_name
 
@@ -28,7 +27,7 @@ class BaseServer(Listed, ABC, Generic[A]):
 
     library_names = """
         accept add_connection admit agreement connection_closed hold is_closing negotiate
-        new_association new_bound open pause policy remembers remove run start_listening
+        new_acceptor new_association open pause policy remembers remove run start_listening
         stop_listening submit supported watch"""
 
     remembers = True
@@ -107,12 +106,23 @@ class BaseServer(Listed, ABC, Generic[A]):
             for association in self._made:
                 association.unbind(event, handler)
 
-    def new_bound(self, make: Callable[[Handlers], A]) -> A:
-        """Call `make` with a copy of the server's handlers; return the association it makes."""
+    def new_acceptor(self, agreement: Agreement | None = None) -> A:
+        """Return an association for an accepted connection, with copies of the server's handlers.
+
+        With the `agreement` on its request, if that is known already.
+        """
+        ae = self.ae
         with self._binding:
-            association = make(self.handlers.copy())
+            handlers = self.handlers.copy()
+            association: Any = ae.association_class(
+                ae, MODE_ACCEPTOR, handlers=handlers, server=self, agreement=agreement
+            )
             self._made.add(association)
-        return association
+        if agreement is None:
+            ae.set_identity(association.acceptor, self.ae_title)
+            association.acceptor.supported_contexts = self.supported
+        made: A = association
+        return made
 
     def get_handlers(self, event: EventType) -> list[Binding] | Binding:
         """Return the handlers that are bound to `event`."""
@@ -122,21 +132,30 @@ class BaseServer(Listed, ABC, Generic[A]):
         """Return the events that have a handler, sorted by name."""
         return self.handlers.get_events()
 
-    def policy(self, association: A, received: bytes) -> Policy:
+    def policy(self, association: A, host: str, received: bytes) -> Policy:
         """Return which association requests the server accepts, and on which terms.
 
         Parameters
         ----------
+        host : str
+            The address of the peer.
         received : bytes
             The request.
         """
+
+        def admit() -> str | None:
+            if self.is_closing:
+                return "the server closes"
+            objection: str | None = ae.admit(association, host, association.requestor.ae_title)
+            return objection
+
         ae = self.ae
         terms = self._terms()
         return Policy(
             called_ae_title=self.ae_title.strip() if ae.require_called_aet else None,
             calling_ae_titles=tuple(title.strip() for title in ae.require_calling_aet),
             unrestricted_storage=ae.settings.unrestricted_storage,
-            admit=lambda: "the server closes" if self.is_closing else ae.admit(association),
+            admit=admit,
             operations_window=ae.settings.operations_window,
             remember=lambda agreement: self._agreements.keep(received, terms, agreement),
         )

@@ -16,7 +16,6 @@ from dicomwire.protocol.states import Role
 from dicomwire.services import scu
 from dicomwire.services.port import Operation, Storer
 from dicomwire.session import acceptance
-from dicomwire.session.agreements import Agreement
 from dicomwire.session.base_entity import BaseEntity
 from dicomwire.session.dimse_services import DimseServices, P
 from dicomwire.session.requests import OtherStorer
@@ -66,17 +65,14 @@ class Association(
         """Begin as the acceptor on a new connection, before the peer's request is known."""
         with self._port as port, port.ending_on_error():
             port.open(connection, on_closed)
-            self.take_over(connection.local, connection.remote)
+            self.take_over()
 
-    def start_as_agreed(
-        self, agreement: Agreement, connection: Connection, on_closed: Callable[[], None]
-    ) -> None:
-        """Answer a request on a new connection by an agreement that was adopted."""
+    def start_as_agreed(self, connection: Connection, on_closed: Callable[[], None]) -> None:
+        """Answer a request on a new connection as was agreed on an earlier one."""
         with self._port as port:
             try:
                 port.open(connection, on_closed)
-                self.begin_as_agreed(agreement)
-                port.send_at_once(agreement.encoded)
+                self.begin_as_agreed()
             except AssociationFailure as failure:
                 port.fail(failure)
             except BaseException as error:

@@ -34,7 +34,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from dicomwire.data.new_files import Buffer
 from dicomwire.errors import (
@@ -324,19 +324,17 @@ class Link(Sender, Watched):
         """
         return self.reporting > 0 and self.has_turn
 
-    async def connect(self) -> tuple[Any, Any]:
-        """Open the connection to `target`; return the addresses of its two ends."""
+    async def connect(self) -> None:
+        """Open the connection to `target`."""
         assert self.target is not None
-        connection = open_connection(self.target, self.settings)
-        self.open(connection, lambda: None)
-        return connection.local, connection.remote
+        self.open(open_connection(self.target, self.settings), lambda: None)
 
     def open(self, connection: Connection, on_closed: Callable[[], None]) -> None:
         """Take over a connected socket; `on_closed` is called once it is closed."""
         if self.is_over:  # aborted while it was being connected
             connection.close()
             raise self._ended_failure()
-        self.peer = connection.peer
+        self.local, self.remote, self.peer = connection.local, connection.remote, connection.peer
         self._connection = connection
         self.opened = connection.opened
         self._on_closed = on_closed

@@ -5,7 +5,6 @@ A silent or slow connection takes a socket until its deadline, but no thread.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import ssl
@@ -266,12 +265,10 @@ class AssociationServer(BaseServer[Association]):
 
         On the watcher's thread: no handler is called, and the socket takes the answer at once.
         """
-        association = self.ae.new_acceptor(self, agreement)
-        connection = Connection(new.socket, new.address)
-        association.set_addresses(connection.local, connection.remote)
-        if self.ae.admit(association) is not None:
+        association = self.new_acceptor(agreement)
+        if self.ae.admit(association, new.host, agreement.request.calling_ae_title) is not None:
             return False
-        association.start_as_agreed(agreement, connection, self.connection_closed)
+        association.start_as_agreed(new.connection, self.connection_closed)
         return True
 
     def submit(self, host: str, task: Callable[[], None]) -> None:
@@ -297,14 +294,12 @@ class AssociationServer(BaseServer[Association]):
     def _answer(self, connection: NewConnection) -> None:
         association = connection.association or self.new_association(connection)
         received = bytes(connection.received)
-        association.answer(received, self.policy(association, received))
+        association.answer(received, self.policy(association, connection.host, received))
 
     def new_association(self, connection: NewConnection) -> Association:
         """Return the association for a connection, after notifying that the connection is open."""
-        association = self.ae.new_acceptor(self)
-        association.start_serving(
-            Connection(connection.socket, connection.address), self.connection_closed
-        )
+        association = self.new_acceptor()
+        association.start_serving(connection.connection, self.connection_closed)
         return association
 
 
@@ -343,22 +338,21 @@ class NewConnection(Watched):
     def __init__(
         self, server: AssociationServer, sock: Socket, address: Any, settings: Settings
     ) -> None:
-        self.address = address
         self.host = str(address[0]) if isinstance(address, tuple) else ""
-        self.peer = peer_name(address)
         self.received = bytearray()
-        self.opened = count_opened()
         self.association: Association | None = None
         self._server = server
         self._settings = settings
         self._shaking_hands = server.ssl_context is not None
-        sock.setblocking(False)
         if server.ssl_context is not None:
+            sock.setblocking(False)
             sock.getpeername()  # raises if the peer reset it; `wrap_socket` would detach it first
             sock = server.ssl_context.wrap_socket(
                 sock, server_side=True, do_handshake_on_connect=False
             )
         self.socket = sock
+        self.connection = Connection(sock, address)
+        self.opened, self.peer = self.connection.opened, self.connection.peer
 
     def fileno(self) -> int:
         return self.socket.fileno()
@@ -372,8 +366,10 @@ class NewConnection(Watched):
     def begin(self) -> None:
         """Read the request, if it is there; otherwise have the socket watched for it."""
         if not self._shaking_hands:
-            with contextlib.suppress(OSError):  # nothing is there, or `on_ready` finds the same
+            try:
                 self.received += self.socket.recv(_READ_SIZE)
+            except OSError:
+                self.received.clear()  # nothing is there, or `on_ready` finds the same
             if self._is_complete():
                 self._server.negotiate(self)
                 return
