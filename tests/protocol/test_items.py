@@ -17,7 +17,6 @@ from strategies import (
 )
 
 from dicomwire.errors import RemoteProtocolError
-from dicomwire.protocol.buffers import Cursor
 from dicomwire.protocol.context import quick_uid
 from dicomwire.protocol.items import (
     DEFAULT_MAX_LENGTH,
@@ -48,7 +47,7 @@ LIMITS = Limits()
 
 
 def decode(data: bytes, limits: Limits = LIMITS, **options):
-    return decode_user_information(Cursor(data, "test"), limits, **options)
+    return decode_user_information(memoryview(data), limits, **options)
 
 
 EXAMPLES = [
@@ -313,8 +312,7 @@ class TestCommon:
             encode_item(0x10, bytes(0x10000))
 
     def test_items_one_by_one(self):
-        cursor = Cursor(item(1, b"a") + item(2) + b"\3\0", "test")
-        found = decode_items(cursor, 10, "test")
+        found = decode_items(memoryview(item(1, b"a") + item(2) + b"\3\0"), 10, "test")
         assert next(found) == (1, b"a")
         assert next(found) == (2, b"")
         with pytest.raises(RemoteProtocolError):

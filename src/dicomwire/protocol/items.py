@@ -46,9 +46,8 @@ def encode_item(item_type: int, value: bytes) -> bytes:
     return _ITEM_HEADER.pack(item_type, len(value)) + value
 
 
-def decode_items(cursor: Cursor, ceiling: int, what: str) -> Iterator[tuple[int, memoryview]]:
-    """Yield type and value of each remaining item; more than `ceiling` items are an error."""
-    view = cursor.rest()
+def decode_items(view: memoryview, ceiling: int, what: str) -> Iterator[tuple[int, memoryview]]:
+    """Yield type and value of each item in `view`; more than `ceiling` items are an error."""
     at, count = 0, 0
     while at < len(view):
         count += 1
@@ -392,7 +391,7 @@ _DECODERS: dict[int, Callable[[Cursor, tuple[str, ...]], UserItem]] = {
 
 
 def decode_user_information(
-    cursor: Cursor, limits: Limits, codecs: tuple[str, ...] = DEFAULT_CODECS
+    view: memoryview, limits: Limits, codecs: tuple[str, ...] = DEFAULT_CODECS
 ) -> list[UserItem]:
     """Return the sub-items of a user information item in their order (PS3.8 Annex D).
 
@@ -401,7 +400,7 @@ def decode_user_information(
     appended items cannot override earlier ones.
     """
     items: dict[tuple[int, UID | None], UserItem] = {}
-    for item_type, value in decode_items(cursor, limits.items, "user information"):
+    for item_type, value in decode_items(view, limits.items, "user information"):
         decode = _DECODERS.get(item_type)
         if decode is None:
             continue

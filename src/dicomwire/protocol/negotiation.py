@@ -245,22 +245,19 @@ def negotiate_as_requestor(
     results = []
     for requested in sorted(rq_contexts, key=_id):
         answer = answers.get(requested.context_id)
+        syntaxes = answer.transfer_syntax if answer is not None else []
         if answer is None or answer.result is None:
             results.append(_rejected(requested, Result.PROVIDER_REJECTION))
         elif answer.result != Result.ACCEPTANCE:
             results.append(_rejected(requested, answer.result))
-        elif not any(syntax in requested.transfer_syntax for syntax in answer.transfer_syntax[:1]):
+        elif not syntaxes or syntaxes[0] not in requested.transfer_syntax:
             results.append(_rejected(requested, Result.TRANSFER_SYNTAXES_NOT_SUPPORTED))
         else:
             uid = requested.abstract_syntax
             granted: Roles = replies.get(uid, (None, None)) if uid is not None else (None, None)
             outcome = _outcome((requested.scu_role, requested.scp_role), granted)
-            context = _accepted(
-                requested,
-                answer.transfer_syntax[0],
-                outcome.requestor_as_scu,
-                outcome.requestor_as_scp,
-            )
+            as_scu, as_scp = outcome.requestor_as_scu, outcome.requestor_as_scp
+            context = _accepted(requested, syntaxes[0], as_scu, as_scp)
             context._scp_unanswered = bool(requested.scp_role) and not replies
             results.append(context)
     return results

@@ -48,6 +48,8 @@ _TRANSFER_SYNTAX = 0x40
 _PDU_HEADER = struct.Struct(">BxI")
 _PDV_LENGTH = struct.Struct(">I")
 _VERSION = struct.Struct(">Hxx")
+_CONTEXT_FIELDS = 4
+"""Bytes before the sub-items of a presentation context."""
 _TITLES_SIZE = 64
 """The called and the calling AE title of 16 bytes each, and 32 reserved bytes."""
 
@@ -77,17 +79,16 @@ def _encode_pdu(pdu_type: PDUType, body: bytes) -> bytes:
 # -- presentation contexts ----------------------------------------------------------------------
 
 
-def _decode_proposed(cursor: Cursor, limits: Limits) -> PresentationContext:
+def _decode_proposed(view: memoryview, limits: Limits) -> PresentationContext:
     """Read an item 20H (PS3.8 Section 9.3.2.2); it may have no transfer syntax.
 
     An invalid context, which no acceptor can accept, gets its result here.
     """
-    context_id = cursor.u8()
-    cursor.skip(3)
+    context_id, _, items = _context_fields(view)
     what = f"presentation context {context_id}"
     abstract_syntax: UID | None = None
     transfer_syntaxes: dict[UID, None] = {}  # each once, in order
-    for item_type, value in decode_items(cursor, limits.transfer_syntaxes + 1, what):
+    for item_type, value in decode_items(items, limits.transfer_syntaxes + 1, what):
         if item_type == _TRANSFER_SYNTAX:
             transfer_syntaxes[decode_uid(value)] = None
         elif item_type == _ABSTRACT_SYNTAX and abstract_syntax is None:
@@ -101,20 +102,17 @@ def _decode_proposed(cursor: Cursor, limits: Limits) -> PresentationContext:
     return PresentationContext.from_wire(context_id, abstract_syntax or None, proposed, result)
 
 
-def _decode_answered(cursor: Cursor, limits: Limits) -> PresentationContext:
+def _decode_answered(view: memoryview, limits: Limits) -> PresentationContext:
     """Read an item 21H (PS3.8 Section 9.3.3.2).
 
     The transfer syntax of a rejected context is not read: it is "not significant", and some peers
     send arbitrary bytes. An accepted context may have no transfer syntax.
     """
-    context_id = cursor.u8()
-    cursor.skip(1)
-    result = cursor.u8()
-    cursor.skip(1)
+    context_id, result, items = _context_fields(view)
     if result != Result.ACCEPTANCE:
         return PresentationContext.from_wire(context_id, None, [], result)
     what = f"answer to presentation context {context_id}"
-    for item_type, value in decode_items(cursor, limits.transfer_syntaxes, what):
+    for item_type, value in decode_items(items, limits.transfer_syntaxes, what):
         if item_type == _TRANSFER_SYNTAX:
             uid = decode_uid(value)
             if uid:
@@ -122,17 +120,28 @@ def _decode_answered(cursor: Cursor, limits: Limits) -> PresentationContext:
     return PresentationContext.from_wire(context_id, None, [], result)
 
 
+def _context_fields(view: memoryview) -> tuple[int, int, memoryview]:
+    """Return the ID and the result of a context, and its sub-items; other bytes are reserved."""
+    if len(view) < _CONTEXT_FIELDS:
+        raise RemoteProtocolError(
+            f"presentation context: {_CONTEXT_FIELDS} bytes needed, {len(view)} present"
+        )
+    return view[0], view[2], view[_CONTEXT_FIELDS:]
+
+
 def _context_id(context: PresentationContext) -> int:
-    if context.context_id is None:
+    context_id: int | None = context.context_id
+    if context_id is None:
         raise ValueError(f"presentation context {context!r} has no context_id")
-    return context.context_id
+    return context_id
 
 
 def _encode_proposed(context: PresentationContext) -> bytes:
     context_id = _context_id(context)
-    if not context.transfer_syntax:
+    transfer_syntaxes = tuple(context.transfer_syntax)
+    if not transfer_syntaxes:
         raise ValueError(f"presentation context {context_id} has no transfer syntax")
-    return _proposed_item(context_id, context.abstract_syntax, tuple(context.transfer_syntax))
+    return _proposed_item(context_id, context.abstract_syntax, transfer_syntaxes)
 
 
 @lru_cache(1024)  # the contexts of eight different requests: most programs repeat one or two
@@ -163,7 +172,7 @@ def _encode_answered(context: PresentationContext) -> bytes:
     return encode_item(_ANSWERED_CONTEXT, answer + encode_item(_TRANSFER_SYNTAX, name))
 
 
-_CONTEXT_ITEMS: dict[PDUType, tuple[int, Callable[[Cursor, Limits], PresentationContext]]] = {
+_CONTEXT_ITEMS: dict[PDUType, tuple[int, Callable[[memoryview, Limits], PresentationContext]]] = {
     PDUType.ASSOCIATE_RQ: (_PROPOSED_CONTEXT, _decode_proposed),
     PDUType.ASSOCIATE_AC: (_ANSWERED_CONTEXT, _decode_answered),
 }
@@ -246,30 +255,30 @@ class _Associate:
             calling_ae_title=decode_text(titles[TEXT_LENGTH : 2 * TEXT_LENGTH], codecs),
             titles_received=bytes(titles),
         )
-        pdu._decode_items(cursor, limits, codecs)
+        pdu._decode_items(cursor.rest(), limits, codecs, what)
         return pdu
 
-    def _decode_items(self, cursor: Cursor, limits: Limits, codecs: tuple[str, ...]) -> None:
-        what = self.pdu_type.name
+    def _decode_items(
+        self, view: memoryview, limits: Limits, codecs: tuple[str, ...], what: str
+    ) -> None:
         context_item, decode_context = _CONTEXT_ITEMS[self.pdu_type]
         name = quick_uid("")
         user_information: list[UserItem] | None = None
         contexts: dict[int | None, PresentationContext] = {}
         count = 0
-        for item_type, value in decode_items(cursor, limits.items, what):
+        for item_type, value in decode_items(view, limits.items, what):
             if item_type == context_item:
                 count += 1
                 if count > limits.contexts:
                     raise RemoteProtocolError(f"{what}: more than {limits.contexts} contexts")
-                context = decode_context(Cursor(value, "presentation context"), limits)
+                context = decode_context(value, limits)
                 first = contexts.setdefault(context.context_id, context)
                 if first is not context and self.pdu_type is PDUType.ASSOCIATE_RQ:
                     first.result = Result.PROVIDER_REJECTION
             elif item_type == _APPLICATION_CONTEXT and not name:
                 name = decode_uid(value)
             elif item_type == USER_INFORMATION and user_information is None:
-                body = Cursor(value, "user information")
-                user_information = decode_user_information(body, limits, codecs)
+                user_information = decode_user_information(value, limits, codecs)
         self.application_context_name = name
         self.presentation_contexts = list(contexts.values())
         self.user_information = user_information or []

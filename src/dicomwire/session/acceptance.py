@@ -18,7 +18,7 @@ from dicomwire.events import (
     InterventionEvent,
 )
 from dicomwire.logs import LOGGER
-from dicomwire.protocol.context import PresentationContext, Result
+from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.items import (
     AsynchronousOperationsWindowNegotiation,
     SCP_SCU_RoleSelectionNegotiation,
@@ -261,8 +261,3 @@ def conclude_request(request: AssociateRQ, answer: AssociateAC) -> list[Presenta
     return negotiate_as_requestor(
         request.presentation_contexts, answer.presentation_contexts, _roles(answer)
     )
-
-
-def is_accepted(context: PresentationContext) -> bool:
-    """Whether messages may use the context."""
-    return context.result == Result.ACCEPTANCE

@@ -165,6 +165,13 @@ class ServiceUser:
         """The PDU that this end sent, to be read only."""
         return self._primitive or self._remembered
 
+    def introduce(
+        self, ae_title: str, maximum_length: int, class_uid: UID, version_name: str | None
+    ) -> None:
+        """Set values that our AE has checked, before the negotiation."""
+        self._ae_title, self._maximum_length = ae_title, maximum_length
+        self._class_uid, self._version_name = class_uid, version_name
+
     # -- title and address ----------------------------------------------------------------------
 
     @property

@@ -10,6 +10,7 @@ import threading
 from abc import ABC
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -99,7 +100,7 @@ class Entity(Listed, ABC, Generic[A]):
     """
 
     library_names = """
-        admit forget forget_parent forget_server memory set_identity spool terms use_counts"""
+        admit forget forget_parent forget_server introduce memory spool terms use_counts"""
     default_settings: Settings = DEFAULTS
     """A timeout that is set to an invalid value gets its value from here."""
     handlers_class: type[Handlers] = Handlers
@@ -372,8 +373,8 @@ class Entity(Listed, ABC, Generic[A]):
     ) -> None:
         """Put our proposals into the requestor end of a new association, and register it."""
         requestor = association.requestor
-        self.set_identity(requestor, self._title)
-        requestor.maximum_length = max_pdu if 0 <= max_pdu <= LONGEST else DEFAULT_MAX_LENGTH
+        longest = max_pdu if 0 <= max_pdu <= LONGEST else DEFAULT_MAX_LENGTH
+        requestor.introduce(self._title, longest, self._class_uid, self._version_name)
         requestor.requested_contexts = contexts
         for item in ext_neg or ():
             requestor.add_negotiation_item(item)
@@ -458,16 +459,22 @@ class Entity(Listed, ABC, Generic[A]):
             self._require_called_aet,
         )
 
-    def set_identity(self, end: ServiceUser, title: str) -> None:
-        """Put our title and implementation into our end of an association (for servers)."""
-        end.ae_title = title
-        end.maximum_length = self._maximum_pdu_size
-        end.implementation_class_uid = self._class_uid
-        end.implementation_version_name = self._version_name
+    def introduce(self, acceptor: ServiceUser, title: str) -> None:
+        """Put the title and our implementation into our end of an association (for servers)."""
+        longest = self._maximum_pdu_size
+        acceptor.introduce(title, longest, self._class_uid, self._version_name)
+
+    @cached_property
+    def _log_handlers(self) -> Handlers:
+        """Handlers that only log; they are copied, and never changed themselves."""
+        return self.handlers_class(None, DEFAULT_LOG_HANDLERS)
 
     def _handlers(self, bindings: Sequence[EventHandlerType] | None) -> Handlers:
-        log_handlers = DEFAULT_LOG_HANDLERS if self.settings.log_pdus else ()
-        return self.handlers_class(bindings, log_handlers)
+        handlers = self._log_handlers.copy() if self.settings.log_pdus else self.handlers_class()
+        handlers.arm()
+        for binding in bindings or ():
+            handlers.bind(*binding)
+        return handlers
 
     def __repr__(self) -> str:
         return (

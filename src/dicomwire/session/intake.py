@@ -236,7 +236,7 @@ class Engine(Port):
 
     def check(self) -> None:
         """Raise the failure of the association if it has ended."""
-        if self.is_over:
+        if self.is_ended or self._abort_wanted:
             raise self._ended_failure()
 
     def fail(self, failure: AssociationFailure) -> None:

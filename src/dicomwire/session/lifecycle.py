@@ -37,7 +37,7 @@ from dicomwire.events import (
 )
 from dicomwire.listing import Listed
 from dicomwire.logs import LOGGER, Between, Progress, escaped
-from dicomwire.protocol.context import PresentationContext
+from dicomwire.protocol.context import PresentationContext, Result
 from dicomwire.protocol.events import AssociateAccepted, AssociateRejected, AssociateRequested
 from dicomwire.protocol.pdu import (
     Abort,
@@ -373,7 +373,7 @@ class Lifecycle(Listed, Owner, ABC):
         return {
             context.context_id: context
             for context in self._contexts
-            if acceptance.is_accepted(context) and context.context_id is not None
+            if context.result == Result.ACCEPTANCE
         }
 
     # --- The end ---

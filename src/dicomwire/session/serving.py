@@ -119,7 +119,7 @@ class BaseServer(Listed, ABC, Generic[A]):
             )
             self._made.add(association)
         if agreement is None:
-            ae.set_identity(association.acceptor, self.ae_title)
+            ae.introduce(association.acceptor, self.ae_title)
             association.acceptor.supported_contexts = self.supported
         made: A = association
         return made
