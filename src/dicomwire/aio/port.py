@@ -299,7 +299,7 @@ class AioPort(Link):
     def check_untaken(self) -> None:
         """Abort if too many responses wait; reading is not paused if a task awaits another one."""
         if self._untaken > BACKLOG or (self._untaken > 1 and self._untaken_bytes > BACKLOG_BYTES):
-            raise self._overload("too many responses are waiting to be taken")
+            raise self.aborted("too many responses are waiting to be taken")
 
     def hold_back(self, is_full: bool) -> None:
         """Pause reading while a sink `is_full`: it is writing the bytes that it was given."""

@@ -20,19 +20,9 @@ from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionL
 from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Handlers
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
-from dicomwire.session.admission import (
-    MAKING_ROOM,
-    TOO_MUCH_MEMORY,
-    FairQueue,
-    NewConnections,
-)
 from dicomwire.session.base import ReceiveTo
 from dicomwire.session.base_entity import BaseEntity
-from dicomwire.session.listening import (
-    ListeningSocket,
-    connection_ceiling,
-    is_answerable,
-)
+from dicomwire.session.listening import ListeningSocket, is_answerable
 from dicomwire.session.serving import BaseServer
 from dicomwire.tls import tls_failure
 
@@ -46,7 +36,7 @@ _PAUSE = 0.5
 """Seconds without accepting, after no file descriptor was left for a connection."""
 
 
-class AssociationServer(BaseServer[Association]):
+class AssociationServer(BaseServer[Association, "NewConnection", "NewConnection"]):
     """Listens on one address and accepts associations for an AE; see `AE.start_server`.
 
     As an asynchronous context manager it is closed at the end of the block.
@@ -79,10 +69,6 @@ class AssociationServer(BaseServer[Association]):
         self._accepting: asyncio.Task[None] | None = None
         self._is_closing = False
         self._closed = asyncio.Event()
-        self._ceiling = connection_ceiling(ae.settings)
-        self._connections = 0
-        self._new_connections: NewConnections[NewConnection] = NewConnections()
-        self._waiting: FairQueue[NewConnection] = FairQueue()  # connections with a complete request
         self._negotiating: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()  # tasks that `close` waits for
 
@@ -221,27 +207,11 @@ class AssociationServer(BaseServer[Association]):
         Returns false if the new connection is closed instead.
         """
         connection = NewConnection(self, address)
-        host, most = connection.host, self.ae.settings.connections_per_address
-        other = self._new_connections.in_the_way(host, most)
-        if other is not None:
-            other.drop(MAKING_ROOM)
-        is_crowded = self._waiting.is_crowded(host)
-        if is_crowded or (self._connections >= self._ceiling and not self._make_room()):
-            reason = "too many from its address wait" if is_crowded else "too many are open"
-            LOGGER.warning("A connection from %s is refused: %s", connection.peer, reason)
+        if not self.has_room(connection.host, connection.peer):
             sock.close()
             return False
-        self._connections += 1
         self._new_connections.add(connection)
         self.run(connection.connect(sock))
-        return True
-
-    def _make_room(self) -> bool:
-        """Drop the oldest connection without an association; false if there is none."""
-        oldest = self._new_connections.oldest()
-        if oldest is None:
-            return False
-        oldest.drop(MAKING_ROOM)
         return True
 
     def negotiate(self, connection: NewConnection) -> None:
@@ -273,20 +243,6 @@ class AssociationServer(BaseServer[Association]):
         """Wait for `task` when the server is closed."""
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    def hold(self, size: int) -> None:
-        """Count `size` more bytes of incomplete requests; above the limit, drop the longest."""
-        longest = self._new_connections.count(size)
-        if longest is not None:
-            longest.drop(TOO_MUCH_MEMORY)
-
-    def remove(self, connection: NewConnection) -> bool:
-        """Remove `connection` from those that wait; false if it was removed before."""
-        return self._new_connections.remove(connection)
-
-    def connection_closed(self) -> None:
-        """Stop counting a connection that was closed."""
-        self._connections -= 1
 
 
 class NewConnection(Channel):
@@ -372,22 +328,14 @@ class NewConnection(Channel):
         self._server.hold(len(data))
         if not (is_answerable(self.received, self._server.ae.settings.limits) and self._depart()):
             return
-        if not self._is_answered_as_before():
-            self.pause_reading()
-            self._server.negotiate(self)
-
-    def _is_answered_as_before(self) -> bool:
-        """Answer the request as an earlier equal one, if there was one and there is room."""
-        server = self._server
-        agreement = server.agreement(bytes(self.received)) if self._association is None else None
-        if agreement is None:
-            return False
-        association = server.new_acceptor(agreement)
-        if server.ae.admit(association, self.host, agreement.request.calling_ae_title) is not None:
-            return False
-        self.received = bytearray()
-        association.start_as_agreed(self)
-        return True
+        if self._association is None:
+            association = self._server.agreed(self.host, bytes(self.received))
+            if association is not None:
+                self.received = bytearray()
+                association.start_as_agreed(self)
+                return
+        self.pause_reading()
+        self._server.negotiate(self)
 
     async def negotiate(self) -> None:
         """Answer the request, and serve the requests that follow."""

@@ -190,6 +190,9 @@ class NewConnection(Protocol):
     host: str
     received: bytearray
 
+    def drop(self, reason: str) -> None:
+        """Close the connection without an A-ABORT (AA-2), and log the reason."""
+
 
 class NewConnections(Generic[C]):
     """The connections of a server that have no association yet, the oldest first.

@@ -41,10 +41,6 @@ from dicomwire.protocol.events import (
     ConnectionClosed,
     DataReceived,
     Event,
-    PeerAborted,
-    ProtocolViolated,
-    ReleaseConfirmed,
-    ReleaseRequested,
 )
 from dicomwire.protocol.limits import MIB
 from dicomwire.protocol.pdu import PDU
@@ -283,15 +279,17 @@ class Engine(Port):
             text += " without an answer; it may expect TLS, or the port may be wrong"
         return ConnectionLost(text, stage=stage, peer=self.peer)
 
-    def _overload(self, text: str) -> AssociationAborted:
-        """Return the failure with which we abort because of the peer's behaviour."""
+    def aborted(
+        self,
+        text: str,
+        source: int = AbortSource.SERVICE_USER,
+        reason: int = AbortReason.NOT_SPECIFIED,
+        *,
+        by_peer: bool = False,
+    ) -> AssociationAborted:
+        """Return the failure of an association that the peer aborts, or we because of the peer."""
         return AssociationAborted(
-            text,
-            source=AbortSource.SERVICE_USER,
-            reason=AbortReason.NOT_SPECIFIED,
-            by_peer=False,
-            stage=self.stage,
-            peer=self.peer,
+            text, source=source, reason=reason, by_peer=by_peer, stage=self.stage, peer=self.peer
         )
 
     # --- Notifications of bytes, PDUs, transitions and messages ---
@@ -396,29 +394,13 @@ class Engine(Port):
             self._take_command(event)
         elif isinstance(event, DataReceived):
             self._take_data(event)
-        elif isinstance(event, ReleaseRequested):
-            self._association.on_release_requested()
-        elif isinstance(event, ReleaseConfirmed):
-            self._association.on_release_confirmed()
-        elif isinstance(event, PeerAborted):
-            self._association.on_peer_abort(event.pdu)
-        elif isinstance(event, ProtocolViolated):
-            error = event.error
-            self._association.on_violation(
-                AssociationAborted(
-                    f"the peer broke the protocol: {error}",
-                    source=error.source,
-                    reason=error.reason,
-                    by_peer=False,
-                    stage=self.stage,
-                    peer=self.peer,
-                )
-            )
         elif isinstance(event, ConnectionClosed):
             if self._abort_wanted:
                 self._association.on_local_abort(self._aborted_here())
             else:
                 self._association.on_lost(self.closed_by_peer(self.stage))
+        else:
+            self._association.on_event(event)
 
     def _take_command(self, event: CommandReceived) -> None:
         message, data = event.message, event.data
@@ -495,7 +477,7 @@ class Engine(Port):
             is_normalized = message.command >= Command.N_EVENT_REPORT_RQ
             incoming.refusal = _RESOURCE_LIMITATION if is_normalized else error.status
         elif isinstance(error, BudgetSpent | SinkFull):
-            raise self._overload(f"{message.name}: {error}") from None
+            raise self.aborted(f"{message.name}: {error}") from None
         else:
             raise error
         discard(self._sink)
@@ -527,7 +509,7 @@ class Engine(Port):
         """Append a request to those that wait to be served; abort if they are too many."""
         self._requests.append(incoming)
         if len(self._requests) > 1 and self._is_swamped:
-            raise self._overload("too many requests are waiting to be served")
+            raise self.aborted("too many requests are waiting to be served")
 
     @property
     def _is_swamped(self) -> bool:
@@ -548,7 +530,7 @@ class Engine(Port):
         key = (response.command, response.MessageIDBeingRespondedTo)
         operation = self._operations.get(key)
         if operation is None:
-            raise self._overload(f"unexpected {response.name}")
+            raise self.aborted(f"unexpected {response.name}")
         if operation.add(incoming):
             del self._operations[key]
 

@@ -38,7 +38,16 @@ from dicomwire.events import (
 from dicomwire.listing import Listed
 from dicomwire.logs import LOGGER, Between, Progress, escaped
 from dicomwire.protocol.context import PresentationContext, Result
-from dicomwire.protocol.events import AssociateAccepted, AssociateRejected, AssociateRequested
+from dicomwire.protocol.events import (
+    AssociateAccepted,
+    AssociateRejected,
+    AssociateRequested,
+    Event,
+    PeerAborted,
+    ProtocolViolated,
+    ReleaseConfirmed,
+    ReleaseRequested,
+)
 from dicomwire.protocol.pdu import (
     Abort,
     AssociateAC,
@@ -70,8 +79,8 @@ class Lifecycle(Listed, Owner, ABC):
         abandon answer answer_request begin begin_as_agreed between cancel
         address_of cancel_context check_established contexts_by_id delete drain echo end end_class
         failed
-        files_stored give_up kill normalized on_local_abort on_lost on_network_timeout
-        on_peer_abort on_release_confirmed on_release_requested on_violation open_object
+        files_stored give_up kill normalized on_event on_local_abort on_lost
+        on_network_timeout open_object
         open_sink own_storer own_window perform query release_soon request service_of
         start_as_agreed start_serving store_object storer_to take_over
         run_notification watch"""
@@ -238,15 +247,9 @@ class Lifecycle(Listed, Owner, ABC):
         LOGGER.info(Progress.ACCEPTED)
         if not self._port.contexts:
             self._announce(EVT_ACCEPTED)
-            raise AssociationAborted(
-                "the peer accepted no presentation context: "
-                + "; ".join(map(_refused, self._contexts)),
-                source=AbortSource.SERVICE_PROVIDER,
-                reason=AbortReason.NOT_SPECIFIED,
-                by_peer=False,
-                stage="associate",
-                peer=self._port.peer,
-            )
+            refused = "; ".join(map(_refused, self._contexts))
+            text = f"the peer accepted no presentation context: {refused}"
+            raise self._port.aborted(text, AbortSource.SERVICE_PROVIDER)
         self._establish()
         self._report_established()
 
@@ -448,8 +451,25 @@ class Lifecycle(Listed, Owner, ABC):
 
     # --- Called by the port ---
 
-    def on_release_requested(self) -> None:
-        """Agree to the peer's release."""
+    def on_event(self, event: Event) -> None:
+        """Act on the peer's release or abort, on its consent to our release, or on a violation."""
+        port = self._port
+        if isinstance(event, ReleaseRequested):
+            self._agree_to_release()
+        elif isinstance(event, ReleaseConfirmed):
+            self._note_consent()
+        elif isinstance(event, PeerAborted):
+            pdu = event.pdu
+            text = f"aborted by the peer: {pdu.source_str}, {pdu.reason_str}"
+            failure = port.aborted(text, pdu.source, pdu.reason, by_peer=True)
+            self._log(logging.WARNING, Progress.ABORTED, failure)
+            self._gone(pdu, failure)
+        elif isinstance(event, ProtocolViolated):
+            error = event.error
+            text = f"the peer broke the protocol: {error}"
+            self._abort_violator(port.aborted(text, error.source, error.reason))
+
+    def _agree_to_release(self) -> None:
         self._releasing = True
         self._port.stage = "release"
         self._announce(EVT_ACSE_RECV, primitive=_RELEASE_RQ)
@@ -459,25 +479,11 @@ class Lifecycle(Listed, Owner, ABC):
             self._port.protocol.respond_release()
             self._send_last_pdu()
 
-    def on_release_confirmed(self) -> None:
-        """Note that the peer agrees to our release."""
+    def _note_consent(self) -> None:
         with _Conclusion(self):
             self._notify(EVT_ACSE_RECV, primitive=_RELEASE_RP)
             self._released()
             self._send_last_pdu()
-
-    def on_peer_abort(self, pdu: Abort) -> None:
-        """Note that the peer aborted."""
-        failure = AssociationAborted(
-            f"aborted by the peer: {pdu.source_str}, {pdu.reason_str}",
-            source=pdu.source,
-            reason=pdu.reason,
-            by_peer=True,
-            stage=self._port.stage,
-            peer=self._port.peer,
-        )
-        self._log(logging.WARNING, Progress.ABORTED, failure)
-        self._gone(pdu, failure)
 
     def on_lost(self, failure: AssociationFailure) -> None:
         """Note that the connection is lost."""
@@ -492,8 +498,8 @@ class Lifecycle(Listed, Owner, ABC):
             self._notify(EVT_ACSE_RECV, primitive=pdu)
             self._aborted(failure)
 
-    def on_violation(self, failure: AssociationAborted) -> None:
-        """Note that the peer violated the protocol; the A-ABORT is ready to be sent."""
+    def _abort_violator(self, failure: AssociationAborted) -> None:
+        """End the association; the protocol has the A-ABORT ready to be sent."""
         if self._ending:
             return
         with _Conclusion(self):

@@ -9,17 +9,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from dicomwire.data.sinks import Sink
-from dicomwire.errors import (
-    AssociationAborted,
-    AssociationFailure,
-)
-from dicomwire.events import (
-    Handlers,
-)
+from dicomwire.errors import AssociationFailure
+from dicomwire.events import Handlers
 from dicomwire.logs import Between
 from dicomwire.protocol.command import Message
 from dicomwire.protocol.context import PresentationContext
-from dicomwire.protocol.pdu import Abort
+from dicomwire.protocol.events import Event
 from dicomwire.registry.services import Service, SOPClass
 from dicomwire.services.port import Incoming, Storer
 
@@ -70,17 +65,8 @@ class Owner(Protocol):
     def release_soon(self) -> None:
         """Start releasing the association, and do not wait for the end."""
 
-    def on_release_requested(self) -> None:
-        """Agree to the peer's release."""
-
-    def on_release_confirmed(self) -> None:
-        """Note that the peer agrees to our release."""
-
-    def on_peer_abort(self, pdu: Abort) -> None:
-        """Note that the peer aborted."""
-
-    def on_violation(self, failure: AssociationAborted) -> None:
-        """Note that the peer violated the protocol."""
+    def on_event(self, event: Event) -> None:
+        """Act on the peer's release or abort, on its consent to our release, or on a violation."""
 
     def on_lost(self, failure: AssociationFailure) -> None:
         """Note that the connection is lost."""

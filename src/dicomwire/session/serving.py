@@ -8,27 +8,38 @@ from __future__ import annotations
 import ssl
 import threading
 from abc import ABC, abstractmethod
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
 from dicomwire.events import Binding, EventType, Handlers
 from dicomwire.listing import Listed
+from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.session.acceptance import Policy
+from dicomwire.session.admission import (
+    MAKING_ROOM,
+    TOO_MUCH_MEMORY,
+    C,
+    FairQueue,
+    NewConnections,
+)
 from dicomwire.session.agreements import BEGINNING, Agreement, Agreements
 from dicomwire.session.base import ReceiveTo
 from dicomwire.session.ends import MODE_ACCEPTOR, AddressInformation
 from dicomwire.session.entity import A, Entity
-from dicomwire.session.listening import peer_name
+from dicomwire.session.listening import connection_ceiling, peer_name
+
+W = TypeVar("W")
+"""What waits until a request can be negotiated."""
 
 
-class BaseServer(Listed, ABC, Generic[A]):
+class BaseServer(Listed, ABC, Generic[A, C, W]):
     """A server that accepts associations for an AE, on either face."""
 
     library_names = """
-        accept add_connection admit agreement connection_closed hold is_closing negotiate
+        accept add_connection agreed connection_closed has_room hold is_closing negotiate
         new_acceptor new_association open pause policy remembers remove run start_listening
-        stop_listening submit supported watch"""
+        stop_listening submit supported wait_for watch"""
 
     remembers = True
     """Whether a request may be answered as an earlier equal one, without negotiating it again."""
@@ -52,6 +63,13 @@ class BaseServer(Listed, ABC, Generic[A]):
         # Guards `_made` together with `handlers`, so that no association misses a binding.
         # `threaded.link` has the order of the locks.
         self._binding = threading.Lock()
+        # Guards the connections and the requests that wait. On the threaded face, it is taken
+        # before the watcher's lock, see `threaded.link`.
+        self._lock = threading.Lock()
+        self._connections = 0
+        self._ceiling = connection_ceiling(ae.settings)
+        self._new_connections: NewConnections[C] = NewConnections()
+        self._waiting: FairQueue[W] = FairQueue()
         self._agreements = Agreements()
         self._has_shown_contexts = False  # the program has the list, and may change it
 
@@ -132,6 +150,69 @@ class BaseServer(Listed, ABC, Generic[A]):
         """Return the events that have a handler, sorted by name."""
         return self.handlers.get_events()
 
+    # --- Connections without an association ---
+
+    def has_room(self, host: str, peer: str) -> bool:
+        """Count one more connection; if there are too many, drop the oldest of `host`, or of all.
+
+        Returns false if no connection can be dropped, and the new one must be closed.
+        """
+        with self._lock:
+            most = self.ae.settings.connections_per_address
+            other = self._new_connections.in_the_way(host, most)
+            is_crowded = self._waiting.is_crowded(host)
+        if other is not None:
+            other.drop(MAKING_ROOM)
+        if is_crowded or (self._connections >= self._ceiling and not self._make_room()):
+            reason = "too many from its address wait" if is_crowded else "too many are open"
+            LOGGER.warning("A connection from %s is refused: %s", peer, reason)
+            return False
+        with self._lock:
+            self._connections += 1
+        return True
+
+    def _make_room(self) -> bool:
+        """Drop the oldest connection without an association; false if there is none."""
+        with self._lock:
+            oldest = self._new_connections.oldest()
+        if oldest is None:
+            return False
+        oldest.drop(MAKING_ROOM)
+        return True
+
+    def hold(self, size: int) -> None:
+        """Count `size` more bytes of incomplete requests; above the limit, drop the longest."""
+        with self._lock:
+            longest = self._new_connections.count(size)
+        if longest is not None:
+            longest.drop(TOO_MUCH_MEMORY)
+
+    def remove(self, connection: C) -> bool:
+        """Remove `connection` from those that wait; false if it was removed before."""
+        with self._lock:
+            return self._new_connections.remove(connection)
+
+    def connection_closed(self) -> None:
+        """Stop counting a connection that was closed."""
+        with self._lock:
+            self._connections -= 1
+
+    # --- Association requests ---
+
+    def agreed(self, host: str, received: bytes) -> A | None:
+        """Return an association whose request is answered as an earlier equal one.
+
+        None if the request has to be negotiated, or there is no room for an association.
+        """
+        agreement = self._agreements.find(received, self._terms())
+        if agreement is None or not (self.remembers and BEGINNING.isdisjoint(self.handlers.live)):
+            return None
+        if self._has_shown_contexts or self.is_closing:
+            return None
+        association = self.new_acceptor(agreement)
+        title = agreement.request.calling_ae_title
+        return association if self.ae.admit(association, host, title) is None else None
+
     def policy(self, association: A, host: str, received: bytes) -> Policy:
         """Return which association requests the server accepts, and on which terms.
 
@@ -159,13 +240,6 @@ class BaseServer(Listed, ABC, Generic[A]):
             operations_window=ae.settings.operations_window,
             remember=lambda agreement: self._agreements.keep(received, terms, agreement),
         )
-
-    def agreement(self, received: bytes) -> Agreement | None:
-        """Return how an equal request was accepted before; None if it has to be negotiated."""
-        agreement = self._agreements.find(received, self._terms())
-        if agreement is None or not (self.remembers and BEGINNING.isdisjoint(self.handlers.live)):
-            return None
-        return None if self._has_shown_contexts or self.is_closing else agreement
 
     def _terms(self) -> object:
         """Return all on which the answer to a request depends besides handlers and contexts."""

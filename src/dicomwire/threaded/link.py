@@ -14,7 +14,7 @@ A thread that holds one of these locks takes only locks below it:
 4. `Connection._access`: one call on a TLS socket at a time; no lock is taken under it.
 5. `bulk._Monitor`: the queues of one `send_many`; then `Ledger._lock`: its file.
 6. `BaseServer._binding`: the handlers of a server and of its associations.
-7. `AssociationServer._lock`: the connections of one server that have no association yet.
+7. `BaseServer._lock`: the connections of one server that have no association yet.
 8. `Watcher._lock`: its selector, heap and watched objects; `watcher._creation` before it.
 9. `ThreadPool._changed`: the tasks and the number of pool threads.
 10. `Entity._lock`: the associations and servers of an AE; then `WorkerEnd._lock`: its slots.

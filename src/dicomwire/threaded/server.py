@@ -19,18 +19,10 @@ from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionL
 from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Handlers
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
-from dicomwire.session.admission import (
-    MAKING_ROOM,
-    TOO_MUCH_MEMORY,
-    FairQueue,
-    NewConnections,
-)
-from dicomwire.session.agreements import Agreement
 from dicomwire.session.base import ReceiveTo
 from dicomwire.session.base_entity import BaseEntity
 from dicomwire.session.listening import (
     BACKLOG,
-    connection_ceiling,
     is_answerable,
     listen,
     peer_name,
@@ -51,7 +43,7 @@ _PAUSE = 0.5
 """Seconds without accepting, after no file descriptor was left for a connection."""
 
 
-class AssociationServer(BaseServer[Association]):
+class AssociationServer(BaseServer[Association, "NewConnection", Callable[[], None]]):
     """Listens on one address and accepts associations for an AE; see `AE.start_server`.
 
     Attributes
@@ -76,15 +68,8 @@ class AssociationServer(BaseServer[Association]):
         receive_to: ReceiveTo | None = None,
     ) -> None:
         super().__init__(ae, ae_title, contexts, ssl_context, evt_handlers, receive_to)
-        # Guards the fields from here to `_waiting`. Taken before the watcher's lock, see
-        # `threaded.link`.
-        self._lock = threading.Lock()
-        self._new_connections: NewConnections[NewConnection] = NewConnections()
-        self._connections = 0
-        self._negotiating = 0
-        self._waiting: FairQueue[Callable[[], None]] = FairQueue()
+        self._negotiating = 0  # guarded by `_lock`
         self._stopped = threading.Event()
-        self._ceiling = connection_ceiling(ae.settings)
         self.start_listening(address)
 
     @property
@@ -191,19 +176,9 @@ class AssociationServer(BaseServer[Association]):
             LOGGER.info("A connection from %s is closed: %s", peer_name(address), error.strerror)
             sock.close()
             return False
-        host = connection.host
-        with self._lock:
-            other = self._new_connections.in_the_way(host, settings.connections_per_address)
-            is_crowded = self._waiting.is_crowded(host)
-        if other is not None:
-            other.drop(MAKING_ROOM)
-        if is_crowded or (self._connections >= self._ceiling and not self._make_room()):
-            reason = "too many from its address wait" if is_crowded else "too many are open"
-            LOGGER.warning("A connection from %s is refused: %s", connection.peer, reason)
+        if not self.has_room(connection.host, connection.peer):
             connection.socket.close()
             return False
-        with self._lock:
-            self._connections += 1
         self.handlers.arm()
         if self.handlers.bound(EVT_CONN_OPEN) or self.handlers.bound(EVT_CONN_CLOSE):
             # Call the handler at once, and not when the peer sends something.
@@ -217,16 +192,7 @@ class AssociationServer(BaseServer[Association]):
             self.connection_closed()
         return True
 
-    def _make_room(self) -> bool:
-        """Drop the oldest connection without an association; false if there is none."""
-        with self._lock:
-            oldest = self._new_connections.oldest()
-        if oldest is None:
-            return False
-        oldest.drop(MAKING_ROOM)
-        return True
-
-    def admit(self, connection: NewConnection, timeout: float | None) -> None:
+    def wait_for(self, connection: NewConnection, timeout: float | None) -> None:
         """Have `connection` watched for `timeout` seconds."""
         with self._lock:  # so that no thread drops it before it is watched
             self._new_connections.add(connection)
@@ -235,41 +201,18 @@ class AssociationServer(BaseServer[Association]):
         if self._stopped.is_set():
             connection.drop("the server is shut down")
 
-    def hold(self, size: int) -> None:
-        """Count `size` more bytes of incomplete requests; above the limit, drop the longest."""
-        with self._lock:
-            longest = self._new_connections.count(size)
-        if longest is not None:
-            longest.drop(TOO_MUCH_MEMORY)
-
-    def remove(self, connection: NewConnection) -> bool:
-        """Remove `connection` from those that wait; false if it was removed before."""
-        with self._lock:
-            return self._new_connections.remove(connection)
-
-    def connection_closed(self) -> None:
-        """Stop counting a connection that was closed."""
-        with self._lock:
-            self._connections -= 1
-
     def negotiate(self, connection: NewConnection) -> None:
-        """Answer a request as an earlier equal one, or on a pool thread, in its turn."""
+        """Answer a request as an earlier equal one, or on a pool thread, in its turn.
+
+        On the watcher's thread: the first calls no handler, and the socket takes the answer at
+        once.
+        """
         if connection.association is None:
-            agreement = self.agreement(bytes(connection.received))
-            if agreement is not None and self._agree(connection, agreement):
+            association = self.agreed(connection.host, bytes(connection.received))
+            if association is not None:
+                association.start_as_agreed(connection.connection, self.connection_closed)
                 return
         self.submit(connection.host, partial(self._answer, connection))
-
-    def _agree(self, new: NewConnection, agreement: Agreement) -> bool:
-        """Answer a request as an earlier equal one; false if there is no room for an association.
-
-        On the watcher's thread: no handler is called, and the socket takes the answer at once.
-        """
-        association = self.new_acceptor(agreement)
-        if self.ae.admit(association, new.host, agreement.request.calling_ae_title) is not None:
-            return False
-        association.start_as_agreed(new.connection, self.connection_closed)
-        return True
 
     def submit(self, host: str, task: Callable[[], None]) -> None:
         """Run `task` for a peer on a pool thread; it waits while `MOST_NEGOTIATING` others run."""
@@ -375,7 +318,7 @@ class NewConnection(Watched):
                 return
         settings = self._settings
         timeout = settings.tls_timeout if self._shaking_hands else settings.acse_timeout
-        self._server.admit(self, timeout)
+        self._server.wait_for(self, timeout)
 
     def on_ready(self) -> None:
         if self._shaking_hands and not self._shake_hands():
