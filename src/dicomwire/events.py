@@ -448,7 +448,8 @@ class Handlers:
         """Return a copy with the same bindings, for an association of a server."""
         other = type(self).__new__(type(self))
         other._lock, other._log_handlers = Lock(), self._log_handlers
-        other._all, other._quiet, other.live = self._all, self._quiet, self.live
+        other._all, other._quiet = self._all, self._quiet
+        other._choose()
         return other
 
     def bind(self, event: EventType, handler: Handler, args: HandlerArgs = None) -> None:

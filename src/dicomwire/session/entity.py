@@ -471,7 +471,6 @@ class Entity(Listed, ABC, Generic[A]):
 
     def _handlers(self, bindings: Sequence[EventHandlerType] | None) -> Handlers:
         handlers = self._log_handlers.copy() if self.settings.log_pdus else self.handlers_class()
-        handlers.arm()
         for binding in bindings or ():
             handlers.bind(*binding)
         return handlers
