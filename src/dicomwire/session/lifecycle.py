@@ -102,6 +102,9 @@ class Lifecycle(Listed, Owner, ABC):
         self._ae = ae
         self._mode = mode
         self._agreement = agreement
+        if agreement is None:  # otherwise they are made when a program looks at them
+            self.requestor = self.end_class(self, MODE_REQUESTOR)
+            self.acceptor = self.end_class(self, MODE_ACCEPTOR)
         self._number = next(_NUMBERS)
         self.handlers = handlers
         self._memory = Share(ae.memory)
@@ -141,17 +144,19 @@ class Lifecycle(Listed, Owner, ABC):
     @cached_property
     def requestor(self) -> ServiceUser:
         """The requestor's end, with its values in the negotiation."""
+        agreed = self._agreement
+        assert agreed is not None
         end = self.end_class(self, MODE_REQUESTOR)
-        if self._agreement is not None:
-            end.adopt(self._agreement.request)
+        end.adopt(agreed.request)
         return end
 
     @cached_property
     def acceptor(self) -> ServiceUser:
         """The acceptor's end, with its values in the negotiation."""
+        agreed = self._agreement
+        assert agreed is not None
         end = self.end_class(self, MODE_ACCEPTOR)
-        if (agreed := self._agreement) is not None:
-            end.adopt(agreed.answer, agreed.called_ae_title, agreed.supported)
+        end.adopt(agreed.answer, agreed.called_ae_title, agreed.supported)
         return end
 
     def address_of(self, mode: str) -> Any:
