@@ -52,10 +52,6 @@ class Member(Protocol):
 
     server: Any
 
-    @property
-    def requestor(self) -> ServiceUser:
-        """The requestor's end."""
-
     def update_settings(self, **changes: Any) -> None:
         """Change settings of this association alone."""
 
@@ -365,14 +361,14 @@ class Entity(Listed, ABC, Generic[A]):
 
     def _propose(
         self,
-        association: A,
+        association: Any,
         contexts: list[PresentationContext],
         max_pdu: int,
         ext_neg: Sequence[UserItem] | None,
         window: int = 1,
     ) -> None:
         """Put our proposals into the requestor end of a new association, and register it."""
-        requestor = association.requestor
+        requestor: ServiceUser = association.requestor
         longest = max_pdu if 0 <= max_pdu <= LONGEST else DEFAULT_MAX_LENGTH
         requestor.introduce(self._title, longest, self._class_uid, self._version_name)
         requestor.requested_contexts = contexts

@@ -213,7 +213,7 @@ class BaseServer(Listed, ABC, Generic[A, C, W]):
         title = agreement.request.calling_ae_title
         return association if self.ae.admit(association, host, title) is None else None
 
-    def policy(self, association: A, host: str, received: bytes) -> Policy:
+    def policy(self, association: Any, host: str, received: bytes) -> Policy:
         """Return which association requests the server accepts, and on which terms.
 
         Parameters
