@@ -166,6 +166,39 @@ def test_a_destination_that_is_down_for_an_hour(
     assert tasks(archive) == []
 
 
+def test_a_process_that_ends_while_it_sends_lengthens_no_wait(
+    archive: OpenArchive, destination: Destination
+) -> None:
+    def end() -> None:
+        raise SystemExit
+
+    store(archive, 1)
+    destination.during = end
+    for _ in range(10):
+        with pytest.raises(SystemExit):
+            sender(archive, destination).step()
+        with archive.index.writing() as writer:
+            archive.queue.free(writer)
+    destination.during = lambda: None
+    destination.is_down = True
+    assert sender(archive, destination).step() <= 1.0
+
+
+def test_a_destination_that_took_an_object_is_tried_again_soon_also_by_another_process(
+    archive: OpenArchive, destination: Destination, clock: Clock
+) -> None:
+    store(archive, 1, 2)
+    destination.is_down = True
+    pass_time(sender(archive, destination), clock, HOUR)
+    destination.is_down = False
+    destination.most = 1
+    clock.now += HOUR
+    assert sender(archive, destination).step() <= 1.0
+    assert destination.arrived == ["1.9.1"]
+    (turn,) = [each for each in tasks(archive) if each.kind == "destination:WS1"]
+    assert turn.attempts == 1
+
+
 def test_an_operator_can_have_it_tried_at_once(
     archive: OpenArchive, destination: Destination, clock: Clock
 ) -> None:

@@ -107,8 +107,11 @@ class Sender:
         self._jitter = jitter
         self._has_ended = threading.Event()
         self._thread: threading.Thread | None = None
-        self._has_sent = False
-        """Whether an object was sent since the present turn has begun."""
+        self._turn: Task | None = None
+        """The task of the destination while this process has it.
+
+        Its attempts are the tries since an object was sent last. That a process ended is none.
+        """
 
     # --- The thread ---
 
@@ -161,7 +164,7 @@ class Sender:
         turn, seconds = self._take_turn()
         if turn is None:
             return seconds
-        self._has_sent = False
+        self._turn = turn
         try:
             while not self._has_ended.is_set():
                 batch = due_batch(self._queue.index, self._kind, self._queue.clock())
@@ -171,7 +174,7 @@ class Sender:
                     break
             self._transport.rest()
         except Unreachable as error:
-            return self._wait(turn, str(error))
+            return self._wait(self._turn, str(error))
         except BaseException:
             self._transport.rest()
             raise
@@ -187,7 +190,7 @@ class Sender:
     def _take_turn(self) -> tuple[Task | None, float]:
         """Take the task of the destination; None if it is not due, with the seconds until then."""
         kind = DESTINATION + self.name
-        taken = self._queue.take(kind, 1)
+        taken = self._queue.take(kind, 1, is_attempt=False)
         if not taken:
             due = next_due(self._queue.index, kind)
             if due is not None:
@@ -195,7 +198,7 @@ class Sender:
                 return None, max(self._until(due), 0.1)
             with self._queue.index.writing() as writer:
                 self._queue.add(writer, [NewTask(kind, {}, self.name)])
-            taken = self._queue.take(kind, 1)
+            taken = self._queue.take(kind, 1, is_attempt=False)
         return (taken[0], 0.0) if taken else (None, 1.0)
 
     def _has_more(self) -> bool:
@@ -218,7 +221,6 @@ class Sender:
         try:
             for result in self._transport.send(batch.objects):
                 results.append(result)
-                self._has_sent |= result.error is None
         finally:
             self._note(batch.gone, results)
 
@@ -235,6 +237,9 @@ class Sender:
             remove(writer, done)
             note_failures(writer, failures)
             self._settle(writer, self.name, sent)
+            if sent and self._turn is not None and self._turn.attempts:
+                self._queue.count_anew(writer, self._turn)
+                self._turn = self._turn._replace(attempts=0)
         self._warn(failures)
 
     def _failure(self, failed: Pending, error: Exception | None) -> Failure:
@@ -259,7 +264,7 @@ class Sender:
     def _wait(self, turn: Task, error: str) -> float:
         """Note that the destination cannot be reached; return the seconds until the next try."""
         self._is_waiting = True
-        attempts = 1 if self._has_sent else turn.attempts
+        attempts = turn.attempts + 1
         delay = delay_after(attempts, self._retry_for)
         given_up = 0
         with self._queue.index.writing() as writer:

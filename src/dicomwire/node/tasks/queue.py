@@ -213,8 +213,11 @@ class Queue:
         kinds = {new.kind for new in tasks}
         writer.after_commit.append(lambda: self.on_added(kinds))
 
-    def take(self, kind: str, most: int) -> list[Task]:
-        """Take up to `most` tasks that are due, the first ones first, for `LEASE` seconds."""
+    def take(self, kind: str, most: int, *, is_attempt: bool = True) -> list[Task]:
+        """Take up to `most` tasks that are due, the first ones first, for `LEASE` seconds.
+
+        Usually that counts as an attempt, so that a task which ends its process is dead some day.
+        """
         now = self.clock()
         due = _due(kind, now).limit(most)
         with self.index.reading() as connection:  # a change would wait for the one writer
@@ -225,10 +228,11 @@ class Queue:
             if connection.dialect.name == "postgresql":
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_TAKING})"))
             found = connection.execute(due.with_for_update(skip_locked=True)).all()
-            lease = {"owner": self.owner, "due": now + LEASE, "attempts": task.c.attempts + 1}
+            attempts = task.c.attempts + int(is_attempt)
+            lease = {"owner": self.owner, "due": now + LEASE, "attempts": attempts}
             ids = [row.id for row in found]
             connection.execute(update(task).where(task.c.id.in_(ids)).values(lease))
-        return [Task(*row)._replace(attempts=row.attempts + 1) for row in found]
+        return [Task(*row)._replace(attempts=row.attempts + int(is_attempt)) for row in found]
 
     def begin(self, writer: Writer, new: NewTask) -> Task:
         """Add a task that this process has taken already; see `add`."""
@@ -277,6 +281,11 @@ class Queue:
         values = {"owner": "", "due": self.clock() + delay, "attempts": 0, "error": ""}
         writer.connection.execute(mine.values(payload=dict(payload), **values))
         writer.after_commit.append(lambda: self.on_added({taken.kind}))
+
+    def count_anew(self, writer: Writer, taken: Task) -> None:
+        """Forget the attempts of a task of this process, which has got on."""
+        mine = update(task).where(task.c.id == taken.id, task.c.owner == self.owner)
+        writer.connection.execute(mine.values(attempts=0))
 
     def next_due(self, kind: str, after: float) -> float | None:
         """Return the first time after another one at which a task is due, or its lease ends."""
