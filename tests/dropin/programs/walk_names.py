@@ -9,7 +9,7 @@ import importlib
 import inspect
 import json
 import sys
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -86,6 +86,8 @@ def parameters(call: Any) -> list[str]:
 def of_member(cls: Any, name: str) -> Any:
     """Return what a class, or an object of it, has under `name`."""
     member = inspect.getattr_static(cls, name, None)
+    if isinstance(member, cached_property):
+        return "attribute"
     if isinstance(member, property):
         return "attribute" if member.fset else "attribute to be read"
     if name in dir(cls):
