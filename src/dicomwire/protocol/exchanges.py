@@ -16,6 +16,7 @@ from dicomwire.protocol.dimse import OVERHEAD, pack_command, pack_small_data
 from dicomwire.protocol.usual import UID_LENGTH_AT, encode_usual, is_plain_uid, start_size
 
 _MESSAGE_ID = struct.Struct("<H")
+_LARGEST_ID = 0xFFFF
 SUCCESS = 0x0000
 """The status of the response."""
 
@@ -52,7 +53,7 @@ class Exchanges:
 
         The result is None if they do not have the usual layout. A C-ECHO has no UID.
         """
-        if uid and not is_plain_uid(uid):
+        if (uid and not is_plain_uid(uid)) or not 0 <= message_id <= _LARGEST_ID:
             return None
         padded = uid.encode("ascii")
         size = len(padded)
