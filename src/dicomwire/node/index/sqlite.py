@@ -83,6 +83,8 @@ class Sqlite:
             for pragma in ("query_only = ON",) if is_reader else _PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}").close()
 
+        if not is_reader:
+            event.listen(engine, "engine_disposed", lambda _engine: self._turns.close())
         return engine
 
     def _driver(self, connection: Connection) -> Any:
