@@ -223,7 +223,8 @@ class Page:
         self.send("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=down)
 
     def type(self, text: str) -> None:
-        """Type a text, key by key, where the focus is."""
+        """Type a text, key by key, where the focus is: the first frame of a page brings it."""
+        self.wait("document.activeElement !== document.body")
         for letter in text:
             self.send("Input.dispatchKeyEvent", type="keyDown", text=letter, key=letter)
             self.send("Input.dispatchKeyEvent", type="keyUp", key=letter)
