@@ -66,10 +66,10 @@ def node_process(folder: Path, **keys: Any) -> Iterator[NodeProcess]:
         node.kill()
 
 
-def eventually(condition: Callable[[], object]) -> bool:
-    """Wait for what tells nobody that it has come; false after 30 seconds."""
+def eventually(condition: Callable[[], object], patience: float = 30.0) -> bool:
+    """Wait for what tells nobody that it has come; false after `patience` seconds."""
     moment = threading.Event()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + patience
     while not condition():
         if time.monotonic() > deadline:
             return False

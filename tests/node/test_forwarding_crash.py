@@ -82,11 +82,14 @@ def test_what_was_acknowledged_arrives_whenever_the_node_is_killed(tmp_path: Pat
                     load.wait(20)
                 node.kill()
             acknowledged |= set(load.acknowledged.items())
+    # After each abort, the node waits up to a second: what has gathered takes so many seconds.
+    patience = 30 + 3 * CRASHES
     with node_process(folder, **keys):
-        assert eventually(lambda: acknowledged <= set(destination.arrived))
+        assert eventually(lambda: acknowledged <= set(destination.arrived), patience)
         with IndexReader(open_existing("", folder)) as index:
             assert eventually(
-                lambda: not [task for task in listed(index) if task.kind.startswith("send:")]
+                lambda: not [task for task in listed(index) if task.kind.startswith("send:")],
+                patience,
             )
     ae.shutdown()
     # What was sent when a process was killed, but not noted as sent, arrives again.

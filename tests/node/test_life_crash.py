@@ -84,7 +84,8 @@ class Expected:
         return not is_kept(number) and (crash < self.number or number <= last)
 
     def compare(self, found: set[str]) -> None:
-        assert not found & self.gone
+        again = found & self.gone
+        assert not again
         assert self.present - self.doubtful <= found
         # What was being stored; the tests of imports count what is imported.
         more = {uid for uid in found - self.present if not uid.startswith(IMPORTED)}

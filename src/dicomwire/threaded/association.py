@@ -106,6 +106,7 @@ class Association(
             if port.is_reporting:
                 port.release_wanted = True
             else:
+                port.process_postponed()  # the watcher may have read that the peer is gone
                 await super().end()
 
     def release_soon(self) -> None:
