@@ -13,6 +13,7 @@ from spooling import CT, EXPLICIT, OpenArchive, encoded
 from dicomwire.data.file_meta import file_head
 from dicomwire.node import maintenance
 from dicomwire.node.configuration import Duplicates
+from dicomwire.node.deletion import delete
 from dicomwire.node.files import StorageInUse
 from dicomwire.node.heads import HEAD_SIZE
 from dicomwire.node.index.database import WrongRevision
@@ -20,6 +21,7 @@ from dicomwire.node.index.opening import INDEX
 from dicomwire.node.index.reader import IndexReader
 from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.index.writer import Index
+from dicomwire.node.keys import Level
 from dicomwire.node.maintenance import Finding, Problem, Reconciled, check, reindex
 from dicomwire.node.objects.folder import FolderObjects
 from dicomwire.node.objects.spool import Spool
@@ -71,6 +73,18 @@ def test_a_transaction_is_for_a_bounded_number_of_bytes(
     assert reindex(folder, done.append).indexed == 10
     assert done == [*range(1, 11)]
     assert contents(folder) == before
+
+
+def test_a_rejected_object_that_a_crash_has_left_does_not_come_back(folder: Path) -> None:
+    left = files(folder)[0]
+    content = left.read_bytes()
+    with OpenArchive(folder) as archive:
+        own = [each for each in archive.index.stored() if each.file == name_of(left, folder)]
+        uid = own[0].sop_instance_uid
+        delete(archive.queue, Level.IMAGE, [uid], rejects=True)
+    left.with_name(f"{'0' * 32}.dcm").write_bytes(content)
+    assert reconciled(folder) == Reconciled(removed=1)
+    assert uid not in contents(folder)
 
 
 def test_files_that_the_index_does_not_know_are_indexed(folder: Path) -> None:

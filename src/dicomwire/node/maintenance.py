@@ -200,17 +200,21 @@ def _index_portion(
     """Add objects to the index in one transaction; then remove superfluous files.
 
     Another process may have been between `put` and its commit. Being alone means that it has
-    finished: its files are in the index now, or gone.
+    finished: its files are in the index now, or gone. Files of rejected instances are superfluous:
+    they came after that, and a crash was before the refusal.
     """
     with index.writing(is_alone=True) as writer:
-        known = writer.find([placed.entry.instance_uid for placed in portion])
+        known, rejected = writer.known([placed.entry.instance_uid for placed in portion])
         indexed = {stored.file for copies in known.values() for stored in copies}
         portion = [
             placed
             for placed in portion
             if placed.file not in indexed and objects.exists(placed.file)
         ]
-        superfluous, left_out = _place(store, writer, portion, duplicates, last_id)
+        refused = {each.file for each in portion if each.entry.instance_uid in rejected}
+        wanted = [placed for placed in portion if placed.file not in refused]
+        superfluous, left_out = _place(store, writer, wanted, duplicates, last_id)
+        superfluous |= refused
     store.withdraw(superfluous)
     found.indexed += sum(placed.file not in superfluous | left_out for placed in portion)
     found.removed += len(superfluous)
