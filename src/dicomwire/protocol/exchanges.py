@@ -10,20 +10,22 @@ import struct
 from dataclasses import replace
 from typing import TypeAlias
 
-from dicomwire.protocol.command import Command, Message
+from dicomwire.protocol.command import Message
 from dicomwire.protocol.context import quick_uid
 from dicomwire.protocol.dimse import OVERHEAD, pack_command, pack_small_data
-from dicomwire.protocol.usual import UID_LENGTH_AT, encode_usual, is_plain_uid, start_size
+from dicomwire.protocol.usual import (
+    ANSWERS,
+    UID_LENGTH_AT,
+    encode_uid,
+    encode_usual,
+    start_size,
+)
 
 _MESSAGE_ID = struct.Struct("<H")
 _LARGEST_ID = 0xFFFF
 SUCCESS = 0x0000
 """The status of the response."""
 
-_RESPONSES = {
-    Command.C_STORE_RQ: Command.C_STORE_RSP,
-    Command.C_ECHO_RQ: Command.C_ECHO_RSP,
-}
 _Around: TypeAlias = tuple[bytes, bytes]
 """The bytes of a command set before and after its message ID, up to the SOP Instance UID."""
 
@@ -53,13 +55,10 @@ class Exchanges:
 
         The result is None if they do not have the usual layout. A C-ECHO has no UID.
         """
-        if (uid and not is_plain_uid(uid)) or not 0 <= message_id <= _LARGEST_ID:
-            return None
-        padded = uid.encode("ascii")
+        padded = encode_uid(uid)
         size = len(padded)
-        if size % 2:
-            padded += b"\0"
-            size += 1
+        if (uid and not size) or not 0 <= message_id <= _LARGEST_ID:
+            return None
         try:
             around = self._around[size]
         except KeyError:
@@ -104,7 +103,7 @@ class Exchanges:
 def success_of(request: Message) -> Message:
     """Return the response to a C-STORE-RQ or C-ECHO-RQ that reports success."""
     return Message(
-        _RESPONSES[request.command],
+        ANSWERS[request.command],
         MessageIDBeingRespondedTo=request.MessageID,
         AffectedSOPClassUID=request.AffectedSOPClassUID,
         AffectedSOPInstanceUID=request.AffectedSOPInstanceUID,

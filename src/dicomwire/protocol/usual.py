@@ -61,14 +61,14 @@ _ID_HEADERS = {
 """The commands that have a fixed layout, with the header of their message ID."""
 _COMMANDS = {int(command): command for command in _ID_HEADERS}
 
-_ANSWERS = {
+ANSWERS = {
     Command.C_STORE_RQ: Command.C_STORE_RSP,
     Command.C_ECHO_RQ: Command.C_ECHO_RSP,
 }
 """The requests whose response needs no more than a status, with the command of the response."""
 
 _padded_uid = re.compile(rb"([0-9.]+)\0?").fullmatch
-is_plain_uid = re.compile(r"[0-9.]{1,64}", re.ASCII).fullmatch
+_is_plain_uid = re.compile(r"[0-9.]{1,64}", re.ASCII).fullmatch
 """Whether a UID has only digits and dots, and at most 64 of them."""
 
 
@@ -164,7 +164,7 @@ def decode_rest(command: Command, class_uid: UID, data: bytes) -> Message | None
 @lru_cache(256)  # as for _decode_prefix
 def _prefix(command: Command, class_uid: str) -> bytes | None:
     """Return the prefix of a command set; None if the command or the UID is not usual."""
-    if command not in _ID_HEADERS or not is_plain_uid(class_uid):
+    if command not in _ID_HEADERS or not _is_plain_uid(class_uid):
         return None
     padded = class_uid.encode("ascii") + b"\0" * (len(class_uid) % 2)
     return _encode_prefix(command, padded)
@@ -217,7 +217,7 @@ def encode_success(
     It comes in two parts, between which the message ID belongs. The SOP Instance UID, with its
     padding, has `uid_length` bytes, and belongs at the end. None if the layout is not usual.
     """
-    prefix = _prefix(_ANSWERS[command], class_uid) if command in _ANSWERS and class_uid else None
+    prefix = _prefix(ANSWERS[command], class_uid) if command in ANSWERS and class_uid else None
     if prefix is None or (command is Command.C_STORE_RQ) != (0 < uid_length <= UID_LENGTH):
         return None
     whole = _encode_response(prefix, 0, _NO_DATASET, 0x0000, b"1" * uid_length)
@@ -240,6 +240,6 @@ def _encode_response(
 
 def encode_uid(uid: str | None) -> bytes:
     """Return a SOP Instance UID with its padding; empty if it is not usual."""
-    if not uid or not is_plain_uid(uid):
+    if not uid or not _is_plain_uid(uid):
         return b""
     return uid.encode("ascii") + b"\0" * (len(uid) % 2)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import logging
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -193,22 +193,23 @@ class Sender(Engine):
         if self._operations and self.must_wait(key):
             await self._until_room(key)
         operation: Operation = self.operation_class(self, message) if join is None else join.join()
+        await self._begin(key, operation, self._send(context_id, message, data, more=more))
+        return operation
+
+    async def _begin(self, key: Key, operation: Operation, sending: Awaitable[None]) -> None:
+        """Send a request of `operation`, whose responses have `key`."""
         self._operations[key] = operation
         try:
-            await self._send(context_id, message, data, more=more)
+            await sending
         except BaseException as error:
-            self._was_not_sent(key, operation, error)
+            # After a KeyboardInterrupt, the request may be on its way: its response is expected.
+            is_sent = isinstance(error, KeyboardInterrupt)
+            if not is_sent and self._operations.pop(key, None) is not None:
+                operation.part()
             raise
         if self.protocol.events:
             self.process_postponed()
             self.check()
-        return operation
-
-    def _was_not_sent(self, key: Key, operation: Operation, error: BaseException) -> None:
-        # After a KeyboardInterrupt, the request may be on its way: its response is expected.
-        is_sent = isinstance(error, KeyboardInterrupt)
-        if not is_sent and self._operations.pop(key, None) is not None:
-            operation.part()
 
     def must_wait(self, key: Key) -> bool:
         """Whether a request must wait: one like it is outstanding, or the window is full."""
@@ -265,15 +266,8 @@ class Sender(Engine):
 
         Only while `is_unobserved`, and if the window has room.
         """
-        self._operations[key] = operation.join()
-        try:
-            await self._send_packed(context_id, packed, source, more=more)
-        except BaseException as error:
-            self._was_not_sent(key, operation, error)
-            raise
-        if self.protocol.events:
-            self.process_postponed()
-            self.check()
+        sending = self._send_packed(context_id, packed, source, more=more)
+        await self._begin(key, operation.join(), sending)
 
     def begin_usual(self) -> bool:
         """Take the turn for a usual request; return whether it may pass without the protocol."""
