@@ -131,9 +131,7 @@ class FilePayload(Payload):
         directory: str | None = None,
         share: Share | None = None,
     ) -> None:
-        self.size = size
-        self._directory = directory
-        self._dicom_file: str | None = None
+        super().__init__(size, directory)
         self._share = share
         self.offset = offset
         self._path = path

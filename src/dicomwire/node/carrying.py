@@ -18,6 +18,7 @@ from functools import partial
 from sqlalchemy import select
 
 from dicomwire.data.file_meta import FileFormatError, parse_file_meta
+from dicomwire.logs import counted
 from dicomwire.node.files import Damaged, remove
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.reader import IndexReader, Stored
@@ -158,8 +159,8 @@ def settle(objects: Objects, index: Index, spool: Spool) -> None:
             unknown = [name for name in present if name not in known]
             if unknown:
                 objects.remove(unknown)
-                text = "%d objects are removed that a process was storing when it died"
-                LOGGER.warning(text, len(unknown))
+                text = "Removed %s that a process was storing when it died"
+                LOGGER.warning(text, counted(len(unknown), "object"))
         for note in spool.notes:
             remove(str(note))
     except (OSError, IndexFailure) as error:
