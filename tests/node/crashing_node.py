@@ -15,6 +15,7 @@ from pathlib import Path
 from dicomwire.node.configuration import Configuration, merged
 from dicomwire.node.server import Node
 from dicomwire.node.tasks import process
+from dicomwire.workers import supervisor
 
 
 def answer(node: Node) -> None:
@@ -35,6 +36,7 @@ def main(folder: str, keys: str) -> None:
     """Run a node; `keys` is the JSON of keys of its configuration."""
     configuration = merged(Configuration(folder=Path(folder), port=0), json.loads(keys))
     process.NICENESS = 0  # others wait for what it does
+    supervisor.LONGEST_DELAY = supervisor.FIRST_DELAY  # a test kills many workers in a row
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     with Node(configuration) as node:
