@@ -28,7 +28,6 @@ at `_writing` and at `_sending`.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from abc import abstractmethod
@@ -44,8 +43,7 @@ from dicomwire.errors import (
     AssociationTimeout,
     ConnectionLost,
 )
-from dicomwire.events import EVT_DATA_RECV, EVT_DATA_SENT, EVT_PDU_SENT
-from dicomwire.protocol.dimse import unpack_pdus
+from dicomwire.events import EVT_DATA_RECV, EVT_DATA_SENT
 from dicomwire.protocol.events import CommandReceived, Event, ReleaseRequested
 from dicomwire.protocol.pdu import Abort
 from dicomwire.protocol.states import Role, State
@@ -74,7 +72,7 @@ class Link(Sender, Watched):
     """The engine of an association on the threaded face.
 
     ``with link:`` takes the turn, and may be nested. Call all methods with the turn, except
-    `abort`, `without_waiting`, `write_between` and those that the watcher calls.
+    `abort`, `without_waiting` and those that the watcher calls.
 
     Attributes
     ----------
@@ -423,26 +421,6 @@ class Link(Sender, Watched):
         while not self.is_ended and (event := self.protocol.next_event()) is not None:
             self.take(event)
 
-    def write_between(self, data: bytes) -> bool:
-        """Send whole P-DATA-TF PDUs while another thread has the turn.
-
-        Returns whether there was a connection to send on.
-        """
-        connection = self._connection
-        if connection is None or self.is_over:
-            return False
-        with contextlib.suppress(AssociationFailure), self._writing:
-            connection.write(data, self.settings.write_timeout)
-        return True
-
-    def report_sent_between(self, data: bytes) -> None:
-        """Tell of PDUs that `write_between` has sent, without the turn."""
-        if EVT_DATA_SENT in self.handlers.live:
-            self.handlers.notify(self._association, EVT_DATA_SENT, {"data": data})
-        if EVT_PDU_SENT in self.handlers.live:
-            for pdu in unpack_pdus(memoryview(data)):
-                self.handlers.notify(self._association, EVT_PDU_SENT, {"pdu": pdu})
-
     def _look_for_abort(self) -> None:
         """Read on after sending failed: the peer may have sent an A-ABORT with the reason."""
         while True:
@@ -540,23 +518,6 @@ class Link(Sender, Watched):
     def advance(self, deadline: float | None, stage: str) -> None:
         """Wait for one event and process it; see `next_event`."""
         self.take(self.next_event(deadline, stage))
-
-    def look(self) -> None:
-        """Process what has arrived, without waiting. The end of the association is not raised."""
-        try:
-            while self.has_turn and not self.is_over:
-                event = self.protocol.next_event()
-                if event is not None:
-                    self.take(event)
-                elif self._has_enough or not self._read():
-                    return
-        except AssociationFailure as failure:
-            self.fail(failure)
-
-    @property
-    def _has_enough(self) -> bool:
-        """Whether to stop reading ahead: a peer with a window may send any number of requests."""
-        return bool(self._requests) and self._association.operations_window > 1
 
     # --- The end ---
 

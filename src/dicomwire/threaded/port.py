@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dicomwire.data.blocking import run_blocking
 from dicomwire.data.sources import Data, Source
 from dicomwire.errors import AssociationFailure
-from dicomwire.events import EVT_DIMSE_SENT, InterventionEvent
+from dicomwire.events import EVT_DATA_SENT, EVT_DIMSE_SENT, EVT_PDU_SENT, InterventionEvent
 from dicomwire.protocol.command import Command, Message
+from dicomwire.protocol.dimse import unpack_pdus
 from dicomwire.protocol.events import CommandReceived
 from dicomwire.protocol.states import Role
 from dicomwire.services import scp
@@ -27,9 +29,6 @@ from dicomwire.session.sending import Begun
 from dicomwire.settings import Settings
 from dicomwire.threaded.connection import deadline_after
 from dicomwire.threaded.link import LINGER, Link
-
-if TYPE_CHECKING:
-    pass
 
 _QUICK = 0.0005
 _MANY = 16
@@ -115,11 +114,31 @@ class ThreadedPort(Link):
             self._notify_message(EVT_DIMSE_SENT, context_id, message)
         data = self.protocol.pack(context_id, message)
         with self._sending:
-            is_tried = self.write_between(data)
+            is_tried = self._write_between(data)
         # Handlers may send something themselves, and would then wait for the turn under a lock
         # that comes after it.
         if is_tried:
-            self.report_sent_between(data)
+            self._report_sent_between(data)
+
+    def _write_between(self, data: bytes) -> bool:
+        """Send whole P-DATA-TF PDUs while another thread has the turn.
+
+        Returns whether there was a connection to send on.
+        """
+        connection = self._connection
+        if connection is None or self.is_over:
+            return False
+        with contextlib.suppress(AssociationFailure), self._writing:
+            connection.write(data, self.settings.write_timeout)
+        return True
+
+    def _report_sent_between(self, data: bytes) -> None:
+        """Tell of PDUs that `_write_between` has sent, without the turn."""
+        if EVT_DATA_SENT in self.handlers.live:
+            self.handlers.notify(self._association, EVT_DATA_SENT, {"data": data})
+        if EVT_PDU_SENT in self.handlers.live:
+            for pdu in unpack_pdus(memoryview(data)):
+                self.handlers.notify(self._association, EVT_PDU_SENT, {"pdu": pdu})
 
     async def _until_room(self, key: Key) -> None:
         deadline = deadline_after(self.settings.dimse_timeout)
@@ -206,6 +225,23 @@ class ThreadedPort(Link):
         if self.is_ended:
             raise self._ended_failure()
         return self._restarts_deadline
+
+    def look(self) -> None:
+        """Process what has arrived, without waiting. The end of the association is not raised."""
+        try:
+            while self.has_turn and not self.is_over:
+                event = self.protocol.next_event()
+                if event is not None:
+                    self.take(event)
+                elif self._has_enough or not self._read():
+                    return
+        except AssociationFailure as failure:
+            self.fail(failure)
+
+    @property
+    def _has_enough(self) -> bool:
+        """Whether to stop reading ahead: a peer with a window may send any number of requests."""
+        return bool(self._requests) and self._association.operations_window > 1
 
     # --- Handlers ---
 
