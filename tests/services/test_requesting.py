@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+from copy import copy, deepcopy
+
 import pytest
 from fake_port import EXPLICIT, keys, received
 from pydicom.dataset import Dataset
@@ -23,6 +26,61 @@ BROKEN = b"\x10\0\x10\0\xff\xff\0\0"
 
 def on_the_wire(message: Message) -> Message:
     return decode_command(encode_command(message))
+
+
+def plain_status() -> Dataset:
+    ds = Dataset()
+    ds.Status = 0xB000
+    return ds
+
+
+def without_status(ds: Dataset) -> str:
+    del ds.Status
+    with pytest.raises(AttributeError):
+        _ = ds.Status
+    assert "Status" not in ds
+    assert not hasattr(ds, "Status")
+    return str(ds)
+
+
+def changed(ds: Dataset) -> Dataset:
+    ds.Status = 7
+    ds.ErrorComment = "why"
+    assert ds.Status == 7
+    return ds
+
+
+def with_an_attribute(ds: Dataset) -> object:
+    ds.is_decompressed = True
+    return ds.to_json(), ds.is_decompressed
+
+
+LOOKS = {
+    "in": lambda ds: ("Status" in ds, 0x00000900 in ds, "ErrorComment" in ds, (0, 0x900) in ds),
+    "attribute": lambda ds: (ds.Status, hasattr(ds, "ErrorComment"), getattr(ds, "ErrorID", 3)),
+    "get": lambda ds: (ds.get("Status"), ds.get("ErrorID", 5), ds.get(0x00000900)),
+    "item": lambda ds: ds[0x00000900],
+    "keyword": lambda ds: ds["Status"].VR,
+    "elements": lambda ds: [(each.tag, each.value) for each in ds],
+    "text": lambda ds: (str(ds), repr(ds), len(ds), bool(ds)),
+    "keys": lambda ds: (list(ds.keys()), list(ds.values()), ds.dir()),
+    "change": changed,
+    "deletion": without_status,
+    "own attribute": with_an_attribute,
+    "copy": lambda ds: (copy(ds), deepcopy(ds), ds.copy(), pickle.loads(pickle.dumps(ds))),
+    "equality": lambda ds: (ds == plain_status(), plain_status() == ds, ds == Dataset()),
+    "class": lambda ds: isinstance(ds, Dataset),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_a_status_is_what_a_dataset_with_status_is(look):
+    response = Message(Command.C_STORE_RSP, MessageIDBeingRespondedTo=1, Status=0xB000)
+    for _ in range(2):  # first when it is new
+        assert look(results.status_dataset(response)) == look(plain_status())
+    seen = results.status_dataset(response)
+    assert len(seen) == 1
+    assert look(seen) == look(plain_status())
 
 
 def test_the_requests():

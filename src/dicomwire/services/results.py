@@ -44,6 +44,37 @@ _status_values = attrgetter(*_STATUS_KEYWORDS)
 _NO_VALUES = (None,) * len(_STATUS_KEYWORDS)
 
 
+class _Status(Dataset):
+    """The status elements of a response, which are made when more than Status is looked at.
+
+    Most programs look at Status alone, of each response. To make a Dataset of it, and to find it
+    there by its keyword, takes ten times as long.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        """Make the elements if they are missing: every use of a Dataset reads an attribute."""
+        state = vars(self)
+        response = state.get("_response")
+        if response is None:
+            return super().__getattr__(name)
+        for key, value in vars(_made_dataset(response)).items():
+            state.setdefault(key, value)  # another thread may do the same
+        state.pop("_response", None)
+        return getattr(self, name)
+
+    def __contains__(self, name: Any) -> bool:
+        return (name == "Status" and "_response" in vars(self)) or super().__contains__(name)
+
+    @property
+    def Status(self) -> Any:
+        response = vars(self).get("_response")
+        if response is not None:
+            return response.Status
+        if _STATUS not in self._dict:
+            raise AttributeError("the program has deleted Status")
+        return self[_STATUS].value
+
+
 def status_dataset(response: Message | None) -> Dataset:
     """Return the status elements of a response as a dataset for programs (PS3.7 Annex C).
 
@@ -51,6 +82,12 @@ def status_dataset(response: Message | None) -> Dataset:
     """
     if response is None:
         return Dataset()
+    status = _Status.__new__(_Status)
+    vars(status)["_response"] = response
+    return status
+
+
+def _made_dataset(response: Message) -> Dataset:
     element = DataElement(_STATUS, "US", response.Status, already_converted=True)
     status = new_dataset({_STATUS: element})
     values = _status_values(response)
