@@ -19,6 +19,7 @@ from simulation import FakeSocket, World
 from dicomwire import AE, Association, Settings, build_context, evt
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.pdu import Abort, ReleaseRQ
+from dicomwire.threaded import link
 from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, context, message_pdu, request_pdu
 
 SETTINGS = Settings(network_timeout=60, dimse_timeout=30, acse_timeout=30, close_timeout=2)
@@ -80,6 +81,10 @@ class Requestor:
     @property
     def ended(self) -> list[Association]:
         return [] if self.association is None else [self.association]
+
+
+class Hurried(Requestor):
+    """The same, while watching pauses from the first response on."""
 
 
 class Served:
@@ -205,10 +210,16 @@ AT_ONCE = SETTINGS.close_timeout + 1
 
 
 @pytest.mark.parametrize("happens", [*PROMPT, time_passes, silence], ids=lambda each: each.__name__)
-@pytest.mark.parametrize("kind", [Requestor, Served])
+@pytest.mark.parametrize("kind", [Requestor, Hurried, Served])
 def test_at_every_step(
-    world: World, kind: type[Life], happens: Callable[[Life], None], caplog: Any
+    world: World,
+    kind: type[Life],
+    happens: Callable[[Life], None],
+    caplog: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if kind is Hurried:
+        monkeypatch.setattr(link, "_FEW", 0)
     world.steps.clear()
     undisturbed = kind(world)
     undisturbed.live()
@@ -225,7 +236,7 @@ def test_at_every_step(
             if happens in PROMPT:
                 assert world.now < began + AT_ONCE
             check(life, AT_ONCE if happens in PROMPT else LONG)
-            if happens is aborted_by_peer_which_reads_no_more and kind is Requestor:
+            if happens is aborted_by_peer_which_reads_no_more and kind is not Served:
                 assert all(each.is_released or each.failure.by_peer for each in life.ended)
         except AssertionError as error:
             step = world.steps[number - 1]

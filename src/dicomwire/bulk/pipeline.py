@@ -254,7 +254,7 @@ class Pipeline:
             if not is_answered:  # `next` continues; after a KeyboardInterrupt, `close`
                 self._outstanding[number] = item, ready.uid, len(ready.data), None
                 port.expect((_STORED, number), operation)
-                operation.deadline = port.deadline
+                operation.deadline = port.response_deadline
             port.end_usual()
         if self._results:
             return self._results.popleft()
@@ -401,7 +401,7 @@ class Pipeline:
         item, uid, number, data = ready.item, ready.uid, ready.number, ready.data
         port, operation, more = self.port, self._operation, self._window > 1
         exchange = ready.exchange
-        if not (operation and port.is_unobserved and port.has_only(len(self._outstanding))):
+        if not (operation and port.is_unobserved(len(self._outstanding))):
             exchange = None
         expected = exchange and exchange[1]
         self._outstanding[number] = item, uid, 0, expected
@@ -449,7 +449,7 @@ class Pipeline:
         """
         port, outstanding, operation = self.port, self._outstanding, self._operation
         oldest = next(iter(outstanding.values()))
-        if oldest[3] is None or operation is None or not port.is_unobserved:
+        if oldest[3] is None or operation is None or not port.is_unobserved():
             return
         received, size = port.receive()
         at = 0
@@ -464,7 +464,7 @@ class Pipeline:
             self._in_flight -= length
             self._results.append(Sent(item, uid, expected))
         port.leave(at, size)
-        operation.deadline = None if at else port.deadline
+        operation.deadline = None if at else port.response_deadline
 
     def _collect(self) -> None:
         """Turn the responses that went through the protocol into results."""

@@ -55,7 +55,7 @@ class Exchanges:
 
         The result is None if they do not have the usual layout. A C-ECHO has no UID.
         """
-        padded = encode_uid(uid)
+        padded = encode_uid(uid) if uid else b""
         size = len(padded)
         if (uid and not size) or not 0 <= message_id <= _LARGEST_ID:
             return None

@@ -156,7 +156,7 @@ class Requesting(Lifecycle):
         with self._port as port:
             try:
                 exchange = None
-                if port.is_unobserved and port.has_only(0):
+                if port.is_unobserved(0):
                     exchange = self._usual_exchange(context_id, request, data)
                 if exchange is None:
                     operation = await port.request(context_id, request, data)

@@ -80,7 +80,7 @@ class Sender(Engine):
 
     operation_class: type[Operation] = Operation
     """The class of the operations of the face."""
-    deadline: float | None = None
+    response_deadline: float | None = None
     """When a response must be there, from the last `receive` on."""
     compares_responses = False
     """Whether the face has `receive` and `leave`."""
@@ -236,22 +236,19 @@ class Sender(Engine):
 
     # --- Usual requests and responses, which do not become messages ---
 
-    @property
-    def is_unobserved(self) -> bool:
-        """Whether usual messages may pass without the protocol: nobody sees them, and none waits.
+    def is_unobserved(self, outstanding: int | None = None) -> bool:
+        """Return whether usual messages may pass without the protocol: nobody sees them.
 
-        With the turn, that can change only by what is received, or by a call of the program.
+        No request waits, and none is outstanding but the `outstanding` ones of the caller. With the
+        turn, that can change only by what is received, or by a call of the program.
         """
         return (
             self.compares_responses
+            and (outstanding is None or len(self._operations) == outstanding)
             and self.protocol.is_at_rest
             and not (self._requests or self._abort_wanted or self.is_ended)
             and _OF_MESSAGES.isdisjoint(self.handlers.live)
         )
-
-    def has_only(self, count: int) -> bool:
-        """Return whether no other requests are outstanding than the `count` of the caller."""
-        return len(self._operations) == count
 
     async def request_packed(
         self,
@@ -305,9 +302,9 @@ class Sender(Engine):
         operation = self.operation_class(self, request)
         key = (request.command | RESPONSE_BIT, request.MessageID)
         self._operations[key] = operation
-        self.write_usual(packed)
+        self._write(packed)
         if not self.receive_usual(expected):
-            operation.deadline = self.deadline
+            operation.deadline = self.response_deadline
             return operation
         del self._operations[key]
         return None

@@ -1,8 +1,8 @@
 """One association's protocol and socket, and the turn: the lock with which threads share them.
 
 The thread that holds the turn owns the socket. While no thread holds it, the watcher
-watches the socket; when data arrives, a pool thread takes the turn. `port` sends and receives
-messages.
+watches the socket; when data arrives, a pool thread takes the turn. While a program calls often,
+watching pauses. `port` sends and receives messages.
 
 The order of the locks
 ----------------------
@@ -61,6 +61,12 @@ from dicomwire.threaded.watcher import Watched, watcher
 LINGER = 0.05
 """Seconds that a pool thread waits for the next message, before the watcher watches the
 socket: longer than the pause of a peer that sends one message after the other."""
+_FEW = 4
+"""Calls of the program that follow one another within `LINGER` seconds, until watching pauses:
+to wake the watcher for the pause takes about as long as removing and adding the socket so often."""
+_PAUSE = LINGER / 2
+"""Seconds of a pause. It is prolonged while the association is used; so the socket is watched
+again at most `LINGER` seconds after its last use."""
 _ABORT_WAIT = 0.1
 """Seconds that an abort waits for another thread to finish sending a PDU: far longer than a peer
 that reads lets it take. After that the abort closes the connection without an A-ABORT."""
@@ -100,6 +106,7 @@ class Link(Sender, Watched):
         self._has_filled_buffer = False  # the last read
         self._has_read_ahead = False  # `_read` was called for the thread that is going to serve
         self._last_active = time.monotonic()
+        self._successive = 0  # calls of the program, each within `LINGER` of the one before
 
     @abstractmethod
     def serve(self) -> None:
@@ -164,19 +171,32 @@ class Link(Sender, Watched):
         except BaseException as error:  # a handler called sys.exit: no thread would serve it again
             self.crash(error)
             raise
+        if not self._is_paused or self._requests:
+            self._have_watched()
+
+    def _have_watched(self) -> None:
+        """Have the socket watched, or the received requests served, if no thread uses them."""
+        if self._is_paused:
+            watcher().forget(self)
         if not self._held:
             self._drop_buffer()
         if self._has_progressed():
-            self._last_active = time.monotonic()
-        if self.is_ended or self._has_thread or self._held:
+            now = time.monotonic()
+            self._successive = self._successive + 1 if now < self._last_active + LINGER else 0
+            self._last_active = now
+        connection = self._connection
+        if connection is None or self.is_ended or self._has_thread or self._held:
             return
         if self.protocol.state is not State.ESTABLISHED:
             return
-        if self._requests or (self._connection.is_tls and self._connection.pending()):
+        if self._requests or (connection.is_tls and connection.pending()):
             self.begin_serving()
-            return
-        timeout = self.settings.network_timeout
-        watcher().add(self, None if timeout is None else self._last_active + timeout)
+        elif self._successive > _FEW:
+            self._successive = 0
+            watcher().pause(self, self._last_active + _PAUSE)
+        else:
+            timeout = self.settings.network_timeout
+            watcher().add(self, None if timeout is None else self._last_active + timeout)
 
     def fileno(self) -> int:
         """Return the socket's file descriptor."""
@@ -185,13 +205,18 @@ class Link(Sender, Watched):
 
     def on_ready(self) -> None:
         """Complete a release; have a pool thread serve any other data that arrived."""
-        if not RELEASE.isdisjoint(self.handlers.live) or not self._turn.acquire(blocking=False):
-            if watcher().remove(self):
-                threads.submit(self._serve_until_idle)
+        if RELEASE.isdisjoint(self.handlers.live) and self._watching(self._look_for_release):
             return
+        if watcher().remove(self):
+            threads.submit(self._serve_until_idle)
+
+    def _watching(self, action: Callable[[], None]) -> bool:
+        """Call `action` on the watcher's thread, with the turn; return false if it is not free."""
+        if not self._turn.acquire(blocking=False):
+            return False
         self._depth, self._owner = 1, threading.get_ident()
         try:
-            self._look_for_release()
+            action()
         except AssociationFailure as failure:
             self.fail(failure)
         except BaseException as error:
@@ -203,6 +228,7 @@ class Link(Sender, Watched):
             self._turn.release()
         if self._abort_wanted and not self.is_ended:
             self.abort()  # another thread asked for it when it could not get the turn
+        return True
 
     def _look_for_release(self) -> None:
         """Read what arrived, and complete the release that it requests (on the watcher's thread).
@@ -224,9 +250,21 @@ class Link(Sender, Watched):
             self.begin_serving()
 
     def on_deadline(self) -> None:
-        """Have a pool thread check whether the network timeout has passed."""
+        """Have a pool thread check whether the network timeout has passed; or end a pause."""
         if watcher().remove(self):
             threads.submit(self._end_if_idle)
+        elif not self._watching(self._end_pause):
+            watcher().prolong(self, time.monotonic() + _PAUSE)  # another thread has the turn
+
+    def _end_pause(self) -> None:
+        """Have the socket watched, unless the program has used it since the pause began."""
+        if not self._is_paused:
+            return  # another thread had the turn meanwhile
+        if self._has_progressed():
+            self._last_active = time.monotonic()
+            watcher().prolong(self, self._last_active + _PAUSE)
+        else:
+            self._have_watched()
 
     def on_gone(self) -> None:
         """Have a pool thread end the association: the program closed its socket."""
@@ -359,6 +397,8 @@ class Link(Sender, Watched):
         self._batch.clear()
         if connection is None:
             return
+        if self._is_paused:
+            watcher().forget(self)
         self._connection = None
         self.discard_received()
         if self.protocol.state is State.AWAITING_CLOSE and not self._abort_wanted:

@@ -161,7 +161,7 @@ class ThreadedPort(Link):
         """Take the turn, unless another thread has it, or the watcher watches the socket."""
         if not self._turn.acquire(blocking=False):
             return False
-        if self._depth or self._is_watched or self._operations or not self.is_unobserved:
+        if self._depth or self._is_watched or not self.is_unobserved(0):
             self._turn.release()
             return False
         self._depth, self._owner = 1, threading.get_ident()
@@ -192,8 +192,8 @@ class ThreadedPort(Link):
         connection = self._connection
         if connection is None:
             raise self._ended_failure()
-        self.deadline = deadline_after(self.settings.dimse_timeout)
-        if not connection.wait_readable(self.deadline):
+        self.response_deadline = deadline_after(self.settings.dimse_timeout)
+        if not connection.wait_readable(self.response_deadline):
             raise self._no_answer("response")
         if self._buffer is None:
             self._buffer = take_buffer()

@@ -43,6 +43,7 @@ class Watched(ABC):
     deadline: float | None = None
     opened: int = 0
     _is_watched: bool = False
+    _is_paused: bool = False  # not watched for a while; `on_deadline` is called at the end of that
     _number: int = -1  # the file descriptor that is registered in the selector
     _entry: float | None = None  # the time in its one valid entry in the heap
 
@@ -56,7 +57,10 @@ class Watched(ABC):
 
     @abstractmethod
     def on_deadline(self) -> None:
-        """Called on the watcher's thread when the deadline has passed; it must not block."""
+        """Called on the watcher's thread when the deadline has passed; it must not block.
+
+        Also at the end of a pause, to have the object watched again or to prolong the pause.
+        """
 
     @abstractmethod
     def on_gone(self) -> None:
@@ -68,7 +72,7 @@ class Watched(ABC):
 
     def on_failure(self) -> None:
         """Called after another of these methods raised an exception; stops watching it."""
-        watcher().remove(self)
+        watcher().forget(self)
 
 
 count_opened = itertools.count(1).__next__
@@ -86,13 +90,14 @@ class Watcher:
         self._selector = new_selector()
         self._broken: list[Selector] = []  # kept: closing one may close another file
         self._must_wake = not self._selector.sees_changes
-        # Guards the selector, the heap, and `_is_watched`, `_number` and `_entry` of all
-        # watched objects.
+        # Guards the selector, the heap, `_paused`, and `_is_watched`, `_is_paused`, `_number` and
+        # `_entry` of all watched objects.
         # Taken after the turn or a server's lock; under it, `on_gone` may take that of `threads`.
         self._lock = threading.RLock()
+        self._paused: set[Watched] = set()  # kept in memory, as those in the selector
         # Weak references, so that the heap keeps no object in memory until its deadline.
         self._heap: list[tuple[float, int, weakref.ref[Watched]]] = []
-        self._most_entries = _FEW_ENTRIES  # with more, those of objects that are gone are removed
+        self._most_entries = _FEW_ENTRIES  # with more, those that are not valid are removed
         self._counter = itertools.count()
         self._sleeps_until = float("inf")
         self._thread: int | None = None  # the watcher's own
@@ -108,6 +113,8 @@ class Watcher:
         """Watch an object for reading, or for writing, until it is removed."""
         events = WRITE if write else READ
         with self._lock:
+            if watched._is_paused:
+                self._end_pause(watched)
             number = watched._number = watched.fileno()
             try:
                 self._selector.add(number, events, watched)
@@ -117,6 +124,36 @@ class Watcher:
             wake = watched._is_watched and self._schedule(watched, deadline)
         if wake:
             self._wake()
+
+    def pause(self, watched: Watched, until: float) -> None:
+        """Call `on_deadline` at the time `until`, for an object that is not watched.
+
+        Threads use its descriptor meanwhile without a call of `remove` and `add` for each use,
+        since these are calls of the system.
+        """
+        with self._lock:
+            watched._is_paused = True
+            self._paused.add(watched)
+            wake = self._schedule(watched, until)
+        if wake:
+            self._wake()
+
+    def prolong(self, watched: Watched, until: float) -> None:
+        """Move the end of a pause, if it has not ended. For the watcher's own thread."""
+        with self._lock:
+            if watched._is_paused:
+                self._schedule(watched, until)
+
+    def forget(self, watched: Watched) -> None:
+        """Stop watching an object, and end its pause."""
+        self.remove(watched)
+        if watched._is_paused:
+            with self._lock:
+                self._end_pause(watched)
+
+    def _end_pause(self, watched: Watched) -> None:
+        watched._is_paused = False
+        self._paused.discard(watched)
 
     def change(self, watched: Watched, deadline: float | None, *, write: bool = False) -> None:
         """Watch an object with another deadline, for reading or writing, if it is still watched."""
@@ -163,8 +200,12 @@ class Watcher:
             self._clear_out()
 
     def _clear_out(self) -> None:
-        """Remove the entries of objects that are gone, at most once for each doubling."""
-        self._heap = [entry for entry in self._heap if entry[2]() is not None]
+        """Remove the entries that are not valid, at most once for each doubling."""
+        self._heap = [
+            entry
+            for entry in self._heap
+            if (watched := entry[2]()) is not None and watched._entry == entry[0]
+        ]
         heapq.heapify(self._heap)
         self._most_entries = max(2 * len(self._heap), _FEW_ENTRIES)
 
@@ -194,6 +235,7 @@ class Watcher:
         """
         with open(os.devnull, "rb") as nothing:
             watched = [each.number for each in self._selector.all()]
+            watched += [number for each in self._paused if (number := each.fileno()) >= 0]
             for number in (*watched, self._wake_out.fileno()):
                 os.dup2(nothing.fileno(), number, inheritable=False)
         self._selector.close()
@@ -338,7 +380,7 @@ class Watcher:
                 if watched is None or due != watched._entry:
                     continue  # the object is gone, or an entry with an earlier time replaced this
                 watched._entry = None
-                if not watched._is_watched or watched.deadline is None:
+                if watched.deadline is None or not (watched._is_watched or watched._is_paused):
                     continue
                 if watched.deadline > now:
                     # The deadline was moved later, which does not change the heap until now.
@@ -347,7 +389,7 @@ class Watcher:
             self._call(watched, watched.on_deadline)
 
     def _call(self, watched: Watched, method: object) -> None:
-        if not watched._is_watched:
+        if not (watched._is_watched or watched._is_paused):
             return
         try:
             method()  # type: ignore[operator]
