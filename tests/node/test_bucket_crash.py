@@ -76,7 +76,7 @@ def test_what_was_acknowledged_survives_kill_9_of_the_node(
     acknowledged: dict[str, bytes] = {}
     for crash in range(CRASHES):
         with node_process(configuration.folder, **keys) as node:
-            load = Load(node.port, f"1.2.{crash + 1}", random.Random(crash))
+            load = Load(node.port, f"1.4.{crash + 1}", random.Random(crash))
             load.wait()
             node.kill()
         load.end()
@@ -97,7 +97,7 @@ def test_what_was_acknowledged_survives_kill_9_of_the_server_of_the_bucket(tmp_p
         acknowledged: dict[str, bytes] = {}
         with node_process(configuration.folder, **keys) as node:
             for crash in range((CRASHES + 1) // 2):
-                load = Load(node.port, f"1.2.{crash + 1}", random.Random(crash))
+                load = Load(node.port, f"1.4.{crash + 1}", random.Random(crash))
                 load.wait()
                 server.kill()
                 server.start()
