@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pytest
 from backends import Backend
-from spooling import OpenArchive, all_at_once, encoded
+from spooling import CT, EXPLICIT, OpenArchive, all_at_once, encoded
 
 from dicomwire.node.configuration import Duplicates
+from dicomwire.node.heads import Origin
 from dicomwire.node.index.database import InDoubt
 from dicomwire.node.index.writer import Writer
+from dicomwire.node.ingest import Entry
 from dicomwire.node.maintenance import check
 from dicomwire.node.statuses import DUPLICATE, OUT_OF_RESOURCES, SUCCESS
 
@@ -97,6 +99,16 @@ def test_a_series_that_another_has_removed_is_not_remembered(
         assert other.store(elsewhere, "1.2") == SUCCESS
         assert archive.store(encoded("1.3"), "1.3") == SUCCESS
         assert archive.counts() == (1, 2, 2, 2)
+
+
+def test_a_series_is_remembered_while_another_stores(tmp_path: Path, backend: Backend) -> None:
+    with two(tmp_path, backend) as (archive, other):
+        assert archive.store(encoded("1.1"), "1.1") == SUCCESS
+        assert other.store(encoded("1.2"), "1.2") == SUCCESS
+        with archive.index.writing():
+            pass
+        entry = Entry(Origin(CT, "1.3", EXPLICIT), memoryview(encoded("1.3")))
+        assert archive.index.knows(entry)
 
 
 def test_the_files_of_a_batch_are_not_superfluous_to_another_that_starts(

@@ -81,7 +81,7 @@ def _redo(
 ) -> None:
     """Redo records, in the order of their numbers."""
     with index.writing() as writer:
-        last = writer.last_number()
+        last = writer.last
     lost = [each for each in noted if last is not None and each.number > last]
     contained = noted[: len(noted) - len(lost)]
     for portion in _portions(contained):

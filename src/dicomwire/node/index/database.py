@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from alembic import command
 from alembic.config import Config
@@ -36,6 +36,17 @@ class Unusable(IndexFailure):
 
 class InDoubt(IndexFailure):
     """The connection was lost while a transaction was committed: it may be committed, or not."""
+
+
+class Numbers(NamedTuple):
+    """What a process has to know of the transactions of others before it writes."""
+
+    changes: int
+    """Another one means that a remembered series may be gone, or its id that of a new one, or that
+    its study may have another patient."""
+    last: int | None
+    """The number of the last batch; None if each transaction is durable by itself. See
+    `Writer.number`."""
 
 
 class Database(Protocol):
@@ -69,9 +80,6 @@ class Database(Protocol):
     def clear_replaced(self) -> None:
         """Remove what belongs to a database that was replaced by another one."""
 
-    def changes_of_others(self, connection: Connection) -> int:
-        """Return a number that another process's transaction changes, if it may reuse ids."""
-
     def lock(self, connection: Connection, names: Sequence[str]) -> None:
         """Wait until no other transaction holds one of these names; hold them to its end."""
 
@@ -99,14 +107,11 @@ class Database(Protocol):
     def add_tasks(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
         """Add tasks: rows with kind, key, payload, due and created."""
 
-    def last_number(self, connection: Connection) -> int | None:
-        """Return the number of the last batch; None if each transaction is durable by itself.
+    def numbers(self, connection: Connection) -> Numbers:
+        """Return the numbers that there are; asked once for each transaction that writes."""
 
-        See `Writer.number`.
-        """
-
-    def note_removal(self, connection: Connection) -> None:
-        """Note the last number before instances are removed, so that numbers never go back."""
+    def note_change(self, connection: Connection) -> None:
+        """Change `Numbers.changes`, before instances are removed; `last` never goes back."""
 
     def sync(self, engine: Engine) -> None:
         """Make all committed transactions durable; IndexFailure or OSError if that fails."""

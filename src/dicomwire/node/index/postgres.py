@@ -30,7 +30,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 
-from dicomwire.node.index.database import InDoubt, Unusable, reason_of
+from dicomwire.node.index.database import InDoubt, Numbers, Unusable, reason_of
 from dicomwire.node.index.schema import instance, rejection
 from dicomwire.node.index.statements import ADD_INSTANCE, NEW_TASK, REJECTED, STORED
 
@@ -65,6 +65,7 @@ _BY_UIDS = str(_FOUND.compile(dialect=_DIALECT))
 _WITH_REJECTED = f"{_BY_UIDS} UNION ALL {_REJECTED.compile(dialect=_DIALECT)}"
 _NOT_ACCEPTED = ("\\u0000", "\\ud", "NaN", "Infinity")
 """What JSON in ASCII has where jsonb may not accept it; texts may have some of it, too."""
+_NO_NUMBERS = Numbers(0, None)
 _COLUMNS: dict[str, Any] = {
     column.name: bindparam(column.name) for column in instance.c if column.name != "id"
 }
@@ -154,10 +155,6 @@ class Postgres:
     def clear_replaced(self) -> None:
         """Do nothing."""
 
-    def changes_of_others(self, connection: Connection) -> int:
-        """Return a constant: an id is never used again."""
-        return 0
-
     def lock(self, connection: Connection, names: Sequence[str]) -> None:
         """Take an advisory lock for each name, in one order for all processes."""
         keys = sorted({_hash(name) for name in names})
@@ -227,10 +224,11 @@ class Postgres:
         with _driver(connection).cursor() as cursor:
             cursor.executemany(_ADD_TASK, rows)
 
-    def last_number(self, connection: Connection) -> None:
-        """Return None."""
+    def numbers(self, connection: Connection) -> Numbers:
+        """Return constants: an id is never used again."""
+        return _NO_NUMBERS
 
-    def note_removal(self, connection: Connection) -> None:
+    def note_change(self, connection: Connection) -> None:
         """Do nothing."""
 
     def sync(self, engine: Engine) -> None:

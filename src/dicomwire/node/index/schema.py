@@ -162,7 +162,8 @@ removal = Table(
     "removal",
     metadata,
     # One row, for SQLite: the highest id of an instance before the last removal of instances. So
-    # the numbers of batches (see `Writer.number`) never go back.
+    # the numbers of batches (see `Writer.number`) never go back, and other processes notice a
+    # removal (see `Sqlite.note_change`).
     Column("last_id", Integer, nullable=False),
 )
 

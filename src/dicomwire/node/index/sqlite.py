@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from dicomwire.node.files import Turns, sync_file
+from dicomwire.node.index.database import Numbers
 from dicomwire.node.index.schema import instance, rejection
 from dicomwire.node.index.statements import ADD_INSTANCE, BY_UID, NEW_TASK, REJECTED
 
@@ -46,10 +47,10 @@ _in_order = itemgetter(*instance.c.keys())
 """Returns the values of a row in the order in which `_ADD_INSTANCE` has them."""
 _ADD_TASK = f"INSERT INTO task ({', '.join(NEW_TASK)}) VALUES (?, ?, ?, ?, ?)"
 _task_in_order = itemgetter(*NEW_TASK)
-_LAST_NUMBER = (
-    "SELECT max(ifnull((SELECT max(id) FROM instance), 0), (SELECT last_id FROM removal))"
+_NUMBERS = (
+    "SELECT last_id, max(ifnull((SELECT max(id) FROM instance), 0), last_id) AS last FROM removal"
 )
-_NOTE_REMOVAL = f"UPDATE removal SET last_id = ({_LAST_NUMBER})"
+_NOTE_CHANGE = f"UPDATE removal SET last_id = (SELECT last FROM ({_NUMBERS}))"
 
 
 class Sqlite:
@@ -116,14 +117,6 @@ class Sqlite:
         for log in logs_of(self.path):
             log.unlink(missing_ok=True)
 
-    def changes_of_others(self, connection: Connection) -> int:
-        """Return the version of the data that others have written.
-
-        SQLite gives the id of a removed row to a new one if it was the highest.
-        """
-        (version,) = self._driver(connection).execute("PRAGMA data_version").fetchone()
-        return int(version)
-
     def lock(self, connection: Connection, names: Sequence[str]) -> None:
         """Do nothing: there is only one transaction that writes."""
 
@@ -183,14 +176,21 @@ class Sqlite:
                 row["payload"] = json.dumps(row["payload"])
         self._driver(connection).executemany(_ADD_TASK, map(_task_in_order, rows))
 
-    def last_number(self, connection: Connection) -> int:
-        """Return the highest id that an instance has, or that one had that was removed."""
-        (number,) = self._driver(connection).execute(_LAST_NUMBER).fetchone()
-        return int(number)
+    def numbers(self, connection: Connection) -> Numbers:
+        """Return what the last removal has noted, and the highest id that there has been.
 
-    def note_removal(self, connection: Connection) -> None:
-        """Note the highest id."""
-        self._driver(connection).execute(_NOTE_REMOVAL)
+        SQLite gives the id of a removed row to a new one if it was the highest.
+        """
+        found: tuple[int, int] = self._driver(connection).execute(_NUMBERS).fetchone()
+        return Numbers(*found)
+
+    def note_change(self, connection: Connection) -> None:
+        """Note the highest id.
+
+        That is another one than before for a process that remembers a series: it has added an
+        instance of it meanwhile.
+        """
+        self._driver(connection).execute(_NOTE_CHANGE)
 
     def sync(self, engine: Engine) -> None:
         """Sync the log, and bring what is in it into the database."""

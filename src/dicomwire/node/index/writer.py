@@ -111,11 +111,8 @@ class Index(IndexReader):
         # None until it is open: a new file may get the inode of the deleted one.
         self._identity = None
         self._known: _Series = {}
-        """Series that are probably in the index still: what another process changed is noticed
-        when the next instance is added."""
+        """Series that are in the index, unless `Numbers.changes` is another one than `_seen`."""
         self._seen = 0
-        self._last: int | None = None
-        """The number of the last batch, unless another process may have added one since."""
         self.engine = self.database.engine(is_reader=True)
         self._writing = self.database.engine(is_reader=False)
         try:
@@ -180,12 +177,10 @@ class Index(IndexReader):
                 with self.database.writing(
                     self._connection, is_alone=is_alone, is_journaled=is_journaled
                 ):
-                    seen = self.database.changes_of_others(self._connection)
-                    if seen != self._seen:
+                    changes, last = self.database.numbers(self._connection)
+                    if changes != self._seen:
                         self._known.clear()
-                        self._seen, self._last = seen, None
-                    # If this transaction fails, another one has to ask for the last number again.
-                    last, self._last = self._last, None
+                        self._seen = changes
                     writer = Writer(self.database, self._connection, self._known, last)
                     yield writer
             except SQLAlchemyError as error:
@@ -195,7 +190,6 @@ class Index(IndexReader):
                 if isinstance(error, DBAPIError) and _is_conflict(error):
                     raise Conflict(reason_of(error)) from None  # the error has values of objects
                 raise
-            self._last = writer.last
             if writer.removed:
                 self._known.clear()
             elif len(self._known) + len(writer.learned) <= _MOST_KNOWN:
@@ -216,9 +210,9 @@ class Index(IndexReader):
         Until then, others read this one, and cannot write it. An exception undoes all.
         """
         with self._lock, transaction(self._connection, self.database.begin_alone):
+            self.database.note_change(self._connection)
             for table in (instance, series, study, patient):
                 self._connection.execute(delete(table))
-            self._last = None
             yield _MadeAnew(self.database, self._connection)
             self._known.clear()
 
@@ -267,7 +261,7 @@ class Writer:
         self._connection = connection
         self._series = known
         self.last = last
-        """The last number, if it is known and not for the database to choose; see `number`."""
+        """The last number; None if the database chooses the ids. See `number`."""
         self._locked: set[str] = set()
         self._emptied: dict[str, set[int]] = {name: set() for name in _PARENTS}
         self.learned: _Series = {}
@@ -293,13 +287,6 @@ class Writer:
         rejected = {row.sop_instance_uid for row in rows if not row.file}
         return by_uid(row for row in rows if row.file), rejected
 
-    def last_number(self) -> int | None:
-        """Return the number of the last batch that the index has; see `number`.
-
-        None if each transaction is durable by itself: then the index has all.
-        """
-        return self._database.last_number(self._connection)
-
     def number(self) -> int:
         """Return the number of the batch that this transaction adds.
 
@@ -308,8 +295,6 @@ class Writer:
         A number is the id of the first instance that is added, so that nothing else is written.
         It is 0 if each transaction is durable by itself.
         """
-        if self.last is None:
-            self.last = self.last_number()
         return 0 if self.last is None else self.last + 1
 
     def add(self, objects: Sequence[Placed]) -> list[Placed]:
@@ -354,7 +339,9 @@ class Writer:
             self._learn(unknown)
 
     def _renewed(self, placed: Placed) -> _Known:
-        self.learned.clear()  # the study may get another patient, also for known series
+        if not self.removed:
+            self._change()  # the study may get another patient, also for known series
+        self.learned.clear()
         return self._renew(placed.entry)
 
     def _series_of(self, entry: Entry) -> _Known | None:
@@ -378,13 +365,17 @@ class Writer:
 
     def remove(self, ids: Sequence[int]) -> None:
         """Remove instances; `prune` then removes the levels above that have become empty."""
-        self.removed = True
-        self._database.note_removal(self._connection)
-        self._series = {}  # a replacement may change the patients of studies
+        self._change()
         for some in portions(ids):
             of_these = self._connection.execute(_SERIES_OF, {"ids": some}).scalars()
             self._emptied["series"].update(of_these)
             self._connection.execute(_REMOVE, {"ids": some})
+
+    def _change(self) -> None:
+        """Let no process rely on the series that it remembers."""
+        self.removed = True
+        self._database.note_change(self._connection)
+        self._series = {}
 
     def prune(self) -> None:
         """Remove the series, studies and patients that `remove` or `add` has made empty."""
