@@ -90,3 +90,18 @@ def test_responses_are_sent_before_the_answer_to_the_release(world):
     world.run()
     assert answered(sock) == [1, 2]
     assert isinstance(pdus_of(sock.outgoing)[0][-1], ReleaseRP)
+
+
+def test_a_dataset_that_has_arrived_after_its_command_is_read_without_waiting(world, tmp_path):
+    message = store(1)
+    end = 6 + int.from_bytes(message[2:6], "big")  # of the PDU with the command
+
+    def place(request: Message) -> str:
+        sock.arrive(message[end:])
+        return f"{tmp_path}/{request.AffectedSOPInstanceUID}"
+
+    sock = connected(world, receive_to=place)
+    sock.arrive(message[:end])
+    world.run()
+    assert answered(sock) == [1]
+    assert "wait" not in world.steps[: world.steps.index("send")]

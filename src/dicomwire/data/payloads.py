@@ -131,7 +131,9 @@ class FilePayload(Payload):
         directory: str | None = None,
         share: Share | None = None,
     ) -> None:
-        super().__init__(size, directory)
+        self.size = size
+        self._directory = directory
+        self._dicom_file: str | None = None
         self._share = share
         self.offset = offset
         self._path = path

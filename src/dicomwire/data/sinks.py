@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from typing import Protocol
 
 from dicomwire.data.budgets import BudgetSpent, Share, give, take
@@ -273,8 +272,8 @@ class FileSink:
         self._file.remove()
 
 
-# On Windows also the colon: "c:name" is on another drive, "name:x" a stream of the file "name".
-_SEPARATOR = re.compile(r"[/\\\0]" if os.name != "nt" else r"[/\\\0:]").search
+_HAS_DRIVES = os.name == "nt"
+"""Whether "c:name" is on another drive, and "name:x" a stream of the file "name"."""
 
 
 def plain_name(name: str) -> str:
@@ -285,7 +284,13 @@ def plain_name(name: str) -> str:
     ValueError
         If it is empty, "." or "..", or contains a path separator of any system or a NUL.
     """
-    if name in ("", ".", "..") or _SEPARATOR(name):
+    if (
+        name in ("", ".", "..")
+        or "/" in name
+        or "\\" in name
+        or "\0" in name
+        or (_HAS_DRIVES and ":" in name)
+    ):
         raise ValueError(f"not a plain file name: {name!r}")
     return name
 

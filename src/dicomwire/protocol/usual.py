@@ -36,6 +36,9 @@ _INSTANCE_UID = b"\0\0\0\x10"
 
 _STORE = struct.Struct("<H8sH8sH4sI")
 """The part of a C-STORE message between the prefix and the SOP Instance UID."""
+_STORE_FIELDS = struct.Struct("<8sH8sH4sI")
+"""The same without the message ID."""
+_STORE_SIZE = _STORE.size
 _ECHO_REQUEST = struct.Struct("<H8sH")
 _RESPONSE = struct.Struct("<H8sH8sH")
 _LENGTH = struct.Struct("<I")
@@ -122,28 +125,21 @@ def decode_rest(command: Command, class_uid: UID, data: bytes) -> Message | None
     """Return the message whose bytes from the message ID on are `data`, as `decode_usual` does."""
     size = len(data)
     if command is Command.C_STORE_RQ or command is Command.C_STORE_RSP:
-        if size < _STORE.size:
+        fields = _decode_fields(command, data[2:_STORE_SIZE])
+        padded = _padded_uid(data, _STORE_SIZE)
+        if fields is None or padded is None:
             return None
-        fields = _STORE.unpack_from(data)
-        number, first_header, first, second_header, second, uid_tag, length = fields
-        padded = _padded_uid(data, _STORE.size)
-        if padded is None or uid_tag != _INSTANCE_UID or length != size - _STORE.size:
+        value, has_dataset, length = fields
+        if length != size - _STORE_SIZE:
             return None
-        if length > UID_LENGTH:
-            return None
+        number = data[0] | data[1] << 8
         uid: UID = str.__new__(uids.made_as, padded[1].decode("ascii"))  # type: ignore[assignment]
         if command is Command.C_STORE_RQ:
-            if first_header != _PRIORITY or second_header != _DATASET_TYPE or first > 2:
-                return None
             return Message(
-                *(command, number, None, class_uid, None, uid, None, first),
-                has_dataset=second != _NO_DATASET,
+                command, number, None, class_uid, None, uid, None, value, has_dataset=has_dataset
             )
-        if first_header != _DATASET_TYPE or second_header != _STATUS:
-            return None
         return Message(
-            *(command, None, number, class_uid, None, uid, None, None, second),
-            has_dataset=first != _NO_DATASET,
+            command, None, number, class_uid, None, uid, Status=value, has_dataset=has_dataset
         )
     if command is Command.C_ECHO_RQ:
         if size != _ECHO_REQUEST.size:
@@ -159,6 +155,27 @@ def decode_rest(command: Command, class_uid: UID, data: bytes) -> Message | None
         return None
     has_dataset = dataset_type != _NO_DATASET
     return Message(command, None, number, class_uid, Status=status, has_dataset=has_dataset)
+
+
+@lru_cache(256)  # as for _decode_prefix
+def _decode_fields(command: Command, data: bytes) -> tuple[int, bool, int] | None:
+    """Return what a C-STORE message has between its message ID and its SOP Instance UID.
+
+    That is the priority or the status, whether a dataset follows, and the length of the UID; None
+    if the layout is not usual.
+    """
+    if len(data) != _STORE_FIELDS.size:
+        return None
+    first_header, first, second_header, second, uid_tag, length = _STORE_FIELDS.unpack(data)
+    if uid_tag != _INSTANCE_UID or length > UID_LENGTH:
+        return None
+    if command is Command.C_STORE_RQ:
+        if first_header != _PRIORITY or second_header != _DATASET_TYPE or first > 2:
+            return None
+        return first, second != _NO_DATASET, length
+    if first_header != _DATASET_TYPE or second_header != _STATUS:
+        return None
+    return second, first != _NO_DATASET, length
 
 
 @lru_cache(256)  # as for _decode_prefix

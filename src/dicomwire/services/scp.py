@@ -97,11 +97,23 @@ def _failure(incoming: Incoming, refusal: int | Dataset) -> Message:
     return response
 
 
+def asks_nobody(port: Port, incoming: Incoming) -> bool:
+    """Return whether a request succeeds without a handler: a C-ECHO, or an object that is kept."""
+    if incoming.service is None or incoming.refusal is not None:
+        return False
+    server = incoming.service[0]
+    if server is _echo:
+        return not port.bound(EVT_C_ECHO)
+    return server is _store and port.keeps_stored and not port.bound(EVT_C_STORE)
+
+
 async def serve(port: Port, incoming: Incoming) -> None:
     """Serve one request, or refuse it, and respond."""
     try:
         if incoming.refusal is not None:
             await respond(port, incoming, _failure(incoming, incoming.refusal))
+        elif asks_nobody(port, incoming):
+            await port.succeed(incoming)
         elif incoming.service is not None:
             server, sop_class = incoming.service
             await server(port, incoming, sop_class)
@@ -113,8 +125,7 @@ async def _echo(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
     """Serve C-ECHO (PS3.7 Section 9.1.5): Success also if the handler fails, since we are there."""
     status: Any = SUCCESS
     try:
-        if port.bound(EVT_C_ECHO):
-            status = await ask(port, EVT_C_ECHO, incoming)
+        status = await ask(port, EVT_C_ECHO, incoming)
     except AssociationFailure:
         raise
     except Exception as error:
@@ -132,14 +143,13 @@ async def _store(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
     """Serve C-STORE (PS3.7 Section 9.1.1, PS3.4 Annex B)."""
     status: Any = SUCCESS
     has_failed = False
-    if port.bound(EVT_C_STORE) or not port.keeps_stored:
-        try:
-            status = await ask(port, EVT_C_STORE, incoming)
-        except AssociationFailure:
-            raise
-        except Exception as error:
-            log_failure(port, incoming, "evt.EVT_C_STORE", error)
-            has_failed = True
+    try:
+        status = await ask(port, EVT_C_STORE, incoming)
+    except AssociationFailure:
+        raise
+    except Exception as error:
+        log_failure(port, incoming, "evt.EVT_C_STORE", error)
+        has_failed = True
     if _is_success(status) and not has_failed:
         await port.succeed(incoming)
         return

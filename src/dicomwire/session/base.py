@@ -215,7 +215,7 @@ class BaseAssociation(Requesting):
             if not (_is_uid(class_uid) and _is_uid(instance_uid)):
                 request = _with_harmless_uids(request)
             place = self.receive_to(request)
-            if not isinstance(place, str | Path):
+            if not isinstance(place, (str, Path)):  # a union is made anew each time
                 return place
             folder, name = _split(place)
         else:

@@ -156,23 +156,36 @@ class Sender(Engine):
 
         No `Message` is made of the response, unless somebody looks at it.
         """
-        request, protocol, packed = incoming.message, self.protocol, None
-        if not (EVT_DIMSE_SENT in self.handlers.live or LOGGER.isEnabledFor(logging.INFO)):
-            context_id = incoming.context.context_id
-            packed = pack_success(context_id, request, protocol.maximum_length)
+        packed = self._packed_success(incoming)
         if packed is None:
-            await respond(self, incoming, answer(request, SUCCESS))
-        elif self.is_ended or self._abort_wanted:
-            return
-        elif (
-            self.collects_responses
-            and protocol.state is State.ESTABLISHED
-            and protocol.observer is None
-            and len(self._batch) < BUFFER_SIZE
+            await respond(self, incoming, answer(incoming.message, SUCCESS))
+        elif not (self.is_ended or self._abort_wanted or self._collect(packed)):
+            await self._send(incoming.context.context_id, packed, None, more=False)
+
+    def succeed_at_once(self, incoming: Incoming) -> bool:
+        """Do the same, if the response can be sent together with others; return whether it can."""
+        packed = self._packed_success(incoming)
+        return packed is not None and self._collect(packed)
+
+    def _packed_success(self, incoming: Incoming) -> bytes | None:
+        """Return the response with the status 0x0000; None if it is unusual, or looked at."""
+        if EVT_DIMSE_SENT in self.handlers.live or LOGGER.isEnabledFor(logging.INFO):
+            return None
+        context_id = incoming.context.context_id
+        return pack_success(context_id, incoming.message, self.protocol.maximum_length)
+
+    def _collect(self, packed: bytes) -> bool:
+        """Put a response to those that are sent together; return whether that is possible."""
+        protocol = self.protocol
+        if (
+            not self.collects_responses
+            or protocol.state is not State.ESTABLISHED
+            or protocol.observer is not None
+            or len(self._batch) >= BUFFER_SIZE
         ):
-            self._batch += packed
-        else:
-            await self._send(context_id, packed, None, more=False)
+            return False
+        self._batch += packed
+        return True
 
     async def flushed(self) -> None:
         """Send the bytes that the protocol has ready, and the messages that wait."""
@@ -265,6 +278,17 @@ class Sender(Engine):
         """
         sending = self._send_packed(context_id, packed, source, more=more)
         await self._begin(key, operation.join(), sending)
+
+    def collect_usual(self, key: Key, operation: Operation, packed: bytes) -> bool:
+        """Have `flushed` send one more request for `operation`; return false if it does not fit.
+
+        Only while `is_unobserved`, and if the window has room.
+        """
+        if len(self._batch) + len(packed) > BUFFER_SIZE:
+            return False
+        self._operations[key] = operation.join()
+        self._batch += packed
+        return True
 
     def begin_usual(self) -> bool:
         """Take the turn for a usual request; return whether it may pass without the protocol."""

@@ -507,7 +507,8 @@ class Link(Sender, Watched):
         connection = self._connection
         if connection is None or time.monotonic() >= until:
             return False
-        if self._has_filled_buffer and self._read():  # probably more has arrived already
+        # Probably more has arrived already, in particular the dataset after its command.
+        if (self._has_filled_buffer or not self._received) and self._read():
             return True
         return connection.wait_readable(until) and self._read()
 

@@ -20,7 +20,7 @@ from dicomwire.protocol.events import CommandReceived
 from dicomwire.protocol.states import Role
 from dicomwire.services import scp
 from dicomwire.services.answers import may_ask
-from dicomwire.services.port import END
+from dicomwire.services.port import END, Incoming
 from dicomwire.session.buffers import take_buffer
 from dicomwire.session.intake import Key
 from dicomwire.session.operation import Operation
@@ -61,8 +61,11 @@ class ThreadedPort(Link):
                     self._serve_next()
                     continue
                 event = next_event()
+                if isinstance(event, CommandReceived):
+                    self._take_command(event)
+                    continue
                 if event is not None:
-                    if self._batch and not isinstance(event, CommandReceived):
+                    if self._batch:
                         self.flush()
                     self.take(event)
                     continue
@@ -82,15 +85,23 @@ class ThreadedPort(Link):
 
     def _serve_next(self) -> None:
         incoming = self._requests.popleft()
+        try:
+            if scp.asks_nobody(self, incoming) and self.succeed_at_once(incoming):
+                incoming.discard()
+            else:
+                self._serve(incoming)
+        finally:
+            # The network timeout starts anew after a request was served.
+            self.is_active |= incoming.service is not None or may_ask(incoming)
+            self._cancelled.discard(incoming.message.MessageID)
+
+    def _serve(self, incoming: Incoming) -> None:
         self._served = incoming.message
         self._quick_results = 0
         try:
             run_blocking(scp.serve(self, incoming))
         finally:
             self._served = None
-            # The network timeout starts anew after a request was served.
-            self.is_active |= incoming.service is not None or may_ask(incoming)
-            self._cancelled.discard(incoming.message.MessageID)
 
     # --- Sending ---
 
