@@ -525,8 +525,14 @@ class _Feed(ItemReader):
         self.may_wait = dispatcher.may_wait
         self.reads_ahead = False  # the next task may be that of another sender
         self.tasks: deque[_Task] = deque()
+        self.iterator = iter(lambda: self.tasks.popleft(), END)  # while `is_at_hand`
         self._dispatcher = dispatcher
         self._sender = sender
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether a task was taken from the dispatcher that is to be sent."""
+        return bool(self.tasks) and not self._dispatcher.is_stopped
 
     async def take(self) -> Any:
         """Return the next task, or END if there is none now."""

@@ -311,6 +311,8 @@ class Pipeline:
 
     async def _fill(self) -> None:
         """Send as many objects as may be outstanding."""
+        if self._window > 1:
+            self._collect_usual()
         while not self._is_exhausted and self._has_room:
             ready, self._ready = self._ready, None
             if ready is None:
@@ -327,6 +329,33 @@ class Pipeline:
                     break
         if self._window > 1:
             await self.port.flushed()  # not in a `finally`: it would replace the first exception
+
+    def _collect_usual(self) -> None:
+        """Have small objects sent together, as long as all about them is usual.
+
+        Once for all of them, the port says whether their requests may pass without the protocol.
+        That does not change: nothing is sent or received here, and the items are at hand, so that
+        the program does nothing either.
+        """
+        port, operation, outstanding = self.port, self._operation, self._outstanding
+        if operation is None or not port.is_unobserved(len(outstanding)):
+            return
+        while not self._is_exhausted and self._has_room:
+            if self._ready is None and self._items.is_at_hand:
+                self._ready = self._take_now()
+            ready = self._ready
+            if ready is None or ready.error is not None or not isinstance(ready.data, IN_MEMORY):
+                return
+            exchange, number = ready.exchange, ready.number
+            if exchange is None:
+                return
+            if not port.collect_usual((_STORED, number), operation, exchange[0]):
+                return
+            self._ready = None
+            size = len(ready.data)
+            outstanding[number] = ready.item, ready.uid, size, exchange[1]
+            self._in_flight += size
+            ready.close()
 
     @property
     def _has_room(self) -> bool:
@@ -525,6 +554,11 @@ class ItemReader:
         self.reads_ahead: bool = getattr(items, "reads_ahead", isinstance(items, Collection))
         self._is_async = isinstance(items, AsyncIterable)
         self.iterator: Any = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether `iterator` has the next item, without waiting or running code of the program."""
+        return self.reads_ahead
 
     async def take(self) -> Any:
         """Return the next item, or END."""
