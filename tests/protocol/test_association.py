@@ -897,14 +897,43 @@ def test_observer_of_data_that_are_sent() -> None:
 def test_observer_comes_and_goes() -> None:
     protocol = established(Role.ACCEPTOR)
     recorder = Recorder()
-    take(protocol, ECHO_RQ[:20])
+    take(protocol, ECHO_RQ[:10])
     protocol.observe(recorder)
-    take(protocol, ECHO_RQ[20:])
-    assert recorder.seen == ["received", PDataTF([(1, COMMAND | LAST, ECHO_COMMAND[8:])])]
+    take(protocol, ECHO_RQ[10:])
+    assert recorder.seen == ["received", PDataTF([(1, COMMAND | LAST, ECHO_COMMAND)])]
     take(protocol, ECHO_RQ[:20])
     protocol.observe(None)
     assert take(protocol, ECHO_RQ[20:] + ECHO_RQ) == [CommandReceived(1, ECHO)] * 2
     assert recorder.seen[2:] == ["Sta6 Evt10 DT-2 Sta6"]
+
+
+def test_an_observer_sees_all_of_a_command_that_has_only_begun() -> None:
+    protocol = established(Role.ACCEPTOR)
+    recorder = Recorder()
+    take(protocol, ECHO_RQ[:20])
+    protocol.observe(recorder)
+    take(protocol, ECHO_RQ[20:])
+    whole = PDataTF([(1, COMMAND | LAST, ECHO_COMMAND)])
+    assert recorder.seen == ["Sta6 Evt10 DT-2 Sta6", "received", whole]
+
+
+@pytest.mark.parametrize("end", range(1, len(ECHO_RQ)))
+def test_a_command_in_two_parts(end: int) -> None:
+    protocol = established(Role.ACCEPTOR)
+    assert take(protocol, ECHO_RQ[:end]) == []
+    assert protocol.mid_message
+    assert not protocol.is_at_rest
+    protocol.receive_data(b"")  # the caller reuses its buffer
+    assert take(protocol, ECHO_RQ[end:] + ECHO_RQ) == [CommandReceived(1, ECHO)] * 2
+    assert protocol.is_at_rest
+
+
+def test_the_end_of_the_connection_in_a_command() -> None:
+    protocol = established(Role.ACCEPTOR)
+    assert take(protocol, ECHO_RQ[:20]) == []
+    protocol.connection_lost()
+    assert protocol.next_event() == ConnectionClosed()
+    assert protocol.next_event() is None
 
 
 def test_observer_of_aborts_and_collisions() -> None:

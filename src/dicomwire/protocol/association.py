@@ -263,6 +263,8 @@ class AssociationProtocol:
                 event = assembler.take_usual(framer, self.accepted_ids)
                 if event is not None:
                     return event
+                if assembler.waits(framer, self.accepted_ids):
+                    return None
         try:
             while (part := framer.next()) is not None:
                 if isinstance(part, Fragment):
@@ -295,9 +297,7 @@ class AssociationProtocol:
     @property
     def mid_message(self) -> bool:
         """Whether a PDU or a message has been received in part."""
-        framer = self._framer
-        mid_pdu = framer.pdu_type is not None or bool(framer.head)
-        return mid_pdu or self._assembler.context_id != 0
+        return self._framer.mid_pdu or self._assembler.context_id != 0
 
     @property
     def is_at_rest(self) -> bool:
@@ -312,7 +312,7 @@ class AssociationProtocol:
             and self.observer is None
             and framer.at == len(framer.view)
             and framer.pdu_type is None
-            and not (framer.head or assembler.context_id or self.events or self.out)
+            and not (framer.head or framer.held or assembler.context_id or self.events or self.out)
         )
 
     @property

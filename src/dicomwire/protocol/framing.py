@@ -97,6 +97,8 @@ class Framer:
         The type of the current PDU; None between two PDUs.
     head : bytearray
         The received bytes of an incomplete header.
+    held : bytes
+        Received bytes that are to be parsed together with the next ones; see `hold`.
     """
 
     __slots__ = (
@@ -110,6 +112,7 @@ class Framer:
         "announce_data",
         "at",
         "head",
+        "held",
         "pdu_type",
         "view",
     )
@@ -119,6 +122,7 @@ class Framer:
         self.view = _NOTHING
         self.at = 0
         self.head = bytearray()
+        self.held = b""
         self.pdu_type: PDUType | None = None
         self._pdu_left = 0  # bytes of the current PDU after the current PDV
         self._body = bytearray()  # received bytes of an incomplete PDU other than P-DATA-TF
@@ -130,6 +134,8 @@ class Framer:
 
     def feed(self, data: memoryview | bytes) -> None:
         """Take the next received bytes; `next` must have consumed all earlier ones."""
+        if self.held and data:
+            data, self.held = b"".join((self.held, data)), b""
         self.view = memoryview(data)
         self.at = 0
 
@@ -138,10 +144,15 @@ class Framer:
         self.view = memoryview(bytes(self.view[self.at :]))
         self.at = 0
 
+    def hold(self) -> None:
+        """Parse the bytes not consumed yet when more have arrived; they must be few."""
+        self.held = bytes(self.view[self.at :])
+        self.at = len(self.view)
+
     @property
     def mid_pdu(self) -> bool:
         """Whether a PDU has been received in part."""
-        return self.pdu_type is not None or bool(self.head)
+        return self.pdu_type is not None or bool(self.head or self.held)
 
     def next(self) -> Frame | Fragment | None:
         """Return the next frame or fragment in the stream, or None if more bytes are needed.

@@ -67,6 +67,8 @@ to wake the watcher for the pause takes about as long as removing and adding the
 _PAUSE = LINGER / 2
 """Seconds of a pause. It is prolonged while the association is used; so the socket is watched
 again at most `LINGER` seconds after its last use."""
+_SO_FEW = 1024
+"""With fewer bytes since the last message, the rest was probably sent right after them."""
 _ABORT_WAIT = 0.1
 """Seconds that an abort waits for another thread to finish sending a PDU: far longer than a peer
 that reads lets it take. After that the abort closes the connection without an A-ABORT."""
@@ -507,8 +509,9 @@ class Link(Sender, Watched):
         connection = self._connection
         if connection is None or time.monotonic() >= until:
             return False
-        # Probably more has arrived already, in particular the dataset after its command.
-        if (self._has_filled_buffer or not self._received) and self._read():
+        # Probably more has arrived already: after a full buffer, after the headers of a PDU, which
+        # some peers send by themselves, and after a command.
+        if (self._has_filled_buffer or self._received < _SO_FEW) and self._read():
             return True
         return connection.wait_readable(until) and self._read()
 
