@@ -73,11 +73,9 @@ def _echo(options: Namespace, console: Console) -> int:
             level = logging.INFO
             if response.Status != 0x0000:
                 code, level = FAILED, logging.ERROR
-            LOGGER.log(
-                level,
-                "Received Echo Response (Status: %s)",
-                described(response.Status, GENERAL_STATUS),
-            )
+            if LOGGER.isEnabledFor(level):
+                status = described(response.Status, GENERAL_STATUS)
+                LOGGER.log(level, "Received Echo Response (Status: %s)", status)
         if options.abort:
             association.abort()
     return exit_code(options, code)
