@@ -297,7 +297,9 @@ class AssociationProtocol:
     @property
     def mid_message(self) -> bool:
         """Whether a PDU or a message has been received in part."""
-        return self._framer.mid_pdu or self._assembler.context_id != 0
+        framer = self._framer
+        mid_pdu = framer.pdu_type is not None or bool(framer.head or framer.held)
+        return mid_pdu or self._assembler.context_id != 0
 
     @property
     def is_at_rest(self) -> bool:

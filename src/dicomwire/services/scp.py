@@ -104,7 +104,7 @@ def asks_nobody(port: Port, incoming: Incoming) -> bool:
     server = incoming.service[0]
     if server is _echo:
         return not port.bound(EVT_C_ECHO)
-    return server is _store and port.keeps_stored and not port.bound(EVT_C_STORE)
+    return server is _store and not port.bound(EVT_C_STORE) and port.keeps_stored
 
 
 async def serve(port: Port, incoming: Incoming) -> None:
