@@ -87,6 +87,7 @@ class Connection:
         self.is_tls = isinstance(sock, ssl.SSLSocket)
         # Guards a TLS socket, which two threads must not use at once. No lock is taken under it.
         self._access = threading.Lock()
+        self._failure: ssl.SSLError | None = None  # of TLS, to be raised by the next read
         self._poll: Any = None  # None while a thread waits with it: two threads must not share it
         self.local = _address(sock.getsockname)
         self.remote = remote or _address(sock.getpeername)
@@ -125,24 +126,35 @@ class Connection:
             return 0  # a reset by the peer is an end too
 
     def _read_records(self, view: memoryview) -> int:
-        """Read TLS records, as long as they are full ones, which others follow as a rule.
+        """Read a TLS record; if it is a full one, read the others that have arrived too.
 
-        The system's calls return one record at a time, and to act on each would cost more than
-        to decrypt it. A failure after the first record occurs again at the next call.
+        The system's calls return one record at a time. To act on each costs more than to decrypt
+        it, and a peer may send the header of each PDU in a record of its own. After a short record,
+        as a small message has, nothing else follows as a rule.
         """
-        size = last = self._socket.recv_into(view)
+        if self._failure is not None:
+            raise self._failure
+        size = self._socket.recv_into(view)
         room = len(view)
+        if size < _FULL_RECORD:
+            return size
         read = self._socket.read  # type: ignore[attr-defined]  # `recv_into` without its checks
-        # ssl.SSLError is an OSError; ValueError: another thread has closed the socket.
-        with contextlib.suppress(OSError, ValueError):
-            while last == _FULL_RECORD and size < room:
-                last = read(room - size, view[size:])
-                size += last
+        try:
+            while size < room and (more := read(room - size, view[size:])):
+                size += more
+        except ssl.SSLError as error:
+            if not isinstance(error, _NOT_NOW):
+                # OpenSSL reports it once. The next call raises it, after the data before it.
+                self._failure = error.with_traceback(None)
+        except (OSError, ValueError):
+            pass  # occurs again at the next call; ValueError: another thread has closed the socket
         return size
 
     def pending(self) -> bool:
-        """Whether the TLS layer holds received bytes, for which the socket is not readable."""
-        return self.is_tls and bool(self._socket.pending())  # type: ignore[attr-defined]
+        """Whether the TLS layer has something to read, for which the socket is not readable."""
+        if not self.is_tls:
+            return False
+        return self._failure is not None or bool(self._socket.pending())  # type: ignore[attr-defined]
 
     def wait_readable(self, deadline: float | None) -> bool:
         """Wait until there is something to read; false if the deadline passes first."""
