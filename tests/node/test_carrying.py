@@ -14,6 +14,7 @@ from spooling import CT, EXPLICIT, encoded, spooled
 from dicomwire.apps.node import main
 from dicomwire.node.carrying import (
     GRACE,
+    LATE,
     Moved,
     StoreTasks,
     digits_of,
@@ -58,7 +59,7 @@ class Archive:
             configuration.duplicates,
             tasks=self.tasks,
         )
-        settle(self.objects, self.index, self.spool)
+        settle(self.objects, self.index, self.queue, self.spool)
 
     def __enter__(self) -> Archive:
         return self
@@ -325,6 +326,23 @@ def test_what_a_process_was_uploading_when_it_died_is_removed(keys: dict[str, An
     with Archive(Configuration(**keys)) as archive:
         assert archive.spool.notes == []
         assert len(archive.names()) == 1
+
+
+def test_what_a_bucket_completes_after_its_sender_has_died_is_removed(keys: dict[str, Any]) -> None:
+    with Archive(Configuration(**keys)) as archive:
+        archive.store("1.2.1")
+        archive.spool.note("ab" * 16)
+    with Archive(Configuration(**keys)) as archive:
+        (payload,) = (each.payload for each in listed(archive.index, LATE))
+        with archive.objects.open(archive.names()[0]) as file:
+            content = file.read()
+        path = archive.configuration.folder / "late"
+        path.write_bytes(content)
+        assert [archive.objects.copy(path, "ab" * 16)] == payload["names"]
+        assert archive.is_whole()
+        archive.run_tasks(after=GRACE)
+        assert [*archive.objects.names()] == archive.names()
+        assert [*listed(archive.index)] == []
 
 
 def test_notes_of_copies_wait_for_a_bucket_that_is_away(

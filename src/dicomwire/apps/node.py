@@ -364,12 +364,13 @@ def _move_objects(configuration: Configuration, options: Namespace, console: Con
         Spool(folder_of(configuration)) as spool,
         Index(open_database(configuration.index, configuration.folder)) as index,
     ):
-        settle(objects, index, spool)
+        queue = Queue(index, "")
+        settle(objects, index, queue, spool)
         for node in registered(index):
             if node.is_alive(time.time()) and node.facts.get("objects") != configuration.objects:
                 where = f"{node.ae_title} on {node.host}, port {node.port},"
                 raise Stop(f"{where} stores elsewhere: restart it with these keys first")
-        for moved in move_objects(objects, index, Queue(index, ""), spool, report):
+        for moved in move_objects(objects, index, queue, spool, report):
             seen = counted(moved.seen, "object")
             console.follow(partial(str, f"{seen}, {moved.moved} moved"))
     console.clear()

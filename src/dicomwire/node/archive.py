@@ -74,7 +74,7 @@ class Archive:
                 tasks=self.store_tasks,
                 routing=self.routing,
             )
-            settle(self.objects, self.index, self.spool)
+            settle(self.objects, self.index, self.queue, self.spool)
             opened.enter_context(Checkpoints(folder, self.index, self.committer.turn))
             opened.callback(self.committer.close)
             self.outgoing = Outgoing(configuration)

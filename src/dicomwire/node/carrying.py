@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from dicomwire.data.file_meta import FileFormatError, parse_file_meta
 from dicomwire.logs import counted
@@ -36,6 +36,8 @@ LOGGER = logging.getLogger("dicomwire")
 
 DELETE = "delete"
 UPLOAD = "upload"
+LATE = "late"
+"""The kind of a task that looks for what a process was uploading when it died."""
 GRACE = 60.0
 """Seconds for which the old copy of an object stays: a retrieval that has just read its name opens
 it within that time. (Later, a retrieval reads the name again.)"""
@@ -137,34 +139,43 @@ def name_of_moved(index: IndexReader, found: Found) -> str | None:
 # --- After a crash ---------------------------------------------------------------------------
 
 
-def settle(objects: Objects, index: Index, spool: Spool) -> None:
+def settle(objects: Objects, index: Index, queue: Queue, spool: Spool) -> None:
     """Remove what processes that have died had put into the store, and not into the index.
 
     Their notes in the spool say what that may be. If the store or the index cannot be used now,
-    the notes stay for the next start.
+    the notes stay for the next start. What is missing now may still come, since a server can go on
+    with an upload whose sender has died: a task looks again.
     """
     if not spool.notes:
         return
     try:
-        with ThreadPoolExecutor(_AT_A_TIME) as pool:
-            noted = [objects.name_of(note.stem) for note in spool.notes]
-            uids = dict(zip(noted, pool.map(partial(_uid_of, objects), noted), strict=True))
-        present = {name: uid for name, uid in uids.items() if uid is not None}
-        if present:
-            # Their transactions may still be ending; to be alone means to wait for that.
-            with index.writing(is_alone=True) as writer:
-                found = writer.find([*present.values()])
-            known = {stored.file for copies in found.values() for stored in copies}
-            known |= names_to_remove(index)
-            unknown = [name for name in present if name not in known]
-            if unknown:
-                objects.remove(unknown)
-                text = "Removed %s that a process was storing when it died"
-                LOGGER.warning(text, counted(len(unknown), "object"))
+        names = [objects.name_of(note.stem) for note in spool.notes]
+        if missing := _remove_unknown(objects, index, names):
+            with index.writing() as writer:
+                queue.add(writer, [NewTask(LATE, {"names": missing}, delay=GRACE)])
         for note in spool.notes:
             remove(str(note))
     except (OSError, IndexFailure) as error:
-        LOGGER.error("What a process was storing when it died stays: %s", reason_of(error))
+        LOGGER.error("Incomplete uploads of a dead process stay for now: %s", reason_of(error))
+
+
+def _remove_unknown(objects: Objects, index: Index, names: Sequence[str]) -> list[str]:
+    """Remove those objects of a process that has died that no row names; return missing ones."""
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        uids = dict(zip(names, pool.map(partial(_uid_of, objects), names), strict=True))
+    present = {name: uid for name, uid in uids.items() if uid is not None}
+    if present:
+        # Transactions of the dead process may still be ending; to be alone means to wait for that.
+        with index.writing(is_alone=True) as writer:
+            found = writer.find([*present.values()])
+        known = {stored.file for copies in found.values() for stored in copies}
+        known |= names_to_remove(index, DELETE)
+        unknown = [name for name in present if name not in known]
+        if unknown:
+            objects.remove(unknown)
+            text = "Removed %s that a process was storing when it died"
+            LOGGER.warning(text, counted(len(unknown), "object"))
+    return [name for name, uid in uids.items() if uid is None]
 
 
 def _uid_of(objects: Objects, name: str) -> str | None:
@@ -246,11 +257,12 @@ def _kind(kind: str, name: str) -> str:
     return f"{kind}:{name.split(':')[1]}"
 
 
-def names_to_remove(index: IndexReader) -> set[str]:
-    """Return the names of objects that tasks will remove: they are in no row any more."""
-    query = select(task.c.payload).where(task.c.kind.startswith(DELETE))
+def names_to_remove(index: IndexReader, *kinds: str) -> set[str]:
+    """Return the names of objects that tasks of these kinds will remove: they are in no row."""
+    chosen = or_(*(task.c.kind.startswith(kind) for kind in kinds or (DELETE, LATE)))
     with index.reading() as connection:
-        return {name for (own,) in connection.execute(query) for name in own["names"]}
+        rows = connection.execute(select(task.c.payload).where(chosen))
+        return {name for (own,) in rows for name in own["names"]}
 
 
 class StoreTasks:
@@ -286,7 +298,7 @@ class StoreTasks:
 
     def kinds(self) -> list[Kind]:
         """Return the kinds of tasks that this node does."""
-        kinds = [Kind(DELETE, self._delete)]
+        kinds = [Kind(DELETE, self._delete), Kind(LATE, self._remove_late)]
         if isinstance(self._objects, Places):
             for disk in self._objects.disks:
                 upload, delete = _kind(UPLOAD, disk.prefix), _kind(DELETE, disk.prefix)
@@ -323,6 +335,15 @@ class StoreTasks:
         for each in tasks:
             try:
                 self._objects.remove(each.payload["names"])
+            except OSError as error:
+                failed[each] = error
+        return failed
+
+    def _remove_late(self, tasks: Sequence[Task]) -> Mapping[Task, Exception]:
+        failed: dict[Task, Exception] = {}
+        for each in tasks:
+            try:
+                _remove_unknown(self._objects, self._index, each.payload["names"])
             except OSError as error:
                 failed[each] = error
         return failed
