@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dicomwire.data.payloads import FilePayload
 from dicomwire.errors import AssociationFailure
+from dicomwire.event_types import StatusEvent
 from dicomwire.events import EVT_C_ECHO, EVT_C_STORE
 from dicomwire.logs import LOGGER, escaped, log_refusal
 from dicomwire.protocol.command import RESPONSE_BIT, Command, Message
@@ -63,7 +64,9 @@ def admit(port: Port, incoming: Incoming) -> None:
     elif server is _store and not (port.keeps_stored or port.bound(EVT_C_STORE)):
         _refuse(port, incoming, STORE_HANDLER_FAILED, "no handler is bound to evt.EVT_C_STORE")
     else:
-        incoming.service = server, sop_class
+        event = _ASKED.get(server)
+        is_asked = event is None or port.bound(event)
+        incoming.service = server if is_asked else succeed, sop_class
         if context.scp_unanswered:
             LOGGER.warning(
                 "%s is served for %s, though the peer did not answer whether we may serve it",
@@ -97,28 +100,21 @@ def _failure(incoming: Incoming, refusal: int | Dataset) -> Message:
     return response
 
 
-def asks_nobody(port: Port, incoming: Incoming) -> bool:
-    """Return whether a request succeeds without a handler: a C-ECHO, or an object that is kept."""
-    if incoming.service is None or incoming.refusal is not None:
-        return False
-    server = incoming.service[0]
-    if server is _echo:
-        return not port.bound(EVT_C_ECHO)
-    return server is _store and not port.bound(EVT_C_STORE) and port.keeps_stored
-
-
 async def serve(port: Port, incoming: Incoming) -> None:
     """Serve one request, or refuse it, and respond."""
     try:
         if incoming.refusal is not None:
             await respond(port, incoming, _failure(incoming, incoming.refusal))
-        elif asks_nobody(port, incoming):
-            await port.succeed(incoming)
         elif incoming.service is not None:
             server, sop_class = incoming.service
             await server(port, incoming, sop_class)
     finally:
         incoming.discard()
+
+
+async def succeed(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
+    """Serve a C-ECHO, or a C-STORE whose object is kept, for which no handler is bound."""
+    await port.succeed(incoming)
 
 
 async def _echo(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
@@ -199,6 +195,9 @@ async def _move(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
 
     await move(port, incoming, sop_class)
 
+
+_ASKED: dict[Server, StatusEvent] = {_echo: EVT_C_ECHO, _store: EVT_C_STORE}
+"""The handlers that are asked, of services that succeed without one; others fail."""
 
 _QUERY_RETRIEVE = (
     Service.QUERY_RETRIEVE,

@@ -86,7 +86,9 @@ class ThreadedPort(Link):
     def _serve_next(self) -> None:
         incoming = self._requests.popleft()
         try:
-            if scp.asks_nobody(self, incoming) and self.succeed_at_once(incoming):
+            service = incoming.service
+            is_plain = service is not None and service[0] is scp.succeed
+            if is_plain and incoming.refusal is None and self.succeed_at_once(incoming):
                 incoming.discard()
             else:
                 self._serve(incoming)
