@@ -15,7 +15,8 @@ FOUND := $(firstword $(shell for each in $(PYTHON) $(PYENV); do \
 VERSION := $(if $(FOUND),$(shell $(FOUND) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 VENV := .venv-$(VERSION)
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# Most modules of the packages are never imported; those that are, are compiled then.
+INSTALL := -m pip --quiet --disable-pip-version-check install --no-compile
 
 # The peer that interoperability tests and benchmarks run lives in an environment of its own.
 PYNETDICOM := 3.0.4
@@ -25,7 +26,7 @@ export COVERAGE_FILE := $(CURDIR)/$(VENV)/coverage
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve try test sample which lint bench docs
+.PHONY: help serve try test sample ready peer which lint bench docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -58,6 +59,10 @@ SAMPLE := threaded aio workers \
 sample: $(VENV)/.with-test $(PEER) ## run the tests that depend on the version of Python
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(wildcard $(addprefix tests/,$(SAMPLE)))
 
+ready: $(VENV)/.with-test # make the environment of the tests
+
+peer: $(PEER) # make that of the peer
+
 which: # say which version of Python it is; nothing if there is none
 	@echo $(VERSION)
 
@@ -65,7 +70,6 @@ lint: $(VENV)/.with-lint ## style, types, the direction of imports, the generate
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --config-file dropin/pyproject.toml dropin/src
 	$(BIN)/python tools/check_types.py
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tools/make_tables.py --check
@@ -77,18 +81,19 @@ docs: $(VENV)/.with-docs ## build the site into docs/_build/html
 	$(BIN)/sphinx-build -W -b html docs docs/_build/html
 
 $(VENV)/.with-core: pyproject.toml | $(BIN)/python
-	$(PIP) install --editable .
+	$(BIN)/python $(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.with-%: pyproject.toml | $(BIN)/python
-	$(PIP) install --editable '.[$*]'
+	$(BIN)/python $(INSTALL) --editable '.[$*]'
 	@touch $@
 
+# The pip that comes with a Python of some years takes a minute more to find what it installs.
 $(BIN)/python:
 	@test -n "$(VERSION)" || { echo "PYTHON=$(PYTHON) does not run"; exit 1; }
-	$(FOUND) -m venv $(VENV)
+	$(FOUND) -m venv --upgrade-deps $(VENV)
 
 $(PEER):
 	$(FOUND) -m venv .venv-peer
-	.venv-peer/bin/python -m pip --quiet --disable-pip-version-check install pynetdicom==$(PYNETDICOM) sqlalchemy
+	.venv-peer/bin/python $(INSTALL) pynetdicom==$(PYNETDICOM) sqlalchemy
 	@touch $@
