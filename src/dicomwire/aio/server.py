@@ -68,7 +68,7 @@ class AssociationServer(BaseServer[Association, "NewConnection", "NewConnection"
         self._loop = asyncio.get_running_loop()
         self._accepting: asyncio.Task[None] | None = None
         self._is_closing = False
-        self._closed = asyncio.Event()
+        self._closed = asyncio.Event()  # `close` sets it at its end, for those that wait
         self._negotiating: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()  # tasks that `close` waits for
 

@@ -63,7 +63,7 @@ class Checkpoints:
         self._index = index
         self._turn = turn
         self._has_failed = False
-        self._ending = threading.Event()
+        self._ending = threading.Event()  # leaving the context sets it, and wakes the thread
         self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
 
     def __enter__(self) -> Checkpoints:

@@ -109,7 +109,7 @@ class Membership:
             "started": queue.clock(),
             "state": SERVING,
         }
-        self._has_ended = threading.Event()
+        self._has_ended = threading.Event()  # leaving the context sets it, and wakes the thread
         self._thread = threading.Thread(target=self._keep_alive, name="node-heartbeat", daemon=True)
 
     def __enter__(self) -> Self:

@@ -87,7 +87,7 @@ class Operations:
         self._recent: dict[str, tuple[float, Any]] = {}
         self._last: tuple[float, int] | None = None
         """When was measured last, and the highest id of an instance then."""
-        self._has_ended = threading.Event()
+        self._has_ended = threading.Event()  # leaving the context sets it, and wakes the thread
         self._thread = threading.Thread(target=self._run, name="node-samples", daemon=True)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Does again what a journal says, after a crash: files and index entries are as acknowledged.
+"""Replays the journal after a crash: then files and index have all acknowledged objects.
 
 It can be repeated: at the end, each file that the index has is whole, and of the others named in
 the journal there is none, or `reconcile` decides about it.
@@ -57,7 +57,7 @@ def redo(parts: Sequence[Part], objects: FolderObjects, index: Index | None) -> 
     noted = [_Noted(record, part) for part in parts for record in part.records()]
     if not noted:
         return
-    LOGGER.warning("%d batches are stored again from the journal", len(noted))
+    LOGGER.warning("Replaying %d batches of objects from the journal", len(noted))
     noted.sort(key=lambda each: each.number)
     removed = {name for each in noted for name in each.record.batch.removed}
     if index is None:
@@ -110,7 +110,7 @@ def _portions(noted: Sequence[_Noted]) -> Iterator[Sequence[_Noted]]:
 
 
 def _redo_files(noted: _Noted, objects: FolderObjects, writer: Writer) -> None:
-    """Redo a record that the index has: what it does not have of it, was removed later."""
+    """Replay the files of a batch that the index has; an object that it lacks was removed later."""
     record, part = noted
     known = writer.find([slot.uid for slot in record.batch.slots])
     indexed = {stored.file for copies in known.values() for stored in copies}

@@ -309,8 +309,8 @@ class Sender(Engine):
     def receive(self) -> tuple[bytearray, int]:
         """Wait for data within the DIMSE timeout; return the buffer, and how many bytes it holds.
 
-        The protocol does not have them: give it what is left, by `leave`. None are at hand, for
-        the end of the connection too, if the number is 0.
+        The protocol has not seen these bytes; `leave` gives it those that the caller does not use.
+        0 if there are none for the caller: the protocol has them, or the end of the connection.
         """
         raise NotImplementedError
 

@@ -242,7 +242,7 @@ class BaseServer(Listed, ABC, Generic[A, C, W]):
         )
 
     def _terms(self) -> object:
-        """Return all on which the answer to a request depends besides handlers and contexts."""
+        """Return what decides the answer to a request, besides handlers and contexts."""
         ae = self.ae
         calling = tuple(ae.require_calling_aet) if ae.require_calling_aet else ()
         return self.ae_title, ae.terms, calling

@@ -105,7 +105,7 @@ class Link(Sender, Watched):
         self._more_follows = False  # other messages follow the next one at once
         self._abort_sent = False
         self._buffer: bytearray | None = None
-        self._has_filled_buffer = False  # the last read
+        self._has_filled_buffer = False  # whether the last read has filled the buffer
         self._has_read_ahead = False  # `_read` was called for the thread that is going to serve
         self._last_active = time.monotonic()
         self._successive = 0  # calls of the program, each within `LINGER` of the one before

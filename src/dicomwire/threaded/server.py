@@ -69,7 +69,7 @@ class AssociationServer(BaseServer[Association, "NewConnection", Callable[[], No
     ) -> None:
         super().__init__(ae, ae_title, contexts, ssl_context, evt_handlers, receive_to)
         self._negotiating = 0  # guarded by `_lock`
-        self._stopped = threading.Event()
+        self._stopped = threading.Event()  # `shutdown` sets it, and wakes `serve_forever`
         self.start_listening(address)
 
     @property

@@ -125,7 +125,7 @@ class BlockingTransport:
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._client = httpx.Client(**options)
-        self._closed = threading.Event()
+        self._closed = threading.Event()  # `close` sets it: a pause before a retry ends
 
     async def send(self, url: str, request: Request) -> _BlockingResponse:
         """Send a request."""

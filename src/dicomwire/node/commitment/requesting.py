@@ -245,7 +245,7 @@ class Requests:
         key = _key_of(uid)
         with self._queue.index.writing() as writer:
             if not self._queue.of_key(writer, REQUEST, key):
-                LOGGER.info("A report of commitment is of no open transaction: %s", uid)
+                LOGGER.info("A report of commitment belongs to no open transaction: %s", uid)
                 return
             if not self._queue.of_key(writer, REPORT, key):
                 for reason in sorted({each.reason for each in failures}):

@@ -110,7 +110,8 @@ class Sender:
         self._turn: Task | None = None
         """The task of the destination while this process has it.
 
-        Its attempts are the tries since an object was sent last. That a process ended is none.
+        Its `attempts` count failed tries since an object was last sent. The end of a process is not
+        a failed try.
         """
 
     # --- The thread ---

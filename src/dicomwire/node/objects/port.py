@@ -37,7 +37,7 @@ class Objects(Protocol):
     def unsure(self) -> Objects | None:
         """Return the part of the store to compare with the index at each start; None for none.
 
-        It is the part that a crash may have left different, and that is compared quickly.
+        Only this part may differ from the index after a crash, and listing it is quick.
         """
 
     def keep(self, spooled: Spooled, origin: Origin) -> None:

@@ -68,7 +68,8 @@ class NewTask(NamedTuple):
     """Seconds until it may run; `math.inf`: not before its row is changed."""
     is_only: bool = False
     """Whether there is to be only one of this kind and key: if there is one, it is postponed, and
-    none is added. One that runs is taken from its process; it has to look whether it still is."""
+    none is added. If that one is running, its process loses it, and has to look for that before it
+    finishes the task."""
 
 
 class Task(NamedTuple):
