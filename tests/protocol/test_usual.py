@@ -174,6 +174,7 @@ FOUND = (CLASS, us(0x0100, 0x8020), us(0x0120, 7))
         command_set(*STORE, element(0x1000, b"1.2.3 ")),
         command_set(*STORE, element(0x1000, b"1" * 66)),
         command_set(*STORE, element(0x1001, b"1.2.3.4\0")),
+        command_set(*STORE, element(0x1000, b"1.2."), b"3.45"),
         command_set(*STORE[:3], us(0x0700, 3), us(0x0800, 1), INSTANCE),
         command_set(*STORE[:3], us(0x0800, 1), us(0x0700, 0), INSTANCE),
         command_set(*STORED[:3], us(0x0900, 0), us(0x0800, 0x0101), INSTANCE),
