@@ -9,8 +9,11 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
+import threading
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -92,6 +95,18 @@ class PostgresServer:
     def stop(self, mode: str = "fast") -> None:
         """Stop it: "fast" ends all connections, "immediate" is a crash."""
         self._run("pg_ctl", "stop", *self._where(), "--mode", mode)
+
+    def kill(self) -> None:
+        """End all its processes by kill -9, and wait until they are gone."""
+        server = int((self._data / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+        processes = [server, *map(int, children)]
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        moment = threading.Event()
+        while any(Path(f"/proc/{process}").exists() for process in processes):
+            moment.wait(0.01)
 
     def _where(self) -> tuple[str, ...]:
         return "--pgdata", str(self._data), "--wait", "--timeout", "30", "--silent"

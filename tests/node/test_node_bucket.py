@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from buckets import FaultProxy, new_url, variables, write_variables
+from node_processes import Senders
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from running_node import Receiver, counts, find, get, make_object, running, store, study_of
@@ -17,6 +19,7 @@ from dicomwire.apps.node import main
 from dicomwire.node.archive import FolderUnusable
 from dicomwire.node.carrying import names_to_remove
 from dicomwire.node.configuration import Configuration, Duplicates
+from dicomwire.node.heads import read_head
 from dicomwire.node.index.opening import open_database
 from dicomwire.node.index.reader import IndexReader
 from dicomwire.node.maintenance import Problem, check, reindex
@@ -131,12 +134,13 @@ def test_a_node_does_not_start_without_its_bucket(keys: dict[str, Any], proxy: F
         pass
 
 
+@pytest.mark.parametrize("fault", ["500", "503", "507", "silent", "half-request"])
 def test_a_store_that_fails_is_answered_with_a_failure_and_the_next_succeeds(
-    keys: dict[str, Any], proxy: FaultProxy, bucket: Bucket
+    keys: dict[str, Any], proxy: FaultProxy, bucket: Bucket, fault: str
 ) -> None:
     keys["objects_timeout"] = 1.0
     with running(**keys) as node:
-        proxy.fail_always("503", method="PUT")
+        proxy.fail_always(fault, method="PUT")
         assert store(node, make_object(1)) == [0xA700]
         assert len(find(node, study_of())) == 1  # the final response only
         proxy.fail_always(None)
@@ -144,13 +148,33 @@ def test_a_store_that_fails_is_answered_with_a_failure_and_the_next_succeeds(
     assert len([*bucket.names()]) == 1
 
 
-def test_a_bucket_that_is_away_fails_retrievals_until_it_is_back(
-    keys: dict[str, Any], proxy: FaultProxy
+def test_a_bucket_that_fails_now_and_then_loses_nothing(
+    keys: dict[str, Any], proxy: FaultProxy, bucket: Bucket
+) -> None:
+    with running(**keys) as node:
+        proxy.fail(*["500", "503", "507", "reset", "half-request", "half"] * 4, method="PUT")
+        with Senders([node.address[1]], "1.2", 4) as senders:
+            senders.wait(60)
+    objects = open_objects(Configuration(**keys))
+    with IndexReader(open_database("", keys["folder"])) as index:
+        found = index.find(list(senders.acknowledged))
+    for uid, digest in senders.acknowledged.items():
+        (stored,) = found[uid]
+        with objects.open(stored.file) as file:
+            content = file.read()
+        _, offset, _ = read_head(content, len(content))
+        assert hashlib.sha256(content[offset:]).hexdigest() == digest
+    assert [*check(keys["folder"], objects=objects)] == []
+
+
+@pytest.mark.parametrize("fault", ["503", "silent", "half"])
+def test_a_bucket_that_fails_lets_retrievals_fail_until_it_is_back(
+    keys: dict[str, Any], proxy: FaultProxy, fault: str
 ) -> None:
     keys["objects_timeout"] = 1.0
     with running(**keys) as node:
         store(node, make_object(1))
-        proxy.fail_always("503", method="GET")
+        proxy.fail_always(fault, method="GET")
         assert received(node)[0] == (0xA702, 0, 1)
         proxy.fail_always(None)
         assert received(node)[0] == (0x0000, 1, 0)

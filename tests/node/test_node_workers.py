@@ -59,8 +59,8 @@ def assert_stored(folder: Path, acknowledged: dict[str, str], backend: Backend =
     assert list(check(folder, index=backend.index)) == []
 
 
-def test_all_workers_store_and_find(tmp_path: Path) -> None:
-    with node_process(tmp_path, workers=2) as node:
+def test_all_workers_store_and_find(tmp_path: Path, backend: Backend) -> None:
+    with node_process(tmp_path, workers=2, index=backend.index) as node:
         with associate(node, CT) as first, associate(node, CT) as second:
             pids = node.workers()
             assert first.send_c_store(make_object(1)).Status == 0x0000

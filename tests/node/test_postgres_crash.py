@@ -81,7 +81,7 @@ def test_nothing_is_lost_when_postgresql_crashes(
             for _ in range(CRASHES):
                 for _ in range(chance.randrange(1, 60)):
                     assert count.acquire(timeout=60)
-                postgres_server.stop("immediate")
+                postgres_server.kill()
                 postgres_server.start()
             for _ in range(20):
                 assert count.acquire(timeout=60)
