@@ -8,7 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from backends import Backend
 from spooling import CT, EXPLICIT, encoded
@@ -16,9 +18,10 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
 
 from dicomwire.node.heads import Origin
+from dicomwire.node.index import database as database_module
 from dicomwire.node.index import reader, sqlite
 from dicomwire.node.index import writer as writer_module
-from dicomwire.node.index.database import IndexFailure, WrongRevision
+from dicomwire.node.index.database import Database, IndexFailure, WrongRevision, transaction
 from dicomwire.node.index.reader import IndexReader
 from dicomwire.node.index.schema import instance, metadata, patient, series, study
 from dicomwire.node.index.sqlite import Sqlite, logs_of
@@ -68,6 +71,33 @@ def test_opening_again_changes_nothing(index: Index) -> None:
         writer.add([placed("1.1")])
     with Index(index.database) as again:
         assert rows(again, instance, "sop_instance_uid") == [("1.1",)]
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004"])
+def test_an_older_index_is_brought_up_to_date_with_its_rows(index: Index, revision: str) -> None:
+    with index.writing() as writer:
+        writer.add([placed("1.1"), placed("1.2", StudyInstanceUID="1.2.9", PatientID="P2")])
+    tables = (patient, study, series, instance)
+    before = [rows(index, table, *table.c.keys()) for table in tables]
+    set_back(index.database, revision)
+    with Index(index.database) as again:
+        assert [rows(again, table, *table.c.keys()) for table in tables] == before
+        with again.writing() as writer:
+            writer.add([placed("1.3")])
+        assert len(rows(again, instance, "id")) == 3
+
+
+def set_back(database: Database, revision: str) -> None:
+    """Make the tables those of an earlier version."""
+    config = Config()
+    folder = Path(database_module.__file__).parent / "migrations"
+    config.set_main_option("script_location", str(folder))
+    engine = database.engine(is_reader=False)
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        with transaction(connection, database.begin_alone):
+            command.downgrade(config, revision)
+    engine.dispose()
 
 
 def test_what_is_committed_is_synced(embedded: Index) -> None:
