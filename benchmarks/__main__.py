@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -140,7 +140,8 @@ def _table_of(results: list[Result], arguments: argparse.Namespace) -> str:
             "# Results",
             "",
             f"Made {datetime.now(UTC):%Y-%m-%d} by `make bench`: "
-            f"Python {platform.python_version()}, {os.cpu_count()} processors, "
+            f"Python {platform.python_version()}, {os.cpu_count()} processors ({_model()}), "
+            f"{platform.system()} {platform.release()}, "
             f"{arguments.rounds} rounds, maximum PDU {arguments.pdu}. "
             "Only the ratios mean something on another machine; the README says how to read them.",
             "",
@@ -149,6 +150,15 @@ def _table_of(results: list[Result], arguments: argparse.Namespace) -> str:
             "",
         )
     )
+
+
+def _model() -> str:
+    """Return the name of the processor, as the system gives it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def _write(results: list[Result], arguments: argparse.Namespace) -> Path:
