@@ -14,7 +14,7 @@ from spooling import CT, EXPLICIT, encoded, spooled
 from dicomwire.apps.node import main
 from dicomwire.node.carrying import (
     GRACE,
-    LATE,
+    LEFTOVER,
     Moved,
     StoreTasks,
     digits_of,
@@ -333,7 +333,7 @@ def test_what_a_bucket_completes_after_its_sender_has_died_is_removed(keys: dict
         archive.store("1.2.1")
         archive.spool.note("ab" * 16)
     with Archive(Configuration(**keys)) as archive:
-        (payload,) = (each.payload for each in listed(archive.index, LATE))
+        (payload,) = (each.payload for each in listed(archive.index, LEFTOVER))
         with archive.objects.open(archive.names()[0]) as file:
             content = file.read()
         path = archive.configuration.folder / "late"

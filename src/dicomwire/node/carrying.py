@@ -36,7 +36,7 @@ LOGGER = logging.getLogger("dicomwire")
 
 DELETE = "delete"
 UPLOAD = "upload"
-LATE = "late"
+LEFTOVER = "leftover"
 """The kind of a task that looks for what a process was uploading when it died."""
 GRACE = 60.0
 """Seconds for which the old copy of an object stays: a retrieval that has just read its name opens
@@ -152,7 +152,7 @@ def settle(objects: Objects, index: Index, queue: Queue, spool: Spool) -> None:
         names = [objects.name_of(note.stem) for note in spool.notes]
         if missing := _remove_unknown(objects, index, names):
             with index.writing() as writer:
-                queue.add(writer, [NewTask(LATE, {"names": missing}, delay=GRACE)])
+                queue.add(writer, [NewTask(LEFTOVER, {"names": missing}, delay=GRACE)])
         for note in spool.notes:
             remove(str(note))
     except (OSError, IndexFailure) as error:
@@ -259,7 +259,7 @@ def _kind(kind: str, name: str) -> str:
 
 def names_to_remove(index: IndexReader, *kinds: str) -> set[str]:
     """Return the names of objects that tasks of these kinds will remove: they are in no row."""
-    chosen = or_(*(task.c.kind.startswith(kind) for kind in kinds or (DELETE, LATE)))
+    chosen = or_(*(task.c.kind.startswith(kind) for kind in kinds or (DELETE, LEFTOVER)))
     with index.reading() as connection:
         rows = connection.execute(select(task.c.payload).where(chosen))
         return {name for (own,) in rows for name in own["names"]}
@@ -298,7 +298,7 @@ class StoreTasks:
 
     def kinds(self) -> list[Kind]:
         """Return the kinds of tasks that this node does."""
-        kinds = [Kind(DELETE, self._delete), Kind(LATE, self._remove_late)]
+        kinds = [Kind(DELETE, self._delete), Kind(LEFTOVER, self._remove_leftovers)]
         if isinstance(self._objects, Places):
             for disk in self._objects.disks:
                 upload, delete = _kind(UPLOAD, disk.prefix), _kind(DELETE, disk.prefix)
@@ -331,22 +331,10 @@ class StoreTasks:
         return uid if name in {stored.file for stored in found} else None
 
     def _delete(self, tasks: Sequence[Task]) -> Mapping[Task, Exception]:
-        failed: dict[Task, Exception] = {}
-        for each in tasks:
-            try:
-                self._objects.remove(each.payload["names"])
-            except OSError as error:
-                failed[each] = error
-        return failed
+        return _failures(tasks, self._objects.remove)
 
-    def _remove_late(self, tasks: Sequence[Task]) -> Mapping[Task, Exception]:
-        failed: dict[Task, Exception] = {}
-        for each in tasks:
-            try:
-                _remove_unknown(self._objects, self._index, each.payload["names"])
-            except OSError as error:
-                failed[each] = error
-        return failed
+    def _remove_leftovers(self, tasks: Sequence[Task]) -> Mapping[Task, Exception]:
+        return _failures(tasks, partial(_remove_unknown, self._objects, self._index))
 
     def _upload(self, tasks: Sequence[Task]) -> Mapping[Task, Exception]:
         assert isinstance(self._objects, Places)
@@ -357,3 +345,16 @@ class StoreTasks:
         carrier = Carrier(self._objects, self._index, self._queue, self._spool)
         failed = carrier.carry(objects)
         return {by_name[stored.file]: error for stored, error in failed.items()}
+
+
+def _failures(
+    tasks: Sequence[Task], remove_all: Callable[[Sequence[str]], object]
+) -> Mapping[Task, Exception]:
+    """Remove the objects that each task names; return the tasks that failed, and why."""
+    failed: dict[Task, Exception] = {}
+    for each in tasks:
+        try:
+            remove_all(each.payload["names"])
+        except OSError as error:
+            failed[each] = error
+    return failed
