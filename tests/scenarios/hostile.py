@@ -30,6 +30,7 @@ from scenario import Face
 from dicomwire import AE, Association, Settings, evt
 from dicomwire.session.buffers import give_buffer, take_buffer
 from dicomwire.sop_class import CTImageStorage, Verification
+from dicomwire.threaded.watcher import watcher
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "protocol"))
 
@@ -389,6 +390,7 @@ def unharmed_client(peak: int = 8 << 20, level: int = logging.INFO) -> Iterator[
     `peak` is how many bytes of memory it may have taken up meanwhile.
     """
     requestor(1)  # what it takes is there from now on
+    watcher()  # so are the files of the thread that watches sockets
     files = open_files()
     tracemalloc.start()
     try:
