@@ -11,12 +11,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from types import CodeType
 
+from benchmarks.counting import CallCounter
 from benchmarks.measure import HOST
 from benchmarks.programs.knock import knock
 from benchmarks.workload import SMALL
@@ -31,34 +31,25 @@ ECHOES = 1000
 ASSOCIATIONS = 200
 MOST_LISTED = 40
 
-Calls = Counter[str]
 
-
-class Counted:
+class Counted(CallCounter):
     """The Python calls of one operation, done `count` times: the requestor's and the acceptor's.
 
     With `handler`, only threads that call this function count as the acceptor.
     """
 
     def __init__(self, name: str, count: int, handler: str | None = None) -> None:
+        super().__init__()
         self.name = name
         self._count = count
         self._handler = handler
-        self._calls: defaultdict[int, Calls] = defaultdict(Counter)  # by thread
         self._requestor = threading.get_ident()
-
-    def note(self, frame: FrameType, event: str, _: Any) -> None:
-        """Count a call (a function for `sys.setprofile`)."""
-        if event == "call":
-            code = frame.f_code
-            name = f"{Path(code.co_filename).name}: {code.co_qualname}"
-            self._calls[threading.get_ident()][name] += 1
 
     def report(self, *, listed: bool) -> None:
         """Print the calls of both ends, as far as any were counted."""
-        sent = self._calls.pop(self._requestor, Counter[str]())
+        sent = _by_name(self.by_thread.pop(self._requestor, Counter()))
         received = Counter[str]()
-        for calls in self._calls.values():
+        for calls in map(_by_name, self.by_thread.values()):
             if self._handler is None or self._handler in calls:
                 received += calls
         for end, calls in (("outgoing", sent), ("incoming", received)):
@@ -68,6 +59,13 @@ class Counted:
             if listed:
                 for name, count in calls.most_common(MOST_LISTED):
                     print(f"  {count / self._count:6.2f}  {name}")
+
+
+def _by_name(calls: Counter[CodeType]) -> Counter[str]:
+    named = Counter[str]()
+    for code, count in calls.items():
+        named[f"{Path(code.co_filename).name}: {code.co_qualname}"] += count
+    return named
 
 
 def main() -> int:
