@@ -12,7 +12,7 @@ from dicomwire.node.heads import Origin
 from dicomwire.node.index.schema import instance, patient, series, study
 from dicomwire.node.maintenance import check
 from dicomwire.node.objects.opening import open_objects
-from dicomwire.node.tasks.workers import Workers
+from dicomwire.node.tasks.threads import TaskThreads
 
 
 class LivingArchive(Archive):
@@ -37,9 +37,9 @@ class LivingArchive(Archive):
         """Run the tasks that are due after so many seconds."""
         self.now += after
         kinds = self.store_tasks.kinds()
-        workers = Workers(self.queue, kinds, jitter=lambda: 0.0)
+        threads = TaskThreads(self.queue, kinds, jitter=lambda: 0.0)
         for kind in kinds:
-            while workers.step(kind) == 0:
+            while threads.step(kind) == 0:
                 pass
 
     def counts(self) -> list[int]:

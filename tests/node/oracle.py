@@ -16,11 +16,11 @@ from typing import Any
 from archive_of import Archive, Entity
 from pydicom.datadict import dictionary_VR
 
-from dicomwire.node.keys import KEYS, Level
+from dicomwire.node.keys import QUERY_KEYS, Level
 
 WITH_WILDCARDS = ("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT")
 NUMBERS = ("DS", "IS", "US")
-_LEVEL_OF = {key.keyword: key.level for key in KEYS.values()}
+_LEVEL_OF = {key.keyword: key.level for key in QUERY_KEYS.values()}
 
 
 class Oracle:

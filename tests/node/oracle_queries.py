@@ -5,9 +5,9 @@ from __future__ import annotations
 from archive_of import MR, NAMES, SR
 from asking import Keys
 
-from dicomwire.node.keys import KEYS, Level
+from dicomwire.node.keys import QUERY_KEYS, Level
 
-VR = {key.keyword: key.vr for key in KEYS.values()}
+VR = {key.keyword: key.vr for key in QUERY_KEYS.values()}
 
 P, S, E, I = Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE  # noqa: E741
 KINDS: list[tuple[str, Level, Keys]] = [

@@ -147,7 +147,7 @@ class OpenArchive:
                 *(self.storage.objects, self.index, converters, duplicates), routing=self.routing
             )
             if has_checkpoints:
-                opened.enter_context(Checkpoints(in_folder, self.index, self.committer.turn))
+                opened.enter_context(Checkpoints(in_folder, self.index, self.committer.commit_lock))
             self._open = opened.pop_all()
 
     def __enter__(self) -> OpenArchive:

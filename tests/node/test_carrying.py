@@ -36,7 +36,7 @@ from dicomwire.node.objects.places import Elsewhere, Places
 from dicomwire.node.objects.spool import Spool
 from dicomwire.node.query import Found
 from dicomwire.node.tasks.queue import Queue, listed
-from dicomwire.node.tasks.workers import Workers
+from dicomwire.node.tasks.threads import TaskThreads
 
 
 class Archive:
@@ -92,9 +92,9 @@ class Archive:
         """Run the tasks that are due after so many seconds."""
         self.now += after
         kinds = self.tasks.kinds()
-        workers = Workers(self.queue, kinds, jitter=lambda: 0.0)
+        threads = TaskThreads(self.queue, kinds, jitter=lambda: 0.0)
         for kind in kinds:
-            while workers.step(kind) == 0:
+            while threads.step(kind) == 0:
                 pass
 
     def names(self) -> list[str]:

@@ -29,7 +29,7 @@ from dicomwire.node.configuration import Access, Destination, Right
 from dicomwire.node.files import StoreFailure
 from dicomwire.node.objects.places import Elsewhere
 from dicomwire.node.server import Node
-from dicomwire.node.tasks.queue import Listed, NewTask, Queue, State, listed
+from dicomwire.node.tasks.queue import ListedTask, NewTask, Queue, State, listed
 
 HERE = ["1.2.3.1.1", "1.2.3.1.2"]
 ONE = HERE[0]
@@ -59,7 +59,7 @@ def reporting_to(port: int) -> dict[str, Any]:
     return {"destinations": {"TESTER": Destination(LOCALHOST, port)}}
 
 
-def tasks(node: Node) -> list[Listed]:
+def tasks(node: Node) -> list[ListedTask]:
     return list(listed(node.archive.index, provider.KIND))
 
 

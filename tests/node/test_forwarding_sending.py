@@ -23,7 +23,7 @@ from dicomwire.node.forwarding.transports import Refused, Result
 from dicomwire.node.index.writer import Writer
 from dicomwire.node.outgoing import Unreachable
 from dicomwire.node.statuses import SUCCESS
-from dicomwire.node.tasks.queue import Listed, Queue, State, listed
+from dicomwire.node.tasks.queue import ListedTask, Queue, State, listed
 
 HOUR = 3600.0
 
@@ -105,7 +105,7 @@ def store(archive: OpenArchive, *numbers: int, series: str = "1.2.3.4") -> list[
     return uids
 
 
-def tasks(archive: OpenArchive) -> list[Listed]:
+def tasks(archive: OpenArchive) -> list[ListedTask]:
     return list(listed(archive.index))
 
 

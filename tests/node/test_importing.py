@@ -23,7 +23,7 @@ from dicomwire.data.file_meta import file_head
 from dicomwire.node.configuration import Configuration
 from dicomwire.node.files import StoreFailure
 from dicomwire.node.importing import work
-from dicomwire.node.importing.progress import Progress, Tally
+from dicomwire.node.importing.progress import ImportCounts, Progress
 from dicomwire.node.importing.sources import Candidate, Failure, open_source
 from dicomwire.node.importing.work import CannotStore, Import
 from dicomwire.node.maintenance import check
@@ -65,7 +65,7 @@ class Importing:
     def _note(self, candidate: Candidate, reason: str) -> None:
         self.failures[Path(candidate.label).name] = reason
 
-    def run(self) -> Tally:
+    def run(self) -> ImportCounts:
         """Import everything."""
         try:
             return [*self._import.run(2)][-1]
@@ -78,10 +78,10 @@ def test_all_objects_of_a_folder_are_stored(
 ) -> None:
     (source / "large.dcm").write_bytes(dicom("1.2.9", pixels=300_000))
     with LivingArchive(every_pair.configuration(tmp_path / "archive")) as archive:
-        assert Importing(archive, source).run() == Tally(stored=6)
+        assert Importing(archive, source).run() == ImportCounts(stored=6)
         assert archive.uids() == {f"1.2.{number}" for number in (1, 2, 3, 4, 5, 9)}
         assert archive.is_whole()
-        assert Importing(archive, source).run() == Tally(known=6)
+        assert Importing(archive, source).run() == ImportCounts(known=6)
         assert archive.files() == 6
 
 
@@ -104,7 +104,7 @@ def test_what_is_no_object_is_passed_over_or_fails(
     with open(odd, "wb") as file:
         file.write(dicom("1.2.10"))
     importing = Importing(archive, source)
-    assert importing.run() == Tally(stored=6, passed_over=6, failed=2)
+    assert importing.run() == ImportCounts(stored=6, passed_over=6, failed=2)
     assert "differ" in importing.failures["wrong.dcm"]
     assert set(importing.failures) == {"wrong.dcm", "broken.dcm"}
     assert "1.2.66" not in archive.uids()
@@ -117,7 +117,7 @@ def test_a_file_of_an_archive_is_verified(source: Path, archive: LivingArchive) 
     (source / "damaged.dcm").write_bytes(content[:-1] + b"\1")
     (source / "short.dcm").write_bytes(content[:-2])
     importing = Importing(archive, source)
-    assert importing.run() == Tally(stored=5, failed=2)
+    assert importing.run() == ImportCounts(stored=5, failed=2)
     assert "digest" in importing.failures["damaged.dcm"]
     assert "length" in importing.failures["short.dcm"]
 
@@ -136,8 +136,8 @@ def test_moved_files_go_when_the_archive_has_them(tmp_path: Path, source: Path) 
     (source / "other.dcm").write_bytes(dicom("1.2.1", note="other data of this UID"))
     (source / "text").write_text("no DICOM file")
     with LivingArchive(Configuration(**keys)) as archive:
-        tally = Importing(archive, source, moves=True).run()
-        assert (tally.stored, tally.known, tally.removed) == (5, 1, 5)
+        counts = Importing(archive, source, moves=True).run()
+        assert (counts.stored, counts.known, counts.removed) == (5, 1, 5)
     left = {path.name for path in source.rglob("*") if path.is_file()}
     assert left in ({"other.dcm", "text"}, {"1.dcm", "text"})
 
@@ -151,10 +151,10 @@ def test_an_import_goes_on_after_the_last_group(
     monkeypatch.setattr(work, "_GROUP", 1)
     importing = Importing(archive, source)
     steps = importing._import.run(1)
-    assert next(steps) == Tally(stored=1)
+    assert next(steps) == ImportCounts(stored=1)
     steps.close()
     again = Importing(archive, source)
-    assert again.progress.tally == Tally(stored=1)
+    assert again.progress.counts == ImportCounts(stored=1)
     done = again.run()
     assert (done.seen, done.failed) == (5, 0)
     assert Importing(archive, source).progress.position is None  # it is complete
@@ -170,7 +170,7 @@ def test_an_archive_without_room_ends_the_import(
         patch.setattr(archive.objects, "put", fail)
         with pytest.raises(CannotStore, match="cannot store now"):
             Importing(archive, source).run()
-    assert Importing(archive, source).run() == Tally(stored=5)
+    assert Importing(archive, source).run() == ImportCounts(stored=5)
     assert archive.is_whole()
 
 
@@ -187,7 +187,7 @@ def test_an_import_that_is_killed_goes_on(tmp_path: Path) -> None:
             process.kill()
     with LivingArchive(Configuration(folder=folder)) as archive:
         importing = Importing(archive, source)
-        assert importing.progress.tally.seen > 0
+        assert importing.progress.counts.seen > 0
         assert importing.run().failed == 0
         assert archive.counts()[-1] == 400
         assert archive.is_whole()
@@ -217,7 +217,7 @@ def test_the_objects_of_a_zip_are_stored_whatever_their_names(
         "nested.zip": zipped(tmp_path / "inner.zip", {"x": dicom("1.2.9")}).read_bytes(),
     }
     path = zipped(tmp_path / "objects.zip", members)
-    assert Importing(archive, path).run() == Tally(stored=4, passed_over=2)
+    assert Importing(archive, path).run() == ImportCounts(stored=4, passed_over=2)
     assert archive.uids() == {"1.2.1", "1.2.2", "1.2.3", "1.2.4"}
     assert archive.is_whole()
 
@@ -234,11 +234,11 @@ def test_members_that_cannot_be_read_fail(tmp_path: Path) -> None:
     path.write_bytes(content)
     with LivingArchive(Configuration(folder=tmp_path / "archive", max_object=100_000)) as archive:
         importing = Importing(archive, path)
-        assert importing.run() == Tally(failed=2)
+        assert importing.run() == ImportCounts(failed=2)
         assert "encrypted" in importing.failures[f"{path.name}: good"]
         assert "more than 100000 bytes" in importing.failures[f"{path.name}: big"]
         importing = Importing(archive, stored)
-        assert importing.run() == Tally(failed=1)
+        assert importing.run() == ImportCounts(failed=1)
         assert "CRC" in importing.failures["y.zip: bad"]
         assert archive.counts() == [0, 0, 0, 0]
 

@@ -23,7 +23,7 @@ from dicomwire.data.codec import encode_dataset
 from dicomwire.node import ingest
 from dicomwire.node.heads import Origin
 from dicomwire.node.ingest import Entry, Truncated, Unacceptable, origin_uid
-from dicomwire.node.keys import KEPT, KEYS, Level, Use
+from dicomwire.node.keys import KEPT, QUERY_KEYS, Level, Use
 from dicomwire.node.statuses import CANNOT_UNDERSTAND, INVALID_INSTANCE, MISMATCH
 
 UID = "1.2.3.4.5"
@@ -313,7 +313,9 @@ def test_implicit_vr_where_explicit_was_agreed_on_is_understood() -> None:
 
 
 def test_what_is_known_of_the_file_is_not_taken_from_the_dataset() -> None:
-    tag = next(tag for tag, key in KEYS.items() if key.keyword == "AvailableTransferSyntaxUID")
+    tag = next(
+        tag for tag, key in QUERY_KEYS.items() if key.keyword == "AvailableTransferSyntaxUID"
+    )
     taken = entry(encoded(UID, AvailableTransferSyntaxUID="1.2.3"))
     assert f"{tag:08X}" not in taken.row(Level.IMAGE).attributes
 

@@ -12,7 +12,7 @@ from spooling import OpenArchive, encoded
 
 from dicomwire.node import journal as journal_module
 from dicomwire.node.checkpoints import Checkpoints
-from dicomwire.node.journal import FIRST, Batch, Journal, Part, Slot, abandoned, scanning
+from dicomwire.node.journal import FIRST, Batch, Journal, JournalPart, Slot, abandoned, scanning
 from dicomwire.node.maintenance import check
 from dicomwire.node.objects import folder as folder_module
 from dicomwire.node.objects.opening import folder_within
@@ -20,8 +20,8 @@ from dicomwire.node.statuses import OUT_OF_RESOURCES, SUCCESS
 
 
 @pytest.fixture
-def part(tmp_path: Path) -> Iterator[Part]:
-    part = Part("part", os.open(tmp_path / "part", os.O_RDWR | os.O_CREAT))
+def part(tmp_path: Path) -> Iterator[JournalPart]:
+    part = JournalPart("part", os.open(tmp_path / "part", os.O_RDWR | os.O_CREAT))
     yield part
     part.close()
 
@@ -42,7 +42,7 @@ def archive(tmp_path: Path) -> Iterator[OpenArchive]:
 
 def checkpoints(archive: OpenArchive) -> Checkpoints:
     objects = folder_within(archive.storage.objects)
-    return Checkpoints(objects, archive.index, archive.committer.turn)
+    return Checkpoints(objects, archive.index, archive.committer.commit_lock)
 
 
 def batch(number: int) -> Batch:
@@ -54,11 +54,11 @@ def batch(number: int) -> Batch:
     )
 
 
-def add(part: Part, number: int) -> None:
+def add(part: JournalPart, number: int) -> None:
     part.write(batch(number), ["small", "large"], [[b"con", b"tent"], []])
 
 
-def numbers(part: Part) -> list[int]:
+def numbers(part: JournalPart) -> list[int]:
     return [record.batch.number for record in part.records()]
 
 
@@ -69,7 +69,7 @@ def failing(*_: object) -> None:
 # --- Records ---
 
 
-def test_records_are_read_as_they_were_written(part: Part) -> None:
+def test_records_are_read_as_they_were_written(part: JournalPart) -> None:
     add(part, 7)
     add(part, 8)
     first, second = part.records()
@@ -78,7 +78,7 @@ def test_records_are_read_as_they_were_written(part: Part) -> None:
     assert [part.read(*extent) for extent in second.extents] == [b"content", b""]
 
 
-def test_a_record_that_is_not_whole_ends_the_records(part: Part, tmp_path: Path) -> None:
+def test_a_record_that_is_not_whole_ends_the_records(part: JournalPart, tmp_path: Path) -> None:
     add(part, 7)
     end = part.end
     add(part, 8)
@@ -93,7 +93,7 @@ def test_a_record_that_is_not_whole_ends_the_records(part: Part, tmp_path: Path)
     assert numbers(part) == []
 
 
-def test_records_of_an_earlier_use_are_none(part: Part) -> None:
+def test_records_of_an_earlier_use_are_none(part: JournalPart) -> None:
     for number in (7, 8, 9):
         add(part, number)
     part.cut()

@@ -11,7 +11,7 @@ from pydicom.datadict import dictionary_has_tag
 from dicomwire.data.codec import encode_dataset
 from dicomwire.node.heads import Origin
 from dicomwire.node.ingest import Entry
-from dicomwire.node.keys import KEPT, KEYS, UNIQUE, Level, Use
+from dicomwire.node.keys import KEPT, QUERY_KEYS, UNIQUE, Level, Use
 from dicomwire.node.names import fold_name
 
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -37,12 +37,12 @@ def test_levels_are_in_order() -> None:
 def test_unique_and_required_keys(level: Level, unique: str, required: set[str]) -> None:
     """PS3.4 Tables C.6-1 to C.6-4."""
     assert UNIQUE[level].keyword == unique
-    of_level = [key for key in KEYS.values() if key.level is level]
+    of_level = [key for key in QUERY_KEYS.values() if key.level is level]
     assert {key.keyword for key in of_level if key.use is Use.REQUIRED} == required
 
 
 def test_keys_are_standard_attributes_with_one_vr() -> None:
-    for tag, key in KEYS.items():
+    for tag, key in QUERY_KEYS.items():
         assert dictionary_has_tag(tag)
         assert len(key.vr) == 2
         assert key.json_tag == f"{tag:08X}"
@@ -55,7 +55,7 @@ def test_columns_are_those_of_the_tables() -> None:
 
 
 def test_what_is_computed_is_not_kept() -> None:
-    computed = [key for key in KEYS.values() if key.use is Use.COMPUTED]
+    computed = [key for key in QUERY_KEYS.values() if key.use is Use.COMPUTED]
     assert {"ModalitiesInStudy", "NumberOfStudyRelatedInstances"} <= {k.keyword for k in computed}
     assert not {key for keys in KEPT.values() for key in keys} & set(computed)
 

@@ -36,7 +36,7 @@ from dicomwire.node.notices.commands import CommandFailed, Commands
 from dicomwire.node.notices.telling import AVAILABILITY, COMMAND, WEBHOOK
 from dicomwire.node.notices.webhooks import WebhookFailed, post, secret_in, signature
 from dicomwire.node.server import Node
-from dicomwire.node.tasks.queue import Listed, listed
+from dicomwire.node.tasks.queue import ListedTask, listed
 from dicomwire.sop_class import InstanceAvailabilityNotification
 
 WAIT = 20.0
@@ -48,7 +48,7 @@ def notice(**keys: Any) -> Notice:
     return Notice(**{"name": "done", "quiet": AT_ONCE, **keys})
 
 
-def tasks(node: Node) -> list[Listed]:
+def tasks(node: Node) -> list[ListedTask]:
     return [each for each in listed(node.archive.index) if each.kind.startswith("notice-")]
 
 

@@ -190,7 +190,7 @@ def run(folder: Path, recorder: Recorder) -> None:
     """Store, replace and make checkpoints, and keep account of what is acknowledged."""
     with OpenArchive(folder, Duplicates.REPLACE, has_checkpoints=False, routes=[ROUTE]) as archive:
         objects = folder_within(archive.storage.objects)
-        checkpoints = Checkpoints(objects, archive.index, archive.committer.turn)
+        checkpoints = Checkpoints(objects, archive.index, archive.committer.commit_lock)
 
         def store(uid: str, note: str, pixels: int = 0) -> None:
             data = encoded(uid, note, pixels)

@@ -21,12 +21,12 @@ from oracle_queries import COMBINED, FUZZY, KINDS, NOTHING, E, S
 from pydicom.dataset import Dataset
 
 from dicomwire.node.index.writer import Index
-from dicomwire.node.keys import KEYS, UNIQUE, Level
+from dicomwire.node.keys import QUERY_KEYS, UNIQUE, Level
 from dicomwire.node.query import find
 
 INSTANCES = int(os.environ.get("NODE_ARCHIVE_INSTANCES", "1500"))
 PER_STUDY = 50 if INSTANCES >= 10_000 else 10
-VR = {key.keyword: key.vr for key in KEYS.values()}
+VR = {key.keyword: key.vr for key in QUERY_KEYS.values()}
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,8 @@ def queries(draw: st.DrawFn, archive: Archive) -> tuple[Level, Any]:
     known = [
         keyword
         for keyword in (*TEXTS, *WORDS, "StudyDate", "StudyTime")
-        if next(key for key in KEYS.values() if key.keyword == keyword).level.depth <= level.depth
+        if next(key for key in QUERY_KEYS.values() if key.keyword == keyword).level.depth
+        <= level.depth
     ]
     keys = {}
     for keyword in draw(st.lists(st.sampled_from(known), min_size=1, max_size=3, unique=True)):

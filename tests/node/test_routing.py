@@ -25,7 +25,7 @@ from dicomwire.node.keys import Level
 from dicomwire.node.routing import QUIET, Routing, Watch
 from dicomwire.node.statuses import SUCCESS
 from dicomwire.node.tasks.queue import NewTask, listed
-from dicomwire.node.tasks.workers import Workers
+from dicomwire.node.tasks.threads import TaskThreads
 
 Opener = Callable[..., OpenArchive]
 
@@ -70,7 +70,7 @@ def due(archive: OpenArchive) -> dict[str, float]:
 
 def end_timers(archive: OpenArchive) -> None:
     (kind,) = archive.routing.kinds()
-    threads = Workers(archive.queue, [kind])
+    threads = TaskThreads(archive.queue, [kind])
     while threads.step(kind) == 0:
         pass
 

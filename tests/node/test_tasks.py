@@ -19,7 +19,7 @@ from fake_clock import Clock
 from dicomwire.node.index.writer import Index
 from dicomwire.node.tasks.queue import (
     LEASE,
-    Listed,
+    ListedTask,
     NewTask,
     Queue,
     State,
@@ -28,7 +28,7 @@ from dicomwire.node.tasks.queue import (
     listed,
     part_of,
 )
-from dicomwire.node.tasks.workers import GiveUp, Kind, Unfinished, Workers
+from dicomwire.node.tasks.threads import GiveUp, Kind, TaskThreads, Unfinished
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def numbered(*numbers: int, key: str = "", delay: float = 0) -> list[NewTask]:
     return [NewTask("count", {"number": number}, key, delay) for number in numbers]
 
 
-def only(queue: Queue) -> Listed:
+def only(queue: Queue) -> ListedTask:
     """Return the only task that there is."""
     (task,) = listed(queue.index)
     return task
@@ -81,14 +81,14 @@ def run() -> Run:
     return Run()
 
 
-def workers(queue: Queue, run: Callable[..., Any], **kind: Any) -> tuple[Workers, Kind]:
+def task_threads(queue: Queue, run: Callable[..., Any], **kind: Any) -> tuple[TaskThreads, Kind]:
     counting = Kind("count", run, **{"batch": 10, **kind})
-    return Workers(queue, [counting], jitter=lambda: 0.0), counting
+    return TaskThreads(queue, [counting], jitter=lambda: 0.0), counting
 
 
 def step_all(queue: Queue, run: Run, **kind: Any) -> float:
     """Run what is due; return the seconds until the next step."""
-    threads, counting = workers(queue, run, **kind)
+    threads, counting = task_threads(queue, run, **kind)
     while (seconds := threads.step(counting)) == 0:
         pass
     return seconds
@@ -154,7 +154,7 @@ def test_a_task_that_becomes_due_during_a_step_does_not_wait(
         clock.now += 1
         return tasks
 
-    threads, counting = workers(queue, run)
+    threads, counting = task_threads(queue, run)
     monkeypatch.setattr(queue, "take", take_slowly)
     assert threads.step(counting) <= 0
     threads.step(counting)
@@ -187,7 +187,7 @@ def test_jitter_takes_up_to_half_of_a_delay(queue: Queue, run: Run, clock: Clock
     add(queue, *numbered(1))
     run.failing = {1: OSError()}
     kind = Kind("count", run)
-    Workers(queue, [kind], jitter=lambda: 1.0).step(kind)
+    TaskThreads(queue, [kind], jitter=lambda: 1.0).step(kind)
     (task,) = listed(queue.index)
     assert task.due == clock.now + 0.5
 
@@ -197,7 +197,7 @@ def test_an_exception_is_a_failure_of_all(queue: Queue) -> None:
         raise GiveUp("no such destination")
 
     add(queue, *numbered(1, 2))
-    threads, kind = workers(queue, fail)
+    threads, kind = task_threads(queue, fail)
     threads.step(kind)
     assert [task.error for task in listed(queue.index)] == ["no such destination"] * 2
 
@@ -209,10 +209,10 @@ def test_an_error_that_may_quote_a_value_is_told_without_its_text(
         raise ValueError("invalid value 'Doe^Jane'")
 
     add(queue, *numbered(1))
-    threads, kind = workers(queue, fail)
+    threads, kind = task_threads(queue, fail)
     with caplog.at_level(logging.INFO, "dicomwire"):
         threads.step(kind)
-    assert str(only(queue).error).startswith("ValueError in dicomwire.node.tasks.workers, line ")
+    assert str(only(queue).error).startswith("ValueError in dicomwire.node.tasks.threads, line ")
     assert "Doe" not in caplog.text
 
 
@@ -407,7 +407,7 @@ def test_an_unfinished_task_goes_on_after_others(queue: Queue, clock: Clock) -> 
             raise Unfinished({"number": number + 2})
 
     add(queue, *numbered(1), *numbered(2))
-    threads, kind = workers(queue, run, batch=1)
+    threads, kind = task_threads(queue, run, batch=1)
     while threads.step(kind) == 0:
         pass
     assert calls == [1, 2, 3, 4]
@@ -447,7 +447,7 @@ def test_no_failure_ends_a_thread(queue: Queue, monkeypatch: pytest.MonkeyPatch)
         raise RuntimeError("unforeseen")
 
     monkeypatch.setattr(queue, "take", fail_once)
-    threads, _ = workers(queue, lambda tasks: done.set())
+    threads, _ = task_threads(queue, lambda tasks: done.set())
     threads.start()
     try:
         assert failed.wait(10)
@@ -465,7 +465,7 @@ def test_a_commit_wakes_the_threads(queue: Queue) -> None:
         ran.extend(task.payload["number"] for task in tasks)
         done.release(len(tasks))
 
-    threads, _ = workers(queue, run, threads=2, batch=1)
+    threads, _ = task_threads(queue, run, threads=2, batch=1)
     threads.start()
     try:
         for number in range(3):

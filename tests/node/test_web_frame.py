@@ -24,7 +24,7 @@ from dicomwire.node.server import Node
 from dicomwire.node.web import app
 from dicomwire.node.web.endpoints import Endpoint, Site
 from dicomwire.node.web.errors import Problem
-from dicomwire.node.web.multipart import Multipart, Part
+from dicomwire.node.web.multipart import BodyPart, Multipart
 from dicomwire.node.web.serving import CannotListen
 
 ASKED = threading.Event()
@@ -350,7 +350,7 @@ def test_a_node_with_workers_serves_http(tmp_path: Path) -> None:
 
 def test_a_body_of_several_parts() -> None:
     body = Multipart("text/plain")
-    parts = [Part({"Content-Type": "text/plain"}, [b"a", b"b"]), Part({}, [])]
+    parts = [BodyPart({"Content-Type": "text/plain"}, [b"a", b"b"]), BodyPart({}, [])]
     written = b"".join(body.pieces(parts)).decode()
     boundary = body.media_type.rpartition("boundary=")[2]
     assert body.media_type.startswith('multipart/related; type="text/plain"; boundary=')

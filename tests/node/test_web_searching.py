@@ -24,12 +24,12 @@ from web_application import JSON_TYPE, XML_TYPE, Client, parameters, searching, 
 from dicomwire.node.index.schema import study
 from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.index.writer import Index
-from dicomwire.node.keys import KEYS, UNIQUE, Level
+from dicomwire.node.keys import QUERY_KEYS, UNIQUE, Level
 from dicomwire.node.web.parameters import Parameters
 from dicomwire.node.web.searching import Results
 
 PATHS = {S: "/studies", E: "/series", I: "/instances"}
-TAGS = {key.keyword: key.json_tag for key in KEYS.values()}
+TAGS = {key.keyword: key.json_tag for key in QUERY_KEYS.values()}
 COUNTED = "NumberOfStudyRelatedSeries"
 NATIVE = "{http://dicom.nema.org/PS3.19/models/NativeDICOM}"
 
@@ -391,7 +391,7 @@ NAMES_OF_PARAMETERS = st.sampled_from(
         "00100010",
         "00081115.0020000E",
     ]
-    + [key.keyword for key in KEYS.values()]
+    + [key.keyword for key in QUERY_KEYS.values()]
 ) | st.text(max_size=12)
 VALUES_OF_PARAMETERS = st.text(max_size=12) | st.text('0123456789*?-^\\,.="', max_size=12)
 

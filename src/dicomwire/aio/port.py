@@ -23,7 +23,7 @@ from dicomwire.protocol.states import Role
 from dicomwire.services import scp
 from dicomwire.services.answers import may_ask
 from dicomwire.services.port import END, Incoming
-from dicomwire.session.intake import BACKLOG, BACKLOG_BYTES, Key
+from dicomwire.session.intake import BACKLOG, BACKLOG_BYTES, OperationKey
 from dicomwire.session.operation import Operation
 from dicomwire.session.owner import Owner
 from dicomwire.session.sending import Begun
@@ -244,7 +244,7 @@ class AioPort(Link):
             if self._is_release_postponed:
                 self._balance()
 
-    async def _until_room(self, key: Key) -> None:
+    async def _until_room(self, key: OperationKey) -> None:
         with self._awaiting():
             while self.must_wait(key):
                 self.check()

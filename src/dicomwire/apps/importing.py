@@ -20,7 +20,7 @@ from dicomwire.node.configuration import Configuration
 
 if TYPE_CHECKING:
     from dicomwire.node.archive import Archive
-    from dicomwire.node.importing.progress import Tally
+    from dicomwire.node.importing.progress import ImportCounts
     from dicomwire.node.importing.sources import Candidate
 
 LOGGER = logging.getLogger("dicomwire.node")
@@ -53,9 +53,9 @@ def add_import(parser: ArgumentParser) -> None:
 def run_import(configuration: Configuration, options: Namespace, console: Console) -> int:
     """Import files; return the exit code."""
     with needing_extra("node"):
-        from dicomwire.node.importing.progress import Tally
+        from dicomwire.node.importing.progress import ImportCounts
 
-    total = Tally()
+    total = ImportCounts()
     ended = 0
     with (
         _report_in(options.report) as report,
@@ -64,7 +64,7 @@ def run_import(configuration: Configuration, options: Namespace, console: Consol
         for name in options.sources:
             done = _import_one(archive, Path(name), options, console, report)
             ended += done is None
-            total.add(done or Tally())
+            total.add(done or ImportCounts())
     console.clear()
     if options.json:
         print(json.dumps({**asdict(total), "sources_failed": ended}))
@@ -79,7 +79,7 @@ def run_import(configuration: Configuration, options: Namespace, console: Consol
 
 def _import_one(
     archive: Archive, path: Path, options: Namespace, console: Console, report: TextIO | None
-) -> Tally | None:
+) -> ImportCounts | None:
     """Import one source; None if it cannot be read."""
     from dicomwire.node.importing.progress import Progress
     from dicomwire.node.importing.sources import Failure, Zip, open_source
@@ -99,7 +99,7 @@ def _import_one(
         progress.forget()
     progress.load()
     if progress.position is not None:
-        done = counted(progress.tally.seen, "file")
+        done = counted(progress.counts.seen, "file")
         LOGGER.warning("%s: %s done before", escaped(str(path)), done)
 
     def tell(candidate: Candidate, reason: str) -> None:
@@ -111,24 +111,24 @@ def _import_one(
             report.flush()
 
     try:
-        for tally in Import(archive, source, progress, tell, options.move).run(options.parallel):
-            console.follow(lambda tally=tally: _line(tally))  # type: ignore[misc]
+        for counts in Import(archive, source, progress, tell, options.move).run(options.parallel):
+            console.follow(lambda counts=counts: _line(counts))  # type: ignore[misc]
     except CannotStore as error:
-        done = counted(progress.tally.seen, "file")
+        done = counted(progress.counts.seen, "file")
         text = f"{path}: {error}. {done} done; repeat it to go on"
         raise Stop(text) from None
     except KeyboardInterrupt:
         console.clear()
-        done = counted(progress.tally.seen, "file")
+        done = counted(progress.counts.seen, "file")
         LOGGER.error("%s done; repeat the command to go on", done)
         raise
     finally:
         source.close()
-    return progress.tally
+    return progress.counts
 
 
-def _line(tally: Tally) -> str:
-    return f"{counted(tally.seen, 'file')}, {tally.stored} stored, {tally.failed} failed"
+def _line(counts: ImportCounts) -> str:
+    return f"{counted(counts.seen, 'file')}, {counts.stored} stored, {counts.failed} failed"
 
 
 @contextmanager

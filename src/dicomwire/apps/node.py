@@ -28,7 +28,7 @@ from dicomwire.node.configuration import (
     KEYS,
     Configuration,
     ConfigurationError,
-    Key,
+    ConfigurationKey,
     check_routes,
     destination,
     environment,
@@ -151,7 +151,7 @@ def _add_configuration(parser: ArgumentParser, shown: Container[str]) -> None:
     add_logging(parser, by_default="info for serve, otherwise error")
 
 
-def _add(group: argparse._ArgumentGroup, key: Key, is_shown: bool) -> None:
+def _add(group: argparse._ArgumentGroup, key: ConfigurationKey, is_shown: bool) -> None:
     """Add the option for a key; its value is None if it is not given."""
     meaning = f"{key.meaning[0].lower()}{key.meaning[1:].rstrip('.')}"
     text = f"{meaning}: {key.allowed} (default: {toml(key.default)})".replace("%", "%%")

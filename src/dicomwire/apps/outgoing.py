@@ -33,7 +33,7 @@ class Outgoing(NamedTuple):
 
 
 @dataclass(slots=True)
-class Batch:
+class AssociationFiles:
     """The files of one association, and the presentation contexts for them."""
 
     contexts: list[PresentationContext] = field(default_factory=list)
@@ -47,15 +47,15 @@ class Unusable(NamedTuple):
     reason: str
 
 
-class Plan:
-    """The files at `paths`, in a batch for each association.
+class FilesToSend:
+    """The files at `paths`, in a group for each association.
 
     A presentation context is for one SOP class and one transfer syntax: that of the files, or
     `syntax`.
 
     Attributes
     ----------
-    batches : list of Batch
+    groups : list of AssociationFiles
     syntax : str or None
     unusable : list of Unusable
         The files and folders that were given and cannot be sent.
@@ -66,12 +66,12 @@ class Plan:
     def __init__(
         self, paths: list[str], recurse: bool, syntax: str | None, logger: logging.Logger
     ) -> None:
-        self.batches: list[Batch] = []
+        self.groups: list[AssociationFiles] = []
         self.unusable: list[Unusable] = []
         self.skipped = 0
         self.syntax = syntax
         self._logger = logger
-        self._batch_of: dict[ContextKey, Batch] = {}
+        self._group_of: dict[ContextKey, AssociationFiles] = {}
         found = find_files(paths, recurse)
         for path in found.lost:
             logger.error("Cannot access path: %s", escaped(path))
@@ -80,19 +80,19 @@ class Plan:
             self._add(path, path in found.named)
         self._explain_folders(found)
 
-    def proposed(self, batch: Batch) -> list[PresentationContext]:
-        """Return the presentation contexts to propose for `batch`: those that its files need."""
-        return batch.contexts
+    def proposed(self, group: AssociationFiles) -> list[PresentationContext]:
+        """Return the presentation contexts to propose for `group`: those that its files need."""
+        return group.contexts
 
     @property
     def count(self) -> int:
         """The number of files to send."""
-        return sum(len(batch.files) for batch in self.batches)
+        return sum(len(group.files) for group in self.groups)
 
     @property
     def size(self) -> int:
         """The number of bytes in these files."""
-        return sum(file.size for batch in self.batches for file in batch.files)
+        return sum(file.size for group in self.groups for file in group.files)
 
     def _add(self, path: str, is_named: bool) -> None:
         try:
@@ -106,7 +106,7 @@ class Plan:
                 self.skipped += 1
                 return
             key = (sop_class, self.syntax or syntax)
-            batch = self._batch_of.get(key) or self._batch_for(key)
+            group = self._group_of.get(key) or self._group_for(key)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             is_skipped = isinstance(error, DatasetError) and not is_named
@@ -121,11 +121,11 @@ class Plan:
             else:
                 self.unusable.append(Unusable(path, reason or str(error)))
             return
-        batch.files.append(Outgoing(path, size, key))
+        group.files.append(Outgoing(path, size, key))
 
     def _explain_folders(self, found: Found) -> None:
         """Log the folders that are not sent completely; each of them is a failure."""
-        sendable = {file.path for batch in self.batches for file in batch.files}
+        sendable = {file.path for group in self.groups for file in group.files}
         reported = {path for path, _ in self.unusable}
         for folder, files in found.folders.items():
             has_none = sendable.isdisjoint(files)
@@ -142,11 +142,11 @@ class Plan:
             self._logger.error("%s %s: %s", what, escaped(folder), reason)
             self.unusable.append(Unusable(folder, reason))
 
-    def _batch_for(self, key: ContextKey) -> Batch:
-        """Add a presentation context for `key`, and return its batch."""
+    def _group_for(self, key: ContextKey) -> AssociationFiles:
+        """Add a presentation context for `key`, and return its group."""
         context = build_context(*key)
-        if not self.batches or len(self.batches[-1].contexts) == MOST_CONTEXTS:
-            self.batches.append(Batch())
-        batch = self._batch_of[key] = self.batches[-1]
-        batch.contexts.append(context)
-        return batch
+        if not self.groups or len(self.groups[-1].contexts) == MOST_CONTEXTS:
+            self.groups.append(AssociationFiles())
+        group = self._group_of[key] = self.groups[-1]
+        group.contexts.append(context)
+        return group

@@ -62,7 +62,7 @@ def retrieval_negotiation(options: Namespace) -> list[SOPClassExtendedNegotiatio
 
 
 @dataclass(slots=True)
-class Tally:
+class SubOperations:
     """The results of the sub-operations that the peer reported (PS3.7 Section 9.1.3.1)."""
 
     remaining: int = 0
@@ -105,38 +105,38 @@ def retrieve(
     receiver : Receiver or None
         The receiver of the objects; None if this process receives none.
     """
-    tally = Tally()
+    reported = SubOperations()
     try:
         for status, _ in operation.pending(responses):
-            tally.take(status)
-            console.follow(tally.progress)
+            reported.take(status)
+            console.follow(reported.progress)
     except KeyboardInterrupt:
         operation.cancel()
         kept = "" if receiver is None else f"; {receiver}"
-        logger.error("Interrupted: %s%s; the same command asks for all again", tally, kept)
+        logger.error("Interrupted: %s%s; the same command asks for all again", reported, kept)
         return INTERRUPTED
     if "Status" in operation.status:
-        tally.remaining = 0  # unless the last response says otherwise
-    tally.take(operation.status)
-    tally.failed_instances = _failed_instances(operation.reply)
+        reported.remaining = 0  # unless the last response says otherwise
+    reported.take(operation.status)
+    reported.failed_instances = _failed_instances(operation.reply)
     received = "" if receiver is None else f"; {receiver}"
-    console.conclude(logger, f"{tally}{received}")
+    console.conclude(logger, f"{reported}{received}")
     if options.json:
-        print(json.dumps(_summary(operation, tally, receiver)))
-    return exit_code(options, DONE if _is_complete(operation, tally, receiver) else FAILED)
+        print(json.dumps(_summary(operation, reported, receiver)))
+    return exit_code(options, DONE if _is_complete(operation, reported, receiver) else FAILED)
 
 
-def _is_complete(operation: Operation, tally: Tally, receiver: Receiver | None) -> bool:
+def _is_complete(operation: Operation, reported: SubOperations, receiver: Receiver | None) -> bool:
     """Return whether the peer sent every object.
 
     The status Warning means failures, warnings or both, and a peer may leave out the counts that
     say which (PS3.4 Table C.4-2).
     """
-    if not operation.succeeded or tally.failed or tally.failed_instances:
+    if not operation.succeeded or reported.failed or reported.failed_instances:
         return False
     if not operation.is_warned:
         return True
-    return tally.warning > 0 and (receiver is None or receiver.count > 0)
+    return reported.warning > 0 and (receiver is None or receiver.count > 0)
 
 
 def _failed_instances(reply: Dataset | None) -> list[str]:
@@ -150,6 +150,8 @@ def _failed_instances(reply: Dataset | None) -> list[str]:
     return [uids] if isinstance(uids, str) else [str(uid) for uid in uids]
 
 
-def _summary(operation: Operation, tally: Tally, receiver: Receiver | None) -> dict[str, Any]:
-    summary = {"status": operation.status.get("Status"), **asdict(tally)}
+def _summary(
+    operation: Operation, reported: SubOperations, receiver: Receiver | None
+) -> dict[str, Any]:
+    summary = {"status": operation.status.get("Status"), **asdict(reported)}
     return summary if receiver is None else {**summary, "received": receiver.count}

@@ -25,7 +25,7 @@ from dicomwire.apps.arguments import (
 )
 from dicomwire.apps.console import DONE, FAILED, INTERRUPTED, NO_ASSOCIATION, Console, run
 from dicomwire.apps.files import short_name
-from dicomwire.apps.outgoing import Batch, ContextKey, Outgoing, Plan
+from dicomwire.apps.outgoing import AssociationFiles, ContextKey, FilesToSend, Outgoing
 from dicomwire.apps.requesting import answer_to, associate, exit_code, message_id
 from dicomwire.apps.tally import ONLY_THE_REST, Tally
 from dicomwire.data.encodings import is_uncompressed
@@ -117,7 +117,7 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def main(args: list[str] | None = None, arrange: type[Plan] = Plan) -> int:
+def main(args: list[str] | None = None, arrange: type[FilesToSend] = FilesToSend) -> int:
     """Run storescu and return its exit code; see ``dicomwire storescu --help``.
 
     Without -cx, `arrange` chooses the presentation contexts to propose.
@@ -125,20 +125,20 @@ def main(args: list[str] | None = None, arrange: type[Plan] = Plan) -> int:
     return run(_parser().parse_args(args), partial(_store, arrange))
 
 
-def _store(arrange: type[Plan], options: Namespace, console: Console) -> int:
-    arrange = Plan if options.required_contexts else arrange
-    plan = arrange(options.path, options.recurse, options.request_syntax, LOGGER)
-    tally = Tally(skipped=plan.skipped)
-    for path, reason in plan.unusable:
+def _store(arrange: type[FilesToSend], options: Namespace, console: Console) -> int:
+    arrange = FilesToSend if options.required_contexts else arrange
+    chosen = arrange(options.path, options.recurse, options.request_syntax, LOGGER)
+    tally = Tally(skipped=chosen.skipped)
+    for path, reason in chosen.unusable:
         tally.fail(path, reason)
     if options.window > 1 or options.parallel > 1 or options.resume is not None:
         from dicomwire.apps.storing_many import send_all
 
-        codes = [send_all(options, console, tally, plan, LOGGER)]
+        codes = [send_all(options, console, tally, chosen, LOGGER)]
     else:
-        sender = _Sender(options, console, tally, plan)
-        codes = [sender.send(batch) for batch in plan.batches]
-    if plan.batches:
+        sender = _Sender(options, console, tally, chosen)
+        codes = [sender.send(group) for group in chosen.groups]
+    if chosen.groups:
         console.conclude(LOGGER, str(tally))
     if options.json:
         import json
@@ -173,15 +173,17 @@ class _ReadAhead(Iterator[str]):
 
 
 class _Sender:
-    """Sends the batches of files one after the other, and counts the results."""
+    """Sends the groups of files one after the other, and counts the results."""
 
-    def __init__(self, options: Namespace, console: Console, tally: Tally, plan: Plan) -> None:
+    def __init__(
+        self, options: Namespace, console: Console, tally: Tally, chosen: FilesToSend
+    ) -> None:
         self._options = options
         self._console = console
         self._tally = tally
-        self._plan = plan
-        self._count = plan.count
-        self._size = plan.size
+        self._chosen = chosen
+        self._count = chosen.count
+        self._size = chosen.size
         self._tried = 0
         self._refused: dict[ContextKey, str] = {}
         # The file being sent, and the one after it, which may have been read ahead.
@@ -190,13 +192,13 @@ class _Sender:
         self._began = time.monotonic()
         self._next_progress = 0.0 if console.is_terminal else math.inf
 
-    def send(self, batch: Batch) -> int:
-        """Send the files of `batch` over an association; return its outcome."""
-        waiting = iter(batch.files)
+    def send(self, group: AssociationFiles) -> int:
+        """Send the files of `group` over an association; return its outcome."""
+        waiting = iter(group.files)
         code, reason = INTERRUPTED, "interrupted"
         try:
             if not self._is_interrupted:
-                code, reason = self._send_all(batch, waiting)
+                code, reason = self._send_all(group, waiting)
         except KeyboardInterrupt:
             self._is_interrupted = True
             if self._drawn:
@@ -212,10 +214,10 @@ class _Sender:
         self._tally.seconds = time.monotonic() - self._began
         return code
 
-    def _send_all(self, batch: Batch, waiting: Iterator[Outgoing]) -> tuple[int, str]:
+    def _send_all(self, group: AssociationFiles, waiting: Iterator[Outgoing]) -> tuple[int, str]:
         """Send files until all are sent or the association ends; return outcome and reason."""
-        with associate(self._options, self._plan.proposed(batch), LOGGER) as association:
-            self._note_refused(association, {context.abstract_syntax for context in batch.contexts})
+        with associate(self._options, self._chosen.proposed(group), LOGGER) as association:
+            self._note_refused(association, {context.abstract_syntax for context in group.contexts})
             if not association.is_established:
                 return NO_ASSOCIATION, escaped(str(association.failure))
             self._tally.associations += 1

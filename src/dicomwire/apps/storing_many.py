@@ -11,7 +11,7 @@ from argparse import Namespace
 
 from dicomwire import events as evt
 from dicomwire.apps.console import DONE, INTERRUPTED, NO_ASSOCIATION, Console, Stop
-from dicomwire.apps.outgoing import Outgoing, Plan
+from dicomwire.apps.outgoing import FilesToSend, Outgoing
 from dicomwire.apps.requesting import answer_to, connection_options, entity, explain
 from dicomwire.apps.tally import ONLY_THE_REST, Tally
 from dicomwire.errors import AssociationFailure
@@ -28,10 +28,10 @@ _BEFORE_DATA = ("connect", "tls", "associate")
 
 
 def send_all(
-    options: Namespace, console: Console, tally: Tally, plan: Plan, logger: logging.Logger
+    options: Namespace, console: Console, tally: Tally, chosen: FilesToSend, logger: logging.Logger
 ) -> int:
-    """Send the files of `plan`; return the outcome."""
-    sender = _ManySender(options, console, tally, plan, logger)
+    """Send the chosen files; return the outcome."""
+    sender = _ManySender(options, console, tally, chosen, logger)
     code = INTERRUPTED
     try:
         code = sender.send()
@@ -53,16 +53,16 @@ class _ManySender:
         options: Namespace,
         console: Console,
         tally: Tally,
-        plan: Plan,
+        chosen: FilesToSend,
         logger: logging.Logger,
     ) -> None:
         self._options = options
         self._console = console
         self._tally = tally
         self._logger = logger
-        self._size = plan.size
-        self._count = plan.count
-        self._left = {file.path: file for batch in plan.batches for file in batch.files}
+        self._size = chosen.size
+        self._count = chosen.count
+        self._left = {file.path: file for group in chosen.groups for file in group.files}
         self._unreachable: AssociationFailure | None = None
         self._began = time.monotonic()
 

@@ -12,7 +12,7 @@ from argparse import ArgumentParser, Namespace
 
 from dicomwire.apps.arguments import count, new_parser
 from dicomwire.apps.console import DONE, FAILED, INTERRUPTED, NO_ASSOCIATION, Console, run
-from dicomwire.apps.outgoing import Outgoing, Plan
+from dicomwire.apps.outgoing import FilesToSend, Outgoing
 from dicomwire.apps.tally import Tally
 from dicomwire.apps.web_server import EXIT_CODES, URL, add_web_server, client_of
 from dicomwire.logs import counted, escaped
@@ -77,12 +77,12 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _store(options: Namespace, console: Console) -> int:
-    plan = Plan(options.path, options.recurse, None, LOGGER)
-    sender = _Sender(options, console, plan)
-    for path, reason in plan.unusable:
+    chosen = FilesToSend(options.path, options.recurse, None, LOGGER)
+    sender = _Sender(options, console, chosen)
+    for path, reason in chosen.unusable:
         sender.tally.fail(path, reason)
     code = sender.send()
-    if plan.count:
+    if chosen.count:
         console.conclude(LOGGER, str(sender.tally))
     if options.json:
         summary = sender.tally.as_dict()
@@ -93,14 +93,14 @@ def _store(options: Namespace, console: Console) -> int:
 
 
 class _Sender:
-    """Sends the files of a plan, and counts the results."""
+    """Sends the files, and counts the results."""
 
-    def __init__(self, options: Namespace, console: Console, plan: Plan) -> None:
-        self.tally = Tally(skipped=plan.skipped)
+    def __init__(self, options: Namespace, console: Console, chosen: FilesToSend) -> None:
+        self.tally = Tally(skipped=chosen.skipped)
         self._options = options
         self._console = console
-        self._count, self._size = plan.count, plan.size
-        self._left = {file.path: file for batch in plan.batches for file in batch.files}
+        self._count, self._size = chosen.count, chosen.size
+        self._left = {file.path: file for group in chosen.groups for file in group.files}
         self._unreachable: WebFailure | None = None
         self._began = time.monotonic()
 

@@ -27,7 +27,7 @@ from dicomwire.node.objects.spool import Spool
 from dicomwire.node.outgoing import Outgoing
 from dicomwire.node.routing import Routing
 from dicomwire.node.tasks.queue import Queue
-from dicomwire.node.tasks.workers import Kind
+from dicomwire.node.tasks.threads import Kind
 
 
 class FolderUnusable(Exception):
@@ -75,7 +75,7 @@ class Archive:
                 routing=self.routing,
             )
             settle(self.objects, self.index, self.queue, self.spool)
-            opened.enter_context(Checkpoints(folder, self.index, self.committer.turn))
+            opened.enter_context(Checkpoints(folder, self.index, self.committer.commit_lock))
             opened.callback(self.committer.close)
             self.outgoing = Outgoing(configuration)
             verifier = Verifier(self.index, self.objects)

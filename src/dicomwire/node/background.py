@@ -11,7 +11,7 @@ from dicomwire.node.archive import Archive
 from dicomwire.node.configuration import Destination
 from dicomwire.node.forwarding.sending import Senders
 from dicomwire.node.forwarding.settling import Settling
-from dicomwire.node.tasks.workers import Workers
+from dicomwire.node.tasks.threads import TaskThreads
 
 
 class Background:
@@ -27,19 +27,19 @@ class Background:
         self._archive = archive
         settling = Settling(archive)
         self._kinds = [*archive.kinds(), *settling.kinds()]
-        self._workers = Workers(archive.queue, self._kinds)
-        self._senders = Senders(archive, self._workers, settling)
+        self._threads = TaskThreads(archive.queue, self._kinds)
+        self._senders = Senders(archive, self._threads, settling)
 
     def start(self) -> None:
         """Run what is due."""
-        self._workers.start()
+        self._threads.start()
         self._senders.start()
 
     def look(self) -> None:
         """Look for tasks of all kinds now."""
         if self._archive.index.is_lost:
             self._archive.committer.recover()
-        self._workers.wake(self._workers.names)
+        self._threads.wake(self._threads.names)
 
     def reload(self, destinations: Mapping[str, Destination]) -> None:
         """Send to these destinations from now on."""
@@ -50,4 +50,4 @@ class Background:
         self._senders.stop(timeout)
         self._archive.notices.close()
         self._archive.commitments.close()
-        self._workers.stop(timeout)
+        self._threads.stop(timeout)

@@ -30,7 +30,7 @@ from dicomwire.node.objects.spool import Spool
 from dicomwire.node.query import Found
 from dicomwire.node.reading import digest_in
 from dicomwire.node.tasks.queue import NewTask, Queue, Task, listed
-from dicomwire.node.tasks.workers import Kind
+from dicomwire.node.tasks.threads import Kind
 
 LOGGER = logging.getLogger("dicomwire")
 

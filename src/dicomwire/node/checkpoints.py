@@ -52,16 +52,16 @@ class Checkpoints:
         The store, with a journal.
     index : Index
         The index whose transactions are committed after their records are in the journal.
-    turn : threading.Lock
+    commit_lock : threading.Lock
         Held by those who store, from the record of a batch to the end of its transaction.
     """
 
-    def __init__(self, objects: FolderObjects, index: Index, turn: threading.Lock) -> None:
+    def __init__(self, objects: FolderObjects, index: Index, commit_lock: threading.Lock) -> None:
         assert objects.journal is not None
         self._journal = objects.journal
         self._objects = objects
         self._index = index
-        self._turn = turn
+        self._commit_lock = commit_lock
         self._has_failed = False
         self._ending = threading.Event()  # leaving the context sets it, and wakes the thread
         self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
@@ -104,10 +104,10 @@ class Checkpoints:
             raise
 
     def _make(self) -> None:
-        # Without the turn, if possible: the thread that holds it may be waiting for a free part.
+        # Without the lock, if possible: the thread that holds it may be waiting for a free part.
         parts = self._journal.retired()
         if not parts:
-            with self._turn:
+            with self._commit_lock:
                 parts = self._journal.retire()
                 if self._has_failed:
                     # The system may have dropped what it could not write, and not tell again.

@@ -74,8 +74,8 @@ class Committer:
     one association no thread waits for another, and with many one sync serves many objects. A
     thread that has several objects at a time stores them in one batch (`store_all`).
 
-    A thread holds at most one of `_lock` and `turn` at a time. The index takes its own
-    lock while `turn` is held.
+    A thread holds at most one of `_lock` and `commit_lock` at a time. The index takes its own
+    lock while `commit_lock` is held.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class Committer:
         self._queue: list[Group] = []
         self._has_leader = False
         self._lock = threading.Lock()  # guards _queue and _has_leader
-        self.turn = threading.Lock()
+        self.commit_lock = threading.Lock()
         """Guards the commit of a batch, `_in_doubt`, `_is_reconciled` and `_is_closed`."""
         self._in_doubt: list[Doubtful] = []
         self._is_reconciled = is_reconciled
@@ -128,12 +128,12 @@ class Committer:
 
     def recover(self) -> None:
         """Make the index again from the files if it was deleted."""
-        with self.turn:
+        with self.commit_lock:
             self._ensure_index()
 
     def close(self) -> None:
         """Wait for the batch that is being committed; refuse all later objects."""
-        with self.turn:
+        with self.commit_lock:
             self._is_closed = True
 
     def store(self, spooled: Payload | None, origin: Origin) -> int:
@@ -271,7 +271,7 @@ class Committer:
         """Store the objects of `batch`, and set the outcome of each."""
         succeeded = is_unforeseen = False
         try:
-            with self.turn:
+            with self.commit_lock:
                 if not self._is_closed:
                     self._ensure_index()
                     self._store_repeatedly(batch)

@@ -23,7 +23,7 @@ from dicomwire.node.index.statements import portions
 from dicomwire.node.index.writer import Conflict, Index, Writer
 from dicomwire.node.keys import Level
 from dicomwire.node.tasks.queue import Queue
-from dicomwire.node.tasks.workers import Workers
+from dicomwire.node.tasks.threads import TaskThreads
 
 LOGGER = logging.getLogger("dicomwire.node")
 
@@ -287,9 +287,9 @@ def _forget(writer: Writer, uids: set[str]) -> None:
 def remove_now(queue: Queue, tasks: StoreTasks) -> None:
     """Remove the files of deleted objects whose delay is over; for a program beside no node."""
     kinds = [kind for kind in tasks.kinds() if kind.name.startswith(DELETE)]
-    workers = Workers(queue, kinds)
+    threads = TaskThreads(queue, kinds)
     for kind in kinds:
-        while workers.step(kind) == 0:
+        while threads.step(kind) == 0:
             pass
 
 

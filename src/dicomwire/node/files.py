@@ -120,7 +120,7 @@ class FileLock:
             os.close(file)
 
 
-class Turns:
+class ProcessLock:
     """A file that is locked in `with` blocks, by one process after the other.
 
     One that waits is woken at once; the system releases the lock of one that dies. It may be
@@ -149,7 +149,7 @@ class Turns:
     __del__ = close
 
 
-_locks: WeakSet[FileLock | Turns] = WeakSet()
+_locks: WeakSet[FileLock | ProcessLock] = WeakSet()
 
 
 def _close_copies() -> None:

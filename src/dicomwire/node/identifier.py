@@ -21,7 +21,7 @@ from pydicom.valuerep import PersonName
 
 from dicomwire.data.scanner import DatasetError, Elements, items_of
 from dicomwire.node import matching
-from dicomwire.node.keys import KEYS, UNIQUE, Key, Level
+from dicomwire.node.keys import QUERY_KEYS, UNIQUE, Level, QueryKey
 from dicomwire.node.values import Matcher
 
 DOES_NOT_MATCH = 0xA900
@@ -105,7 +105,7 @@ class Identifier:
     Attributes
     ----------
     level : Level
-    keys : list of Key
+    keys : list of QueryKey
         Its supported keys of its level and above. In Study Root, the keys of patients belong to
         the STUDY level.
     is_complete : bool
@@ -122,10 +122,10 @@ class Identifier:
         self._codecs = _codecs_of(self._elements)
         self._levels = _MODELS[model.rpartition(".")[0]]
         self.level = self._find_level()
-        self.keys: list[Key] = []
+        self.keys: list[QueryKey] = []
         self.is_complete = True
         for tag in self._elements:
-            key = KEYS.get(int(tag))
+            key = QUERY_KEYS.get(int(tag))
             if key is not None and key.level.depth <= self.level.depth:
                 self.keys.append(key)
             elif tag not in NOT_MATCHED and tag & 0xFFFF:
@@ -147,11 +147,11 @@ class Identifier:
         """Return whether the identifier has an element."""
         return tag in self._elements
 
-    def values(self, key: Key) -> list[str]:
+    def values(self, key: QueryKey) -> list[str]:
         """Return the non-empty values of a key that is not a sequence."""
         return [value for value in self._texts(int(key.tag), key.vr) if value]
 
-    def matcher(self, key: Key, fuzzy: bool = False) -> Matcher | None:
+    def matcher(self, key: QueryKey, fuzzy: bool = False) -> Matcher | None:
         """Return the matcher of a key; None if the key matches universally or is absent."""
         if key.tag not in self._elements or int(key.tag) in NOT_MATCHED:
             return None
@@ -159,11 +159,11 @@ class Identifier:
             return self.nested(key, fuzzy).matcher
         return _matcher(key.vr, self.values(key), fuzzy, key.tag)
 
-    def nested(self, key: Key, fuzzy: bool = False) -> Nested:
+    def nested(self, key: QueryKey, fuzzy: bool = False) -> Nested:
         """Return the keys inside a sequence key."""
         return self._nested(self._elements[key.tag], fuzzy, 0)
 
-    def one_value(self, key: Key) -> str:
+    def one_value(self, key: QueryKey) -> str:
         """Return the only value of a unique key, which must not have wildcards."""
         values = self.values(key) if self.has(key.tag) else []
         if len(values) != 1:
@@ -178,7 +178,7 @@ class Identifier:
         for key in self.unique_above():
             self.one_value(key)
 
-    def unique_above(self) -> Iterator[Key]:
+    def unique_above(self) -> Iterator[QueryKey]:
         """Yield the unique keys of the model's levels above that of the identifier."""
         for level in self._levels:
             if level.depth < self.level.depth:
@@ -241,7 +241,7 @@ def _matcher(vr: str, values: Sequence[str], fuzzy: bool, tag: int) -> Matcher |
 
 
 def _refuse(reason: str, tag: int) -> NoReturn:
-    key = KEYS.get(int(tag))
+    key = QUERY_KEYS.get(int(tag))
     raise InvalidIdentifier(f"{key.keyword if key else BaseTag(tag)}: {reason}", tag) from None
 
 

@@ -20,7 +20,7 @@ from pydicom.charset import decode_bytes, python_encoding
 
 from dicomwire.data.codec import decode, encoding_of
 from dicomwire.node.heads import Origin
-from dicomwire.node.keys import KEPT, KEYS, UNIQUE, VALUE_LIMIT, Key, Level
+from dicomwire.node.keys import KEPT, QUERY_KEYS, UNIQUE, VALUE_LIMIT, Level, QueryKey
 from dicomwire.node.statuses import CANNOT_UNDERSTAND, INVALID_INSTANCE, MISMATCH
 
 _UNDEFINED = 0xFFFFFFFF
@@ -65,7 +65,9 @@ _is_uid = re.compile(r"[0-9]+(\.[0-9]+)*").fullmatch
 
 _WANTED = {int(key.tag): (key, key.level.depth) for keys in KEPT.values() for key in keys}
 # The transfer syntax comes from the request, and not from the dataset.
-del _WANTED[next(tag for tag, key in KEYS.items() if key.keyword == "AvailableTransferSyntaxUID")]
+del _WANTED[
+    next(tag for tag, key in QUERY_KEYS.items() if key.keyword == "AvailableTransferSyntaxUID")
+]
 _LAST = max(_WANTED)
 _COLUMNS = [{key.column: "" for key in KEPT[level] if key.column is not None} for level in Level]
 _COLUMN_OF = {tag: key.column for tag, (key, _) in _WANTED.items() if key.column is not None}
@@ -191,7 +193,7 @@ class Entry:
         raw = self._levels[_WANTED[tag][1]].get(tag)
         uid = _valid_uid(raw[1]) if raw is not None else ""
         if not uid:
-            name = KEYS[tag].keyword
+            name = QUERY_KEYS[tag].keyword
             fault = "has an invalid" if raw is not None and raw[1].strip(b"\0 ") else "has no"
             raise Unacceptable(f"the dataset {fault} {name}", MISMATCH)
         return uid
@@ -251,7 +253,7 @@ class Entry:
                 attributes.append(element.json)
         return Row(columns, "{" + ", ".join(attributes) + "}")
 
-    def _sequence(self, key: Key, raw: bytes) -> list[Any] | None:
+    def _sequence(self, key: QueryKey, raw: bytes) -> list[Any] | None:
         """Return the items of a sequence; `raw` is the whole element. None if it is invalid."""
         with contextlib.suppress(Exception):  # pydicom raises many kinds of errors for bad values
             head = self._character_set_element()
@@ -466,7 +468,7 @@ def _has_vr(view: memoryview) -> bool:
     return 0x40 < first < 0x5B and 0x40 < second < 0x5B
 
 
-def _form(vr: bytes, key: Key) -> str:
+def _form(vr: bytes, key: QueryKey) -> str:
     """Return the VR to decode a value by: its own, if similar to the key's; "" if not."""
     own = vr.decode() if vr and vr != b"UN" else key.vr
     if own == key.vr or (own in TEXT_VRS and key.vr in TEXT_VRS):

@@ -88,7 +88,7 @@ class Record(NamedTuple):
     content, since the file was durable before the record was."""
 
 
-class Part:
+class JournalPart:
     """One of the two files of a journal; only one thread at a time may use it.
 
     Attributes
@@ -224,7 +224,7 @@ class Journal:
         """Guards the attributes below. `append` notifies it when a checkpoint will be due, or is,
         and `free` when it is done; each may wait for the other."""
         self.failure: OSError | None = None
-        self._retired: list[Part] = []
+        self._retired: list[JournalPart] = []
         self._is_closing = False
         self._generation = time.time_ns()
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
@@ -235,9 +235,9 @@ class Journal:
         """Make the files, under a name that no other journal had."""
         path = f"{self._folder}/{os.urandom(16).hex()}"
         with scanning(self._folder):  # until it is locked, it looks like that of a dead process
-            first = Part(path + FIRST, lock(path + FIRST))
+            first = JournalPart(path + FIRST, lock(path + FIRST))
         try:
-            second = Part(path + SECOND, os.open(path + SECOND, _READ_AND_WRITE, 0o600))
+            second = JournalPart(path + SECOND, os.open(path + SECOND, _READ_AND_WRITE, 0o600))
             sync_folder(self._folder)
         except BaseException:
             first.close()
@@ -246,7 +246,7 @@ class Journal:
         self._free = [second]
         self._use(first)
 
-    def _use(self, part: Part) -> None:
+    def _use(self, part: JournalPart) -> None:
         self._generation += 1
         part.generation = self._generation
         self._current = part
@@ -254,7 +254,7 @@ class Journal:
     # --- For the thread that adds records ---
 
     def append(self, batch: Batch, names: Sequence[str], files: Sequence[Sequence[Buffer]]) -> None:
-        """Add a record; it is durable when this returns. See `Part.write`.
+        """Add a record; it is durable when this returns. See `JournalPart.write`.
 
         Raises
         ------
@@ -326,12 +326,12 @@ class Journal:
                 self._changed.wait(left)
             return not self._is_closing
 
-    def retired(self) -> list[Part]:
+    def retired(self) -> list[JournalPart]:
         """Return the parts that are to be freed by the next checkpoint; none after a failure."""
         with self._changed:
             return [] if self.failure is not None else list(self._retired)
 
-    def retire(self) -> list[Part]:
+    def retire(self) -> list[JournalPart]:
         """Retire the current part, or all after a failure; no batch may be under way.
 
         Returns all parts that are to be freed by the next checkpoint.
@@ -343,7 +343,7 @@ class Journal:
                 self._retire()
             return list(self._retired)
 
-    def free(self, parts: Sequence[Part]) -> None:
+    def free(self, parts: Sequence[JournalPart]) -> None:
         """Use retired parts again: what was written from them is durable.
 
         Raises
@@ -388,7 +388,7 @@ class Journal:
                 part.close()
 
 
-def _remove(parts: Sequence[Part]) -> None:
+def _remove(parts: Sequence[JournalPart]) -> None:
     """Remove the files of a journal, that with the lock last."""
     for part in reversed(parts):
         remove(part.path)
@@ -410,13 +410,13 @@ def scanning(folder: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def abandoned(folder: str) -> Iterator[list[Part]]:
+def abandoned(folder: str) -> Iterator[list[JournalPart]]:
     """Yield the parts of all journals whose processes have ended; the caller holds `scanning`.
 
     Their files are removed at the end of the block, unless it raises: then the next start replays
     them.
     """
-    journals: list[list[Part]] = []
+    journals: list[list[JournalPart]] = []
     names = set(os.listdir(folder))
     try:
         for name in sorted(names):
@@ -425,9 +425,9 @@ def abandoned(folder: str) -> Iterator[list[Part]]:
                 remove(path + SECOND)  # the first one was removed before, and all is durable
             elif ending == FIRST:
                 with contextlib.suppress(StorageInUse):
-                    journals.append([Part(path + FIRST, lock(path + FIRST))])
+                    journals.append([JournalPart(path + FIRST, lock(path + FIRST))])
                     second = os.open(path + SECOND, _READ_AND_WRITE, 0o600)
-                    journals[-1].append(Part(path + SECOND, second))
+                    journals[-1].append(JournalPart(path + SECOND, second))
         yield [part for journal in journals for part in journal]
     except BaseException:
         for part in (part for journal in journals for part in journal):

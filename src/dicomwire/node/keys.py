@@ -40,7 +40,7 @@ class Use(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class QueryKey:
     """An attribute that a query may have as a key.
 
     Attributes
@@ -63,13 +63,13 @@ class Key:
         return f"{int(self.tag):08X}"
 
 
-def _keys(level: Level, use: Use, names: str, columns: str = "") -> Iterable[Key]:
+def _keys(level: Level, use: Use, names: str, columns: str = "") -> Iterable[QueryKey]:
     """Yield the keys for keywords; those with a column are in `columns`, as keyword:column."""
     named = dict(pair.split(":") for pair in columns.split())
     for keyword in [*named, *names.split()]:
         tag = tag_for_keyword(keyword)
         assert tag is not None, keyword
-        yield Key(level, keyword, BaseTag(tag), dictionary_VR(tag), use, named.get(keyword))
+        yield QueryKey(level, keyword, BaseTag(tag), dictionary_VR(tag), use, named.get(keyword))
 
 
 _PATIENT = (
@@ -180,14 +180,20 @@ _IMAGE = (
 )
 """PS3.4 C.6.1.1.5, and further keys that programs commonly use."""
 
-KEYS: dict[int, Key] = {int(key.tag): key for key in (*_PATIENT, *_STUDY, *_SERIES, *_IMAGE)}
+QUERY_KEYS: dict[int, QueryKey] = {
+    int(key.tag): key for key in (*_PATIENT, *_STUDY, *_SERIES, *_IMAGE)
+}
 """All keys, by tag."""
 
-KEPT: dict[Level, tuple[Key, ...]] = {
-    level: tuple(key for key in KEYS.values() if key.level is level and key.use is not Use.COMPUTED)
+KEPT: dict[Level, tuple[QueryKey, ...]] = {
+    level: tuple(
+        key for key in QUERY_KEYS.values() if key.level is level and key.use is not Use.COMPUTED
+    )
     for level in Level
 }
 """The keys of each level whose values the index keeps."""
 
-UNIQUE: dict[Level, Key] = {key.level: key for key in KEYS.values() if key.use is Use.UNIQUE}
+UNIQUE: dict[Level, QueryKey] = {
+    key.level: key for key in QUERY_KEYS.values() if key.use is Use.UNIQUE
+}
 """The unique key of each level."""

@@ -24,7 +24,7 @@ from dicomwire.node.index.copying import keep_rows
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.opening import open_database, open_existing
 from dicomwire.node.index.reader import Described, IndexReader, Stored
-from dicomwire.node.index.sqlite import Sqlite, logs_of, turn_of
+from dicomwire.node.index.sqlite import Sqlite, lock_of, logs_of
 from dicomwire.node.index.writer import Index, Placed, Writer, iso
 from dicomwire.node.objects.folder import FolderObjects
 from dicomwire.node.objects.opening import folder_within
@@ -367,7 +367,7 @@ def _replaced(database: Sqlite) -> Iterator[Sqlite]:
         old.unlink(missing_ok=True)
     yield Sqlite(new)
     # The new index, now closed, is a single file. SQLite would apply the logs of the old one to it.
-    for log in (*logs_of(path), turn_of(new)):
+    for log in (*logs_of(path), lock_of(new)):
         log.unlink(missing_ok=True)
     os.replace(new, path)
     sync_folder(str(path.parent))

@@ -14,7 +14,7 @@ from dicomwire import AE, Association, Settings
 from dicomwire.logs import escaped
 from dicomwire.node.access import client_tls
 from dicomwire.node.configuration import Configuration, Destination
-from dicomwire.node.tasks.workers import GiveUp
+from dicomwire.node.tasks.threads import GiveUp
 from dicomwire.presentation import PresentationContext
 from dicomwire.sop_class import InstanceAvailabilityNotification, StorageCommitmentPushModel
 

@@ -10,7 +10,7 @@ from dicomwire.node.index.reader import IndexReader
 from dicomwire.node.index.writer import iso
 from dicomwire.node.nodes import Registered, registered
 from dicomwire.node.statistics import totals
-from dicomwire.node.tasks.queue import Listed, counts
+from dicomwire.node.tasks.queue import ListedTask, counts
 
 DEAD = "dead"
 """The state of a node that has not renewed its entry in the registry in time."""
@@ -34,7 +34,7 @@ def nodes(index: IndexReader) -> list[dict[str, Any]]:
     return [_node(each, now) for each in registered(index)]
 
 
-def described(task: Listed) -> dict[str, Any]:
+def described(task: ListedTask) -> dict[str, Any]:
     """Return a task for JSON."""
     return {**task._asdict(), "due": time_of(task.due), "created": time_of(task.created)}
 

@@ -15,7 +15,7 @@ from dicomwire.data.scanner import Elements
 from dicomwire.node.answers import Answers
 from dicomwire.node.identifier import Identifier, InvalidIdentifier
 from dicomwire.node.index.schema import instance
-from dicomwire.node.keys import KEYS, UNIQUE, Level
+from dicomwire.node.keys import QUERY_KEYS, UNIQUE, Level
 from dicomwire.node.search import Search, Searched
 
 __all__ = ["Found", "InvalidIdentifier", "find", "instances"]
@@ -26,7 +26,7 @@ PENDING = 0xFF00
 PENDING_WITHOUT_SOME_KEYS = 0xFF01
 CANCELLED = 0xFE00
 
-_ISSUER = next(key for key in KEYS.values() if key.keyword == "IssuerOfPatientID")
+_ISSUER = next(key for key in QUERY_KEYS.values() if key.keyword == "IssuerOfPatientID")
 _LEVEL, _AE_TITLE, _AVAILABILITY = 0x00080052, 0x00080054, 0x00080056
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from dicomwire.node.index.reader import Stored
 from dicomwire.node.index.writer import Index, Writer
-from dicomwire.node.journal import JOURNAL, Part, Record, Slot, abandoned, scanning
+from dicomwire.node.journal import JOURNAL, JournalPart, Record, Slot, abandoned, scanning
 from dicomwire.node.objects.folder import FolderObjects
 from dicomwire.node.reading import read_object
 from dicomwire.node.tasks.queue import NewTask, add_tasks
@@ -29,7 +29,7 @@ class _Noted(NamedTuple):
     """A record, and the part of the journal that has it."""
 
     record: Record
-    part: Part
+    part: JournalPart
 
     @property
     def number(self) -> int:
@@ -52,7 +52,7 @@ def replay(objects: FolderObjects, index: Index | None = None) -> None:
             redo(parts, objects, index)
 
 
-def redo(parts: Sequence[Part], objects: FolderObjects, index: Index | None) -> None:
+def redo(parts: Sequence[JournalPart], objects: FolderObjects, index: Index | None) -> None:
     """Redo all records of `parts`, and make files and index durable."""
     noted = [_Noted(record, part) for part in parts for record in part.records()]
     if not noted:

@@ -20,7 +20,7 @@ from dicomwire.node.index.writer import Writer
 from dicomwire.node.ingest import Entry
 from dicomwire.node.keys import Level
 from dicomwire.node.tasks.queue import NewTask, Queue, Task
-from dicomwire.node.tasks.workers import Kind
+from dicomwire.node.tasks.threads import Kind
 
 SEND = "send:"
 """The kinds of the tasks for one object and one destination; its name follows."""

@@ -26,7 +26,7 @@ from dicomwire.node.computed import COMPUTED, of_patient
 from dicomwire.node.identifier import Identifier
 from dicomwire.node.index.dialects import text_of_json
 from dicomwire.node.index.schema import instance, patient, series, study
-from dicomwire.node.keys import KEYS, Key, Level
+from dicomwire.node.keys import QUERY_KEYS, Level, QueryKey
 from dicomwire.node.matching import UIDs
 from dicomwire.node.ranges import combined
 from dicomwire.node.values import Matcher
@@ -57,11 +57,11 @@ _LARGEST_PAGE = 1000
 """The most rows of a page: usual rows have a thousand bytes, so that is 1 MB."""
 _PAGE_BYTES = 4 * 1024 * 1024
 """The most text of a page in memory; the row that exceeds it ends the page."""
-_PATIENT_NAME = next(tag for tag, key in KEYS.items() if key.keyword == "PatientName")
+_PATIENT_NAME = next(tag for tag, key in QUERY_KEYS.items() if key.keyword == "PatientName")
 _DATES_AND_TIMES = [
     (key, other)
-    for key in KEYS.values()
-    for other in KEYS.values()
+    for key in QUERY_KEYS.values()
+    for other in QUERY_KEYS.values()
     if key.keyword.endswith("Date") and other.keyword == f"{key.keyword[:-4]}Time"
 ]
 
@@ -126,7 +126,7 @@ class Search:
         """Select a column; return its position in the rows."""
         return self._columns.setdefault(column, len(self._columns))
 
-    def _combine(self, matchers: dict[Key, Matcher | None]) -> None:
+    def _combine(self, matchers: dict[QueryKey, Matcher | None]) -> None:
         """Replace the matchers of dates and their times by combined conditions where possible."""
         for date, time in _DATES_AND_TIMES:
             both = combined(matchers.get(date), matchers.get(time))
@@ -136,7 +136,7 @@ class Search:
                 self._restrict(date, both)
                 del matchers[date], matchers[time]
 
-    def _match(self, key: Key, matcher: Matcher) -> None:
+    def _match(self, key: QueryKey, matcher: Matcher) -> None:
         self._conditions.append(_Condition(matcher.matches, (self.value_of(key),)))
         column = _prefilter_column(key)
         if isinstance(matcher, UIDs) and column is not None:
@@ -144,7 +144,7 @@ class Search:
         else:
             self._restrict(key, matcher)
 
-    def _restrict(self, key: Key, matcher: Any) -> None:
+    def _restrict(self, key: QueryKey, matcher: Any) -> None:
         column = _prefilter_column(key)
         if column is not None:
             condition = self._prefilter(column, matcher)
@@ -173,7 +173,7 @@ class Search:
         own = table.c.id if below is None or table is self._table else below.c[table.name]
         return own.in_(select(other.c.id).where(condition))
 
-    def value_of(self, key: Key) -> Callable[[Row[Any]], Sequence[Any]]:
+    def value_of(self, key: QueryKey) -> Callable[[Row[Any]], Sequence[Any]]:
         """Return a function that takes the values of a key from a row."""
         if key.column is not None:
             at = self.add(_TABLES[key.level].c[key.column])
@@ -256,7 +256,7 @@ def _page_of(result: Iterable[Row[Any]]) -> tuple[list[Row[Any]], bool]:
     return rows, False
 
 
-def _prefilter_column(key: Key) -> ColumnElement[str] | None:
+def _prefilter_column(key: QueryKey) -> ColumnElement[str] | None:
     """Return the column for prefilters of a key; None if there is none."""
     if key.tag == _PATIENT_NAME:
         return patient.c.patient_name_key

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, exists, or_, select
 
 from dicomwire.node.index.schema import instance, patient, series, study
 from dicomwire.node.ingest import Entry
-from dicomwire.node.keys import KEYS, Level
+from dicomwire.node.keys import QUERY_KEYS, Level
 from dicomwire.node.prefilters import begins_with, between, equals
 
 _LONGEST = 64
@@ -24,7 +24,7 @@ _MODALITIES = "ModalitiesInStudy"
 _COLUMNS: dict[str, tuple[Level, str]] = {
     **{
         key.keyword: (key.level, key.column)
-        for key in KEYS.values()
+        for key in QUERY_KEYS.values()
         if key.level in (Level.PATIENT, Level.STUDY) and key.column is not None and key.vr != "PN"
     },
     _MODALITIES: (Level.SERIES, "modality"),

@@ -98,7 +98,7 @@ class AddressInformation:
         return self.address, self.port
 
 
-class Owner(Protocol):
+class HasAddresses(Protocol):
     """The association as its `ServiceUser`s see it."""
 
     @property
@@ -120,7 +120,7 @@ class ServiceUser:
     assoc : Association
     """
 
-    def __init__(self, assoc: Owner, mode: str) -> None:
+    def __init__(self, assoc: HasAddresses, mode: str) -> None:
         if mode not in _EXTENDED:
             raise ValueError(f"mode is '{MODE_REQUESTOR}' or '{MODE_ACCEPTOR}', not {mode!r}")
         self.assoc = assoc

@@ -73,8 +73,8 @@ and then would keep an association forever."""
 _MOST_SERVED = 256
 """Kinds of requests whose service is remembered: two for each of 128 contexts."""
 
-Key = tuple[int, int | None]
-"""Key of an operation: the command of its responses, and the message that they respond to."""
+OperationKey = tuple[int, int | None]
+"""An operation: the command of its responses, and the message that they respond to."""
 _NOWHERE = DiscardSink()
 """Where the dataset of a refused C-STORE goes, of any size."""
 
@@ -152,7 +152,7 @@ class Engine(Port):
         self._requests: deque[Incoming] = deque()
         self._served_by: dict[tuple[int, Command, str | None], ServedBy] = {}
         self._served: Message | None = None  # the request whose handler runs
-        self._operations: dict[Key, Operation] = {}
+        self._operations: dict[OperationKey, Operation] = {}
         self._cancelled: set[int | None] = set()
         self._restarts_deadline = False  # whether the last message restarts the response deadline
         self._held = 0  # iterators by which the program takes results

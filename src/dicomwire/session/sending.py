@@ -33,7 +33,7 @@ from dicomwire.services import scu
 from dicomwire.services.answers import SUCCESS, answer, respond
 from dicomwire.services.port import Incoming
 from dicomwire.session.buffers import BUFFER_SIZE, give_buffer, take_buffer
-from dicomwire.session.intake import Engine, Key, LocalAbort
+from dicomwire.session.intake import Engine, LocalAbort, OperationKey
 from dicomwire.session.operation import Operation
 from dicomwire.session.owner import Owner
 from dicomwire.settings import Settings
@@ -116,7 +116,7 @@ class Sender(Engine):
         """Wait until all written bytes were sent."""
 
     @abstractmethod
-    async def _until_room(self, key: Key) -> None:
+    async def _until_room(self, key: OperationKey) -> None:
         """Wait until `must_wait` is false for a request whose responses have `key`."""
 
     @abstractmethod
@@ -209,7 +209,9 @@ class Sender(Engine):
         await self._begin(key, operation, self._send(context_id, message, data, more=more))
         return operation
 
-    async def _begin(self, key: Key, operation: Operation, sending: Awaitable[None]) -> None:
+    async def _begin(
+        self, key: OperationKey, operation: Operation, sending: Awaitable[None]
+    ) -> None:
         """Send a request of `operation`, whose responses have `key`."""
         self._operations[key] = operation
         try:
@@ -224,7 +226,7 @@ class Sender(Engine):
             self.process_postponed()
             self.check()
 
-    def must_wait(self, key: Key) -> bool:
+    def must_wait(self, key: OperationKey) -> bool:
         """Whether a request must wait: one like it is outstanding, or the window is full."""
         other = self._operations.get(key)
         return (other is not None and not other.is_over) or self._window_is_full
@@ -265,7 +267,7 @@ class Sender(Engine):
 
     async def request_packed(
         self,
-        key: Key,
+        key: OperationKey,
         operation: Operation,
         context_id: int,
         packed: bytes,
@@ -279,7 +281,7 @@ class Sender(Engine):
         sending = self._send_packed(context_id, packed, source, more=more)
         await self._begin(key, operation.join(), sending)
 
-    def collect_usual(self, key: Key, operation: Operation, packed: bytes) -> bool:
+    def collect_usual(self, key: OperationKey, operation: Operation, packed: bytes) -> bool:
         """Have `flushed` send one more request for `operation`; return false if it does not fit.
 
         Only while `is_unobserved`, and if the window has room.
@@ -333,11 +335,11 @@ class Sender(Engine):
         del self._operations[key]
         return None
 
-    def expect(self, key: Key, operation: Operation) -> None:
+    def expect(self, key: OperationKey, operation: Operation) -> None:
         """Note that one more response of `operation` is expected."""
         self._operations[key] = operation.join()
 
-    def answered(self, key: Key, operation: Operation) -> None:
+    def answered(self, key: OperationKey, operation: Operation) -> None:
         """Note that a response of `operation` has arrived, without putting it into its queue."""
         del self._operations[key]
         operation.part()

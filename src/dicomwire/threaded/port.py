@@ -22,7 +22,7 @@ from dicomwire.services import scp
 from dicomwire.services.answers import may_ask
 from dicomwire.services.port import END, Incoming
 from dicomwire.session.buffers import take_buffer
-from dicomwire.session.intake import Key
+from dicomwire.session.intake import OperationKey
 from dicomwire.session.operation import Operation
 from dicomwire.session.owner import Owner
 from dicomwire.session.sending import Begun
@@ -153,7 +153,7 @@ class ThreadedPort(Link):
             for pdu in unpack_pdus(memoryview(data)):
                 self.handlers.notify(self._association, EVT_PDU_SENT, {"pdu": pdu})
 
-    async def _until_room(self, key: Key) -> None:
+    async def _until_room(self, key: OperationKey) -> None:
         deadline = deadline_after(self.settings.dimse_timeout)
         while self.must_wait(key):
             if self._take_in(deadline):

@@ -33,7 +33,7 @@ from dicomwire.web.failures import MOST_OF_A_REASON, WebFailure, reason_in
 from dicomwire.web.json_model import LARGEST_ITEM, ArrayReader, BulkData, dataset_of
 from dicomwire.web.multipart import Event, Malformed, Parser, Single, boundary_of, media_type
 from dicomwire.web.requests import Request, delay_before_repeating
-from dicomwire.web.uploads import Batch, Stored, batches, results
+from dicomwire.web.uploads import Stored, Upload, results, uploads
 
 T = TypeVar("T")
 
@@ -206,18 +206,18 @@ class Operations:
     ) -> AsyncGenerator[Stored, None]:
         """Yield the result for each object."""
         unreachable: WebFailure | None = None
-        for batch in batches(items, most_objects, most_bytes):
-            if isinstance(batch, Stored):
-                yield batch
+        for upload in uploads(items, most_objects, most_bytes):
+            if isinstance(upload, Stored):
+                yield upload
                 continue
-            found = results(batch, None, unreachable) if unreachable else None
-            for stored in found or await self._stored(batch, study):
+            found = results(upload, None, unreachable) if unreachable else None
+            for stored in found or await self._stored(upload, study):
                 if isinstance(stored.failure, WebFailure) and stored.failure.is_unreachable:
                     unreachable = stored.failure
                 yield stored
 
-    async def _stored(self, batch: Batch, study: str) -> list[Stored]:
-        request = batch.request(study)
+    async def _stored(self, upload: Upload, study: str) -> list[Stored]:
+        request = upload.request(study)
         try:
             response = await self._send(request)
             try:
@@ -225,14 +225,14 @@ class Operations:
             finally:
                 await response.close()
         except (WebFailure, OSError, ValueError) as error:
-            return results(batch, None, error)
+            return results(upload, None, error)
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         module = _module(body) if kind in _JSON_KINDS else None
         reason = reason_in(response.headers, body)
         if response.status < 300:
             reason = "the response does not say whether the object is stored"
         failure = self._failure(request, response, reason)
-        found = results(batch, module, failure)
+        found = results(upload, module, failure)
         if response.status == 200 and not body:
             return [replace(each, status=0, failure=None, is_stored=True) for each in found]
         return found

@@ -67,7 +67,7 @@ class Planned(NamedTuple):
     """The bytes of its part; None if that is not known."""
 
 
-class Batch(NamedTuple):
+class Upload(NamedTuple):
     """The objects of one request."""
 
     objects: list[Planned]
@@ -139,12 +139,12 @@ def _joined(pieces: Callable[[], Iterator[bytes | memoryview]]) -> Iterator[byte
         yield b"".join(waiting)
 
 
-def batches(
+def uploads(
     items: Iterable[Storable], most_objects: int, most_bytes: int
-) -> Iterator[Batch | Stored]:
+) -> Iterator[Upload | Stored]:
     """Yield the requests for objects, and a result for each object that cannot be sent."""
     boundary = new_boundary()
-    batch, size = Batch([], boundary), 0
+    upload, size = Upload([], boundary), 0
     for item in items:
         try:
             planned = _planned(item, boundary)
@@ -152,13 +152,13 @@ def batches(
             yield Stored(item, failure=error)
             continue
         length = most_bytes if planned.length is None else planned.length
-        if batch.objects and (size + length > most_bytes or len(batch.objects) >= most_objects):
-            yield batch
-            batch, size = Batch([], boundary), 0
-        batch.objects.append(planned)
+        if upload.objects and (size + length > most_bytes or len(upload.objects) >= most_objects):
+            yield upload
+            upload, size = Upload([], boundary), 0
+        upload.objects.append(planned)
         size += length
-    if batch.objects:
-        yield batch
+    if upload.objects:
+        yield upload
 
 
 def _planned(item: Storable, boundary: str) -> Planned:
@@ -186,7 +186,7 @@ _REFERENCED, _FAILED, _OTHERS = "00081199", "00081198", "0008119A"
 _UID, _URL, _WARNING, _REASON = "00081155", "00081190", "00081196", "00081197"
 
 
-def results(batch: Batch, module: Mapping[str, Any] | None, failure: Exception) -> list[Stored]:
+def results(upload: Upload, module: Mapping[str, Any] | None, failure: Exception) -> list[Stored]:
     """Return the results for the objects of a request, in their order.
 
     Parameters
@@ -198,12 +198,12 @@ def results(batch: Batch, module: Mapping[str, Any] | None, failure: Exception) 
         For objects about which the module says nothing.
     """
     if module is None:
-        return [_failed(each, failure) for each in batch.objects]
+        return [_failed(each, failure) for each in upload.objects]
     stored = _by_uid(module, _REFERENCED)
     failed = _by_uid(module, _FAILED)
     others = _items(module, _OTHERS)
     found = []
-    for each in batch.objects:
+    for each in upload.objects:
         uid = each.sop_instance_uid
         if items := stored.get(uid):
             item = items.pop(0)

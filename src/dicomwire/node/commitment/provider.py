@@ -43,7 +43,7 @@ from dicomwire.node.statuses import (
     failure,
 )
 from dicomwire.node.tasks.queue import LEASE, NewTask, Queue, Task, part_of
-from dicomwire.node.tasks.workers import Kind, Unfinished
+from dicomwire.node.tasks.threads import Kind, Unfinished
 from dicomwire.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
 LOGGER = logging.getLogger("dicomwire.node")

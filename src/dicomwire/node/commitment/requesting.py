@@ -44,7 +44,7 @@ from dicomwire.node.statuses import (
     failure,
 )
 from dicomwire.node.tasks.queue import NewTask, Queue, Task
-from dicomwire.node.tasks.workers import Kind, Succeeded, Unfinished
+from dicomwire.node.tasks.threads import Kind, Succeeded, Unfinished
 from dicomwire.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
 LOGGER = logging.getLogger("dicomwire.node")

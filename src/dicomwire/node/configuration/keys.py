@@ -345,7 +345,7 @@ class Configuration:
     notices: tuple[Notice, ...] = ()
 
 
-class Key(NamedTuple):
+class ConfigurationKey(NamedTuple):
     """A key of the configuration, with its table and name in the file."""
 
     table: str
@@ -390,13 +390,13 @@ class Key(NamedTuple):
             raise ConfigurationError(f"{shown!r} is not {self.allowed}") from None
 
 
-def _keys_of(table: str, owner: type) -> Iterator[Key]:
-    hints = get_type_hints(owner, include_extras=True)
-    for each in fields(owner):
+def _keys_of(table: str, cls: type) -> Iterator[ConfigurationKey]:
+    hints = get_type_hints(cls, include_extras=True)
+    for each in fields(cls):
         kind = hints[each.name]
         if get_origin(kind) is Annotated:
             *_, allowed, meaning = get_args(kind)
-            yield Key(table, each.name, kind, allowed.text, each.default, meaning)
+            yield ConfigurationKey(table, each.name, kind, allowed.text, each.default, meaning)
 
 
 TABLES: dict[str, type] = {
@@ -405,7 +405,7 @@ TABLES: dict[str, type] = {
     "tls": TLS,
     "retention": Retention,
 }
-_OF_TABLES = tuple(key for table, owner in TABLES.items() for key in _keys_of(table, owner))
+_OF_TABLES = tuple(key for table, cls in TABLES.items() for key in _keys_of(table, cls))
 _HAS_NO_OPTION = "keep"  # it is a table within a table
 KEYS = tuple(key for key in _OF_TABLES if key.name != _HAS_NO_OPTION)
 """All keys except those of destinations, in the order of the file."""

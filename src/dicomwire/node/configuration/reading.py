@@ -21,7 +21,7 @@ from dicomwire.node.configuration.keys import (
     PREFIX,
     TABLES,
     Configuration,
-    Key,
+    ConfigurationKey,
 )
 from dicomwire.node.configuration.routes import InvalidCondition, Then
 from dicomwire.node.configuration.writing import toml
@@ -216,7 +216,7 @@ def environment(variables: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
-def place(values: dict[str, Any], key: Key, value: Any) -> None:
+def place(values: dict[str, Any], key: ConfigurationKey, value: Any) -> None:
     """Set the value of a key in `values`, which is structured like the file."""
     (values.setdefault(key.table, {}) if key.table else values)[key.name] = value
 

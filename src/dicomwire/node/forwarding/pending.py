@@ -56,7 +56,7 @@ class Pending(NamedTuple):
         return self.found.sop_instance_uid
 
 
-class Batch(NamedTuple):
+class DueObjects(NamedTuple):
     """Some of the objects that are due."""
 
     objects: Sequence[Pending]
@@ -74,7 +74,7 @@ class Failure(NamedTuple):
     error: str
 
 
-def due_batch(index: IndexReader, kind: str, now: float) -> Batch:
+def due_objects(index: IndexReader, kind: str, now: float) -> DueObjects:
     """Return the first objects of a kind of tasks that are due."""
     query = (
         select(task.c.id, task.c.attempts, task.c.payload)
@@ -100,7 +100,7 @@ def due_batch(index: IndexReader, kind: str, now: float) -> Batch:
         size += stored.size
         if size >= MOST_BYTES:
             break
-    return Batch(objects, gone)
+    return DueObjects(objects, gone)
 
 
 def next_due(index: IndexReader, kind: str) -> float | None:

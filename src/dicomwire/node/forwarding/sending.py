@@ -20,10 +20,10 @@ from dicomwire.node.archive import Archive
 from dicomwire.node.configuration import Destination
 from dicomwire.node.failures import log_unexpected
 from dicomwire.node.forwarding.pending import (
-    Batch,
+    DueObjects,
     Failure,
     Pending,
-    due_batch,
+    due_objects,
     give_up_old,
     next_due,
     note_failures,
@@ -36,7 +36,7 @@ from dicomwire.node.index.writer import Writer
 from dicomwire.node.outgoing import Unreachable
 from dicomwire.node.routing import SEND
 from dicomwire.node.tasks.queue import LONGEST_ERROR, NewTask, Queue, Task
-from dicomwire.node.tasks.workers import LONGEST_DELAY, LONGEST_WAIT, Bell, Workers, delay_after
+from dicomwire.node.tasks.threads import LONGEST_DELAY, LONGEST_WAIT, Bell, TaskThreads, delay_after
 
 LOGGER = logging.getLogger("dicomwire.node")
 _GIVEN_UP = "%s not sent to %s, and given up: %s"
@@ -75,7 +75,7 @@ class Sender:
     gather, linger : float
         See `GATHER` and `LINGER`.
     jitter : callable
-        As for `Workers`.
+        As for `TaskThreads`.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Sender:
         self._jitter = jitter
         self._has_ended = threading.Event()
         self._thread: threading.Thread | None = None
-        self._turn: Task | None = None
+        self._lease: Task | None = None
         """The task of the destination while this process has it.
 
         Its `attempts` count failed tries since an object was last sent. The end of a process is not
@@ -162,25 +162,25 @@ class Sender:
         due = next_due(self._queue.index, self._kind)
         if due is None or due > self._queue.clock():
             return self._until(due)
-        turn, seconds = self._take_turn()
-        if turn is None:
+        lease, seconds = self._take_lease()
+        if lease is None:
             return seconds
-        self._turn = turn
+        self._lease = lease
         try:
             while not self._has_ended.is_set():
-                batch = due_batch(self._queue.index, self._kind, self._queue.clock())
-                if batch.objects or batch.gone:
-                    self._send(batch)
+                found = due_objects(self._queue.index, self._kind, self._queue.clock())
+                if found.objects or found.gone:
+                    self._send(found)
                 elif not self._has_more():
                     break
             self._transport.rest()
         except Unreachable as error:
-            return self._wait(self._turn, str(error))
+            return self._wait(self._lease, str(error))
         except BaseException:
             self._transport.rest()
             raise
         with self._queue.index.writing() as writer:
-            self._queue.finish(writer, [turn])
+            self._queue.finish(writer, [lease])
         return self._until(next_due(self._queue.index, self._kind))
 
     def _until(self, due: float | None) -> float:
@@ -188,7 +188,7 @@ class Sender:
         seconds = LONGEST_WAIT if due is None else due - self._queue.clock()
         return max(min(seconds, LONGEST_WAIT), 0.0)
 
-    def _take_turn(self) -> tuple[Task | None, float]:
+    def _take_lease(self) -> tuple[Task | None, float]:
         """Take the task of the destination; None if it is not due, with the seconds until then."""
         kind = DESTINATION + self.name
         taken = self._queue.take(kind, 1, is_attempt=False)
@@ -216,14 +216,14 @@ class Sender:
                     return True
         return False
 
-    def _send(self, batch: Batch) -> None:
-        """Send a batch, and note the results."""
+    def _send(self, due: DueObjects) -> None:
+        """Send objects that are due, and note the results."""
         results: list[Result] = []
         try:
-            for result in self._transport.send(batch.objects):
+            for result in self._transport.send(due.objects):
                 results.append(result)
         finally:
-            self._note(batch.gone, results)
+            self._note(due.gone, results)
 
     def _note(self, gone: Sequence[int], results: Sequence[Result]) -> None:
         """Remove the tasks of the objects that were sent; let the others run again later."""
@@ -238,9 +238,9 @@ class Sender:
             remove(writer, done)
             note_failures(writer, failures)
             self._settle(writer, self.name, sent)
-            if sent and self._turn is not None and self._turn.attempts:
-                self._queue.count_anew(writer, self._turn)
-                self._turn = self._turn._replace(attempts=0)
+            if sent and self._lease is not None and self._lease.attempts:
+                self._queue.count_anew(writer, self._lease)
+                self._lease = self._lease._replace(attempts=0)
         self._warn(failures)
 
     def _failure(self, failed: Pending, error: Exception | None) -> Failure:
@@ -262,10 +262,10 @@ class Sender:
                     text = "%s could not be sent to %s, and will be sent again: %s"
                     LOGGER.warning(text, objects, self.name, escaped(reason))
 
-    def _wait(self, turn: Task, error: str) -> float:
+    def _wait(self, lease: Task, error: str) -> float:
         """Note that the destination cannot be reached; return the seconds until the next try."""
         self._is_waiting = True
-        attempts = turn.attempts + 1
+        attempts = lease.attempts + 1
         delay = delay_after(attempts, self._retry_for)
         given_up = 0
         with self._queue.index.writing() as writer:
@@ -274,7 +274,7 @@ class Sender:
                 before = self._queue.clock() - self._retry_for
                 given_up = give_up_old(writer, self._kind, before, error)
             delay = self._shortened(delay)
-            self._queue.fail(writer, turn, error, delay, attempts)
+            self._queue.fail(writer, lease, error, delay, attempts)
         text = "%s cannot be reached, and is tried again in %.1f s: %s"
         LOGGER.warning(text, self.name, delay, escaped(error))
         if given_up:
@@ -292,14 +292,14 @@ class Senders:
     Parameters
     ----------
     archive : Archive
-    workers : Workers
+    threads : TaskThreads
         They tell of objects that are to be sent.
     settle : Settle
     """
 
-    def __init__(self, archive: Archive, workers: Workers, settle: Settle) -> None:
+    def __init__(self, archive: Archive, threads: TaskThreads, settle: Settle) -> None:
         self._archive = archive
-        self._workers = workers
+        self._threads = threads
         self._settle = settle
         self._senders: dict[str, tuple[Destination, Sender]] = {}
 
@@ -331,8 +331,8 @@ class Senders:
             self._transport(name, destination),
             self._archive.queue,
             self._settle,
-            self._workers.bell(SEND + name),
-            self._workers.bell(DESTINATION + name),
+            self._threads.bell(SEND + name),
+            self._threads.bell(DESTINATION + name),
             gather=GATHER,
             linger=LINGER,
         )

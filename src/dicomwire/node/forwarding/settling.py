@@ -22,7 +22,7 @@ from dicomwire.node.index.writer import Writer
 from dicomwire.node.keys import Level
 from dicomwire.node.routing import DIGITS, FORWARDED, SEND
 from dicomwire.node.tasks.queue import NewTask, Task
-from dicomwire.node.tasks.workers import LONGEST_DELAY, Kind, delay_after
+from dicomwire.node.tasks.threads import LONGEST_DELAY, Kind, delay_after
 
 LOGGER = logging.getLogger("dicomwire.node")
 

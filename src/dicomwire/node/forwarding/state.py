@@ -58,7 +58,7 @@ def destinations(index: IndexReader, known: Iterable[str]) -> list[DestinationSt
         .where(task.c.kind.startswith(SEND, autoescape=True))
         .group_by(task.c.kind)
     )
-    turns = select(task.c.key, task.c.owner, task.c.attempts, task.c.due, task.c.error).where(
+    rows = select(task.c.key, task.c.owner, task.c.attempts, task.c.due, task.c.error).where(
         task.c.kind.startswith(DESTINATION, autoescape=True)
     )
     with index.reading() as connection:
@@ -68,7 +68,7 @@ def destinations(index: IndexReader, known: Iterable[str]) -> list[DestinationSt
             found[name] = DestinationState(
                 *(name, name in names, total - dead - held, held, dead), error=error or ""
             )
-        for name, owner, attempts, due, error in connection.execute(turns):
+        for name, owner, attempts, due, error in connection.execute(rows):
             state = found.get(name, DestinationState(name, name in names))
             if owner:
                 state = state._replace(is_sending=True)

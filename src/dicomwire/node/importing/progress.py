@@ -14,7 +14,7 @@ from dicomwire.node.importing.sources import Position
 
 
 @dataclass
-class Tally:
+class ImportCounts:
     """The numbers of files of an import."""
 
     stored: int = 0
@@ -32,8 +32,8 @@ class Tally:
         """All files that were looked at."""
         return self.stored + self.known + self.passed_over + self.failed
 
-    def add(self, other: Tally) -> None:
-        """Add the numbers of another tally."""
+    def add(self, other: ImportCounts) -> None:
+        """Add the numbers of others."""
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
@@ -58,21 +58,21 @@ class Progress:
         self._identity = identity
         self.position: Position | None = None
         """The last file that is done, with all before it; None if there is none."""
-        self.tally = Tally()
+        self.counts = ImportCounts()
 
     def load(self) -> None:
         """Go on from where an import of the same source was ended."""
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             found = json.loads(self._path.read_text())
             if found["source"] == self._identity:
-                self.tally = Tally(**found["tally"])
+                self.counts = ImportCounts(**found["tally"])
                 self.position = found["position"]
 
     def save(self) -> None:
         """Note position and numbers; OSError if they cannot be written."""
         self._path.parent.mkdir(mode=0o700, exist_ok=True)
         new = self._path.with_suffix(".new")
-        text = {"source": self._identity, "position": self.position, "tally": asdict(self.tally)}
+        text = {"source": self._identity, "position": self.position, "tally": asdict(self.counts)}
         with open(new, "w", opener=_private) as file:
             json.dump(text, file)
         os.replace(new, self._path)

@@ -19,7 +19,7 @@ Position = Sequence[str | int]
 """Where a file is in the order of its source: the names of folders and file, or a number."""
 
 _READING = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-"""How files are opened that others may exchange for a link, or for a pipe that nobody writes to."""
+"""How files are opened that others may replace by a link, or for a pipe that nobody writes to."""
 _ENCRYPTED = 0x1
 """The bit of a member's flags for encryption (APPNOTE.TXT 4.4.4)."""
 

@@ -21,7 +21,7 @@ from dicomwire.logs import escaped
 from dicomwire.node.archive import Archive
 from dicomwire.node.batches import Arrived
 from dicomwire.node.heads import read_head
-from dicomwire.node.importing.progress import Progress, Tally
+from dicomwire.node.importing.progress import ImportCounts, Progress
 from dicomwire.node.importing.sources import Candidate, Failure, PassedOver, Source
 from dicomwire.node.ingest import Unacceptable
 from dicomwire.node.objects.spool import KEPT_IN_MEMORY
@@ -75,7 +75,7 @@ class Import:
         self._report = report
         self._moves = moves
 
-    def run(self, threads: int) -> Iterator[Tally]:
+    def run(self, threads: int) -> Iterator[ImportCounts]:
         """Import all files; yield the numbers after each group of them.
 
         Raises
@@ -99,15 +99,15 @@ class Import:
                 pool.shutdown(wait=True, cancel_futures=True)
         self._progress.forget()
 
-    def _conclude(self, last: Candidate, future: Future[_Done]) -> Tally:
+    def _conclude(self, last: Candidate, future: Future[_Done]) -> ImportCounts:
         """Wait for the oldest group; note that all files up to its last one are done."""
         done = future.result()
         for candidate, reason in done.failures:
             self._report(candidate, reason)
-        self._progress.tally.add(done.tally)
+        self._progress.counts.add(done.counts)
         self._progress.position = last.position
         self._progress.save()
-        return self._progress.tally
+        return self._progress.counts
 
     # --- On the threads of the pool ---
 
@@ -137,7 +137,7 @@ class Import:
                 return self._spooled(file, size)
         except PassedOver as reason:
             LOGGER.debug("%s is passed over: %s", escaped(candidate.label), reason)
-            done.tally.passed_over += 1
+            done.counts.passed_over += 1
         except Unacceptable as error:
             done.fail(candidate, str(error))
         except OSError as error:
@@ -182,8 +182,8 @@ class Import:
             if status not in (SUCCESS, COERCED):
                 done.fail(candidate, NOT_STORED.get(status, f"status 0x{status:04X}"))
                 continue
-            done.tally.stored += arrived.is_new
-            done.tally.known += not arrived.is_new
+            done.counts.stored += arrived.is_new
+            done.counts.known += not arrived.is_new
             if self._moves and not arrived.is_discarded:
                 self._remove(candidate, done)
         for _, arrived in batch:
@@ -193,7 +193,7 @@ class Import:
     def _remove(self, candidate: Candidate, done: _Done) -> None:
         try:
             self._source.remove(candidate)
-            done.tally.removed += 1
+            done.counts.removed += 1
         except OSError as error:
             done.failures.append((candidate, f"it is stored, but not removed: {error.strerror}"))
 
@@ -202,9 +202,9 @@ class Import:
 class _Done:
     """The result of a group."""
 
-    tally: Tally = field(default_factory=Tally)
+    counts: ImportCounts = field(default_factory=ImportCounts)
     failures: list[tuple[Candidate, str]] = field(default_factory=list)
 
     def fail(self, candidate: Candidate, reason: str) -> None:
-        self.tally.failed += 1
+        self.counts.failed += 1
         self.failures.append((candidate, reason))

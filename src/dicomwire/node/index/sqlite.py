@@ -16,7 +16,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-from dicomwire.node.files import Turns, sync_file
+from dicomwire.node.files import ProcessLock, sync_file
 from dicomwire.node.index.database import Numbers
 from dicomwire.node.index.schema import instance, rejection
 from dicomwire.node.index.statements import ADD_INSTANCE, BY_UID, NEW_TASK, REJECTED
@@ -65,7 +65,7 @@ class Sqlite:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
         self._path = str(self.path)
-        self._turns = Turns(str(turn_of(self.path)))
+        self._write_lock = ProcessLock(str(lock_of(self.path)))
         self._is_journaled = False
         """Whether the connection that writes is set so; there is only one."""
         self._last_driver: tuple[Connection | None, Any] = None, None
@@ -85,7 +85,7 @@ class Sqlite:
                 connection.execute(f"PRAGMA {pragma}").close()
 
         if not is_reader:
-            event.listen(engine, "engine_disposed", lambda _engine: self._turns.close())
+            event.listen(engine, "engine_disposed", lambda _engine: self._write_lock.close())
         return engine
 
     def _driver(self, connection: Connection) -> Any:
@@ -133,7 +133,7 @@ class Sqlite:
         """
         driver = self._driver(connection)
         try:
-            with self._turns:
+            with self._write_lock:
                 if is_journaled is not self._is_journaled:
                     driver.execute(f"PRAGMA synchronous = {'NORMAL' if is_journaled else 'FULL'}")
                     self._is_journaled = is_journaled
@@ -218,6 +218,6 @@ def logs_of(path: Path) -> list[Path]:
     return [path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm", "-journal")]
 
 
-def turn_of(path: Path) -> Path:
+def lock_of(path: Path) -> Path:
     """Return the path of the file by whose lock processes write a database one after the other."""
     return path.with_name(f"{path.name}-turn")

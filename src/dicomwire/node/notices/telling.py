@@ -26,7 +26,7 @@ from dicomwire.node.notices.webhooks import post
 from dicomwire.node.outgoing import Outgoing
 from dicomwire.node.routing import Routing, Watch
 from dicomwire.node.tasks.queue import NewTask, Queue, Task
-from dicomwire.node.tasks.workers import GiveUp, Kind
+from dicomwire.node.tasks.threads import GiveUp, Kind
 
 LOGGER = logging.getLogger("dicomwire.node")
 

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from dicomwire.data.codec import decode, is_uncompressed
 from dicomwire.data.encodings import DatasetError
 from dicomwire.data.file_meta import parse_file_meta
-from dicomwire.node.pixels.outline import MOST_ELEMENTS, PIXEL_DATA, Element, Outline, Part
+from dicomwire.node.pixels.outline import MOST_ELEMENTS, PIXEL_DATA, Element, Item, Outline
 
 MOST_PIXELS = 2**26
 """The most pixels of a frame that is decoded: 8,192 by 8,192, which is more than detectors have."""
@@ -111,8 +111,8 @@ class Image:
         self.dataset = self._decoded(self._common)
         """The elements that describe the pixels, without those of single frames."""
         self.shape = _shape_of(self.dataset, self._data)
-        self._parts: list[list[Part]] | None = None
-        self._first: Part | None = None
+        self._parts: list[list[Item]] | None = None
+        self._first: Item | None = None
         self._offsets: list[int] | None = None
 
     @property
@@ -199,7 +199,7 @@ class Image:
     def _decoded(self, data: bytes) -> Dataset:
         return decode(data, self._outline.is_implicit, self._outline.is_little)
 
-    def _sequence(self, item: Part) -> bytes:
+    def _sequence(self, item: Item) -> bytes:
         """Return the functional groups of one frame as a sequence of one item."""
         if item.after - item.header > _LONGEST:
             raise DatasetError("the functional groups of a frame are too long")
@@ -240,7 +240,7 @@ class Image:
             raise NotAnImage(f"its frames have more than {LARGEST_FRAME} bytes")
         return b"".join(self._outline.read(part.start, part.end) for part in parts)
 
-    def _parts_of(self, number: int) -> list[Part]:
+    def _parts_of(self, number: int) -> list[Item]:
         """Return the fragments of a compressed frame."""
         if self._data.end >= 0:
             raise DatasetError("its pixel data is compressed, but not encapsulated")
@@ -261,7 +261,7 @@ class Image:
             self._offsets = [basic.after + offset for offset in self._listed(basic)]
         return self._offsets
 
-    def _listed(self, basic: Part) -> list[int]:
+    def _listed(self, basic: Item) -> list[int]:
         extended = self._tables.get(_OFFSETS)
         start, end, code = basic.start, basic.end, "I"
         if extended is not None and extended.length > 0:
@@ -275,7 +275,7 @@ class Image:
             return []
         return offsets
 
-    def _between(self, table: list[int], number: int) -> list[Part]:
+    def _between(self, table: list[int], number: int) -> list[Item]:
         stop = table[number] if number < len(table) else None
         parts = []
         for part in self._outline.fragments(self._data, table[number - 1]):
@@ -284,7 +284,7 @@ class Image:
             parts.append(part)
         return parts
 
-    def _split(self) -> list[list[Part]]:
+    def _split(self) -> list[list[Item]]:
         """Return the fragments of each frame, where nothing tells where they begin."""
         assert self._first is not None
         parts = list(self._outline.fragments(self._data, self._first.after))
@@ -293,7 +293,7 @@ class Image:
             return [parts]
         if len(parts) == frames:
             return [[part] for part in parts]
-        split: list[list[Part]] = [[]]
+        split: list[list[Item]] = [[]]
         for part in parts:
             split[-1].append(part)
             end = self._outline.read(max(part.start, part.end - 16), part.end)

@@ -63,7 +63,7 @@ class Element(NamedTuple):
         return -1 if self.end < 0 else self.end - self.start
 
 
-class Part(NamedTuple):
+class Item(NamedTuple):
     """An item of a sequence, or a fragment of encapsulated pixel data, by positions in the file."""
 
     header: int
@@ -127,7 +127,7 @@ class Outline:
             yield element
             position = element.end if element.end >= 0 else self._after(element)
 
-    def items(self, element: Element) -> Iterator[Part]:
+    def items(self, element: Element) -> Iterator[Item]:
         """Yield the items of a sequence."""
         limit = element.end if element.end >= 0 else self.size
         is_implicit = self.is_implicit or element.vr in ("", "UN")
@@ -140,14 +140,14 @@ class Outline:
                 raise DatasetError(f"byte {position}: neither an item nor the end of the sequence")
             if length == _UNDEFINED:
                 after = self._after_nested(start, limit, is_implicit)
-                part = Part(position, start, after - 8, after)
+                part = Item(position, start, after - 8, after)
             else:
                 end = self._end(start, length, limit)
-                part = Part(position, start, end, end)
+                part = Item(position, start, end, end)
             yield part
             position = part.after
 
-    def fragments(self, element: Element, position: int = -1) -> Iterator[Part]:
+    def fragments(self, element: Element, position: int = -1) -> Iterator[Item]:
         """Yield the fragments of encapsulated pixel data (PS3.5 Section A.4).
 
         Parameters
@@ -163,7 +163,7 @@ class Outline:
             if tag != _ITEM or length == _UNDEFINED:
                 raise DatasetError(f"byte {position}: neither a fragment nor the end of the value")
             end = self._end(start, length, self.size)
-            yield Part(position, start, end, end)
+            yield Item(position, start, end, end)
             position = end
 
     # --- The headers ---

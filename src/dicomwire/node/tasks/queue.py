@@ -1,7 +1,7 @@
 """The tasks in the index: deferred work, repeated until it succeeds.
 
 A task is written in the transaction of what causes it, so that one is never there without the
-other. `workers` runs the tasks.
+other. `threads` runs the tasks.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Task(NamedTuple):
         return hash(self.id)
 
 
-class Listed(NamedTuple):
+class ListedTask(NamedTuple):
     """A task as an operator sees it."""
 
     id: int
@@ -125,7 +125,7 @@ def _where(
 
 def listed(
     index: IndexReader, kind: str | None = None, states: Sequence[State] = ()
-) -> Iterator[Listed]:
+) -> Iterator[ListedTask]:
     """Yield tasks in the order in which they were added."""
     columns = (task.c.id, task.c.kind, task.c.key, _STATE, task.c.attempts, task.c.due)
     query = select(*columns, task.c.error, task.c.created, task.c.payload)
@@ -136,7 +136,7 @@ def listed(
         connection.execute(query, execution_options=streamed) as result,
     ):
         for row in result:
-            yield Listed(*row)._replace(state=State(row.state))
+            yield ListedTask(*row)._replace(state=State(row.state))
 
 
 def counts(index: IndexReader) -> dict[str, dict[State, int]]:

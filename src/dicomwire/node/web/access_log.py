@@ -37,7 +37,7 @@ _QUIET = frozenset({"/health", "/ready", "/metrics"})
 Observe = Callable[[str, str, int, float], None]
 
 
-class Exchange:
+class LoggedRequest:
     """A request and its response, for the log.
 
     Parameters

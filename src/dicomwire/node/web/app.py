@@ -25,7 +25,7 @@ from dicomwire.node.web import (
     storing,
     uri,
 )
-from dicomwire.node.web.access_log import Exchange, Observe
+from dicomwire.node.web.access_log import LoggedRequest, Observe
 from dicomwire.node.web.endpoints import Endpoint, Site
 from dicomwire.node.web.errors import Problem, report, response_to
 from dicomwire.node.web.gate import Gate
@@ -104,21 +104,21 @@ class Application:
             "is_over": is_over.is_set,
             "address": self._gate.look_behind_proxies(scope),
         }
-        exchange = Exchange(scope, send, self._observe)
+        logged = LoggedRequest(scope, send, self._observe)
         try:
             _refuse_two_lengths(scope)
-            await self._router(scope, receive, exchange.send)
+            await self._router(scope, receive, logged.send)
         except Exception as error:
-            if exchange.has_begun:
+            if logged.has_begun:
                 # The server closes the connection, by which the client sees that the end is lost.
                 report(error)
             else:
                 told = response_to(error)
                 shown = for_person(Request(scope), told, self._site.configuration)
-                await shown(scope, receive, exchange.send)
+                await shown(scope, receive, logged.send)
         finally:
             is_over.set()
-            exchange.log()
+            logged.log()
 
     def _dispatcher(self, methods: dict[str, Endpoint]) -> Any:
         async def dispatch(request: Request) -> Response:

@@ -23,7 +23,7 @@ from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.found import EXPLICIT, Instance, Scope, explained, opened
 from dicomwire.node.web.frames import frames_of
 from dicomwire.node.web.media_types import Form, accepted_by, choose
-from dicomwire.node.web.multipart import Multipart, Part
+from dicomwire.node.web.multipart import BodyPart, Multipart
 from dicomwire.node.web.validators import not_modified, validators
 
 _OCTETS = "application/octet-stream"
@@ -56,7 +56,7 @@ def bulkdata(request: Request, site: Site) -> Response:
     content_type = f"{_OCTETS}; transfer-syntax={EXPLICIT}"
     if chosen.is_multipart:
         body = Multipart(_OCTETS)
-        part = Part({"Content-Type": content_type}, _pieces(site.archive, found, path, whole))
+        part = BodyPart({"Content-Type": content_type}, _pieces(site.archive, found, path, whole))
         pieces = site.threads.iterate(body.pieces([part]))
         return StreamingResponse(pieces, media_type=body.media_type, headers=fields)
     try:

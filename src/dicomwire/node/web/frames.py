@@ -15,7 +15,7 @@ from dicomwire.node.web.endpoints import INSTANCE, ROOT, Endpoint, Site
 from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.found import Instance, Scope, explained, note_used, opened_image
 from dicomwire.node.web.media_types import Form, accepted_by, choose
-from dicomwire.node.web.multipart import Multipart, Part
+from dicomwire.node.web.multipart import BodyPart, Multipart
 from dicomwire.node.web.picturing import frame_numbers
 from dicomwire.node.web.representations import content_type, forms_of_frames
 from dicomwire.node.web.validators import not_modified, validators
@@ -49,7 +49,7 @@ def frames_of(
         pieces = _frames(site, found, numbers, form.transfer_syntax)
         pieces = chain([*islice(pieces, 1)], pieces)  # what fails at once has a status
     body = Multipart(form.media_type)
-    parts = (Part({"Content-Type": content_type(form)}, [each]) for each in pieces)
+    parts = (BodyPart({"Content-Type": content_type(form)}, [each]) for each in pieces)
     return StreamingResponse(
         site.threads.iterate(body.pieces(parts)), media_type=body.media_type, headers=fields
     )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dicomwire.web.multipart import END_OF_CONTENT, message_end, new_boundary, part_head
 
 
-class Part(NamedTuple):
+class BodyPart(NamedTuple):
     """A part of a body: its header fields, and its content in pieces."""
 
     headers: Mapping[str, str]
@@ -35,7 +35,7 @@ class Multipart:
         self._boundary = new_boundary()
         self.media_type = f'multipart/related; type="{type}"{parameters}; boundary={self._boundary}'
 
-    def pieces(self, parts: Iterable[Part]) -> Iterator[bytes]:
+    def pieces(self, parts: Iterable[BodyPart]) -> Iterator[bytes]:
         """Yield the body, part by part."""
         for headers, pieces in parts:
             yield part_head(self._boundary, headers)

@@ -18,7 +18,7 @@ from dicomwire.node.web.endpoints import INSTANCE, ROOT, SERIES, STUDY, Endpoint
 from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.found import Instance, Scope, explained, note_used, opened_image
 from dicomwire.node.web.media_types import Chosen, Form, Range, accepted_by, choose
-from dicomwire.node.web.multipart import Multipart, Part
+from dicomwire.node.web.multipart import BodyPart, Multipart
 from dicomwire.node.web.picturing import frame_numbers, picture_of, within
 from dicomwire.node.web.validators import not_modified, validators
 
@@ -183,7 +183,7 @@ def _parts(
     site: Site, pictures: Iterator[bytes], media_type: str, fields: dict[str, str]
 ) -> Response:
     body = Multipart(media_type)
-    parts = (Part({"Content-Type": media_type}, [each]) for each in pictures)
+    parts = (BodyPart({"Content-Type": media_type}, [each]) for each in pictures)
     pieces = site.threads.iterate(body.pieces(parts))
     return StreamingResponse(pieces, media_type=body.media_type, headers=fields)
 

@@ -12,7 +12,7 @@ from dicomwire.node.web.endpoints import Site
 from dicomwire.node.web.errors import Problem
 from dicomwire.node.web.media_types import Form, accepted_by, choose
 from dicomwire.node.web.models import Model, as_json, as_xml
-from dicomwire.node.web.multipart import Multipart, Part
+from dicomwire.node.web.multipart import BodyPart, Multipart
 
 JSON = "application/dicom+json"
 XML = "application/dicom+xml"
@@ -45,7 +45,7 @@ def datasets(
     models = _begun(iter(models))
     if chosen.is_multipart:
         body = Multipart(XML)
-        parts = (Part({"Content-Type": XML}, [as_xml(model)]) for model in models)
+        parts = (BodyPart({"Content-Type": XML}, [as_xml(model)]) for model in models)
         pieces, media_type = body.pieces(parts), body.media_type
     else:
         pieces, media_type = _json(models), chosen.form.media_type

@@ -33,7 +33,7 @@ from dicomwire.node.web.found import (
     opened,
 )
 from dicomwire.node.web.media_types import Chosen, Form, accepted_by, choose
-from dicomwire.node.web.multipart import Multipart, Part
+from dicomwire.node.web.multipart import BodyPart, Multipart
 from dicomwire.node.web.representations import DICOM, content_type, forms_of_object
 from dicomwire.node.web.validators import not_modified, validators
 
@@ -85,14 +85,14 @@ def _choices(request: Request, scope: Scope, kinds: tuple[bool, ...]) -> tuple[C
     return choices, 200 if len(choices) == len(syntaxes) else 206
 
 
-def _parts(archive: Archive, scope: Scope, choices: Choices) -> Iterator[Part]:
+def _parts(archive: Archive, scope: Scope, choices: Choices) -> Iterator[BodyPart]:
     for found in scope:
         chosen = choices.get(found.transfer_syntax_uid)
         if chosen is None:
             continue
         try:
             with represented(archive, found, chosen.form.transfer_syntax) as content:
-                yield Part({"Content-Type": content_type(chosen.form)}, content.pieces())
+                yield BodyPart({"Content-Type": content_type(chosen.form)}, content.pieces())
         except Gone:
             continue  # it is no longer one of the objects
 

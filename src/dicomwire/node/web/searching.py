@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dicomwire.node.identifier import NOT_MATCHED, Identifier, InvalidIdentifier
-from dicomwire.node.keys import KEYS, UNIQUE, Key, Level, Use
+from dicomwire.node.keys import QUERY_KEYS, UNIQUE, Level, QueryKey, Use
 from dicomwire.node.query import STUDY_ROOT
 from dicomwire.node.search import Search
 from dicomwire.node.users import UserRight
@@ -53,21 +53,21 @@ _RETURNED = {
 """The attributes that responses have (PS3.18 Tables 10.6.3-3 to 10.6.3-5)."""
 
 
-def _keys_of(names: str) -> list[Key]:
-    return [KEYS[tag_for_keyword(name) or 0] for name in names.split()]
+def _keys_of(names: str) -> list[QueryKey]:
+    return [QUERY_KEYS[tag_for_keyword(name) or 0] for name in names.split()]
 
 
 _REQUIRED = {level: _keys_of(names) for level, (names, _) in _RETURNED.items()}
 _IF_KNOWN = {level: _keys_of(names) for level, (_, names) in _RETURNED.items()}
 _COUNTS_OF_PATIENTS = frozenset(
-    key for key in KEYS.values() if key.level is Level.PATIENT and key.use is Use.COMPUTED
+    key for key in QUERY_KEYS.values() if key.level is Level.PATIENT and key.use is Use.COMPUTED
 )
 
 
 class _Column(NamedTuple):
     """An attribute of responses."""
 
-    key: Key
+    key: QueryKey
     value: Callable[[Row[Any]], Sequence[Any]]
     is_required: bool
 
@@ -96,7 +96,7 @@ class Results:
         ]
 
     def _has(self, path: Path) -> bool:
-        key = KEYS.get(int(path[0]))
+        key = QUERY_KEYS.get(int(path[0]))
         return path[0] in NOT_MATCHED or (key is not None and key.level.depth <= self._level.depth)
 
     def _chosen(self, tables: Sequence[Level], asked: Parameters) -> Iterator[_Column]:
@@ -104,11 +104,13 @@ class Results:
         required = {key for level in tables for key in _REQUIRED[level]}
         others = {key for level in tables for key in _IF_KNOWN[level]}
         named = [path[0] for path in asked.keys] + asked.included
-        others |= {KEYS[int(tag)] for tag in named if int(tag) in KEYS}
+        others |= {QUERY_KEYS[int(tag)] for tag in named if int(tag) in QUERY_KEYS}
         if asked.includes_all:
             # Numbers of a patient's objects are not attributes of a study.
             levels = {*tables, Level.PATIENT}
-            others |= {key for key in KEYS.values() if key.level in levels} - _COUNTS_OF_PATIENTS
+            others |= {
+                key for key in QUERY_KEYS.values() if key.level in levels
+            } - _COUNTS_OF_PATIENTS
         for key in sorted(required | others, key=lambda each: each.tag):
             if key.level.depth <= self._level.depth:
                 yield _Column(key, self._search.value_of(key), key in required)

@@ -12,7 +12,7 @@ from pydicom.uid import (
 
 from dicomwire import build_context
 from dicomwire.apps import storescu
-from dicomwire.apps.outgoing import MOST_CONTEXTS, Batch, Plan
+from dicomwire.apps.outgoing import MOST_CONTEXTS, AssociationFiles, FilesToSend
 from dicomwire.presentation import PresentationContext, StoragePresentationContexts
 from pynetdicom.apps import with_exit_codes
 
@@ -24,22 +24,22 @@ _SYNTAXES = (
 )
 
 
-class _AllOfStorage(Plan):
+class _AllOfStorage(FilesToSend):
     """Proposes the classes of StoragePresentationContexts, as pynetdicom's storescu does.
 
     Files that these do not cover, such as compressed ones, have contexts of their own besides.
     """
 
-    def proposed(self, batch: Batch) -> list[PresentationContext]:
+    def proposed(self, group: AssociationFiles) -> list[PresentationContext]:
         syntaxes: list[str | UID] = [self.syntax] if self.syntax else list(_SYNTAXES)
         classes = [str(context.abstract_syntax) for context in StoragePresentationContexts]
         of_their_own = [
             context
-            for context in batch.contexts
+            for context in group.contexts
             if context.abstract_syntax not in classes or context.transfer_syntax[0] not in syntaxes
         ]
         # What the files need comes first: there may be no room for all.
-        needed = {context.abstract_syntax for context in batch.contexts}
+        needed = {context.abstract_syntax for context in group.contexts}
         classes.sort(key=lambda sop_class: sop_class not in needed)
         room = MOST_CONTEXTS - len(of_their_own)
         return [build_context(each, syntaxes) for each in classes[:room]] + of_their_own

@@ -87,7 +87,7 @@ class Visible(Protocol):
         """Yield a connection."""
 
 
-class Listed(NamedTuple):
+class ListedStudy(NamedTuple):
     """A study in a list."""
 
     study_instance_uid: str
@@ -107,7 +107,7 @@ class Listed(NamedTuple):
 class Page(NamedTuple):
     """Some of the studies that were found, and how many there are."""
 
-    studies: list[Listed]
+    studies: list[ListedStudy]
     total: int
 
 
@@ -139,7 +139,7 @@ def studies(index: Visible, wanted: Wanted, start: int = 0, most: int = PAGE) ->
             total = connection.execute(number).scalar_one() if rows or start else 0
         numbers = _numbers(connection, [row.id for row in rows])
     found = [
-        Listed._make((*row[1 : 1 + len(_COLUMNS)], *numbers.get(row.id, ((), 0, 0))))
+        ListedStudy._make((*row[1 : 1 + len(_COLUMNS)], *numbers.get(row.id, ((), 0, 0))))
         for row in rows
     ]
     return Page(found, total)
@@ -198,8 +198,8 @@ def _numbers(
     count = select(func.count()).where(instance.c.series == series.c.id).scalar_subquery()
     query = select(series.c.study, series.c.modality, count).where(series.c.study.in_(ids))
     found: dict[int, tuple[tuple[str, ...], int, int]] = {}
-    for owner, modality, instances in connection.execute(query):
-        names, number, total = found.get(owner, ((), 0, 0))
+    for id, modality, instances in connection.execute(query):
+        names, number, total = found.get(id, ((), 0, 0))
         both = tuple(sorted({*names, modality} - {""}))
-        found[owner] = both, number + 1, total + instances
+        found[id] = both, number + 1, total + instances
     return found

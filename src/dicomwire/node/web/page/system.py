@@ -17,7 +17,7 @@ from dicomwire.node.objects.opening import folder_of
 from dicomwire.node.outgoing import Unreachable
 from dicomwire.node.overview import described, status
 from dicomwire.node.tasks.queue import State, counts, listed
-from dicomwire.node.tasks.workers import GiveUp
+from dicomwire.node.tasks.threads import GiveUp
 from dicomwire.node.users import UserRight
 from dicomwire.node.web.endpoints import Endpoint, Site
 from dicomwire.node.web.errors import Problem

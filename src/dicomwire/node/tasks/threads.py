@@ -134,7 +134,7 @@ class Bell:
             self._condition.wait_for(lambda: self._rung != rung, seconds)
 
 
-class Workers:
+class TaskThreads:
     """The threads of a process that run tasks.
 
     Parameters
