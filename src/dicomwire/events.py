@@ -6,11 +6,11 @@ The faces raise the events; the services use the answers of handlers.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic
 
 from dicomwire.data.file_head import file_head
@@ -435,7 +435,7 @@ class Handlers:
     ) -> None:
         # Guards `_all`, `_quiet` and `live` against two changes at once; readers need no lock,
         # since tables are replaced and never changed. No lock of ours is taken while it is held.
-        self._lock = Lock()
+        self._lock = threading.Lock()
         log_handlers = tuple(log_handlers)
         self._log_handlers = tuple(handler for _, handler in log_handlers)
         # All bindings; the bindings without log handlers; the one of the two that is in use.
@@ -447,7 +447,7 @@ class Handlers:
     def copy(self) -> Handlers:
         """Return a copy with the same bindings, for an association of a server."""
         other = type(self).__new__(type(self))
-        other._lock, other._log_handlers = Lock(), self._log_handlers
+        other._lock, other._log_handlers = threading.Lock(), self._log_handlers
         other._all, other._quiet = self._all, self._quiet
         other._choose()
         return other

@@ -1,109 +1,68 @@
-"""Locks of the threaded face are taken in the order that `threaded.link` writes down."""
+"""Locks of the library are taken in the order that `threaded.link` writes down."""
 
 from __future__ import annotations
 
+import re
+import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ImplicitVRLittleEndian
 
-from dicomwire import AE, evt
-from dicomwire.data.budgets import Budget
-from dicomwire.session.entity import Entity
-from dicomwire.session.serving import BaseServer
+from certificates import Certificates
+from dicomwire import AE, evt, send_many
+from dicomwire.events import Handlers
+from dicomwire.session.admission import AssociationLimits
 from dicomwire.sop_class import (
     CTImageStorage,
     PatientRootQueryRetrieveInformationModelFind,
     Verification,
 )
-from dicomwire.threaded.connection import Connection
-from dicomwire.threaded.link import Link
-from dicomwire.threaded.port import ThreadedPort
-from dicomwire.threaded.server import AssociationServer
-from dicomwire.threaded.watcher import Watcher, watcher
+from dicomwire.threaded import link, threads, watcher
+from dicomwire.threaded.worker import WorkerServer
+from dicomwire.tls import client_context, server_context
+from dicomwire.workers.worker_end import CONNECTION, Order, SharedCounts, WorkerEnd
+from lock_notes import PACKAGE, LockNotes, NotedLock, locks_of, note_locks
 
-RANKS: list[tuple[type[Any], str]] = [
-    (Link, "_turn"),
-    (ThreadedPort, "_sending"),
-    (Link, "_writing"),
-    (Connection, "_access"),
-    (BaseServer, "_binding"),
-    (AssociationServer, "_lock"),
-    (Watcher, "_lock"),
-    (Entity, "_lock"),
-    (Budget, "lock"),
-]
-"""The order, from the first; of `Handlers` and `ThreadPool` there are too many to watch here."""
+HERE = "127.0.0.1"
+LOCKS = locks_of([each for each in PACKAGE.rglob("*.py") if not {"apps", "node"} & set(each.parts)])
+LINES = re.findall(r"^\d+\. (.+?)$(?=\n\d+\.|\n\n)", link.__doc__ or "", re.MULTILINE | re.DOTALL)
+RANKS = {
+    name: rank for rank, line in enumerate(LINES) for name in re.findall(r"`(\w+\.\w+)`", line)
+}
+"""The place of each lock in the order: the number of its line."""
+OF_AN_ASSOCIATION = {"Link._turn", "ThreadedPort._sending", "Link._writing"}
+"""Those of one may be held while another is used, in handlers of the program and for C-MOVE."""
+CONTEXTS = [Verification, CTImageStorage, PatientRootQueryRetrieveInformationModelFind]
 
 
-class LockNotes:
-    """Notes which locks each thread holds when it takes another."""
-
-    def __init__(self) -> None:
-        self.taken: set[tuple[int, int]] = set()
-        self._held = threading.local()
-
-    def held(self) -> list[NotedLock]:
-        """Return the locks that the calling thread holds, in the order of taking them."""
-        if not hasattr(self._held, "locks"):
-            self._held.locks = []
-        locks: list[NotedLock] = self._held.locks
-        return locks
-
-
-class NotedLock:
-    """A lock with a place in the order."""
-
-    def __init__(self, notes: LockNotes, lock: Any, rank: int) -> None:
-        self._notes = notes
-        self._lock = lock
-        self.rank = rank
-
-    def acquire(self, *args: Any, **kwargs: Any) -> bool:
-        held = self._notes.held()
-        if self not in held:  # else it is only entered once more
-            self._notes.taken |= {(other.rank, self.rank) for other in held}
-        is_taken: bool = self._lock.acquire(*args, **kwargs)
-        if is_taken:
-            held.append(self)
-        return is_taken
-
-    def release(self) -> None:
-        self._lock.release()
-        held = self._notes.held()
-        del held[len(held) - 1 - held[::-1].index(self)]
-
-    def __enter__(self) -> bool:
-        return self.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
+def test_the_order_names_every_lock() -> None:
+    assert set(RANKS) == set(LOCKS.values())
 
 
 @pytest.fixture
 def notes(monkeypatch: pytest.MonkeyPatch) -> LockNotes:
-    """LockNotes the locks of all that is made from now on, and that of the watcher."""
-    notes = LockNotes()
-    by_class: dict[type[Any], list[tuple[str, int]]] = {}
-    for rank, (owner, name) in enumerate(RANKS):
-        by_class.setdefault(owner, []).append((name, rank))
-    for owner, locks in by_class.items():
-        make = owner.__init__
-
-        def init(self: Any, *args: Any, make: Any = make, locks: Any = locks, **kw: Any) -> None:
-            make(self, *args, **kw)
-            for name, rank in locks:
-                setattr(self, name, NotedLock(notes, getattr(self, name), rank))
-
-        monkeypatch.setattr(owner, "__init__", init)
-    present, rank = watcher(), RANKS.index((Watcher, "_lock"))
-    monkeypatch.setattr(
-        present, "_lock", NotedLock(notes, present._lock, RANKS.index((Watcher, "_lock")))
-    )
+    """Note the locks of all that is made from now on, and those that the process has."""
+    notes = note_locks(monkeypatch, LOCKS)
+    monkeypatch.setattr(threads, "_pool", threads.ThreadPool())
+    present = watcher.watcher()
+    noted = NotedLock(notes, present._lock, "Watcher._lock")
+    monkeypatch.setattr(present, "_lock", noted)
+    noted = NotedLock(notes, watcher._creation, "watcher._creation")
+    monkeypatch.setattr(watcher, "_creation", noted)
     return notes
+
+
+def entity() -> AE:
+    ae = AE()
+    for uid in CONTEXTS:
+        ae.add_supported_context(uid)
+        ae.add_requested_context(uid)
+    return ae
 
 
 def find(event: evt.Event) -> Iterator[tuple[int, Dataset]]:
@@ -113,38 +72,125 @@ def find(event: evt.Event) -> Iterator[tuple[int, Dataset]]:
         yield 0xFF00, match
 
 
-def image() -> Dataset:
+def image(number: int = 1, size: int = 2) -> Dataset:
     ds = Dataset()
-    ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, "1.2.3"
+    ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, f"1.2.{number}"
+    ds.add_new("PixelData", "OW", bytes(size))
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     return ds
 
 
-def test_no_lock_is_taken_under_one_that_comes_later(notes: LockNotes) -> None:
-    server_ae, ae = AE(), AE()
-    for context in (Verification, CTImageStorage, PatientRootQueryRetrieveInformationModelFind):
-        server_ae.add_supported_context(context)
-        ae.add_requested_context(context)
-    handlers = [(evt.EVT_C_STORE, lambda event: 0), (evt.EVT_C_FIND, find)]
-    server = server_ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
-    assert server is not None
-    try:
-        port = server.server_address[1]
-        query = Dataset()
-        query.QueryRetrieveLevel, query.PatientID = "PATIENT", ""
-        with ae.associate("127.0.0.1", port) as assoc:
-            assert assoc.send_c_echo().Status == 0
-            responses = assoc.send_c_find(query, PatientRootQueryRetrieveInformationModelFind)
-            next(responses)
-            assert assoc.send_c_store(image()).Status == 0
-            responses.close()
-            server.bind(evt.EVT_C_ECHO, lambda event: 0)
-            assert [sent.status.Status for sent in assoc.send_c_stores([image()] * 3)] == [0] * 3
-        other = ae.associate("127.0.0.1", port)
-        other.abort()
-    finally:
-        server.shutdown()
+def query() -> Dataset:
+    ds = Dataset()
+    ds.QueryRetrieveLevel, ds.PatientID = "PATIENT", ""
+    return ds
 
-    assert (RANKS.index((Link, "_turn")), RANKS.index((Link, "_writing"))) in notes.taken
-    assert sorted(pair for pair in notes.taken if pair[0] > pair[1]) == []
+
+HANDLERS: list[Any] = [(evt.EVT_C_STORE, lambda event: 0), (evt.EVT_C_FIND, find)]
+
+
+def use_associations(folder: Path, *_: object) -> None:
+    """Send messages of all kinds on one association; abort another while it waits."""
+    waits, go_on = threading.Event(), threading.Event()
+
+    def wait(event: evt.Event) -> int:
+        waits.set()
+        go_on.wait(10)
+        return 0
+
+    with entity().start_server((HERE, 0), block=False, evt_handlers=HANDLERS) as server:
+        ae, port = entity(), server.server_address[1]
+        with ae.associate(HERE, port) as assoc:
+            assert assoc.send_c_echo().Status == 0
+            responses = assoc.send_c_find(query(), PatientRootQueryRetrieveInformationModelFind)
+            next(responses)
+            assert assoc.send_c_store(image(size=100_000)).Status == 0
+            responses.close()
+            assert [sent.status.Status for sent in assoc.send_c_stores([image()] * 3)] == [0] * 3
+            server.bind(evt.EVT_C_ECHO, wait)
+            caller = threading.Thread(target=assoc.send_c_echo)
+            caller.start()
+            assert waits.wait(10)
+            assoc.abort()
+            go_on.set()
+            caller.join(10)
+        server.drain()
+
+
+def send_files(folder: Path, *_: object) -> None:
+    """Send objects on several associations, with a ledger, to a server that writes files."""
+    options: dict[str, Any] = {"receive_to": folder}
+    with entity().start_server((HERE, 0), block=False, **options) as server:
+        items = [image(number) for number in range(20)]
+        ledger = {"ledger": folder / "ledger", "associations": 2}
+        with send_many(entity(), (HERE, server.server_address[1]), items, **ledger) as sending:
+            assert all(sent.is_stored for sent in sending)
+        server.drain()
+
+
+def use_tls(folder: Path, certificates: Certificates) -> None:
+    """Send an object over TLS, twice, since the second connection resumes the session."""
+    serving, calling = server_context(*certificates.server), client_context(ca=certificates.ca)
+    options: dict[str, Any] = {"ssl_context": serving, "evt_handlers": HANDLERS}
+    with entity().start_server((HERE, 0), block=False, **options) as server:
+        for _ in range(2):
+            with entity().associate(
+                HERE, server.server_address[1], tls_args=(calling, None)
+            ) as assoc:
+                assert assoc.send_c_store(image()).Status == 0
+        server.drain()
+
+
+def serve_as_a_worker(*_: object) -> None:
+    """Be the worker process of a server, and end when the supervisor says so."""
+    supervisor, channel = socket.socketpair()
+    channel.setblocking(False)
+    counts, ae, limits = SharedCounts(1, 10), entity(), AssociationLimits(10, 10, 10)
+    with supervisor, channel, counts.file, socket.create_server((HERE, 0)) as listener:
+        address = listener.getsockname()
+        end = WorkerEnd(channel, counts, 0, limits, address)
+        ae.use_counts(end)
+        contexts, handlers = ae.supported_contexts, Handlers(HANDLERS)
+        server = WorkerServer(ae, address, "", contexts, None, handlers, None, worker_end=end)
+        running = threading.Thread(target=server.run)
+        running.start()
+
+        def hand_over() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                socket.send_fds(supervisor, [CONNECTION], [connection.fileno()])
+
+        accepting = threading.Thread(target=hand_over)
+        accepting.start()
+        with entity().associate(HERE, address[1]) as assoc:
+            accepting.join(10)
+            supervisor.send(Order.STOP.value)
+            assert assoc.send_c_echo().Status == 0
+        supervisor.send(Order.QUIT.value)
+        running.join(10)
+        assert not running.is_alive()
+
+
+def make_a_watcher(*_: object) -> None:
+    """Make the watcher of a process, without its thread."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watcher, "_watcher", None)
+        patch.setattr(threads, "_on_shortage", None)
+        patch.setattr(watcher.Watcher, "start", lambda self: None)
+        made = watcher.watcher()
+        made._selector.close()
+        made._wake_in.close()
+        made._wake_out.close()
+
+
+def test_no_lock_is_taken_under_one_that_comes_later(
+    notes: LockNotes, tmp_path: Path, certificates: Certificates
+) -> None:
+    for use in (use_associations, send_files, use_tls, serve_as_a_worker, make_a_watcher):
+        use(tmp_path, certificates)
+
+    wrong = {(held, taken) for held, taken in notes.nested if RANKS[held] >= RANKS[taken]}
+    assert wrong - {(each, each) for each in OF_AN_ASSOCIATION} == set()
+    assert notes.taken == set(RANKS)
+    assert ("Link._turn", "Link._writing") in notes.nested

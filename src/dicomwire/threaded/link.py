@@ -11,19 +11,20 @@ A thread that holds one of these locks takes only locks below it:
 1. `Link._turn`: the protocol, the socket and all state of one association.
 2. `ThreadedPort._sending`: no message begins before the one that is being sent has ended.
 3. `Link._writing`: no A-ABORT is written in the midst of another PDU.
-4. `Connection._access`: one call on a TLS socket at a time; no lock is taken under it.
-5. `bulk._Monitor`: the queues of one `send_many`; then `Ledger._lock`: its file.
-6. `BaseServer._binding`: the handlers of a server and of its associations.
-7. `BaseServer._lock`: the connections of one server that have no association yet.
-8. `Watcher._lock`: its selector, heap and watched objects; `watcher._creation` before it.
-9. `ThreadPool._changed`: the tasks and the number of pool threads.
-10. `Entity._lock`: the associations and servers of an AE; then `WorkerEnd._lock`: its slots.
-11. `Budget.lock`, `Handlers._lock`, `WorkerServer._changed`: no lock is taken under these.
+4. `_Monitor._condition`: the queues of one `send_many`.
+5. `BaseServer._binding`: the handlers of a server and of its associations.
+6. `BaseServer._lock`: the connections of one server that have no association yet.
+7. `watcher._creation`: no two threads make the watcher.
+8. `Watcher._lock`: its selector, heap and watched objects.
+9. `Entity._lock`: the associations and servers of an AE.
+10. No lock is taken under one of these: `Agreements._lock`, `Budget.lock`,
+    `_ClientContext._lock`, `Connection._access`, `Flag._lock`, `Handlers._lock`,
+    `Ledger._lock`, `ThreadPool._changed`, `WorkerEnd._lock`, `WorkerServer._changed`.
 
 Handlers of the program run with the turn, and with `_sending` and `_writing` too if responses are
-received while a message is being sent. No library code holds a lock from 5 on when it waits for
+received while a message is being sent. No library code holds a lock from 4 on when it waits for
 the peer, or when it calls a handler. `abort` and `send_between` do without the turn: they begin
-at `_writing` and at `_sending`.
+at `_writing` and at `_sending`. A thread that waits for a `Flag` holds no lock.
 """
 
 from __future__ import annotations
