@@ -34,4 +34,4 @@ def test_locks_are_taken_in_one_order(monkeypatch: pytest.MonkeyPatch, tmp_path:
         if held != taken:
             order.add(taken, held)
     order.prepare()  # raises CycleError with the locks of a circle
-    assert ("Committer.turn", "Index._lock") in notes.nested
+    assert ("Committer.commit_lock", "Index._lock") in notes.nested
