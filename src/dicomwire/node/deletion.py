@@ -132,15 +132,9 @@ def delete(
     IndexFailure
         When the index cannot be written.
     """
-    index = queue.index
-    last_id = index.last_id()
+    last_id = queue.index.last_id()
     if not also_protected:
-        with index.reading() as connection:
-            found: set[str] = set()
-            for wanted in _conditions(level, uids, study_uid):
-                found.update(connection.execute(_protected_of(wanted)).scalars())
-            if found:
-                raise Protected(sorted(found))
+        _refuse_protected(queue.index, level, uids, study_uid)
     studies: set[str] = set()
     instances = size = 0
     for wanted in _conditions(level, uids, study_uid):
@@ -152,17 +146,31 @@ def delete(
             size += portion.size
             if len(portion.rows) < _AT_A_TIME:
                 break
+    deleted = Deleted(len(studies), instances, size)
     if instances:
-        text = "Deleted %s of %s (%d bytes): %s %s%s"
-        told = escaped(", ".join(uids[:5])) + (", …" if len(uids) > 5 else "")
-        objects = counted(instances, "object")
-        of = counted(len(studies), "study", "studies")
-        LOGGER.info(text, objects, of, size, level.value, told, _remark(rejects))
-    return Deleted(len(studies), instances, size)
+        _log(deleted, level, uids, rejects)
+    return deleted
 
 
-def _remark(rejects: bool) -> str:
-    return "; they are refused when they are sent again" if rejects else ""
+def _refuse_protected(
+    index: IndexReader, level: Level, uids: Sequence[str], study_uid: str
+) -> None:
+    """Raise Protected if one of the studies is protected."""
+    found: set[str] = set()
+    with index.reading() as connection:
+        for wanted in _conditions(level, uids, study_uid):
+            found.update(connection.execute(_protected_of(wanted)).scalars())
+    if found:
+        raise Protected(sorted(found))
+
+
+def _log(deleted: Deleted, level: Level, uids: Sequence[str], rejects: bool) -> None:
+    told = escaped(", ".join(uids[:5])) + (", …" if len(uids) > 5 else "")
+    objects = counted(deleted.instances, "object")
+    of = counted(deleted.studies, "study", "studies")
+    remark = "; they are refused when they are sent again" if rejects else ""
+    text = "Deleted %s of %s (%d bytes): %s %s%s"
+    LOGGER.info(text, objects, of, deleted.bytes, level.value, told, remark)
 
 
 def _conditions(

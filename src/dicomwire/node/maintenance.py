@@ -213,12 +213,14 @@ def _index_portion(
         ]
         refused = {each.file for each in portion if each.entry.instance_uid in rejected}
         wanted = [placed for placed in portion if placed.file not in refused]
-        superfluous, left_out = _place(store, writer, wanted, duplicates, last_id)
-        superfluous |= refused
+        placing = _Placing(store, writer, duplicates, last_id)
+        placing.place(wanted)
+        superfluous = placing.superfluous | refused
     store.withdraw(superfluous)
-    found.indexed += sum(placed.file not in superfluous | left_out for placed in portion)
+    not_indexed = superfluous | placing.left_out
+    found.indexed += sum(placed.file not in not_indexed for placed in portion)
     found.removed += len(superfluous)
-    found.unreadable += len(left_out)
+    found.unreadable += len(placing.left_out)
 
 
 def _drop(objects: Objects, index: Index, lost: Sequence[Stored]) -> int:
@@ -235,14 +237,8 @@ def _drop(objects: Objects, index: Index, lost: Sequence[Stored]) -> int:
     return len(lost)
 
 
-def _place(
-    objects: Objects,
-    writer: Writer,
-    portion: Sequence[Placed],
-    duplicates: Duplicates,
-    last_id: int,
-) -> tuple[set[str], set[str]]:
-    """Add objects to the index; return the superfluous files, and those left out.
+class _Placing:
+    """Adds objects to the index in one transaction, and finds the files that are superfluous.
 
     Two kinds of files are superfluous: second copies of the same bytes, and, with the policy
     "replace", the older one of two files, which a crash left behind. An object that was in the
@@ -250,45 +246,72 @@ def _place(
     not in the index, as when it is made again, the one received last stays. Other files with the
     same UID all stay, as copies. Before a file counts as superfluous, the file that stays is read
     and verified.
+
+    Attributes
+    ----------
+    superfluous, left_out : set of str
+        The files that are superfluous, and those that are not indexed since one is damaged.
     """
-    superfluous: set[str] = set()
-    left_out: set[str] = set()
-    fresh: dict[str, Placed] = {}
-    known = writer.find([placed.entry.instance_uid for placed in portion])
-    for placed in portion:
+
+    def __init__(
+        self, objects: Objects, writer: Writer, duplicates: Duplicates, last_id: int
+    ) -> None:
+        self._objects = objects
+        self._writer = writer
+        self._duplicates = duplicates
+        self._last_id = last_id
+        self._known: dict[str, list[Stored]] = {}
+        self._fresh: dict[str, Placed] = {}  # the objects to add, by UID
+        self.superfluous: set[str] = set()
+        self.left_out: set[str] = set()
+
+    def place(self, portion: Sequence[Placed]) -> None:
+        """Add objects, which may have the same UIDs."""
+        self._known = self._writer.find([placed.entry.instance_uid for placed in portion])
+        for placed in portion:
+            if placed.entry.instance_uid in self._fresh:
+                self._writer.add(list(self._fresh.values()))
+                # Others of them may occur again, too.
+                self._known.update(self._writer.find(list(self._fresh)))
+                self._fresh.clear()
+            self._place(placed)
+        self._writer.add(list(self._fresh.values()))
+        self._writer.prune()
+
+    def _place(self, placed: Placed) -> None:
+        """Add an object beside its copies or in their place, unless they stay alone."""
         uid = placed.entry.instance_uid
-        if uid in fresh:
-            writer.add(list(fresh.values()))
-            known.update(writer.find(list(fresh)))  # others of them may occur again, too
-            fresh.clear()
-        copies = known.get(uid, [])
+        copies = self._known.get(uid, [])
         conflicting = copies
-        if duplicates is not Duplicates.REPLACE:
+        if self._duplicates is not Duplicates.REPLACE:
             conflicting = [copy for copy in copies if copy.digest == placed.digest]
         if not conflicting:
-            fresh[uid] = placed._replace(copy=1 + max((copy.copy for copy in copies), default=-1))
-            continue
-        is_newer = all(_is_replaced(copy, placed, last_id) for copy in conflicting)
-        if not is_newer and all(_is_intact(objects, copy) for copy in conflicting):
-            superfluous.add(placed.file)
-            continue
+            number = 1 + max((copy.copy for copy in copies), default=-1)
+            self._fresh[uid] = placed._replace(copy=number)
+            return
+        is_newer = all(_is_replaced(copy, placed, self._last_id) for copy in conflicting)
+        if not is_newer and all(_is_intact(self._objects, copy) for copy in conflicting):
+            self.superfluous.add(placed.file)
+            return
         is_same = all(copy.digest == placed.digest for copy in conflicting)
-        if not (is_newer or is_same) or not _is_intact(objects, placed):
+        if not (is_newer or is_same) or not _is_intact(self._objects, placed):
             text = "%s is not indexed: it or another file of its object is damaged"
             LOGGER.error(text, escaped(placed.file))
-            left_out.add(placed.file)
-            continue
+            self.left_out.add(placed.file)
+            return
         if is_newer:
-            superfluous.update(copy.file for copy in conflicting)
+            self.superfluous.update(copy.file for copy in conflicting)
         else:
             LOGGER.error("%s replaces a damaged file of the same object", escaped(placed.file))
-        writer.remove([copy.id for copy in conflicting])
-        known[uid] = [copy for copy in copies if copy not in conflicting]
-        number = min(copy.copy for copy in conflicting)
-        fresh[uid] = placed._replace(copy=number, replaces=True)
-    writer.add(list(fresh.values()))
-    writer.prune()
-    return superfluous, left_out
+        self._replace(placed, conflicting)
+
+    def _replace(self, placed: Placed, replaced: Sequence[Stored]) -> None:
+        """Add an object in the place of others with its UID."""
+        uid = placed.entry.instance_uid
+        self._writer.remove([copy.id for copy in replaced])
+        self._known[uid] = [copy for copy in self._known[uid] if copy not in replaced]
+        number = min(copy.copy for copy in replaced)
+        self._fresh[uid] = placed._replace(copy=number, replaces=True)
 
 
 def _is_replaced(copy: Stored, placed: Placed, last_id: int) -> bool:

@@ -51,7 +51,7 @@ def find(
     combined_datetime: bool = False,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[int | Dataset, Dataset | None]]:
-    """Yield status and identifier of each response to a C-FIND (PS3.4 C.4.1).
+    """Return an iterator over status and identifier of the responses to a C-FIND (PS3.4 C.4.1).
 
     All keys of the levels above are matched, though only the unique ones are mandatory. Keys that
     are unknown, or of a level below, are ignored; the matches then have the status 0xFF01. No
@@ -76,13 +76,22 @@ def find(
             request.check_above()
         search = Search(request, fuzzy, combined_datetime)
     except InvalidIdentifier as error:
-        yield error.status, None
-        return
-    status = PENDING if request.is_complete else PENDING_WITHOUT_SOME_KEYS
+        return iter([(error.status, None)])
     constants = [(_LEVEL, "CS", request.level.value), (_AE_TITLE, "AE", ae_title)]
     if request.has(_AVAILABILITY):
         constants.append((_AVAILABILITY, "CS", "ONLINE"))
     answers = Answers(constants, request.character_sets)
+    return _responses(index, request, search, answers, cancelled)
+
+
+def _responses(
+    index: Searched,
+    request: Identifier,
+    search: Search,
+    answers: Answers,
+    cancelled: Callable[[], bool],
+) -> Iterator[tuple[int | Dataset, Dataset | None]]:
+    status = PENDING if request.is_complete else PENDING_WITHOUT_SOME_KEYS
     wanted = [
         (key.tag, key.vr, search.value_of(key), request.nested(key) if key.vr == "SQ" else None)
         for key in request.keys
