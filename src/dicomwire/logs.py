@@ -102,14 +102,16 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
-def log_identifier(title: str, identifier: Dataset) -> None:
+def log_identifier(subject: str | Message, identifier: Dataset) -> None:
     """Log the Identifier of a C-FIND, C-GET or C-MOVE at DEBUG, since it holds patient data.
 
-    The log records have an attribute `patient_data`, so that a filter can drop them.
+    `subject` is the message that it belongs to, or a title. The log records have an attribute
+    `patient_data`, so that a filter can drop them.
     """
     if LOGGER.isEnabledFor(logging.DEBUG):
         from dicomwire.data import pretty
 
+        title = subject if isinstance(subject, str) else f"{subject.name} Identifier"
         _log_block(title, pretty.pretty_dataset(identifier), {"patient_data": True})
 
 

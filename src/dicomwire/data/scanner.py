@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Iterator
-from functools import cache
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 from pydicom.charset import convert_encodings, default_encoding
 from pydicom.datadict import (  # type: ignore[attr-defined]
@@ -46,6 +46,8 @@ _SEQUENCE_END = 0xFFFEE0DD
 _SPECIFIC_CHARACTER_SET = BaseTag(0x00080005)
 
 _VRS = {vr.value.encode(): vr.value for vr in VR}
+_SHORT_VRS = {code: vr for code, vr in _VRS.items() if vr not in LONG_VRS}
+"""Those of values that have a length of two bytes, and are no sequences."""
 
 _CURVE_SEQUENCE = 0x50002600
 """(50xx,2600), the only sequence among the repeating groups of the dictionary."""
@@ -77,19 +79,40 @@ element and length (implicit VR, items); a long length."""
 Elements = dict[BaseTag, DataElement | RawDataElement]
 """The elements of a dataset or an item, in the order of the encoded data."""
 
-_FRESH = vars(Dataset())
-_FRESH_DICTS = [name for name, value in _FRESH.items() if isinstance(value, dict)]
+_raw: Callable[[tuple[Any, ...]], RawDataElement] = partial(tuple.__new__, RawDataElement)
+"""Makes a RawDataElement of all its fields, without a call of a Python function."""
+_REST = tuple(RawDataElement._field_defaults.values())
+
+_Attributes = dict[str, Any]
 
 
-def new_dataset(elements: Elements) -> Dataset:
+def _attributes(dataset: Dataset) -> tuple[_Attributes, list[str]]:
+    """Return the attributes of a dataset without elements, and the names of those to be copied."""
+    attributes = vars(dataset)
+    return attributes, [name for name, value in attributes.items() if isinstance(value, dict)]
+
+
+_FRESH = _attributes(Dataset())
+
+
+def new_dataset(elements: Elements, like: tuple[_Attributes, list[str]] = _FRESH) -> Dataset:
     """Return ``Dataset(elements)`` in a tenth of the time that pydicom's `__init__` takes."""
     dataset = Dataset.__new__(Dataset)
     state = vars(dataset)
-    state.update(_FRESH)
-    for name in _FRESH_DICTS:
-        state[name] = _FRESH[name].copy()
+    attributes, dicts = like
+    state.update(attributes)
+    for name in dicts:
+        state[name] = attributes[name].copy()
     state["_dict"] = elements
     return dataset
+
+
+@cache
+def _read_as(is_implicit: bool, is_little: bool) -> tuple[_Attributes, list[str]]:
+    """Return the attributes of a dataset that was read, in the default character set."""
+    dataset = Dataset()
+    dataset.set_original_encoding(is_implicit, is_little, default_encoding)
+    return _attributes(dataset)
 
 
 class Counts(NamedTuple):
@@ -150,12 +173,11 @@ class Scanner:
         elements unchanged, and would write these items after the header of an explicit SQ.
         """
         elements = self.elements()
-        encoding: str | list[str] = default_encoding
+        dataset = new_dataset(elements, _read_as(self._is_implicit, self._is_little))
         character_set = elements.get(_SPECIFIC_CHARACTER_SET)
         if isinstance(character_set, RawDataElement):
             encoding = convert_encodings(convert_raw_data_element(character_set).value)
-        dataset = new_dataset(elements)
-        dataset.set_original_encoding(self._is_implicit, self._is_little, encoding)
+            dataset.set_original_encoding(self._is_implicit, self._is_little, encoding)
         for tag in self._to_decode:
             dataset[tag]
         return dataset
@@ -196,15 +218,33 @@ class Scanner:
 
     def _cut(self, position: int, end: int, is_implicit: bool) -> Elements:
         view, is_little = self._view, self._is_little
+        explicit, implicit = self._explicit, self._implicit
         elements: Elements = {}
         while position < end:
+            start = position + 8
+            if start <= end:  # most elements have a header of 8 bytes, and are no sequences
+                if is_implicit:
+                    group, element, length = implicit(view, position)
+                    known = DicomDictionary.get(group << 16 | element)
+                    vr, is_usual = None, known is not None and known[0] != "SQ"
+                else:
+                    group, element, code, length = explicit(view, position)
+                    vr = _SHORT_VRS.get(code)
+                    is_usual = vr is not None
+                if is_usual and 0 < length <= end - start:
+                    self._count_element()
+                    tag = BaseTag(group << 16 | element)
+                    position = start + length
+                    value = view[start:position].tobytes()
+                    fields = (tag, vr, length, value, start, is_implicit, is_little, *_REST)
+                    elements[tag] = _raw(fields)
+                    continue
             if end - position < 8 and not view[position:].tobytes().strip(b"\0"):
                 break  # some writers pad the dataset with zeros
             number, declared, length, start = self._header(position, end, is_implicit)
             vr = declared
             if vr is None and not is_implicit:
                 vr = _assumed_vr(number)
-            value: bytes | None
             if length == 0:
                 position = start
                 value = empty_value_for_VR(vr, raw=True)  # type: ignore[assignment]
@@ -226,7 +266,7 @@ class Scanner:
             tag = BaseTag(number)
             if vr == "SQ" and declared != "SQ" and not is_implicit:
                 self._to_decode.append(tag)
-            elements[tag] = RawDataElement(tag, vr, length, value, start, is_implicit, is_little)
+            elements[tag] = _raw((tag, vr, length, value, start, is_implicit, is_little, *_REST))
         return elements
 
     def _header(

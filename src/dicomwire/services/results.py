@@ -107,15 +107,17 @@ def query_result(
 ) -> tuple[Dataset, Dataset | None]:
     """Return the status and Identifier of a response to C-FIND, C-GET or C-MOVE."""
     response = incoming.message
-    category = code_to_category(response.Status or 0)
     identifier: Dataset | None = None
     try:
         identifier = _decoded(incoming, limits)
     except DatasetError as error:
         LOGGER.error("The Identifier of a %s cannot be decoded: %s", response.name, error)
     if identifier is not None:
-        log_identifier(f"{response.name} Identifier", identifier)
-    elif category in (STATUS_WARNING, STATUS_FAILURE) and request.command is not Command.C_FIND_RQ:
+        log_identifier(response, identifier)
+    elif request.command is not Command.C_FIND_RQ and code_to_category(response.Status or 0) in (
+        STATUS_WARNING,
+        STATUS_FAILURE,
+    ):
         identifier = Dataset()
     return status_dataset(response), identifier
 

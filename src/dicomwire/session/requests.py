@@ -251,7 +251,7 @@ class Requesting(Lifecycle):
         context_id, syntax = self._choose(request.AffectedSOPClassUID)
         check_keys(identifier)
         data = codec.encode_dataset(identifier, syntax)
-        log_identifier(f"{request.name} Identifier", identifier)
+        log_identifier(request, identifier)
         with self._port as port:
             try:
                 operation = await port.request(context_id, request, data)
