@@ -30,7 +30,7 @@ from dicomwire.protocol.items import (
     UserIdentityNegotiation,
 )
 from dicomwire.protocol.pdu import Abort, ReleaseRP, ReleaseRQ
-from raw_peer import CT, VERIFICATION, WAIT, RawPeer, RawServer
+from raw_peer import CT, VERIFICATION, WAIT, RawPeer, RawServer, context, message_pdu
 
 
 def echo(message_id=1):
@@ -157,6 +157,33 @@ def test_nobody_answers_the_release(face):
         assert peer.at_end()
     assert state(assoc) == ABORTED
     assert assoc.failure.stage == "release"
+
+
+@pytest.mark.parametrize("handlers", [[], [(evt.EVT_C_STORE, lambda event: 0)]])
+def test_requests_that_arrive_with_the_release_are_answered_in_order_before_it(
+    face, handlers, tmp_path
+):
+    server = face.serve(handlers, receive_to=None if handlers else tmp_path)
+    store = Message(
+        Command.C_STORE_RQ,
+        MessageID=2,
+        AffectedSOPClassUID=CT,
+        AffectedSOPInstanceUID="1.2.3",
+        Priority=2,
+        has_dataset=True,
+    )
+    with RawPeer.connect(server.server_address[1]) as peer:
+        peer.associate(context(1, VERIFICATION), context(3, CT))
+        requests = (
+            message_pdu(1, echo(1)),
+            message_pdu(3, store, bytes(8)),
+            message_pdu(1, echo(3)),
+        )
+        peer.send(*requests, ReleaseRQ())
+        responses = [peer.receive_message()[0] for _ in requests]
+        assert [each.MessageIDBeingRespondedTo for each in responses] == [1, 2, 3]
+        assert {each.Status for each in responses} == {0x0000}
+        assert isinstance(peer.receive(), ReleaseRP)
 
 
 def test_release_in_the_middle_of_a_message_is_a_violation(face):

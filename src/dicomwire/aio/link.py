@@ -233,6 +233,8 @@ class Link(Sender):
                     self.protocol.keep_data()
                     self._has_rest = True
                     break
+            if self._batch:
+                self._write_batch()
             self.flush_now()
         except AssociationFailure as failure:
             self.fail(failure)

@@ -17,7 +17,7 @@ from dicomwire.data.sources import Data
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import InterventionEvent
 from dicomwire.protocol.command import Command, Message
-from dicomwire.protocol.events import Event, ReleaseRequested
+from dicomwire.protocol.events import CommandReceived, DataReceived, Event, ReleaseRequested
 from dicomwire.protocol.limits import MIB
 from dicomwire.protocol.states import Role
 from dicomwire.services import scp
@@ -100,11 +100,33 @@ class AioPort(Link):
         self._awaited = 0  # tasks that wait for a response
 
     def _enqueue(self, incoming: Incoming) -> None:
+        service = incoming.service
+        is_plain = service is not None and service[0] is scp.succeed
+        if is_plain and self._may_answer(incoming) and self.succeed_at_once(incoming):
+            incoming.discard()
+            if self._response_deadline is not None:
+                self._restart_response_deadline()
+            return
         super()._enqueue(incoming)
         if self._serving is None:
             self._serving = self.loop.create_task(self._serve())
             self._association.watch(self._serving)
         self._balance()
+
+    def _may_answer(self, incoming: Incoming) -> bool:
+        """Whether to answer a request without a task, together with others of the same read.
+
+        No other is served or waits before it, no message is being sent, the object is complete, and
+        the peer has read all responses so far.
+        """
+        return (
+            incoming.refusal is None
+            and self._serving is None
+            and not isinstance(incoming.payload, AsyncSink)
+            and not self._sending.locked()
+            and self._channel is not None
+            and not self._channel.is_full
+        )
 
     def take(self, event: Event) -> None:
         """Process an event of the protocol; a release request waits for earlier requests."""
@@ -113,6 +135,8 @@ class AioPort(Link):
             self._is_release_postponed = True
             self._balance()
         else:
+            if self._batch and not isinstance(event, CommandReceived | DataReceived):
+                self._write_batch()
             super().take(event)
 
     @property

@@ -159,7 +159,11 @@ class Sender(Engine):
         packed = self._packed_success(incoming)
         if packed is None:
             await respond(self, incoming, answer(incoming.message, SUCCESS))
-        elif not (self.is_ended or self._abort_wanted or self._collect(packed)):
+        elif not (
+            self.is_ended
+            or self._abort_wanted
+            or (self.collects_responses and self._collect(packed))
+        ):
             await self._send(incoming.context.context_id, packed, None, more=False)
 
     def succeed_at_once(self, incoming: Incoming) -> bool:
@@ -178,8 +182,7 @@ class Sender(Engine):
         """Put a response to those that are sent together; return whether that is possible."""
         protocol = self.protocol
         if (
-            not self.collects_responses
-            or protocol.state is not State.ESTABLISHED
+            protocol.state is not State.ESTABLISHED
             or protocol.observer is not None
             or len(self._batch) >= BUFFER_SIZE
         ):
@@ -399,11 +402,15 @@ class Sender(Engine):
     def flush(self) -> None:
         """Write the messages that wait, and the bytes that the protocol has ready."""
         if self._batch:
-            batch, self._batch = self._batch, bytearray()
-            self._write(batch)
+            self._write_batch()
         data = self.protocol.data_to_send()
         if data:
             self._write(data)
+
+    def _write_batch(self) -> None:
+        """Write the messages that wait to be written together."""
+        batch, self._batch = self._batch, bytearray()
+        self._write(batch)
 
     def read_ahead(self, context_id: int, packed: bytes, source: Source) -> Begun:
         """Read the first bytes of a dataset before its message is sent; OSError or EOFError.
