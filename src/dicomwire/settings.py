@@ -6,6 +6,7 @@ There are no process-wide options: an AE has one `Settings` and passes it to its
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from dicomwire.protocol.items import DEFAULT_CODECS
 from dicomwire.protocol.limits import MIB, Limits
@@ -73,3 +74,19 @@ class Settings:
     """Accept any storage, private or unknown SOP class (a "promiscuous" storage SCP)."""
     log_pdus: bool = True
     """Log PDUs and DIMSE messages at DEBUG level."""
+
+
+class Timeout:
+    """A timeout of `settings`, as an attribute of an AE or an association."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type) -> float | None:
+        if instance is None:
+            return self  # type: ignore[return-value]  # for documentation
+        value: float | None = getattr(instance.settings, self._name)
+        return value
+
+    def __set__(self, instance: Any, value: float | None) -> None:
+        instance.set_timeout(self._name, value)

@@ -18,7 +18,7 @@ from dicomwire.aio.worker import SupervisedServer, start_workers
 from dicomwire.events import EventHandlerType
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.session.base import ReceiveTo
-from dicomwire.session.base_entity import BaseEntity
+from dicomwire.session.entity import Entity
 from dicomwire.session.listening import listen
 from dicomwire.session.target import Target
 from dicomwire.utils import set_title
@@ -56,7 +56,7 @@ class Opening(Generic[T]):
         await self._opened.__aexit__(kind, error, trace)
 
 
-class ApplicationEntity(BaseEntity[Association, Opening[Association]]):
+class ApplicationEntity(Entity[Association, Opening[Association]]):
     """A DICOM application entity in an asyncio program.
 
     Handlers may be coroutine functions, which are awaited, or asynchronous generators; plain

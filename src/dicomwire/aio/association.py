@@ -24,8 +24,8 @@ from dicomwire.protocol.states import Role
 from dicomwire.services import results, scu
 from dicomwire.services.port import Incoming, Storer
 from dicomwire.session import acceptance
-from dicomwire.session.base_entity import BaseEntity
 from dicomwire.session.dimse_services import DimseServices, P
+from dicomwire.session.entity import Entity
 from dicomwire.session.intake import LocalAbort
 from dicomwire.session.requests import OtherStorer
 from dicomwire.session.target import Target
@@ -51,7 +51,7 @@ class Association(
     """
 
     _may_await = True
-    _ae: BaseEntity[Any, Any]
+    _ae: Entity[Any, Any]
     _port: AioPort
 
     def __init__(self, *args: Any, **options: Any) -> None:

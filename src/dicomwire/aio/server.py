@@ -21,7 +21,7 @@ from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Handlers
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.session.base import ReceiveTo
-from dicomwire.session.base_entity import BaseEntity
+from dicomwire.session.entity import Entity
 from dicomwire.session.listening import ListeningSocket, is_answerable
 from dicomwire.session.serving import BaseServer
 from dicomwire.tls import tls_failure
@@ -50,11 +50,11 @@ class AssociationServer(BaseServer[Association, "NewConnection", "NewConnection"
         Where to write objects received by C-STORE, while they arrive.
     """
 
-    ae: BaseEntity[Association, Any]
+    ae: Entity[Association, Any]
 
     def __init__(
         self,
-        ae: BaseEntity[Association, Any],
+        ae: Entity[Association, Any],
         sock: ListeningSocket | None,
         ae_title: str,
         contexts: list[PresentationContext],

@@ -16,7 +16,7 @@ from dicomwire.aio.server import AssociationServer
 from dicomwire.events import Handlers
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.session.base import ReceiveTo
-from dicomwire.session.base_entity import BaseEntity
+from dicomwire.session.entity import Entity
 from dicomwire.workers.server import Supervised, WorkerContext
 from dicomwire.workers.worker_end import Order, WorkerEnd
 
@@ -24,7 +24,7 @@ from dicomwire.workers.worker_end import Order, WorkerEnd
 def start_workers(
     workers: int,
     worker_context: WorkerContext | None,
-    ae: BaseEntity[Association, Any],
+    ae: Entity[Association, Any],
     address: tuple[Any, ...],
     ae_title: str,
     contexts: list[PresentationContext],

@@ -22,7 +22,7 @@ from dicomwire.session.agreements import Agreement
 from dicomwire.session.ends import MODE_ACCEPTOR, MODE_REQUESTOR, ServiceUser
 from dicomwire.session.owner import Refuse
 from dicomwire.session.requests import Requesting
-from dicomwire.settings import Settings
+from dicomwire.settings import Settings, Timeout
 
 ReceiveTo = str | Path | Callable[[Message], str | Path | Sink]
 """Where received objects go: a folder, or a function from the C-STORE-RQ to a path or a `Sink`."""
@@ -129,41 +129,18 @@ class BaseAssociation(Requesting):
         port.settings = replace(port.settings, **changes)
         port.deadline_changed()
 
-    @property
-    def acse_timeout(self) -> float | None:
-        """Seconds to wait for an answer to an association or release request."""
-        return self._port.settings.acse_timeout
+    acse_timeout = Timeout()
+    """Seconds to wait for an answer to an association or release request."""
+    connection_timeout = Timeout()
+    """Seconds to wait for the TCP connection."""
+    dimse_timeout = Timeout()
+    """Seconds to wait for each DIMSE message."""
+    network_timeout = Timeout()
+    """Seconds without a message after which the association ends."""
 
-    @acse_timeout.setter
-    def acse_timeout(self, value: float | None) -> None:
-        self.update_settings(acse_timeout=value)
-
-    @property
-    def connection_timeout(self) -> float | None:
-        """Seconds to wait for the TCP connection."""
-        return self._port.settings.connection_timeout
-
-    @connection_timeout.setter
-    def connection_timeout(self, value: float | None) -> None:
-        self.update_settings(connection_timeout=value)
-
-    @property
-    def dimse_timeout(self) -> float | None:
-        """Seconds to wait for each DIMSE message."""
-        return self._port.settings.dimse_timeout
-
-    @dimse_timeout.setter
-    def dimse_timeout(self, value: float | None) -> None:
-        self.update_settings(dimse_timeout=value)
-
-    @property
-    def network_timeout(self) -> float | None:
-        """Seconds without a message after which the association ends."""
-        return self._port.settings.network_timeout
-
-    @network_timeout.setter
-    def network_timeout(self, value: float | None) -> None:
-        self.update_settings(network_timeout=value)
+    def set_timeout(self, name: str, value: float | None) -> None:
+        """Set a timeout of this association alone."""
+        self.update_settings(**{name: value})
 
     # --- Events ---
 

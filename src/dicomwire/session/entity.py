@@ -1,4 +1,4 @@
-"""The application entity of both faces: title, contexts, settings, and present associations.
+"""The application entity of both faces: title, contexts, settings, associations and servers.
 
 Each face requests associations and starts servers in its own way.
 """
@@ -6,8 +6,9 @@ Each face requests associations and starts servers in its own way.
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -37,8 +38,9 @@ from dicomwire.session.contexts import (
     numbered,
     without,
 )
-from dicomwire.session.ends import LONGEST, ServiceUser
-from dicomwire.settings import Settings
+from dicomwire.session.ends import LONGEST, MODE_REQUESTOR, ServiceUser
+from dicomwire.session.target import Target
+from dicomwire.settings import Settings, Timeout
 from dicomwire.utils import set_ae, set_title, set_uid
 
 if TYPE_CHECKING:
@@ -73,6 +75,8 @@ class Counting(Protocol):
 
 
 A = TypeVar("A", bound=Member)
+Requested = TypeVar("Requested")
+"""What `associate` returns: an association, or something to await for it."""
 
 Syntaxes: TypeAlias = str | Iterable[str] | None
 
@@ -80,11 +84,12 @@ DEFAULT_TITLE = "DICOMWIRE"
 
 DEFAULTS = Settings()
 
+_MAY_BE_0 = ("acse_timeout", "dimse_timeout", "network_timeout")
 _LARGEST_WINDOW = 0xFFFF
 """Asynchronous operations at most: the field has 16 bits. (0 in it means any number.)"""
 
 
-class Entity(Listed, ABC, Generic[A]):
+class Entity(Listed, ABC, Generic[A, Requested]):
     """An application entity on either face: title, contexts, settings and associations.
 
     Parameters
@@ -95,8 +100,11 @@ class Entity(Listed, ABC, Generic[A]):
         Limits, deadlines and switches for future associations and servers.
     """
 
+    association_class: Callable[..., A]
+    """The class of its associations, for subclasses to extend."""
     library_names = """
-        admit forget forget_parent forget_server introduce memory spool terms use_counts"""
+        admit forget forget_parent forget_server introduce memory set_timeout spool terms
+        use_counts"""
     default_settings: Settings = DEFAULTS
     """A timeout that is set to an invalid value gets its value from here."""
     handlers_class: type[Handlers] = Handlers
@@ -116,6 +124,7 @@ class Entity(Listed, ABC, Generic[A]):
         # a worker's end is taken under it; `threaded.link` has the order of the locks.
         self._lock = threading.Lock()
         self._associations: dict[A, None] = {}  # the oldest first
+        self._servers: list[Any] = []
         self._counts: Counting = self._local_counts()
         self.memory = Budget(settings.memory_budget)
         self.spool = Budget(settings.spool_budget)
@@ -170,12 +179,21 @@ class Entity(Listed, ABC, Generic[A]):
         self.memory.ceiling = value.memory_budget
         self.spool.ceiling = value.spool_budget
 
-    def _set_timeout(self, name: str, value: float | None, zero: bool = True) -> None:
+    acse_timeout = Timeout()
+    """Seconds to wait for the answer to an association or release request; also ARTIM; 30."""
+    connection_timeout = Timeout()
+    """Seconds to wait for the TCP connection; 30. With None the operating system decides."""
+    dimse_timeout = Timeout()
+    """Seconds to wait for each DIMSE message; 30."""
+    network_timeout = Timeout()
+    """Seconds without a message after which an association ends; 60."""
+
+    def set_timeout(self, name: str, value: float | None) -> None:
         """Set a timeout here and in all associations; an invalid value resets it, and is logged."""
-        valid = value is None or (
-            isinstance(value, (int, float)) and (value > 0 or (zero and value == 0))
+        is_valid = value is None or (
+            isinstance(value, (int, float)) and (value > 0 or (name in _MAY_BE_0 and value == 0))
         )
-        if not valid:
+        if not is_valid:
             default = getattr(self.default_settings, name)
             LOGGER.warning("%s: %r is no number of seconds, reset to %s", name, value, default)
             value = default
@@ -185,42 +203,6 @@ class Entity(Listed, ABC, Generic[A]):
         self._settings = replace(self._settings, **change)
         for assoc in self.active_associations:
             assoc.update_settings(**change)
-
-    @property
-    def acse_timeout(self) -> float | None:
-        """Seconds to wait for the answer to an association or release request; also ARTIM; 30."""
-        return self._settings.acse_timeout
-
-    @acse_timeout.setter
-    def acse_timeout(self, value: float | None) -> None:
-        self._set_timeout("acse_timeout", value)
-
-    @property
-    def connection_timeout(self) -> float | None:
-        """Seconds to wait for the TCP connection; 30. With None the operating system decides."""
-        return self._settings.connection_timeout
-
-    @connection_timeout.setter
-    def connection_timeout(self, value: float | None) -> None:
-        self._set_timeout("connection_timeout", value, zero=False)
-
-    @property
-    def dimse_timeout(self) -> float | None:
-        """Seconds to wait for each DIMSE message; 30."""
-        return self._settings.dimse_timeout
-
-    @dimse_timeout.setter
-    def dimse_timeout(self, value: float | None) -> None:
-        self._set_timeout("dimse_timeout", value)
-
-    @property
-    def network_timeout(self) -> float | None:
-        """Seconds without a message after which an association ends; 60."""
-        return self._settings.network_timeout
-
-    @network_timeout.setter
-    def network_timeout(self, value: float | None) -> None:
-        self._set_timeout("network_timeout", value)
 
     @property
     def maximum_associations(self) -> int:
@@ -359,6 +341,80 @@ class Entity(Listed, ABC, Generic[A]):
 
     # -- associations -----------------------------------------------------------------------------
 
+    @abstractmethod
+    def _request(self, make: Callable[[], A], target: Target, called: str) -> Requested:
+        """Request an association of the AE titled `called`; `make` returns a new association."""
+
+    def associate(
+        self,
+        addr: str | tuple[str, int, int],
+        port: int,
+        contexts: list[PresentationContext] | None = None,
+        ae_title: str = "ANY-SCP",
+        max_pdu: int = DEFAULT_MAX_LENGTH,
+        ext_neg: Sequence[UserItem] | None = None,
+        bind_address: tuple[Any, ...] | None = None,
+        tls_args: tuple[ssl.SSLContext, str | None] | None = None,
+        evt_handlers: Sequence[EventHandlerType] | None = None,
+        window: int = 1,
+    ) -> Requested:
+        """Request an association (PS3.8 Section 7.1).
+
+        Parameters
+        ----------
+        addr : str or tuple
+            The peer's host name or address; for IPv6 also (address, flowinfo, scope id).
+        port : int
+            The peer's port.
+        contexts : list of PresentationContext, optional
+            The contexts to propose, instead of `requested_contexts`.
+        ae_title : str
+            The called AE title.
+        max_pdu : int
+            The longest P-DATA-TF that we accept, in bytes; 0 for no maximum.
+        ext_neg : list, optional
+            Items of extended negotiation.
+        bind_address : tuple, optional
+            The local (host, port) to connect from.
+        tls_args : (ssl.SSLContext, str), optional
+            For TLS: the context, and the name that the peer's certificate must have.
+        evt_handlers : list, optional
+            (event, handler) or (event, handler, args) to bind.
+        window : int
+            How many operations to keep outstanding, if the peer grants that many; see
+            `Association.send_c_stores` and `Association.operations_window`.
+
+        Returns
+        -------
+        Association, or Opening
+            The threaded face waits for the answer and returns the Association, also if it was not
+            established: see `is_established`, and `failure` for the reason. On the asyncio face,
+            await the result, or enter it by ``async with``, for the established Association.
+
+        Raises
+        ------
+        TypeError
+            When `addr`, `port` or `bind_address` is not of its type.
+        RuntimeError
+            When there is no presentation context to propose.
+        ValueError
+            When there are more than 128.
+        AssociationFailure
+            On the asyncio face, when awaited: the association was rejected or aborted, connecting
+            failed, or a deadline passed.
+        """
+        target = Target.of(addr, port, bind_address, tls_args)
+        proposed = self._proposed(contexts)
+        called = set_title(ae_title, "ae_title")
+
+        def make() -> A:
+            handlers = self._handlers(evt_handlers)
+            association = self.association_class(self, MODE_REQUESTOR, handlers=handlers)
+            self._propose(association, proposed, max_pdu, ext_neg, window)
+            return association
+
+        return self._request(make, target, called)
+
     def _propose(
         self,
         association: Any,
@@ -429,10 +485,17 @@ class Entity(Listed, ABC, Generic[A]):
                 del self._associations[association]
                 self._counts.dismiss(association)
 
+    def forget_server(self, server: Any) -> None:
+        """Remove a server that was shut down (for servers)."""
+        with self._lock:
+            if server in self._servers:
+                self._servers.remove(server)
+
     def forget_parent(self) -> None:
         """Forget the associations and servers of the parent process, after a fork."""
         self._lock = threading.Lock()
         self._associations.clear()
+        self._servers.clear()
         self._counts = self._local_counts()
         self.memory = Budget(self._settings.memory_budget)
         self.spool = Budget(self._settings.spool_budget)

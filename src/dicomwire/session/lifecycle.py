@@ -82,7 +82,7 @@ class Lifecycle(Listed, Owner, ABC):
         files_stored give_up kill normalized on_event on_local_abort on_lost
         on_network_timeout open_object
         open_sink own_storer own_window perform query release_soon request service_of
-        start_as_agreed start_serving store_object storer_to take_over
+        set_timeout start_as_agreed start_serving store_object storer_to take_over
         run_notification watch"""
     end_class: type[ServiceUser] = ServiceUser
     """The class of its two ends, for subclasses to extend."""
@@ -93,7 +93,7 @@ class Lifecycle(Listed, Owner, ABC):
 
     def __init__(
         self,
-        ae: Entity[Any],
+        ae: Entity[Any, Any],
         mode: str,
         handlers: Handlers,
         settings: Settings,

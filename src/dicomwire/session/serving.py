@@ -46,7 +46,7 @@ class BaseServer(Listed, ABC, Generic[A, C, W]):
 
     def __init__(
         self,
-        ae: Entity[A],
+        ae: Entity[A, Any],
         ae_title: str,
         contexts: list[PresentationContext],
         ssl_context: ssl.SSLContext | None,

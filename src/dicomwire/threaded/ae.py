@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from dicomwire.events import EventHandlerType
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.session.base import ReceiveTo
-from dicomwire.session.base_entity import BaseEntity
+from dicomwire.session.entity import Entity
 from dicomwire.session.target import Target
 from dicomwire.threaded.association import Association
 from dicomwire.threaded.server import AssociationServer
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _Server = TypeVar("_Server", bound=AssociationServer)
 
 
-class ApplicationEntity(BaseEntity[Association, Association]):
+class ApplicationEntity(Entity[Association, Association]):
     """A DICOM application entity, which requests associations, serves them, or both.
 
     Parameters

@@ -16,8 +16,8 @@ from dicomwire.protocol.states import Role
 from dicomwire.services import scu
 from dicomwire.services.port import Operation, Storer
 from dicomwire.session import acceptance
-from dicomwire.session.base_entity import BaseEntity
 from dicomwire.session.dimse_services import DimseServices, P
+from dicomwire.session.entity import Entity
 from dicomwire.session.requests import OtherStorer
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
@@ -38,7 +38,7 @@ class Association(
     As a context manager it is released at the end of the block, or aborted after an exception.
     """
 
-    _ae: BaseEntity[Any, Any]
+    _ae: Entity[Any, Any]
     _port: ThreadedPort
 
     def _make_port(self, role: Role, settings: Settings) -> ThreadedPort:

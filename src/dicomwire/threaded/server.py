@@ -20,7 +20,7 @@ from dicomwire.events import EVT_CONN_CLOSE, EVT_CONN_OPEN, Handlers
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.session.base import ReceiveTo
-from dicomwire.session.base_entity import BaseEntity
+from dicomwire.session.entity import Entity
 from dicomwire.session.listening import (
     BACKLOG,
     is_answerable,
@@ -55,11 +55,11 @@ class AssociationServer(BaseServer[Association, "NewConnection", Callable[[], No
         Where to write objects received by C-STORE, while they arrive.
     """
 
-    ae: BaseEntity[Association, Any]
+    ae: Entity[Association, Any]
 
     def __init__(
         self,
-        ae: BaseEntity[Association, Any],
+        ae: Entity[Association, Any],
         address: tuple[Any, ...],
         ae_title: str,
         contexts: list[PresentationContext],

@@ -13,7 +13,7 @@ from typing import Any
 from dicomwire.events import Handlers
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.session.base import ReceiveTo
-from dicomwire.session.base_entity import BaseEntity
+from dicomwire.session.entity import Entity
 from dicomwire.threaded import threads
 from dicomwire.threaded.association import Association
 from dicomwire.threaded.server import AssociationServer
@@ -25,7 +25,7 @@ from dicomwire.workers.worker_end import Order, WorkerEnd
 def start_workers(
     workers: int,
     worker_context: WorkerContext | None,
-    ae: BaseEntity[Association, Any],
+    ae: Entity[Association, Any],
     address: tuple[Any, ...],
     ae_title: str,
     contexts: list[PresentationContext],
