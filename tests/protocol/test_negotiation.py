@@ -433,21 +433,11 @@ def test_the_first_context_of_the_abstract_syntax() -> None:
     assert chosen([], CT) is None
 
 
-def test_the_context_that_was_asked_for() -> None:
-    contexts = [accepted(1, MR, IMPLICIT), accepted(3, CT, JPEG), accepted(5, CT, IMPLICIT)]
-    assert chosen(contexts, CT, context_id=5) == 5
-    assert chosen(contexts, CT, IMPLICIT, context_id=5) == 5
-    assert chosen(contexts, CT, IMPLICIT, context_id=3) is None
-    assert chosen(contexts, CT, context_id=1) is None
-    assert chosen(contexts, CT, context_id=7) is None
-
-
 @pytest.mark.parametrize(("as_scu", "as_scp"), list(product((T, F), repeat=2)))
 def test_the_role_must_have_been_negotiated(as_scu: bool, as_scp: bool) -> None:
     contexts = [accepted(1, CT, IMPLICIT, as_scu, as_scp)]
     assert chosen(contexts, CT) == 1
-    assert chosen(contexts, CT, role="scu") == (1 if as_scu else None)
-    assert chosen(contexts, CT, role="scp") == (1 if as_scp else None)
+    assert chosen(contexts, CT, as_scu=True) == (1 if as_scu else None)
 
 
 def test_the_exact_transfer_syntax_wins() -> None:
@@ -467,7 +457,6 @@ def test_conversions(have: UID, need: UID) -> None:
     convertible = have == need or any({have, need} <= group for group in CONVERTIBLE)
     contexts = [accepted(1, CT, have)]
     assert chosen(contexts, CT, need) == (1 if convertible else None)
-    assert chosen(contexts, CT, need, allow_conversion=False) == (1 if have == need else None)
 
 
 def test_every_small_set_of_contexts() -> None:
@@ -491,18 +480,15 @@ def test_every_small_set_of_contexts() -> None:
             ids = {cx.context_id for cx in contexts}
             for syntax, wanted in preferences.items():
                 expected = next((number for number in wanted if number in ids), None)
-                assert chosen(list(contexts), CT, syntax, "scu") == expected
+                assert chosen(list(contexts), CT, syntax, as_scu=True) == expected
 
 
 def test_ups_push_falls_back_to_another_ups_context() -> None:
     contexts = [accepted(1, CT, IMPLICIT), accepted(3, UPS_PULL, IMPLICIT)]
     assert chosen(contexts, UPS_PUSH) == 3
-    assert chosen(contexts, UPS_PUSH, IMPLICIT, "scu") == 3
-    assert chosen(contexts, UPS_PUSH, role="scp") is None
+    assert chosen(contexts, UPS_PUSH, IMPLICIT, as_scu=True) == 3
     assert chosen(contexts, UPS_WATCH) is None
     contexts.append(accepted(5, UPS_WATCH, EXPLICIT))
-    assert chosen(contexts, UPS_PUSH, context_id=5) == 5
     assert chosen(contexts, UPS_PUSH, EXPLICIT) == 5
     contexts.append(accepted(7, UPS_PUSH, EXPLICIT))
     assert chosen(contexts, UPS_PUSH) == 7
-    assert chosen(contexts, UPS_PUSH, context_id=5) is None

@@ -13,8 +13,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias, get_args
 
 from dicomwire.errors import RemoteProtocolError
-from dicomwire.protocol.buffers import Cursor
 from dicomwire.protocol.context import UID_LENGTH, as_uid, quick_uid
+from dicomwire.protocol.cursor import Cursor
 from dicomwire.protocol.limits import Limits
 
 if TYPE_CHECKING:
@@ -140,6 +140,12 @@ class _Item:
 
     _type: ClassVar[int]
     """The first byte of the item."""
+    _value: Callable[[], bytes]
+    """Returns the encoded value; ValueError if one of the attributes is missing or invalid."""
+
+    def encode(self) -> bytes:
+        """Return the item; ValueError if a value is missing or invalid."""
+        return encode_item(self._type, self._value())
 
     def copied(self) -> Self:
         """Return a copy that shares no object that can be changed."""
@@ -157,13 +163,11 @@ class MaximumLengthNotification(_Item):
 
     maximum_length_received: int = DEFAULT_MAX_LENGTH
 
-    def encode(self) -> bytes:
-        """Return the item; ValueError for a length that is not a 32-bit number."""
-        return encode_item(self._type, _unsigned(_U32, self.maximum_length_received))
+    def _value(self) -> bytes:
+        return _unsigned(_U32, self.maximum_length_received)
 
     @classmethod
-    def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> MaximumLengthNotification:
-        """Read the value of the item."""
+    def _decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> Self:
         return cls(cursor.u32())
 
 
@@ -175,14 +179,11 @@ class ImplementationClassUIDNotification(_Item):
 
     implementation_class_uid: UID | None = None
 
-    def encode(self) -> bytes:
-        """Return the item; ValueError for no UID or a bad one."""
-        uid = encode_uid(self.implementation_class_uid, "implementation_class_uid")
-        return encode_item(self._type, uid)
+    def _value(self) -> bytes:
+        return encode_uid(self.implementation_class_uid, "implementation_class_uid")
 
     @classmethod
-    def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> ImplementationClassUIDNotification:
-        """Read the value of the item."""
+    def _decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> Self:
         return cls(decode_uid(cursor.rest()))
 
 
@@ -194,16 +195,12 @@ class ImplementationVersionNameNotification(_Item):
 
     implementation_version_name: str | None = None
 
-    def encode(self) -> bytes:
-        """Return the item; ValueError for no name or a bad one."""
+    def _value(self) -> bytes:
         name = self.implementation_version_name or ""
-        return encode_item(self._type, encode_text(name, "implementation_version_name"))
+        return encode_text(name, "implementation_version_name")
 
     @classmethod
-    def decode(
-        cls, cursor: Cursor, codecs: tuple[str, ...]
-    ) -> ImplementationVersionNameNotification:
-        """Read the value of the item."""
+    def _decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> Self:
         return cls(decode_text(cursor.rest(), codecs))
 
 
@@ -216,17 +213,13 @@ class AsynchronousOperationsWindowNegotiation(_Item):
     maximum_number_operations_invoked: int = 1
     maximum_number_operations_performed: int = 1
 
-    def encode(self) -> bytes:
-        """Return the item; ValueError for a value that is not a 16-bit number."""
+    def _value(self) -> bytes:
         invoked = self.maximum_number_operations_invoked
         performed = self.maximum_number_operations_performed
-        return encode_item(self._type, _unsigned(_U16_PAIR, invoked, performed))
+        return _unsigned(_U16_PAIR, invoked, performed)
 
     @classmethod
-    def decode(
-        cls, cursor: Cursor, codecs: tuple[str, ...]
-    ) -> AsynchronousOperationsWindowNegotiation:
-        """Read the value of the item."""
+    def _decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> Self:
         return cls(cursor.u16(), cursor.u16())
 
 
@@ -243,14 +236,12 @@ class SCP_SCU_RoleSelectionNegotiation(_Item):
     scu_role: bool | None = None
     scp_role: bool | None = None
 
-    def encode(self) -> bytes:
-        """Return the item; ValueError for no UID or a bad one."""
+    def _value(self) -> bytes:
         uid = _counted(encode_uid(self.sop_class_uid, "sop_class_uid"), "sop_class_uid")
-        return encode_item(self._type, uid + bytes((bool(self.scu_role), bool(self.scp_role))))
+        return uid + bytes((bool(self.scu_role), bool(self.scp_role)))
 
     @classmethod
-    def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> SCP_SCU_RoleSelectionNegotiation:
-        """Read the value of the item."""
+    def _decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> Self:
         uid = _counted_uid(cursor)
         return cls(uid, cursor.u8() == 1, cursor.u8() == 1)
 
@@ -264,16 +255,14 @@ class SOPClassExtendedNegotiation(_Item):
     sop_class_uid: UID | None = None
     service_class_application_information: bytes | None = None
 
-    def encode(self) -> bytes:
-        """Return the item; ValueError for a missing or bad value."""
+    def _value(self) -> bytes:
         uid = _counted(encode_uid(self.sop_class_uid, "sop_class_uid"), "sop_class_uid")
         if self.service_class_application_information is None:
             raise ValueError("service_class_application_information is not set")
-        return encode_item(self._type, uid + self.service_class_application_information)
+        return uid + self.service_class_application_information
 
     @classmethod
-    def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> SOPClassExtendedNegotiation:
-        """Read the value of the item."""
+    def _decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> Self:
         return cls(_counted_uid(cursor), bytes(cursor.rest()))
 
 
@@ -295,8 +284,7 @@ class SOPClassCommonExtendedNegotiation(_Item):
         related = [*self.related_general_sop_class_identification]
         return replace(self, related_general_sop_class_identification=related)
 
-    def encode(self) -> bytes:
-        """Return the item; ValueError for a missing or bad UID."""
+    def _value(self) -> bytes:
         sop_class = encode_uid(self.sop_class_uid, "sop_class_uid")
         service_class = encode_uid(self.service_class_uid, "service_class_uid")
         name = "related_general_sop_class_identification"
@@ -304,16 +292,14 @@ class SOPClassCommonExtendedNegotiation(_Item):
             _counted(encode_uid(uid, name), name)
             for uid in self.related_general_sop_class_identification
         )
-        return encode_item(
-            self._type,
+        return (
             _counted(sop_class, "sop_class_uid")
             + _counted(service_class, "service_class_uid")
-            + _counted(related, name),
+            + _counted(related, name)
         )
 
     @classmethod
-    def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> SOPClassCommonExtendedNegotiation:
-        """Read the value of the item; skip fields of a later version that may follow."""
+    def _decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> Self:
         item = cls(_counted_uid(cursor), _counted_uid(cursor))
         related = cursor.sub(cursor.u16(), "SOP class common extended")
         while related.remaining:
@@ -340,36 +326,36 @@ class UserIdentityNegotiation(_Item):
     server_response: bytes | None = field(default=None, repr=False)
 
     def encode(self) -> bytes:
-        """Return the item; ValueError for a missing or bad value."""
+        """Return the item; ValueError if a value is missing or invalid."""
         if self.server_response is not None:
             response = _counted(self.server_response, "server_response")
             return encode_item(USER_IDENTITY_ANSWER, response)
+        return encode_item(self._type, self._value())
+
+    def _value(self) -> bytes:
         if self.user_identity_type not in (1, 2, 3, 4, 5):
             raise ValueError(f"user_identity_type is 1 to 5, not {self.user_identity_type}")
         if self.primary_field is None:
             raise ValueError("primary_field is not set")
         if self.user_identity_type == 2 and self.secondary_field is None:
             raise ValueError("secondary_field is not set, and user_identity_type is 2")
-        return encode_item(
-            self._type,
+        return (
             bytes((self.user_identity_type, bool(self.positive_response_requested)))
             + _counted(self.primary_field, "primary_field")
-            + _counted(self.secondary_field or b"", "secondary_field"),
+            + _counted(self.secondary_field or b"", "secondary_field")
         )
 
     @classmethod
-    def decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> UserIdentityNegotiation:
-        """Read the value of an item 58H; an undefined type is kept."""
+    def _decode(cls, cursor: Cursor, codecs: tuple[str, ...]) -> Self:
         return cls(
-            cursor.u8(),
+            cursor.u8(),  # an undefined type is kept
             cursor.u8() == 1,
             bytes(cursor.take(cursor.u16())),
             bytes(cursor.take(cursor.u16())),
         )
 
     @classmethod
-    def decode_answer(cls, cursor: Cursor, codecs: tuple[str, ...]) -> UserIdentityNegotiation:
-        """Read the value of an item 59H."""
+    def _decode_answer(cls, cursor: Cursor, codecs: tuple[str, ...]) -> Self:
         return cls(server_response=bytes(cursor.take(cursor.u16())))
 
 
@@ -385,8 +371,8 @@ UserItem: TypeAlias = (
 )
 
 _DECODERS: dict[int, Callable[[Cursor, tuple[str, ...]], UserItem]] = {
-    **{kind._type: kind.decode for kind in get_args(UserItem)},
-    USER_IDENTITY_ANSWER: UserIdentityNegotiation.decode_answer,
+    **{kind._type: kind._decode for kind in get_args(UserItem)},
+    USER_IDENTITY_ANSWER: UserIdentityNegotiation._decode_answer,
 }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from operator import attrgetter
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from dicomwire.protocol.context import PresentationContext, Result
 from dicomwire.protocol.items import SCP_SCU_RoleSelectionNegotiation
@@ -304,10 +304,8 @@ def choose_context(
     accepted: Iterable[PresentationContext],
     abstract_syntax: str,
     transfer_syntax: str | None = None,
-    role: Literal["scu", "scp"] | None = None,
-    context_id: int | None = None,
     *,
-    allow_conversion: bool = True,
+    as_scu: bool = False,
 ) -> PresentationContext | None:
     """Return the first accepted context that can carry a message; None if none can.
 
@@ -319,23 +317,15 @@ def choose_context(
         The (Meta) SOP class of the message. If UPS Push has no context, UPS Push messages use the
         context of another UPS SOP class (PS3.4 Annex CC).
     transfer_syntax : str, optional
-        The transfer syntax of the dataset; None for any.
-    role : {"scu", "scp"}, optional
-        The role that this side needs; None for any.
-    context_id : int, optional
-        The only context to consider.
-    allow_conversion : bool
-        Whether a context with another transfer syntax may be chosen if none has
-        `transfer_syntax`: both must be uncompressed and have the same byte order, so that the
-        dataset can be converted.
+        The transfer syntax of the dataset; None for any. If no context has it, the dataset can be
+        converted to another one: both must be uncompressed and have the same byte order.
+    as_scu : bool
+        Whether this side must be the SCU.
     """
-    contexts = list(accepted)
     fitting = [
         context
-        for context in _of_abstract_syntax(contexts, abstract_syntax)
-        if (context_id is None or context.context_id == context_id)
-        and (role != "scu" or context.as_scu)
-        and (role != "scp" or context.as_scp)
+        for context in _of_abstract_syntax(list(accepted), abstract_syntax)
+        if context.as_scu or not as_scu
     ]
     if transfer_syntax is None:
         return fitting[0] if fitting else None
@@ -343,10 +333,9 @@ def choose_context(
         if context.transfer_syntax[0] == transfer_syntax:
             return context
     order = _BYTE_ORDER.get(transfer_syntax)
-    if allow_conversion and order is not None:
-        for context in fitting:
-            if _BYTE_ORDER.get(context.transfer_syntax[0]) == order:
-                return context
+    for context in fitting:
+        if order is not None and _BYTE_ORDER.get(context.transfer_syntax[0]) == order:
+            return context
     return None
 
 

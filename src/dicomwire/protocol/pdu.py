@@ -13,8 +13,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias, TypeVar
 
 from dicomwire.errors import AbortReason, AbortSource, RemoteProtocolError
-from dicomwire.protocol.buffers import Cursor
 from dicomwire.protocol.context import PresentationContext, Result, quick_uid
+from dicomwire.protocol.cursor import Cursor
 from dicomwire.protocol.items import (
     DEFAULT_CODECS,
     TEXT_LENGTH,

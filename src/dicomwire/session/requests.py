@@ -95,8 +95,9 @@ class Requesting(Lifecycle):
     def _context_for(
         self, abstract_syntax: str, transfer_syntax: str | None = None, any_role: bool = False
     ) -> tuple[int, UID]:
-        role: Any = None if any_role else "scu"
-        context = choose_context(self.accepted_contexts, abstract_syntax, transfer_syntax, role)
+        context = choose_context(
+            self.accepted_contexts, abstract_syntax, transfer_syntax, as_scu=not any_role
+        )
         if context is None:
             raise ValueError(self._no_context(abstract_syntax, transfer_syntax))
         assert context.context_id is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dicomwire.errors import AbortReason, AbortSource, RemoteProtocolError
-from dicomwire.protocol.buffers import Cursor
+from dicomwire.protocol.cursor import Cursor
 
 
 def test_reads_in_order() -> None:
