@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 
@@ -61,19 +62,37 @@ AETable END
 
 
 @contextmanager
+def empty_folder(parent: Path = DISK) -> Iterator[Path]:
+    """Make a folder for an archive, and remove it with all in it.
+
+    ext4 does not use an inode again for some minutes after its file was removed, and looks at all
+    of these anew for each file that it makes in the same block group: after a few runs, that takes
+    longer than to store an object. Folders in one that is marked as the top of a hierarchy each
+    get another block group, which their names choose.
+    """
+    with tempfile.TemporaryDirectory(prefix="dicomwire-bench-", dir=parent) as top:
+        with suppress(FileNotFoundError):
+            # Where the file system is another one, this fails, and does not matter.
+            subprocess.run(["chattr", "+T", top], capture_output=True, check=False)
+        folder = Path(top, Path(top).name)
+        folder.mkdir()
+        yield folder
+
+
+@contextmanager
 def _archive(run: Run) -> Iterator[tuple[int, Callable[[], int]]]:
     """Run an archive in a folder of its own; give its port, and what tells its peak memory."""
     port = free_port()
     with ExitStack() as opened:
-        place = tempfile.TemporaryDirectory(prefix="dicomwire-bench-", dir=DISK)
-        folder = Path(opened.enter_context(place))
+        folder = opened.enter_context(empty_folder())
         command = run.command
         if "{bucket}" in command:
             url, variables = opened.enter_context(bucket(folder / "bucket"))
             command = _with(_with(command, "{bucket}", url), "{variables}", str(variables))
         url = ""
         if "{postgres}" in command or command == who.ORTHANC_IN_POSTGRESQL:
-            folder.chmod(0o711)  # the server is another user
+            for each in (folder, folder.parent):
+                each.chmod(0o711)  # the server is another user
             url = opened.enter_context(postgres(folder / "postgres"))
             command = _with(command, "{postgres}", url)
         _configure(folder, port, run.pdu, url)

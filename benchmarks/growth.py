@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from time import perf_counter, process_time
 
-from benchmarks.archives import DISK
+from benchmarks.archives import DISK, empty_folder
 from benchmarks.workload import FIRST_NUMBER, SMALL
 from dicomwire.data.file_meta import parse_file_meta
 from dicomwire.node.archive import Archive
@@ -32,8 +32,8 @@ def main() -> int:
     most = int(sys.argv[1]) if len(sys.argv) > 1 else STAGES[1]
     parent = Path(sys.argv[2]) if len(sys.argv) > 2 else DISK
     with (
-        tempfile.TemporaryDirectory(prefix="dicomwire-growth-", dir=parent) as folder,
-        Archive(Configuration(folder=Path(folder)), "growth") as archive,
+        empty_folder(parent) as folder,
+        Archive(Configuration(folder=folder), "growth") as archive,
     ):
         _grow(archive, [stage for stage in STAGES if stage <= most])
     return 0
