@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from dicomwire.node.index import reader, sqlite
 from dicomwire.node.index import writer as writer_module
 from dicomwire.node.index.database import Database, IndexFailure, WrongRevision, transaction
 from dicomwire.node.index.reader import IndexReader
-from dicomwire.node.index.schema import instance, metadata, patient, series, study
+from dicomwire.node.index.schema import REVISION, instance, metadata, patient, series, study
 from dicomwire.node.index.sqlite import Sqlite, logs_of
 from dicomwire.node.index.writer import Index, Placed, iso
 from dicomwire.node.ingest import Entry
@@ -54,7 +56,9 @@ def rows(index: Index, table, *columns: str) -> list[tuple]:
 
 def test_migrations_make_what_the_schema_says(index: Index) -> None:
     with index.reading() as connection:
-        found = compare_metadata(MigrationContext.configure(connection), metadata)
+        migrations = MigrationContext.configure(connection)
+        found = compare_metadata(migrations, metadata)
+        assert migrations.get_current_revision() == REVISION
     # In PostgreSQL, some indexes have only the beginnings of texts: alembic sees other indexes.
     indexes = [each for each in found if each[0] in ("add_index", "remove_index")]
     assert [each for each in found if each not in indexes] == []
@@ -64,6 +68,17 @@ def test_migrations_make_what_the_schema_says(index: Index) -> None:
         assert set(names.values()) == {2}
     else:
         assert not names
+
+
+def test_alembic_is_imported_only_to_change_tables(tmp_path: Path) -> None:
+    path = tmp_path / "index.sqlite"
+    Index(Sqlite(path)).close()
+    program = (
+        "import sys; from dicomwire.node.index.sqlite import Sqlite;"
+        "from dicomwire.node.index.writer import Index;"
+        f"Index(Sqlite({str(path)!r})).close(); sys.exit('alembic' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 def test_opening_again_changes_nothing(index: Index) -> None:

@@ -8,17 +8,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
+
+from dicomwire.node.index.schema import REVISION, VERSION_TABLE
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -150,45 +146,50 @@ def reason_of(error: BaseException) -> str:
 
 def check_revision(connection: Connection) -> None:
     """Raise WrongRevision unless the tables are those of this version of the program."""
-    found, needed = _revision(connection), _head()
-    if found != needed:
+    found = _revision(connection)
+    if found != REVISION:
         raise WrongRevision(
-            f"the index has revision {found}, not {needed}: start the node to bring an older "
+            f"the index has revision {found}, not {REVISION}: start the node to bring an older "
             "one up to date, or make a new one (reindex)"
         )
 
 
 def migrate(database: Database, connection: Connection) -> None:
     """Bring the tables up to date, or make them; WrongRevision if a later program made them."""
-    config = _migrations()
-    config.attributes["connection"] = connection
     try:
         with transaction(connection, database.begin_alone):
             database.check(connection)
-            if _revision(connection) != _head():  # else, alembic would read all revisions
-                command.upgrade(config, "head")
-    except CommandError as error:  # a later version of the program made it
-        raise WrongRevision(
-            f"a newer version of dicomwire has made the index: use that version, or make a new "
-            f"index with this one (reindex) ({error})"
-        ) from None
+            if _revision(connection) != REVISION:
+                _upgrade(connection)
     except ProgrammingError as error:
         raise Unusable(f"the tables cannot be made: {reason_of(error)}") from None
 
 
 def _revision(connection: Connection) -> str | None:
     """Return the revision of the tables; None if there are none."""
-    return MigrationContext.configure(connection).get_current_revision()
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    revision: str | None = connection.exec_driver_sql(
+        f"SELECT version_num FROM {VERSION_TABLE}"
+    ).scalar()
+    return revision
 
 
-@cache
-def _head() -> str | None:
-    """Return the revision of this version of the program."""
-    return ScriptDirectory.from_config(_migrations()).get_current_head()
+def _upgrade(connection: Connection) -> None:
+    """Run the migrations that the tables have not had yet."""
+    # Here, since few starts need it: the import takes 0.1 s and 8 MB.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
 
-
-def _migrations() -> Config:
     config = Config()
     # Alembic interpolates it as in an INI file, where % has a meaning.
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    return config
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:  # a later version of the program made it
+        raise WrongRevision(
+            f"a newer version of dicomwire has made the index: use that version, or make a new "
+            f"index with this one (reindex) ({error})"
+        ) from None

@@ -33,6 +33,10 @@ metadata = MetaData(
     }
 )
 """The tables as the migrations make them; alembic compares a new revision with it."""
+REVISION = "0005"
+"""The last migration: tables of this revision are as `metadata` has them."""
+VERSION_TABLE = "alembic_version"
+"""Where alembic notes the revision of the tables."""
 
 _HAS_KEY = text("key <> ''")
 _IS_OWNED = text("owner <> ''")

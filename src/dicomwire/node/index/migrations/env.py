@@ -3,7 +3,7 @@
 `index` passes a connection; a developer names a database in the configuration.
 
 ``alembic -c src/dicomwire/node/index/migrations/alembic.ini revision --autogenerate -m "…"`` makes
-the next migration; it needs a database with all earlier ones.
+the next migration; it needs a database with all earlier ones. `schema.REVISION` names the last one.
 """
 
 from __future__ import annotations
