@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.archives import archive_cells
 from benchmarks.both_ends import both_ends_cells
 from benchmarks.cells import Cell, Run, cells
-from benchmarks.competitors import HERE, PROBES, SHARE, family, unavailable
+from benchmarks.competitors import HERE, PROBES, family, share, unavailable
 from benchmarks.crowds import crowd_cell
 from benchmarks.distant import distant_cells
 from benchmarks.huge import huge_cells
@@ -122,7 +122,7 @@ def _measure(cell: Cell, absent: dict[str, str], arguments: argparse.Namespace) 
 def _turn(result: Result, name: str, arguments: argparse.Namespace) -> Iterator[Run]:
     """Prepare one competitor's run; if it fails, note it, so that the others go on."""
     cell = result.cell
-    count = max(1, cell.count // SHARE.get(family(name), 1))
+    count = max(1, cell.count // share(name))
     objects = cell.workload.folder(arguments.work, count) if cell.workload else None
     arguments.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
