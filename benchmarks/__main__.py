@@ -2,6 +2,8 @@
 
 The competitors of a cell take turns (A B C, B C A, …), so that what disturbs the machine
 disturbs all of them; a competitor that is not installed, or fails, is reported and left out.
+With `--save`, RESULTS.md and the README's table show the cells of this run, and of all others
+what they showed.
 """
 
 from __future__ import annotations
@@ -24,14 +26,14 @@ from benchmarks.cells import Cell, Run, cells
 from benchmarks.competitors import HERE, PROBES, family, share, unavailable
 from benchmarks.crowds import crowd_cell
 from benchmarks.distant import distant_cells
+from benchmarks.growth import growth_cells
 from benchmarks.huge import huge_cells
-from benchmarks.measure import RunFailedError, warm_memory
+from benchmarks.measure import NotInstalledError, RunFailedError, warm_memory
 from benchmarks.parallel import parallel_cells
-from benchmarks.report import HEADER, Result
+from benchmarks.report import Result, header, line
+from benchmarks.saved import TABLE, save
 from benchmarks.secured import tls_cells
 
-TABLE = HERE / "RESULTS.md"
-"""The latest results that were worth keeping, which a clone shows."""
 TMPFS = Path("/dev/shm")
 MAXIMUM_PDU = 131072
 """The largest that DCMTK speaks; every competitor and every other end is given the same."""
@@ -45,22 +47,31 @@ def main() -> int:
     if "DCMTK" in absent:
         print(f"every cell has DCMTK at its other end: {absent['DCMTK']}", file=sys.stderr)
         return 1
-    quick = arguments.quick
+    table = _table(quick=arguments.quick, with_million=arguments.million)
     chosen = [
         cell
-        for cell in _table(quick=quick)
+        for cell in table
         if not arguments.cells or any(part in cell.name for part in arguments.cells)
     ]
-    results = []
-    print(HEADER)
+    results: list[Result] = []
+    shown: list[str] = []
     for cell in chosen:
         result = _measure(cell, absent, arguments)
-        print(result.rows(), flush=True)
+        rows = result.rows()
+        if list(rows[0]) != shown:
+            shown = list(rows[0])
+            print(f"\n{header(rows[0])}")
+        print("\n".join(map(line, rows)), flush=True)
         results.append(result)
     print(f"\nwritten to {_write(results, arguments)}")
     if arguments.save:
-        TABLE.write_text(_table_of(results, arguments))
-    return 1 if any(result.missing.keys() - absent.keys() for result in results) else 0
+        save(results, _when_and_where(arguments), _names())
+    return 1 if any(result.failed for result in results) else 0
+
+
+def _names() -> list[str]:
+    """Return the names of all cells, in their order."""
+    return [cell.name for cell in _table(quick=False, with_million=True)]
 
 
 def _arguments() -> argparse.Namespace:
@@ -69,7 +80,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a tenth of the objects")
     parser.add_argument("--cells", nargs="+", metavar="NAME", help="cells whose names hold this")
     parser.add_argument("--without", nargs="+", default=[], metavar="WHO", help="leave these out")
-    parser.add_argument("--save", action="store_true", help=f"write the table to {TABLE.name} too")
+    parser.add_argument(
+        "--million", action="store_true", help="growth at 1,000,000 instances too (minutes)"
+    )
+    parser.add_argument(
+        "--save", action="store_true", help=f"show the results in {TABLE.name} and the README"
+    )
     parser.add_argument("--pdu", type=int, default=MAXIMUM_PDU, help="maximum PDU of all")
     parser.add_argument(
         "--work",
@@ -78,11 +94,13 @@ def _arguments() -> argparse.Namespace:
         help="where the objects are, and are received (%(default)s)",
     )
     arguments = parser.parse_args()
+    if arguments.save and arguments.quick:
+        parser.error("the saved results are those of whole cells: --save without --quick")
     arguments.rounds = arguments.rounds or (2 if arguments.quick else 5)
     return arguments
 
 
-def _table(*, quick: bool) -> list[Cell]:
+def _table(*, quick: bool, with_million: bool) -> list[Cell]:
     """Return all cells."""
     return [
         *cells(quick=quick),
@@ -93,6 +111,7 @@ def _table(*, quick: bool) -> list[Cell]:
         *distant_cells(quick=quick),
         crowd_cell(quick=quick),
         *archive_cells(quick=quick),
+        *growth_cells(quick=quick, with_million=with_million),
     ]
 
 
@@ -110,7 +129,7 @@ def _measure(cell: Cell, absent: dict[str, str], arguments: argparse.Namespace) 
             with _turn(result, name, arguments) as run:
                 cell.check(run)
     for _ in range(arguments.rounds):
-        for name in [name for name in taking_part if name not in result.missing]:
+        for name in [name for name in taking_part if name not in result.missing | result.failed]:
             with _turn(result, name, arguments) as run:
                 sample = cell.run(run)
                 result.samples.setdefault(name, []).append(sample)
@@ -129,26 +148,18 @@ def _turn(result: Result, name: str, arguments: argparse.Namespace) -> Iterator[
         warm_memory(Path(folder), cell.size + HEADROOM)
         try:
             yield Run(name, cell.competitors[name], count, Path(folder), arguments.pdu, objects)
-        except RunFailedError as error:
+        except NotInstalledError as error:
             result.missing[name] = str(error)
+        except RunFailedError as error:
+            result.failed[name] = str(error)
 
 
-def _table_of(results: list[Result], arguments: argparse.Namespace) -> str:
-    """Return the results as a page, with the machine that they were measured on."""
-    return "\n".join(
-        (
-            "# Results",
-            "",
-            f"Made {datetime.now(UTC):%Y-%m-%d} by `make bench`: "
-            f"Python {platform.python_version()}, {os.cpu_count()} processors ({_model()}), "
-            f"{platform.system()} {platform.release()}, "
-            f"{arguments.rounds} rounds, maximum PDU {arguments.pdu}. "
-            "Only the ratios mean something on another machine; the README says how to read them.",
-            "",
-            HEADER,
-            *(result.rows() for result in results),
-            "",
-        )
+def _when_and_where(arguments: argparse.Namespace) -> str:
+    """Return when the results were made, how, and on what machine."""
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}, rounds: {arguments.rounds}, "
+        f"maximum PDU {arguments.pdu}, Python {platform.python_version()}, "
+        f"{os.cpu_count()} processors ({_model()}), {platform.system()} {platform.release()}"
     )
 
 

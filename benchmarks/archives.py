@@ -1,7 +1,8 @@
 """Archives that answer for what they keep: objects stored durably and indexed, and queries of them.
 
 They keep their files on a disk, where the other cells have memory: waiting for it is part of the
-work. dcmqrscp does not wait, and pynetdicom's qrscp only for its database.
+work. dcmqrscp does not wait, and pynetdicom's qrscp only for its database. Processor time and
+memory are those of the archive's processes; those of PostgreSQL and of the bucket are not counted.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
@@ -19,13 +20,14 @@ from benchmarks import competitors as who
 from benchmarks.bucket import bucket
 from benchmarks.cells import FEEDER_LOG, Cell, Run, Sample, finish
 from benchmarks.measure import (
+    NotInstalledError,
     RunFailedError,
+    Server,
     free_port,
-    peak_memory,
     serving,
     start,
-    tail,
     watch,
+    watching_memory,
 )
 from benchmarks.postgres import postgres
 from benchmarks.workload import CT, SMALL, STUDIES, Workload
@@ -62,7 +64,7 @@ AETable END
 
 
 @contextmanager
-def empty_folder(parent: Path = DISK) -> Iterator[Path]:
+def empty_folder() -> Iterator[Path]:
     """Make a folder for an archive, and remove it with all in it.
 
     ext4 does not use an inode again for some minutes after its file was removed, and looks at all
@@ -70,18 +72,22 @@ def empty_folder(parent: Path = DISK) -> Iterator[Path]:
     longer than to store an object. Folders in one that is marked as the top of a hierarchy each
     get another block group, which their names choose.
     """
-    with tempfile.TemporaryDirectory(prefix="dicomwire-bench-", dir=parent) as top:
+    with tempfile.TemporaryDirectory(prefix="dicomwire-bench-", dir=DISK) as top:
         with suppress(FileNotFoundError):
             # Where the file system is another one, this fails, and does not matter.
             subprocess.run(["chattr", "+T", top], capture_output=True, check=False)
         folder = Path(top, Path(top).name)
         folder.mkdir()
+        for each in (folder, folder.parent):
+            each.chmod(0o711)  # PostgreSQL is another user
         yield folder
 
 
 @contextmanager
-def _archive(run: Run) -> Iterator[tuple[int, Callable[[], int]]]:
-    """Run an archive in a folder of its own; give its port, and what tells its peak memory."""
+def _archive(run: Run) -> Iterator[tuple[int, Server]]:
+    """Run an archive in a folder of its own; give its port too."""
+    if run.command == who.ORTHANC_IN_POSTGRESQL and not ORTHANC_PLUGIN.exists():
+        raise NotInstalledError("Orthanc's PostgreSQL plug-in is not installed")
     port = free_port()
     with ExitStack() as opened:
         folder = opened.enter_context(empty_folder())
@@ -91,14 +97,11 @@ def _archive(run: Run) -> Iterator[tuple[int, Callable[[], int]]]:
             command = _with(_with(command, "{bucket}", url), "{variables}", str(variables))
         url = ""
         if "{postgres}" in command or command == who.ORTHANC_IN_POSTGRESQL:
-            for each in (folder, folder.parent):
-                each.chmod(0o711)  # the server is another user
             url = opened.enter_context(postgres(folder / "postgres"))
             command = _with(command, "{postgres}", url)
         _configure(folder, port, run.pdu, url)
         filled = run.fill(command, port, folder)
-        server = opened.enter_context(serving(filled, port, run.log("server")))
-        yield port, lambda: peak_memory(server.pid)
+        yield port, opened.enter_context(serving(filled, port, run.log("server")))
 
 
 def _with(command: who.Command, blank: str, value: str) -> who.Command:
@@ -146,30 +149,29 @@ def _shares(run: Run, associations: int) -> list[Path]:
 def _store(run: Run, associations: int) -> Sample:
     shares = _shares(run, associations)
     logs = [run.log(share.name) for share in shares]
-    with _archive(run) as (port, peak):
+    with _archive(run) as (port, server), watching_memory(server.pid) as most:
         commands = [run.fill(who.FEEDER, port, share) for share in shares]
         watch(*(start(command, log) for command, log in zip(commands, logs, strict=True)))
-        most = peak()
+        processor = server.processor()
     times = [FEEDER_LOG.search(log.read_text()) for log in logs]
     stored = sum(int(found["count"]) for found in times if found)
     if stored != run.count:
-        raise RunFailedError(f"{stored} of {run.count} were stored: {tail(run.log('server'))}")
+        raise RunFailedError(f"{stored} of {run.count} were stored")
     first = min(float(found["first"]) for found in times if found)
     last = max(float(found["last"]) for found in times if found)
-    return Sample(run.count, last - first, most)
+    return Sample(run.count, last - first, most[0], processor=processor)
 
 
 def _query(run: Run) -> Sample:
-    with _archive(run) as (port, peak):
+    with _archive(run) as (port, server), watching_memory(server.pid) as most:
         finish(run.fill(who.FEEDER, port, run.sent), run.log("feeder"))
-        began = perf_counter()
+        began, before = perf_counter(), server.processor()
         ended = finish(run.fill(who.STUDY_QUERIER, port, run.folder), run.log("client"))
-        seconds = ended.at - began
-        most = peak()
+        seconds, processor = ended.at - began, server.processor() - before
     found = run.log("client").read_text(errors="replace").count("StudyInstanceUID")
     if found != run.count:
         raise RunFailedError(f"{found} of {run.count} studies were found")
-    return Sample(run.count, seconds, most)
+    return Sample(run.count, seconds, most[0], processor=processor)
 
 
 def _store_cell(
@@ -191,13 +193,15 @@ def _store_cell(
 
 
 def archive_cells(*, quick: bool) -> list[Cell]:
-    """Return the cells: storing over 1 and 8 associations, and a query."""
+    """Return the cells: storing over 1 and 8 associations, on each pair too, and a query."""
     part = 10 if quick else 1
     studies = 100 if quick else 500  # the most that dcmqrscp keeps
     return [
         *(_store_cell(SMALL, 4_000 // part, associations) for associations in (1, 8)),
         *(_store_cell(CT, 1_000 // part, associations) for associations in (1, 8)),
-        _store_cell(SMALL, 4_000 // part, 8, "node-grown", who.GROWN_ARCHIVES),
+        _store_cell(SMALL, 4_000 // part, 1, "node-pairs", who.PAIRS),
+        _store_cell(SMALL, 4_000 // part, 8, "node-pairs", who.PAIRS_OF_WORKERS),
+        _store_cell(CT, 1_000 // part, 8, "node-pairs", who.PAIRS),
         Cell(
             "node-find",
             f"a C-FIND with {studies:,} studies from findscu to an archive that has so many",

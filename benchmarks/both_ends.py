@@ -11,7 +11,7 @@ from time import perf_counter
 
 from benchmarks import competitors as who
 from benchmarks.cells import Cell, Run, Sample, finish
-from benchmarks.measure import RunFailedError, free_port, peak_memory, serving
+from benchmarks.measure import RunFailedError, free_port, serving
 from benchmarks.workload import CT, MULTI_FRAME, SMALL, Workload, check_received
 
 SMALL_WINDOW = 32
@@ -26,10 +26,11 @@ def _store(clients: who.Commands) -> Callable[[Run], Sample]:
         with serving(run.fill(run.command, port, received), port, run.log("server")) as server:
             began = perf_counter()
             ended = finish(run.fill(client, port, run.sent), run.log("client"))
-            peak = max(peak_memory(server.pid), ended.peak)
+            peak = max(server.peak(), ended.peak)
+            processor = server.processor() + ended.processor
         if fault := check_received(received, run.sent, run.count):
             raise RunFailedError(fault)
-        return Sample(run.count, ended.at - began, peak)
+        return Sample(run.count, ended.at - began, peak, processor=processor)
 
     return run_once
 
@@ -51,10 +52,11 @@ def _cell(workload: Workload, count: int, window: int = 1) -> Cell:
 def _start(run: Run) -> Sample:
     port = free_port()
     with serving(run.fill(who.RECEIVER, port, run.folder), port, run.log("receiver")):
-        began = perf_counter()
+        began, processor = perf_counter(), 0.0
         for _ in range(run.count):
             ended = finish(run.fill(run.command, port, run.folder), run.log("client"))
-        return Sample(run.count, ended.at - began, ended.peak)
+            processor += ended.processor
+        return Sample(run.count, ended.at - began, ended.peak, processor=processor)
 
 
 def both_ends_cells(*, quick: bool) -> list[Cell]:

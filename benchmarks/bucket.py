@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.measure import HOST, RunFailedError, free_port, serving
+from benchmarks.measure import HOST, NotInstalledError, RunFailedError, free_port, serving
 
 PARTS = ("s3", "s3.port.grpc", "master", "volume", "filer")
 """The servers in its process; but for S3, each has a second port, which is 10,000 higher."""
@@ -23,7 +23,7 @@ def bucket(folder: Path) -> Iterator[tuple[str, Path]]:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     program = shutil.which("weed", path=path)
     if program is None:
-        raise RunFailedError("SeaweedFS is not installed")
+        raise NotInstalledError("SeaweedFS is not installed")
     (folder / "data").mkdir(parents=True)
     ports = {part: _free_pair() for part in PARTS}
     command = [

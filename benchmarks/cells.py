@@ -17,8 +17,8 @@ from __future__ import annotations
 import re
 import shutil
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
@@ -29,7 +29,6 @@ from benchmarks.measure import (
     Ended,
     RunFailedError,
     free_port,
-    peak_memory,
     serving,
     start,
     stop,
@@ -49,8 +48,9 @@ FEEDER_LOG = re.compile(
 class Sample:
     """One run of one competitor: objects a second, and peak memory in KiB.
 
-    `command_rate` counts the whole command of a client, from its start to its end. `note` is
-    what else was seen.
+    `processor` is its processor time in seconds: of a client's whole command, of a server while
+    it served. `command_rate` counts the whole command of a client, from its start to its end.
+    `note` is what else was seen, `figures` are medians that were taken meanwhile.
     """
 
     count: int
@@ -58,6 +58,8 @@ class Sample:
     peak: int
     command_seconds: float | None = None
     note: str | None = None
+    processor: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def rate(self) -> float:
@@ -135,13 +137,15 @@ def _store_to_server(run: Run, *, kept: bool) -> Sample:
     port, received, log = free_port(), run.received(), run.log("feeder")
     with serving(run.fill(run.command, port, received), port, run.log("server")) as server:
         finish(run.fill(who.FEEDER, port, run.sent), log)
-        peak = peak_memory(server.pid)
+        peak, processor = server.peak(), server.processor()
     times = FEEDER_LOG.search(log.read_text())
     if times is None or int(times["count"]) != run.count:
         raise RunFailedError(f"not all were stored: {tail(log)}")
     if kept and (fault := check_received(received, run.sent, run.count)):
         raise RunFailedError(fault)
-    return Sample(run.count, float(times["last"]) - float(times["first"]), peak)
+    return Sample(
+        run.count, float(times["last"]) - float(times["first"]), peak, processor=processor
+    )
 
 
 def store_to_keeping_server(run: Run) -> Sample:
@@ -157,21 +161,24 @@ def echo_to_server(run: Run) -> Sample:
     with serving(run.fill(run.command, port, run.folder), port, run.log("server")) as server:
         began = perf_counter()
         ended = finish(run.fill(who.ECHO_FEEDER, port, run.folder), run.log("feeder"))
-        return Sample(run.count, ended.at - began, peak_memory(server.pid))
+        seconds = ended.at - began
+        return Sample(run.count, seconds, server.peak(), processor=server.processor())
 
 
 def associate_with_server(run: Run) -> Sample:
     port, log = free_port(), run.log("feeder")
     with serving(run.fill(run.command, port, run.folder), port, run.log("server")) as server:
         finish(run.fill(who.KNOCKER, port, run.folder), log)
-        return Sample(run.count, float(log.read_text()), peak_memory(server.pid))
+        seconds = float(log.read_text())
+        return Sample(run.count, seconds, server.peak(), processor=server.processor())
 
 
 def associate_from_client(run: Run) -> Sample:
     port, log = free_port(), run.log("client")
     with serving(run.fill(who.RECEIVER, port, run.folder), port, run.log("receiver")):
         ended = finish(run.fill(run.command, port, run.folder), log)
-    return Sample(run.count, float(log.read_text()), ended.peak)
+    seconds = float(log.read_text())
+    return Sample(run.count, seconds, ended.peak, processor=ended.processor)
 
 
 def _through_gate(run: Run, receiver: who.Command, objects: Path, received: Path) -> Sample:
@@ -192,7 +199,8 @@ def _through_gate(run: Run, receiver: who.Command, objects: Path, received: Path
         ended, received_all = watch(client, other_end)
     _expect_success(ended, run.log("client"))
     _expect_success(received_all, run.log("receiver"))
-    return Sample(run.count, received_all.at - admitted, ended.peak, ended.at - began)
+    seconds, whole = received_all.at - admitted, ended.at - began
+    return Sample(run.count, seconds, ended.peak, whole, processor=ended.processor)
 
 
 def store_from_client(run: Run) -> Sample:
@@ -211,23 +219,24 @@ def check_client(run: Run) -> None:
         raise RunFailedError(fault)
 
 
-def _query(run: Run, server: who.Command, client: who.Command) -> tuple[float, int, int]:
-    """Return the seconds that the client's command took, and the peaks of server and client."""
+def _query(run: Run, server: who.Command, client: who.Command, *, of_server: bool) -> Sample:
+    """Time the client's command; memory and processor time are those of one end."""
     port = free_port()
     with serving(run.fill(server, port, run.folder), port, run.log("server")) as serves:
         began = perf_counter()
         ended = finish(run.fill(client, port, run.folder), run.log("client"))
-        return ended.at - began, peak_memory(serves.pid), ended.peak
+        seconds = ended.at - began
+        if of_server:
+            return Sample(run.count, seconds, serves.peak(), processor=serves.processor())
+    return Sample(run.count, seconds, ended.peak, processor=ended.processor)
 
 
 def query_server(run: Run) -> Sample:
-    seconds, peak, _ = _query(run, run.command, who.QUERIER)
-    return Sample(run.count, seconds, peak)
+    return _query(run, run.command, who.QUERIER, of_server=True)
 
 
 def query_from_client(run: Run) -> Sample:
-    seconds, _, peak = _query(run, who.ANSWERER, run.command)
-    return Sample(run.count, seconds, peak)
+    return _query(run, who.ANSWERER, run.command, of_server=False)
 
 
 def _storage_cells(workload: Workload, count: int) -> list[Cell]:

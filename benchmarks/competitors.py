@@ -43,7 +43,7 @@ PROBES: Commands = {
 }
 """What succeeds where the competitor is installed."""
 
-SHARE = {"pynetdicom": 40, "dicomwire, PostgreSQL and bucket": 10}
+SHARE = {"pynetdicom": 40, "dicomwire, bucket": 10, "dicomwire, PostgreSQL and bucket": 10}
 """Who gets one object in so many, being slow, by how their names begin; rates are per object, so
 they compare."""
 
@@ -170,24 +170,29 @@ ARCHIVING: Commands = {
 """Archives, whose configuration files are in their folder (see archives.py)."""
 
 _ARCHIVE = ARCHIVING["dicomwire"]
-_IN_POSTGRESQL = (*_ARCHIVE, "--index", "{postgres}")
-_IN_BUCKET = (*_IN_POSTGRESQL, "--objects", "{bucket}", "--objects-variables", "{variables}")
+_INDEX = ("--index", "{postgres}")
+_OBJECTS = ("--objects", "{bucket}", "--objects-variables", "{variables}")
 ORTHANC_IN_POSTGRESQL: Command = ("Orthanc", "{folder}/orthanc-postgres.json")
-
-GROWN_ARCHIVES: Commands = {
+_OURS_IN_PAIRS: Commands = {
     "dicomwire": _ARCHIVE,
-    "dicomwire, 2 workers": (*_ARCHIVE, "--workers", "2"),
-    "dicomwire, 4 workers": (*_ARCHIVE, "--workers", "4"),
-    "dicomwire, PostgreSQL": _IN_POSTGRESQL,
-    "dicomwire, PostgreSQL, 2 workers": (*_IN_POSTGRESQL, "--workers", "2"),
-    "dicomwire, PostgreSQL, 4 workers": (*_IN_POSTGRESQL, "--workers", "4"),
-    "dicomwire, PostgreSQL and bucket": _IN_BUCKET,
-    "dicomwire, PostgreSQL and bucket, 2 workers": (*_IN_BUCKET, "--workers", "2"),
-    "dicomwire, PostgreSQL and bucket, 4 workers": (*_IN_BUCKET, "--workers", "4"),
+    "dicomwire, bucket": (*_ARCHIVE, *_OBJECTS),
+    "dicomwire, PostgreSQL": (*_ARCHIVE, *_INDEX),
+    "dicomwire, PostgreSQL and bucket": (*_ARCHIVE, *_INDEX, *_OBJECTS),
+}
+_ORTHANCS: Commands = {
     "Orthanc": ARCHIVING["Orthanc"],
     "Orthanc, PostgreSQL": ORTHANC_IN_POSTGRESQL,
 }
-"""Archives in several processes, with their index in PostgreSQL, with their objects in a bucket."""
+
+PAIRS: Commands = _OURS_IN_PAIRS | _ORTHANCS
+"""Archives on each pair of index and store: SQLite or PostgreSQL, the folder or a bucket."""
+
+PAIRS_OF_WORKERS: Commands = {
+    f"{name}, {count} workers" if count > 1 else name: (*command, "--workers", str(count))
+    for name, command in _OURS_IN_PAIRS.items()
+    for count in (1, 2, 4)
+} | _ORTHANCS
+"""The same, in one process and in several."""
 
 # What stands at the other end, the same for every competitor.
 QUERIER: Command = QUERYING["DCMTK findscu"]

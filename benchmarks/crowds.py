@@ -20,7 +20,6 @@ from benchmarks.measure import (
     Process,
     RunFailedError,
     free_port,
-    peak_memory,
     serving,
     stop,
     watch_for,
@@ -35,11 +34,6 @@ def _memory(pid: int) -> int:
     """Return the resident memory of a process in bytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _processor_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -66,16 +60,14 @@ def _echo_beside(run: Run, count: int) -> Sample:
         before = _memory(server.pid)
         with _crowd(port, count):
             each = (_memory(server.pid) - before) / max(count, 1)
-            used = _processor_seconds(server.pid)
-            watch_for(server, IDLE_SECONDS)
-            busy = (_processor_seconds(server.pid) - used) / IDLE_SECONDS
+            used = server.processor()
+            watch_for(server.process, IDLE_SECONDS)
+            busy = (server.processor() - used) / IDLE_SECONDS
             began = perf_counter()
             echoes = run.fill((*who.ECHO_FEEDER,), port, run.folder)
             ended = finish(echoes, run.log("feeder"))
             note = f"{each / 1024:.1f} KiB an association, {busy:.2%} of a processor"
-            return Sample(
-                run.count, ended.at - began, peak_memory(server.pid), note=note if count else None
-            )
+            return Sample(run.count, ended.at - began, server.peak(), note=note if count else None)
 
 
 def crowd_cell(*, quick: bool) -> Cell:

@@ -24,7 +24,7 @@ from benchmarks.archives import DISK
 from benchmarks.cells import finish
 from benchmarks.competitors import OUR_SERVER, OURS
 from benchmarks.huge import GIB, make_object
-from benchmarks.measure import HOST, Process, RunFailedError, free_port, peak_memory, serving
+from benchmarks.measure import HOST, RunFailedError, Server, free_port, serving
 from benchmarks.workload import CT, MULTI_FRAME, SMALL, STUDIES
 
 ROUTES = """
@@ -44,7 +44,7 @@ class Archive(NamedTuple):
     port: int
     http: str
     folder: Path
-    process: Process
+    server: Server
 
 
 class Place:
@@ -62,8 +62,8 @@ class Place:
         file.write_text(toml)
         command = [*OURS, "node", "-q", "-c", str(file), "--folder", str(folder)]
         command += ["--port", str(port), "--http", str(http)]
-        with serving(command, port, self.folder / f"{name}.log") as process:
-            yield Archive(port, f"http://{HOST}:{http}/dicom-web", folder, process)
+        with serving(command, port, self.folder / f"{name}.log") as server:
+            yield Archive(port, f"http://{HOST}:{http}/dicom-web", folder, server)
 
     def run(self, *command: str) -> tuple[float, int]:
         """Run a dicomwire command; return its seconds and its peak memory in KiB."""
@@ -146,33 +146,16 @@ def rendered(place: Place) -> tuple[float, float]:
             for one in found
         ]
         client.get(archive.http + paths[0]).raise_for_status()  # starts the process that renders
-        began, used = perf_counter(), _processor_time(archive.process.pid)
+        began, used = perf_counter(), archive.server.processor()
         for path in paths[1:]:
             client.get(archive.http + path).raise_for_status()
         seconds = perf_counter() - began
-        used = _processor_time(archive.process.pid) - used
+        used = archive.server.processor() - used
         return (len(paths) - 1) / seconds, (len(paths) - 1) / used
 
 
 def _uid(model: dict[str, dict[str, list[str]]], tag: str) -> str:
     return model[tag]["Value"][0]
-
-
-def _processor_time(pid: int) -> float:
-    """Return the seconds of a process and its children (Linux)."""
-    total = 0.0
-    for each in [pid, *_children(pid)]:
-        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-        total += (int(fields[11]) + int(fields[12])) / 100
-    return total
-
-
-def _children(pid: int) -> list[int]:
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            found += [child, *_children(child)]
-    return found
 
 
 def large(place: Place) -> tuple[float, float, float]:
@@ -191,7 +174,7 @@ def large(place: Place) -> tuple[float, float, float]:
         (path,) = (each for each in received.rglob("*") if each.is_file())
         if abs(path.stat().st_size - made.stat().st_size) > 1024:
             raise RunFailedError(f"what arrived has {path.stat().st_size} bytes")
-        peak = peak_memory(archive.process.pid)
+        peak = archive.server.peak()
     return peak / 1024, sender / 1024, receiver / 1024
 
 

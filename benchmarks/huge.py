@@ -13,7 +13,7 @@ from time import perf_counter
 
 from benchmarks import competitors as who
 from benchmarks.cells import Cell, Run, Sample, finish
-from benchmarks.measure import HOST, RunFailedError, free_port, peak_memory, serving
+from benchmarks.measure import HOST, RunFailedError, free_port, serving
 from benchmarks.workload import MULTI_FRAME
 
 GIB = 1024**3
@@ -50,10 +50,10 @@ def _send(run: Run, size: int, *, of_server: bool) -> Sample:
     server = run.command if of_server else KEEPERS["dicomwire"]
     client = SENDERS["dicomwire"] if of_server else run.command
     port = free_port()
-    with serving(run.fill(server, port, received), port, run.log("server")) as process:
+    with serving(run.fill(server, port, received), port, run.log("server")) as server_process:
         began = perf_counter()
         ended = finish(run.fill(client, port, folder), run.log("client"))
-        peak = peak_memory(process.pid) if of_server else ended.peak
+        peak = server_process.peak() if of_server else ended.peak
     sizes = [each.stat().st_size for each in received.iterdir()]
     if len(sizes) != 1 or abs(sizes[0] - path.stat().st_size) > 1024:  # its file meta is its own
         raise RunFailedError(f"what arrived has {sizes} bytes")

@@ -9,8 +9,9 @@ import os
 import select
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -24,6 +25,8 @@ STOP_LIMIT = 15.0
 """Seconds for a server to leave when it is asked to."""
 LOOK_EVERY = 0.05
 """Seconds between two looks at a process's peak memory."""
+LOOK_AT_ALL_EVERY = 0.25
+"""Seconds between two looks at the memory of a server's processes, which is slow to be told."""
 
 MIB = 1024 * 1024
 
@@ -38,13 +41,38 @@ class RunFailedError(Exception):
     """A run that did not do its work; the message says what was seen."""
 
 
+class NotInstalledError(RunFailedError):
+    """A run that cannot be done here, because something is not installed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a watched process ended: when, with what code, and its peak resident memory in KiB."""
+    """How a watched process ended: when, and with what code.
+
+    `peak` is its peak resident memory in KiB, `processor` its processor time in seconds.
+    """
 
     at: float
     code: int
     peak: int
+    processor: float
+
+
+class Server:
+    """A server that runs; `processor` counts from where it was made."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.pid = process.pid
+        self._before = processor_time(process.pid)
+
+    def peak(self) -> int:
+        """Return its peak resident memory so far in KiB."""
+        return peak_memory(self.pid)
+
+    def processor(self) -> float:
+        """Return the seconds of processor time that it and its children took."""
+        return processor_time(self.pid) - self._before
 
 
 def free_port() -> int:
@@ -62,6 +90,52 @@ def peak_memory(pid: int) -> int:
         return 0
     lines = (line.split() for line in status.splitlines())
     return next((int(line[1]) for line in lines if line[0] == "VmHWM:"), 0)
+
+
+def family(pid: int) -> Iterator[int]:
+    """Yield a process and its descendants."""
+    yield pid
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                yield from family(int(child))
+
+
+def processor_time(pid: int) -> float:
+    """Return the seconds of processor time of a process and its descendants, ended ones too."""
+    ticks = 0
+    for each in family(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def watching_memory(server: int) -> Iterator[list[int]]:
+    """Give a list with the most memory that a server's processes had during the block, in KiB."""
+    most, done = [0], threading.Event()
+
+    def look() -> None:
+        while not done.wait(LOOK_AT_ALL_EVERY):
+            most[0] = max(most[0], sum(map(_memory, family(server))))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield most
+    finally:
+        done.set()
+        thread.join()
+
+
+def _memory(pid: int) -> int:
+    """Return the memory of a process in KiB, with its share of what it has with others."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 def warm_memory(folder: Path, size: int) -> None:
@@ -117,7 +191,14 @@ def watch(*processes: Process) -> list[Ended]:
         for pidfd, process in running.items():
             os.close(pidfd)
             process.kill()
-    return [Ended(ended[p.pid], p.wait(), peaks[p.pid]) for p in processes]
+    return [_ended(process, ended[process.pid], peaks[process.pid]) for process in processes]
+
+
+def _ended(process: Process, at: float, peak: int) -> Ended:
+    """Take the exit code and the processor time of a process that has ended."""
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return Ended(at, process.returncode, peak, used.ru_utime + used.ru_stime)
 
 
 def watch_for(process: Process, seconds: float) -> None:
@@ -131,12 +212,12 @@ def watch_for(process: Process, seconds: float) -> None:
 
 
 @contextmanager
-def serving(argv: Sequence[str], port: int, log: Path) -> Iterator[Process]:
+def serving(argv: Sequence[str], port: int, log: Path) -> Iterator[Server]:
     """Run a server for as long as the block lasts; it listens on `port` when the block begins."""
     process = start(argv, log)
     try:
         _wait_for_listener(process, port, log)
-        yield process
+        yield Server(process)
     finally:
         stop(process)
 

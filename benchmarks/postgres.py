@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import RunFailedError
+from benchmarks.measure import NotInstalledError, RunFailedError
 
 
 def programs() -> Path | None:
@@ -25,7 +25,7 @@ def postgres(folder: Path) -> Iterator[str]:
     """Run a server in `folder`, which is made; give the URL of its database."""
     where = programs()
     if where is None:
-        raise RunFailedError("PostgreSQL is not installed")
+        raise NotInstalledError("PostgreSQL is not installed")
     folder.mkdir()
     user: dict[str, Any] = {}
     if os.getuid() == 0:  # as which it does not run

@@ -11,7 +11,7 @@ from time import perf_counter
 
 from benchmarks import competitors as who
 from benchmarks.cells import Cell, Run, Sample, finish
-from benchmarks.measure import HOST, free_port, peak_memory, serving
+from benchmarks.measure import HOST, free_port, serving
 from benchmarks.workload import CT
 
 OBJECTS = 2_000
@@ -63,11 +63,13 @@ def _make_certificate(folder: Path) -> None:
 def _run(run: Run, server: who.Command, client: who.Command, *, of_server: bool) -> Sample:
     _make_certificate(run.folder)
     port = free_port()
-    with serving(_fill(run, server, port), port, run.log("server")) as process:
+    with serving(_fill(run, server, port), port, run.log("server")) as serves:
         began = perf_counter()
         ended = finish(_fill(run, client, port), run.log("client"))
-        peak = peak_memory(process.pid) if of_server else ended.peak
-    return Sample(run.count, ended.at - began, peak)
+        seconds = ended.at - began
+        if of_server:
+            return Sample(run.count, seconds, serves.peak(), processor=serves.processor())
+    return Sample(run.count, seconds, ended.peak, processor=ended.processor)
 
 
 def tls_cells(*, quick: bool) -> list[Cell]:
