@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 from collections import deque
@@ -42,6 +43,8 @@ HEADROOM = 500_000_000
 
 
 def main() -> int:
+    # So that a run that is ended ends its servers, too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     arguments = _arguments()
     absent = {owner: why for owner in PROBES if (why := unavailable(owner))}
     if "DCMTK" in absent:
