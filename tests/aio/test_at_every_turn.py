@@ -24,6 +24,10 @@ from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, context, message_pdu,
 
 SETTINGS = Settings(network_timeout=60, dimse_timeout=30, acse_timeout=30, close_timeout=2)
 NOTICES = [each for each in vars(evt).values() if isinstance(each, evt.NotificationEvent)]
+OF_MESSAGES = {
+    *(evt.EVT_DIMSE_SENT, evt.EVT_DIMSE_RECV, evt.EVT_PDU_SENT, evt.EVT_PDU_RECV),
+    *(evt.EVT_DATA_SENT, evt.EVT_DATA_RECV, evt.EVT_FSM_TRANSITION),
+}
 LONG = 10_000.0
 """Seconds after which every deadline has passed."""
 AT_ONCE = SETTINGS.close_timeout + 1
@@ -138,6 +142,23 @@ class Served(Life):
         await self.server.close(0)
 
 
+class RequestorOfUsual(Requestor):
+    """Does the same, and nobody looks at its messages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handlers = [each for each in self.handlers if each[0] not in OF_MESSAGES]
+
+
+class ServedAtOnce(Served):
+    """Serves the same, and refuses what is to be stored; nobody looks at its messages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        left_out = {*OF_MESSAGES, evt.EVT_C_STORE}
+        self.handlers = [each for each in self.handlers if each[0] not in left_out]
+
+
 async def turns(count: int) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
@@ -188,7 +209,7 @@ PROMPT = [aborted, aborted_elsewhere, closed_by_peer, reset_by_peer, aborted_by_
 
 
 @pytest.mark.parametrize("happens", [*PROMPT, time_passes, silence], ids=lambda each: each.__name__)
-@pytest.mark.parametrize("kind", [Requestor, Served])
+@pytest.mark.parametrize("kind", [Requestor, RequestorOfUsual, Served, ServedAtOnce])
 def test_at_every_turn(kind: type[Life], happens: Callable[[Life], None], caplog: Any) -> None:
     count = [0]
     play(kind, lambda life: None, 0, count)

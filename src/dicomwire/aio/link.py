@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Self
@@ -67,6 +68,7 @@ class Link(Sender):
         self._unsent = 0  # unsent bytes when the write deadline was set
         self._is_full = False  # too many messages wait, so reading pauses
         self._has_rest = False  # the protocol keeps received bytes, since reading is paused
+        self._expected: bytes | None = None  # the usual response that a task awaits
         self._inner_waits = 0  # waits for responses that began while a request is served
 
     def __enter__(self) -> Self:
@@ -98,12 +100,17 @@ class Link(Sender):
         """Process received bytes, or keep them for `receive_event` (Listener)."""
         self._received += len(data)
         if self._unprocessed is None:
-            self._act_on(data)
+            if self._expected is None or not self._is_as_expected(data):
+                self._act_on(data)
         else:
             self._unprocessed.append(bytes(data))
             if self._channel is not None:
                 self._channel.pause_reading()
             self._wake_all()
+
+    @abstractmethod
+    def _is_as_expected(self, data: memoryview) -> bool:
+        """Return whether received bytes are `_expected`; wake the task that awaits these."""
 
     def lost(self, error: OSError | None) -> None:
         """Note that the connection is over (Listener)."""

@@ -290,6 +290,50 @@ class AioPort(Link):
             finally:
                 operation.waiter = None
 
+    def is_unobserved(self, outstanding: int | None = None) -> bool:
+        """Return whether usual messages may pass without the protocol now.
+
+        Other tasks may send in the next turn of the loop, and then find the request outstanding.
+        """
+        return (
+            super().is_unobserved(outstanding)
+            and self._served is None
+            and not self._is_full
+            and not self._sending.locked()
+            and self._channel is not None
+            and not self._channel.is_full
+        )
+
+    async def answers_as(self, expected: bytes, operation: AioOperation) -> bool:
+        """Wait for bytes of the peer; `_is_as_expected` wakes this, a response, or the end."""
+        if self._channel is not None and self._channel.is_full:
+            await self._until_written()
+            if operation.responses:
+                return False
+        waiter = operation.waiter = self.loop.create_future()
+        self._waiters.add(waiter)
+        self._expected = expected
+        self._awaited += 1
+        self._restart_response_deadline()
+        self._arm()
+        try:
+            await waiter
+            return self._expected is None
+        finally:
+            self._expected = operation.waiter = None
+            self._waiters.discard(waiter)
+            self._end_awaiting()
+
+    def _is_as_expected(self, data: memoryview) -> bool:
+        expected = self._expected
+        assert expected is not None
+        if len(data) != len(expected) or bytes(data) != expected or not self.is_unobserved():
+            return False
+        self._expected = None
+        self._last_active, self._received = self.loop.time(), 0
+        self._wake_all()
+        return True
+
     @contextlib.contextmanager
     def _awaiting(self) -> Iterator[None]:
         """During the block, apply the response deadline, and do not pause reading."""
@@ -302,11 +346,14 @@ class AioPort(Link):
         try:
             yield
         finally:
-            self._awaited -= 1
             self._inner_waits -= is_inner
-            if not self._awaited:
-                self._response_deadline = None
-                self._wake_all()
+            self._end_awaiting()
+
+    def _end_awaiting(self) -> None:
+        self._awaited -= 1
+        if not self._awaited:
+            self._response_deadline = None
+            self._wake_all()
 
     def _dispatch_response(self, incoming: Incoming) -> None:
         super()._dispatch_response(incoming)

@@ -430,7 +430,9 @@ class Pipeline:
         item, uid, number, data = ready.item, ready.uid, ready.number, ready.data
         port, operation, more = self.port, self._operation, self._window > 1
         exchange = ready.exchange
-        if not (operation and port.is_unobserved(len(self._outstanding))):
+        if not (
+            operation and port.compares_responses and port.is_unobserved(len(self._outstanding))
+        ):
             exchange = None
         expected = exchange and exchange[1]
         self._outstanding[number] = item, uid, 0, expected
@@ -478,7 +480,9 @@ class Pipeline:
         """
         port, outstanding, operation = self.port, self._outstanding, self._operation
         oldest = next(iter(outstanding.values()))
-        if oldest[3] is None or operation is None or not port.is_unobserved():
+        if oldest[3] is None or operation is None:
+            return
+        if not (port.compares_responses and port.is_unobserved()):
             return
         received, size = port.receive()
         at = 0

@@ -161,7 +161,7 @@ class Requesting(Lifecycle):
                     exchange = self._usual_exchange(context_id, request, data)
                 if exchange is None:
                     operation = await port.request(context_id, request, data)
-                elif (unanswered := port.exchange(request, *exchange)) is None:
+                elif (unanswered := await port.exchange(request, *exchange)) is None:
                     return Incoming(port.contexts[context_id], success_of(request))
                 else:
                     operation = unanswered

@@ -83,7 +83,7 @@ class Sender(Engine):
     response_deadline: float | None = None
     """When a response must be there, from the last `receive` on."""
     compares_responses = False
-    """Whether the face has `receive` and `leave`."""
+    """Whether the face has `receive` and `leave`, and the turn keeps other messages away."""
     collects_responses = False
     """Whether the face flushes when it has served the requests that have arrived."""
 
@@ -122,6 +122,13 @@ class Sender(Engine):
     @abstractmethod
     async def wait_for_response(self, operation: Any) -> None:
         """Wait until `operation` has a response, within the DIMSE timeout."""
+
+    @abstractmethod
+    async def answers_as(self, expected: bytes, operation: Any) -> bool:
+        """Wait for bytes of the peer; return whether they are `expected`, and nothing more.
+
+        The protocol has all others, and `wait_for_response` waits on for the response.
+        """
 
     @abstractmethod
     def call_soon(self, call: Callable[[], object]) -> None:
@@ -261,8 +268,7 @@ class Sender(Engine):
         turn, that can change only by what is received, or by a call of the program.
         """
         return (
-            self.compares_responses
-            and (outstanding is None or len(self._operations) == outstanding)
+            (outstanding is None or len(self._operations) == outstanding)
             and self.protocol.is_at_rest
             and not (self._requests or self._abort_wanted or self.is_ended)
             and _OF_MESSAGES.isdisjoint(self.handlers.live)
@@ -323,17 +329,16 @@ class Sender(Engine):
         """Give the protocol the bytes of the buffer from `at` to `size`."""
         raise NotImplementedError
 
-    def exchange(self, request: Message, packed: bytes, expected: bytes) -> Operation | None:
+    async def exchange(self, request: Message, packed: bytes, expected: bytes) -> Operation | None:
         """Send a usual request and wait; None if the response is `expected`, else the operation.
 
-        Only with the turn, while `is_unobserved`, and if no other request is outstanding.
+        Only while `is_unobserved`, and if no other request is outstanding.
         """
         operation = self.operation_class(self, request)
         key = (request.command | RESPONSE_BIT, request.MessageID)
         self._operations[key] = operation
         self._write(packed)
-        if not self.receive_usual(expected):
-            operation.deadline = self.response_deadline
+        if not await self.answers_as(expected, operation):
             return operation
         del self._operations[key]
         return None

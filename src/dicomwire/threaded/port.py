@@ -170,6 +170,13 @@ class ThreadedPort(Link):
             if restarts:
                 deadline = deadline_after(self.settings.dimse_timeout)
 
+    async def answers_as(self, expected: bytes, operation: Operation) -> bool:
+        """Wait for bytes of the peer; return whether they are `expected`."""
+        if self.receive_usual(expected):
+            return True
+        operation.deadline = self.response_deadline
+        return False
+
     def begin_usual(self) -> bool:
         """Take the turn, unless another thread has it, or the watcher watches the socket."""
         if not self._turn.acquire(blocking=False):
