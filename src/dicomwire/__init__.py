@@ -96,21 +96,6 @@ _NAMES = {
         TLSConfigurationError TLSFailure TLSFault""",
     "dicomwire.implementation": "IMPLEMENTATION_CLASS_UID IMPLEMENTATION_VERSION_NAME UID_PREFIX",
     "dicomwire.logs": "debug_logger",
-    "dicomwire.presentation": """
-        ALL_TRANSFER_SYNTAXES AllStoragePresentationContexts
-        ApplicationEventLoggingPresentationContexts BasicWorklistManagementPresentationContexts
-        ColorPalettePresentationContexts DEFAULT_TRANSFER_SYNTAXES
-        DefinedProcedureProtocolPresentationContexts DisplaySystemPresentationContexts
-        HangingProtocolPresentationContexts ImplantTemplatePresentationContexts
-        InstanceAvailabilityPresentationContexts MediaCreationManagementPresentationContexts
-        MediaStoragePresentationContexts ModalityPerformedPresentationContexts
-        NonPatientObjectPresentationContexts PresentationContext PrintManagementPresentationContexts
-        ProcedureStepPresentationContexts ProtocolApprovalPresentationContexts
-        QueryRetrievePresentationContexts RTMachineVerificationPresentationContexts
-        RelevantPatientInformationPresentationContexts StorageCommitmentPresentationContexts
-        StoragePresentationContexts SubstanceAdministrationPresentationContexts
-        UnifiedProcedurePresentationContexts VerificationPresentationContexts build_context
-        build_role""",
     "dicomwire.settings": "Settings",
     "dicomwire.sop_class": "register_uid",
     "dicomwire.threaded.bulk": "SendMany send_many",
@@ -119,8 +104,9 @@ _NAMES = {
     "pydicom._uid_dict": "UID_dictionary",
     "pydicom.uid": "UID",
 }
-"""The exported names by the module that defines them. Those of the library are also imported above,
-for type checkers and editors."""
+"""The exported names by the module that defines them; all others are of `presentation`.
+
+Those of the library are also imported above, for type checkers and editors."""
 
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 _SUBMODULES = """
@@ -131,11 +117,11 @@ _SUBMODULES = """
 def __getattr__(name: str) -> Any:
     from dicomwire.registry.uids import use_pydicom
 
-    if name in _MODULE_OF:
-        use_pydicom()  # before the module below creates UIDs
-        value = getattr(_import_module(_MODULE_OF[name]), name)
-    elif name == "evt":
+    if name == "evt":
         value = _import_module("dicomwire.events")
+    elif name in __all__:
+        use_pydicom()  # before the module below creates UIDs
+        value = getattr(_import_module(_MODULE_OF.get(name, "dicomwire.presentation")), name)
     elif name in _SUBMODULES.split():
         return _import_module(f"dicomwire.{name}")
     else:

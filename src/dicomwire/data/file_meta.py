@@ -11,7 +11,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 
-from dicomwire.data.codec import decode
+from dicomwire.data.codec import decode, decode_for
 from dicomwire.data.encodings import DatasetError as DatasetError
 from dicomwire.data.file_head import PREAMBLE, file_meta_values
 from dicomwire.data.file_head import file_head as file_head
@@ -58,6 +58,19 @@ def create_file_meta(
     meta.ImplementationClassUID = quick_uid(implementation_uid)
     meta.ImplementationVersionName = implementation_version
     return meta
+
+
+def decode_object(
+    data: bytearray, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str
+) -> Dataset:
+    """Return the dataset in `data`, with `file_meta`; DatasetError if it cannot be decoded."""
+    ds = decode_for(data, transfer_syntax)
+    ds.file_meta = create_file_meta(
+        sop_class_uid=sop_class_uid,
+        sop_instance_uid=sop_instance_uid,
+        transfer_syntax=transfer_syntax,
+    )
+    return ds
 
 
 def encode_file_meta(file_meta: FileMetaDataset) -> bytes:
@@ -113,10 +126,7 @@ class HeadReader:
     def feed(self, data: bytes | memoryview) -> tuple[FileHead, memoryview] | None:
         """Return the UIDs, and the first bytes of the dataset; None if more bytes are needed.
 
-        Raises
-        ------
-        FileFormatError
-            See `parse_file_meta`.
+        It raises what `parse_file_meta` raises.
         """
         if not self._data:
             head = _parse_head(bytes(data[:KIB]), False, self._name)  # enough for nearly all files
@@ -135,12 +145,7 @@ class HeadReader:
         return head, memoryview(self._data)[head.offset :]
 
     def finish(self) -> tuple[FileHead, memoryview]:
-        """Return the same when there are no more bytes.
-
-        Raises
-        ------
-        FileFormatError
-        """
+        """Return the same when there are no more bytes; FileFormatError if they do not suffice."""
         head = _parse_head(bytes(self._data), True, self._name)
         assert head is not None
         return head, memoryview(self._data)[head.offset :]

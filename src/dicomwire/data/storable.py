@@ -221,21 +221,15 @@ class _Encoded(Opened):
             return encode_dataset(self.decoded(), transfer_syntax)
 
     def decoded(self) -> Dataset:
-        from dicomwire.data.codec import decode_for
-        from dicomwire.data.file_meta import create_file_meta
+        from dicomwire.data.file_meta import decode_object
 
         if isinstance(self.data, memoryview):
             data = bytearray(self.data)
         else:
             data = bytearray(self.data.length)
             self.data.readinto([memoryview(data)])
-        ds = decode_for(data, self.transfer_syntax_uid)
-        ds.file_meta = create_file_meta(
-            sop_class_uid=self.sop_class_uid,
-            sop_instance_uid=self.sop_instance_uid,
-            transfer_syntax=self.transfer_syntax_uid,
-        )
-        return ds
+        uids = self.sop_class_uid, self.sop_instance_uid, self.transfer_syntax_uid
+        return decode_object(data, *uids)
 
     def close(self) -> None:
         if not isinstance(self.data, memoryview):

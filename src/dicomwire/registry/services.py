@@ -66,7 +66,7 @@ class Service(Enum):
         dimse_msg_type : str
             "C-FIND", "C-GET" or "C-MOVE"; the statuses of a query/retrieve service depend on it.
         """
-        if self in _QUERY_RETRIEVE:
+        if self in QUERY_RETRIEVE:
             return _QUERY_RETRIEVE_STATUSES.get(dimse_msg_type, status.GENERAL_STATUS)
         return _STATUSES.get(self, status.GENERAL_STATUS)
 
@@ -147,17 +147,16 @@ def service_of(uid: str) -> Service:
     return entry.service if entry is not None else Service.UNKNOWN
 
 
-_QUERY_RETRIEVE = frozenset(
-    {
-        Service.QUERY_RETRIEVE,
-        Service.HANGING_PROTOCOL,
-        Service.COLOR_PALETTE,
-        Service.IMPLANT_TEMPLATE,
-        Service.DEFINED_PROCEDURE_PROTOCOL,
-        Service.PROTOCOL_APPROVAL,
-        Service.INVENTORY,
-    }
+QUERY_RETRIEVE = (
+    Service.QUERY_RETRIEVE,
+    Service.HANGING_PROTOCOL,
+    Service.COLOR_PALETTE,
+    Service.IMPLANT_TEMPLATE,
+    Service.DEFINED_PROCEDURE_PROTOCOL,
+    Service.PROTOCOL_APPROVAL,
+    Service.INVENTORY,
 )
+"""The services with queries and retrieval."""
 
 _QUERY_RETRIEVE_STATUSES = {
     "C-FIND": status.QR_FIND_SERVICE_CLASS_STATUS,

@@ -41,25 +41,19 @@ HANDLER_FAILED = 0xC311
 ENCODING_FAILED = 0xC312
 
 
-async def find(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
+async def find(
+    port: Port, incoming: Incoming, sop_class: SOPClass, *, only_one: bool = False
+) -> None:
     """Serve a C-FIND whose handler yields (status, identifier) pairs.
 
-    A pending result is sent with its identifier; any other ends the operation. When the handler
-    has no more results, or returns None, the last status is Success. If the peer cancels and the
-    handler does not look at `event.is_cancelled`, or if the peer is gone, the handler is closed.
+    A pending result is sent with its identifier; any other ends the operation, and so does the
+    first one with `only_one`. When the handler has no more results, or returns None, the last
+    status is Success. If the peer cancels and the handler does not look at `event.is_cancelled`,
+    or if the peer is gone, the handler is closed.
 
     The warning 0xB001 is the last response if no result follows it. For Repository Query, Success
     follows nevertheless, since its users wait for it (PS3.4 Section C.6.4).
     """
-    await _find(port, incoming, sop_class, only_one=False)
-
-
-async def find_one(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
-    """Serve a Relevant Patient Information Query, with at most one match (PS3.4 Annex Q)."""
-    await _find(port, incoming, sop_class, only_one=True)
-
-
-async def _find(port: Port, incoming: Incoming, sop_class: SOPClass, only_one: bool) -> None:
     response = answer(incoming.message, PENDING)
     results: Any = None
     try:

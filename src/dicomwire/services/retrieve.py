@@ -14,7 +14,7 @@ from dicomwire.data.codec import DatasetError, encode_dataset
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import EVT_C_GET, EVT_C_MOVE
 from dicomwire.logs import LOGGER, described_request
-from dicomwire.protocol.command import Message
+from dicomwire.protocol.command import Command, Message
 from dicomwire.registry.services import SOPClass
 from dicomwire.registry.tables import CompositeInstanceRetrieveWithoutBulkDataGet
 from dicomwire.services.answers import (
@@ -57,8 +57,8 @@ class _Codes:
     too_many: int
 
 
-_GET = _Codes(failed=0xC411, nothing=0xC413, bad_count=0xC413, too_many=0xC416)
-_MOVE = _Codes(failed=0xC511, nothing=0xC514, bad_count=0xC513, too_many=0xC516)
+_OF_GET = _Codes(failed=0xC411, nothing=0xC413, bad_count=0xC413, too_many=0xC416)
+_OF_MOVE = _Codes(failed=0xC511, nothing=0xC514, bad_count=0xC513, too_many=0xC516)
 _BAD_DESTINATION = 0xC515
 
 _BULK_DATA = (
@@ -144,26 +144,21 @@ _Address = tuple[str, int, dict[str, Any]]
 """The destination of a C-MOVE: host, port and options of `AE.associate`."""
 
 
-async def get(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
-    """Serve a C-GET whose handler yields a count, then (status, dataset) pairs."""
-    await _Retrieval(port, incoming, sop_class, _GET).run()
+class Retrieval:
+    """One C-GET or C-MOVE operation.
 
+    The handler yields the number of objects, then (status, dataset) pairs; for C-MOVE it yields
+    the destination first.
+    """
 
-async def move(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
-    """Serve a C-MOVE whose handler yields a destination, a count, then (status, dataset) pairs."""
-    await _Retrieval(port, incoming, sop_class, _MOVE).run()
-
-
-class _Retrieval:
-    """One C-GET or C-MOVE operation."""
-
-    def __init__(self, port: Port, incoming: Incoming, sop_class: SOPClass, codes: _Codes) -> None:
+    def __init__(self, port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
         request = incoming.message
         assert request.MessageID is not None
         self._port = port
         self._incoming = incoming
         self._sop_class = sop_class
-        self._codes = codes
+        self._is_move = request.command is Command.C_MOVE_RQ
+        self._codes = _OF_MOVE if self._is_move else _OF_GET
         self._message_id = request.MessageID
         self._response = answer(request, PENDING)
         self._counts: SubOperationCounts | None = None  # None until the sub-operations begin
@@ -171,6 +166,7 @@ class _Retrieval:
         self._results: Any = None
 
     async def run(self) -> None:
+        """Serve the operation, and send its last response."""
         port, response = self._port, self._response
         try:
             await self._retrieve()
@@ -193,7 +189,7 @@ class _Retrieval:
             await self._finish()
 
     async def _retrieve(self) -> None:
-        event = EVT_C_MOVE if self._codes is _MOVE else EVT_C_GET
+        event = EVT_C_MOVE if self._is_move else EVT_C_GET
         answered = await ask(self._port, event, self._incoming)
         try:
             self._results = self._port.iterate(answered)
@@ -201,7 +197,7 @@ class _Retrieval:
             text = f"the handler returned {type(answered).__name__}, which is not iterable"
             raise _Fault(text, self._codes.nothing) from None
         address: _Address | None = None
-        if self._codes is _MOVE:
+        if self._is_move:
             address = await self._destination()
             if address is None:
                 conclude(self._response, DESTINATION_UNKNOWN, "The destination is not known")

@@ -13,7 +13,7 @@ from dicomwire.event_types import StatusEvent
 from dicomwire.events import EVT_C_ECHO, EVT_C_STORE
 from dicomwire.logs import LOGGER, escaped, log_refusal
 from dicomwire.protocol.command import RESPONSE_BIT, Command, Message
-from dicomwire.registry.services import Service, SOPClass, sop_class_of
+from dicomwire.registry.services import QUERY_RETRIEVE, Service, SOPClass, sop_class_of
 from dicomwire.services.answers import (
     PROGRAM_FAILED,
     SUCCESS,
@@ -179,35 +179,21 @@ async def _find(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
 
 
 async def _find_one(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
-    from dicomwire.services.query import find_one
+    """Serve a Relevant Patient Information Query, with at most one match (PS3.4 Annex Q)."""
+    from dicomwire.services.query import find
 
-    await find_one(port, incoming, sop_class)
-
-
-async def _get(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
-    from dicomwire.services.retrieve import get
-
-    await get(port, incoming, sop_class)
+    await find(port, incoming, sop_class, only_one=True)
 
 
-async def _move(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
-    from dicomwire.services.retrieve import move
+async def _retrieve(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
+    from dicomwire.services.retrieve import Retrieval
 
-    await move(port, incoming, sop_class)
+    await Retrieval(port, incoming, sop_class).run()
 
 
 _ASKED: dict[Server, StatusEvent] = {_echo: EVT_C_ECHO, _store: EVT_C_STORE}
 """The handlers that are asked, of services that succeed without one; others fail."""
 
-_QUERY_RETRIEVE = (
-    Service.QUERY_RETRIEVE,
-    Service.HANGING_PROTOCOL,
-    Service.COLOR_PALETTE,
-    Service.IMPLANT_TEMPLATE,
-    Service.DEFINED_PROCEDURE_PROTOCOL,
-    Service.PROTOCOL_APPROVAL,
-    Service.INVENTORY,
-)
 _QUERY_ONLY = (
     Service.BASIC_WORKLIST,
     Service.SUBSTANCE_ADMINISTRATION,
@@ -222,8 +208,8 @@ _SERVERS: dict[tuple[Service, Command], Server] = {
     (Service.STORAGE, Command.C_STORE_RQ): _store,
     (Service.NON_PATIENT_OBJECT_STORAGE, Command.C_STORE_RQ): _store,
     (Service.RELEVANT_PATIENT, Command.C_FIND_RQ): _find_one,
-    **{(service, Command.C_FIND_RQ): _find for service in (*_QUERY_RETRIEVE, *_QUERY_ONLY)},
-    **{(service, Command.C_GET_RQ): _get for service in _QUERY_RETRIEVE},
-    **{(service, Command.C_MOVE_RQ): _move for service in _QUERY_RETRIEVE},
+    **{(service, Command.C_FIND_RQ): _find for service in (*QUERY_RETRIEVE, *_QUERY_ONLY)},
+    **{(service, Command.C_GET_RQ): _retrieve for service in QUERY_RETRIEVE},
+    **{(service, Command.C_MOVE_RQ): _retrieve for service in QUERY_RETRIEVE},
     **NORMALIZED,
 }

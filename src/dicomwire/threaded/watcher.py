@@ -329,7 +329,10 @@ class Watcher:
 
     def _forget(self, number: int) -> None:
         """Stop watching the object that had `number` before another file got it."""
-        watched = self._selector.remove(number)
+        self._lose(self._selector.remove(number))
+
+    def _lose(self, watched: Watched | None) -> None:
+        """Note that the descriptor of an object, or of the pair that wakes, is closed."""
         if watched is None:
             self._renew_pair()
         else:
@@ -344,11 +347,7 @@ class Watcher:
         self._selector = new_selector()
         for number, events, watched in known:
             if not self._register(number, events, watched, is_new=True):
-                if watched is None:
-                    self._renew_pair()
-                else:
-                    watched._is_watched = False
-                    watched.on_gone()
+                self._lose(watched)
         self._wake()  # the watcher's thread may be waiting in the old one
 
     def _renew_pair(self) -> None:

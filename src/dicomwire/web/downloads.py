@@ -14,9 +14,8 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from dicomwire.data.codec import decode_for
 from dicomwire.data.file_head import file_head
-from dicomwire.data.file_meta import FileFormatError, FileHead, HeadReader, create_file_meta
+from dicomwire.data.file_meta import FileFormatError, FileHead, HeadReader, decode_object
 from dicomwire.data.payloads import Payload
 from dicomwire.data.sinks import FileSink, MemorySink, Sink
 from dicomwire.web.multipart import End, Event, Malformed, MediaType, Part, media_type
@@ -168,17 +167,5 @@ def _safe_name(head: FileHead) -> str:
 
 
 def dataset_in(head: FileHead, payload: Payload) -> Dataset:
-    """Return the dataset of an object in memory, with its file meta information.
-
-    Raises
-    ------
-    DatasetError
-        If it cannot be decoded.
-    """
-    ds = decode_for(bytearray(payload.view()), head.transfer_syntax_uid)
-    ds.file_meta = create_file_meta(
-        sop_class_uid=head.sop_class_uid,
-        sop_instance_uid=head.sop_instance_uid,
-        transfer_syntax=head.transfer_syntax_uid,
-    )
-    return ds
+    """Return the dataset of an object in memory; DatasetError if it cannot be decoded."""
+    return decode_object(bytearray(payload.view()), *head[:3])

@@ -90,16 +90,12 @@ def _after_space(text: str, at: int) -> int:
 
 
 def dataset_of(item: Any, bulk_data: BulkData | None = None) -> Dataset:
-    """Return the dataset of an item.
+    """Return the dataset of an item; `Malformed` if it is none.
 
     Parameters
     ----------
     bulk_data : callable, optional
         Called for each value that the server gives as a URL; without it, such elements are empty.
-
-    Raises
-    ------
-    Malformed
     """
     if not isinstance(item, dict):
         raise Malformed("a dataset is no object")

@@ -48,12 +48,7 @@ class MediaType(NamedTuple):
 
 
 def media_type(text: str) -> MediaType:
-    """Return the media type of a Content-Type field.
-
-    Raises
-    ------
-    Malformed
-    """
+    """Return the media type of a Content-Type field; `Malformed` if it has none."""
     found = _NAME.match(text)
     if found is None:
         raise Malformed("the field Content-Type has no media type")
@@ -72,12 +67,9 @@ def media_type(text: str) -> MediaType:
 
 
 def boundary_of(kind: MediaType) -> str:
-    """Return the boundary of a media type multipart/….
+    """Return the boundary of a media type multipart/…; `Malformed` if it has no valid one.
 
-    Raises
-    ------
-    Malformed
-        If there is none, or it is not valid (RFC 2046 Section 5.1.1).
+    RFC 2046 Section 5.1.1.
     """
     boundary = kind.parameters.get("boundary", "")
     if not _is_boundary(boundary):
@@ -145,11 +137,9 @@ class Parser:
         return self._state is _State.EPILOGUE
 
     def feed(self, data: bytes) -> Iterator[Event]:
-        """Yield what the next bytes of the message contain; take all before the next call.
+        """Yield what the next bytes of the message contain; `Malformed` if it is not multipart.
 
-        Raises
-        ------
-        Malformed
+        Take all before the next call.
         """
         buffer, self._held = self._held + data if self._held else data, b""
         at = 0
@@ -172,13 +162,7 @@ class Parser:
         self._held = buffer[at:]
 
     def finish(self) -> Iterable[Event]:
-        """Note that the message has ended; return no events.
-
-        Raises
-        ------
-        Malformed
-            If the last boundary is missing.
-        """
+        """Note that the message has ended; `Malformed` if the last boundary is missing."""
         if not self.is_complete:
             raise Malformed("the message ends before its last boundary")
         return ()

@@ -10,26 +10,17 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.session.admission import AssociationLimits
+from dicomwire.session.entity import Entity
 from dicomwire.session.listening import listen
-from dicomwire.settings import Settings
 from dicomwire.workers.supervisor import Serve, WorkerProcesses, check_platform
 from dicomwire.workers.worker_end import Worker, WorkerEnd
 
 WorkerContext = Callable[[], AbstractContextManager[object]]
 """Returns a context manager that a worker enters before it serves and leaves at its end."""
-
-
-class _Entity(Protocol):
-    """The members of the application entity (of either face) that a server needs."""
-
-    @property
-    def settings(self) -> Settings: ...
-    def forget_server(self, server: Any) -> None: ...
-    def forget_parent(self) -> None: ...
 
 
 class Supervised:
@@ -51,7 +42,7 @@ class Supervised:
 
     def __init__(
         self,
-        ae: _Entity,
+        ae: Entity[Any, Any],
         address: tuple[Any, ...],
         ae_title: str,
         contexts: list[PresentationContext],
