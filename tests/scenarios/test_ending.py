@@ -29,7 +29,7 @@ from dicomwire.protocol.items import (
     SOPClassExtendedNegotiation,
     UserIdentityNegotiation,
 )
-from dicomwire.protocol.pdu import Abort, ReleaseRP, ReleaseRQ
+from dicomwire.protocol.pdu import Abort, AssociateAC, ReleaseRP, ReleaseRQ
 from raw_peer import CT, VERIFICATION, WAIT, RawPeer, RawServer, context, message_pdu
 
 
@@ -265,6 +265,34 @@ def test_a_server_that_is_shut_down_leaves_associations_alone(face):
         assert assoc.send_c_echo().Status == 0
         assert state(face.associate(port)) == ABORTED
         server.shutdown()
+
+
+@pytest.mark.threaded_only("the other drains them when it is closed")
+def test_a_server_that_drains_serves_a_peer_that_has_connected(face):
+    server = face.serve()
+    with (
+        RawPeer.connect(server.server_address[1]) as peer,
+        in_background(lambda: server.drain(WAIT)) as drained,
+    ):
+        server.serve_forever()  # until it listens no more
+        assert isinstance(peer.associate(), AssociateAC)
+        peer.send_message(echo())
+        peer.receive_message()
+        assert not drained.done()
+        peer.send(ReleaseRQ())
+        assert isinstance(peer.receive(), ReleaseRP)
+        peer.close()
+        drained.result(WAIT)
+
+
+@pytest.mark.threaded_only("the other drains them when it is closed")
+def test_a_server_that_drains_does_not_wait_for_a_silent_peer(face, monkeypatch):
+    monkeypatch.setattr("dicomwire.threaded.server._LAST_REQUESTS", 0.01)
+    server = face.serve()
+    with RawPeer.connect(server.server_address[1]) as peer:
+        assert eventually(lambda: len(server._new_connections) == 1)
+        server.drain(10 * WAIT)
+        assert peer.at_end()
 
 
 class Gate:

@@ -109,11 +109,12 @@ class World:
         self.now += seconds
         self.run()
 
-    def connect(self) -> socket.socket:
+    def connect(self, *, accepted: bool = True) -> socket.socket:
         """Have a client connect."""
         client = socket.create_connection(("127.0.0.1", self.port), timeout=10)
         self._sockets.append(client)
-        self.run()
+        if accepted:
+            self.run()
         return client
 
     def die(self, worker: FakeWorker, status: int = signal.SIGKILL) -> None:
@@ -353,3 +354,16 @@ def test_connections_that_no_worker_has_taken_are_closed_when_it_stops(world: Wo
     world.run()
     assert is_closed(client)
     assert world.supervisor.is_over
+
+
+def test_connections_in_the_queue_are_passed_on_before_it_stops(world: World) -> None:
+    world.begin(1)
+    clients = [world.connect(accepted=False) for _ in range(3)]
+    world.supervisor._stop(DRAIN)
+    end = world.workers[0].end
+    taken = [end.receive() for _ in clients]
+    assert end.receive() is Order.STOP
+    for each, client in zip(taken, clients, strict=True):
+        assert isinstance(each, socket.socket)
+        assert each.getpeername() == client.getsockname()
+        each.close()

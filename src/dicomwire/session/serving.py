@@ -37,9 +37,9 @@ class BaseServer(Listed, ABC, Generic[A, C, W]):
     """A server that accepts associations for an AE, on either face."""
 
     library_names = """
-        accept add_connection agreed connection_closed has_room hold is_closing negotiate
-        new_acceptor new_association open pause policy remembers remove run start_listening
-        stop_listening submit supported wait_for watch"""
+        accept accept_last add_connection agreed connection_closed deadline_of finish has_room hold
+        is_closing negotiate new_acceptor new_association open pause policy remembers remove run
+        start_listening stop_listening submit supported wait_for watch"""
 
     remembers = True
     """Whether a request may be answered as an earlier equal one, without negotiating it again."""

@@ -17,9 +17,9 @@ A thread that holds one of these locks takes only locks below it:
 7. `watcher._creation`: no two threads make the watcher.
 8. `Watcher._lock`: its selector, heap and watched objects.
 9. `Entity._lock`: the associations and servers of an AE.
-10. No lock is taken under one of these: `Agreements._lock`, `Budget.lock`,
-    `_ClientContext._lock`, `Connection._access`, `Flag._lock`, `Handlers._lock`,
-    `Ledger._lock`, `ThreadPool._changed`, `WorkerEnd._lock`, `WorkerServer._changed`.
+10. No lock is taken under one of these: `Agreements._lock`, `AssociationServer._changed`,
+    `Budget.lock`, `_ClientContext._lock`, `Connection._access`, `Flag._lock`, `Handlers._lock`,
+    `Ledger._lock`, `ThreadPool._changed`, `WorkerEnd._lock`.
 
 Handlers of the program run with the turn, and with `_sending` and `_writing` too if responses are
 received while a message is being sent. No library code holds a lock from 4 on when it waits for

@@ -41,6 +41,9 @@ _READ_SIZE = 64 * 1024
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 _PAUSE = 0.5
 """Seconds without accepting, after no file descriptor was left for a connection."""
+_LAST_REQUESTS = 1.0
+"""Seconds for a connection to request an association when the server drains. Peers send the request
+when they have connected, so that it is on its way: this is a round trip, and much more."""
 
 
 class AssociationServer(BaseServer[Association, "NewConnection", Callable[[], None]]):
@@ -69,13 +72,18 @@ class AssociationServer(BaseServer[Association, "NewConnection", Callable[[], No
     ) -> None:
         super().__init__(ae, ae_title, contexts, ssl_context, evt_handlers, receive_to)
         self._negotiating = 0  # guarded by `_lock`
-        self._stopped = threading.Event()  # `shutdown` sets it, and wakes `serve_forever`
+        # Set when the server listens no more, which wakes `serve_forever`. Connections that were
+        # there before still get associations, until `shutdown` sets `_is_closing`.
+        self._stopped = threading.Event()
+        self._is_closing = False
+        # Lets threads wait until `_connections` is lower; no lock is taken under it.
+        self._changed = threading.Condition()
         self.start_listening(address)
 
     @property
     def is_closing(self) -> bool:
         """Whether no more associations are accepted."""
-        return self._stopped.is_set()
+        return self._is_closing
 
     # --- For programs ---
 
@@ -90,13 +98,14 @@ class AssociationServer(BaseServer[Association, "NewConnection", Callable[[], No
         return self._address
 
     def serve_forever(self) -> None:
-        """Wait until `shutdown` is called."""
+        """Wait until `shutdown` or `drain` is called."""
         self._stopped.wait()
 
     def shutdown(self) -> None:
         """Stop listening, and close connections without an association. Associations continue."""
-        if self._stopped.is_set():
+        if self._is_closing:
             return
+        self._is_closing = True
         self._stopped.set()
         self.stop_listening()
         with self._lock:
@@ -110,14 +119,22 @@ class AssociationServer(BaseServer[Association, "NewConnection", Callable[[], No
     def drain(self, timeout: float | None = None) -> None:
         """Stop listening, and wait for the end of running associations.
 
+        Peers that have connected before may still request one, at once.
+
         Parameters
         ----------
         timeout : float, optional
             Seconds after which they are aborted; `Settings.drain_timeout` by default.
         """
-        self.shutdown()
         seconds = self.ae.settings.drain_timeout if timeout is None else timeout
         deadline = time.monotonic() + seconds
+        if seconds > 0 and not self._stopped.is_set():
+            self.accept_last()
+            self.stop_listening()
+            self.finish()
+            with self._changed:
+                self._changed.wait_for(lambda: not self._connections, seconds)
+        self.shutdown()
         for association in self.active_associations:
             association.join(max(deadline - time.monotonic(), 0))
         for association in self.active_associations:
@@ -142,6 +159,25 @@ class AssociationServer(BaseServer[Association, "NewConnection", Callable[[], No
     def stop_listening(self) -> None:
         """Undo `start_listening`."""
         close_socket(self._socket)
+
+    def accept_last(self) -> None:
+        """Accept the connections that wait in the system's queue, before it is closed."""
+        watcher().remove(self._listener)
+        self.accept()
+
+    def finish(self) -> None:
+        """Let connections without an association request one now, or be closed soon."""
+        self._stopped.set()
+        deadline = time.monotonic() + _LAST_REQUESTS
+        with self._lock:  # as in `wait_for`, so that each has this deadline
+            for connection in self._new_connections:
+                watcher().hurry(connection, deadline)
+
+    def connection_closed(self) -> None:
+        """Stop counting a connection that was closed."""
+        super().connection_closed()
+        with self._changed:
+            self._changed.notify_all()
 
     def accept(self) -> None:
         """Accept the waiting connections (on the watcher's thread)."""
@@ -196,10 +232,16 @@ class AssociationServer(BaseServer[Association, "NewConnection", Callable[[], No
         """Have `connection` watched for `timeout` seconds."""
         with self._lock:  # so that no thread drops it before it is watched
             self._new_connections.add(connection)
-            watcher().add(connection, deadline_after(timeout))
+            watcher().add(connection, self.deadline_of(timeout))
         self.hold(len(connection.received))
-        if self._stopped.is_set():
+        if self._is_closing:
             connection.drop("the server is shut down")
+
+    def deadline_of(self, timeout: float | None) -> float | None:
+        """Return the deadline of a connection without an association, for a timeout in settings."""
+        if self._stopped.is_set():
+            timeout = _LAST_REQUESTS if timeout is None else min(timeout, _LAST_REQUESTS)
+        return deadline_after(timeout)
 
     def negotiate(self, connection: NewConnection) -> None:
         """Answer a request as an earlier equal one, or on a pool thread, in its turn.
@@ -385,7 +427,7 @@ class NewConnection(Watched):
             self._end(tls_failure(error, self.peer), logging.WARNING)
             return False
         self._shaking_hands = False
-        watcher().change(self, deadline_after(self._settings.acse_timeout))
+        watcher().change(self, self._server.deadline_of(self._settings.acse_timeout))
         return True
 
     def _is_complete(self) -> bool:

@@ -166,6 +166,17 @@ class Watcher:
         if wake:
             self._wake()
 
+    def hurry(self, watched: Watched, deadline: float) -> None:
+        """Bring the deadline of an object forward to this one, if it has a later one or none."""
+        with self._lock:
+            if not watched._is_watched:
+                return
+            if watched.deadline is not None and watched.deadline <= deadline:
+                return
+            wake = self._schedule(watched, deadline)
+        if wake:
+            self._wake()
+
     def replace(self, watched: Watched, successor: Watched, deadline: float | None) -> None:
         """Watch the descriptor of `watched` for `successor` from now on, for reading."""
         with self._lock:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import ssl
-import threading
 from functools import partial
 from typing import Any
 
@@ -56,9 +55,7 @@ class WorkerServer(AssociationServer):
 
     def __init__(self, *args: Any, worker_end: WorkerEnd, **kwargs: Any) -> None:
         self._worker_end = worker_end
-        self._has_to_quit = False
-        # Guards `_has_to_quit`; no lock is taken under it. `_obey` and `connection_closed` notify.
-        self._changed = threading.Condition()
+        self._has_to_quit = False  # guarded by `_changed`, which `_obey` notifies, too
         super().__init__(*args, **kwargs)
 
     def run(self) -> None:
@@ -84,10 +81,8 @@ class WorkerServer(AssociationServer):
         """Nothing: the supervisor may still send the order to quit."""
 
     def connection_closed(self) -> None:
-        super().connection_closed()
         self._worker_end.connection_closed()
-        with self._changed:
-            self._changed.notify_all()
+        super().connection_closed()
 
     def accept(self) -> None:
         """Receive connections and orders from the supervisor (on the watcher's thread)."""
@@ -97,8 +92,10 @@ class WorkerServer(AssociationServer):
         """Nothing: the worker accepts no connections itself."""
 
     def _obey(self, order: Order) -> None:
-        self.shutdown()
-        if order is Order.QUIT:
+        if order is Order.STOP:
+            self.finish()
+        else:
+            self.shutdown()
             watcher().remove(self._channel)
             with self._changed:
                 self._has_to_quit = True

@@ -113,7 +113,7 @@ class SupervisedServer(Supervised):
             signal.raise_signal(signal.SIGTERM)
 
     def shutdown(self) -> None:
-        """Stop listening, and close connections that have no association yet.
+        """Stop listening; peers that have connected may still request an association, at once.
 
         Running associations continue as long as this process lives.
         """
@@ -122,7 +122,9 @@ class SupervisedServer(Supervised):
     server_close = shutdown
 
     def drain(self, timeout: float | None = None) -> None:
-        """Stop listening, and wait until running associations have ended.
+        """Stop listening, and wait until all associations have ended.
+
+        Peers that have connected before may still request one, at once.
 
         Parameters
         ----------

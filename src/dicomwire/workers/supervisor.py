@@ -298,14 +298,19 @@ class _Supervisor:
             self._stop(float(line))
 
     def _on_connection(self) -> None:
+        self._accept()
+
+    def _accept(self) -> bool:
+        """Accept a connection; return whether there was one."""
         try:
             connection, _ = self._listener.accept()
         except OSError as error:
             if error.errno in _OUT_OF_FILES:
                 self._log(logging.ERROR, "No file descriptors are left for new connections")
                 self._accept_at = time.monotonic() + _PAUSE
-            return
+            return False
         self._waiting.append(connection)
+        return True
 
     def _on_answer(self, record: _WorkerRecord) -> None:
         if record.channel is None:
@@ -437,10 +442,15 @@ class _Supervisor:
     # --- Stopping ---
 
     def _stop(self, timeout: float) -> None:
-        """Take no more connections; order the workers to quit after `timeout` seconds."""
+        """Take no more connections; order the workers to quit after `timeout` seconds.
+
+        If there is time, those that wait in the system's queue are passed on before.
+        """
         self._quit_at = min(self._quit_at, time.monotonic() + timeout)
         if self._is_stopping:
             return
+        while timeout > 0 and self._accept():
+            self._pass_on()
         self._is_stopping = True
         self._watch_listener()
         self._listener.close()
