@@ -12,9 +12,10 @@ import sys
 import threading
 from pathlib import Path
 
+from dicomwire.node import nodes
 from dicomwire.node.configuration import Configuration, merged
 from dicomwire.node.server import Node
-from dicomwire.node.tasks import process
+from dicomwire.node.tasks import process, queue
 from dicomwire.workers import supervisor
 
 
@@ -33,8 +34,14 @@ def tell(text: str) -> None:
 
 
 def main(folder: str, keys: str) -> None:
-    """Run a node; `keys` is the JSON of keys of its configuration."""
-    configuration = merged(Configuration(folder=Path(folder), port=0), json.loads(keys))
+    """Run a node; `keys` is the JSON of keys of its configuration, and perhaps `lease`.
+
+    `lease` is the number of seconds after which another node takes this one for dead.
+    """
+    values = json.loads(keys)
+    queue.LEASE = nodes.LEASE = values.pop("lease", queue.LEASE)
+    nodes._EVERY = nodes.LEASE / 4
+    configuration = merged(Configuration(folder=Path(folder), port=0), values)
     process.NICENESS = 0  # others wait for what it does
     supervisor.LONGEST_DELAY = supervisor.FIRST_DELAY  # a test kills many workers in a row
     ended = threading.Event()

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from forking import Forked
+from running_node import GET, counts, study_of
 from spooling import CT, EXPLICIT, sized
 
-from dicomwire import AE
+from dicomwire import AE, build_context, build_role, evt
 from dicomwire.data.codec import encode_dataset
 
 
@@ -137,3 +138,86 @@ class Senders:
             if assoc.is_established:
                 assoc.release()
             place += 1  # the next association is with the other node
+
+
+class Readers:
+    """Threads that retrieve acknowledged objects one by one, each from any of the nodes.
+
+    An object must be found, whole and as it was acknowledged, unless its node dies meanwhile.
+    """
+
+    def __init__(self, ports: Sequence[int], acknowledged: dict[str, str], number: int = 2) -> None:
+        self._ports = ports
+        self._acknowledged = acknowledged
+        self._is_over = False
+        self._retrieved = threading.Semaphore(0)
+        self._failures: list[BaseException] = []
+        self._threads = [
+            threading.Thread(target=self._read_all, args=(random.Random(each),))
+            for each in range(number)
+        ]
+
+    def __enter__(self) -> Readers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over = True
+        for thread in self._threads:
+            thread.join()
+        if self._failures:
+            raise self._failures[0]
+
+    def wait(self, number: int) -> None:
+        """Wait until that many more objects were retrieved."""
+        for _ in range(number):
+            assert self._retrieved.acquire(timeout=60), self._failures
+
+    def _read_all(self, chance: random.Random) -> None:
+        moment = threading.Event()
+        try:
+            while not self._is_over:
+                known = [*self._acknowledged.copy().items()]  # it grows meanwhile
+                if known:
+                    uid, digest = chance.choice(known)
+                    self._read(chance.choice(self._ports), uid, digest)
+                moment.wait(0.01)  # others need the processor, too
+        except BaseException as error:
+            self._failures.append(error)
+
+    def _read(self, port: int, uid: str, digest: str) -> None:
+        received = retrieve(port, uid)
+        if received is not None:
+            assert received == [(uid, digest)]
+            self._retrieved.release()
+
+
+def retrieve(port: int, uid: str = "") -> list[tuple[str, str]] | None:
+    """Return UIDs and digests of an object, or of all of the study; None if the node is dead."""
+    received: list[tuple[str, str]] = []
+
+    def take(event: evt.Event) -> int:
+        data = event.encoded_dataset(include_meta=False)
+        uid = event.request.AffectedSOPInstanceUID
+        received.append((str(uid), hashlib.sha256(data).hexdigest()))
+        return 0x0000
+
+    identifier = study_of()
+    if uid:
+        identifier.QueryRetrieveLevel, identifier.SeriesInstanceUID = "IMAGE", "1.2.3.4"
+        identifier.SOPInstanceUID = uid
+    assoc = AE().associate(
+        *("127.0.0.1", port),
+        [build_context(GET), build_context(CT, EXPLICIT)],
+        ext_neg=[build_role(CT, scp_role=True)],
+        evt_handlers=[(evt.EVT_C_STORE, take)],
+    )
+    if not assoc.is_established:
+        return None
+    *_, (status, _) = assoc.send_c_get(identifier, GET)
+    if "Status" not in status:
+        return None
+    assoc.release()
+    assert counts(status) == (0x0000, len(received), 0), status
+    return received
