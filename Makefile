@@ -74,7 +74,7 @@ lint: $(VENV)/.with-lint ## style, types, the direction of imports, the generate
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tools/make_tables.py --check
 
-bench: $(VENV)/.with-node $(PEER) ## measure against the peers; BENCH='--quick --cells echo'
+bench: $(VENV)/.with-test $(PEER) ## measure against the peers; BENCH='--quick --cells echo'
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 docs: $(VENV)/.with-docs ## build the site into docs/_build/html

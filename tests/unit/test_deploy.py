@@ -140,7 +140,7 @@ def test_compose_refers_to_what_it_has(compose: Any) -> None:
     for service in compose["services"].values():
         assert service.keys() & {"build", "image"}
         assert set(service.get("depends_on", ())) <= set(compose["services"])
-        for volume in service["volumes"]:
+        for volume in service.get("volumes", ()):
             assert volume.partition(":")[0] in compose["volumes"]
         for port in service.get("ports", ()):
             assert port.startswith("127.0.0.1:")
@@ -155,6 +155,16 @@ def test_compose_configures_the_nodes(compose: Any, caplog: pytest.LogCaptureFix
         assert configuration.index.startswith("postgresql+psycopg://")
         assert configuration.objects.startswith("s3://")
         assert float(service["stop_grace_period"].rstrip("s")) > configuration.stop_timeout
+
+
+def test_compose_makes_the_bucket_before_the_nodes_start(compose: Any) -> None:
+    (script,) = compose["services"]["bucket"]["command"]
+    for service in nodes(compose):
+        bucket, _, _ = (
+            service["environment"]["DICOMWIRE_OBJECTS"].removeprefix("s3://").partition("/")
+        )
+        assert f"s3.bucket.create -name {bucket} " in script
+        assert service["depends_on"]["bucket"] == {"condition": "service_completed_successfully"}
 
 
 def test_compose_has_no_password(compose: Any) -> None:
