@@ -36,7 +36,7 @@ _MOST_BYTES = 4 * MIB
 """Reading pauses too when the datasets of the waiting requests have so many bytes together."""
 
 
-class Watcher(Owner, Protocol):
+class AioOwner(Owner, Protocol):
     """The association that an `AioPort` belongs to."""
 
     def watch(self, task: asyncio.Task[None]) -> None:
@@ -83,11 +83,11 @@ class AioOperation(Operation):
 class AioPort(Link):
     """The association of the asyncio face, as services see it (`services.port.Port`)."""
 
-    _association: Watcher
+    _association: AioOwner
 
     operation_class = AioOperation
 
-    def __init__(self, association: Watcher, role: Role, settings: Settings) -> None:
+    def __init__(self, association: AioOwner, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
         self._serving: asyncio.Task[None] | None = None
         # Held from the first to the last byte of a message, so that messages are not mixed.

@@ -19,7 +19,7 @@ from dicomwire.data.encodings import DatasetError as DatasetError
 from dicomwire.data.encodings import encoding_of as encoding_of
 from dicomwire.data.encodings import is_uncompressed as is_uncompressed
 from dicomwire.data.plain_encoder import encode_plain
-from dicomwire.data.scanner import Counts, Elements, Scanner
+from dicomwire.data.scanner import Elements, ScanLimits, Scanner
 from dicomwire.protocol.limits import KIB, MIB, Limits
 
 LOGGER = logging.getLogger("dicomwire")
@@ -135,7 +135,7 @@ def decode(
     if deflated:
         ceiling = min(inflate_ceiling, max(_RATIO_FREE, _RATIO_CEILING * size))
         view = memoryview(_inflate(view, ceiling))
-    most = Counts(
+    most = ScanLimits(
         max(limits.dataset_items, size // _BYTES_PER_ITEM),
         max(limits.dataset_elements, size // _BYTES_PER_ELEMENT),
     )
@@ -165,7 +165,7 @@ def _message_scanner(data: Encoded, transfer_syntax: str, limits: Limits) -> Sca
     if is_deflated:
         ceiling = min(limits.identifier, max(_MESSAGE_RATIO_FREE, _RATIO_CEILING * size))
         view = memoryview(_inflate(view, ceiling))
-    most = Counts(
+    most = ScanLimits(
         min(limits.dataset_items, max(_FREE_ITEMS, size // _BYTES_PER_ITEM)),
         min(limits.dataset_elements, max(_FREE_ELEMENTS, size // _BYTES_PER_ELEMENT)),
     )

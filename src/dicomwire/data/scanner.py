@@ -115,7 +115,7 @@ def _read_as(is_implicit: bool, is_little: bool) -> tuple[_Attributes, list[str]
     return _attributes(dataset)
 
 
-class Counts(NamedTuple):
+class ScanLimits(NamedTuple):
     """The most sequence items and the most elements that a dataset may have, on all levels."""
 
     items: int
@@ -142,7 +142,7 @@ class Scanner:
         The dataset, not deflated.
     is_implicit, is_little : bool
         The negotiated encoding. If the data contradict `is_implicit`, the data decide.
-    most : Counts
+    most : ScanLimits
         DatasetError is raised for more; fragments of pixel data count as items.
     """
 
@@ -158,7 +158,9 @@ class Scanner:
         "_view",
     )
 
-    def __init__(self, view: memoryview, is_implicit: bool, is_little: bool, most: Counts) -> None:
+    def __init__(
+        self, view: memoryview, is_implicit: bool, is_little: bool, most: ScanLimits
+    ) -> None:
         self._view = view
         self._items_left, self._elements_left = most
         self._explicit, self._implicit, self._length = _FIELDS[is_little]
@@ -439,7 +441,7 @@ def items_of(element: RawDataElement) -> Iterator[Elements]:
         If the value is not a sequence.
     """
     view = memoryview(element.value or b"")
-    most = Counts(len(view), len(view))  # no limit: the scan of the dataset has counted them
+    most = ScanLimits(len(view), len(view))  # no limit: the scan of the dataset has counted them
     scanner = Scanner(view, element.is_implicit_VR, element.is_little_endian, most)
     return scanner.items()
 
