@@ -28,13 +28,14 @@ class Payload(ABC):
         Its position in that file; 0 unless the file is a DICOM file.
     """
 
-    __slots__ = ("_dicom_file", "_directory", "size")
+    __slots__ = ("_dicom_file", "_directory", "_share", "size")
 
     offset = 0
 
-    def __init__(self, size: int, directory: str | None) -> None:
+    def __init__(self, size: int, directory: str | None, share: Share | None = None) -> None:
         self.size = size
         self._directory = directory
+        self._share = share
         self._dicom_file: str | None = None
 
     @property
@@ -79,23 +80,27 @@ class Payload(ABC):
         if self._dicom_file is not None:
             unlink(self._dicom_file)
             self._dicom_file = None
+        if self._share is not None:
+            self._share.give(self.size)
+            self._share = None
 
 
 class MemoryPayload(Payload):
     """A dataset in memory, counted in `share` until it is discarded."""
 
-    __slots__ = ("_data", "_share")
+    __slots__ = ("_data",)
 
     path = None
 
     def __init__(
         self, data: bytearray, directory: str | None = None, share: Share | None = None
     ) -> None:
+        # As in `Payload.__init__`, without a call of it for each object.
         self.size = len(data)
         self._directory = directory
+        self._share = share
         self._dicom_file: str | None = None
         self._data = data
-        self._share = share
 
     def view(self) -> memoryview:
         """Return the bytes."""
@@ -105,14 +110,6 @@ class MemoryPayload(Payload):
         """Return the bytes as a file."""
         return io.BytesIO(self._data)
 
-    def discard(self) -> None:
-        """Remove temporary files; a program may keep the data in memory."""
-        if self._dicom_file is not None:
-            super().discard()
-        if self._share is not None:
-            self._share.give(self.size)
-            self._share = None
-
 
 class FilePayload(Payload):
     """A dataset in a file, counted in `share` until it is discarded.
@@ -120,7 +117,7 @@ class FilePayload(Payload):
     `discard` removes the file if it is temporary.
     """
 
-    __slots__ = ("_is_temporary", "_path", "_share", "_view", "offset")
+    __slots__ = ("_is_temporary", "_path", "_view", "offset")
 
     def __init__(
         self,
@@ -131,10 +128,11 @@ class FilePayload(Payload):
         directory: str | None = None,
         share: Share | None = None,
     ) -> None:
+        # As in `Payload.__init__`, without a call of it for each object.
         self.size = size
         self._directory = directory
-        self._dicom_file: str | None = None
         self._share = share
+        self._dicom_file: str | None = None
         self.offset = offset
         self._path = path
         self._is_temporary = is_temporary
@@ -164,10 +162,7 @@ class FilePayload(Payload):
     def discard(self) -> None:
         """Remove temporary files."""
         self._view = None
-        if self._dicom_file is not None:
-            super().discard()
         if self._is_temporary:
             unlink(self._path)
-        if self._share is not None:
-            self._share.give(self.size)
-            self._share = None
+        if self._dicom_file is not None or self._share is not None:
+            super().discard()

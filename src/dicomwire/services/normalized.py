@@ -8,17 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dicomwire import events as evt
 from dicomwire.data.encodings import DatasetError
 from dicomwire.errors import AssociationFailure
-from dicomwire.events import (
-    EVT_N_ACTION,
-    EVT_N_CREATE,
-    EVT_N_DELETE,
-    EVT_N_EVENT_REPORT,
-    EVT_N_GET,
-    EVT_N_SET,
-    InterventionEvent,
-)
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import UID_LENGTH, quick_uid
 from dicomwire.registry.services import Service, SOPClass
@@ -43,18 +35,18 @@ PROCESSING_FAILURE = 0x0110
 
 @dataclass(frozen=True, slots=True)
 class _Operation:
-    event: InterventionEvent
+    event: evt.InterventionEvent
     has_reply: bool = True
     """Whether the handler returns a dataset with the status."""
 
 
 _OPERATIONS = {
-    Command.N_EVENT_REPORT_RQ: _Operation(EVT_N_EVENT_REPORT),
-    Command.N_GET_RQ: _Operation(EVT_N_GET),
-    Command.N_SET_RQ: _Operation(EVT_N_SET),
-    Command.N_ACTION_RQ: _Operation(EVT_N_ACTION),
-    Command.N_CREATE_RQ: _Operation(EVT_N_CREATE),
-    Command.N_DELETE_RQ: _Operation(EVT_N_DELETE, has_reply=False),
+    Command.N_EVENT_REPORT_RQ: _Operation(evt.EVT_N_EVENT_REPORT),
+    Command.N_GET_RQ: _Operation(evt.EVT_N_GET),
+    Command.N_SET_RQ: _Operation(evt.EVT_N_SET),
+    Command.N_ACTION_RQ: _Operation(evt.EVT_N_ACTION),
+    Command.N_CREATE_RQ: _Operation(evt.EVT_N_CREATE),
+    Command.N_DELETE_RQ: _Operation(evt.EVT_N_DELETE, has_reply=False),
 }
 
 

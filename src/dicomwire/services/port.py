@@ -69,23 +69,6 @@ class Incoming:
                 LOGGER.exception("A payload cannot be discarded")
 
 
-class Operation(Protocol):
-    """A request that was sent, and the responses to it."""
-
-    async def response(self) -> Incoming:
-        """Return the next response, within the DIMSE timeout; serve requests meanwhile."""
-
-    @property
-    def has_response(self) -> bool:
-        """Whether there is a response to take."""
-
-    def take(self) -> Incoming:
-        """Remove and return the first received response."""
-
-    def abandon(self) -> None:
-        """Discard the responses in the queue, and all that arrive from now on."""
-
-
 class Storer(Protocol):
     """Sends objects for a retrieval."""
 
@@ -109,30 +92,6 @@ class Port(Protocol):
 
     async def succeed(self, incoming: Incoming) -> None:
         """Answer a C-STORE or C-ECHO with the status 0x0000, and log that, as `respond` does."""
-
-    async def request(
-        self,
-        context_id: int,
-        message: Message,
-        data: Data | None = None,
-        *,
-        join: Any = None,
-        more: bool = False,
-    ) -> Operation:
-        """Send a request, after the last response to one with the same command and message id.
-
-        Parameters
-        ----------
-        join : Operation, optional
-            The operation of an earlier request with one response; it gets the response to this
-            request too.
-        more : bool
-            Whether other requests follow at once. The request may then wait to be sent together
-            with them: until another message is sent, or `flushed` or `response` is called.
-        """
-
-    async def flushed(self) -> None:
-        """Send the messages that wait to be sent."""
 
     async def intervene(self, event: InterventionEvent, attrs: dict[str, Any]) -> Any:
         """Call the handler bound to `event` and return its result; its exceptions are raised.
@@ -188,6 +147,3 @@ class Port(Protocol):
     @property
     def keeps_stored(self) -> bool:
         """Whether the library writes objects received by C-STORE to files."""
-
-    def abort(self) -> None:
-        """Abort the association."""

@@ -9,14 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dicomwire import events as evt
 from dicomwire.errors import AssociationFailure
-from dicomwire.events import (
-    EVT_ASYNC_OPS,
-    EVT_SOP_COMMON,
-    EVT_SOP_EXTENDED,
-    EVT_USER_ID,
-    InterventionEvent,
-)
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.items import (
@@ -135,7 +129,7 @@ async def _verify(
 
     PS3.7 Annex D.3.3.7.
     """
-    if not port.bound(EVT_USER_ID):
+    if not port.bound(evt.EVT_USER_ID):
         return True, None
     attributes = {
         "user_id_type": identity.user_identity_type,
@@ -143,7 +137,7 @@ async def _verify(
         "secondary_field": identity.secondary_field,
     }
     try:
-        accepted, response = await port.intervene(EVT_USER_ID, attributes)
+        accepted, response = await port.intervene(evt.EVT_USER_ID, attributes)
     except AssociationFailure:
         raise
     except Exception:
@@ -179,7 +173,7 @@ async def _extend(
         for item in items
         if isinstance(item, SOPClassExtendedNegotiation)
     }
-    answers = await _negotiate(port, EVT_SOP_EXTENDED, {"app_info": information})
+    answers = await _negotiate(port, evt.EVT_SOP_EXTENDED, {"app_info": information})
     for uid, data in answers.items():
         reply = SOPClassExtendedNegotiation(uid, data)
         try:
@@ -193,7 +187,7 @@ async def _extend(
         for item in items
         if isinstance(item, SOPClassCommonExtendedNegotiation)
     }
-    taken = await _negotiate(port, EVT_SOP_COMMON, {"items": common})
+    taken = await _negotiate(port, evt.EVT_SOP_COMMON, {"items": common})
     acceptor.accept_common_extended(
         {uid: item for uid, item in taken.items() if uid in common and item == common[uid]}
     )
@@ -211,16 +205,18 @@ async def _grant_window(
     """
     invoked = asked.maximum_number_operations_invoked
     performed = asked.maximum_number_operations_performed
-    is_bound = (invoked, performed) != (1, 1) and port.bound(EVT_ASYNC_OPS)
+    is_bound = (invoked, performed) != (1, 1) and port.bound(evt.EVT_ASYNC_OPS)
     if is_bound:
-        await _negotiate(port, EVT_ASYNC_OPS, {"nr_invoked": invoked, "nr_performed": performed})
+        await _negotiate(
+            port, evt.EVT_ASYNC_OPS, {"nr_invoked": invoked, "nr_performed": performed}
+        )
     granted = min(invoked or most, most)  # a request for 0 is one for any number
     if is_bound or granted > 1:
         acceptor.add_negotiation_item(AsynchronousOperationsWindowNegotiation(granted, 1))
 
 
 async def _negotiate(
-    port: Port, event: InterventionEvent, attributes: dict[str, Any]
+    port: Port, event: evt.InterventionEvent, attributes: dict[str, Any]
 ) -> dict[Any, Any]:
     """Return the dict that the handler returned; an empty one if it failed."""
     try:
@@ -232,7 +228,7 @@ async def _negotiate(
         return {}
     if isinstance(answer, dict):
         return answer
-    if event is not EVT_ASYNC_OPS:
+    if event is not evt.EVT_ASYNC_OPS:
         LOGGER.error("The handler of evt.%s returned %s", event.name, type(answer).__name__)
     return {}
 

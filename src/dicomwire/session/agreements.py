@@ -9,55 +9,36 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from dicomwire.events import (
-    EVT_ACCEPTED,
-    EVT_ACSE_RECV,
-    EVT_ACSE_SENT,
-    EVT_ASYNC_OPS,
-    EVT_CONN_CLOSE,
-    EVT_CONN_OPEN,
-    EVT_DATA_RECV,
-    EVT_DATA_SENT,
-    EVT_ESTABLISHED,
-    EVT_FSM_TRANSITION,
-    EVT_PDU_RECV,
-    EVT_PDU_SENT,
-    EVT_RELEASED,
-    EVT_REQUESTED,
-    EVT_SOP_COMMON,
-    EVT_SOP_EXTENDED,
-    EVT_USER_ID,
-    EventType,
-)
+from dicomwire import events as evt
 from dicomwire.protocol.context import PresentationContext, Result
 from dicomwire.protocol.items import MaximumLengthNotification, UserIdentityNegotiation
 from dicomwire.protocol.pdu import AssociateAC, AssociateRQ
 
-_SEEN: tuple[EventType, ...] = (
-    EVT_CONN_CLOSE,
-    EVT_ACSE_RECV,
-    EVT_ACSE_SENT,
-    EVT_DATA_RECV,
-    EVT_DATA_SENT,
-    EVT_PDU_RECV,
-    EVT_PDU_SENT,
-    EVT_FSM_TRANSITION,
+_SEEN: tuple[evt.EventType, ...] = (
+    evt.EVT_CONN_CLOSE,
+    evt.EVT_ACSE_RECV,
+    evt.EVT_ACSE_SENT,
+    evt.EVT_DATA_RECV,
+    evt.EVT_DATA_SENT,
+    evt.EVT_PDU_RECV,
+    evt.EVT_PDU_SENT,
+    evt.EVT_FSM_TRANSITION,
 )
-BEGINNING: frozenset[EventType] = frozenset(
+BEGINNING: frozenset[evt.EventType] = frozenset(
     (
         *_SEEN,
-        EVT_CONN_OPEN,
-        EVT_REQUESTED,
-        EVT_USER_ID,
-        EVT_ASYNC_OPS,
-        EVT_SOP_EXTENDED,
-        EVT_SOP_COMMON,
-        EVT_ACCEPTED,
-        EVT_ESTABLISHED,
+        evt.EVT_CONN_OPEN,
+        evt.EVT_REQUESTED,
+        evt.EVT_USER_ID,
+        evt.EVT_ASYNC_OPS,
+        evt.EVT_SOP_EXTENDED,
+        evt.EVT_SOP_COMMON,
+        evt.EVT_ACCEPTED,
+        evt.EVT_ESTABLISHED,
     )
 )
 """Events of an association's beginning: with a handler for one, each request is negotiated."""
-RELEASE: frozenset[EventType] = frozenset((*_SEEN, EVT_RELEASED))
+RELEASE: frozenset[evt.EventType] = frozenset((*_SEEN, evt.EVT_RELEASED))
 """Events of a release by the peer."""
 
 _LONGEST = 16 * 1024

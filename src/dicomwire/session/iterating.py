@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from dicomwire.errors import AssociationFailure
 from dicomwire.protocol.command import Message
 from dicomwire.services import scu
-from dicomwire.services.port import Incoming, Operation
+from dicomwire.services.port import Incoming
+from dicomwire.session.operation import Operation
 from dicomwire.session.requests import Requesting
 
 if TYPE_CHECKING:

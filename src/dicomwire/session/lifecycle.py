@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any
 
+from dicomwire import events as evt
 from dicomwire.data.budgets import Share
 from dicomwire.errors import (
     AbortReason,
@@ -20,20 +21,6 @@ from dicomwire.errors import (
     AssociationFailure,
     AssociationRejected,
     LocalProtocolError,
-)
-from dicomwire.events import (
-    EVT_ABORTED,
-    EVT_ACCEPTED,
-    EVT_ACSE_RECV,
-    EVT_ACSE_SENT,
-    EVT_CONN_CLOSE,
-    EVT_CONN_OPEN,
-    EVT_ESTABLISHED,
-    EVT_REJECTED,
-    EVT_RELEASED,
-    EVT_REQUESTED,
-    Handlers,
-    NotificationEvent,
 )
 from dicomwire.listing import Listed
 from dicomwire.logs import LOGGER, Between, Progress, escaped
@@ -95,7 +82,7 @@ class Lifecycle(Listed, Owner, ABC):
         self,
         ae: Entity[Any, Any],
         mode: str,
-        handlers: Handlers,
+        handlers: evt.Handlers,
         settings: Settings,
         agreement: Agreement | None,
     ) -> None:
@@ -205,8 +192,8 @@ class Lifecycle(Listed, Owner, ABC):
         self.acceptor.ae_title = called_ae_title
         request = acceptance.build_request(self.requestor, called_ae_title)
         try:
-            self._announce(EVT_ACSE_SENT, primitive=request)
-            self._announce(EVT_REQUESTED)
+            self._announce(evt.EVT_ACSE_SENT, primitive=request)
+            self._announce(evt.EVT_REQUESTED)
             LOGGER.info(Progress.REQUESTING)
             port.protocol.connecting()
             await port.connect()
@@ -223,7 +210,7 @@ class Lifecycle(Listed, Owner, ABC):
 
     def _report_open(self) -> None:
         self._open_reported = True
-        self._announce(EVT_CONN_OPEN, address=self._remote_address)
+        self._announce(evt.EVT_CONN_OPEN, address=self._remote_address)
 
     @property
     def _remote_address(self) -> tuple[Any, ...]:
@@ -246,12 +233,12 @@ class Lifecycle(Listed, Owner, ABC):
         request = self.requestor.primitive
         assert isinstance(request, AssociateRQ)
         self.acceptor.primitive = answer
-        self._announce(EVT_ACSE_RECV, primitive=answer)
+        self._announce(evt.EVT_ACSE_RECV, primitive=answer)
         self._set_contexts(acceptance.conclude_request(request, answer))
         self._port.protocol.maximum_length = self.acceptor.maximum_length or 0
         LOGGER.info(Progress.ACCEPTED)
         if not self._port.contexts:
-            self._announce(EVT_ACCEPTED)
+            self._announce(evt.EVT_ACCEPTED)
             refused = "; ".join(map(_refused, self._contexts))
             text = f"the peer accepted no presentation context: {refused}"
             raise self._port.aborted(text, AbortSource.SERVICE_PROVIDER)
@@ -264,20 +251,22 @@ class Lifecycle(Listed, Owner, ABC):
         self.is_established = True
 
     def _report_established(self) -> None:
-        self._announce(EVT_ACCEPTED)
-        self._announce(EVT_ESTABLISHED)
+        self._announce(evt.EVT_ACCEPTED)
+        self._announce(evt.EVT_ESTABLISHED)
 
     def _rejected(self, answer: AssociateRJ) -> None:
         with _Conclusion(self):
             self.acceptor.primitive = answer
             text = f"rejected: {answer.result_str}, {answer.source_str}: {answer.reason_str}"
             LOGGER.error("%s: %s", Progress.REJECTED, text)
-            self._notify(EVT_ACSE_RECV, primitive=answer)
-            self.is_rejected = True
-            self._port.failure = AssociationRejected(
-                text, answer.result, answer.source, answer.diagnostic, self._port.peer
-            )
-            self._notify(EVT_REJECTED)
+            self._notify(evt.EVT_ACSE_RECV, primitive=answer)
+            self._note_rejection(text, answer)
+
+    def _note_rejection(self, text: str, answer: AssociateRJ) -> None:
+        self.is_rejected = True
+        code = answer.result, answer.source, answer.diagnostic
+        self._port.failure = AssociationRejected(text, *code, self._port.peer)
+        self._notify(evt.EVT_REJECTED)
 
     # --- The acceptor's beginning ---
 
@@ -331,8 +320,8 @@ class Lifecycle(Listed, Owner, ABC):
         self.requestor.primitive = request
         with contextlib.suppress(ValueError):  # no valid title: keep our own
             self.acceptor.ae_title = request.called_ae_title
-        self._announce(EVT_ACSE_RECV, primitive=request)
-        self._announce(EVT_REQUESTED)
+        self._announce(evt.EVT_ACSE_RECV, primitive=request)
+        self._announce(evt.EVT_REQUESTED)
         self._log(logging.INFO, Progress.ACCEPTING)
         answer = await acceptance.answer_request(port, request, self.acceptor, policy)
         port.check()
@@ -347,7 +336,7 @@ class Lifecycle(Listed, Owner, ABC):
             )
         self._set_contexts(answer.presentation_contexts)
         port.protocol.maximum_length = self.requestor.maximum_length or 0
-        self._announce(EVT_ACSE_SENT, primitive=answer)
+        self._announce(evt.EVT_ACSE_SENT, primitive=answer)
         port.protocol.accept(answer)
         self._establish()
         self._report_established()
@@ -358,16 +347,8 @@ class Lifecycle(Listed, Owner, ABC):
         with _Conclusion(self):
             reason = f"{answer.reason_str} (it called {escaped(self.acceptor.ae_title)})"
             self._log(logging.WARNING, Progress.REJECTING, reason)
-            self._notify(EVT_ACSE_SENT, primitive=answer)
-            self.is_rejected = True
-            port.failure = AssociationRejected(
-                f"rejected: {answer.reason_str}",
-                answer.result,
-                answer.source,
-                answer.diagnostic,
-                port.peer,
-            )
-            self._notify(EVT_REJECTED)
+            self._notify(evt.EVT_ACSE_SENT, primitive=answer)
+            self._note_rejection(f"rejected: {answer.reason_str}", answer)
             port.protocol.reject(answer)
             port.flush_now()
 
@@ -395,7 +376,7 @@ class Lifecycle(Listed, Owner, ABC):
         port.stage = "release"
         LOGGER.info(Progress.RELEASING)
         try:
-            self._announce(EVT_ACSE_SENT, primitive=_RELEASE_RQ)
+            self._announce(evt.EVT_ACSE_SENT, primitive=_RELEASE_RQ)
             port.protocol.release()
             await port.flushed()
             await port.until_ended(port.settings.acse_timeout, "release")
@@ -411,7 +392,7 @@ class Lifecycle(Listed, Owner, ABC):
             source = failure.source if isinstance(failure, AssociationAborted) else 0
             level = logging.INFO if isinstance(failure, LocalAbort) else logging.WARNING
             self._log(level, Progress.ABORTING, failure)
-            self._notify(EVT_ACSE_SENT, primitive=Abort(source, 0))
+            self._notify(evt.EVT_ACSE_SENT, primitive=Abort(source, 0))
             self._aborted(failure)
             with contextlib.suppress(LocalProtocolError):
                 port.protocol.abort(AbortSource(source))
@@ -421,13 +402,13 @@ class Lifecycle(Listed, Owner, ABC):
         self.is_established = False
         self.is_aborted = True
         self._port.failure = failure
-        self._notify(EVT_ABORTED)
+        self._notify(evt.EVT_ABORTED)
 
     def _released(self) -> None:
         self._log(logging.INFO, Progress.RELEASED)
         self.is_established = False
         self.is_released = True
-        self._notify(EVT_RELEASED)
+        self._notify(evt.EVT_RELEASED)
 
     def _close(self) -> None:
         """Close the association, whose end has been reported."""
@@ -451,8 +432,8 @@ class Lifecycle(Listed, Owner, ABC):
         self._port.close()
         if self._open_reported:
             self._open_reported = False
-            if EVT_CONN_CLOSE in self.handlers.live:
-                self._notify(EVT_CONN_CLOSE, address=self._remote_address)
+            if evt.EVT_CONN_CLOSE in self.handlers.live:
+                self._notify(evt.EVT_CONN_CLOSE, address=self._remote_address)
 
     # --- Called by the port ---
 
@@ -477,8 +458,8 @@ class Lifecycle(Listed, Owner, ABC):
     def _agree_to_release(self) -> None:
         self._releasing = True
         self._port.stage = "release"
-        self._announce(EVT_ACSE_RECV, primitive=_RELEASE_RQ)
-        self._announce(EVT_ACSE_SENT, primitive=_RELEASE_RP)
+        self._announce(evt.EVT_ACSE_RECV, primitive=_RELEASE_RQ)
+        self._announce(evt.EVT_ACSE_SENT, primitive=_RELEASE_RP)
         with _Conclusion(self):
             self._released()
             self._port.protocol.respond_release()
@@ -486,7 +467,7 @@ class Lifecycle(Listed, Owner, ABC):
 
     def _note_consent(self) -> None:
         with _Conclusion(self):
-            self._notify(EVT_ACSE_RECV, primitive=_RELEASE_RP)
+            self._notify(evt.EVT_ACSE_RECV, primitive=_RELEASE_RP)
             self._released()
             self._send_last_pdu()
 
@@ -500,7 +481,7 @@ class Lifecycle(Listed, Owner, ABC):
             return
         with _Conclusion(self):
             self._disconnect()
-            self._notify(EVT_ACSE_RECV, primitive=pdu)
+            self._notify(evt.EVT_ACSE_RECV, primitive=pdu)
             self._aborted(failure)
 
     def _abort_violator(self, failure: AssociationAborted) -> None:
@@ -513,7 +494,7 @@ class Lifecycle(Listed, Owner, ABC):
             # that abort is reported as received.
             ours = failure.source == AbortSource.SERVICE_USER
             primitive = Abort(failure.source, failure.reason)
-            self._notify(EVT_ACSE_SENT if ours else EVT_ACSE_RECV, primitive=primitive)
+            self._notify(evt.EVT_ACSE_SENT if ours else evt.EVT_ACSE_RECV, primitive=primitive)
             self._aborted(failure)
             self._send_last_pdu()
 
@@ -534,11 +515,11 @@ class Lifecycle(Listed, Owner, ABC):
         more = f": {reason}" if reason else ""
         LOGGER.log(level, "%s%s%s", progress, about, more, extra={"dicom": between.fields})
 
-    def _notify(self, event: NotificationEvent, **attributes: Any) -> None:
+    def _notify(self, event: evt.NotificationEvent, **attributes: Any) -> None:
         if event in self.handlers.live:
             self.handlers.notify(self, event, attributes)
 
-    def _announce(self, event: NotificationEvent, **attributes: Any) -> None:
+    def _announce(self, event: evt.NotificationEvent, **attributes: Any) -> None:
         """Notify of `event`; raise the failure if the association ended before or in a handler."""
         self._port.check()
         if event in self.handlers.live:

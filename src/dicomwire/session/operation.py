@@ -23,7 +23,7 @@ class Waiting(Protocol):
 
 
 class Operation:
-    """A request that we sent, and the queue of its received responses (`services.port`).
+    """A request that we sent, and the queue of its received responses.
 
     Several requests with one response each may share one queue (see `join`).
 

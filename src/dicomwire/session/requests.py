@@ -21,9 +21,10 @@ from dicomwire.registry.services import Service, SOPClass, service_of
 from dicomwire.registry.tables import Verification
 from dicomwire.registry.uids import looked_up
 from dicomwire.services import scu
-from dicomwire.services.port import Incoming, Operation, Storer
+from dicomwire.services.port import Incoming, Storer
 from dicomwire.session.ends import MODE_ACCEPTOR
 from dicomwire.session.lifecycle import Lifecycle
+from dicomwire.session.operation import Operation
 from dicomwire.session.sending import Sender
 from dicomwire.utils import set_ae
 

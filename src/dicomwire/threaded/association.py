@@ -14,10 +14,11 @@ from dicomwire.errors import AssociationFailure, ConnectionLost
 from dicomwire.protocol.command import Message
 from dicomwire.protocol.states import Role
 from dicomwire.services import scu
-from dicomwire.services.port import Operation, Storer
+from dicomwire.services.port import Storer
 from dicomwire.session import acceptance
 from dicomwire.session.dimse_services import DimseServices, P
 from dicomwire.session.entity import Entity
+from dicomwire.session.operation import Operation
 from dicomwire.session.requests import OtherStorer
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings

@@ -12,8 +12,8 @@ from dicomwire.bulk.pipeline import ResultReader, Sent
 from dicomwire.data.blocking import run_blocking
 from dicomwire.errors import AssociationFailure
 from dicomwire.protocol.command import Message
-from dicomwire.services.port import Operation
 from dicomwire.session.iterating import ResponseReader
+from dicomwire.session.operation import Operation
 from dicomwire.session.requests import Requesting
 
 if TYPE_CHECKING:
