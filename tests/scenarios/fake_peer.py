@@ -94,8 +94,10 @@ class Acceptor:
         if control & 2 and self._command and not (control & 1 and self._command.has_dataset):
             command, self._command = self._command, None
             if not command.is_response:
-                answer = encode_command(answer_to(command))
-                self.say(PDataTF([(context_id, 3, answer)]))
+                self._respond(context_id, command)
+
+    def _respond(self, context_id: int, request: Message) -> None:
+        self.say(PDataTF([(context_id, 3, encode_command(answer_to(request)))]))
 
     def say(self, pdu: PDU) -> None:
         self.socket.arrive(pdu.encode())

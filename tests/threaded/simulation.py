@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -357,31 +358,39 @@ class World:
         return sock
 
 
-@pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+@contextmanager
+def another_world() -> Iterator[World]:
     """Put the threaded face into a world of its own."""
-    world = World()
-    clock = SimpleNamespace(monotonic=lambda: world.now, perf_counter=time.perf_counter)
-    for module in _MODULES:
-        if hasattr(module, "time"):
-            monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setattr(threads, "submit", world.tasks.append)
-    monkeypatch.setattr(threads, "start_if_short", lambda: False)
-    monkeypatch.setattr(threads, "call_when_short", lambda call: None)
-    monkeypatch.setattr(watcher, "new_selector", lambda: world.selector)
-    world.watcher = watcher.Watcher()
-    monkeypatch.setattr(watcher, "_watcher", world.watcher)
-    polling = {name: getattr(select, name) for name in ("POLLIN", "POLLOUT")}
-    monkeypatch.setattr(
-        connection, "select", SimpleNamespace(poll=lambda: FakePoll(world), **polling)
-    )
-    monkeypatch.setattr(connection, "socket", _socket_module())
-    monkeypatch.setattr(link, "_ABORT_WAIT", 0)
-    monkeypatch.setattr(link, "open_connection", lambda *_: Connection(world.next_socket()))
-    monkeypatch.setattr(server, "listen", lambda address: FakeListener(world))
-    yield world
-    world.watcher._wake_in.close()
-    world.watcher._wake_out.close()
+    with pytest.MonkeyPatch.context() as patch:
+        world = World()
+        clock = SimpleNamespace(monotonic=lambda: world.now, perf_counter=time.perf_counter)
+        for module in _MODULES:
+            if hasattr(module, "time"):
+                patch.setattr(module, "time", clock)
+        patch.setattr(threads, "submit", world.tasks.append)
+        patch.setattr(threads, "start_if_short", lambda: False)
+        patch.setattr(threads, "call_when_short", lambda call: None)
+        patch.setattr(watcher, "new_selector", lambda: world.selector)
+        world.watcher = watcher.Watcher()
+        patch.setattr(watcher, "_watcher", world.watcher)
+        polling = {name: getattr(select, name) for name in ("POLLIN", "POLLOUT")}
+        patch.setattr(
+            connection, "select", SimpleNamespace(poll=lambda: FakePoll(world), **polling)
+        )
+        patch.setattr(connection, "socket", _socket_module())
+        patch.setattr(link, "_ABORT_WAIT", 0)
+        patch.setattr(link, "open_connection", lambda *_: Connection(world.next_socket()))
+        patch.setattr(server, "listen", lambda address: FakeListener(world))
+        yield world
+        world.watcher._wake_in.close()
+        world.watcher._wake_out.close()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """Put the threaded face into a world of its own."""
+    with another_world() as world:
+        yield world
 
 
 def _socket_module() -> SimpleNamespace:
