@@ -277,7 +277,7 @@ class QueryKeys(SphinxDirective):
             section += nodes.title("", level.value)
             rows = [
                 [code(key.keyword), str(key.tag), key.vr, self.uses[key.use]]
-                for key in keys.KEYS.values()
+                for key in keys.QUERY_KEYS.values()
                 if key.level is level
             ]
             section += table(["Keyword", "Tag", "VR", "Type"], rows)
