@@ -22,7 +22,7 @@ from dicomwire.sop_class import (
     PatientRootQueryRetrieveInformationModelFind,
     Verification,
 )
-from dicomwire.threaded import link, threads, watcher
+from dicomwire.threaded import link, places, threads, watcher
 from dicomwire.threaded.worker import WorkerServer
 from dicomwire.tls import client_context, server_context
 from dicomwire.workers.worker_end import CONNECTION, Order, SharedCounts, WorkerEnd
@@ -52,6 +52,8 @@ def notes(monkeypatch: pytest.MonkeyPatch) -> LockNotes:
     present = watcher.watcher()
     noted = NotedLock(notes, present._lock, "Watcher._lock")
     monkeypatch.setattr(present, "_lock", noted)
+    for room in places._rooms:
+        monkeypatch.setattr(room, "lock", NotedLock(notes, room.lock, "Room.lock"))
     noted = NotedLock(notes, watcher._creation, "watcher._creation")
     monkeypatch.setattr(watcher, "_creation", noted)
     return notes

@@ -8,21 +8,22 @@ The order of the locks
 ----------------------
 A thread that holds one of these locks takes only locks below it:
 
-1. `Link._turn`: the protocol, the socket and all state of one association.
-2. `ThreadedPort._sending`: no message begins before the one that is being sent has ended.
-3. `Link._writing`: no A-ABORT is written in the midst of another PDU.
-4. `_Monitor._condition`: the queues of one `send_many`.
-5. `BaseServer._binding`: the handlers of a server and of its associations.
-6. `BaseServer._lock`: the connections of one server that have no association yet.
-7. `watcher._creation`: no two threads make the watcher.
-8. `Watcher._lock`: its selector, heap and watched objects.
-9. `Entity._lock`: the associations and servers of an AE.
-10. No lock is taken under one of these: `Agreements._lock`, `AssociationServer._changed`,
+1. `Room.lock`: few pool threads serve at the same time.
+2. `Link._turn`: the protocol, the socket and all state of one association.
+3. `ThreadedPort._sending`: no message begins before the one that is being sent has ended.
+4. `Link._writing`: no A-ABORT is written in the midst of another PDU.
+5. `_Monitor._condition`: the queues of one `send_many`.
+6. `BaseServer._binding`: the handlers of a server and of its associations.
+7. `BaseServer._lock`: the connections of one server that have no association yet.
+8. `watcher._creation`: no two threads make the watcher.
+9. `Watcher._lock`: its selector, heap and watched objects.
+10. `Entity._lock`: the associations and servers of an AE.
+11. No lock is taken under one of these: `Agreements._lock`, `AssociationServer._changed`,
     `Budget.lock`, `_ClientContext._lock`, `Connection._access`, `Flag._lock`, `Handlers._lock`,
     `Ledger._lock`, `ThreadPool._changed`, `WorkerEnd._lock`.
 
 Handlers of the program run with the turn, and with `_sending` and `_writing` too if responses are
-received while a message is being sent. No library code holds a lock from 4 on when it waits for
+received while a message is being sent. No library code holds a lock from 5 on when it waits for
 the peer, or when it calls a handler. `abort` and `send_between` do without the turn: they begin
 at `_writing` and at `_sending`. A thread that waits for a `Flag` holds no lock.
 """
@@ -57,6 +58,7 @@ from dicomwire.settings import Settings
 from dicomwire.threaded import threads
 from dicomwire.threaded.connection import Connection, deadline_after
 from dicomwire.threaded.opening import open_connection
+from dicomwire.threaded.places import Place
 from dicomwire.threaded.watcher import Watched, watcher
 
 LINGER = 0.05
@@ -95,10 +97,11 @@ class Link(Sender, Watched):
         self.ended: threads.Flag = threads.Flag()
         self._connection: Connection | None = None
         self._on_closed: Callable[[], None] = lambda: None
-        # Guards everything here but what `_writing` guards; first in the order of the locks.
+        # Guards everything here but what `_writing` guards.
         self._turn = threading.RLock()
         self._depth = 0  # how often the thread with the turn has entered
         self._owner: int | None = None  # the thread that has the turn
+        self._place = Place()  # that of the pool thread, while it serves
         self._has_thread = False  # a pool thread waits for the socket, so the watcher does not
         # Held while a PDU is written, so that an abort by another thread does not cut into it.
         self._writing = threading.RLock()
@@ -293,11 +296,13 @@ class Link(Sender, Watched):
     def _serve_until_idle(self) -> None:
         """Serve as long as messages arrive, then have the socket watched again."""
         self._has_thread = True
+        self._place.take(self.opened)
         with self:
             try:
                 while self._serve_on():
                     pass
             finally:
+                self._place.leave()
                 self._has_thread = False
 
     def _serve_on(self) -> bool:
@@ -321,11 +326,12 @@ class Link(Sender, Watched):
         owner = self._owner
         self._depth, self._owner = 0, None
         self._turn.release()
-        # Data from the peer ends this wait, or an abort by another thread, which shuts the socket
-        # down.
+        self._place.leave()
+        # Data from the peer ends this wait, or an abort elsewhere, which shuts the socket down.
         try:
             return connection.linger(LINGER)
         finally:
+            self._place.take(self.opened)
             self._turn.acquire()
             self._depth, self._owner = 1, owner
 
@@ -510,10 +516,10 @@ class Link(Sender, Watched):
         connection = self._connection
         if connection is None or time.monotonic() >= until:
             return False
-        # Probably more has arrived already: after a full buffer, after the headers of a PDU, which
-        # some peers send by themselves, and after a command.
+        # After a full buffer, the headers of a PDU or a command, more has probably arrived already.
         if (self._has_filled_buffer or self._received < _SO_FEW) and self._read():
             return True
+        self._place.leave()
         return connection.wait_readable(until) and self._read()
 
     def _drop_buffer(self) -> None:

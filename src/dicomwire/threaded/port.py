@@ -266,7 +266,8 @@ class ThreadedPort(Link):
     # --- Handlers ---
 
     async def intervene(self, event: InterventionEvent, attrs: dict[str, Any]) -> Any:
-        """Call the handler bound to `event`; earlier responses do not wait for it."""
+        """Call the handler bound to `event`; neither earlier responses nor others wait for it."""
+        self._place.leave()
         if self._batch:
             self.flush()
         answer = self.handlers.intervene(self._association, event, attrs)

@@ -15,6 +15,7 @@ from dicomwire.session.base import ReceiveTo
 from dicomwire.session.entity import Entity
 from dicomwire.threaded import threads
 from dicomwire.threaded.association import Association
+from dicomwire.threaded.places import serve_one_at_a_time
 from dicomwire.threaded.server import AssociationServer
 from dicomwire.threaded.watcher import Watched, abandoning, watcher
 from dicomwire.workers.server import SupervisedServer, WorkerContext
@@ -35,6 +36,7 @@ def start_workers(
     """Return a server with that many worker processes; see `AE.start_server`."""
 
     def serve(worker_end: WorkerEnd) -> None:
+        serve_one_at_a_time()
         ae.use_counts(worker_end)
         arguments = (ae, worker_end.address, ae_title, contexts, ssl_context, handlers, receive_to)
         worker = WorkerServer(*arguments, worker_end=worker_end)
