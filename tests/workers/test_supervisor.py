@@ -70,7 +70,7 @@ class World:
         monkeypatch.setattr(supervisor, "os", fake_os)
         monkeypatch.setattr(supervisor, "signal", fake_signal)
         monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: self.now))
-        monkeypatch.setattr(supervisor, "_fork", self._fork)
+        monkeypatch.setattr(supervisor, "fork", self._fork)
         listener = listen(("127.0.0.1", 0))
         self.port = listener.getsockname()[1]
         self.control, control = socket.socketpair()

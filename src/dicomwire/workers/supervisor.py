@@ -12,7 +12,6 @@ import os
 import selectors
 import signal
 import socket
-import sys
 import threading
 import time
 import weakref
@@ -26,6 +25,7 @@ from socket import socket as Socket
 from dicomwire.errors import LocalProtocolError
 from dicomwire.logs import LOGGER
 from dicomwire.session.admission import AssociationLimits
+from dicomwire.workers.forking import fork, ignore
 from dicomwire.workers.worker_end import CONNECTION, READY, Order, SharedCounts, Worker, WorkerEnd
 
 QUICK_DEATH = 5.0
@@ -51,9 +51,6 @@ _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 
 # The supervisor sends the caller lines: a log level and a text, or this line.
 _STOPPED = b"stopped"
-
-_HELD_BACK = (signal.SIGINT, signal.SIGTERM)
-
 
 Serve = Callable[[WorkerEnd], None]
 """Serves the connections that a `WorkerEnd` receives here; returns when all have ended."""
@@ -108,7 +105,7 @@ class WorkerProcesses:
             supervisor.run(count)
 
         try:
-            self.pid = _fork(supervise)
+            self.pid = fork(supervise)
         except BaseException:
             self._control.close()
             self._counts.file.close()
@@ -248,7 +245,7 @@ class _Supervisor:
         self._woken.setblocking(False)
         self._wake.setblocking(False)
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, _ignore)
+        signal.signal(signal.SIGCHLD, ignore)
         self._control.setblocking(False)
         self._listener.setblocking(False)
         self._selector.register(self._woken, selectors.EVENT_READ, self._on_signal)
@@ -380,7 +377,7 @@ class _Supervisor:
             on_answer = partial(self._on_answer, record)
             self._selector.register(record.channel, selectors.EVENT_READ, on_answer)
             with theirs:
-                record.pid = _fork(partial(self._work, record, theirs))
+                record.pid = fork(partial(self._work, record, theirs))
         except OSError as error:  # too many files or processes
             self._ended(record, f"A worker cannot be started: {error.strerror}")
         else:
@@ -508,50 +505,6 @@ def check_platform() -> None:
             "workers need os.fork, which this platform does not have: "
             "start several servers, each on a different port"
         )
-
-
-def _fork(run: Callable[[], None]) -> int:
-    """Start a process that calls `run` and ends; return its process ID.
-
-    The new process ignores SIGINT and SIGTERM. A terminal sends Ctrl-C to all processes, and a
-    service manager may send SIGTERM to all: the program's first process decides how to end.
-    """
-    _flush()  # both processes would write out the content of a buffer
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
-    try:
-        pid = os.fork()
-        if pid == 0:
-            _run_and_exit(run)
-        return pid
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _run_and_exit(run: Callable[[], None]) -> None:
-    code = 1
-    try:
-        for number in _HELD_BACK:
-            signal.signal(number, _ignore)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
-        run()
-        code = 0
-    except SystemExit as end:  # from `worker_context`, which has said why
-        code = end.code if isinstance(end.code, int) else 1
-    except BaseException:
-        LOGGER.exception("A server process failed with an internal error")
-    finally:
-        _flush()
-        os._exit(code)  # without the exit handlers, which belong to the caller's process
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, OSError, ValueError):  # a stream may be None or closed
-            stream.flush()
-
-
-def _ignore(number: int, frame: object) -> None:
-    """Ignore a signal; unlike SIG_IGN, programs that this process starts do not inherit this."""
 
 
 _all_processes: weakref.WeakSet[WorkerProcesses] = weakref.WeakSet()
