@@ -70,7 +70,7 @@ class AssociationFailure(DicomwireError):
     ----------
     stage : str
         The stage at which it failed: "connect", "tls", "associate", "write", "response", "idle",
-        "release" or "data".
+        "release" or "data"; or "process" if the process died that had the association.
     peer : str
         The peer's "host:port"; empty if it is not known.
     """

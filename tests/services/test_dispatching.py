@@ -63,20 +63,6 @@ class FakeMonitor:
         pass
 
 
-class FakeAssociation:
-    """What a pipeline needs at its beginning."""
-
-    own_window = 1
-    _port = None
-    failure = None
-
-    def check_established(self) -> None:
-        pass
-
-    async def end(self) -> None:
-        pass
-
-
 class FakeOutlet:
     """Answers each object as `answer` says: with a status, or by the end of the association.
 
@@ -103,18 +89,18 @@ class FakeOutlet:
     def now(self) -> float:
         return self.time
 
-    async def associate(self, keys: list[tuple[str, str]]) -> Any:
+    async def associate(self, keys: list[tuple[str, str]], feed: Any, priority: int) -> Any:
         self.proposed.append(keys)
         refusal = self.refusals.pop(0) if self.refusals else None
         if refusal is not None:
             raise refusal
-        return FakeAssociation()
+        return FakeAssociation(self, feed)
 
     async def note(self, record: Any, sent: Sent) -> None:
         record.note(sent)
 
 
-class FakeResults:
+class FakeAssociation:
     def __init__(self, outlet: FakeOutlet, items: Any) -> None:
         self._outlet = outlet
         self._items = items
@@ -144,18 +130,13 @@ class FakeResults:
             self._failure = outcome
         return Sent(task, task.uid, failure=self._failure)
 
-
-class FakeDispatcher(Dispatcher):
-    """Sends nothing: its outlet answers."""
-
-    def _pipeline(self, association: Any, feed: Any) -> Any:
-        outlet: Any = self._face
-        return FakeResults(outlet, feed)
+    async def end(self) -> None:
+        pass
 
 
 def dispatch(outlet: FakeOutlet, items: Any, **options: Any) -> dict[str, Sent]:
     """Run one lane to its end, and return the results by UID."""
-    dispatcher = FakeDispatcher(outlet, items, 1, **options)
+    dispatcher = Dispatcher(outlet, items, 1, **options)
     run_blocking(dispatcher.run())
     results: dict[str, Sent] = {}
     while (sent := run_blocking(dispatcher.next())) is not None:
@@ -346,7 +327,7 @@ def test_items_that_are_none():
     nameless = make("1.1")
     del nameless.SOPInstanceUID
     outlet = FakeOutlet(lambda uid: 0)
-    dispatcher = FakeDispatcher(outlet, [nameless, make("1.2"), object(), "/nowhere"], 1)
+    dispatcher = Dispatcher(outlet, [nameless, make("1.2"), object(), "/nowhere"], 1)
     run_blocking(dispatcher.run())
     results = []
     while (sent := run_blocking(dispatcher.next())) is not None:
@@ -365,7 +346,7 @@ def test_an_iterable_that_fails():
         yield make("1.1")
         raise ZeroDivisionError
 
-    dispatcher = FakeDispatcher(FakeOutlet(lambda uid: 0), items(), 1)
+    dispatcher = Dispatcher(FakeOutlet(lambda uid: 0), items(), 1)
     run_blocking(dispatcher.run())
     assert run_blocking(dispatcher.next()).is_stored
     with pytest.raises(ZeroDivisionError):

@@ -13,9 +13,10 @@ from typing import Any, Self
 
 from dicomwire.aio.ae import ApplicationEntity, Opening
 from dicomwire.aio.association import Association
-from dicomwire.bulk.dispatcher import ContextKey, Dispatcher, Record, Retry
+from dicomwire.bulk.dispatcher import Dispatcher, Record, Retry
 from dicomwire.bulk.ledger import Ledger
 from dicomwire.bulk.pipeline import Items, Sent
+from dicomwire.bulk.tasks import ContextKey, Feed, Sending, TaskPipeline
 from dicomwire.session.contexts import build_context
 
 
@@ -141,8 +142,9 @@ class _Face:
     def now(self) -> float:
         return self._loop.time()
 
-    async def associate(self, keys: list[ContextKey]) -> Association:
-        return await self._associate([build_context(*key) for key in keys])
+    async def associate(self, keys: list[ContextKey], feed: Feed, priority: int) -> Sending:
+        association = await self._associate([build_context(*key) for key in keys])
+        return TaskPipeline(association, feed, priority)
 
     async def note(self, record: Record, sent: Sent) -> None:
         if record.waits_next:

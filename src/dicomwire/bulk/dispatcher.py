@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Container, Sized
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self
 
-from dicomwire.bulk.pipeline import ItemReader, Items, Pipeline, Sent
-from dicomwire.data.storable import Opened, open_storable
+from dicomwire.bulk.pipeline import ItemReader, Items, Sent
+from dicomwire.bulk.tasks import ContextKey, Feed, Sending, Task
+from dicomwire.data.storable import open_storable
 from dicomwire.errors import (
     AbortSource,
     AssociationAborted,
@@ -27,10 +28,6 @@ from dicomwire.logs import LOGGER
 from dicomwire.protocol.command import Command, Message
 from dicomwire.registry.uids import quick_uid
 from dicomwire.services.port import END
-from dicomwire.session.requests import Requesting
-
-ContextKey: TypeAlias = tuple[str, str]
-"""SOP class and transfer syntax."""
 
 MOST_CONTEXTS = 128
 """Presentation contexts of one association at most (PS3.8 Section 9.3.2.2)."""
@@ -113,8 +110,8 @@ class Face(Protocol):
     def now(self) -> float:
         """Return the time in seconds; it never goes back."""
 
-    async def associate(self, keys: list[ContextKey]) -> Requesting:
-        """Return an association with contexts for `keys`.
+    async def associate(self, keys: list[ContextKey], feed: Feed, priority: int) -> Sending:
+        """Return an association with contexts for `keys`, to send the tasks of `feed` on it.
 
         Raises
         ------
@@ -124,17 +121,6 @@ class Face(Protocol):
 
     async def note(self, record: Record, sent: Sent) -> None:
         """Have `record` note the result of an object."""
-
-
-@dataclass(slots=True)
-class _Task:
-    """An object to send."""
-
-    item: Any
-    uid: str
-    key: ContextKey
-    opened: Opened | None = None  # the data of a small file, until the first attempt
-    attempts: int = 0
 
 
 @dataclass(slots=True)
@@ -159,6 +145,11 @@ class Dispatcher:
         How many associations to have at a time: the face calls `run` that often.
     transfer_syntax : str, optional
         The transfer syntax to propose for all objects, instead of that of each object.
+
+    Attributes
+    ----------
+    associations : int
+        How many were established so far.
     """
 
     def __init__(
@@ -181,14 +172,14 @@ class Dispatcher:
         self._retry = retry or Retry()
         self._record = record
         self._syntax = transfer_syntax
-        self._waiting: deque[_Task] = deque()
-        self._later: list[tuple[float, int, _Task]] = []  # a heap by the time of the next attempt
-        self._postponed = 0
+        self._waiting: deque[Task] = deque()
+        self._later: list[tuple[float, int, Task]] = []  # by the time of the next attempt, a heap
+        self._admitted = 0  # tasks so far
         self._open = 0  # tasks that senders have taken and not returned
         self._known: dict[ContextKey, None] = {}
         self._refused: dict[ContextKey, AssociationFailure] = {}
         self._results: deque[Sent] = deque()
-        self._has_associated = False  # at least once
+        self.associations = 0
         self._is_reading = False  # a sender is taking items; only one does at a time
         self._is_exhausted = False
         self._is_stopped = False
@@ -277,19 +268,19 @@ class Dispatcher:
     async def _send_some(self, sender: _Sender) -> None:
         """Establish one association, and send on it the objects that its contexts allow."""
         sender.lost = 0
+        feed = Feed(self, sender)
         try:
-            association = await self._face.associate(sorted(sender.keys))
+            association = await self._face.associate(sorted(sender.keys), feed, self._priority)
         except AssociationFailure as failure:
             await self._not_associated(sender, failure)
             return
-        self._has_associated = True
-        feed = _Feed(self, sender)
         try:
-            results = self._pipeline(association, feed)
-            while (first := await results.next()) is not None:
-                await self._take_results(sender, [first, *iter(results.at_hand, None)])
+            async with self._monitor:
+                self.associations += 1
+            while (first := await association.next()) is not None:
+                await self._take_results(sender, [first, *iter(association.at_hand, None)])
         except BaseException:
-            association._port.abort()
+            association.abort()
             raise
         finally:
             await self._take_back(feed.tasks)
@@ -297,9 +288,6 @@ class Dispatcher:
         if sender.lost:
             sender.failures += 1
             await self._wait_after(sender, sender.reason)
-
-    def _pipeline(self, association: Requesting, feed: _Feed) -> Pipeline:
-        return _TaskPipeline(association, feed, self._priority)
 
     async def _not_associated(self, sender: _Sender, failure: AssociationFailure) -> None:
         if _accepts_nothing(failure):
@@ -312,7 +300,7 @@ class Dispatcher:
                     else:
                         self._waiting.append(task)
             return
-        is_worthwhile = self._has_associated or isinstance(failure, AssociationRejected)
+        is_worthwhile = self.associations or isinstance(failure, AssociationRejected)
         may_pass = is_worthwhile and _may_pass(failure)
         sender.failures = sender.failures + 1 if may_pass else self._retry.attempts
         await self._wait_after(sender, failure)
@@ -397,7 +385,9 @@ class Dispatcher:
             await self._conclude(Sent(item, uid, failure=self._refused[key]))
             return
         self._known[key] = None
-        self._waiting.append(_Task(item, uid, key, opened if opened.is_small_file else None))
+        self._admitted += 1
+        small = opened if opened.is_small_file else None
+        self._waiting.append(Task(self._admitted, item, uid, key, small))
 
     def _keys_to_propose(self) -> frozenset[ContextKey]:
         """Return the contexts for the waiting objects, and those for earlier kinds of objects."""
@@ -415,7 +405,7 @@ class Dispatcher:
         """Whether no more objects are to be sent."""
         return self._is_stopped
 
-    async def take(self, sender: _Sender) -> deque[_Task]:
+    async def take(self, sender: _Sender) -> deque[Task]:
         """Return the next tasks for a sender; none if there are none now.
 
         Several at a time, since waiting for the monitor takes long; not so many that another sender
@@ -423,31 +413,36 @@ class Dispatcher:
         """
         while True:
             async with self._monitor as monitor:
-                tasks: deque[_Task] = deque()
                 if self._is_stopped:
-                    return tasks
+                    return deque()
                 self._move_due()
                 waiting = self._waiting
-                most = min(len(waiting) // (2 * self._senders), _TAKEN_AT_ONCE)
-                while waiting and waiting[0].key in sender.keys and len(tasks) <= most:
-                    tasks.append(waiting.popleft())
-                if not tasks:
-                    other = next((each for each in waiting if each.key in sender.keys), None)
-                    if other is not None:
-                        waiting.remove(other)
-                        tasks.append(other)
-                if tasks:
-                    self._open += len(tasks)
-                    return tasks
-                if self._is_exhausted or len(waiting) >= LOOK_AHEAD:
-                    return tasks
-                if self._is_reading:
-                    await monitor.wait(self._until_due())
-                    continue
+                if self._is_exhausted or self._is_reading or len(waiting) >= self._ahead:
+                    tasks = self._next_for(sender)
+                    if tasks or self._is_exhausted or len(waiting) >= LOOK_AHEAD:
+                        self._open += len(tasks)
+                        return tasks
+                    if self._is_reading:
+                        await monitor.wait(self._until_due())
+                        continue
                 self._is_reading = True
             await self._read_items()
 
-    async def _take_back(self, tasks: deque[_Task]) -> None:
+    def _next_for(self, sender: _Sender) -> deque[Task]:
+        """Take waiting tasks for which a sender has proposed contexts."""
+        tasks: deque[Task] = deque()
+        waiting = self._waiting
+        most = min(len(waiting) // (2 * self._senders), _TAKEN_AT_ONCE)
+        while waiting and waiting[0].key in sender.keys and len(tasks) <= most:
+            tasks.append(waiting.popleft())
+        if not tasks:
+            other = next((each for each in waiting if each.key in sender.keys), None)
+            if other is not None:
+                waiting.remove(other)
+                tasks.append(other)
+        return tasks
+
+    async def _take_back(self, tasks: deque[Task]) -> None:
         """Have other associations send the tasks that a sender took and did not send."""
         if tasks:
             async with self._monitor as monitor:
@@ -475,7 +470,7 @@ class Dispatcher:
 
     async def _take_result(self, sender: _Sender, sent: Sent) -> bool:
         """Deliver a result, or have the object sent again; return whether it was delivered."""
-        task: _Task = sent.item
+        task: Task = sent.item
         if isinstance(sent.failure, AssociationFailure):
             is_lasting = False
             sender.reason = sent.failure
@@ -489,11 +484,11 @@ class Dispatcher:
             self._waiting.append(task)  # not the oldest one, so it does not count as tried
         elif not is_lasting and task.attempts + 1 < self._retry.attempts:
             task.attempts += 1
-            self._postponed += 1  # a unique number, so that the heap never compares tasks
             due = self._face.now() + self._retry.wait(task.attempts)
-            heapq.heappush(self._later, (due, self._postponed, task))
+            heapq.heappush(self._later, (due, task.number, task))
         else:
-            await self._conclude(sent.of(task.item))
+            sent.item = task.item
+            await self._conclude(sent)
             return True
         return False
 
@@ -511,46 +506,6 @@ class Dispatcher:
             self._monitor.notify_all()
 
 
-class _Feed(ItemReader):
-    """The tasks of a sender, for its pipeline.
-
-    Attributes
-    ----------
-    tasks : deque of _Task
-        Those that were taken from the dispatcher, and not sent.
-    """
-
-    def __init__(self, dispatcher: Dispatcher, sender: _Sender) -> None:
-        super().__init__(())
-        self.may_wait = dispatcher.may_wait
-        self.reads_ahead = False  # the next task may be that of another sender
-        self.tasks: deque[_Task] = deque()
-        self.iterator = iter(lambda: self.tasks.popleft(), END)  # while `is_at_hand`
-        self._dispatcher = dispatcher
-        self._sender = sender
-
-    @property
-    def is_at_hand(self) -> bool:
-        """Whether a task was taken from the dispatcher that is to be sent."""
-        return bool(self.tasks) and not self._dispatcher.is_stopped
-
-    async def take(self) -> Any:
-        """Return the next task, or END if there is none now."""
-        if self._dispatcher.is_stopped:
-            return END
-        if not self.tasks:
-            self.tasks = await self._dispatcher.take(self._sender)
-        return self.tasks.popleft() if self.tasks else END
-
-
-class _TaskPipeline(Pipeline):
-    """Sends the items of tasks."""
-
-    def storable_of(self, item: _Task) -> Any:
-        opened, item.opened = item.opened, None
-        return item.item if opened is None else opened
-
-
 def _accepts_nothing(failure: AssociationFailure) -> bool:
     """Return whether the peer accepted the association, but none of its contexts."""
     return (
@@ -565,4 +520,6 @@ def _may_pass(failure: AssociationFailure) -> bool:
     """Return whether requesting the association again may succeed."""
     if isinstance(failure, AssociationRejected):
         return failure.result == _TRANSIENT
+    if failure.stage == "process":
+        return False
     return not isinstance(failure, TLSFailure) or failure.fault is TLSFault.CLOSED

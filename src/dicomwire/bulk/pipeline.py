@@ -108,10 +108,6 @@ class Sent:
         code = self.code
         return code is not None and (not code or stored_with(code))
 
-    def of(self, item: Any) -> Sent:
-        """Return this result for another item."""
-        return Sent(item, self.sop_instance_uid, self._answer, self.failure, self.is_resumed)
-
     def __iter__(self) -> Iterator[Any]:
         yield self.item
         yield self.status

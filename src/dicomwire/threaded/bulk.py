@@ -11,22 +11,25 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
 
-from dicomwire.bulk.dispatcher import ContextKey, Dispatcher, Record, Retry
+from dicomwire.bulk.dispatcher import Dispatcher, Record, Retry
 from dicomwire.bulk.ledger import Ledger
 from dicomwire.bulk.pipeline import Sent
+from dicomwire.bulk.tasks import ContextKey, Feed, TaskPipeline
 from dicomwire.data.blocking import run_blocking
 from dicomwire.data.storable import Storable
 from dicomwire.errors import AssociationFailure, ConnectionLost
 from dicomwire.logs import LOGGER
 from dicomwire.session.contexts import build_context
-from dicomwire.session.requests import Requesting
 from dicomwire.threaded import threads
 from dicomwire.threaded.ae import ApplicationEntity
 from dicomwire.threaded.association import Association
 from dicomwire.threaded.watcher import watcher
+
+if TYPE_CHECKING:
+    from dicomwire.threaded.sending_processes import SendingProcesses
 
 
 def send_many(
@@ -35,6 +38,7 @@ def send_many(
     items: Iterable[Storable],
     *,
     associations: int = 1,
+    processes: int = 1,
     window: int = 1,
     priority: int = 2,
     retry: Retry | None = None,
@@ -58,6 +62,12 @@ def send_many(
         DICOM files and datasets, as `Association.send_c_store` takes them, taken as needed.
     associations : int
         How many associations to have at a time, at most.
+    processes : int
+        In how many processes to have them; by default in this one. With more, each is forked and
+        gets its share of the associations. So take the first result before the program starts a
+        thread, and only where programs may fork (not on macOS and Windows). Items are then paths,
+        or others that can be pickled, and handlers of events run in these processes. If one dies,
+        the others send its objects again.
     window : int
         How many objects to keep outstanding on each, if the peer grants that many.
     priority : int
@@ -91,7 +101,12 @@ def send_many(
         raise ValueError(f"associations is 1 or more, not {associations}")
     host, port = address
     options |= {"ae_title": ae_title, "window": window}
-    face = _Face(partial(ae.associate, host, port, **options))
+    own = _Face(partial(ae.associate, host, port, **options))
+    face: _Face | SendingProcesses = own
+    if (count := min(processes, associations)) > 1:
+        from dicomwire.threaded.sending_processes import SendingProcesses
+
+        face = SendingProcesses(own, count, associations)
     record = Ledger(ledger, f"{ae_title} at {host}:{port}") if ledger is not None else None
     dispatcher = Dispatcher(face, items, associations, priority, retry, record, transfer_syntax)
     return SendMany(dispatcher, face, associations, record)
@@ -100,11 +115,15 @@ def send_many(
 class SendMany(Iterator[Sent]):
     """An iterator over the results of sent objects; a context manager that stops sending.
 
-    Threads of their own send the objects, beginning with the first call of `next`.
+    Threads or processes of their own send the objects, beginning with the first call of `next`.
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, face: _Face, senders: int, ledger: Ledger | None
+        self,
+        dispatcher: Dispatcher,
+        face: _Face | SendingProcesses,
+        senders: int,
+        ledger: Ledger | None,
     ) -> None:
         self._dispatcher = dispatcher
         self._face = face
@@ -116,11 +135,12 @@ class SendMany(Iterator[Sent]):
     def __next__(self) -> Sent:
         if self._is_closed:
             raise StopIteration
-        if not self._has_begun:
-            self._has_begun = True
-            for _ in range(self._senders):
-                threads.submit(partial(_run, self._dispatcher))
         try:
+            if not self._has_begun:
+                self._face.start()
+                self._has_begun = True
+                for _ in range(self._senders):
+                    threads.submit(partial(_run, self._dispatcher))
             sent = self._dispatcher.at_hand() or run_blocking(self._dispatcher.next())
         except BaseException:
             self.close()
@@ -136,6 +156,11 @@ class SendMany(Iterator[Sent]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def associations(self) -> int:
+        """How many associations were established so far."""
+        return self._dispatcher.associations
+
     def close(self, timeout: float = 2.0) -> None:
         """Send no more objects; after `timeout` seconds, abort associations with outstanding ones.
 
@@ -146,9 +171,11 @@ class SendMany(Iterator[Sent]):
         self._is_closed = True
         if self._has_begun:
             run_blocking(self._dispatcher.stop())
+            self._face.stop()
             if not run_blocking(self._dispatcher.ended(timeout)):
                 self._face.abort()
                 run_blocking(self._dispatcher.ended(timeout))
+        self._face.close()
         if self._ledger is not None:
             self._ledger.close()
 
@@ -198,17 +225,26 @@ class _Face:
         self._associations: WeakSet[Association] = WeakSet()
         self._is_aborted = False
 
-    async def associate(self, keys: list[ContextKey]) -> Requesting:
+    async def associate(self, keys: list[ContextKey], feed: Feed, priority: int) -> TaskPipeline:
         association = self._associate([build_context(*key) for key in keys])
         if not association.is_established:
             raise association.failure or ConnectionLost("no association", stage="associate")
         self._associations.add(association)
         if self._is_aborted:
             association.abort(block=False)
-        return association
+        return TaskPipeline(association, feed, priority)
 
     async def note(self, record: Record, sent: Sent) -> None:
         record.note(sent)
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
     def abort(self) -> None:
         self._is_aborted = True
