@@ -95,6 +95,13 @@ SENDING: Commands = {
 }
 """Clients that send the files of a folder, and fail if one of them is refused."""
 
+SENDING_IN_PARALLEL: Commands = {
+    "dicomwire": (*SENDING["dicomwire"], "--parallel", "4"),
+    "dicomwire, one at a time": SENDING["dicomwire"],
+    "DCMTK dcmsend, one at a time": SENDING["DCMTK dcmsend"],
+}
+"""Clients that may have several associations; DCMTK's have one."""
+
 STORING_FROM_OWN: Commands = {
     "dicomwire": (*STORING["dicomwire"], "--window", "64"),
     "DCMTK": STORING["DCMTK storescp +B"],

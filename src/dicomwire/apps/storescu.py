@@ -55,7 +55,9 @@ give -xi.
 
 With --window, --parallel or --resume it sends a file again if the peer is out of resources or an
 association is lost. A window or parallel associations help on a slow network, where each response
-takes long. They do not help on a fast network with few files.
+takes long. They do not help on a fast network with few files. On Linux, --parallel sends thousands
+of files from several processes, at most one for each processor. If one dies, the others send its
+files.
 
 Files in folders that are not DICOM files, and DICOMDIRs, are left out; these are no failures.
 

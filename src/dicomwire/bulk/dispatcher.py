@@ -306,8 +306,12 @@ class Dispatcher:
         await self._wait_after(sender, failure)
 
     async def _wait_after(self, sender: _Sender, failure: AssociationFailure | None) -> None:
-        """Wait after a failed association; give up after too many in a row."""
-        if sender.failures >= self._retry.attempts:
+        """Wait after a failed association; give up after too many in a row.
+
+        A sender whose process has died gives up at once.
+        """
+        is_dead = failure is not None and failure.stage == "process"
+        if is_dead or sender.failures >= self._retry.attempts:
             sender.has_given_up = True
             async with self._monitor:
                 self._trying -= 1
@@ -520,6 +524,4 @@ def _may_pass(failure: AssociationFailure) -> bool:
     """Return whether requesting the association again may succeed."""
     if isinstance(failure, AssociationRejected):
         return failure.result == _TRANSIENT
-    if failure.stage == "process":
-        return False
     return not isinstance(failure, TLSFailure) or failure.fault is TLSFault.CLOSED
