@@ -6,7 +6,6 @@ import contextlib
 import os
 import resource
 import select
-import shutil
 import socket
 import ssl
 import subprocess
@@ -36,10 +35,12 @@ from hostile import (
 )
 from scenario import Face, in_background
 
+from certificates import Certificates
 from dicomwire import AE, evt
 from dicomwire.sop_class import Verification
 from dicomwire.threaded import server as server_module
 from dicomwire.threaded.watcher import Watched, watcher
+from dicomwire.tls import server_context
 
 pytestmark = pytest.mark.usefixtures("face")
 
@@ -567,23 +568,9 @@ def test_a_handler_of_new_connections_does_not_take_a_thread_for_each() -> None:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    """A server's TLS context, with a certificate for nobody."""
-    if shutil.which("openssl") is None:
-        pytest.skip("a certificate takes the openssl command")
-    folder = tmp_path_factory.mktemp("tls")
-    key, chain = folder / "key.pem", folder / "chain.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-subj", "/CN=test", "-days", "2", "-keyout", key, "-out", chain),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(chain, key)
-    return context
+def certificate(certificates: Certificates) -> ssl.SSLContext:
+    """A server's TLS context."""
+    return server_context(*certificates.server)
 
 
 def trusting() -> TLSArguments:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import ssl
-import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -40,6 +37,7 @@ from dicomwire.sop_class import (
     ProtocolApprovalInformationModelMove,
     ProtocolApprovalStorage,
 )
+from dicomwire.tls import client_context, server_context
 from raw_peer import (
     CT,
     EXPLICIT,
@@ -132,19 +130,9 @@ def ask(face, server, *handlers, roles=OBJECTS, syntaxes=(EXPLICIT, IMPLICIT), *
 
 
 @pytest.fixture(scope="module")
-def tls(tmp_path_factory):
+def tls(certificates):
     """A server's TLS context, and a client's that trusts it."""
-    if shutil.which("openssl") is None:
-        pytest.skip("a certificate takes the openssl command")
-    folder = tmp_path_factory.mktemp("tls")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    command += ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(certificate, key)
-    return server, ssl.create_default_context(cafile=str(certificate))
+    return server_context(*certificates.server), client_context(ca=certificates.ca)
 
 
 def counts(status):
@@ -659,12 +647,12 @@ def test_what_a_move_says_of_the_association_to_make(face):
 
 
 def test_a_move_over_tls(face, tls):
-    server_context, client_context = tls
+    serving, calling = tls
     archive = Archive()
     destination = face.serve(
-        [archive.binding], ae=face.ae("STORE", supported=OBJECTS), ssl_context=server_context
+        [archive.binding], ae=face.ae("STORE", supported=OBJECTS), ssl_context=serving
     )
-    options = {"tls_args": (client_context, "localhost")}
+    options = {"tls_args": (calling, "localhost")}
     address = ("127.0.0.1", destination.server_address[1], options)
     assert told(move(face, address, 1, *images(1)))[-1] == (SUCCESS, None, 1, 0, 0)
     assert archive.instances == ["1.2.1"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
-import subprocess
 
 import pytest
 from scenario import (
@@ -21,54 +19,15 @@ from scenario import (
 from dicomwire import AssociationTimeout, ConnectionLost, evt
 from raw_peer import CT, WAIT, RawPeer, RawServer, request_pdu
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory):
-    """A folder with two authorities, and certificates for localhost and for a client."""
-    folder = tmp_path_factory.mktemp("keys")
-
-    def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    def authority(name):
-        openssl(
-            *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem"),
-            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
-        )
-
-    def certificate(name, extension, signer):
-        (folder / f"{name}.ext").write_text(
-            f"subjectAltName={extension}\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
-        )
-        openssl(
-            *("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"),
-            *("-keyout", f"{name}.key", "-out", f"{name}.csr"),
-        )
-        openssl(
-            *("x509", "-req", "-days", "2", "-in", f"{name}.csr", "-extfile", f"{name}.ext"),
-            *("-CA", f"{signer}.pem", "-CAkey", f"{signer}.key", "-CAcreateserial"),
-            *("-out", f"{name}.pem"),
-        )
-
-    authority("good")
-    authority("other")
-    certificate("server", "DNS:localhost,IP:127.0.0.1", "good")
-    certificate("elsewhere", "DNS:elsewhere.example", "good")
-    certificate("client", "DNS:client", "good")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def serving(keys):
-    def make(name="server", client_authority=None, version=None):
+@pytest.fixture
+def serving(certificates):
+    def make(name="server", client_ca=None, version=None):
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(keys / f"{name}.pem", keys / f"{name}.key")
-        if client_authority:
+        context.load_cert_chain(*getattr(certificates, name))
+        if client_ca:
             context.verify_mode = ssl.CERT_REQUIRED
-            context.load_verify_locations(keys / f"{client_authority}.pem")
+            context.load_verify_locations(client_ca)
         if version:
             context.maximum_version = context.minimum_version = version
         return context
@@ -76,12 +35,12 @@ def serving(keys):
     return make
 
 
-@pytest.fixture(scope="module")
-def calling(keys):
-    def make(authority="good", own=None):
-        context = ssl.create_default_context(cafile=keys / f"{authority}.pem")
+@pytest.fixture
+def calling(certificates):
+    def make(ca=None, own=None):
+        context = ssl.create_default_context(cafile=ca or certificates.ca)
         if own:
-            context.load_cert_chain(keys / f"{own}.pem", keys / f"{own}.key")
+            context.load_cert_chain(*getattr(certificates, own))
         return context
 
     return make
@@ -117,16 +76,18 @@ def test_both_ends_speak_tls(face, serving, calling, version):
     assert face.is_quiet(server)
 
 
-def test_both_ends_show_certificates(face, serving, calling):
+def test_both_ends_show_certificates(face, certificates, serving, calling):
     server = face.serve(
-        [(evt.EVT_C_STORE, lambda event: 0)], ssl_context=serving(client_authority="good")
+        [(evt.EVT_C_STORE, lambda event: 0)], ssl_context=serving(client_ca=certificates.ca)
     )
     check(face.associate(server, tls_args=(calling(own="client"), "localhost")))
 
 
-def test_a_certificate_is_missing_or_not_trusted_by_the_server(face, serving, calling):
+def test_a_certificate_is_missing_or_not_trusted_by_the_server(
+    face, certificates, serving, calling
+):
     server = face.serve(
-        [(evt.EVT_C_STORE, lambda event: 0)], ssl_context=serving(client_authority="other")
+        [(evt.EVT_C_STORE, lambda event: 0)], ssl_context=serving(client_ca=certificates.other_ca)
     )
     for own in (None, "client"):
         assoc = face.associate(server, tls_args=(calling(own=own), "localhost"))
@@ -142,10 +103,12 @@ def lost_in_tls(assoc):
     return str(assoc.failure)
 
 
-def test_the_wrong_authority(face, serving, calling):
+def test_the_wrong_authority(face, certificates, serving, calling):
     log = Recorder()
     server = face.serve(ssl_context=serving())
-    assoc = face.associate(server, log.handlers, tls_args=(calling("other"), "localhost"))
+    assoc = face.associate(
+        server, log.handlers, tls_args=(calling(certificates.other_ca), "localhost")
+    )
     assert "certificate was not accepted" in lost_in_tls(assoc)
     assert log.names[-1] == "ABORTED"
     assert face.is_quiet(server)
@@ -155,7 +118,7 @@ def test_a_certificate_for_another_host(face, serving, calling):
     server = face.serve(ssl_context=serving("elsewhere"))
     assoc = face.associate(server, host="localhost", tls_args=(calling(), None))
     assert "localhost" in lost_in_tls(assoc)
-    assoc = face.associate(server, tls_args=(calling(), "elsewhere.example"))
+    assoc = face.associate(server, tls_args=(calling(), "pacs.example"))
     assert state(assoc) == ESTABLISHED
 
 
