@@ -29,7 +29,7 @@ from dicomwire.node.index.reader import IndexReader
 from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.maintenance import check
 from dicomwire.node.server import Node
-from dicomwire.node.tasks.queue import Listed, listed
+from dicomwire.node.tasks.queue import ListedTask, listed
 
 CRASHES = int(os.environ.get("TEST_CRASHES", "2"))
 pytestmark = [
@@ -145,7 +145,7 @@ def test_what_a_worker_acknowledges_the_first_process_uploads_at_once(
         assert time.monotonic() - began < 10
 
 
-def waiting_uploads(folder: Path) -> list[Listed]:
+def waiting_uploads(folder: Path) -> list[ListedTask]:
     with IndexReader(Sqlite(folder / "index.sqlite")) as index:
         return [task for task in listed(index) if task.kind.startswith("upload")]
 
