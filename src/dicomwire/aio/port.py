@@ -17,7 +17,7 @@ from dicomwire.data.sources import Data
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import InterventionEvent
 from dicomwire.protocol.command import Command, Message
-from dicomwire.protocol.events import CommandReceived, DataReceived, Event, ReleaseRequested
+from dicomwire.protocol.events import Event, ReleaseRequested
 from dicomwire.protocol.limits import MIB
 from dicomwire.protocol.states import Role
 from dicomwire.services import scp
@@ -130,14 +130,15 @@ class AioPort(Link):
 
     def take(self, event: Event) -> None:
         """Process an event of the protocol; a release request waits for earlier requests."""
-        if isinstance(event, ReleaseRequested) and self._is_busy:
-            self.protocol.put_back(event)
-            self._is_release_postponed = True
-            self._balance()
-        else:
-            if self._batch and not isinstance(event, CommandReceived | DataReceived):
+        if isinstance(event, ReleaseRequested):
+            if self._is_busy:
+                self.protocol.put_back(event)
+                self._is_release_postponed = True
+                self._balance()
+                return
+            if self._batch:
                 self._write_batch()
-            super().take(event)
+        super().take(event)
 
     @property
     def _is_busy(self) -> bool:
