@@ -113,7 +113,7 @@ def test_killed_workers_are_replaced_and_nothing_is_lost(tmp_path: Path) -> None
 def test_a_killed_node_starts_again_and_nothing_is_lost(tmp_path: Path) -> None:
     chance = random.Random(2)
     acknowledged: dict[str, str] = {}
-    for crash in range(max(CRASHES // 2, 1)):
+    for crash in range(CRASHES):
         with node_process(tmp_path, workers=2) as node:
             pids = node.workers()
             with Senders([node.port], f"1.{crash}", 4) as senders:
@@ -159,7 +159,7 @@ def test_of_two_nodes_one_is_killed_and_nothing_is_lost(
         second = others.enter_context(node_process(tmp_path, index=url))
         ports = [first.port, second.port]
         with Senders(ports, "1.2", 4) as senders:
-            for _ in range(max(CRASHES // 2, 1)):
+            for _ in range(CRASHES):
                 senders.wait(chance.randrange(5, 100))
                 second.kill()
                 senders.wait(20)
