@@ -180,6 +180,16 @@ def test_a_request_ends_at_its_deadline(proxy: FaultProxy, fault: str, reason: s
         bucket.upload([b"object"])
 
 
+@pytest.mark.parametrize("fault", ["500", "503", "reset", "half-request"])
+def test_a_part_is_repeated(proxy: FaultProxy, behind: Bucket, tmp_path: Path, fault: str) -> None:
+    file = tmp_path / "large"
+    file.write_bytes(os.urandom(11 * 2**20))
+    proxy.fail(fault, fault, method="PUT")
+    assert behind.open(behind.upload(file)).read() == file.read_bytes()
+    parts = [each for each in proxy.requests if each.startswith("PUT") and "partNumber" in each]
+    assert len(parts) == len(set(parts)) + 2
+
+
 def test_a_part_that_fails_for_good_leaves_no_object(
     proxy: FaultProxy, behind: Bucket, tmp_path: Path
 ) -> None:

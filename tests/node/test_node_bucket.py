@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,28 @@ def test_check_does_not_take_a_bucket_that_is_away_for_damage(
     with pytest.raises(OSError, match="503"):
         [*check(keys["folder"], objects=objects)]
     assert len(names) == 1
+
+
+def test_credentials_come_from_the_environment_and_are_never_shown(
+    seaweedfs_port: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for name, value in variables(seaweedfs_port).items():
+        monkeypatch.setenv(name, value)
+    keys: dict[str, Any] = {"folder": tmp_path / "archive", "objects": new_url()}
+    secret = variables(seaweedfs_port)["AWS_SECRET_ACCESS_KEY"]
+    with running(**keys) as node:
+        assert store(node, make_object(1)) == [0x0000]
+        assert received(node)[0] == (0x0000, 1, 0)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", f"not the {secret}")
+    keys |= {"folder": tmp_path / "other", "objects_timeout": 1.0}
+    with pytest.raises(FolderUnusable) as error, running(**keys):
+        pass
+    assert secret not in caplog.text
+    assert secret not in str(error.value)
 
 
 def test_objects_do_not_move_to_where_a_running_node_does_not_see_them(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import psycopg
 import pytest
@@ -18,7 +20,7 @@ from dicomwire.node.archive import FolderUnusable
 from dicomwire.node.configuration import KEYS, Configuration, ConfigurationError, merged
 from dicomwire.node.index import postgres
 from dicomwire.node.index.database import IndexFailure, InDoubt, Unusable
-from dicomwire.node.index.postgres import Postgres
+from dicomwire.node.index.postgres import MOST_READING, Postgres
 from dicomwire.node.index.schema import patient
 from dicomwire.node.index.writer import Index, Writer
 from dicomwire.node.server import Node
@@ -132,6 +134,47 @@ def test_a_password_comes_from_the_environment_and_is_never_shown(
     assert SECRET not in str(error.value)
     Index(Postgres(url)).close()
     assert SECRET not in caplog.text
+
+
+def test_a_password_comes_from_a_file(
+    tmp_path: Path, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(postgres_server, f"CREATE ROLE trusted LOGIN PASSWORD '{SECRET}'")
+    execute(postgres_server, "CREATE DATABASE of_trusted OWNER trusted")
+    rules = postgres_server.folder / "data" / "pg_hba.conf"
+    rules.write_text(f"local all trusted scram-sha-256\n{rules.read_text()}")
+    execute(postgres_server, "SELECT pg_reload_conf()")
+    url = postgres_server.url("of_trusted").replace("postgres@", "trusted@")
+    passwords = tmp_path / "pgpass"
+    monkeypatch.setenv("PGPASSFILE", str(passwords))
+    for password, is_right in (("wrong", False), (SECRET, True)):
+        passwords.write_text(f"*:*:of_trusted:trusted:{password}\n")
+        passwords.chmod(0o600)
+        if is_right:
+            Index(Postgres(url)).close()
+        else:
+            with pytest.raises(IndexFailure, match="password authentication failed") as error:
+                Index(Postgres(url))
+            assert password not in str(error.value).replace(str(passwords), "")
+
+
+def test_connections_are_bounded_and_readers_wait_for_one(
+    url: str, postgres_server: PostgresServer
+) -> None:
+    count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dicomwire'"
+    with Index(Postgres(url)) as index, ThreadPoolExecutor(3 * MOST_READING) as threads:
+        all_read = Barrier(MOST_READING)
+
+        def read(_: int) -> int:
+            with index.reading() as connection:
+                all_read.wait(60)
+                found = connection.exec_driver_sql(count).scalar_one()
+                all_read.wait(60)
+                return int(found)
+
+        with index.writing():
+            counts = [*threads.map(read, range(3 * MOST_READING))]
+    assert max(counts) == MOST_READING + 1
 
 
 @pytest.mark.parametrize(
