@@ -38,13 +38,16 @@ def bucket(folder: Path) -> Iterator[tuple[str, Path]]:
         f"AWS_ENDPOINT_URL={address}\nAWS_ALLOW_HTTP=true\nAWS_REGION=us-east-1\n"
         "AWS_ACCESS_KEY_ID=any\nAWS_SECRET_ACCESS_KEY=any\n"
     )
-    with serving(command, ports["s3"], folder / "log"):
+    with serving(command, ports["s3"], folder / "log") as server:
         make = "s3.bucket.create -name archive\n"
         shell = [program, "shell", f"-master={HOST}:{ports['master']}"]
         done = subprocess.run(shell, input=make, capture_output=True, text=True)
         if done.returncode:
             raise RunFailedError(f"the bucket cannot be made: {done.stderr}")
-        yield "s3://archive/objects", variables
+        try:
+            yield "s3://archive/objects", variables
+        finally:
+            server.process.kill()  # to end by itself takes it longer than `serving` waits
 
 
 def _free_pair() -> int:

@@ -30,9 +30,9 @@ from dicomwire.event_types import (
 )
 from dicomwire.event_types import InterventionEvent as InterventionEvent
 from dicomwire.event_types import NotificationEvent as NotificationEvent
-from dicomwire.listing import Listed
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import PresentationContextTuple
+from dicomwire.public_names import PublicNames
 from dicomwire.settings import Settings
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ _DEFAULTS = Settings()
 _QUERIES = (Command.C_FIND_RQ, Command.C_GET_RQ, Command.C_MOVE_RQ)
 
 
-class Event(Listed, Generic[A]):
+class Event(PublicNames, Generic[A]):
     """The argument of a handler: the kind of event, its association and its data.
 
     Annotate it with `evt.Event`, or with `evt.Event[Association]` if the type checker shall know

@@ -70,6 +70,17 @@ def test_migrations_make_what_the_schema_says(index: Index) -> None:
         assert not names
 
 
+def test_texts_of_any_characters_are_kept(index: Index) -> None:
+    files = ['a"b', "a\\", "{a,b}", "NULL", "", " ", "\u00e9\u4e2d", "'; --"]
+    with index.writing() as writer:
+        writer.add([placed(f"1.{n}", f"objects/{file}") for n, file in enumerate(files)])
+        found, rejected = writer.known([f"1.{n}" for n in range(len(files))] + ["1.99", '"', "}"])
+    assert not rejected
+    assert {uid: copies[0].file for uid, copies in found.items()} == {
+        f"1.{n}": f"objects/{file}" for n, file in enumerate(files)
+    }
+
+
 def test_alembic_is_imported_only_to_change_tables(tmp_path: Path) -> None:
     path = tmp_path / "index.sqlite"
     Index(Sqlite(path)).close()

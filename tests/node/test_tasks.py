@@ -26,7 +26,7 @@ from dicomwire.node.tasks.queue import (
     Task,
     counts,
     listed,
-    part_of,
+    name_in_process,
 )
 from dicomwire.node.tasks.threads import GiveUp, Kind, TaskThreads, Unfinished
 
@@ -344,7 +344,7 @@ def claim(queue: Queue, task: Task) -> bool:
 
 
 def test_a_process_can_add_a_task_and_run_it_itself(queue: Queue, run: Run, clock: Clock) -> None:
-    part = Queue(queue.index, part_of(queue.owner), clock)
+    part = Queue(queue.index, name_in_process(queue.owner), clock)
     task = begin(part, *numbered(1))
     step_all(queue, run)
     assert run.calls == []
@@ -356,7 +356,7 @@ def test_a_process_can_add_a_task_and_run_it_itself(queue: Queue, run: Run, cloc
 def test_a_heartbeat_does_not_keep_the_tasks_of_one_process(
     queue: Queue, run: Run, clock: Clock
 ) -> None:
-    part = Queue(queue.index, part_of(queue.owner), clock)
+    part = Queue(queue.index, name_in_process(queue.owner), clock)
     task = begin(part, *numbered(1))
     clock.now += LEASE / 2
     with queue.index.writing() as writer:
@@ -373,7 +373,7 @@ def test_a_heartbeat_does_not_keep_the_tasks_of_one_process(
 def test_what_a_dead_node_leaves_includes_the_tasks_of_its_processes(
     queue: Queue, run: Run
 ) -> None:
-    begin(Queue(queue.index, part_of("dead")), *numbered(1))
+    begin(Queue(queue.index, name_in_process("dead")), *numbered(1))
     add(queue, *numbered(2, delay=100))
     with queue.index.writing() as writer:
         queue.release(writer, ["dead"])

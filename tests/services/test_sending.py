@@ -24,7 +24,7 @@ from dicomwire.sop_class import CTImageStorage
 LARGE = bytes(range(256)) * 8192  # two pieces
 
 
-class Owner:
+class EngineAssociation:
     """The association of a sender, which may have `window` operations outstanding."""
 
     refuse = None
@@ -42,7 +42,7 @@ class FakeSender(Sender):
     """Keeps the bytes that it writes; `interrupt` is called before each write."""
 
     def __init__(self, window: int = 1, *bindings: Any) -> None:
-        self.owner = Owner(window, *bindings)
+        self.owner = EngineAssociation(window, *bindings)
         super().__init__(self.owner, Role.REQUESTOR, Settings())  # type: ignore[arg-type]
         self.protocol.state = State.ESTABLISHED
         self.written: list[bytes] = []

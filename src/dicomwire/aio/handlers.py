@@ -20,6 +20,7 @@ from dicomwire.services.port import END
 
 T = TypeVar("T")
 
+_OF_COROUTINES = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _AT_ONCE = 64
 _NOT_LONGER = 0.0005
 """Up to `_AT_ONCE` results are fetched from a plain handler in one change of threads, within
@@ -74,11 +75,10 @@ def _returns_at_once(handler: Any) -> bool:
         handler = handler.func
     if not (inspect.isfunction(handler) or inspect.ismethod(handler)):
         handler = getattr(handler, "__call__", handler)  # noqa: B004  # the method itself
-    return (
-        inspect.iscoroutinefunction(handler)
-        or inspect.isasyncgenfunction(handler)
-        or inspect.isgeneratorfunction(handler)
-    )
+    code = getattr(handler, "__code__", None)
+    if code is not None and code.co_flags & _OF_COROUTINES:
+        return True
+    return inspect.iscoroutinefunction(handler)  # also one that is only marked as such
 
 
 class PlainResults:

@@ -18,8 +18,8 @@ from dicomwire.data.new_files import Buffer
 from dicomwire.errors import AssociationFailure, AssociationTimeout, ConnectionLost
 from dicomwire.protocol.events import Event
 from dicomwire.protocol.states import Role, State
+from dicomwire.session.engine_association import EngineAssociation
 from dicomwire.session.intake import LocalAbort
-from dicomwire.session.owner import Owner
 from dicomwire.session.sending import Sender
 from dicomwire.settings import Settings
 from dicomwire.tls import tls_failure
@@ -51,7 +51,7 @@ class Link(Sender):
     `begin_serving` on, received bytes are processed at once.
     """
 
-    def __init__(self, association: Owner, role: Role, settings: Settings) -> None:
+    def __init__(self, association: EngineAssociation, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
         self.ended = EndFlag(self._wake_all)
         self.loop = asyncio.get_running_loop()

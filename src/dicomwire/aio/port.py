@@ -17,15 +17,15 @@ from dicomwire.data.sources import Data
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import InterventionEvent
 from dicomwire.protocol.command import Command, Message
-from dicomwire.protocol.events import CommandReceived, DataReceived, Event, ReleaseRequested
+from dicomwire.protocol.events import Event, ReleaseRequested
 from dicomwire.protocol.limits import MIB
 from dicomwire.protocol.states import Role
 from dicomwire.services import scp
 from dicomwire.services.answers import may_ask
 from dicomwire.services.port import END, Incoming
+from dicomwire.session.engine_association import EngineAssociation
 from dicomwire.session.intake import BACKLOG, BACKLOG_BYTES, OperationKey
 from dicomwire.session.operation import Operation
-from dicomwire.session.owner import Owner
 from dicomwire.session.sending import Begun
 from dicomwire.settings import Settings
 
@@ -36,7 +36,7 @@ _MOST_BYTES = 4 * MIB
 """Reading pauses too when the datasets of the waiting requests have so many bytes together."""
 
 
-class AioOwner(Owner, Protocol):
+class AioEngineAssociation(EngineAssociation, Protocol):
     """The association that an `AioPort` belongs to."""
 
     def watch(self, task: asyncio.Task[None]) -> None:
@@ -83,11 +83,11 @@ class AioOperation(Operation):
 class AioPort(Link):
     """The association of the asyncio face, as services see it (`services.port.Port`)."""
 
-    _association: AioOwner
+    _association: AioEngineAssociation
 
     operation_class = AioOperation
 
-    def __init__(self, association: AioOwner, role: Role, settings: Settings) -> None:
+    def __init__(self, association: AioEngineAssociation, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
         self._serving: asyncio.Task[None] | None = None
         # Held from the first to the last byte of a message, so that messages are not mixed.
@@ -130,14 +130,15 @@ class AioPort(Link):
 
     def take(self, event: Event) -> None:
         """Process an event of the protocol; a release request waits for earlier requests."""
-        if isinstance(event, ReleaseRequested) and self._is_busy:
-            self.protocol.put_back(event)
-            self._is_release_postponed = True
-            self._balance()
-        else:
-            if self._batch and not isinstance(event, CommandReceived | DataReceived):
+        if isinstance(event, ReleaseRequested):
+            if self._is_busy:
+                self.protocol.put_back(event)
+                self._is_release_postponed = True
+                self._balance()
+                return
+            if self._batch:
                 self._write_batch()
-            super().take(event)
+        super().take(event)
 
     @property
     def _is_busy(self) -> bool:

@@ -20,7 +20,7 @@ from dicomwire.protocol.context import quick_uid
 from dicomwire.services.port import Incoming
 from dicomwire.session.agreements import Agreement
 from dicomwire.session.ends import MODE_ACCEPTOR, MODE_REQUESTOR, ServiceUser
-from dicomwire.session.owner import Refuse
+from dicomwire.session.engine_association import Refuse
 from dicomwire.session.requests import Requesting
 from dicomwire.settings import Settings, Timeout
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 from dicomwire.data.budgets import Budget
 from dicomwire.errors import LocalProtocolError
 from dicomwire.events import EventHandlerType, EventType, Handlers
-from dicomwire.listing import Listed
 from dicomwire.logs import DEFAULT_LOG_HANDLERS
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.items import (
@@ -26,6 +25,7 @@ from dicomwire.protocol.items import (
     AsynchronousOperationsWindowNegotiation,
     UserItem,
 )
+from dicomwire.public_names import PublicNames
 from dicomwire.registry.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicomwire.registry.uids import is_valid, looked_up, quick_uid
 from dicomwire.session.admission import LocalCounts, Peer
@@ -89,7 +89,7 @@ _LARGEST_WINDOW = 0xFFFF
 """Asynchronous operations at most: the field has 16 bits. (0 in it means any number.)"""
 
 
-class Entity(Listed, ABC, Generic[A, Requested]):
+class Entity(PublicNames, ABC, Generic[A, Requested]):
     """An application entity on either face: title, contexts, settings and associations.
 
     Parameters

@@ -50,9 +50,9 @@ from dicomwire.services import scp
 from dicomwire.services.answers import may_ask
 from dicomwire.services.normalized import PROCESSING_FAILURE
 from dicomwire.services.port import Incoming, Port, ServedBy, Storer
+from dicomwire.session.engine_association import EngineAssociation, Refuse
 from dicomwire.session.keeping import MAY_BE_META, discard, refuse_stored, without_meta
 from dicomwire.session.operation import Operation
-from dicomwire.session.owner import Owner, Refuse
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
 
@@ -133,7 +133,7 @@ class Engine(Port):
 
     ended: Flag
 
-    def __init__(self, association: Owner, role: Role, settings: Settings) -> None:
+    def __init__(self, association: EngineAssociation, role: Role, settings: Settings) -> None:
         self._association = association
         self.settings = settings
         self.handlers: Handlers = association.handlers

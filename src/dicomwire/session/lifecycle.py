@@ -22,7 +22,6 @@ from dicomwire.errors import (
     AssociationRejected,
     LocalProtocolError,
 )
-from dicomwire.listing import Listed
 from dicomwire.logs import LOGGER, Between, Progress, escaped
 from dicomwire.protocol.context import PresentationContext, Result
 from dicomwire.protocol.events import (
@@ -44,12 +43,13 @@ from dicomwire.protocol.pdu import (
     ReleaseRQ,
 )
 from dicomwire.protocol.states import Role
+from dicomwire.public_names import PublicNames
 from dicomwire.session import acceptance
 from dicomwire.session.agreements import BEGINNING, Agreement
 from dicomwire.session.ends import MODE_ACCEPTOR, MODE_REQUESTOR, ServiceUser
+from dicomwire.session.engine_association import EngineAssociation
 from dicomwire.session.entity import Entity
 from dicomwire.session.intake import Engine, LocalAbort
-from dicomwire.session.owner import Owner
 from dicomwire.settings import Settings
 
 _NUMBERS = itertools.count(1)
@@ -59,7 +59,7 @@ _NUMBERS = itertools.count(1)
 _RELEASE_RQ, _RELEASE_RP = ReleaseRQ(), ReleaseRP()
 
 
-class Lifecycle(Listed, Owner, ABC):
+class Lifecycle(PublicNames, EngineAssociation, ABC):
     """An association from its request to its end: both ends, the public state and the events."""
 
     library_names = """

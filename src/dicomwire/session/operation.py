@@ -50,7 +50,7 @@ class Operation:
         self._open += 1
         return self
 
-    def part(self) -> None:
+    def withdraw(self) -> None:
         """Remove one request, since it was not sent."""
         self._open -= 1
 

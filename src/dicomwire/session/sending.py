@@ -33,9 +33,9 @@ from dicomwire.services import scu
 from dicomwire.services.answers import SUCCESS, answer, respond
 from dicomwire.services.port import Incoming
 from dicomwire.session.buffers import BUFFER_SIZE, give_buffer, take_buffer
+from dicomwire.session.engine_association import EngineAssociation
 from dicomwire.session.intake import Engine, LocalAbort, OperationKey
 from dicomwire.session.operation import Operation
-from dicomwire.session.owner import Owner
 from dicomwire.settings import Settings
 
 _OF_MESSAGES: frozenset[EventType] = frozenset(
@@ -87,10 +87,11 @@ class Sender(Engine):
     collects_responses = False
     """Whether the face flushes when it has served the requests that have arrived."""
 
-    def __init__(self, association: Owner, role: Role, settings: Settings) -> None:
+    def __init__(self, association: EngineAssociation, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
         self._batch = bytearray()  # complete messages that are written together
-        self._own_window: int | None = None  # a copy of `Owner.own_window`, from its first use on
+        # A copy of `EngineAssociation.own_window`, from its first use on.
+        self._own_window: int | None = None
 
     # --- Implemented by each face ---
 
@@ -230,7 +231,7 @@ class Sender(Engine):
             # After a KeyboardInterrupt, the request may be on its way: its response is expected.
             is_sent = isinstance(error, KeyboardInterrupt)
             if not is_sent and self._operations.pop(key, None) is not None:
-                operation.part()
+                operation.withdraw()
             raise
         if self.protocol.events:
             self.process_postponed()
@@ -350,7 +351,7 @@ class Sender(Engine):
     def answered(self, key: OperationKey, operation: Operation) -> None:
         """Note that a response of `operation` has arrived, without putting it into its queue."""
         del self._operations[key]
-        operation.part()
+        operation.withdraw()
         self.is_active = True
 
     # --- One message ---

@@ -12,9 +12,9 @@ from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
 from dicomwire.events import Binding, EventType, Handlers
-from dicomwire.listing import Listed
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.context import PresentationContext
+from dicomwire.public_names import PublicNames
 from dicomwire.session.acceptance import Policy
 from dicomwire.session.admission import (
     MAKING_ROOM,
@@ -33,7 +33,7 @@ W = TypeVar("W")
 """What waits until a request can be negotiated."""
 
 
-class BaseServer(Listed, ABC, Generic[A, C, W]):
+class BaseServer(PublicNames, ABC, Generic[A, C, W]):
     """A server that accepts associations for an AE, on either face."""
 
     library_names = """

@@ -51,8 +51,8 @@ from dicomwire.protocol.pdu import Abort
 from dicomwire.protocol.states import Role, State
 from dicomwire.session.agreements import RELEASE
 from dicomwire.session.buffers import give_buffer, take_buffer
+from dicomwire.session.engine_association import EngineAssociation
 from dicomwire.session.intake import LocalAbort
-from dicomwire.session.owner import Owner
 from dicomwire.session.sending import Sender
 from dicomwire.settings import Settings
 from dicomwire.threaded import threads
@@ -91,7 +91,7 @@ class Link(Sender, Watched):
         Whether the association is to be released when the turn ends.
     """
 
-    def __init__(self, association: Owner, role: Role, settings: Settings) -> None:
+    def __init__(self, association: EngineAssociation, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
         self.release_wanted = False
         self.ended: threads.Flag = threads.Flag()

@@ -22,9 +22,9 @@ from dicomwire.services import scp
 from dicomwire.services.answers import may_ask
 from dicomwire.services.port import END, Incoming
 from dicomwire.session.buffers import take_buffer
+from dicomwire.session.engine_association import EngineAssociation
 from dicomwire.session.intake import OperationKey
 from dicomwire.session.operation import Operation
-from dicomwire.session.owner import Owner
 from dicomwire.session.sending import Begun
 from dicomwire.settings import Settings
 from dicomwire.threaded.connection import deadline_after
@@ -43,7 +43,7 @@ class ThreadedPort(Link):
 
     collects_responses = True
 
-    def __init__(self, association: Owner, role: Role, settings: Settings) -> None:
+    def __init__(self, association: EngineAssociation, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
         self._quick_results = 0  # the handler's last results in a row that took little time
         # Held from the first to the last byte of a message that is written in pieces, so that no

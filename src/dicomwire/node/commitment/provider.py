@@ -42,7 +42,7 @@ from dicomwire.node.statuses import (
     RESOURCE_LIMITATION,
     failure,
 )
-from dicomwire.node.tasks.queue import LEASE, NewTask, Queue, Task, part_of
+from dicomwire.node.tasks.queue import LEASE, NewTask, Queue, Task, name_in_process
 from dicomwire.node.tasks.threads import Kind, Unfinished
 from dicomwire.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
@@ -87,7 +87,7 @@ class Provider:
     def __init__(self, queue: Queue, verifier: Verifier, outgoing: Outgoing) -> None:
         self._queue = queue
         # A lease of its own: the heartbeat of the node would keep that of a worker that has died.
-        self._own = Queue(queue.index, part_of(queue.owner), queue.clock)
+        self._own = Queue(queue.index, name_in_process(queue.owner), queue.clock)
         self._own.on_added = lambda kinds: queue.on_added(kinds)
         self._verifier = verifier
         self._outgoing = outgoing

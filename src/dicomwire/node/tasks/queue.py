@@ -179,7 +179,7 @@ def _row(new: NewTask, now: float) -> dict[str, Any]:
     }
 
 
-def part_of(owner: str) -> str:
+def name_in_process(owner: str) -> str:
     """Return the name of an owner for one process of a node, whose leases end with it.
 
     The heartbeat of the node does not renew them: the process may die alone.
@@ -341,7 +341,7 @@ class Queue:
     def release(self, writer: Writer, owners: Sequence[str]) -> None:
         """Let all take the tasks of owners that have ended, in a transaction of the index.
 
-        The tasks of a process of theirs (see `part_of`) are among these.
+        The tasks of a process of theirs (see `name_in_process`) are among these.
         """
         parts = (task.c.owner.startswith(f"{owner}{_PART}") for owner in owners)
         theirs = update(task).where(or_(task.c.owner.in_(owners), *parts), task.c.owner != "")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 
-class Listed:
+class PublicNames:
     """An object whose `dir()` lists no names that are private, or only for the library.
 
     Attributes

@@ -25,7 +25,7 @@ Refuse: TypeAlias = "Callable[[Message], int | Dataset | None]"
 """Returns the failure status for the command set of a request; None to serve the request."""
 
 
-class Owner(Protocol):
+class EngineAssociation(Protocol):
     """The association that an `Engine` belongs to, with the members that the engine uses."""
 
     handlers: Handlers
