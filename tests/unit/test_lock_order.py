@@ -114,6 +114,7 @@ def use_associations(folder: Path, *_: object) -> None:
             caller = threading.Thread(target=assoc.send_c_echo)
             caller.start()
             assert waits.wait(10)
+            assoc.join(0)
             assoc.abort()
             go_on.set()
             caller.join(10)
