@@ -486,3 +486,11 @@ async def test_an_object_that_is_ready_does_not_wait_for_the_next() -> None:
             assert assoc.operations_window == 8
             sent = [each.is_stored async for each in assoc.send_c_stores(one_after_the_other())]
     assert sent == [True] * 3
+
+
+@on_a_loop
+async def test_tasks_that_send_the_same_message_id_take_turns() -> None:
+    async with pair([]) as (association, _):
+        async with asyncio.timeout(WAIT):
+            statuses = await asyncio.gather(*(association.send_c_echo() for _ in range(5)))
+    assert [each.Status for each in statuses] == [0x0000] * 5

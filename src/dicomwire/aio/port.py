@@ -305,6 +305,13 @@ class AioPort(Link):
             and not self._channel.is_full
         )
 
+    async def exchange(self, request: Message, packed: bytes, expected: bytes) -> Operation | None:
+        """Send a usual request and wait; then wake the tasks that wait for room in the window."""
+        operation = await super().exchange(request, packed, expected)
+        if operation is None and self._waiters:
+            self._wake_all()
+        return operation
+
     async def answers_as(self, expected: bytes, operation: AioOperation) -> bool:
         """Wait for bytes of the peer; `_is_as_expected` wakes this, a response, or the end."""
         if self._channel is not None and self._channel.is_full:
