@@ -12,6 +12,7 @@ import socket
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,9 @@ _STUDIES = "-S -k QueryRetrieveLevel=STUDY -k StudyInstanceUID"
 def needing_extra(app: str) -> Iterator[None]:
     """Say which package to install if an import fails that only the archive needs."""
     try:
+        # The archive imports it only to change its tables, which may be much later.
+        if find_spec("alembic") is None:
+            raise ModuleNotFoundError(name="alembic")
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
