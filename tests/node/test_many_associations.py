@@ -26,6 +26,7 @@ from spooling import CT, EXPLICIT, OpenArchive, all_at_once, sized
 
 from dicomwire import AE
 from dicomwire.data.codec import encode_dataset
+from dicomwire.node.carrying import names_to_remove
 from dicomwire.node.configuration import Configuration, Duplicates
 from dicomwire.node.maintenance import check
 from dicomwire.node.server import Node
@@ -106,11 +107,13 @@ def test_64_associations_with_two_nodes_lose_nothing(
     assert_kept(outcomes, tmp_path, policy, Backend(index=url))
 
 
+@pytest.mark.parametrize(
+    "policy", [Duplicates.KEEP_FIRST, Duplicates.REPLACE, Duplicates.KEEP_BOTH]
+)
 def test_64_associations_with_two_nodes_and_a_bucket_lose_nothing(
-    tmp_path: Path, postgres_server: PostgresServer, seaweedfs_port: int
+    tmp_path: Path, postgres_server: PostgresServer, seaweedfs_port: int, policy: Duplicates
 ) -> None:
     """As on two machines: they share no folder."""
-    policy = Duplicates.KEEP_FIRST
     url, objects = postgres_server.new_database(), new_url()
     file = write_variables(tmp_path / "variables", seaweedfs_port)
     keys = {"index": url, "objects": objects, "objects_variables": file, **keys_of(policy)}
@@ -169,7 +172,8 @@ def assert_kept(
         kept: dict[str, set[str]] = defaultdict(set)
         for uid, data in archive.contents():
             kept[uid].add(hashlib.sha256(data).hexdigest())
-        files = len(archive.objects())
+        # A store may remove replaced objects later, by tasks.
+        files = len(set(archive.objects()) - names_to_remove(archive.index))
     assert kept.keys() == sent.keys()
     if policy in (Duplicates.REPLACE, Duplicates.IGNORE):
         assert all(len(kept[uid]) == 1 and kept[uid] <= sent[uid] for uid in sent)
