@@ -13,6 +13,7 @@ import pytest
 from archive_of import Archive, Entity
 from asking import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT, element, encoded, identifier
 from backends import EMBEDDED, Backend
+from postgres_server import PostgresServer
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
@@ -20,6 +21,7 @@ from sqlalchemy import Connection, event
 
 from dicomwire.data.codec import DatasetError, decode, encode_dataset
 from dicomwire.node import query
+from dicomwire.node.index.postgres import Postgres
 from dicomwire.node.index.writer import Index
 from dicomwire.node.keys import Level
 from dicomwire.node.query import InvalidIdentifier, find, instances
@@ -410,6 +412,17 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
         yield index
 
 
+@pytest.fixture(scope="module")
+def large_postgres(postgres_server: PostgresServer) -> Iterator[Index]:
+    """The same in PostgreSQL, which has looked at what its tables have."""
+    url = postgres_server.new_database()
+    with Archive(5_000, 5_000).insert(Postgres(url)) as index:
+        with index.writing() as writer:
+            writer.connection.exec_driver_sql("ANALYZE")
+        yield index
+    postgres_server.drop(url)
+
+
 def test_answers_are_streamed_and_no_reader_is_held(large: Index) -> None:
     watched = Watched(large)
     answers = find(watched, STUDY_ROOT, identifier("STUDY", PatientName=""), ae_title="NODE")
@@ -600,18 +613,44 @@ def test_a_sequence_where_there_should_be_none(index: Index) -> None:
 def test_selections_use_an_index(
     large: Index, model: str, keys: dict[str, str], table: str
 ) -> None:
-    statements: list[tuple[str, Any]] = []
-
-    @event.listens_for(large.engine, "before_cursor_execute")
-    def remember(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        statements.append((statement, parameters))
-
-    ask(large, model, identifier("STUDY", StudyDescription="", **keys))
-    event.remove(large.engine, "before_cursor_execute", remember)
-    statement, parameters = next(each for each in statements if each[0].startswith("SELECT"))
+    statements = statements_of(large, identifier("STUDY", StudyDescription="", **keys), model)
+    statement, parameters = statements[0]
     with large.reading() as connection:
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
     assert any(table in row[3] for row in plan), plan
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"StudyInstanceUID": "1.2.3.4"},
+        {"PatientID": "P100"},
+        {"PatientID": "P10*"},
+        {"AccessionNumber": "A100"},
+        {"StudyDate": "20200101"},
+    ],
+    ids=lambda keys: "".join(keys),
+)
+def test_selections_use_an_index_of_postgresql(large_postgres: Index, keys: dict[str, str]) -> None:
+    """No table is read as a whole, neither for the matches nor for what is said of them."""
+    statements = statements_of(large_postgres, identifier("STUDY", StudyDescription="", **keys))
+    for statement, parameters in statements:
+        with large_postgres.reading() as connection:
+            rows = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars().all()
+        assert not [row for row in rows if "Seq Scan" in row], rows
+
+
+def statements_of(index: Index, asked: Dataset, model: str = STUDY_ROOT) -> list[tuple[str, Any]]:
+    """Return the SELECT statements of a query, with their parameters."""
+    statements: list[tuple[str, Any]] = []
+
+    @event.listens_for(index.engine, "before_cursor_execute")
+    def remember(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        statements.append((statement, parameters))
+
+    ask(index, model, asked)
+    event.remove(index.engine, "before_cursor_execute", remember)
+    return [each for each in statements if each[0].startswith(("SELECT", "WITH"))]
 
 
 # --- Retrieval --------------------------------------------------------------------------------
