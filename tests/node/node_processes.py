@@ -8,10 +8,10 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from forking import Forked
 from running_node import GET, counts, study_of
@@ -78,7 +78,25 @@ def eventually(condition: Callable[[], object], patience: float = 30.0) -> bool:
     return True
 
 
-class Senders:
+class ThreadsAtWork:
+    """Threads that work while the block lasts: `_is_over` tells them to end."""
+
+    def __init__(self, threads: Iterable[threading.Thread]) -> None:
+        self._is_over = False
+        self._threads = list(threads)
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over = True
+        for thread in self._threads:
+            thread.join()
+
+
+class Senders(ThreadsAtWork):
     """Threads that send objects, and connect again whenever their association ends.
 
     One object in twenty is sent to two places at a time.
@@ -92,22 +110,11 @@ class Senders:
     def __init__(self, ports: Sequence[int], prefix: str, number: int) -> None:
         self.ports = ports
         self.acknowledged: dict[str, str] = {}
-        self._is_over = False
         self._changed = threading.Condition()  # guards `acknowledged`; each new one notifies
-        self._threads = [
+        super().__init__(
             threading.Thread(target=self._send_all, args=(f"{prefix}.{each}", each))
             for each in range(number)
-        ]
-
-    def __enter__(self) -> Senders:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_over = True
-        for thread in self._threads:
-            thread.join()
+        )
 
     def wait(self, number: int) -> None:
         """Wait until that many more objects are acknowledged."""
@@ -140,7 +147,7 @@ class Senders:
             place += 1  # the next association is with the other node
 
 
-class Readers:
+class Readers(ThreadsAtWork):
     """Threads that retrieve acknowledged objects one by one, each from any of the nodes.
 
     An object must be found, whole and as it was acknowledged, unless its node dies meanwhile.
@@ -149,23 +156,15 @@ class Readers:
     def __init__(self, ports: Sequence[int], acknowledged: dict[str, str], number: int = 2) -> None:
         self._ports = ports
         self._acknowledged = acknowledged
-        self._is_over = False
         self._retrieved = threading.Semaphore(0)
         self._failures: list[BaseException] = []
-        self._threads = [
+        super().__init__(
             threading.Thread(target=self._read_all, args=(random.Random(each),))
             for each in range(number)
-        ]
-
-    def __enter__(self) -> Readers:
-        for thread in self._threads:
-            thread.start()
-        return self
+        )
 
     def __exit__(self, *_: object) -> None:
-        self._is_over = True
-        for thread in self._threads:
-            thread.join()
+        super().__exit__()
         if self._failures:
             raise self._failures[0]
 

@@ -17,7 +17,15 @@ from typing import Any
 import pytest
 from backends import Backend
 from living_archive import LivingArchive
-from node_processes import NodeProcess, Readers, Senders, eventually, node_process, retrieve
+from node_processes import (
+    NodeProcess,
+    Readers,
+    Senders,
+    ThreadsAtWork,
+    eventually,
+    node_process,
+    retrieve,
+)
 from pydicom.dataset import Dataset
 from running_node import Receiver, make_object, store
 from spooling import CT, EXPLICIT, sized
@@ -89,7 +97,7 @@ class TwoNodes:
             assert [*left, *(configuration.folder / "objects").rglob("*.dcm")] == []
 
 
-class Peers:
+class Peers(ThreadsAtWork):
     """Threads with one short association after the other, with any node that listens.
 
     Attributes
@@ -104,22 +112,11 @@ class Peers:
         self.acknowledged: dict[str, str] = {}
         self.failed: list[str] = []
         self._ports = ports
-        self._is_over = False
         self._served = threading.Semaphore(0)
-        self._threads = [
+        super().__init__(
             threading.Thread(target=self._run, args=(f"1.2.{each}", random.Random(each)))
             for each in range(number)
-        ]
-
-    def __enter__(self) -> Peers:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_over = True
-        for thread in self._threads:
-            thread.join()
+        )
 
     def wait(self, number: int) -> None:
         """Wait until that many more associations have ended."""
