@@ -10,6 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Queue
+from ssl import SSLContext
 from typing import Any
 
 import pydicom.data
@@ -128,7 +129,10 @@ def start_peer() -> Iterator[Callable[..., Peer]]:
     started: list[AE] = []
 
     def start(
-        contexts: list[Any] | None = None, handlers: list[Any] | None = None, **settings: Any
+        contexts: list[Any] | None = None,
+        handlers: list[Any] | None = None,
+        tls: SSLContext | None = None,
+        **settings: Any,
     ) -> Peer:
         peer, ae = Peer(), AE("PEER")
         for name, value in settings.items():
@@ -137,6 +141,7 @@ def start_peer() -> Iterator[Callable[..., Peer]]:
             ("127.0.0.1", 0),
             block=False,
             contexts=contexts or everything(),
+            ssl_context=tls,
             evt_handlers=[
                 (evt.EVT_REQUESTED, peer.requested),
                 (evt.EVT_C_ECHO, peer.asked),

@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from certificates import Certificates
 from dicomwire.apps import storing_many
+from dicomwire.tls import server_context
 
 COUNT = 2000
 LAST = str(10000 + COUNT - 1)
@@ -132,6 +134,24 @@ def test_all_is_sent_once(peer: Any, folder: Path, send: Callable[..., Sender]) 
     assert log.endswith("MB/s\n")
     assert {each.ae_title for each in peer.requestors} == {"ME"}
     assert {each.maximum_length for each in peer.requestors} == {0}
+
+
+@needs_processors
+def test_each_process_has_tls_of_its_own(
+    start_peer: Callable[..., Any],
+    folder: Path,
+    send: Callable[..., Sender],
+    certificates: Certificates,
+) -> None:
+    peer = start_peer(tls=server_context(*certificates.server, client_ca=certificates.ca))
+    options = ["--tls", "--tls-ca", certificates.ca]
+    result, _ = send(peer, folder, *options).finish(3)
+    assert (result["sent"], result["failed"]) == (0, COUNT)
+    client = certificates.client
+    options += ["--tls-cert", client.certificate, "--tls-key", client.key]
+    result, _ = send(peer, folder, *options).finish(0)
+    assert (result["sent"], result["associations"]) == (COUNT, 3)
+    assert stored(peer) == once()
 
 
 @needs_processors
