@@ -101,14 +101,20 @@ class Senders(ThreadsAtWork):
 
     One object in twenty is sent to two places at a time.
 
+    Parameters
+    ----------
+    pause : float
+        Seconds between two objects of a thread: others need the processor, too.
+
     Attributes
     ----------
     acknowledged : dict of str to str
         The digests of encoded datasets by UID.
     """
 
-    def __init__(self, ports: Sequence[int], prefix: str, number: int) -> None:
+    def __init__(self, ports: Sequence[int], prefix: str, number: int, pause: float = 0.0) -> None:
         self.ports = ports
+        self._pause = pause
         self.acknowledged: dict[str, str] = {}
         self._changed = threading.Condition()  # guards `acknowledged`; each new one notifies
         super().__init__(
@@ -124,6 +130,7 @@ class Senders(ThreadsAtWork):
 
     def _send_all(self, prefix: str, place: int) -> None:
         chance = random.Random(place)
+        moment = threading.Event()
         number = 0
         while not self._is_over:
             ae = AE()
@@ -142,6 +149,7 @@ class Senders(ThreadsAtWork):
                     with self._changed:
                         self.acknowledged[uid] = digest
                         self._changed.notify_all()
+                moment.wait(self._pause)
             if assoc.is_established:
                 assoc.release()
             place += 1  # the next association is with the other node
