@@ -324,7 +324,6 @@ def besieged(
     victim.tls_args = tls_args
     for buffer in [take_buffer() for _ in range(16)]:  # as many as are kept for reuse
         give_buffer(buffer)
-    gc.freeze()  # so that each collection has to look at little
     tracemalloc.start()
     try:
         with log:
@@ -332,7 +331,6 @@ def besieged(
             yield victim
     finally:
         tracemalloc.stop()
-        gc.unfreeze()
         ae.shutdown()
 
 
