@@ -48,13 +48,17 @@ def test_an_archive_moves_while_it_serves(tmp_path: Path, seaweedfs_port: int) -
             Readers([node.port], kept, 1) as readers,
         ):
             with Forked("commanding", "move-objects", *command) as moving:
-                assert eventually(lambda: in_folder(index) < len(uids))
-                moving.kill()
+                assert moving.stdout.readline()
+                moving.stdin.write("\n")
+                moving.stdin.flush()
+                moving.kill()  # in its second portion
                 moving.wait(30)
             delete(command, deleted[::2])
-            assert in_folder(index) > 0
+            assert 0 < in_folder(index) < len(uids) - len(deleted[::2])
             with Forked("commanding", "move-objects", *command) as moving:
+                assert moving.stdout.readline()
                 delete(command, deleted[1::2])
+                moving.stdin.close()
                 assert moving.wait(60) == 0
             readers.wait(5)
             senders.wait(5)
