@@ -84,6 +84,22 @@ def test_after_an_interrupted_commit_the_next_transaction_begins_anew(
             assert writer.find(["1.1"]) == {}
 
 
+def test_a_start_does_not_wait_for_a_transaction_of_another_node(url: str) -> None:
+    with Index(Postgres(url)) as index, index.writing():
+        Index(Postgres(url)).close()
+
+
+def test_a_transaction_of_a_process_that_was_stopped_ends(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_LONGEST_PAUSE", "100ms")
+    with Index(Postgres(url)) as stopped, Index(Postgres(url)) as other:
+        with pytest.raises(InDoubt), stopped.writing(), other.writing(is_alone=True):
+            pass  # it has waited for the end of the first transaction
+        with stopped.writing() as writer:
+            assert writer.find(["1.1"]) == {}
+
+
 def interrupt(server: PostgresServer, writer: Writer) -> None:
     """Let the server end the connection of a transaction, which its client notices later."""
     driver = writer.connection.connection.driver_connection

@@ -156,10 +156,15 @@ def check_revision(connection: Connection) -> None:
 
 def migrate(database: Database, connection: Connection) -> None:
     """Bring the tables up to date, or make them; WrongRevision if a later program made them."""
+    # To be alone would hold up all nodes: each process begins with this, and waits for the
+    # longest transaction of any, while no other can begin one.
+    with transaction(connection, database.begin_reading):
+        database.check(connection)
+        if _revision(connection) == REVISION:
+            return
     try:
         with transaction(connection, database.begin_alone):
-            database.check(connection)
-            if _revision(connection) != REVISION:
+            if _revision(connection) != REVISION:  # another process may have done it meanwhile
                 _upgrade(connection)
     except ProgrammingError as error:
         raise Unusable(f"the tables cannot be made: {reason_of(error)}") from None

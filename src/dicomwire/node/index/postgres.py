@@ -56,6 +56,22 @@ _CONNECTING = {
     "tcp_user_timeout": 20_000,  # milliseconds
     "application_name": "dicomwire",
 }
+_LOCK_TIMEOUT = "30s"
+_OF_SERVER = {
+    # The same for the server, which would wait for two hours: what a machine has locked that is
+    # gone, all others wait for.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+    # From version 14 on: whether the client is there is also looked at during a statement, which
+    # may be waiting for a lock.
+    "client_connection_check_interval": "10s",
+}
+_LONGEST_PAUSE = "60s"
+"""How long a transaction that writes may do nothing, until the server ends it: a process that was
+stopped, or whose machine has no time for it, holds its locks. A transaction waits for a request to
+the store of objects at the most, which takes 30 seconds."""
 
 
 _DIALECT = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
@@ -131,8 +147,16 @@ class Postgres:
 
         @event.listens_for(engine, "connect")
         def prepare(connection: Any, _record: object) -> None:
-            connection.execute("SET lock_timeout = '30s'")
-            if is_reader:
+            for name, value in _OF_SERVER.items():
+                # Nothing happens if this version of the server does not know the setting.
+                connection.execute(
+                    "SELECT set_config(name, %s, false) FROM pg_settings WHERE name = %s",
+                    (value, name),
+                )
+            connection.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
+            if not is_reader:
+                connection.execute(f"SET idle_in_transaction_session_timeout = '{_LONGEST_PAUSE}'")
+            else:
                 # A plan for any pattern may be a hundred times slower than one for this pattern,
                 # and to compile a statement takes longer than to run it for a page.
                 connection.execute("SET plan_cache_mode = force_custom_plan")
