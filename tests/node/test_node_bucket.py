@@ -135,6 +135,15 @@ def test_a_node_does_not_start_without_its_bucket(keys: dict[str, Any], proxy: F
         pass
 
 
+def test_a_start_does_not_list_the_bucket(keys: dict[str, Any], proxy: FaultProxy) -> None:
+    with running(**keys) as node:
+        store(node, make_object(1))
+    proxy.requests.clear()
+    with running(**keys) as node:
+        assert received(node)[0] == (0x0000, 1, 0)
+    assert [each for each in proxy.requests if "list-type" in each] == []
+
+
 @pytest.mark.parametrize("fault", ["500", "503", "507", "silent", "half-request"])
 def test_a_store_that_fails_is_answered_with_a_failure_and_the_next_succeeds(
     keys: dict[str, Any], proxy: FaultProxy, bucket: Bucket, fault: str
