@@ -1,12 +1,15 @@
 """A node that is there to be killed: it prints its port.
 
 For the line "workers" of its input it prints the process ids of its workers, and for "tasks" that
-of the process that runs its tasks. SIGTERM and the end of the input stop it.
+of the process that runs its tasks. SIGTERM and the end of the input stop it. What it logs is in the
+file "log" of its folder.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import signal
 import sys
 import threading
@@ -38,6 +41,13 @@ def main(folder: str, keys: str) -> None:
 
     `lease` is the number of seconds after which another node takes this one for dead.
     """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with open(Path(folder, "log"), "ab") as log:
+        os.dup2(log.fileno(), 2)
+    logging.basicConfig(
+        level=os.environ.get("TEST_LOG", "WARNING"),
+        format="%(asctime)s %(process)d %(levelname)s %(message)s",
+    )
     values = json.loads(keys)
     queue.LEASE = nodes.LEASE = values.pop("lease", queue.LEASE)
     nodes._EVERY = nodes.LEASE / 4

@@ -20,13 +20,18 @@ from spooling import CT, EXPLICIT, sized
 from dicomwire import AE, build_context, build_role, evt
 from dicomwire.data.codec import encode_dataset
 
+PATIENCE = 60.0
+"""Seconds in which senders and readers must get on, whatever dies meanwhile."""
+
 
 class NodeProcess:
     """A node in a process of its own; `keys` are those of its configuration."""
 
     def __init__(self, folder: Path, **keys: Any) -> None:
         self.process = Forked("crashing_node", str(folder), json.dumps(keys))
-        self.port = int(self._line())
+        port = self._line()
+        assert port, f"it does not start: {Path(folder, 'log').read_text()[-2000:]}"
+        self.port = int(port)
 
     def _line(self) -> str:
         return self.process.stdout.readline()
@@ -117,6 +122,8 @@ class Senders(ThreadsAtWork):
         self._pause = pause
         self.acknowledged: dict[str, str] = {}
         self._changed = threading.Condition()  # guards `acknowledged`; each new one notifies
+        self._last = [""] * number
+        """What each thread has tried last, and how that ended."""
         super().__init__(
             threading.Thread(target=self._send_all, args=(f"{prefix}.{each}", each))
             for each in range(number)
@@ -126,24 +133,30 @@ class Senders(ThreadsAtWork):
         """Wait until that many more objects are acknowledged."""
         with self._changed:
             goal = len(self.acknowledged) + number
-            assert self._changed.wait_for(lambda: len(self.acknowledged) >= goal, 60)
+            is_reached = self._changed.wait_for(lambda: len(self.acknowledged) >= goal, PATIENCE)
+            assert is_reached, self._last
 
     def _send_all(self, prefix: str, place: int) -> None:
         chance = random.Random(place)
         moment = threading.Event()
         number = 0
+        thread = place
         while not self._is_over:
             ae = AE()
             ae.add_requested_context(CT, EXPLICIT)
-            assoc = ae.associate("127.0.0.1", self.ports[place % len(self.ports)])
+            port = self.ports[place % len(self.ports)]
+            assoc = ae.associate("127.0.0.1", port)
+            self._last[thread] = f"{port}: {assoc.failure or 'associated'}"
             while assoc.is_established and not self._is_over:
                 number += 1
                 uid = f"{prefix}.{number}"
                 ds = sized(uid, uid, chance.choice([0, 0, 1_000, 200_000]))
+                self._last[thread] = f"{port}: sends {uid}"
                 try:
                     status = assoc.send_c_store(ds)
                 except RuntimeError:  # the association ended just before
                     break
+                self._last[thread] = f"{port}: {uid}: {status.get('Status')}, {assoc.failure}"
                 if status.get("Status") == 0x0000:
                     digest = hashlib.sha256(encode_dataset(ds, EXPLICIT)).hexdigest()
                     with self._changed:
@@ -179,7 +192,7 @@ class Readers(ThreadsAtWork):
     def wait(self, number: int) -> None:
         """Wait until that many more objects were retrieved."""
         for _ in range(number):
-            assert self._retrieved.acquire(timeout=60), self._failures
+            assert self._retrieved.acquire(timeout=PATIENCE), self._failures
 
     def _read_all(self, chance: random.Random) -> None:
         moment = threading.Event()
