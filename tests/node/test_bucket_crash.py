@@ -22,6 +22,7 @@ from spooling import CT, EXPLICIT
 from test_crash import SENDERS, Load
 
 from dicomwire import AE
+from dicomwire.data.codec import encode_dataset
 from dicomwire.node.configuration import Configuration
 from dicomwire.node.index.opening import open_database
 from dicomwire.node.index.reader import IndexReader
@@ -108,6 +109,7 @@ def test_what_was_acknowledged_survives_kill_9_of_the_server_of_the_bucket(tmp_p
 
 
 def test_what_was_spooled_is_uploaded_after_kill_9(seaweedfs_port: int, tmp_path: Path) -> None:
+    sent = [make_object(number) for number in range(5)]
     with FaultProxy(seaweedfs_port) as proxy:
         keys = {
             "objects": new_url(),
@@ -122,8 +124,10 @@ def test_what_was_spooled_is_uploaded_after_kill_9(seaweedfs_port: int, tmp_path
         objects = open_objects(configuration)
         assert len([name for name in objects.names() if name.startswith("spooled:")]) == 5
         proxy.fail_always(None)
-        with node_process(configuration.folder, **keys):
-            wait_for(lambda: sum(each.startswith("bucket:") for each in objects.names()) == 5)
+        database = open_database(configuration.index, configuration.folder)
+        with node_process(configuration.folder, **keys), IndexReader(database) as index:
+            wait_for(lambda: all(each.file.startswith("bucket:") for each in index.stored()))
+        verify(configuration, {ds.SOPInstanceUID: encode_dataset(ds, EXPLICIT) for ds in sent})
 
 
 def test_worker_processes_use_the_bucket(seaweedfs_port: int, tmp_path: Path) -> None:
