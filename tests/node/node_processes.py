@@ -72,14 +72,19 @@ def node_process(folder: Path, **keys: Any) -> Iterator[NodeProcess]:
         node.kill()
 
 
-def eventually(condition: Callable[[], object], patience: float = 30.0) -> bool:
-    """Wait for what tells nobody that it has come; false after `patience` seconds."""
+def eventually(
+    condition: Callable[[], object], patience: float = 30.0, pause: float = 0.01
+) -> bool:
+    """Wait for what tells nobody that it has come; false after `patience` seconds.
+
+    It looks again after `pause` seconds.
+    """
     moment = threading.Event()
     deadline = time.monotonic() + patience
     while not condition():
         if time.monotonic() > deadline:
             return False
-        moment.wait(0.01)
+        moment.wait(pause)
     return True
 
 

@@ -47,19 +47,25 @@ def show_status(configuration: Configuration, options: Namespace) -> int:
 
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:
+    from dicomwire.node.overview import DEAD
+
     for node in found["nodes"]:
         workers = counted(len(node["workers"]), "worker") if node["workers"] else "no workers"
         associations = counted(node["associations"], "association")
+        is_dead = node["state"] == DEAD
         yield (
             f"{node['ae_title']} at {node['address'] or '*'}, port {node['port']}: {node['state']}"
-            f" since {node['started']} on {escaped(node['host'])}, process {node['pid']}"
+            f"{'' if is_dead else ' since ' + node['started']} on {escaped(node['host'])}, "
+            f"process {node['pid']}, version {node['version']}"
         )
+        yield f"  last heartbeat at {node['heartbeat']}"
         yield (
-            f"  {workers}, {associations}, spool: {_size(node['spool'])}, "
+            f"  {'' if is_dead else f'{workers}, {associations}, '}spool: {_size(node['spool'])}, "
             f"journal: {_size(node['journal'])}"
         )
-        for folder, free in node.get("free", {}).items():
-            yield f"  {human_size(free)} free on the disk of {escaped(folder)}"
+        free = {} if is_dead else node.get("free", {})
+        for folder, size in free.items():
+            yield f"  {human_size(size)} free on the disk of {escaped(folder)}"
     if not found["nodes"]:
         yield "no node runs"
     for kind, numbers in found["tasks"].items():
