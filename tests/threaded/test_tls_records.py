@@ -85,6 +85,19 @@ def test_full_records_are_read_together_with_short_ones_between(
     assert connection.read(buffer) is None
 
 
+def test_headers_are_read_together_with_what_follows_them(ends: tuple[Connection, Peer]) -> None:
+    connection, peer = ends
+    buffer = bytearray(3 * FULL)
+    peer.send(b"a" * 12, b"b" * 100, b"c" * 100)
+    assert connection.read(buffer) == 112
+    assert connection.read(buffer) == 100  # nothing follows a short record as a rule
+    peer.send(b"a" * 12, b"b" * FULL, b"c" * 100)
+    assert connection.read(buffer) == 12 + FULL + 100
+    peer.send(b"a" * 12)
+    assert connection.read(buffer) == 12
+    assert connection.read(buffer) is None
+
+
 def test_what_does_not_fit_in_the_buffer_stays_readable(ends: tuple[Connection, Peer]) -> None:
     connection, peer = ends
     peer.send(b"a" * FULL, b"b" * FULL)

@@ -26,6 +26,9 @@ _MORE = getattr(socket, "MSG_MORE", 0)
 """Flag that gathers small messages in large segments; Linux sends after 200 ms in any case."""
 _FULL_RECORD = 16 * 1024
 """Bytes that a TLS record holds at most (RFC 8446 Section 5.1)."""
+_HEADERS = 12
+"""Bytes of the headers in front of the data of a PDU. DCMTK sends them in a TLS record of their
+own, and the data in the next ones."""
 _FOREVER = 2_000_000.0
 """Longer timeouts, in seconds, mean none: `poll` has only 31 bits for milliseconds."""
 _NOT_OURS = (errno.EBADF, errno.ENOTSOCK, errno.ENOTCONN)
@@ -126,22 +129,24 @@ class Connection:
             return 0  # a reset by the peer is an end too
 
     def _read_records(self, view: memoryview) -> int:
-        """Read a TLS record; if it is a full one, read the others that have arrived too.
+        """Read a TLS record; after headers or a full record, read those that have arrived too.
 
         The system's calls return one record at a time. To act on each costs more than to decrypt
-        it, and a peer may send the header of each PDU in a record of its own. After a short record,
-        as a small message has, nothing else follows as a rule.
+        it. After a short record, as a small message has, nothing else follows as a rule; at the end
+        of a connection, another read would have OpenSSL give up the session.
         """
         if self._failure is not None:
             raise self._failure
         size = self._socket.recv_into(view)
         room = len(view)
-        if size < _FULL_RECORD:
+        if size < _FULL_RECORD and size != _HEADERS:
             return size
         read = self._socket.read  # type: ignore[attr-defined]  # `recv_into` without its checks
         try:
             while size < room and (more := read(room - size, view[size:])):
                 size += more
+                if size < _FULL_RECORD:
+                    break
         except ssl.SSLError as error:
             if not isinstance(error, _NOT_NOW):
                 # OpenSSL reports it once. The next call raises it, after the data before it.
