@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -79,7 +79,7 @@ class SeaweedFS:
             for name, actions in rights.items()
         ]}))  # fmt: skip
         (folder / "data").mkdir()
-        self._ports = ports = _free_ports(8)
+        self._ports = ports = free_ports(8)
         self.port = ports[0]
         names = ("s3", "s3.grpc", "master", "master.grpc", "volume", "volume.grpc", "filer",
                  "filer.grpc")  # fmt: skip
@@ -129,7 +129,8 @@ def _option(name: str) -> str:
     return name.replace(".grpc", ".port.grpc") if ".grpc" in name else f"{name}.port"
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens on now."""
     sockets = [socket.create_server((LOCALHOST, 0)) for _ in range(count)]
     ports: list[int] = [each.getsockname()[1] for each in sockets]
     for each in sockets:
@@ -149,8 +150,8 @@ def seaweedfs(folder: Path) -> Iterator[SeaweedFS]:
 
 
 @contextmanager
-def moto() -> Iterator[int]:
-    """Run moto in this process; yield its port."""
+def moto(within: Callable[[Any], Any] = lambda application: application) -> Iterator[int]:
+    """Run moto in this process, within another application perhaps; yield its port."""
     import logging
 
     from moto.server import DomainDispatcherApplication, create_backend_app
@@ -158,7 +159,7 @@ def moto() -> Iterator[int]:
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     application = DomainDispatcherApplication(create_backend_app)
-    server = make_server(LOCALHOST, 0, application, threaded=True)
+    server = make_server(LOCALHOST, 0, within(application), threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

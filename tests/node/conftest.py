@@ -8,10 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from threading import get_ident
 
+import cloud_services
 import pytest
 from backends import BACKENDS, EVERY_PAIR, PAIRS, Backend
 from buckets import moto, seaweedfs
 from chromium import Chromium
+from cloud_services import SERVICES, Service
 from forking import ORIGIN
 from postgres_server import PostgresServer
 
@@ -39,6 +41,26 @@ def moto_port() -> Iterator[int]:
     """The port of a moto."""
     with moto() as port:
         yield port
+
+
+@pytest.fixture(scope="session")
+def google() -> Iterator[Service]:
+    """What stands for Google Cloud Storage."""
+    with cloud_services.google() as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def azure() -> Iterator[Service]:
+    """An emulator of Azure Blob Storage."""
+    with cloud_services.azure() as service:
+        yield service
+
+
+@pytest.fixture(params=SERVICES)
+def service(request: pytest.FixtureRequest) -> Service:
+    """Each service that has buckets."""
+    return SERVICES[request.param](request)
 
 
 @pytest.fixture(scope="session")

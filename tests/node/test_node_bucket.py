@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from buckets import FaultProxy, new_url, variables, write_variables
+from cloud_services import SERVICES, Service
 from node_processes import Senders
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -122,6 +123,27 @@ def test_an_object_that_is_missing_in_the_bucket_is_not_sent(
     assert [(found.problem, found.file) for found in findings] == [
         (Problem.MISSING, f"bucket:{missing}")
     ]
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES.keys() - {"seaweedfs", "moto"}), indirect=True)
+def test_a_node_uses_a_bucket_that_is_not_of_s3(service: Service, tmp_path: Path) -> None:
+    lines = (f"{name}={value}\n" for name, value in service.variables.items())
+    (tmp_path / "variables").write_text("".join(lines))
+    keys = {
+        "folder": tmp_path / "archive",
+        "objects": service.new_url(),
+        "objects_variables": str(tmp_path / "variables"),
+        "duplicates": Duplicates.REPLACE,
+    }
+    first, second = make_object(1), make_object(1, ImageComments="second")
+    with running(**keys) as node:
+        assert store(node, first, large(2, 6 * 2**20), second) == [0x0000] * 3
+        status, datasets = received(node)
+        assert status == (0x0000, 2, 0)
+        assert any(b"second" in data for data in datasets)
+    objects = open_objects(Configuration(**keys))
+    assert [*check(keys["folder"], objects=objects)] == []
+    assert reindex(keys["folder"], objects=objects).indexed == 2
 
 
 def test_a_node_does_not_start_without_its_bucket(keys: dict[str, Any], proxy: FaultProxy) -> None:
