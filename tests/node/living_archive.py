@@ -18,8 +18,8 @@ from dicomwire.node.tasks.threads import TaskThreads
 class LivingArchive(Archive):
     """An archive, into which objects are stored one by one."""
 
-    def __init__(self, configuration: Configuration) -> None:
-        super().__init__(configuration, "tests")
+    def __init__(self, configuration: Configuration, owner: str = "tests") -> None:
+        super().__init__(configuration, owner)
         self.now = 1_800_000_000.0
         self.queue.clock = lambda: self.now
 

@@ -22,12 +22,14 @@ from dicomwire.node.index.opening import open_database
 from dicomwire.node.index.writer import Index
 from dicomwire.node.notices.telling import Notices
 from dicomwire.node.objects.opening import folder_of, folder_within, open_objects
+from dicomwire.node.objects.places import Places
 from dicomwire.node.objects.room import Room
 from dicomwire.node.objects.spool import Spool
 from dicomwire.node.outgoing import Outgoing
 from dicomwire.node.routing import Routing
 from dicomwire.node.tasks.queue import Queue
 from dicomwire.node.tasks.threads import Kind
+from dicomwire.node.uploads import Uploads
 
 
 class FolderUnusable(Exception):
@@ -66,7 +68,13 @@ class Archive:
             self.queue = Queue(self.index, owner)
             folder = folder_within(self.objects)
             opened.enter_context(journaling(folder, self.index))
-            self.store_tasks = StoreTasks(self.objects, self.index, self.queue, self.spool)
+            self.uploads = None
+            if configuration.index and isinstance(self.objects, Places):
+                self.uploads = Uploads(self.queue, self.spool, self.objects.name_of)
+                opened.callback(self.uploads.close)
+            self.store_tasks = StoreTasks(
+                self.objects, self.index, self.queue, self.spool, self.uploads
+            )
             self.routing = Routing(configuration, self.queue)
             self.committer = Committer(
                 *(self.objects, self.index, self.converters, configuration.duplicates),

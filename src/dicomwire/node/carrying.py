@@ -24,13 +24,14 @@ from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.reader import IndexReader, Stored
 from dicomwire.node.index.schema import task
 from dicomwire.node.index.writer import Index, Placed, Writer
-from dicomwire.node.objects.places import SPOOLED, Places
+from dicomwire.node.objects.places import BUCKET, SPOOLED, Places
 from dicomwire.node.objects.port import Objects
 from dicomwire.node.objects.spool import Spool
 from dicomwire.node.query import Found
 from dicomwire.node.reading import digest_in
 from dicomwire.node.tasks.queue import NewTask, Queue, Task, listed
-from dicomwire.node.tasks.threads import Kind
+from dicomwire.node.tasks.threads import Kind, Succeeded
+from dicomwire.node.uploads import BEGUN, Uploads
 
 LOGGER = logging.getLogger("dicomwire")
 
@@ -275,16 +276,35 @@ class StoreTasks:
     queue : Queue
     spool : Spool
         Of this process.
+    uploads : Uploads, optional
+        Those of this process, if other nodes use the index.
     """
 
-    def __init__(self, objects: Objects, index: Index, queue: Queue, spool: Spool) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        index: Index,
+        queue: Queue,
+        spool: Spool,
+        uploads: Uploads | None = None,
+    ) -> None:
         self._spool = spool
+        self._uploads = uploads
         self._objects = objects
         self._index = index
         self._queue = queue
 
     def add(self, writer: Writer, placed: Sequence[Placed], superseded: Sequence[str]) -> None:
-        """Add the tasks of a batch, in its transaction: uploads, and removals."""
+        """Add the tasks of a batch, in its transaction: uploads, and removals.
+
+        Raises
+        ------
+        StoreFailure
+            When another node removes the objects of the batch.
+        """
+        uploaded = [each.file for each in placed if each.file.startswith(BUCKET)]
+        if self._uploads is not None and uploaded:
+            self._uploads.verify(writer, uploaded)
         uploads = [
             NewTask(
                 _kind(UPLOAD, each.file),
@@ -298,7 +318,11 @@ class StoreTasks:
 
     def kinds(self) -> list[Kind]:
         """Return the kinds of tasks that this node does."""
-        kinds = [Kind(DELETE, self._delete), Kind(LEFTOVER, self._remove_leftovers)]
+        kinds = [
+            Kind(DELETE, self._delete),
+            Kind(BEGUN, self._remove_begun),
+            Kind(LEFTOVER, self._remove_leftovers),
+        ]
         if isinstance(self._objects, Places):
             for disk in self._objects.disks:
                 upload, delete = _kind(UPLOAD, disk.prefix), _kind(DELETE, disk.prefix)
@@ -335,6 +359,15 @@ class StoreTasks:
 
     def _remove_leftovers(self, tasks: Sequence[Task]) -> Mapping[Task, Exception]:
         return _failures(tasks, partial(_remove_unknown, self._objects, self._index))
+
+    def _remove_begun(self, tasks: Sequence[Task]) -> Mapping[Task, Exception]:
+        """Remove what a dead node was uploading; see `settle`."""
+        ended: dict[Task, Exception] = {}
+        for each in tasks:
+            if missing := _remove_unknown(self._objects, self._index, each.payload["names"]):
+                leftover = NewTask(LEFTOVER, {"names": missing}, delay=GRACE)
+                ended[each] = Succeeded([leftover])
+        return ended
 
     def _upload(self, tasks: Sequence[Task]) -> Mapping[Task, Exception]:
         assert isinstance(self._objects, Places)

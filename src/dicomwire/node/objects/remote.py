@@ -34,7 +34,8 @@ class RemoteObjects:
     this way as many overlap as there are associations. If the object does not become part of the
     archive (a duplicate, for example), it is removed again. Until either is done, the spool has a
     note of it: a crash before that leaves it in the bucket, complete and without a row in the
-    index, and the next start removes it (see `carrying.settle`).
+    index, and the next start removes it (see `carrying.settle`). With several nodes, the index has
+    its name, too, so that another one can remove it (see `uploads`).
 
     Parameters
     ----------
@@ -94,10 +95,9 @@ class RemoteObjects:
     def keep(self, spooled: Spooled, origin: Origin) -> None:
         """Upload an object."""
         assert self._spool is not None
-        digits = os.urandom(16).hex()
-        note = self._spool.note(digits)
+        note = self._spool.begin_upload()
         # If it fails, the note stays: the bucket may have the object all the same.
-        name = self._bucket.upload(spooled.whole(origin), digits)
+        name = self._bucket.upload(spooled.whole(origin), note.stem)
         spooled.lend(name, partial(self._take_away, name, note), note)
 
     is_journaled = False

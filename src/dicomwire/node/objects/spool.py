@@ -309,6 +309,8 @@ class Spool:
             self.notes = [Path(self._path, name) for name in os.listdir(self._path)]
             self.notes = [note for note in self.notes if _is_note(note.name)]
             """Those of processes that have ended; see `note`."""
+            self.begin_upload: Callable[[], Path] = lambda: self.note(os.urandom(16).hex())
+            """Returns the `note` of a new upload; `uploads` tells other nodes of it, too."""
             self._open = opened.pop_all()
 
     def __enter__(self) -> Spool:
@@ -334,6 +336,10 @@ class Spool:
         note = Path(self._path, f"{digits}.note")
         note.touch(0o600)
         return note
+
+    def has_note(self, digits: str) -> bool:
+        """Return whether there is a note of these digits, made by this process."""
+        return os.path.exists(os.path.join(self._path, f"{digits}.note"))
 
     def make_file(self) -> Path:
         """Make an empty file in the spool, and return its path; the caller removes it."""

@@ -235,8 +235,8 @@ class Queue:
             connection.execute(update(task).where(task.c.id.in_(ids)).values(lease))
         return [Task(*row)._replace(attempts=row.attempts + int(is_attempt)) for row in found]
 
-    def begin(self, writer: Writer, new: NewTask) -> Task:
-        """Add a task that this process has taken already; see `add`."""
+    def begin(self, writer: Writer, new: NewTask, lease: float = LEASE) -> Task:
+        """Add a task that this process has taken already, for so many seconds; see `add`."""
         now = self.clock()
         assert not isinstance(new.payload, str)
         row = {
@@ -244,7 +244,7 @@ class Queue:
             "key": new.key,
             "payload": dict(new.payload),
             "attempts": 1,
-            "due": now + LEASE,
+            "due": now + lease,
             "owner": self.owner,
             "created": now,
         }
