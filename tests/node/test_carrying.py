@@ -189,6 +189,21 @@ def test_an_object_can_be_read_at_any_moment(folder: Configuration, keys: dict[s
         assert name_of_moved(archive.index, found) == after
 
 
+def test_an_object_that_is_replaced_can_be_read_by_who_has_found_it(keys: dict[str, Any]) -> None:
+    with Archive(Configuration(**keys, duplicates=Duplicates.REPLACE)) as archive:
+        archive.store("1.2.1", note="old")
+        (before,) = archive.names()
+        archive.store("1.2.1", note="new")
+        (after,) = archive.names()
+        archive.run_tasks()
+        assert b"old" in archive.read(before)
+        assert b"new" in archive.read(after)
+        archive.run_tasks(after=GRACE)
+        with pytest.raises(FileNotFoundError):
+            archive.read(before)
+        assert archive.is_whole()
+
+
 def test_what_fails_stays_and_moves_later(
     folder: Configuration, keys: dict[str, Any], proxy: FaultProxy
 ) -> None:

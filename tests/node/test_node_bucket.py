@@ -207,7 +207,10 @@ def test_a_bucket_that_fails_lets_retrievals_fail_until_it_is_back(
     with running(**keys) as node:
         store(node, make_object(1))
         proxy.fail_always(fault, method="GET")
-        assert received(node)[0] == (0xA702, 0, 1)
+        *_, (status, _) = get(node, Receiver(), study_of(), CTImageStorage)
+        assert counts(status) == (0xA702, 0, 1)
+        assert status.ErrorComment.startswith("1 not sent: its file cannot be read: ")
+        assert "s3:" not in status.ErrorComment
         proxy.fail_always(None)
         assert received(node)[0] == (0x0000, 1, 0)
 

@@ -7,9 +7,11 @@ converted.
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,6 +35,8 @@ MOST_CONTEXTS = 128
 _PENDING = 0xFF00
 _SUCCESS = 0x0000
 _FALLBACK = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+
+_without_url = partial(re.sub, r"\w+://\S+: ", "")
 
 Syntaxes = dict[str, dict[str, None]]
 """The accepted transfer syntaxes, in order, by SOP class."""
@@ -188,5 +192,6 @@ def _conclusion(reasons: Counter[str]) -> Dataset:
     status = Dataset()
     status.Status = _SUCCESS
     for reason, count in reasons.most_common(1):
-        status.ErrorComment = f"{count} not sent: {reason}"[:LONGEST_COMMENT]
+        # There is no room for the place; the log has it.
+        status.ErrorComment = f"{count} not sent: {_without_url(reason)}"[:LONGEST_COMMENT]
     return status
