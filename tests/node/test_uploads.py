@@ -17,7 +17,7 @@ from dicomwire.node.configuration import Duplicates
 from dicomwire.node.heads import Origin
 from dicomwire.node.nodes import Membership
 from dicomwire.node.statuses import OUT_OF_RESOURCES, SUCCESS
-from dicomwire.node.tasks.queue import LEASE, listed
+from dicomwire.node.tasks.queue import LEASE, is_empty, listed
 from dicomwire.node.uploads import BEGUN
 
 pytestmark = pytest.mark.parametrize("pair", ["postgres-bucket"], indirect=True)
@@ -116,6 +116,7 @@ def test_the_names_of_ended_uploads_are_forgotten(
     for number in range(4):
         assert nodes.one.put(number) == SUCCESS
     assert begun(nodes.one) == 1
+    assert is_empty(nodes.one.index)  # there is nothing to run
     upload(nodes.one, "1.2.3.1.9")
     assert begun(nodes.one) == 1
     assert nodes.one.uploads is not None
