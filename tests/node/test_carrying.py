@@ -375,6 +375,27 @@ def test_notes_of_copies_wait_for_a_bucket_that_is_away(
         assert copy not in archive.objects.names()
 
 
+def test_a_copy_that_is_made_again_while_another_process_starts_stays(
+    spooling: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Archive(spooling) as archive:
+        archive.store("1.2.1")
+        copy = archive.objects.copy
+
+        def copy_beside_a_start(path: Path, digits: str) -> str:
+            name = copy(path, digits)
+            archive.spool.notes = [archive.spool.note(digits)]  # of one that died at this point
+            settle(archive.objects, archive.index, archive.queue, archive.spool)
+            return name
+
+        monkeypatch.setattr(archive.objects, "copy", copy_beside_a_start)
+        archive.run_tasks()
+        archive.run_tasks(after=GRACE)
+        (name,) = archive.names()
+        assert archive.read(name)
+        assert archive.is_whole()
+
+
 def test_a_failed_upload_leaves_a_note_and_others_leave_none(
     keys: dict[str, Any], proxy: FaultProxy
 ) -> None:

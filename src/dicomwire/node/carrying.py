@@ -161,7 +161,7 @@ def settle(objects: Objects, index: Index, queue: Queue, spool: Spool) -> None:
 
 
 def _remove_unknown(objects: Objects, index: Index, names: Sequence[str]) -> list[str]:
-    """Remove those objects of a process that has died that no row names; return missing ones."""
+    """Remove those objects of a process that has died that are in no row; return missing ones."""
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
         uids = dict(zip(names, pool.map(partial(_uid_of, objects), names), strict=True))
     present = {name: uid for name, uid in uids.items() if uid is not None}
@@ -169,9 +169,11 @@ def _remove_unknown(objects: Objects, index: Index, names: Sequence[str]) -> lis
         # Transactions of the dead process may still be ending; to be alone means to wait for that.
         with index.writing(is_alone=True) as writer:
             found = writer.find([*present.values()])
-        known = {stored.file for copies in found.values() for stored in copies}
-        known |= names_to_remove(index, DELETE)
-        unknown = [name for name in present if name not in known]
+        # By the digits: a row may still have the name of the original of a copy. Then the copy is
+        # made again, perhaps now, and the row gets its name next.
+        names_in_use = {stored.file for copies in found.values() for stored in copies}
+        known = {digits_of(name) for name in names_in_use | names_to_remove(index, DELETE)}
+        unknown = [name for name in present if digits_of(name) not in known]
         if unknown:
             objects.remove(unknown)
             text = "Removed %s that a process was storing when it died"
