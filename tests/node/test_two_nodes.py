@@ -38,7 +38,7 @@ CRASHES = int(os.environ.get("TEST_CRASHES", "3"))
 RESTARTS = max(CRASHES // 10, 2)
 
 pytestmark = [
-    pytest.mark.timeout(120 + 20 * CRASHES),
+    pytest.mark.timeout(120 + 40 * CRASHES),
     pytest.mark.parametrize("pair", ["postgres-bucket"], indirect=True),
 ]
 
@@ -92,10 +92,11 @@ class TwoNodes:
             with LivingArchive(configuration) as archive:  # its start removes what a crash left
                 for _ in range(2):  # those of dead nodes look a second time for what they uploaded
                     archive.run_tasks(after=GRACE + 1)
-                assert archive.is_whole()
-                assert names_to_remove(archive.index) == set()
             left = (configuration.folder / "spool").rglob("*.*")
             assert [*left, *(configuration.folder / "objects").rglob("*.dcm")] == []
+        with LivingArchive(self.configurations[0]) as archive:  # it sees all that both have stored
+            assert names_to_remove(archive.index) == set()
+            assert archive.is_whole()
 
 
 class Peers(ThreadsAtWork):
