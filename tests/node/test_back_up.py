@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from buckets import new_url, variables, write_variables
+from buckets import FaultProxy, new_url, variables, write_variables
 from node_processes import Senders, node_process, retrieve
 from postgres_server import PostgresServer, binaries
 
@@ -26,6 +26,7 @@ from dicomwire.node.objects.bucket import Bucket
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "grow.md"
 BACK_UP = "Back up and restore"
 SQLITE, POSTGRES, FOLDER, BUCKET = "SQLite", "PostgreSQL", "a folder", "a bucket"
+SPOOLED = 'acknowledge = "spooled"'
 """What the comments of the page call the parts of an archive that a command is for."""
 
 
@@ -134,18 +135,17 @@ def test_postgresql_and_a_folder(here: Path, database: str) -> None:
 
 
 @pytest.fixture
-def bucket(
-    here: Path, database: str, seaweedfs_port: int, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, Any]:
-    """The configuration of a node with PostgreSQL and a bucket."""
+def bucket(here: Path, seaweedfs_port: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The configuration of a node with a bucket."""
     for name, value in variables(seaweedfs_port).items():
         monkeypatch.setenv(name, value)
     file = write_variables(here / "variables", seaweedfs_port)
-    return {"index": database, "objects": new_url(), "objects_variables": file}
+    return {"objects": new_url(), "objects_variables": file}
 
 
-def test_postgresql_and_a_bucket(here: Path, bucket: dict[str, Any]) -> None:
+def test_postgresql_and_a_bucket(here: Path, database: str, bucket: dict[str, Any]) -> None:
     parts = POSTGRES, BUCKET
+    bucket["index"] = database
     acknowledged = back_up(here, bucket, *parts)
     write_configuration(here, bucket)
     shutil.rmtree(here / "archive")
@@ -153,10 +153,28 @@ def test_postgresql_and_a_bucket(here: Path, bucket: dict[str, Any]) -> None:
     assert_restored(here, bucket, acknowledged)
 
 
-def test_a_bucket_alone_is_enough(here: Path, bucket: dict[str, Any]) -> None:
+def test_a_bucket_alone_is_enough(here: Path, database: str, bucket: dict[str, Any]) -> None:
+    bucket["index"] = database
     acknowledged = back_up(here, bucket, BUCKET)
     write_configuration(here, bucket)
     shutil.rmtree(here / "archive")
     run(["dropdb archive", commands("The index in PostgreSQL", 0)[-1]])
     run(commands(BACK_UP, 1, BUCKET))
     assert_restored(here, bucket, acknowledged)
+
+
+def test_objects_that_wait_for_their_upload(
+    here: Path, bucket: dict[str, Any], seaweedfs_port: int
+) -> None:
+    parts = SQLITE, BUCKET, SPOOLED
+    with FaultProxy(seaweedfs_port) as proxy:
+        write_variables(here / "variables", proxy.server_port)
+        bucket["acknowledge"] = "spooled"
+        proxy.fail_always("503", method="PUT")
+        acknowledged = back_up(here, bucket, *parts)
+        proxy.fail_always(None)
+        write_configuration(here, bucket)
+        shutil.rmtree(here / "archive")
+        run(commands(BACK_UP, 1, *parts))
+        assert len([*(here / "archive" / "spooled").glob("**/*.dcm")]) >= len(acknowledged)
+        assert_restored(here, bucket, acknowledged)
