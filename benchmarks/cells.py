@@ -278,7 +278,7 @@ def cells(*, quick: bool) -> list[Cell]:
             "scp-echo",
             f"{echoes:,} C-ECHOs from echoscu to a server",
             echoes,
-            who.DISCARDING,
+            who.VERIFYING,
             echo_to_server,
         ),
         Cell(
@@ -292,7 +292,7 @@ def cells(*, quick: bool) -> list[Cell]:
             "scp-associate",
             f"{associations:,} associations, set up and released, with a server",
             associations,
-            who.DISCARDING,
+            who.VERIFYING,
             associate_with_server,
         ),
         Cell(

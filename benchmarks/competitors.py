@@ -52,6 +52,7 @@ STORING: Commands = {
     "dicomwire asyncio": (*ASYNCIO_SERVER, "{folder}"),
     "DCMTK storescp +B": (*DCMTK_SERVER, "+B", "-od", "{folder}", "{port}"),
     "pynetdicom": (*PEER_SERVER, "{folder}"),
+    "floor": (*FLOOR, "scp", "{port}", "{pdu}", "{folder}"),
 }
 """Servers that write what they receive into a folder."""
 
@@ -61,7 +62,10 @@ DISCARDING: Commands = {
     "DCMTK storescp --ignore": (*DCMTK_SERVER, "--ignore", "{port}"),
     "pynetdicom": PEER_SERVER,
 }
-"""Servers that receive, answer and forget; those that C-ECHO and associations are tried on too."""
+"""Servers that receive, answer and forget."""
+
+VERIFYING: Commands = {**DISCARDING, "floor": STORING["floor"]}
+"""Servers that C-ECHO and associations are tried on."""
 
 _FOR_MANY = (*OUR_SERVER, "--max-associations", "100")
 _FORKING = (*DCMTK_SERVER, "--fork")
@@ -92,6 +96,7 @@ SENDING: Commands = {
     "DCMTK dcmsend": ("dcmsend", "-pdu", "{pdu}", HOST, "{port}", "+sd", "{folder}"),
     "DCMTK storescu": ("storescu", "-R", "-pdu", "{pdu}", HOST, "{port}", "+sd", "{folder}"),
     "pynetdicom": (*PEER_SCRIPT, "store", "{port}", "{pdu}", "{folder}"),
+    "floor": (*FLOOR, "scu", "{port}", "{pdu}", "{folder}"),
 }
 """Clients that send the files of a folder, and fail if one of them is refused."""
 
@@ -105,14 +110,14 @@ SENDING_IN_PARALLEL: Commands = {
 STORING_FROM_OWN: Commands = {
     "dicomwire": (*STORING["dicomwire"], "--window", "64"),
     "DCMTK": STORING["DCMTK storescp +B"],
-    "floor": (*FLOOR, "scp", "{port}", "{pdu}", "{folder}"),
+    "floor": STORING["floor"],
 }
 """Servers that write what they receive, from a client of the same family."""
 
 SENDING_TO_OWN: Commands = {
     "dicomwire": SENDING["dicomwire"],
     "DCMTK": SENDING["DCMTK dcmsend"],
-    "floor": (*FLOOR, "scu", "{port}", "{pdu}", "{folder}"),
+    "floor": SENDING["floor"],
 }
 """The clients of those."""
 
@@ -137,6 +142,7 @@ ECHOING: Commands = {
     "dicomwire": (*OUR_SCRIPT, "echo", "{port}", "{pdu}", "{count}"),
     "DCMTK echoscu": ("echoscu", "-pdu", "{pdu}", "--repeat", "{count}", HOST, "{port}"),
     "pynetdicom": (*PEER_SCRIPT, "echo", "{port}", "{pdu}", "{count}"),
+    "floor": (*FLOOR, "echo", "{port}", "{pdu}", "{count}"),
 }
 """Clients that send so many C-ECHOs over one association."""
 

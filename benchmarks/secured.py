@@ -31,6 +31,7 @@ CLIENTS: who.Commands = {
     "DCMTK storescu": (
         *("storescu", "-pdu", "{pdu}", *_DCMTK, HOST, "{port}", "+sd", "{objects}"),
     ),
+    "floor": (*who.FLOOR, "scu-tls", "{port}", "{pdu}", "{objects}", "{folder}"),
 }
 
 

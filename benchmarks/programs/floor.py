@@ -1,7 +1,9 @@
-"""The floor: a C-STORE pair in plain CPython that does nothing but what a C-STORE needs.
+"""The floor: C-STORE and C-ECHO in plain CPython, doing nothing but what these need.
 
     floor.py scp PORT PDU FOLDER
     floor.py scu PORT PDU FOLDER [WINDOW]
+    floor.py scu-tls PORT PDU FOLDER CERTIFICATES    a folder with cert.pem and key.pem
+    floor.py echo PORT PDU COUNT
 
 It knows one SOP class and one transfer syntax, believes its peer, has no deadline and no log. The
 same CPython interprets it and the library: what is between them is what the library costs.
@@ -19,6 +21,8 @@ from pathlib import Path
 HOST = "127.0.0.1"
 CT = b"1.2.840.10008.5.1.4.1.1.2"
 SYNTAX = b"1.2.840.10008.1.2.1"
+VERIFICATION = b"1.2.840.10008.1.1"
+IMPLICIT = b"1.2.840.10008.1.2"
 CONTEXT_NAME = b"1.2.840.10008.3.1.1.1"
 IMPLEMENTATION = b"1.2.3.4"
 RELEASE_RQ, RELEASE_RP = b"\5\0\0\0\0\4\0\0\0\0", b"\6\0\0\0\0\4\0\0\0\0"
@@ -32,6 +36,8 @@ META = struct.Struct("<HH2sH")
 
 BUFFER = 1 << 20
 """Bytes that are read at once, and that a socket buffers: a large object is always under way."""
+CHUNK = 256 * 1024
+"""Bytes that are read and encrypted at once."""
 HEAD = 4096
 """Room in front of a file's bytes for the command and the PDU headers."""
 BATCH = 200_000
@@ -40,6 +46,9 @@ BATCH = 200_000
 
 def item(kind: int, value: bytes) -> bytes:
     return struct.pack(">BxH", kind, len(value)) + value
+
+
+CT_CONTEXT = item(0x30, CT) + item(0x40, SYNTAX)
 
 
 def user_information(pdu: int, window: int) -> bytes:
@@ -85,6 +94,15 @@ def command(*elements: bytes) -> bytes:
 # --- The client ---------------------------------------------------------------------------------
 
 
+def store_request(message_id: int, uid: bytes) -> bytes:
+    request = command(
+        element(0x0002, padded(CT)),
+        *(number(0x0100, 1), number(0x0110, message_id), number(0x0700, 0), number(0x0800, 1)),
+        element(0x1000, uid),
+    )
+    return BOTH.pack(4, len(request) + 6, len(request) + 2, 1, 3) + request
+
+
 class Sender:
     """Sends the files of a folder, up to `window` of them ahead of their responses."""
 
@@ -117,12 +135,7 @@ class Sender:
         got = os.readv(file, [view[HEAD:]])
         offset = 144 + int.from_bytes(buffer[HEAD + 140 : HEAD + 144], "little")
         uid = instance_uid(bytes(view[HEAD + 144 : HEAD + offset]))
-        request = command(
-            element(0x0002, padded(CT)),
-            *(number(0x0100, 1), number(0x0110, message_id), number(0x0700, 0), number(0x0800, 1)),
-            element(0x1000, uid),
-        )
-        head = BOTH.pack(4, len(request) + 6, len(request) + 2, 1, 3) + request
+        head = store_request(message_id, uid)
         size = got - offset
         if size <= self._fragment and got < BUFFER:
             head += BOTH.pack(4, size + 6, size + 2, 1, 2)
@@ -201,18 +214,111 @@ def instance_uid(meta: bytes) -> bytes:
         at += size
 
 
-def send(port: int, pdu: int, folder: Path, window: int) -> None:
+def connect(port: int) -> socket.socket:
     sock = socket.create_connection((HOST, port))
     tune(sock)
-    context = b"\1\0\0\0" + item(0x30, CT) + item(0x40, SYNTAX)
+    return sock
+
+
+def associate(sock: socket.socket, pdu: int, context: bytes, window: int = 1) -> int:
+    """Request an association, and return the longest PDU that the peer accepts."""
     request = struct.pack(">HH", 1, 0) + b"ANY-SCP".ljust(16) + b"FLOOR".ljust(16) + bytes(32)
-    request += item(0x10, CONTEXT_NAME) + item(0x20, context) + user_information(pdu, window)
+    request += (
+        item(0x10, CONTEXT_NAME) + item(0x20, b"\1\0\0\0" + context) + user_information(pdu, window)
+    )
     sock.sendall(PDU.pack(1, len(request)) + request)
     answer = exactly(sock, PDU.unpack(exactly(sock, 6))[1])
-    longest = int.from_bytes(answer[answer.rfind(b"\x51\0\0\4") + 4 :][:4], "big") or pdu
-    Sender(sock, longest, window).run([str(path) for path in sorted(folder.iterdir())])
+    longest = int.from_bytes(answer[answer.rfind(b"\x51\0\0\4") + 4 :][:4], "big")
+    return longest or pdu
+
+
+def release(sock: socket.socket) -> None:
     sock.sendall(RELEASE_RQ)
     exactly(sock, len(RELEASE_RP))
+
+
+def take_answer(sock: socket.socket) -> None:
+    answer = sock.recv(65536)
+    while len(answer) < 6 or len(answer) < 6 + PDU.unpack_from(answer)[1]:
+        answer += sock.recv(65536)
+
+
+def send(port: int, pdu: int, folder: Path, window: int) -> None:
+    sock = connect(port)
+    longest = associate(sock, pdu, CT_CONTEXT, window)
+    Sender(sock, longest, window).run([str(path) for path in sorted(folder.iterdir())])
+    release(sock)
+
+
+def echo(port: int, pdu: int, count: int) -> None:
+    sock = connect(port)
+    associate(sock, pdu, item(0x30, VERIFICATION) + item(0x40, IMPLICIT))
+    for index in range(count):
+        request = command(
+            element(0x0002, padded(VERIFICATION)),
+            *(number(0x0100, 0x30), number(0x0110, index % 65535 + 1), number(0x0800, 0x0101)),
+        )
+        sock.sendall(BOTH.pack(4, len(request) + 6, len(request) + 2, 1, 3) + request)
+        take_answer(sock)
+    release(sock)
+
+
+# --- The client, with TLS ----------------------------------------------------------------------
+
+
+class TLSSender:
+    """Sends files; headers and data are in one buffer, since TLS takes no list of buffers."""
+
+    def __init__(self, sock: socket.socket, longest: int) -> None:
+        self._sock = sock
+        self._fragment = (longest - 6) & ~1
+        self._buffer = bytearray(CHUNK)
+        self._view = memoryview(self._buffer)
+
+    def send(self, path: str, message_id: int) -> None:
+        file = os.open(path, os.O_RDONLY)
+        beginning = os.pread(file, HEAD, 0)
+        offset = 144 + int.from_bytes(beginning[140:144], "little")
+        head = store_request(message_id, instance_uid(beginning[144:offset]))
+        self._buffer[: len(head)] = head
+        os.lseek(file, offset, os.SEEK_SET)
+        self._send_dataset(file, len(head), os.fstat(file).st_size - offset)
+        os.close(file)
+        take_answer(self._sock)
+
+    def _send_dataset(self, file: int, end: int, left: int) -> None:
+        """Send what the buffer has up to `end`, and `left` bytes of the file."""
+        in_pdu = 0
+        while left:
+            gaps = []
+            while left and end + BOTH.size < CHUNK:
+                if not in_pdu:
+                    in_pdu = min(left, self._fragment)
+                    control = 2 if in_pdu == left else 0
+                    BOTH.pack_into(self._buffer, end, 4, in_pdu + 6, in_pdu + 2, 1, control)
+                    end += BOTH.size
+                size = min(CHUNK - end, in_pdu)
+                gaps.append(self._view[end : end + size])
+                end += size
+                in_pdu -= size
+                left -= size
+            os.readv(file, gaps)
+            self._sock.sendall(self._view[:end])
+            end = 0
+
+
+def send_encrypted(port: int, pdu: int, folder: Path, certificates: Path) -> None:
+    import ssl  # takes a while
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
+    with context.wrap_socket(connect(port)) as sock:
+        sender = TLSSender(sock, associate(sock, pdu, CT_CONTEXT))
+        for index, path in enumerate(sorted(folder.iterdir())):
+            sender.send(str(path), index % 65535 + 1)
+        release(sock)
 
 
 # --- The server ---------------------------------------------------------------------------------
@@ -295,13 +401,17 @@ class Receiver:
             values[tag >> 16] = self._command[at + 8 : at + 8 + size]
             at += 8 + size
         self._command = b""
-        uid = values[0x1000]
-        self._answer = command(
+        uid = values.get(0x1000)
+        answer = [
             element(0x0002, values[0x0002]),
-            number(0x0100, 0x8001),
+            number(0x0100, 0x8000 | values[0x0100][0]),
             element(0x0120, values[0x0110]),
-            *(number(0x0800, 0x0101), number(0x0900, 0), element(0x1000, uid)),
-        )
+            *(number(0x0800, 0x0101), number(0x0900, 0)),
+        ]
+        if uid is None:  # a C-ECHO
+            self._answer_with(command(*answer))
+            return
+        self._answer = command(*answer, element(0x1000, uid))
         self._name = f"{self._folder}/CT.{uid.strip(bytes(1)).decode()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         self._file = os.open(self._name + ".part", flags, 0o666)
@@ -323,8 +433,11 @@ class Receiver:
             self._pieces.clear()
         os.close(self._file)
         os.rename(self._name + ".part", self._name)
-        size = len(self._answer)
-        self._answers.append(BOTH.pack(4, size + 6, size + 2, self._context, 3) + self._answer)
+        self._answer_with(self._answer)
+
+    def _answer_with(self, response: bytes) -> None:
+        size = len(response)
+        self._answers.append(BOTH.pack(4, size + 6, size + 2, self._context, 3) + response)
 
 
 def contexts(request: bytes) -> Iterator[bytes]:
@@ -333,8 +446,9 @@ def contexts(request: bytes) -> Iterator[bytes]:
         kind, size = struct.unpack_from(">BxH", request, at)
         if kind == 0x20:
             value = request[at + 4 : at + 4 + size]
-            result = 0 if item(0x40, SYNTAX) in value else 4
-            yield item(0x21, bytes((value[0], 0, result, 0)) + item(0x40, SYNTAX))
+            syntax = SYNTAX if item(0x40, SYNTAX) in value else IMPLICIT
+            result = 0 if item(0x40, syntax) in value else 4
+            yield item(0x21, bytes((value[0], 0, result, 0)) + item(0x40, syntax))
         at += 4 + size
 
 
@@ -355,8 +469,12 @@ def serve(port: int, pdu: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    end, port_, pdu_, folder_, *window_ = sys.argv[1:]
+    end, port_, pdu_, argument, *more = sys.argv[1:]
     if end == "scp":
-        serve(int(port_), int(pdu_), Path(folder_))
+        serve(int(port_), int(pdu_), Path(argument))
+    elif end == "echo":
+        echo(int(port_), int(pdu_), int(argument))
+    elif end == "scu-tls":
+        send_encrypted(int(port_), int(pdu_), Path(argument), Path(more[0]))
     else:
-        send(int(port_), int(pdu_), Path(folder_), int(window_[0]) if window_ else 1)
+        send(int(port_), int(pdu_), Path(argument), int(more[0]) if more else 1)
