@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from backends import EMBEDDED, Backend
 from buckets import new_url, write_variables
+from forking import Forked
 from node_processes import NodeProcess, Senders, eventually, node_process
 from postgres_server import PostgresServer
 from running_node import associate, find, make_object, store, study_of
@@ -124,6 +125,15 @@ def test_a_killed_node_starts_again_and_nothing_is_lost(tmp_path: Path) -> None:
     with node_process(tmp_path, workers=2) as node:
         assert store(node, make_object()) == [0x0000]
     assert_stored(tmp_path, acknowledged)
+
+
+def test_a_node_that_is_killed_while_it_starts_leaves_no_process(tmp_path: Path) -> None:
+    with Forked("crashing_start", str(tmp_path)) as starting:
+        assert starting.stdout.readline() == "preparing\n"
+        starting.kill()
+        assert starting.stdout.read() == ""  # all that could write have ended
+    with node_process(tmp_path, workers=2):
+        pass
 
 
 def test_what_a_worker_acknowledges_the_first_process_uploads_at_once(

@@ -10,10 +10,10 @@ import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from dicomwire import AE
@@ -125,9 +125,7 @@ class Node:
                 self._open_archive(opened)
                 self._counts.join()
             else:
-                # In a process of its own: what is open, or was, in this one is useless in a fork.
-                with ProcessPoolExecutor(1, get_context("fork")) as process:
-                    process.submit(_prepare, configuration, self._id).result()
+                _prepare(configuration, self._id)
             self._ae = self._entity()
             opened.callback(self._ae.shutdown)
             # Before the server is shut down: handlers may wait for a conversion.
@@ -373,6 +371,32 @@ class Node:
 
 
 def _prepare(configuration: Configuration, owner: str) -> None:
-    """Make the folder and the index ready: bring the index up to date, and let both agree."""
-    with Archive(configuration, owner):
-        pass
+    """Make the folder and the index ready: bring the index up to date, and let both agree.
+
+    A process of its own does this: what is open, or was, in this one is useless in a fork. It ends
+    by itself, also if this one is killed; otherwise it would keep the locks of the folder.
+    """
+    system = get_context("fork")
+    result, sender = system.Pipe(duplex=False)
+    process = system.Process(target=_open_and_close, args=(configuration, owner, sender))
+    process.start()
+    sender.close()
+    with result:
+        try:
+            error = result.recv()
+        except EOFError:
+            error = FolderUnusable(f"{configuration.folder}: the process that prepares it has died")
+    process.join()
+    if error is not None:
+        raise error
+
+
+def _open_and_close(configuration: Configuration, owner: str, sender: Connection) -> None:
+    """Open an archive once, and send why that failed, or None."""
+    error = None
+    try:
+        with Archive(configuration, owner):
+            pass
+    except Exception as raised:
+        error = raised
+    sender.send(error)
