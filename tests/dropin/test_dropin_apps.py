@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import tomllib
@@ -98,15 +99,29 @@ def test_storescu_proposes_besides_what_files_need(proposals):
 QUERY = ("-k", "QueryRetrieveLevel=PATIENT", "-k", "PatientID=1")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [("echoscu",), ("findscu", *QUERY), ("getscu", *QUERY), ("movescu", *QUERY), ("storescu",)],
-)
-def test_an_association_that_cannot_be_had_is_exit_code_1(implementation, arguments):
-    app, *rest = arguments
-    path = [get_testdata_file("CT_small.dcm")] if app == "storescu" else rest
-    scu = implementation.start("-m", "pynetdicom", app, "127.0.0.1", free_port(), *path)
-    finish(scu, code=1)
+RUN = """\
+import json, runpy, sys
+for sys.argv[1:] in json.loads(sys.argv[1]):
+    try:
+        runpy.run_module("pynetdicom", run_name="__main__")
+    except SystemExit as end:
+        print(sys.argv[1], end.code)
+"""
+"""Runs applications one after the other: most of what one takes is to import pydicom."""
+
+
+def test_an_association_that_cannot_be_had_is_exit_code_1(implementation):
+    address = ("127.0.0.1", str(free_port()))
+    path = get_testdata_file("CT_small.dcm")
+    calls = [
+        ("echoscu", *address),
+        ("findscu", *address, *QUERY),
+        ("getscu", *address, *QUERY),
+        ("movescu", *address, *QUERY),
+        ("storescu", *address, path),
+    ]
+    printed = implementation.run("-c", RUN, json.dumps(calls))
+    assert printed.splitlines() == [f"{app} 1" for app, *_ in calls]
 
 
 def test_an_echo_that_fails_is_exit_code_0(implementation):

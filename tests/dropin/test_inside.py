@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 INSIDE = sorted(Path(__file__).with_name("inside").glob("inside_*.py"))
 
 
-@pytest.mark.parametrize("module", INSIDE, ids=lambda path: path.stem)
-def test_inside(drop_in, module, tmp_path):
+def test_inside(drop_in, tmp_path):
     options = (
         "-o",
         "python_files=inside_*.py",
@@ -19,4 +16,4 @@ def test_inside(drop_in, module, tmp_path):
         "--basetemp",
         tmp_path / "inside",
     )
-    drop_in.run("-m", "pytest", "-q", *options, module)
+    drop_in.run("-m", "pytest", "-q", *options, *INSIDE)
