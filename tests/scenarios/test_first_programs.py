@@ -269,12 +269,17 @@ def test_handlers_bound_while_the_server_runs(start):
     assert calls == ["EVT_ACCEPTED"]
 
 
-def test_the_debug_log(verification_scp, capsys):
+def test_the_debug_log(start, capsys):
+    ae = AE("ECHO_SCP")
+    ae.add_supported_context(Verification)
+    port = start(ae)
     logger = logging.getLogger("dicomwire")
     before, level = list(logger.handlers), logger.level
     try:
         debug_logger()
-        assert echo(verification_scp) == "0x0000"
+        assert echo(port) == "0x0000"
+        for assoc in ae.active_associations:
+            assoc.join(10)  # it may still log, when the client has been released
     finally:
         logger.handlers[:] = before
         logger.setLevel(level)
