@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
 import pytest
-from dropin_processes import DROP_IN, PROGRAMS, REAL, Implementation, Server
+from dropin_processes import DROP_IN, PROGRAMS, REAL, Implementation, Server, end
 
 # What is in there is for a process that has the drop-in, and run in one by test_inside.
 collect_ignore = [] if find_spec("pynetdicom") else ["inside"]
@@ -40,8 +40,7 @@ def serve(implementation: Implementation) -> Iterator[Callable[..., Server]]:
 
     yield begin
     for server in servers:
-        server.process.kill()
-        server.process.communicate()
+        end(server.process)
 
 
 @pytest.fixture

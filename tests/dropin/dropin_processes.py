@@ -17,7 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(__file__).with_name("programs")
-WAIT = 30
+WAIT = 60
 
 
 class Implementation:
@@ -64,9 +64,15 @@ def finish(process: subprocess.Popen[str], code: int = 0, within: float = WAIT) 
     try:
         printed, log = process.communicate(timeout=within)
     finally:
-        process.kill()
+        end(process)
     assert process.returncode == code, printed + log
     return printed, log
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill `process` if it still runs, and take what it printed."""
+    process.kill()
+    process.communicate()
 
 
 def free_port() -> int:
@@ -83,7 +89,11 @@ class Server:
     def __init__(self, implementation: Implementation, program: str, *args: object) -> None:
         self.port = free_port()
         self.process = implementation.start(PROGRAMS / program, self.port, *args)
-        self._wait()
+        try:
+            self._wait()
+        except BaseException:
+            end(self.process)
+            raise
 
     def _wait(self) -> None:
         """Wait until the program listens."""

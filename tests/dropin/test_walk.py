@@ -10,14 +10,15 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dropin_processes import DROP_IN, PROGRAMS, REAL, ROOT, Implementation, Server, finish
+from dropin_processes import DROP_IN, PROGRAMS, REAL, ROOT, Implementation, Server, end, finish
 
 PAGE = ROOT / "docs" / "migration.md"
 HEADING = "## Every difference of the drop-in"
@@ -28,12 +29,26 @@ LONG = 180
 PARTS = ("unbound", "single", "normalized", "find", "retrieve")
 
 
-def start(implementation: Implementation, program: str, *args: object) -> subprocess.Popen[str]:
-    """Start a program that walks; what is done wrong on purpose may be warned of."""
-    return implementation.start("-W", "ignore", PROGRAMS / program, *args)
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
-def walk(tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Give what starts a program that walks; those that run at the end of the test are killed."""
+    with ExitStack() as processes:
+
+        def begin(
+            implementation: Implementation, program: str, *args: object
+        ) -> subprocess.Popen[str]:
+            # What is done wrong on purpose may be warned of.
+            process = implementation.start("-W", "ignore", PROGRAMS / program, *args)
+            processes.callback(end, process)
+            return process
+
+        yield begin
+
+
+def walk(start: Start, tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what the walk finds with the drop-in, and with the real one."""
     running = {
         each: [
@@ -48,7 +63,7 @@ def walk(tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     names.write_text(theirs)
     found = {REAL: json.loads(theirs), DROP_IN: {}}
     for each, result in found.items():
-        result |= walk_qrscp(each, tmp_path / each.name)
+        result |= walk_qrscp(start, each, tmp_path / each.name)
     running[DROP_IN].append(start(DROP_IN, "walk_names.py", names))
     for each, processes in running.items():
         for process in processes:
@@ -56,15 +71,14 @@ def walk(tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return found[DROP_IN], found[REAL]
 
 
-def walk_qrscp(implementation: Implementation, folder: Path) -> dict[str, Any]:
+def walk_qrscp(start: Start, implementation: Implementation, folder: Path) -> dict[str, Any]:
     """Return what the application is found to answer."""
     folder.mkdir()
     server = Server(implementation, "qrscp_scp.py", folder)
     try:
         printed, _ = finish(start(implementation, "walk_qrscp.py", server.port), within=LONG)
     finally:
-        server.process.kill()
-        server.process.communicate()
+        end(server.process)
     found: dict[str, Any] = json.loads(printed)
     return found
 
@@ -114,11 +128,12 @@ def listed() -> Iterator[str]:
             yield from re.findall(r"`([^`]+)`", line.split(" | ")[0])
 
 
-def test_every_difference_is_on_the_migration_page_and_no_other(tmp_path):
+@pytest.mark.timeout(2 * LONG)
+def test_every_difference_is_on_the_migration_page_and_no_other(start, tmp_path):
     if not os.access(REAL.python, os.X_OK):
         missing = pytest.fail if os.environ.get("CI", "").lower() in ("true", "1") else pytest.skip
         missing(f"{REAL.python}, PYNETDICOM_PYTHON: no Python")
-    found = differences(*walk(tmp_path))
+    found = differences(*walk(start, tmp_path))
     patterns = list(listed())
     unlisted = {
         path: pair
