@@ -29,7 +29,6 @@ from dicomwire.workers.worker_end import CONNECTION, Order, SharedCounts, Worker
 from lock_notes import PACKAGE, LockNotes, NotedLock, locks_of, note_locks
 
 HERE = "127.0.0.1"
-LOCKS = locks_of([each for each in PACKAGE.rglob("*.py") if not {"apps", "node"} & set(each.parts)])
 LINES = re.findall(r"^\d+\. (.+?)$(?=\n\d+\.|\n\n)", link.__doc__ or "", re.MULTILINE | re.DOTALL)
 RANKS = {
     name: rank for rank, line in enumerate(LINES) for name in re.findall(r"`(\w+\.\w+)`", line)
@@ -40,14 +39,25 @@ OF_AN_ASSOCIATION = {"Link._turn", "ThreadedPort._sending", "Link._writing"}
 CONTEXTS = [Verification, CTImageStorage, PatientRootQueryRetrieveInformationModelFind]
 
 
-def test_the_order_names_every_lock() -> None:
-    assert set(RANKS) == set(LOCKS.values())
+Locks = dict[tuple[str, int], str]
+
+
+@pytest.fixture(scope="module")
+def locks() -> Locks:
+    """The locks of the library, without those of the applications and the archive."""
+    return locks_of(
+        [each for each in PACKAGE.rglob("*.py") if not {"apps", "node"} & set(each.parts)]
+    )
+
+
+def test_the_order_names_every_lock(locks: Locks) -> None:
+    assert set(RANKS) == set(locks.values())
 
 
 @pytest.fixture
-def notes(monkeypatch: pytest.MonkeyPatch) -> LockNotes:
+def notes(monkeypatch: pytest.MonkeyPatch, locks: Locks) -> LockNotes:
     """Note the locks of all that is made from now on, and those that the process has."""
-    notes = note_locks(monkeypatch, LOCKS)
+    notes = note_locks(monkeypatch, locks)
     monkeypatch.setattr(threads, "_pool", threads.ThreadPool())
     present = watcher.watcher()
     noted = NotedLock(notes, present._lock, "Watcher._lock")

@@ -10,6 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,14 @@ def names(paths: Iterator[Path]) -> list[str]:
     return [str(path.relative_to(ROOT)) for path in paths]
 
 
+@cache
+def parsed(module: Path) -> ast.Module:
+    return ast.parse(module.read_text())
+
+
 def imports(module: Path) -> Iterator[str]:
     """Yield the names of the modules that a module imports."""
-    for node in ast.walk(ast.parse(module.read_text())):
+    for node in ast.walk(parsed(module)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -44,7 +50,7 @@ def module_name(path: Path) -> str:
 def imported_modules(path: Path, known: set[str]) -> set[str]:
     """The modules of ours that a module imports, those for types included."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ImportFrom) and node.module:
             named = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= (named & known) or ({node.module} & known)
@@ -52,7 +58,7 @@ def imported_modules(path: Path, known: set[str]) -> set[str]:
 
 
 def has_docstring(module: Path) -> bool:
-    return ast.get_docstring(ast.parse(module.read_text())) is not None
+    return ast.get_docstring(parsed(module)) is not None
 
 
 def test_nothing_in_the_library_sleeps() -> None:
