@@ -224,27 +224,29 @@ def pour(attacker: Attacker, data: bytes, limit: float = float("inf")) -> bool:
     return False
 
 
-@pytest.mark.parametrize("size", [2, 16000])
-def test_a_command_set_without_end(watched: Victim, size: int) -> None:
-    piece = data_pdu(*[pdv(1, COMMAND, b"\0" * size)] * max(1, 16000 // size))
-    with watched.attacked(peak=6 << 20), watched.attacker() as attacker:
-        assert pour(attacker.associate(), piece)
+LIMITED = Settings(
+    acse_timeout=2.0,
+    network_timeout=5.0,
+    close_timeout=0.5,
+    limits=Limits(command_set=1 << 16, identifier=1 << 16),
+    spool_threshold=1 << 18,
+    store_ceiling=2 << 20,
+)
+
+
+@pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG], ids=["info", "debug"])
+def test_a_command_set_without_end(level: int) -> None:
+    with besieged(settings=LIMITED, level=level) as victim:
+        for size in (2, 16000):
+            piece = data_pdu(*[pdv(1, COMMAND, b"\0" * size)] * max(1, 16000 // size))
+            with victim.attacked(peak=3 << 20), victim.attacker() as attacker:
+                assert pour(attacker.associate(), piece)
 
 
 def test_a_command_set_of_one_endless_value(watched: Victim) -> None:
     with watched.attacked(), watched.attacker() as attacker:
         attacker.associate().send(struct.pack(">BxIIBB", 4, 2**32 - 1, 2**32 - 5, 1, COMMAND))
         assert pour(attacker, bytes(100_000))
-
-
-LIMITED = Settings(
-    acse_timeout=2.0,
-    network_timeout=5.0,
-    close_timeout=0.5,
-    limits=Limits(identifier=1 << 18),
-    spool_threshold=1 << 18,
-    store_ceiling=2 << 20,
-)
 
 
 def test_an_identifier_without_end() -> None:
@@ -280,7 +282,7 @@ def test_a_dataset_above_the_ceiling(tmp_path: Path) -> None:
 
 def test_many_small_pieces_take_no_more_memory_than_what_is_in_them(victim: Victim) -> None:
     """Each byte alone in its value: seven bytes on the wire, and not fifty in memory."""
-    size = 1 << 18
+    size = 1 << 17
     piece = data_pdu(*[pdv(3, 0, b"x")] * 4096)
     with victim.attacked(lines=0, peak=9 << 20), victim.attacker() as attacker:
         attacker.associate().send(data_pdu(pdv(3, COMMAND | LAST, store_command())))
