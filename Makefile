@@ -46,15 +46,16 @@ test: $(VENV)/.with-test $(PEER) ## run all tests; protocol/ must be covered to 
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --ignore=tests/protocol
 
 # What depends on the version of Python: forks, threads, sockets, event loops, TLS, types, warnings.
-SAMPLE := threaded aio workers \
+LIBRARY := threaded aio workers \
   $(patsubst %,unit/test_%.py,admission ae datasets encoder events lazy_names leftovers ledger lock_order logs \
   payloads selector service_user tls_contexts utils) \
-  $(patsubst %,apps/test_%.py,app_processes dispatcher exit_codes node_app receiving start_up storescu_many \
-  worker_apps) \
   $(patsubst %,scenarios/test_%.py,workers first_programs associating tls nothing_left asyncio_programs \
-  asyncio_cancelling) \
+  asyncio_cancelling)
+PROGRAMS := \
+  $(patsubst %,apps/test_%.py,app_processes dispatcher exit_codes node_app receiving start_up worker_apps) \
   $(patsubst %,node/test_%.py,configuration converters journal node_server node_workers postgres tasks \
   web_frame)
+SAMPLE := $(LIBRARY) $(PROGRAMS)
 
 sample: $(VENV)/.with-test $(PEER) ## run the tests that depend on the version of Python
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(wildcard $(addprefix tests/,$(SAMPLE)))
