@@ -84,6 +84,18 @@ def test_after_an_interrupted_commit_the_next_transaction_begins_anew(
             assert writer.find(["1.1"]) == {}
 
 
+def test_the_statements_of_a_batch_are_there_after_a_failure(url: str) -> None:
+    with Index(Postgres(url)) as index:
+        for _ in range(10):  # so often that the driver prepares the other statement
+            with index.writing() as writer:
+                assert writer.known(["1.1"]) == ({}, ())
+                writer.connection.execute(select(patient.c.id)).all()
+        with pytest.raises(KeyError), index.writing():
+            raise KeyError
+        with index.writing() as writer:
+            assert writer.known(["1.1"]) == ({}, ())
+
+
 def test_a_start_does_not_wait_for_a_transaction_of_another_node(url: str) -> None:
     with Index(Postgres(url)) as index, index.writing():
         Index(Postgres(url)).close()

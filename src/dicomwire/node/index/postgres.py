@@ -220,7 +220,8 @@ class Postgres:
             _checked(driver.pgconn.exec_(b"COMMIT"))
         except BaseException as error:
             with contextlib.suppress(Error):  # the connection is lost
-                driver.rollback()
+                # The driver's own `rollback` would also forget what `_execute` has prepared.
+                driver.pgconn.exec_(b"ROLLBACK")
             if not isinstance(error, Error):
                 raise
             if driver.closed:
