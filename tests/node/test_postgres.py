@@ -101,13 +101,14 @@ def test_a_start_does_not_wait_for_a_transaction_of_another_node(url: str) -> No
         Index(Postgres(url)).close()
 
 
-def test_a_transaction_of_a_process_that_was_stopped_ends(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(postgres, "_LONGEST_PAUSE", "100ms")
+def test_a_transaction_of_a_process_that_was_stopped_ends(url: str) -> None:
+    name = "idle_in_transaction_session_timeout"
     with Index(Postgres(url)) as stopped, Index(Postgres(url)) as other:
+        with stopped.writing() as writer:
+            assert writer.connection.exec_driver_sql(f"SHOW {name}").scalar() == "1min"
+            writer.connection.exec_driver_sql(f"SET {name} = '50ms'")
         with pytest.raises(InDoubt), stopped.writing(), other.writing(is_alone=True):
-            pass  # it has waited for the end of the first transaction
+            pass  # the other one has waited for the end of the first transaction
         with stopped.writing() as writer:
             assert writer.find(["1.1"]) == {}
 
