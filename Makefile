@@ -26,7 +26,7 @@ export COVERAGE_FILE := $(CURDIR)/$(VENV)/coverage
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve try test sample ready peer which lint bench docs
+.PHONY: help serve try test pairs sample ready peer which lint bench docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -59,6 +59,13 @@ SAMPLE := $(LIBRARY) $(PROGRAMS)
 
 sample: $(VENV)/.with-test $(PEER) ## run the tests that depend on the version of Python
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(wildcard $(addprefix tests/,$(SAMPLE)))
+
+PAIRS := sqlite-folder postgres-folder postgres-bucket sqlite-bucket
+
+pairs: $(VENV)/.with-test ## run the tests of the archive with each pair of index and object store; PAIRS=postgres-bucket
+	@failed=0; for pair in $(PAIRS); do echo "$$pair:"; \
+	  TEST_PAIR=$$pair $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/node || failed=1; \
+	done; exit $$failed
 
 ready: $(VENV)/.with-test # make the environment of the tests
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from threading import get_ident
+from typing import Any
 
 import cloud_services
 import pytest
-from backends import BACKENDS, EVERY_PAIR, PAIRS, Backend
-from buckets import moto, seaweedfs
+from backends import BACKENDS, CHOSEN, EVERY_PAIR, PAIR, PAIRS, Backend, Opener
+from buckets import moto, seaweedfs, write_variables
 from chromium import Chromium
 from cloud_services import SERVICES, Service
 from forking import ORIGIN
 from postgres_server import PostgresServer
 
+from dicomwire.node import server
 from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.index.writer import Index
 from dicomwire.node.tasks import process
@@ -34,6 +36,12 @@ def seaweedfs_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a SeaweedFS; see `buckets.variables` and `buckets.new_url`."""
     with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
         yield server.port
+
+
+@pytest.fixture(scope="session")
+def seaweedfs_variables(seaweedfs_port: int, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The file for the key `objects_variables`."""
+    return write_variables(tmp_path_factory.mktemp("variables") / "file", seaweedfs_port)
 
 
 @pytest.fixture(scope="session")
@@ -105,12 +113,44 @@ def _each_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         yield opened
 
 
-backend = pytest.fixture(params=BACKENDS)(_each_backend)
-pair = pytest.fixture(params=PAIRS)(_each_backend)
-every_pair = pytest.fixture(params=EVERY_PAIR)(_each_backend)
-module_backend = pytest.fixture(params=BACKENDS, scope="module", name="module_backend")(
-    _each_backend
-)
+def _fixture(pairs: dict[str, Opener], **options: Any) -> Any:
+    return pytest.fixture(params=[PAIR] if PAIR else pairs, **options)(_each_backend)
+
+
+backend = _fixture(BACKENDS)
+pair = _fixture(PAIRS)
+every_pair = _fixture(EVERY_PAIR)
+module_backend = _fixture(BACKENDS, scope="module", name="module_backend")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _chosen_pair(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have the servers of TEST_PAIR run.
+
+    A client of a bucket is useless in a fork of a process that has used one, as this has. So nodes
+    in it run their tasks in threads then; `node_processes.node_process` is as it always is.
+    """
+    with CHOSEN.available(request), pytest.MonkeyPatch.context() as patch:
+        if "bucket" in PAIR:
+            patch.setattr(server, "TaskProcess", lambda run: nullcontext())
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _chosen_pair_of_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave out what knows SQLite or the folder, if that is not in TEST_PAIR."""
+    for marker in request.node.iter_markers("only_with"):
+        part, reason = marker.args
+        if PAIR and part not in PAIR:
+            pytest.skip(f"only with {part}: {reason}")
+    with CHOSEN.removed():
+        yield
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker."""
+    text = 'only_with(part, reason): a test of "sqlite" or the "folder"'
+    config.addinivalue_line("markers", f"{text}; with other pairs TEST_PAIR leaves it out")
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from backends import of_folder
 from forking import Forked
 from running_node import GET, counts, study_of
 from spooling import CT, EXPLICIT, sized
@@ -28,6 +29,7 @@ class NodeProcess:
     """A node in a process of its own; `keys` are those of its configuration."""
 
     def __init__(self, folder: Path, **keys: Any) -> None:
+        keys = of_folder(folder).keys | keys
         self.process = Forked("crashing_node", str(folder), json.dumps(keys))
         port = self._line()
         assert port, f"it does not start: {Path(folder, 'log').read_text()[-2000:]}"

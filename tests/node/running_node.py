@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from backends import configuration_of
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 from dicomwire import AE, Association, build_context, build_role, evt
-from dicomwire.node.configuration import Configuration
+from dicomwire.node.objects.opening import open_objects
 from dicomwire.node.server import Node
 from dicomwire.sop_class import (
     StudyRootQueryRetrieveInformationModelFind as FIND,
@@ -74,8 +75,13 @@ def study_of(uid: str = STUDY, **keys: Any) -> Dataset:
 @contextmanager
 def running(folder: Path, **keys: Any) -> Iterator[Node]:
     """Run a node on a free port; `keys` are those of its configuration."""
-    with Node(Configuration(port=0, folder=folder, **keys)) as node:
+    with Node(configuration_of(folder, **keys)) as node:
         yield node
+
+
+def stored_in(folder: Path) -> list[str]:
+    """Return the names of all objects in the store of a node."""
+    return [*open_objects(configuration_of(folder)).names()]
 
 
 def associate(node: Node, *contexts: Any, title: str = "TESTER", **options: Any) -> Association:

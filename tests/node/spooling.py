@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from backends import EMBEDDED, Backend
+from backends import EMBEDDED, Backend, of_folder
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileMetaDataset
 from sqlalchemy import select
@@ -126,12 +126,13 @@ class OpenArchive:
         self,
         folder: Path,
         duplicates: Duplicates = Duplicates.KEEP_FIRST,
-        backend: Backend = EMBEDDED,
+        backend: Backend | None = None,
         *,
         has_checkpoints: bool = True,
         routes: Sequence[Route] = (),
     ) -> None:
         self.folder = folder
+        backend = backend or of_folder(folder)
         with ExitStack() as opened:
             self.storage = opened.enter_context(LocalStore(folder, None, backend))
             self.index = opened.enter_context(Index(backend.database(folder)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,12 @@ def store(
 
 
 def read(archive: OpenArchive) -> Dataset:
-    [path] = archive.files()
-    return dcmread(path)
+    [found] = read_all(archive)
+    return found
+
+
+def read_all(archive: OpenArchive) -> list[Dataset]:
+    return [dcmread(BytesIO(archive.read(name))) for name in archive.objects()]
 
 
 def as_json(*models: dict[str, Any]) -> list[bytes]:
@@ -106,7 +111,7 @@ def test_several_objects_share_a_request(archive: OpenArchive) -> None:
     values = [(f"bulk/{n}", BYTES, bytes([n]) * 10) for n in range(3)]
     results = store(archive, request(JSON, as_json(*models), values))
     assert [result.status for result in results] == [0] * 3
-    assert sorted(dcmread(path).PixelData[0] for path in archive.files()) == [0, 1, 2]
+    assert sorted(each.PixelData[0] for each in read_all(archive)) == [0, 1, 2]
 
 
 def test_values_in_sequences_and_of_all_kinds(archive: OpenArchive) -> None:

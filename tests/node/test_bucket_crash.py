@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from backends import Backend
+from backends import Backend, configuration_of
 from buckets import FaultProxy, new_url, seaweedfs, write_variables
 from living_archive import LivingArchive
 from node_processes import node_process
@@ -73,7 +73,7 @@ def test_what_was_acknowledged_survives_kill_9_of_the_node(
         "objects": new_url(),
         "objects_variables": write_variables(tmp_path / "variables", seaweedfs_port),
     }
-    configuration = Configuration(folder=tmp_path / "node", **keys)
+    configuration = configuration_of(tmp_path / "node", **keys)
     acknowledged: dict[str, bytes] = {}
     for crash in range(CRASHES):
         with node_process(configuration.folder, **keys) as node:
@@ -94,7 +94,7 @@ def test_what_was_acknowledged_survives_kill_9_of_the_server_of_the_bucket(tmp_p
             "objects": new_url(),
             "objects_variables": write_variables(tmp_path / "variables", server.port),
         }
-        configuration = Configuration(folder=tmp_path / "node", **keys)
+        configuration = configuration_of(tmp_path / "node", **keys)
         acknowledged: dict[str, bytes] = {}
         with node_process(configuration.folder, **keys) as node:
             for crash in range(CRASHES):
@@ -116,7 +116,7 @@ def test_what_was_spooled_is_uploaded_after_kill_9(seaweedfs_port: int, tmp_path
             "objects_variables": write_variables(tmp_path / "variables", proxy.server_port),
             "acknowledge": "spooled",
         }
-        configuration = Configuration(folder=tmp_path / "node", **keys)
+        configuration = configuration_of(tmp_path / "node", **keys)
         with node_process(configuration.folder, **keys) as node:
             proxy.fail_always("503", method="PUT")
             assert [store_one(node.port, number) for number in range(5)] == [0x0000] * 5
@@ -138,5 +138,5 @@ def test_worker_processes_use_the_bucket(seaweedfs_port: int, tmp_path: Path) ->
     }
     with node_process(tmp_path / "node", **keys) as node:
         assert [store_one(node.port, number) for number in range(4)] == [0x0000] * 4
-    configuration = Configuration(folder=tmp_path / "node", **keys)
+    configuration = configuration_of(tmp_path / "node", **keys)
     assert len([*open_objects(configuration).names()]) == 4

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backends import configuration_of, of_folder, options_of
 from buckets import FaultProxy, new_url, write_variables
 from spooling import CT, EXPLICIT, encoded, spooled
 
@@ -113,7 +114,9 @@ class Archive:
     def is_whole(self) -> bool:
         """Return whether `check` finds nothing."""
         objects = open_objects(self.configuration)
-        return [*check(self.configuration.folder, objects=objects)] == []
+        return [
+            *check(self.configuration.folder, index=self.configuration.index, objects=objects)
+        ] == []
 
 
 @pytest.fixture
@@ -124,7 +127,7 @@ def proxy(seaweedfs_port: int) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Configuration:
-    return Configuration(folder=tmp_path / "archive")
+    return configuration_of(tmp_path / "archive", objects="", objects_variables="")
 
 
 @pytest.fixture
@@ -144,7 +147,7 @@ UIDS = [f"1.2.{number}" for number in range(5)]
 def test_an_archive_moves_to_a_bucket_and_back(folder: Configuration, keys: dict[str, Any]) -> None:
     with Archive(folder) as archive:
         archive.store(*UIDS)
-    with Archive(Configuration(**keys)) as archive:
+    with Archive(configuration_of(**keys)) as archive:
         assert archive.move() == Moved(5, 5, 0)
         assert all(name.startswith("bucket:") for name in archive.names())
         assert len(archive.files()) == 5  # they stay for those who have read their names
@@ -153,7 +156,7 @@ def test_an_archive_moves_to_a_bucket_and_back(folder: Configuration, keys: dict
         assert archive.is_whole()
         assert archive.move() == Moved(5, 0, 0)
     back = {**keys, "objects": "", "old_objects": keys["objects"]}
-    with Archive(Configuration(**back)) as archive:
+    with Archive(configuration_of(**back)) as archive:
         archive.store("1.2.9")
         assert archive.move() == Moved(6, 5, 0)
         archive.run_tasks(after=GRACE)
@@ -168,19 +171,19 @@ def test_the_command_moves_what_is_not_in_its_place(
 ) -> None:
     with Archive(folder) as archive:
         archive.store(*UIDS)
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in keys.items()]
+    options = options_of(**keys)
     assert main(["move-objects", *options]) == 0
     assert "5 objects, 5 moved, 0 cannot be moved" in capsys.readouterr().out
     assert main(["move-objects", "--json", *options]) == 0
     assert json.loads(capsys.readouterr().out) == {"seen": 5, "moved": 0, "failed": 0}
-    assert main(["move-objects", f"--folder={folder.folder}"]) == 1
+    assert main(["move-objects", *options_of(folder.folder, objects="")]) == 1
     assert "There is only one place of objects" in capsys.readouterr().err
 
 
 def test_an_object_can_be_read_at_any_moment(folder: Configuration, keys: dict[str, Any]) -> None:
     with Archive(folder) as archive:
         archive.store("1.2.1")
-    with Archive(Configuration(**keys)) as archive:
+    with Archive(configuration_of(**keys)) as archive:
         (before,) = archive.names()
         found = Found(CT, "1.2.1", EXPLICIT, before)
         archive.move()
@@ -190,7 +193,7 @@ def test_an_object_can_be_read_at_any_moment(folder: Configuration, keys: dict[s
 
 
 def test_an_object_that_is_replaced_can_be_read_by_who_has_found_it(keys: dict[str, Any]) -> None:
-    with Archive(Configuration(**keys, duplicates=Duplicates.REPLACE)) as archive:
+    with Archive(configuration_of(**keys, duplicates=Duplicates.REPLACE)) as archive:
         archive.store("1.2.1", note="old")
         (before,) = archive.names()
         archive.store("1.2.1", note="new")
@@ -209,7 +212,7 @@ def test_what_fails_stays_and_moves_later(
 ) -> None:
     with Archive(folder) as archive:
         archive.store(*UIDS)
-    with Archive(Configuration(**keys)) as archive:
+    with Archive(configuration_of(**keys)) as archive:
         damaged = archive.objects.path(archive.names()[0])
         assert damaged is not None
         intact = damaged.read_bytes()
@@ -230,7 +233,7 @@ def test_an_object_that_is_replaced_meanwhile_is_not_moved(
 ) -> None:
     with Archive(folder) as archive:
         archive.store("1.2.1", note="old")
-    with Archive(Configuration(**keys, duplicates=Duplicates.REPLACE)) as archive:
+    with Archive(configuration_of(**keys, duplicates=Duplicates.REPLACE)) as archive:
         assert isinstance(archive.objects, Places)
         copy = archive.objects.copy
 
@@ -253,7 +256,7 @@ def test_an_object_that_is_replaced_meanwhile_is_not_moved(
 
 @pytest.fixture
 def spooling(keys: dict[str, Any]) -> Configuration:
-    return Configuration(**keys, acknowledge=Acknowledge.SPOOLED)
+    return configuration_of(**keys, acknowledge=Acknowledge.SPOOLED)
 
 
 def test_a_spooled_object_is_served_and_then_uploaded(spooling: Configuration) -> None:
@@ -289,7 +292,7 @@ def test_another_node_says_where_the_object_is(
     with Archive(spooling) as archive:
         archive.store("1.2.1")
         (name,) = archive.names()
-        other = open_objects(Configuration(**{**keys, "folder": tmp_path / "other"}))
+        other = open_objects(configuration_of(**{**keys, "folder": tmp_path / "other"}))
         with pytest.raises(Elsewhere, match=f"on the disk of the node {name.split(':')[1]}"):
             other.open(name)
         assert other.exists(name)
@@ -298,7 +301,7 @@ def test_another_node_says_where_the_object_is(
 def test_uploads_are_found_again_when_the_index_was_lost(spooling: Configuration) -> None:
     with Archive(spooling) as archive:
         archive.store(*UIDS)
-    (spooling.folder / "index.sqlite").unlink()
+    of_folder(spooling.folder).forget_index(spooling.folder)
     with Archive(spooling) as archive:
         archive.tasks.recover()
         archive.tasks.recover()
@@ -314,7 +317,7 @@ def test_what_was_spooled_is_uploaded_after_a_change_of_the_configuration(
 ) -> None:
     with Archive(spooling) as archive:
         archive.store("1.2.1")
-    with Archive(Configuration(**keys)) as archive:
+    with Archive(configuration_of(**keys)) as archive:
         archive.store("1.2.2")
         archive.run_tasks()
         assert all(name.startswith("bucket:") for name in archive.names())
@@ -322,32 +325,32 @@ def test_what_was_spooled_is_uploaded_after_a_change_of_the_configuration(
 
 def test_without_a_bucket_nothing_is_spooled(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="needs a bucket"):
-        open_objects(Configuration(folder=tmp_path, acknowledge=Acknowledge.SPOOLED))
+        open_objects(configuration_of(tmp_path, objects="", acknowledge=Acknowledge.SPOOLED))
 
 
 # --- After a crash ----------------------------------------------------------------------------
 
 
 def test_what_a_process_was_uploading_when_it_died_is_removed(keys: dict[str, Any]) -> None:
-    with Archive(Configuration(**keys)) as archive:
+    with Archive(configuration_of(**keys)) as archive:
         archive.store("1.2.1")
         archive.keep("1.2.2")
         archive.spool.note(digits_of(*archive.names()))  # it died just after the commit
         assert len([*archive.objects.names()]) == 2
-    with Archive(Configuration(**keys)) as archive:
+    with Archive(configuration_of(**keys)) as archive:
         assert len(archive.spool.notes) == 2
         assert [*archive.objects.names()] == archive.names()
         assert archive.is_whole()
-    with Archive(Configuration(**keys)) as archive:
+    with Archive(configuration_of(**keys)) as archive:
         assert archive.spool.notes == []
         assert len(archive.names()) == 1
 
 
 def test_what_a_bucket_completes_after_its_sender_has_died_is_removed(keys: dict[str, Any]) -> None:
-    with Archive(Configuration(**keys)) as archive:
+    with Archive(configuration_of(**keys)) as archive:
         archive.store("1.2.1")
         archive.spool.note("ab" * 16)
-    with Archive(Configuration(**keys)) as archive:
+    with Archive(configuration_of(**keys)) as archive:
         (payload,) = (each.payload for each in listed(archive.index, LEFTOVER))
         with archive.objects.open(archive.names()[0]) as file:
             content = file.read()
@@ -399,12 +402,12 @@ def test_a_copy_that_is_made_again_while_another_process_starts_stays(
 def test_a_failed_upload_leaves_a_note_and_others_leave_none(
     keys: dict[str, Any], proxy: FaultProxy
 ) -> None:
-    with Archive(Configuration(**keys)) as archive:
+    with Archive(configuration_of(**keys)) as archive:
         archive.store("1.2.1", "1.2.1", "1.2.2")
         proxy.fail("403", method="PUT")
         with pytest.raises(OSError, match="do not have the right"):
             archive.keep("1.2.3")
-    with Archive(Configuration(**keys)) as archive:
+    with Archive(configuration_of(**keys)) as archive:
         assert len(archive.spool.notes) == 1
         assert len(archive.names()) == 2
 

@@ -68,7 +68,7 @@ def archive(tmp_path: Path, pair: Backend):
 @pytest.fixture
 def in_folder(tmp_path: Path, backend: Backend):
     """An archive whose objects are files, for tests that change them."""
-    with OpenArchive(tmp_path / "node", backend=backend) as opened:
+    with OpenArchive(tmp_path / "node", backend=Backend(backend.index)) as opened:
         yield opened
 
 
@@ -179,6 +179,7 @@ def test_what_is_ignored_is_logged_with_its_uid_and_its_sender(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with OpenArchive(tmp_path, IGNORE) as archive:
+        caplog.clear()
         archive.store(encoded(UID, "one"), UID)
         assert archive.store(encoded(UID, "two"), UID) == SUCCESS
     text = "is ignored: the archive has another object of this UID"
@@ -313,6 +314,7 @@ def test_hostile_values_are_stored_and_found_as_they_are(archive: OpenArchive) -
     assert archive.notes() == {UID: [note]}
 
 
+@pytest.mark.only_with("sqlite-folder", "each pair has other steps")
 @pytest.mark.parametrize(
     ("pixels", "expected"),
     [

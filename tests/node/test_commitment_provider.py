@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backends import Backend
-from buckets import write_variables
+from backends import Backend, of_folder
 from committing import COMMITMENT, INSTANCE, Report, Requestor, item, request_for
 from node_processes import eventually, node_process
 from pydicom.dataset import Dataset
@@ -74,12 +73,8 @@ def ask_and_leave(requestor: Requestor, node: Node, request: Dataset) -> None:
 def test_objects_of_the_index_and_the_store_are_committed(
     requestor: Requestor, tmp_path: Path, pair: Backend
 ) -> None:
-    keys: dict[str, Any] = {"index": pair.index, "objects": pair.objects}
-    if pair.objects:
-        port = int(pair.variables["AWS_ENDPOINT_URL"].rsplit(":", 1)[1])
-        keys["objects_variables"] = write_variables(tmp_path / "variables", port)
     with (
-        node_with_objects(tmp_path / "archive", **keys) as node,
+        node_with_objects(tmp_path / "archive", **pair.keys) as node,
         requestor.associate(node.address) as assoc,
     ):
         assert requestor.request(assoc, request_for(T, *HERE)) == 0x0000
@@ -97,9 +92,11 @@ def test_files_that_are_damaged_or_missing_are_not_committed(
 ) -> None:
     with node_with_objects(tmp_path) as node:
         found = node.archive.index.find(HERE)
-        first, second = (tmp_path / found[uid][0].file for uid in HERE)
-        first.write_bytes(first.read_bytes().replace(b"Doe^Jane", b"Doe^John"))
-        second.unlink()
+        first, second = (found[uid][0].file for uid in HERE)
+        behind = of_folder(tmp_path)
+        whole = behind.contents(tmp_path)[first]
+        behind.rewrite(tmp_path, first, whole.replace(b"Doe^Jane", b"Doe^John"))
+        behind.lose(tmp_path, second)
         with requestor.associate(node.address) as assoc:
             assert requestor.request(assoc, request_for(T, *HERE)) == 0x0000
             assert requestor.report() == Report(2, T, [], {ONE: 0x0110, HERE[1]: 0x0112})

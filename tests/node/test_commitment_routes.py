@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from backends import configuration_of
 from committing import Committer
 from node_processes import eventually, node_process
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
@@ -13,7 +14,7 @@ from running_node import LOCALHOST, find, make_object, running, store, study_of
 
 from dicomwire import AE, build_context
 from dicomwire.node.commitment import requesting
-from dicomwire.node.configuration import Configuration, load, merged
+from dicomwire.node.configuration import load, merged
 from dicomwire.node.server import Node
 from dicomwire.sop_class import StudyRootQueryRetrieveInformationModelFind as FIND
 
@@ -58,7 +59,7 @@ def test_what_is_not_committed_is_sent_again(
             "destinations": {"BIG": {"host": LOCALHOST, "port": port}},
             "routes": [{"to": ["BIG"], "commit": True, "then": "delete"}],
         }
-        configuration = merged(Configuration(port=0, folder=tmp_path), keys)
+        configuration = merged(configuration_of(tmp_path), keys)
         with Node(configuration) as node:
             assert store(node, make_object()) == [0x0000]
             assert eventually(lambda: len(big.stored) > 1)

@@ -23,6 +23,7 @@ from dicomwire.node.statuses import SUCCESS
 from dicomwire.node.tasks.queue import NewTask, Queue
 
 OBJECTS = 7
+pytestmark = pytest.mark.only_with("sqlite-folder", "each test names its pairs")
 
 
 @pytest.fixture

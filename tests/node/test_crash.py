@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
+from backends import of_folder
 from node_processes import node_process
 from spooling import CT, EXPLICIT, OpenArchive, sized
 
 from dicomwire import AE
 from dicomwire.data.codec import encode_dataset
 from dicomwire.node.heads import read_head
-from dicomwire.node.maintenance import check
 from dicomwire.node.statuses import SUCCESS
 
 CRASHES = int(os.environ.get("TEST_CRASHES", "3"))
@@ -89,9 +89,9 @@ class Load:
             thread.join()
 
 
-def visible_files(archive: OpenArchive) -> list[bytes]:
-    """Return all files in the folder of objects, of which each must be whole."""
-    contents = [path.read_bytes() for path in archive.files()]
+def whole_objects(archive: OpenArchive) -> list[bytes]:
+    """Return all objects in the store, of which each must be whole."""
+    contents = [archive.read(name) for name in archive.objects()]
     for content in contents:
         _, offset, seal = read_head(content, len(content))
         assert seal is not None
@@ -114,12 +114,12 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
         with OpenArchive(folder) as archive:
             assert time.monotonic() - begin < QUICKLY
             assert archive.spool() == []
-            assert len(visible_files(archive)) == archive.counts()[-1]
+            assert len(whole_objects(archive)) == archive.counts()[-1]
             found = archive.index.find(list(load.acknowledged))
             for uid, data in load.acknowledged.items():
                 (stored,) = found[uid]
-                assert archive.storage.objects.path(stored.file).read_bytes().endswith(data)
-    assert list(check(folder)) == []
+                assert archive.read(stored.file).endswith(data)
+    assert of_folder(folder).findings(folder) == []
     with OpenArchive(folder) as archive:
         assert len(archive.index.find(list(everything))) == len(everything)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backends import Backend
-from buckets import new_url, variables
+from backends import Backend, configuration_of, of_folder, options_of
+from buckets import new_url
 from living_archive import LivingArchive
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from running_node import Receiver, associate, find, get, make_object, running, store, study_of
@@ -19,7 +19,6 @@ from dicomwire.apps import deleting
 from dicomwire.apps.node import main
 from dicomwire.node import deletion
 from dicomwire.node.carrying import GRACE
-from dicomwire.node.configuration import Configuration
 from dicomwire.node.deletion import (
     Protected,
     Unknown,
@@ -36,7 +35,7 @@ from dicomwire.node.maintenance import reindex
 
 @pytest.fixture
 def archive(tmp_path: Path):
-    with LivingArchive(Configuration(folder=tmp_path / "archive")) as opened:
+    with LivingArchive(configuration_of(tmp_path / "archive")) as opened:
         yield opened
 
 
@@ -60,8 +59,8 @@ def test_what_is_deleted_is_not_found_and_its_files_go_after_the_grace(
         assert archive.counts() == [2, 2, 2, 2]
 
 
-def test_no_copy_is_left_of_what_is_deleted(tmp_path: Path, seaweedfs_port: int) -> None:
-    backend = Backend(objects=new_url(), variables=variables(seaweedfs_port))
+def test_no_copy_is_left_of_what_is_deleted(tmp_path: Path, seaweedfs_variables: str) -> None:
+    backend = Backend(objects=new_url(), variables=seaweedfs_variables)
     keys: dict[str, Any] = {"cache": str(tmp_path / "cache"), "acknowledge": "spooled"}
     with LivingArchive(backend.configuration(tmp_path / "archive", **keys)) as archive:
         archive.put(1)
@@ -89,7 +88,7 @@ def test_a_series_goes_in_one_study_or_in_all(archive: LivingArchive) -> None:
 
 def test_all_copies_of_an_instance_go(tmp_path: Path) -> None:
     keys: dict[str, Any] = {"folder": tmp_path / "archive", "duplicates": "keep-both"}
-    with LivingArchive(Configuration(**keys)) as archive:
+    with LivingArchive(configuration_of(**keys)) as archive:
         archive.put(1, note="first")
         archive.put(1, note="second")
         found = selected(archive.index, Level.IMAGE, ["1.2.3.1.1"])
@@ -146,6 +145,7 @@ def test_a_protected_study_stays_unless_it_is_meant(tmp_path: Path, backend: Bac
         assert delete(archive.queue, Level.STUDY, ["1.2.4"]).instances == 1
 
 
+@pytest.mark.only_with("sqlite-folder", "only they have a journal, which a copy of the folder has")
 @pytest.mark.parametrize("delay", [0.0, GRACE])
 def test_a_journal_does_not_bring_back_what_was_deleted(
     archive: LivingArchive, tmp_path: Path, delay: float
@@ -159,7 +159,7 @@ def test_a_journal_does_not_bring_back_what_was_deleted(
     for again in (False, True):
         if again:
             reindex(copy)
-        with LivingArchive(Configuration(folder=copy)) as opened:
+        with LivingArchive(configuration_of(copy)) as opened:
             assert opened.uids() == {"1.2.3.1.2"}
             opened.run_tasks(after=GRACE + 1)
             assert opened.files() == 1
@@ -168,13 +168,13 @@ def test_a_journal_does_not_bring_back_what_was_deleted(
 
 def test_reindex_keeps_what_is_protected_and_rejected(tmp_path: Path) -> None:
     folder = tmp_path / "archive"
-    with LivingArchive(Configuration(folder=folder)) as archive:
+    with LivingArchive(configuration_of(folder)) as archive:
         archive.put(1)
         archive.put(2)
         delete(archive.queue, Level.IMAGE, ["1.2.3.1.2"], rejects=True)
         protect(archive.index, ["1.2.3"])
-    reindex(folder)
-    with LivingArchive(Configuration(folder=folder)) as archive:
+    of_folder(folder).reindex(folder)
+    with LivingArchive(configuration_of(folder)) as archive:
         assert protected(archive.index) == ["1.2.3"]
         assert archive.put(2) == 0x0124
 
@@ -191,7 +191,7 @@ def test_a_retrieval_goes_on_when_its_study_is_deleted(tmp_path: Path) -> None:
         class Deleting(Receiver):
             def _take(self, event: Any) -> int:
                 if not self.objects:
-                    delete_study = ["delete", "--folder", str(folder), "--study", "1.2.3", "--yes"]
+                    delete_study = ["delete", *options_of(folder), "--study", "1.2.3", "--yes"]
                     assert main(delete_study) == 0
                 return super()._take(event)
 
@@ -207,7 +207,7 @@ def test_the_sender_of_a_rejected_object_learns_why(tmp_path: Path) -> None:
     folder = tmp_path / "archive"
     with running(folder) as node:
         store(node, make_object(1))
-        assert main(["delete", "--folder", str(folder), "--study=1.2.3", "--yes", "--reject"]) == 0
+        assert main(["delete", *options_of(folder), "--study=1.2.3", "--yes", "--reject"]) == 0
         assoc = associate(node, CTImageStorage)
         status = assoc.send_c_store(make_object(1))
         assoc.release()
@@ -216,26 +216,26 @@ def test_the_sender_of_a_rejected_object_learns_why(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> str:
+def folder(tmp_path: Path) -> Path:
     """The folder of an archive with two studies, which no node serves."""
-    with LivingArchive(Configuration(folder=tmp_path / "archive")) as archive:
+    with LivingArchive(configuration_of(tmp_path / "archive")) as archive:
         archive.put(1)
         archive.put(1, "1.2.4")
-    return str(tmp_path / "archive")
+    return tmp_path / "archive"
 
 
-def test_without_a_node_files_go_at_once(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["delete", "--folder", folder, "--study", "1.2.3", "--yes", "--json"]) == 0
+def test_without_a_node_files_go_at_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["delete", *options_of(folder), "--study", "1.2.3", "--yes", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["studies"], told["instances"]) == (1, 1)
-    assert len([*Path(folder).rglob("*.dcm")]) == 1
-    assert main(["delete", "--folder", folder, "--study", "1.2.3", "--yes"]) == 1  # not there
+    assert len([*of_folder(folder).stored_objects(folder).names()]) == 1
+    assert main(["delete", *options_of(folder), "--study", "1.2.3", "--yes"]) == 1  # not there
 
 
 def test_it_asks_twice_on_a_terminal(
-    folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["delete", "--folder", folder, "--study", "1.2.3"]
+    command = ["delete", *options_of(folder), "--study", "1.2.3"]
     assert main(command) == 2
     assert "needs --yes" in capsys.readouterr().err
     monkeypatch.setattr(deleting.sys, "stdin", Terminal())
@@ -253,8 +253,10 @@ class Terminal:
         return True
 
 
-def test_the_command_protects_and_releases(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
-    at = ["--folder", folder]
+def test_the_command_protects_and_releases(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = options_of(folder)
     assert main(["protect", *at, "--study", "1.2.3"]) == 0
     assert main(["protect", *at]) == 0
     assert "1.2.3" in capsys.readouterr().out.splitlines()
@@ -277,5 +279,5 @@ def test_the_command_protects_and_releases(folder: str, capsys: pytest.CaptureFi
         ["protect", "--release"],
     ],
 )
-def test_wrong_arguments_are_refused(folder: str, arguments: list[str]) -> None:
-    assert main([*arguments, "--folder", folder]) == 2
+def test_wrong_arguments_are_refused(folder: Path, arguments: list[str]) -> None:
+    assert main([*arguments, *options_of(folder)]) == 2

@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from backends import Backend
+from backends import Backend, configuration_of, of_folder, options_of
 from living_archive import LivingArchive
 from pydicom import dcmread
 
 from dicomwire.apps.node import main
-from dicomwire.node.configuration import Configuration
 from dicomwire.node.deletion import delete
 from dicomwire.node.exporting.dicomdir import _type_of
 from dicomwire.node.exporting.files import write_folder, write_zip, zip_of
@@ -40,7 +39,7 @@ def fill(archive: LivingArchive) -> None:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Iterator[LivingArchive]:
-    with LivingArchive(Configuration(folder=tmp_path / "archive")) as opened:
+    with LivingArchive(configuration_of(tmp_path / "archive")) as opened:
         fill(opened)
         yield opened
 
@@ -129,13 +128,13 @@ def test_a_large_zip_has_64_bits(archive: LivingArchive, monkeypatch: pytest.Mon
 
 def test_it_is_all_or_nothing(tmp_path: Path, archive: LivingArchive) -> None:
     objects = found(archive.index, Level.STUDY, ["1.2.3"])
-    path = archive.objects.path(objects[-1].file)
-    content = path.read_bytes()
-    path.write_bytes(content[:-1] + b"\1")
+    folder, name = archive.configuration.folder, objects[-1].file
+    content = of_folder(folder).contents(folder)[name]
+    of_folder(folder).rewrite(folder, name, content[:-1] + b"\1")
     for write in (write_zip, write_folder):
         with pytest.raises(OSError, match="damaged"):
             write(archive, objects, tmp_path / "out")
-    path.unlink()
+    of_folder(folder).lose(folder, name)
     with pytest.raises(OSError, match="missing"):
         write_zip(archive, objects, tmp_path / "out")
     assert {path.name for path in tmp_path.iterdir()} == {"archive"}
@@ -189,9 +188,9 @@ def test_the_type_of_a_record_is_that_of_the_sop_class(own: str, kind: str) -> N
 def test_the_command_exports_what_can_be_imported_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with LivingArchive(Configuration(folder=tmp_path / "archive")) as archive:
+    with LivingArchive(configuration_of(tmp_path / "archive")) as archive:
         fill(archive)
-    at = ["--folder", str(tmp_path / "archive"), "--study", "1.2.3"]
+    at = [*options_of(tmp_path / "archive"), "--study", "1.2.3"]
     for name in ("out.zip", "out"):
         target = tmp_path / name
         assert main(["export", *at, "--to", str(target), "--json"]) == 0
@@ -199,9 +198,9 @@ def test_the_command_exports_what_can_be_imported_again(
         assert main(["export", *at, "--to", str(target)]) == 1
         assert "exists already" in capsys.readouterr().err
         folder = tmp_path / f"{name}.again"
-        assert main(["import", "--folder", str(folder), str(target)]) == 0
+        assert main(["import", *options_of(folder), str(target)]) == 0
         capsys.readouterr()
-        with LivingArchive(Configuration(folder=folder)) as again:
+        with LivingArchive(configuration_of(folder)) as again:
             assert again.counts() == [1, 1, 2, 13]
     at[-1] = "9.9"
     assert main(["export", *at, "--to", str(tmp_path / "other")]) == 1

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backends import Backend
+from backends import Backend, configuration_of
 from node_processes import eventually
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from running_node import LOCALHOST, Receiver, make_object, running, store
 
 from dicomwire import build_context, evt
 from dicomwire.node.conditions import conditions_of
-from dicomwire.node.configuration import Configuration, Destination, Route, Then, When
+from dicomwire.node.configuration import Destination, Route, Then, When
 from dicomwire.node.forwarding import sending
 from dicomwire.node.routing import FORWARDED
 from dicomwire.node.server import Node
@@ -261,6 +261,7 @@ def test_only_what_matches_is_sent_when_its_study_is_quiet(tmp_path: Path) -> No
     assert peer.associations == 1
 
 
+@pytest.mark.only_with("folder", "with a bucket, the nodes of tests have no such process")
 def test_a_process_that_is_killed_while_it_sends_is_replaced(
     tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,7 +308,7 @@ def test_destinations_change_while_the_node_serves(tmp_path: Path) -> None:
     peer = Peer()
     with peer.listening(CTImageStorage) as port:
         dead, alive = ({"WS": Destination(LOCALHOST, number)} for number in (9, port))
-        configuration = Configuration(
+        configuration = configuration_of(
             port=0, folder=tmp_path, routes=(Route(("WS",)),), destinations=dead
         )
         changed = dataclasses.replace(configuration, destinations=alive)

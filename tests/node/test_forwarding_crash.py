@@ -17,12 +17,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from backends import of_folder
 from node_processes import NodeProcess, Senders, eventually, node_process
 from spooling import CT, EXPLICIT
 
 from dicomwire import AE, build_context, evt
 from dicomwire.node.forwarding.pending import MOST
-from dicomwire.node.index.opening import open_existing
 from dicomwire.node.index.reader import IndexReader
 from dicomwire.node.tasks.queue import listed
 
@@ -86,7 +86,7 @@ def test_what_was_acknowledged_arrives_whenever_the_node_is_killed(tmp_path: Pat
     patience = 30 + 3 * CRASHES
     with node_process(folder, **keys):
         assert eventually(lambda: acknowledged <= set(destination.arrived), patience)
-        with IndexReader(open_existing("", folder)) as index:
+        with IndexReader(of_folder(folder).database(folder)) as index:
             assert eventually(
                 lambda: not [task for task in listed(index) if task.kind.startswith("send:")],
                 patience,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backends import Backend
+from backends import Backend, configuration_of, of_folder, options_of
 from forking import Forked
 from living_archive import LivingArchive
 from pydicom.uid import MediaStorageDirectoryStorage
@@ -20,13 +20,11 @@ from spooling import CT, EXPLICIT, encoded
 
 from dicomwire.apps.node import main
 from dicomwire.data.file_meta import file_head
-from dicomwire.node.configuration import Configuration
 from dicomwire.node.files import StoreFailure
 from dicomwire.node.importing import work
 from dicomwire.node.importing.progress import ImportCounts, Progress
 from dicomwire.node.importing.sources import Candidate, Failure, open_source
 from dicomwire.node.importing.work import CannotStore, Import
-from dicomwire.node.maintenance import check
 
 KILLS = int(os.environ.get("TEST_CRASHES", "2"))
 
@@ -48,7 +46,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Iterator[LivingArchive]:
-    with LivingArchive(Configuration(folder=tmp_path / "archive")) as opened:
+    with LivingArchive(configuration_of(tmp_path / "archive")) as opened:
         yield opened
 
 
@@ -113,7 +111,8 @@ def test_what_is_no_object_is_passed_over_or_fails(
 def test_a_file_of_an_archive_is_verified(source: Path, archive: LivingArchive) -> None:
     archive.put(1)
     (stored,) = archive.index.stored()
-    content = archive.objects.path(stored.file).read_bytes()
+    with archive.objects.open(stored.file) as file:
+        content = file.read()
     (source / "damaged.dcm").write_bytes(content[:-1] + b"\1")
     (source / "short.dcm").write_bytes(content[:-2])
     importing = Importing(archive, source)
@@ -135,7 +134,7 @@ def test_moved_files_go_when_the_archive_has_them(tmp_path: Path, source: Path) 
     keys: dict[str, Any] = {"folder": tmp_path / "archive", "duplicates": "ignore"}
     (source / "other.dcm").write_bytes(dicom("1.2.1", note="other data of this UID"))
     (source / "text").write_text("no DICOM file")
-    with LivingArchive(Configuration(**keys)) as archive:
+    with LivingArchive(configuration_of(**keys)) as archive:
         counts = Importing(archive, source, moves=True).run()
         assert (counts.stored, counts.known, counts.removed) == (5, 1, 5)
     left = {path.name for path in source.rglob("*") if path.is_file()}
@@ -180,12 +179,13 @@ def test_an_import_that_is_killed_goes_on(tmp_path: Path) -> None:
     source.mkdir()
     for number in range(400):
         (source / f"{number}.dcm").write_bytes(dicom(f"1.2.{number}"))
+    keys = json.dumps({"folder": str(folder), **of_folder(folder).keys})
     for kill in range(KILLS):
-        with Forked("crashing_import", str(folder), str(source)) as process:
+        with Forked("crashing_import", keys, str(source)) as process:
             for _ in range(random.Random(kill).randrange(1, 8)):
                 process.stdout.readline()
             process.kill()
-    with LivingArchive(Configuration(folder=folder)) as archive:
+    with LivingArchive(configuration_of(folder)) as archive:
         importing = Importing(archive, source)
         assert importing.progress.counts.seen > 0
         assert importing.run().failed == 0
@@ -232,7 +232,7 @@ def test_members_that_cannot_be_read_fail(tmp_path: Path) -> None:
     for mark, at in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
         content[content.index(mark) + at] |= 1  # the flag of encryption, of the first member
     path.write_bytes(content)
-    with LivingArchive(Configuration(folder=tmp_path / "archive", max_object=100_000)) as archive:
+    with LivingArchive(configuration_of(tmp_path / "archive", max_object=100_000)) as archive:
         importing = Importing(archive, path)
         assert importing.run() == ImportCounts(failed=2)
         assert "encrypted" in importing.failures[f"{path.name}: good"]
@@ -258,9 +258,9 @@ def test_what_is_no_zip_says_so(tmp_path: Path) -> None:
 def test_what_is_imported_beside_a_node_is_found(tmp_path: Path, source: Path) -> None:
     folder = tmp_path / "archive"
     with running(folder) as node:
-        assert main(["import", "--folder", str(folder), str(source)]) == 0
+        assert main(["import", *options_of(folder), str(source)]) == 0
         assert len(find(node, study_of())) == 2
-    assert [*check(folder)] == []
+    assert of_folder(folder).findings(folder) == []
 
 
 def test_the_command_reports_what_failed(
@@ -268,7 +268,7 @@ def test_the_command_reports_what_failed(
 ) -> None:
     (source / "bad\n.dcm").write_bytes(dicom("1.2.9")[:160])
     report = tmp_path / "failed.jsonl"
-    command = ["import", "--folder", str(tmp_path / "archive"), str(source), str(source / "4.dcm")]
+    command = ["import", *options_of(tmp_path / "archive"), str(source), str(source / "4.dcm")]
     assert main([*command, "--report", str(report), "--json"]) == 1
     captured = capsys.readouterr()
     told = json.loads(captured.out)
@@ -281,7 +281,7 @@ def test_the_command_reports_what_failed(
 def test_wrong_sources_are_refused(
     tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    at = ["--folder", str(tmp_path / "archive")]
+    at = options_of(tmp_path / "archive")
     assert main(["import", *at, str(tmp_path / "missing")]) == 1
     assert "No such file" in capsys.readouterr().err
     path = zipped(tmp_path / "x.zip", {"good": dicom("1.2.1")})

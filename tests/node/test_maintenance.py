@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from backends import of_folder
 from spooling import CT, EXPLICIT, OpenArchive, encoded
 
 from dicomwire.data.file_meta import file_head
@@ -19,15 +20,15 @@ from dicomwire.node.heads import HEAD_SIZE
 from dicomwire.node.index.database import WrongRevision
 from dicomwire.node.index.opening import INDEX
 from dicomwire.node.index.reader import IndexReader
-from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.index.writer import Index
 from dicomwire.node.keys import Level
-from dicomwire.node.maintenance import Finding, Problem, Reconciled, check, reindex
+from dicomwire.node.maintenance import Finding, Problem, Reconciled, check
 from dicomwire.node.objects.folder import FolderObjects
 from dicomwire.node.objects.spool import Spool
 from dicomwire.node.tasks.queue import NewTask, Queue, listed
 
 FIRST, REPLACE, BOTH, IGNORE = Duplicates
+pytestmark = pytest.mark.only_with("folder", "files are moved, copied and damaged")
 
 
 @pytest.fixture
@@ -56,13 +57,13 @@ def name_of(path: Path, folder: Path) -> str:
 
 
 def reconciled(folder: Path, duplicates: Duplicates = FIRST) -> Reconciled:
-    with Spool(folder), Index(Sqlite(folder / INDEX)) as index:
+    with Spool(folder), Index(of_folder(folder).database(folder)) as index:
         return maintenance.reconcile(FolderObjects(folder), index, duplicates)
 
 
 def test_nothing_is_done_where_all_is_in_step(folder: Path) -> None:
     assert reconciled(folder) == Reconciled()
-    assert list(check(folder)) == []
+    assert of_folder(folder).findings(folder) == []
 
 
 def test_a_transaction_is_for_a_bounded_number_of_bytes(
@@ -70,7 +71,7 @@ def test_a_transaction_is_for_a_bounded_number_of_bytes(
 ) -> None:
     monkeypatch.setattr(maintenance, "_PORTION_BYTES", 0)
     before, done = contents(folder), list[int]()
-    assert reindex(folder, done.append).indexed == 10
+    assert of_folder(folder).reindex(folder, done.append).indexed == 10
     assert done == [*range(1, 11)]
     assert contents(folder) == before
 
@@ -89,7 +90,7 @@ def test_a_rejected_object_that_a_crash_has_left_does_not_come_back(folder: Path
 
 def test_files_that_the_index_does_not_know_are_indexed(folder: Path) -> None:
     before = contents(folder)
-    (folder / INDEX).unlink()
+    of_folder(folder).forget_index(folder)
     assert reconciled(folder) == Reconciled(indexed=10)
     assert contents(folder) == before
 
@@ -121,7 +122,7 @@ def test_where_no_file_is_there_nothing_is_dropped(folder: Path) -> None:
 
 def test_reindex_takes_it_that_all_files_are_gone(folder: Path) -> None:
     shutil.rmtree(folder / "objects")
-    assert reindex(folder) == Reconciled()
+    assert of_folder(folder).reindex(folder) == Reconciled()
     assert contents(folder) == {}
 
 
@@ -153,10 +154,10 @@ def test_a_second_file_takes_the_place_of_a_damaged_one(
     flip(one, -1)
     assert reconciled(folder, duplicates) == Reconciled(indexed=1)
     assert one.exists()
-    assert {finding.problem for finding in check(folder)} == {Problem.UNKNOWN}
+    assert {finding.problem for finding in of_folder(folder).findings(folder)} == {Problem.UNKNOWN}
     assert reconciled(folder, duplicates) == Reconciled(removed=1)
     assert not one.exists()
-    assert list(check(folder)) == []
+    assert of_folder(folder).findings(folder) == []
 
 
 def test_an_older_version_does_not_take_the_place_of_a_damaged_one(tmp_path: Path) -> None:
@@ -182,6 +183,7 @@ def test_of_two_damaged_files_none_is_removed(folder: Path) -> None:
     assert len(files(folder)) == 11
 
 
+@pytest.mark.only_with("sqlite", "the file of the index is copied")
 @pytest.mark.parametrize("crash", ["before the commit", "after the commit", "no index"])
 def test_what_a_crash_left_of_a_replacement_goes(tmp_path: Path, crash: str) -> None:
     folder, before = tmp_path / "node", tmp_path / "before"
@@ -196,7 +198,7 @@ def test_what_a_crash_left_of_a_replacement_goes(tmp_path: Path, crash: str) -> 
     if crash == "before the commit":
         shutil.copyfile(before / INDEX, folder / INDEX)
     elif crash == "no index":
-        (folder / INDEX).unlink()
+        of_folder(folder).forget_index(folder)
     kept = "old" if crash == "before the commit" else "new"
     assert contents(folder, REPLACE) == {"1.2": [kept]}
     assert files(folder) == [old if kept == "old" else new]
@@ -207,7 +209,7 @@ def test_differing_files_of_one_uid_are_all_kept(tmp_path: Path, duplicates: Dup
     with OpenArchive(tmp_path, BOTH) as archive:
         for note in ("a", "b", "c"):
             archive.store(encoded("1.2", note), "1.2")
-    (tmp_path / INDEX).unlink()
+    of_folder(tmp_path).forget_index(tmp_path)
     found = contents(tmp_path, duplicates)
     assert sorted(found["1.2"]) == ["a", "b", "c"]
 
@@ -224,7 +226,7 @@ def test_copies_of_several_objects_in_any_order(tmp_path: Path, duplicates: Dupl
     elsewhere.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(made):  # 1.2, 1.3, 1.2, 1.3
         (tmp_path / name).rename(elsewhere / f"{number}.dcm")
-    (tmp_path / INDEX).unlink()
+    of_folder(tmp_path).forget_index(tmp_path)
     reconciled(tmp_path, duplicates)
     expected = ["two"] if duplicates is REPLACE else ["one", "two"]
     assert contents(tmp_path, duplicates) == {"1.2": expected, "1.3": expected}
@@ -235,18 +237,19 @@ def test_files_of_others_are_taken_in(folder: Path) -> None:
     (files(folder)[0].with_name("other.dcm")).write_bytes(data)
     assert reconciled(folder) == Reconciled(indexed=1)
     assert contents(folder)["1.2.99"] == ["other"]
-    assert list(check(folder)) == []
+    assert of_folder(folder).findings(folder) == []
 
 
 def test_files_are_indexed_in_portions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "_PORTION", 3)
     done: list[int] = []
     before = contents(folder)
-    assert reindex(folder, done.append) == Reconciled(indexed=10)
+    assert of_folder(folder).reindex(folder, done.append) == Reconciled(indexed=10)
     assert done == [3, 6, 9, 10]
     assert contents(folder) == before
 
 
+@pytest.mark.only_with("sqlite", "the files of the index")
 @pytest.mark.parametrize("damage", ["none", "deleted", "overwritten", "logs of another"])
 def test_reindex_makes_the_same_index_whatever_there_was(folder: Path, damage: str) -> None:
     before = contents(folder)
@@ -258,7 +261,7 @@ def test_reindex_makes_the_same_index_whatever_there_was(folder: Path, damage: s
     elif damage == "logs of another":
         (folder / f"{INDEX}-wal").write_bytes(os.urandom(10_000))
         (folder / f"{INDEX}.new").write_bytes(b"of an earlier attempt")
-    assert reindex(folder) == Reconciled(indexed=10)
+    assert of_folder(folder).reindex(folder) == Reconciled(indexed=10)
     assert contents(folder) == before
     assert {path.name for path in folder.iterdir()} == {
         INDEX,
@@ -271,17 +274,17 @@ def test_reindex_makes_the_same_index_whatever_there_was(folder: Path, damage: s
 
 
 def test_reindex_keeps_the_tasks(folder: Path) -> None:
-    with Index(Sqlite(folder / INDEX)) as index, index.writing() as writer:
+    with Index(of_folder(folder).database(folder)) as index, index.writing() as writer:
         Queue(index, "").add(writer, [NewTask("upload", {"file": "x"}, key="a")])
-    reindex(folder)
-    with IndexReader(Sqlite(folder / INDEX)) as index:
+    of_folder(folder).reindex(folder)
+    with IndexReader(of_folder(folder).database(folder)) as index:
         (task,) = listed(index)
     assert (task.kind, task.key, task.payload) == ("upload", "a", {"file": "x"})
 
 
 def test_reindex_is_refused_while_the_node_runs(folder: Path) -> None:
     with Spool(folder), pytest.raises(StorageInUse):
-        reindex(folder)
+        of_folder(folder).reindex(folder)
 
 
 def test_an_interrupted_reindex_leaves_the_old_index(
@@ -293,9 +296,9 @@ def test_an_interrupted_reindex_leaves_the_old_index(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        reindex(folder, interrupt)
+        of_folder(folder).reindex(folder, interrupt)
     assert contents(folder) == before
-    reindex(folder)
+    of_folder(folder).reindex(folder)
     assert contents(folder) == before
 
 
@@ -315,7 +318,7 @@ def test_check_finds_what_is_wrong(folder: Path) -> None:
     shutil.copyfile(paths[4], paths[5])
     stranger = paths[6].with_name("stranger.dcm")
     stranger.write_bytes(paths[6].read_bytes())
-    found = {finding.file: finding.problem for finding in check(folder)}
+    found = {finding.file: finding.problem for finding in of_folder(folder).findings(folder)}
     assert found == {
         names[0]: Problem.MISSING,
         names[1]: Problem.DAMAGED,
@@ -328,17 +331,19 @@ def test_check_finds_what_is_wrong(folder: Path) -> None:
 
 def test_check_changes_nothing_and_may_run_beside_the_node(folder: Path) -> None:
     with OpenArchive(folder) as archive:
-        findings = check(folder, lambda done: None)
+        findings = check(folder, index=of_folder(folder).index, progress=lambda done: None)
         archive.store(encoded("1.9"), "1.9")
         assert list(findings) == []
         archive.files()[0].unlink()
-        assert [type(finding) for finding in check(folder)] == [Finding]
+        assert [type(finding) for finding in of_folder(folder).findings(folder)] == [Finding]
 
 
 def test_objects_that_come_and_go_meanwhile_are_no_finding(folder: Path) -> None:
     with OpenArchive(folder, REPLACE) as archive:
         findings = []
-        for finding in check(folder, lambda done: replace_one(archive, done)):
+        for finding in check(
+            folder, index=of_folder(folder).index, progress=lambda done: replace_one(archive, done)
+        ):
             findings.append(finding)
         assert findings == []
 
@@ -348,16 +353,18 @@ def replace_one(archive: OpenArchive, number: int) -> None:
     assert archive.store(encoded(uid, f"replaced {number}"), uid) == 0
 
 
+@pytest.mark.only_with("sqlite", "the file of the index")
 def test_check_does_not_migrate(folder: Path) -> None:
     with sqlite3.connect(folder / INDEX) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '0000'")
     connection.close()
     before = (folder / INDEX).read_bytes()
     with pytest.raises(WrongRevision, match=r"revision 0000, not \d+: .*reindex"):
-        list(check(folder))
+        of_folder(folder).findings(folder)
     assert (folder / INDEX).read_bytes() == before
 
 
+@pytest.mark.only_with("sqlite", "the database of PostgreSQL is always there")
 def test_check_needs_an_index(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no index"):
         list(check(tmp_path))

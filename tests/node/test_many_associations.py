@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backends import EMBEDDED, Backend
-from buckets import new_url, variables, write_variables
+from backends import Backend, configuration_of, of_folder
+from buckets import new_url, write_variables
 from node_processes import node_process
 from postgres_server import PostgresServer
 from running_node import FIND, study_of
@@ -30,8 +30,7 @@ from spooling import CT, EXPLICIT, OpenArchive, all_at_once, sized
 from dicomwire import AE
 from dicomwire.data.codec import encode_dataset
 from dicomwire.node.carrying import names_to_remove
-from dicomwire.node.configuration import Configuration, Duplicates
-from dicomwire.node.maintenance import check
+from dicomwire.node.configuration import Duplicates
 from dicomwire.node.server import Node
 from dicomwire.node.statuses import DUPLICATE, SUCCESS
 
@@ -91,7 +90,7 @@ def keys_of(policy: Duplicates) -> dict[str, Any]:
 
 @pytest.mark.parametrize("policy", Duplicates)
 def test_64_associations_lose_nothing(tmp_path: Path, policy: Duplicates) -> None:
-    with Node(Configuration(folder=tmp_path, port=0, **keys_of(policy))) as node:
+    with Node(configuration_of(tmp_path, **keys_of(policy))) as node:
         outcomes = send_all([node.address[1]], OBJECTS)
     assert_kept(outcomes, tmp_path, policy)
 
@@ -142,7 +141,7 @@ def test_64_associations_with_two_nodes_and_a_bucket_lose_nothing(
             tell(f"The node on port {node.port} finds {len(uids)} objects")
             node.terminate()
             assert node.process.wait(60) == 0
-    assert_kept(outcomes, one, policy, Backend(url, objects, variables(seaweedfs_port)))
+    assert_kept(outcomes, one, policy, Backend(url, objects, file))
 
 
 def instances_found(port: int) -> Iterator[str]:
@@ -173,7 +172,7 @@ def send_all(ports: Sequence[int], number: int) -> list[Outcome]:
 
 
 def assert_kept(
-    outcomes: list[Outcome], folder: Path, policy: Duplicates, backend: Backend = EMBEDDED
+    outcomes: list[Outcome], folder: Path, policy: Duplicates, backend: Backend | None = None
 ) -> None:
     """Assert that a stopped node has what it acknowledged, as the policy says."""
     sent: dict[str, set[str]] = defaultdict(set)
@@ -186,7 +185,7 @@ def assert_kept(
 
     with OpenArchive(folder, policy, backend) as archive:
         # Every object is there, and has the digest of its row.
-        assert list(check(folder, index=backend.index, objects=archive.storage.objects)) == []
+        assert (backend or of_folder(folder)).findings(folder) == []
         kept: dict[str, set[str]] = defaultdict(set)
         for number, (uid, data) in enumerate(archive.contents(), 1):
             kept[uid].add(hashlib.sha256(data).hexdigest())

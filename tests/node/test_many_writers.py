@@ -22,7 +22,6 @@ from dicomwire.node.heads import Origin
 from dicomwire.node.index.database import InDoubt
 from dicomwire.node.index.writer import Writer
 from dicomwire.node.ingest import Entry
-from dicomwire.node.maintenance import check
 from dicomwire.node.statuses import DUPLICATE, OUT_OF_RESOURCES, SUCCESS
 
 FIRST, REPLACE, BOTH, IGNORE = Duplicates
@@ -43,7 +42,7 @@ def two(
 
 def is_in_step(archive: OpenArchive, backend: Backend) -> bool:
     """Return whether index and files agree, and no level of the index is empty."""
-    return not list(check(archive.folder, index=backend.index)) and not archive.spool()
+    return not backend.findings(archive.folder) and not archive.spool()
 
 
 @pytest.mark.parametrize("policy", Duplicates)

@@ -24,7 +24,10 @@ from dicomwire.node.index.schema import instance
 MANY = 150
 """Objects in the folder: some portions of those that are moved together."""
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.only_with("sqlite-folder", "it moves from the folder to a bucket"),
+]
 
 
 def test_an_archive_moves_while_it_serves(tmp_path: Path, seaweedfs_port: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backends import configuration_of, of_folder, options_of
 from buckets import FaultProxy, new_url, variables, write_variables
 from cloud_services import SERVICES, Service
 from node_processes import Senders
@@ -20,11 +21,10 @@ from dicomwire import build_context
 from dicomwire.apps.node import main
 from dicomwire.node.archive import FolderUnusable
 from dicomwire.node.carrying import names_to_remove
-from dicomwire.node.configuration import Configuration, Duplicates
+from dicomwire.node.configuration import Duplicates
 from dicomwire.node.heads import read_head
-from dicomwire.node.index.opening import open_database
 from dicomwire.node.index.reader import IndexReader
-from dicomwire.node.maintenance import Problem, check, reindex
+from dicomwire.node.maintenance import Finding, Problem, check, reindex
 from dicomwire.node.objects.bucket import Bucket
 from dicomwire.node.objects.opening import open_objects
 from dicomwire.node.server import Node
@@ -66,6 +66,18 @@ def received(node: Node, syntax: str = ExplicitVRLittleEndian) -> tuple[Any, lis
     return counts(answers[-1][0]), [data for _, _, data in receiver.objects]
 
 
+def findings(keys: dict[str, Any]) -> list[Finding]:
+    """Return what `node check` finds."""
+    configuration = configuration_of(**keys)
+    index, objects = configuration.index, open_objects(configuration)
+    return [*check(configuration.folder, index=index, objects=objects)]
+
+
+def reading(keys: dict[str, Any]) -> IndexReader:
+    """Open the index of the node."""
+    return IndexReader(of_folder(keys["folder"]).database(keys["folder"]))
+
+
 def test_objects_are_in_the_bucket_and_come_back(keys: dict[str, Any], bucket: Bucket) -> None:
     objects = [make_object(1), large(2, 300_000), large(3)]
     with running(**keys) as node:
@@ -78,7 +90,7 @@ def test_objects_are_in_the_bucket_and_come_back(keys: dict[str, Any], bucket: B
         assert sorted(map(len, datasets))[2] > 12 * 2**20
         status, _ = received(node, ImplicitVRLittleEndian)
         assert status == (0x0000, 3, 0)
-    assert [*check(keys["folder"], objects=open_objects(Configuration(**keys)))] == []
+    assert findings(keys) == []
 
 
 @pytest.mark.parametrize(
@@ -96,19 +108,20 @@ def test_duplicates_leave_no_further_object(
     with running(**keys, duplicates=policy) as node:
         one, other = make_object(1), make_object(1, ImageComments="other")
         assert store(node, one, one, other) == [0x0000, 0x0000, status]
-    with IndexReader(open_database("", keys["folder"])) as index:
+    with reading(keys) as index:
         leaving = names_to_remove(index)
     assert len({f"bucket:{name}" for name in bucket.names()} - leaving) == kept
 
 
 def test_the_index_is_made_again_from_the_bucket(keys: dict[str, Any]) -> None:
-    configuration = Configuration(**keys)
+    configuration = configuration_of(**keys)
     with running(**keys) as node:
         store(node, make_object(1), make_object(2))
-    (keys["folder"] / "index.sqlite").unlink()
+    of_folder(configuration.folder).forget_index(configuration.folder)
     with running(**keys) as node:  # a new folder is enough
         assert received(node)[0] == (0x0000, 2, 0)
-    assert reindex(keys["folder"], objects=open_objects(configuration)).indexed == 2
+    folder, index, objects = configuration.folder, configuration.index, open_objects(configuration)
+    assert reindex(folder, index=index, objects=objects).indexed == 2
 
 
 def test_an_object_that_is_missing_in_the_bucket_is_not_sent(
@@ -119,8 +132,7 @@ def test_an_object_that_is_missing_in_the_bucket_is_not_sent(
         missing = next(bucket.names())
         bucket.remove([missing])
         assert received(node)[0] == (0xB000, 1, 1)
-    findings = [*check(keys["folder"], objects=open_objects(Configuration(**keys)))]
-    assert [(found.problem, found.file) for found in findings] == [
+    assert [(found.problem, found.file) for found in findings(keys)] == [
         (Problem.MISSING, f"bucket:{missing}")
     ]
 
@@ -141,9 +153,10 @@ def test_a_node_uses_a_bucket_that_is_not_of_s3(service: Service, tmp_path: Path
         status, datasets = received(node)
         assert status == (0x0000, 2, 0)
         assert any(b"second" in data for data in datasets)
-    objects = open_objects(Configuration(**keys))
-    assert [*check(keys["folder"], objects=objects)] == []
-    assert reindex(keys["folder"], objects=objects).indexed == 2
+    assert findings(keys) == []
+    configuration = configuration_of(**keys)
+    index, objects = configuration.index, open_objects(configuration)
+    assert reindex(configuration.folder, index=index, objects=objects).indexed == 2
 
 
 def test_a_node_does_not_start_without_its_bucket(keys: dict[str, Any], proxy: FaultProxy) -> None:
@@ -187,8 +200,8 @@ def test_a_bucket_that_fails_now_and_then_loses_nothing(
         proxy.fail(*["500", "503", "507", "reset", "half-request", "half"] * 4, method="PUT")
         with Senders([node.address[1]], "1.2", 4) as senders:
             senders.wait(60)
-    objects = open_objects(Configuration(**keys))
-    with IndexReader(open_database("", keys["folder"])) as index:
+    objects = open_objects(configuration_of(**keys))
+    with reading(keys) as index:
         found = index.find(list(senders.acknowledged))
     for uid, digest in senders.acknowledged.items():
         (stored,) = found[uid]
@@ -196,7 +209,7 @@ def test_a_bucket_that_fails_now_and_then_loses_nothing(
             content = file.read()
         _, offset, _ = read_head(content, len(content))
         assert hashlib.sha256(content[offset:]).hexdigest() == digest
-    assert [*check(keys["folder"], objects=objects)] == []
+    assert findings(keys) == []
 
 
 @pytest.mark.parametrize("fault", ["503", "silent", "half"])
@@ -231,11 +244,10 @@ def test_check_does_not_take_a_bucket_that_is_away_for_damage(
 ) -> None:
     with running(**keys) as node:
         store(node, make_object(1))
-    objects = open_objects(Configuration(**{**keys, "objects_timeout": 1.0}))
-    names = [*objects.names()]
+    names = [*open_objects(configuration_of(**keys)).names()]
     proxy.fail_always("503", method="GET")
     with pytest.raises(OSError, match="503"):
-        [*check(keys["folder"], objects=objects)]
+        findings(keys | {"objects_timeout": 1.0})
     assert len(names) == 1
 
 
@@ -248,7 +260,11 @@ def test_credentials_come_from_the_environment_and_are_never_shown(
     caplog.set_level(logging.DEBUG)
     for name, value in variables(seaweedfs_port).items():
         monkeypatch.setenv(name, value)
-    keys: dict[str, Any] = {"folder": tmp_path / "archive", "objects": new_url()}
+    keys: dict[str, Any] = {
+        "folder": tmp_path / "archive",
+        "objects": new_url(),
+        "objects_variables": "",
+    }
     secret = variables(seaweedfs_port)["AWS_SECRET_ACCESS_KEY"]
     with running(**keys) as node:
         assert store(node, make_object(1)) == [0x0000]
@@ -264,8 +280,8 @@ def test_credentials_come_from_the_environment_and_are_never_shown(
 def test_objects_do_not_move_to_where_a_running_node_does_not_see_them(
     keys: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in keys.items()]
-    with running(keys["folder"]) as node:
+    options = options_of(**keys)
+    with running(keys["folder"], objects="") as node:
         store(node, make_object(1))
         assert main(["move-objects", *options]) == 1
         assert "restart it with these keys first" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from typing import Any
 import pydicom.data
 import pytest
 from asking import identifier
+from backends import of_folder
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -169,9 +170,10 @@ def test_a_context_for_another_class(node: Node) -> None:
 
 
 def test_a_damaged_object_fails_alone(node: Node, tmp_path: Path) -> None:
-    for path in tmp_path.rglob("*.dcm"):
-        if RLELossless.encode() in path.read_bytes()[:1000]:
-            path.write_bytes(path.read_bytes()[:-4000])
+    behind = of_folder(tmp_path)
+    for name, content in behind.contents(tmp_path).items():
+        if RLELossless.encode() in content[:1000]:
+            behind.rewrite(tmp_path, name, content[:-4000])
     context = build_context(MRImageStorage, ExplicitVRLittleEndian)
     *_, (status, failed) = get(node, Receiver(), study_of(), context)
     assert counts(status) == (0xB000, 2, 1)
@@ -182,8 +184,11 @@ def test_a_frame_that_states_any_size_fails_alone_with_its_reason(
     node: Node, tmp_path: Path
 ) -> None:
     size = struct.pack(">2L", 64, 64)
-    (bomb,) = (path for path in tmp_path.rglob("*.dcm") if size in path.read_bytes())
-    bomb.write_bytes(bomb.read_bytes().replace(size, struct.pack(">2L", 2**31, 2**31), 1))
+    behind = of_folder(tmp_path)
+    objects = behind.contents(tmp_path)
+    (bomb,) = (name for name in objects if size in objects[name])
+    armed = objects[bomb].replace(size, struct.pack(">2L", 2**31, 2**31), 1)
+    behind.rewrite(tmp_path, bomb, armed)
     context = build_context(MRImageStorage, ExplicitVRLittleEndian)
     *_, (status, failed) = get(node, Receiver(), study_of(), context)
     assert counts(status) == (0xB000, 2, 1)
@@ -198,6 +203,7 @@ def test_what_was_converted_leaves_no_file(node: Node, tmp_path: Path) -> None:
     assert spool_files(tmp_path) == []
 
 
+@pytest.mark.only_with("folder", "a file that is read without end")
 def test_a_node_that_is_stopped_waits_for_no_conversion(tmp_path: Path) -> None:
     ds = dcmread(WHEEL / "MR_small_RLE.dcm")
     context = build_context(MRImageStorage, ExplicitVRLittleEndian)
@@ -218,7 +224,8 @@ def test_a_node_that_is_stopped_waits_for_no_conversion(tmp_path: Path) -> None:
 
 
 def test_a_lost_file_fails_alone(node: Node, tmp_path: Path) -> None:
-    next(iter(sorted(tmp_path.rglob("*.dcm")))).unlink()
+    behind = of_folder(tmp_path)
+    behind.lose(tmp_path, min(behind.contents(tmp_path)))
     context = build_context(MRImageStorage, ExplicitVRLittleEndian)
     *_, (status, failed) = get(node, Receiver(), study_of(), context)
     assert counts(status) == (0xB000, 2, 1)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import trustme
+from backends import configuration_of, of_folder
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from running_node import (
@@ -28,6 +29,7 @@ from running_node import (
     move,
     running,
     store,
+    stored_in,
     study_of,
 )
 from spooling import spool_files
@@ -42,7 +44,6 @@ from dicomwire.node.archive import FolderUnusable
 from dicomwire.node.configuration import (
     TLS,
     Access,
-    Configuration,
     Destination,
     Duplicates,
     Right,
@@ -57,10 +58,6 @@ from dicomwire.tls import client_context, server_context
 ELSEWHERE = (ip_network("192.0.2.0/24"),)
 """A network that nobody here is in, so that everybody is a stranger."""
 CT = build_context(CTImageStorage, ExplicitVRLittleEndian)
-
-
-def files_in(folder: Path) -> list[Path]:
-    return list((folder / "objects").rglob("*.dcm"))
 
 
 def test_what_is_stored_is_found_at_once(tmp_path: Path) -> None:
@@ -99,7 +96,7 @@ def test_the_policy_for_duplicates(
     other = make_object(PatientName="Doe^John")
     with running(tmp_path, duplicates=policy) as node:
         assert store(node, make_object(), make_object(), other) == [0x0000, 0x0000, status]
-    assert len(files_in(tmp_path)) == count
+    assert len(stored_in(tmp_path)) == count
 
 
 def test_an_object_that_is_not_stored_is_answered_with_the_reason(tmp_path: Path) -> None:
@@ -147,7 +144,7 @@ def test_strangers_may_be_kept_from_storing(
         with caplog.at_level(logging.WARNING, "dicomwire.node"):
             assert store(node, make_object()) == [0x0124]
         assert "'TESTER' at 127.0.0.1 is not allowed to store" in caplog.messages
-        assert files_in(tmp_path) == spool_files(tmp_path) == []
+        assert stored_in(tmp_path) == spool_files(tmp_path) == []
         assert store(node, make_object(), title="FRIEND") == [0x0000]
         assert len(find(node, study_of())) == 2
         with associate(node, Verification) as assoc:
@@ -165,7 +162,7 @@ def test_where_it_cannot_be_told_nobody_may_do_anything(
         assert store(node, make_object()) == [0x0110]
         ((status, identifier),) = find(node, study_of())
         assert (status.Status, identifier) == (0x0110, None)
-    assert files_in(tmp_path) == []
+    assert stored_in(tmp_path) == []
 
 
 def test_an_object_that_is_too_long_is_refused(tmp_path: Path) -> None:
@@ -345,10 +342,10 @@ def test_the_key_may_have_a_password(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("secret\n")
     tls = TLS(cert=str(tmp_path / "gone.pem"), key_password_file=str(tmp_path / "password"))
     with pytest.raises(TLSConfigurationError, match=r"gone\.pem"):
-        Node(Configuration(port=0, folder=tmp_path / "archive", tls=tls)).start()
+        Node(configuration_of(tmp_path / "archive", tls=tls)).start()
     tls = TLS(cert="cert.pem", key_password_file=str(tmp_path / "nothing"))
     with pytest.raises(TLSConfigurationError, match=r"cannot read .*nothing"):
-        Node(Configuration(port=0, folder=tmp_path / "archive", tls=tls)).start()
+        Node(configuration_of(tmp_path / "archive", tls=tls)).start()
 
 
 # --- Beginning and end ------------------------------------------------------------------------
@@ -367,6 +364,10 @@ def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FolderUnusable, match="cannot be used: "), running(tmp_path / "file"):
         pass
+
+
+@pytest.mark.only_with("sqlite", "the file of the index")
+def test_a_file_that_is_no_index(tmp_path: Path) -> None:
     (tmp_path / "archive").mkdir()
     (tmp_path / "archive" / "index.sqlite").write_bytes(b"something else" * 1000)
     with pytest.raises(FolderUnusable, match="not a database"), running(tmp_path / "archive"):
@@ -376,16 +377,16 @@ def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
 def test_a_folder_whose_files_are_all_gone(tmp_path: Path) -> None:
     with running(tmp_path) as node:
         assert store(node, make_object()) == [0x0000]
-    for file in files_in(tmp_path):
-        file.unlink()
+    for name in stored_in(tmp_path):
+        of_folder(tmp_path).lose(tmp_path, name)
     with pytest.raises(FolderUnusable, match=r"cannot be used: .* mounted") as error:
-        Node(Configuration(port=0, folder=tmp_path)).start()
+        Node(configuration_of(tmp_path)).start()
     assert "\n" not in str(error.value)
 
 
 def test_an_address_in_use_leaves_nothing_open(tmp_path: Path) -> None:
     with socket.create_server((LOCALHOST, 0)) as taken:
-        configuration = Configuration(port=taken.getsockname()[1], folder=tmp_path)
+        configuration = configuration_of(port=taken.getsockname()[1], folder=tmp_path)
         with pytest.raises(OSError, match="in use"):
             Node(configuration).start()
     with running(tmp_path) as node:
@@ -393,7 +394,7 @@ def test_an_address_in_use_leaves_nothing_open(tmp_path: Path) -> None:
 
 
 def test_it_waits_for_associations_when_it_stops(tmp_path: Path) -> None:
-    node = Node(Configuration(port=0, folder=tmp_path, stop_timeout=20))
+    node = Node(configuration_of(tmp_path, stop_timeout=20))
     node.start()
     assoc = associate(node, CT)
     stopper = threading.Thread(target=node.stop)
@@ -403,7 +404,7 @@ def test_it_waits_for_associations_when_it_stops(tmp_path: Path) -> None:
     assoc.release()
     stopper.join(20)
     assert not stopper.is_alive()
-    assert len(files_in(tmp_path)) == 1
+    assert len(stored_in(tmp_path)) == 1
 
 
 def test_it_does_not_wait_for_ever(tmp_path: Path) -> None:
@@ -414,7 +415,7 @@ def test_it_does_not_wait_for_ever(tmp_path: Path) -> None:
 
 
 def test_it_can_be_stopped_twice_and_without_a_start(tmp_path: Path) -> None:
-    node = Node(Configuration(port=0, folder=tmp_path))
+    node = Node(configuration_of(tmp_path))
     node.stop()
     node.start()
     node.stop()

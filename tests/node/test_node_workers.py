@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from backends import EMBEDDED, Backend
+from backends import Backend, configuration_of, of_folder
 from buckets import new_url, write_variables
 from forking import Forked
 from node_processes import NodeProcess, Senders, eventually, node_process
@@ -24,11 +24,8 @@ from running_node import associate, find, make_object, store, study_of
 from spooling import CT, OpenArchive
 
 from dicomwire.node.archive import FolderUnusable
-from dicomwire.node.configuration import Configuration
 from dicomwire.node.heads import read_head
 from dicomwire.node.index.reader import IndexReader
-from dicomwire.node.index.sqlite import Sqlite
-from dicomwire.node.maintenance import check
 from dicomwire.node.server import Node
 from dicomwire.node.tasks.queue import ListedTask, listed
 
@@ -47,17 +44,19 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def assert_stored(folder: Path, acknowledged: dict[str, str], backend: Backend = EMBEDDED) -> None:
+def assert_stored(
+    folder: Path, acknowledged: dict[str, str], backend: Backend | None = None
+) -> None:
     """Assert that a stopped node has each acknowledged object once, and nothing is half there."""
     with OpenArchive(folder, backend=backend) as archive:
         found = archive.index.find(list(acknowledged))
         assert archive.spool() == []
         for uid, digest in acknowledged.items():
             (stored,) = found[uid]
-            content = archive.storage.objects.path(stored.file).read_bytes()
+            content = archive.read(stored.file)
             _, offset, _ = read_head(content, len(content))
             assert hashlib.sha256(content[offset:]).hexdigest() == digest
-    assert list(check(folder, index=backend.index)) == []
+    assert (backend or of_folder(folder)).findings(folder) == []
 
 
 def test_all_workers_store_and_find(tmp_path: Path, backend: Backend) -> None:
@@ -95,7 +94,7 @@ def refuses(node: NodeProcess) -> bool:
 
 def test_another_node_is_refused(tmp_path: Path) -> None:
     with node_process(tmp_path, workers=2), pytest.raises(FolderUnusable, match="another process"):
-        Node(Configuration(folder=tmp_path, port=0)).start()
+        Node(configuration_of(tmp_path)).start()
 
 
 def test_killed_workers_are_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -156,7 +155,7 @@ def test_what_a_worker_acknowledges_the_first_process_uploads_at_once(
 
 
 def waiting_uploads(folder: Path) -> list[ListedTask]:
-    with IndexReader(Sqlite(folder / "index.sqlite")) as index:
+    with IndexReader(of_folder(folder).database(folder)) as index:
         return [task for task in listed(index) if task.kind.startswith("upload")]
 
 

@@ -10,7 +10,7 @@ from threading import Barrier
 
 import psycopg
 import pytest
-from backends import Backend
+from backends import Backend, configuration_of
 from postgres_server import PostgresServer
 from running_node import find, make_object, running, store, study_of
 from spooling import OpenArchive, encoded
@@ -122,7 +122,7 @@ def interrupt(server: PostgresServer, writer: Writer) -> None:
 
 def test_a_node_says_in_one_line_why_it_does_not_start(tmp_path: Path) -> None:
     index = "postgresql+psycopg://node@127.0.0.1:1/archive"
-    node = Node(Configuration(folder=tmp_path, port=0, index=index))
+    node = Node(configuration_of(tmp_path, index=index))
     with pytest.raises(FolderUnusable, match="Connection refused") as error:
         node.start()
     assert "\n" not in str(error.value)

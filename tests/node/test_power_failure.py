@@ -35,6 +35,7 @@ BEFORE = "1.0"
 """The UID of the object that is there before there is a route."""
 ROUTE = Route(("WS1",))
 Index = dict[str, bytes]
+pytestmark = pytest.mark.only_with("sqlite-folder", "a disk is made of what they wrote")
 
 
 @dataclass(repr=False)

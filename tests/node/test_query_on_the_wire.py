@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from archive_of import Archive
 from asking import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT, identifier
+from backends import of_folder
 from pydicom.dataset import Dataset
 from running_node import FIND, associate, find, make_object, running, store
 
-from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.server import Node
 from dicomwire.pdu_primitives import SOPClassExtendedNegotiation
 
@@ -99,7 +99,7 @@ def test_answers_come_in_the_asker_s_character_set(node: Node) -> None:
 
 def test_a_query_is_cancelled(tmp_path: Path) -> None:
     with running(tmp_path) as node, associate(node, FIND) as assoc:
-        Archive(2_000, 2_000).insert(Sqlite(tmp_path / "index.sqlite")).close()
+        Archive(2_000, 2_000).insert(of_folder(tmp_path).database(tmp_path)).close()
         statuses = []
         for status, _ in assoc.send_c_find(identifier("STUDY"), FIND, msg_id=7):
             statuses.append(status.Status)

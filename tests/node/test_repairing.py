@@ -18,7 +18,6 @@ from dicomwire.apps.node import main
 from dicomwire.node.index.opening import open_database
 from dicomwire.node.index.reader import IndexReader
 from dicomwire.node.index.schema import instance, patient, series, study
-from dicomwire.node.objects.bucket import Bucket
 
 Capture = pytest.CaptureFixture[str]
 pytestmark = pytest.mark.parametrize("pair", ["postgres-bucket"], indirect=True)
@@ -29,14 +28,10 @@ class Stopped:
 
     def __init__(self, folder: Path, pair: Backend, capsys: Capture) -> None:
         self.folder = folder
-        self.bucket = Bucket(pair.objects, pair.variables)
+        self.bucket = pair.bucket
         self.index = pair.index
         self._capsys = capsys
-        configuration = pair.configuration(folder)
-        self.keys: dict[str, Any] = {
-            name: getattr(configuration, name)
-            for name in ("index", "objects", "objects_variables", "folder")
-        }
+        self.keys: dict[str, Any] = {"folder": folder, **pair.keys}
         with running(**self.keys) as node:
             objects = [make_object(number, PatientName="Müller^Jörg") for number in range(1, 5)]
             objects.append(make_object(1, study="1.2.7", PatientID="P2", StudyTime="1200"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backends import Backend
+from backends import Backend, configuration_of, options_of
 from living_archive import LivingArchive
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from running_node import Receiver, associate, get, make_object, running, store, study_of
@@ -61,7 +61,7 @@ class Aging(LivingArchive):
 
 @pytest.fixture
 def archive(tmp_path: Path):
-    with Aging(Configuration(folder=tmp_path / "archive")) as opened:
+    with Aging(configuration_of(tmp_path / "archive")) as opened:
         for study in ("1.1", "1.2", "1.3"):
             opened.put(1, study, pixels=1000)
         yield opened
@@ -104,6 +104,7 @@ def test_the_studies_unused_for_longest_make_room(archive: Aging) -> None:
     assert studies(archive) == set()
 
 
+@pytest.mark.only_with("folder", "a bucket is not on the disk")
 def test_the_disk_gets_free_space(archive: Aging, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "free_space", lambda folder: 5000)
     assert archive.look(min_free=5000).studies == 0
@@ -217,7 +218,7 @@ def test_objects_are_refused_while_the_disk_is_nearly_full(
     with running(folder, min_free_space=1000) as node:
         assoc = associate(node, CTImageStorage)
         assert assoc.send_c_store(make_object(1)).Status == 0xA700
-        assert main(["import", "--folder", str(folder), __file__, "--min-free-space=1"]) == 0
+        assert main(["import", *options_of(folder), __file__, "--min-free-space=1"]) == 0
         free[0] = 1000
         assert assoc.send_c_store(make_object(1)).Status == 0
         assoc.release()

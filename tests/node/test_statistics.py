@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from backends import Backend
+from backends import Backend, configuration_of, options_of
 from living_archive import LivingArchive
 from running_node import running
 
 from dicomwire.apps.node import main
-from dicomwire.node.configuration import Configuration
 from dicomwire.node.overview import status
 from dicomwire.node.statistics import statistics
 
@@ -24,8 +23,10 @@ def test_everything_is_added_up(tmp_path: Path, backend: Backend) -> None:
             archive.put(number)
         archive.put(1, "1.2.4", Modality="MR", pixels=5000)
         found = statistics(archive.index)
-        files = [archive.objects.path(each.file) for each in archive.index.stored()]
-        sizes = [file.stat().st_size for file in files if file is not None]
+        sizes = []
+        for each in archive.index.stored():
+            with archive.objects.open(each.file) as file:
+                sizes.append(len(file.read()))
         assert found["bytes"] == sum(sizes) == status(archive.index)["objects"]["bytes"]
         levels = ("patients", "studies", "series", "instances")
         assert [found[name] for name in levels] == [1, 2, 2, 4]
@@ -37,8 +38,9 @@ def test_everything_is_added_up(tmp_path: Path, backend: Backend) -> None:
         assert [each["study"] for each in found["largest_studies"]] == ["1.2.4", "1.2.3"]
 
 
+@pytest.mark.only_with("sqlite", "it reads the plan of a query")
 def test_they_need_one_index_of_the_database(tmp_path: Path) -> None:
-    with LivingArchive(Configuration(folder=tmp_path / "archive")) as archive:
+    with LivingArchive(configuration_of(tmp_path / "archive")) as archive:
         query = (
             "EXPLAIN QUERY PLAN SELECT series, count(*), sum(size) FROM instance GROUP BY series"
         )
@@ -49,14 +51,14 @@ def test_they_need_one_index_of_the_database(tmp_path: Path) -> None:
 
 def test_the_commands_show_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "archive"
-    with LivingArchive(Configuration(folder=folder)) as archive:
+    with LivingArchive(configuration_of(folder)) as archive:
         archive.put(1)
-    assert main(["stats", "--folder", str(folder), "--json"]) == 0
+    assert main(["stats", *options_of(folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["modalities"][0]["modality"] == "CT"
-    assert main(["stats", "--folder", str(folder)]) == 0
+    assert main(["stats", *options_of(folder)]) == 0
     told = capsys.readouterr().out
     assert "1 patient, 1 study, 1 series, 1 instance" in told
     assert "  CT: 1 instance," in told
     with running(folder):
-        assert main(["status", "--folder", str(folder)]) == 0
+        assert main(["status", *options_of(folder)]) == 0
     assert f"free on the disk of {folder}" in capsys.readouterr().out

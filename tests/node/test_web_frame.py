@@ -13,13 +13,13 @@ from xml.etree import ElementTree
 
 import httpx
 import pytest
+from backends import configuration_of
 from running_node import running
 from sqlalchemy.exc import OperationalError
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from web_client import Serving, connected, received, serving
 
-from dicomwire.node.configuration import Configuration
 from dicomwire.node.server import Node
 from dicomwire.node.web import app
 from dicomwire.node.web.endpoints import Endpoint, Site
@@ -296,7 +296,7 @@ def test_without_the_key_there_is_no_http(tmp_path: Path) -> None:
 def test_a_port_in_use_is_named(tmp_path: Path, site: Serving) -> None:
     assert site.node.http_address is not None
     port = site.node.http_address[1]
-    node = Node(Configuration(port=0, http=port, folder=tmp_path / "other"))
+    node = Node(configuration_of(tmp_path / "other", http=port))
     with pytest.raises(CannotListen, match=f"port {port}: Address already in use"):
         node.start()
 

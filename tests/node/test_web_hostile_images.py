@@ -11,6 +11,7 @@ from random import Random
 
 import numpy as np
 import pytest
+from backends import of_folder
 from images import compressed_object, image_object, opened
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
@@ -76,8 +77,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 
 def _arm(folder: Path, bomb: Dataset) -> None:
     """Replace the deflated object by one that inflates to 200 MB of pixels."""
-    for path in (folder / "objects").rglob("*.dcm"):
-        data = path.read_bytes()
+    behind = of_folder(folder)
+    for name, data in behind.contents(folder).items():
         if DeflatedExplicitVRLittleEndian.encode() + b"\0" not in data[:640]:
             continue
         plain = zlib.decompress(data[640:], -zlib.MAX_WBITS)
@@ -87,7 +88,7 @@ def _arm(folder: Path, bomb: Dataset) -> None:
         deflated = compressor.compress(plain[: at + 8] + struct.pack("<L", size))
         for _ in range(200):
             deflated += compressor.compress(bytes(10**6))
-        path.write_bytes(data[:640] + deflated + compressor.flush())
+        behind.rewrite(folder, name, data[:640] + deflated + compressor.flush())
 
 
 @pytest.mark.parametrize("number", range(1, len(HOSTILE) + 2))

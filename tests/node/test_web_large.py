@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from backends import of_folder, options_of
 from images import image_object
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from running_node import make_object, running, store, write
@@ -42,7 +43,7 @@ def _enlarge(path: Path) -> None:
 
 @contextmanager
 def _node(folder: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
-    command = [sys.executable, "-m", "dicomwire", "node", "--json", "--folder", str(folder)]
+    command = [sys.executable, "-m", "dicomwire", "node", "--json", *options_of(folder)]
     process = subprocess.Popen(
         [*command, "--port", "0", "--http", "0"], stdout=subprocess.PIPE, text=True
     )
@@ -74,8 +75,9 @@ def test_large_objects_are_sent_with_little_memory(tmp_path: Path) -> None:
     ]
     with running(tmp_path) as node:
         assert store(node, *objects) == [0, 0]
-    for path in (tmp_path / "objects").rglob("*.dcm"):
-        _enlarge(path)
+    behind = of_folder(tmp_path)
+    for name in behind.contents(tmp_path):
+        behind.edit(tmp_path, name, _enlarge)
     with _node(tmp_path) as (process, client):
         for number in (1, 2):
             path = f"{INSTANCES}/1.2.3.1.{number}"

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from archive_of import Archive
 from asking import Keys
-from backends import Backend
+from backends import Backend, of_folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracle import Oracle, texts_of
@@ -22,7 +22,6 @@ from sqlalchemy import insert
 from web_application import JSON_TYPE, XML_TYPE, Client, parameters, searching, values
 
 from dicomwire.node.index.schema import study
-from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.index.writer import Index
 from dicomwire.node.keys import QUERY_KEYS, UNIQUE, Level
 from dicomwire.node.web.parameters import Parameters
@@ -51,10 +50,9 @@ def client(
 
 @pytest.fixture(scope="module")
 def one(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """Searches the archive, in SQLite."""
+    """Searches the archive."""
     folder = tmp_path_factory.mktemp("node")
-    database = Sqlite(folder / "index.sqlite")
-    database.prepare()
+    database = of_folder(folder).database(folder)
     with archive.insert(database) as index, searching(index) as client:
         yield client
 
@@ -222,8 +220,7 @@ def test_pages_are_the_whole(one: Client) -> None:
 
 def test_pages_are_stable_while_studies_arrive(tmp_path: Path) -> None:
     archive = Archive(6, 12)
-    database = Sqlite(tmp_path / "index.sqlite")
-    database.prepare()
+    database = of_folder(tmp_path).database(tmp_path)
     with archive.insert(database) as index, searching(index) as client:
         first = found(client, "/studies", limit=3)
         with index.writing() as writer:
@@ -423,8 +420,7 @@ class Counted:
 
 
 def test_the_first_results_are_there_after_the_first_page(archive: Archive, tmp_path: Path) -> None:
-    database = Sqlite(tmp_path / "index.sqlite")
-    database.prepare()
+    database = of_folder(tmp_path).database(tmp_path)
     with archive.insert(database) as index:
         counted = Counted(index)
         models = Results(I, [I], Parameters([])).models(counted, "")
@@ -435,8 +431,7 @@ def test_the_first_results_are_there_after_the_first_page(archive: Archive, tmp_
 
 
 def test_a_search_ends_when_nobody_waits_for_it(archive: Archive, tmp_path: Path) -> None:
-    database = Sqlite(tmp_path / "index.sqlite")
-    database.prepare()
+    database = of_folder(tmp_path).database(tmp_path)
     with archive.insert(database) as index:
         counted = Counted(index)
         nothing = Parameters([("ImageComments", "*nothing*")])

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from backends import configuration_of
 from web_client import address_of, received
 
 from certificates import Certificates
 from dicomwire.errors import TLSConfigurationError
 from dicomwire.node import users as users_module
-from dicomwire.node.configuration import TLS, Configuration
+from dicomwire.node.configuration import TLS
 from dicomwire.node.server import Node
 from dicomwire.node.users import UserRight, Users
 from dicomwire.tls import Profile
@@ -32,7 +33,7 @@ def node(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(users_module, "_COST", 2)
         Users(folder / "users.json").add("jane", (UserRight.SEE,), (), PASSWORD)
-        configuration = Configuration(port=0, http=0, folder=folder, tls=tls, acse_timeout=0.5)
+        configuration = configuration_of(folder, http=0, tls=tls, acse_timeout=0.5)
         with Node(configuration) as node:
             yield node
 
@@ -89,7 +90,7 @@ def test_handshakes_count_as_connections(
 ) -> None:
     certificate, key = map(str, certificates.server)
     tls = TLS(certificate, key, ca=str(certificates.ca), profile=Profile.BCP195)
-    configuration = Configuration(
+    configuration = configuration_of(
         port=0, http=0, folder=tmp_path, tls=tls, http_connections=4, acse_timeout=60
     )
     with Node(configuration) as node, ExitStack() as opened:
@@ -107,4 +108,4 @@ def test_handshakes_count_as_connections(
 def test_a_certificate_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
     missing = TLS(str(tmp_path / "none.pem"))
     with pytest.raises(TLSConfigurationError):
-        Node(Configuration(port=0, http=0, folder=tmp_path, tls=missing)).start()
+        Node(configuration_of(tmp_path, http=0, tls=missing)).start()

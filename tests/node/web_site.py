@@ -10,11 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
+from backends import configuration_of
 from spooling import CT, EXPLICIT, encoded, spooled
 
 from dicomwire.node import users as users_module
 from dicomwire.node.archive import Archive
-from dicomwire.node.configuration import Configuration
 from dicomwire.node.counts import Counts
 from dicomwire.node.heads import Origin
 from dicomwire.node.operations import Operations
@@ -122,7 +122,7 @@ class WebSite:
 @contextmanager
 def web_site(folder: Path, **keys: Any) -> Iterator[WebSite]:
     """Open an archive in `folder`, and yield its application, whose passwords cost no time."""
-    configuration = Configuration(folder=folder, **keys)
+    configuration = configuration_of(folder, **keys)
     with (
         pytest.MonkeyPatch.context() as patch,
         Archive(configuration, "owner") as archive,
