@@ -179,10 +179,22 @@ class Readers(ThreadsAtWork):
     """Threads that retrieve acknowledged objects one by one, each from any of the nodes.
 
     An object must be found, whole and as it was acknowledged, unless its node dies meanwhile.
+
+    Parameters
+    ----------
+    pause : float
+        Seconds between two objects of a thread: others need the processor, too.
     """
 
-    def __init__(self, ports: Sequence[int], acknowledged: dict[str, str], number: int = 2) -> None:
+    def __init__(
+        self,
+        ports: Sequence[int],
+        acknowledged: dict[str, str],
+        number: int = 2,
+        pause: float = 0.01,
+    ) -> None:
         self._ports = ports
+        self._pause = pause
         self._acknowledged = acknowledged
         self._retrieved = threading.Semaphore(0)
         self._failures: list[BaseException] = []
@@ -209,7 +221,7 @@ class Readers(ThreadsAtWork):
                 if known:
                     uid, digest = chance.choice(known)
                     self._read(chance.choice(self._ports), uid, digest)
-                moment.wait(0.01)  # others need the processor, too
+                moment.wait(self._pause)
         except BaseException as error:
             self._failures.append(error)
 

@@ -80,7 +80,10 @@ def write_configuration(here: Path, keys: dict[str, Any]) -> None:
 
 def back_up(here: Path, keys: dict[str, Any], *parts: str) -> dict[str, str]:
     """Back up a node that stores meanwhile; return what it had acknowledged before."""
-    with node_process(here / "archive", **keys) as node, Senders([node.port], "1.2", 3) as senders:
+    with (
+        node_process(here / "archive", **keys) as node,
+        Senders([node.port], "1.2", 3, pause=0.02) as senders,
+    ):
         senders.wait(40)
         acknowledged = senders.acknowledged.copy()
         run(commands(BACK_UP, 0, *parts))

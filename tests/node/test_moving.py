@@ -47,8 +47,8 @@ def test_an_archive_moves_while_it_serves(tmp_path: Path, seaweedfs_port: int) -
         IndexReader(open_database("", folder)) as index,
     ):
         with (
-            Senders([node.port], "1.3", 2, pause=0.02) as senders,
-            Readers([node.port], kept, 1) as readers,
+            Senders([node.port], "1.3", 2, pause=0.05) as senders,
+            Readers([node.port], kept, 1, pause=0.1) as readers,
         ):
             with Forked("commanding", "move-objects", *command) as moving:
                 assert moving.stdout.readline()
