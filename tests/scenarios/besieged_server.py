@@ -17,9 +17,10 @@ import resource
 import sys
 from typing import Any
 
-from dicomwire import AE, Settings, aio, evt
+from dicomwire import evt
+from dicomwire.plain import AE
 from dicomwire.session.entity import Entity
-from dicomwire.sop_class import CTImageStorage, Verification
+from dicomwire.settings import Settings
 
 HANDLERS = [(evt.EVT_C_STORE, lambda event: 0x0000)]
 ADDRESS = ("127.0.0.1", 0)
@@ -42,8 +43,8 @@ def main() -> None:
 
 
 def support(ae: Entity[Any]) -> None:
-    ae.add_supported_context(Verification)
-    ae.add_supported_context(CTImageStorage)
+    ae.add_supported_context("1.2.840.10008.1.1")  # verification
+    ae.add_supported_context("1.2.840.10008.5.1.4.1.1.2")  # CT images
 
 
 def serve(settings: Settings) -> None:
@@ -56,6 +57,8 @@ def serve(settings: Settings) -> None:
 
 
 async def serve_on_a_loop(settings: Settings) -> None:
+    from dicomwire import aio  # imports pydicom, which takes longer than many of these tests
+
     ae = aio.AE(settings=settings)
     support(ae)
     async with ae.start_server(ADDRESS, evt_handlers=HANDLERS) as server:

@@ -449,8 +449,8 @@ def test_sigterm_to_the_supervisor_drains(start, face):
 def blocking(port: int, **settings: Any) -> subprocess.Popen[str]:
     """Run a program that blocks in `start_server`, with a process group of its own."""
     code = (
-        "from dicomwire import AE, Settings; from dicomwire.sop_class import Verification;"
-        f"ae = AE('SCP', Settings(**{settings})); ae.add_supported_context(Verification);"
+        "from dicomwire.plain import AE; from dicomwire.settings import Settings;"
+        f"ae = AE('SCP', Settings(**{settings})); ae.add_supported_context({VERIFICATION!r});"
         f"ae.start_server(('127.0.0.1', {port}), workers=2); print('returned')"
     )
     return subprocess.Popen(

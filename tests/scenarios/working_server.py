@@ -21,9 +21,10 @@ from contextlib import contextmanager
 from dataclasses import astuple
 from typing import Any
 
-from dicomwire import AE, Settings, aio, evt
+from dicomwire import evt
+from dicomwire.plain import AE
 from dicomwire.session.entity import Entity
-from dicomwire.sop_class import CTImageStorage, Verification
+from dicomwire.settings import Settings
 from dicomwire.workers import supervisor
 
 ADDRESS = ("127.0.0.1", 0)
@@ -57,8 +58,8 @@ def main() -> None:
 
 def prepare(ae: Entity[Any], options: dict[str, Any]) -> dict[str, Any]:
     """Return what a server with workers is started with."""
-    ae.add_supported_context(Verification)
-    ae.add_supported_context(CTImageStorage)
+    ae.add_supported_context("1.2.840.10008.1.1")  # verification
+    ae.add_supported_context("1.2.840.10008.5.1.4.1.1.2")  # CT images
     folder = options.get("folder")
     handlers = [] if folder else [(evt.EVT_C_STORE, lambda event: 0x0000)]
     if "takes" in options:
@@ -110,6 +111,8 @@ def serve(options: dict[str, Any]) -> None:
 
 
 async def serve_on_a_loop(options: dict[str, Any]) -> None:
+    from dicomwire import aio  # imports pydicom, which takes longer than many of these tests
+
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, logging.error, "The program heard SIGTERM")
     ae = aio.AE("SCP", settings_of(options))
