@@ -5,6 +5,5 @@ One class represents all messages; its `command` is the kind. `protocol.command`
 
 from __future__ import annotations
 
-from dicomwire.protocol.command import Command, Message
-
-__all__ = ["Command", "Message"]
+from dicomwire.protocol.command import Command as Command
+from dicomwire.protocol.command import Message as Message

@@ -5,24 +5,15 @@ The modules of this package implement them.
 
 from __future__ import annotations
 
-from dicomwire.aio.ae import AE, ApplicationEntity
-from dicomwire.aio.association import Association
-from dicomwire.aio.bulk import SendMany, send_many
-from dicomwire.aio.iterators import Responses, Sending
-from dicomwire.aio.server import AssociationServer
-from dicomwire.aio.worker import SupervisedServer
+from dicomwire.aio.ae import AE as AE
+from dicomwire.aio.ae import ApplicationEntity as ApplicationEntity
+from dicomwire.aio.association import Association as Association
+from dicomwire.aio.bulk import SendMany as SendMany
+from dicomwire.aio.bulk import send_many as send_many
+from dicomwire.aio.iterators import Responses as Responses
+from dicomwire.aio.iterators import Sending as Sending
+from dicomwire.aio.server import AssociationServer as AssociationServer
+from dicomwire.aio.worker import SupervisedServer as SupervisedServer
 from dicomwire.registry.uids import use_pydicom
 
 use_pydicom()
-
-__all__ = [
-    "AE",
-    "ApplicationEntity",
-    "Association",
-    "AssociationServer",
-    "Responses",
-    "SendMany",
-    "Sending",
-    "SupervisedServer",
-    "send_many",
-]

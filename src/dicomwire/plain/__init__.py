@@ -10,23 +10,13 @@ from __future__ import annotations
 from dicomwire.data.blocking import run_blocking
 from dicomwire.errors import AssociationFailure
 from dicomwire.protocol.command import Message
-from dicomwire.protocol.context import PresentationContext
-from dicomwire.registry.tables import ALL_TRANSFER_SYNTAXES
-from dicomwire.session.base import ReceiveTo
-from dicomwire.session.contexts import build_context, listed_contexts
-from dicomwire.threaded.ae import AE
-from dicomwire.threaded.association import Association
-
-__all__ = [
-    "AE",
-    "ALL_TRANSFER_SYNTAXES",
-    "Association",
-    "PresentationContext",
-    "ReceiveTo",
-    "build_context",
-    "listed_contexts",
-    "send_echo",
-]
+from dicomwire.protocol.context import PresentationContext as PresentationContext
+from dicomwire.registry.tables import ALL_TRANSFER_SYNTAXES as ALL_TRANSFER_SYNTAXES
+from dicomwire.session.base import ReceiveTo as ReceiveTo
+from dicomwire.session.contexts import build_context as build_context
+from dicomwire.session.contexts import listed_contexts as listed_contexts
+from dicomwire.threaded.ae import AE as AE
+from dicomwire.threaded.association import Association as Association
 
 
 def send_echo(association: Association, msg_id: int = 1) -> Message | None:

@@ -5,8 +5,6 @@ Nothing is made here.
 
 from __future__ import annotations
 
-from dicomwire.bulk.ledger import LedgerError
-from dicomwire.bulk.pipeline import Sent
-from dicomwire.threaded.bulk import send_many
-
-__all__ = ["LedgerError", "Sent", "send_many"]
+from dicomwire.bulk.ledger import LedgerError as LedgerError
+from dicomwire.bulk.pipeline import Sent as Sent
+from dicomwire.threaded.bulk import send_many as send_many
