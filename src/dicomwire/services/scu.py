@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import quick_uid
@@ -14,7 +14,6 @@ from dicomwire.registry.tables import RepositoryQuery, Verification
 from dicomwire.status import STATUS_PENDING, code_to_category
 
 if TYPE_CHECKING:
-    from pydicom.tag import BaseTag
     from pydicom.uid import UID
 
 OF_MANY_RESPONSES = (Command.C_FIND_RQ, Command.C_GET_RQ, Command.C_MOVE_RQ)
@@ -72,64 +71,22 @@ def cancel_request(message_id: int) -> Message:
     return Message(Command.C_CANCEL_RQ, MessageIDBeingRespondedTo=message_id)
 
 
-def event_report_request(
-    message_id: int, class_uid: str, instance_uid: str, event_type: int
+_AFFECTED = (Command.N_EVENT_REPORT_RQ, Command.N_CREATE_RQ)
+"""The requests whose elements are Affected SOP Class UID and Instance UID, not Requested ones."""
+
+
+def normalized_request(
+    command: Command, message_id: int, class_uid: str, instance_uid: str | None, **more: Any
 ) -> Message:
-    """Return an N-EVENT-REPORT-RQ (PS3.7 Section 10.3.1)."""
-    return Message(
-        Command.N_EVENT_REPORT_RQ,
-        MessageID=message_id,
-        AffectedSOPClassUID=quick_uid(class_uid),
-        AffectedSOPInstanceUID=quick_uid(instance_uid),
-        EventTypeID=event_type,
-    )
+    """Return an N-request with `more` elements (PS3.7 Section 10.3).
 
-
-def get_request(
-    message_id: int, class_uid: str, instance_uid: str, tags: list[BaseTag] | None
-) -> Message:
-    """Return an N-GET-RQ for the attributes `tags`, or all (PS3.7 Section 10.3.2)."""
-    request = _requested(Command.N_GET_RQ, message_id, class_uid, instance_uid)
-    from pydicom.tag import Tag
-
-    request.AttributeIdentifierList = [Tag(tag) for tag in tags or ()] or None
-    return request
-
-
-def set_request(message_id: int, class_uid: str, instance_uid: str) -> Message:
-    """Return an N-SET-RQ (PS3.7 Section 10.3.3)."""
-    return _requested(Command.N_SET_RQ, message_id, class_uid, instance_uid)
-
-
-def action_request(message_id: int, class_uid: str, instance_uid: str, action_type: int) -> Message:
-    """Return an N-ACTION-RQ (PS3.7 Section 10.3.4)."""
-    request = _requested(Command.N_ACTION_RQ, message_id, class_uid, instance_uid)
-    request.ActionTypeID = action_type
-    return request
-
-
-def create_request(message_id: int, class_uid: str, instance_uid: str | None) -> Message:
-    """Return an N-CREATE-RQ; without `instance_uid` the peer chooses one (Section 10.3.5)."""
-    return Message(
-        Command.N_CREATE_RQ,
-        MessageID=message_id,
-        AffectedSOPClassUID=quick_uid(class_uid),
-        AffectedSOPInstanceUID=quick_uid(instance_uid) if instance_uid is not None else None,
-    )
-
-
-def delete_request(message_id: int, class_uid: str, instance_uid: str) -> Message:
-    """Return an N-DELETE-RQ (PS3.7 Section 10.3.6)."""
-    return _requested(Command.N_DELETE_RQ, message_id, class_uid, instance_uid)
-
-
-def _requested(command: Command, message_id: int, class_uid: str, instance_uid: str) -> Message:
-    return Message(
-        command,
-        MessageID=message_id,
-        RequestedSOPClassUID=quick_uid(class_uid),
-        RequestedSOPInstanceUID=quick_uid(instance_uid),
-    )
+    Without `instance_uid`, the peer chooses that of an N-CREATE.
+    """
+    kind = "Affected" if command in _AFFECTED else "Requested"
+    more[f"{kind}SOPClassUID"] = quick_uid(class_uid)
+    if instance_uid is not None:
+        more[f"{kind}SOPInstanceUID"] = quick_uid(instance_uid)
+    return Message(command, MessageID=message_id, **more)
 
 
 def is_last(request: Message, response: Message) -> bool:

@@ -286,7 +286,9 @@ class DimseServices(BaseAssociation, Generic[Status, Reply, Responses, Results, 
         meta_uid: str | UID | None = None,
     ) -> Reply:
         """Send an N-EVENT-REPORT request (PS3.7 Section 10.1.1); see `send_n_get`."""
-        request = scu.event_report_request(msg_id, class_uid, instance_uid, event_type)
+        request = scu.normalized_request(
+            Command.N_EVENT_REPORT_RQ, msg_id, class_uid, instance_uid, EventTypeID=event_type
+        )
         return self._reply(request, meta_uid, dataset)
 
     def send_n_get(
@@ -326,7 +328,12 @@ class DimseServices(BaseAssociation, Generic[Status, Reply, Responses, Results, 
         ValueError
             When no accepted presentation context fits, or a dataset cannot be encoded.
         """
-        request = scu.get_request(msg_id, class_uid, instance_uid, identifier_list)
+        from pydicom.tag import Tag
+
+        tags = [Tag(tag) for tag in identifier_list or ()] or None
+        request = scu.normalized_request(
+            Command.N_GET_RQ, msg_id, class_uid, instance_uid, AttributeIdentifierList=tags
+        )
         return self._reply(request, meta_uid, None)
 
     def send_n_set(
@@ -338,7 +345,7 @@ class DimseServices(BaseAssociation, Generic[Status, Reply, Responses, Results, 
         meta_uid: str | UID | None = None,
     ) -> Reply:
         """Send an N-SET request (PS3.7 Section 10.1.3); see `send_n_get`."""
-        request = scu.set_request(msg_id, class_uid, instance_uid)
+        request = scu.normalized_request(Command.N_SET_RQ, msg_id, class_uid, instance_uid)
         return self._reply(request, meta_uid, dataset)
 
     def send_n_action(
@@ -351,7 +358,9 @@ class DimseServices(BaseAssociation, Generic[Status, Reply, Responses, Results, 
         meta_uid: str | UID | None = None,
     ) -> Reply:
         """Send an N-ACTION request (PS3.7 Section 10.1.4); see `send_n_get`."""
-        request = scu.action_request(msg_id, class_uid, instance_uid, action_type)
+        request = scu.normalized_request(
+            Command.N_ACTION_RQ, msg_id, class_uid, instance_uid, ActionTypeID=action_type
+        )
         return self._reply(request, meta_uid, dataset)
 
     def send_n_create(
@@ -366,7 +375,7 @@ class DimseServices(BaseAssociation, Generic[Status, Reply, Responses, Results, 
 
         Without `instance_uid` the peer chooses the SOP instance's UID.
         """
-        request = scu.create_request(msg_id, class_uid, instance_uid)
+        request = scu.normalized_request(Command.N_CREATE_RQ, msg_id, class_uid, instance_uid)
         return self._reply(request, meta_uid, dataset)
 
     def send_n_delete(
@@ -377,5 +386,5 @@ class DimseServices(BaseAssociation, Generic[Status, Reply, Responses, Results, 
         meta_uid: str | UID | None = None,
     ) -> Status:
         """Send an N-DELETE request (PS3.7 Section 10.1.6); results are as for `send_c_echo`."""
-        request = scu.delete_request(msg_id, class_uid, instance_uid)
+        request = scu.normalized_request(Command.N_DELETE_RQ, msg_id, class_uid, instance_uid)
         return self._status(self.delete, request, meta_uid)
