@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomwire.data.streams import AsyncChunkSource, ChunkSource, OpenFileSource, Stream
+from dicomwire.data.streams import ChunkSource, OpenFileSource, Stream
 
 CHUNKS = st.lists(st.binary(max_size=20), max_size=12)
 ROOMS = st.lists(st.integers(1, 9), min_size=1, max_size=5)
@@ -24,7 +24,7 @@ class Awaited:
                 await asyncio.sleep(0)
                 yield chunk
 
-        self._source = AsyncChunkSource(arriving(), length)
+        self._source = ChunkSource(arriving(), length)
         self._runner = asyncio.Runner()
 
     @property
@@ -112,14 +112,12 @@ def test_what_the_iterable_raises_comes_through():
         ChunkSource(broken(), None).readinto([memoryview(bytearray(6))])
 
 
-def test_a_stream_opens_what_its_chunks_need():
+def test_a_stream_says_whether_its_chunks_have_to_be_awaited():
     async def arriving():
         yield b"ab"
 
-    assert isinstance(Stream("1.2", "1.2.3", "1.2.4", [b"ab"]).open(), ChunkSource)
-    awaited = Stream("1.2", "1.2.3", "1.2.4", arriving())
-    assert awaited.is_asynchronous
-    assert isinstance(awaited.open(), AsyncChunkSource)
+    assert not Stream("1.2", "1.2.3", "1.2.4", [b"ab"]).is_asynchronous
+    assert Stream("1.2", "1.2.3", "1.2.4", arriving()).is_asynchronous
 
 
 def test_an_open_file_is_read_from_where_its_dataset_begins():

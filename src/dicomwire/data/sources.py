@@ -62,6 +62,8 @@ class BytesSource:
 class FileSource:
     """The bytes of a file from `offset` to its end at the time when it is opened.
 
+    `close` closes the `file`, also if it was open before.
+
     Raises
     ------
     OSError
@@ -72,18 +74,10 @@ class FileSource:
 
     __slots__ = ("_file", "_path", "_position", "_remaining", "length")
 
-    def __init__(self, path: str | os.PathLike[str], offset: int = 0) -> None:
-        self._begin(io.FileIO(path), offset, path)
-
-    @classmethod
-    def of(cls, file: io.FileIO, offset: int, path: str | os.PathLike[str]) -> FileSource:
-        """Return a source of an open file; `close` closes that file."""
-        source = cls.__new__(cls)
-        source._begin(file, offset, path)
-        return source
-
-    def _begin(self, file: io.FileIO, offset: int, path: str | os.PathLike[str]) -> None:
-        self._file = file
+    def __init__(
+        self, path: str | os.PathLike[str], offset: int = 0, file: io.FileIO | None = None
+    ) -> None:
+        self._file = file = file or io.FileIO(path)
         self._path = path
         self._position = offset
         self.length = self._remaining = os.fstat(file.fileno()).st_size - offset

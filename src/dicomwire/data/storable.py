@@ -148,12 +148,13 @@ def open_storable(value: Storable | Opened) -> Opened:
 def _open_path(path: str | os.PathLike[str]) -> Opened:
     descriptor = os.open(path, _READING)
     try:
-        data = _read_at_once(descriptor)
-        opened = _parse_as_before(data) or _read_head(path, data, partial(os.read, descriptor))
+        read = partial(os.read, descriptor)
+        data = _read(read, _READ_AT_ONCE)
+        opened = _parse_as_before(data) or _read_head(path, data, read)
         if len(data) == _READ_AT_ONCE:
             file = io.FileIO(descriptor)
             descriptor = -1  # `file` closes it
-            opened.data = FileSource.of(file, opened.offset, path)
+            opened.data = FileSource(path, opened.offset, file)
             return opened
         opened.data = memoryview(data)[opened.offset :]
         opened.is_small_file = True
@@ -342,17 +343,6 @@ def _read_head(name: Any, data: bytes, read: Callable[[int], bytes]) -> _Encoded
         from dicomwire.data.file_meta import FileFormatError  # its base class is pydicom's
 
         raise FileFormatError(f"{name}: {error}") from None
-
-
-def _read_at_once(descriptor: int) -> bytes:
-    """Read the first `_READ_AT_ONCE` bytes; fewer only if the file has no more."""
-    data = os.read(descriptor, _READ_AT_ONCE)
-    while 0 < len(data) < _READ_AT_ONCE:
-        more = os.read(descriptor, _READ_AT_ONCE - len(data))
-        if not more:
-            break
-        data += more
-    return data
 
 
 def _read(read: Callable[[int], bytes], size: int) -> bytes:

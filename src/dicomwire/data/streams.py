@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Iterable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from dicomwire.data.blocking import run_blocking
 
@@ -43,15 +43,13 @@ class Stream:
         """Whether the chunks have to be awaited."""
         return isinstance(self.chunks, AsyncIterable)
 
-    def open(self) -> ChunkSource | AsyncChunkSource:
+    def open(self) -> ChunkSource:
         """Return the source of the dataset."""
-        if isinstance(self.chunks, AsyncIterable):
-            return AsyncChunkSource(self.chunks, self.length)
         return ChunkSource(self.chunks, self.length)
 
 
-class _Chunks:
-    """Fills buffers from chunks.
+class ChunkSource:
+    """A source of chunks from an iterable or an asynchronous iterable.
 
     It reads one chunk ahead, so that it knows with the last byte that no more bytes follow.
 
@@ -61,27 +59,31 @@ class _Chunks:
         The number of bytes of the dataset; `sys.maxsize` until it is known.
     """
 
-    def __init__(self, length: int | None) -> None:
+    def __init__(self, chunks: Iterable[Chunk] | AsyncIterable[Chunk], length: int | None) -> None:
         self.length = sys.maxsize if length is None else length
         self._declared = length
+        self._is_async = isinstance(chunks, AsyncIterable)
+        self._chunks: Any = aiter(chunks) if isinstance(chunks, AsyncIterable) else iter(chunks)
         self._chunk = memoryview(b"")
         self._done = 0
         self._ended = False
 
-    async def fill(
-        self, buffers: list[memoryview], following: Callable[[], Awaitable[Chunk | None]]
-    ) -> int:
-        """Fill `buffers` in order; return the number of bytes, fewer only at the end."""
+    def readinto(self, buffers: list[memoryview]) -> Any:
+        """Fill `buffers`; see `payloads.Source`. Asynchronous chunks make the result awaitable."""
+        filling = self._fill(buffers)
+        return filling if self._is_async else run_blocking(filling)
+
+    async def _fill(self, buffers: list[memoryview]) -> int:
         before = self._done
         for buffer in buffers:
             at = 0
-            while at < len(buffer) and await self._has_more(following):
+            while at < len(buffer) and await self._has_more():
                 piece = self._chunk[: len(buffer) - at]
                 buffer[at : at + len(piece)] = piece
                 at += len(piece)
                 self._done += len(piece)
                 self._chunk = self._chunk[len(piece) :]
-        if not await self._has_more(following):
+        if not await self._has_more():
             if self._declared is not None and self._done < self._declared:
                 raise EOFError(f"a stream has {self._done} bytes, not {self._declared}")
             self.length = self._done
@@ -89,47 +91,15 @@ class _Chunks:
             raise ValueError(f"a stream has more bytes than its length of {self._declared}")
         return self._done - before
 
-    async def _has_more(self, following: Callable[[], Awaitable[Chunk | None]]) -> bool:
+    async def _has_more(self) -> bool:
         while not self._chunk and not self._ended:
-            chunk = await following()
+            chunks = self._chunks
+            chunk = await anext(chunks, None) if self._is_async else next(chunks, None)
             if chunk is None:
                 self._ended = True
             else:
                 self._chunk = memoryview(chunk).cast("B")
         return bool(self._chunk)
-
-
-class ChunkSource(_Chunks):
-    """A source of chunks from an iterable."""
-
-    def __init__(self, chunks: Iterable[Chunk], length: int | None) -> None:
-        super().__init__(length)
-        self._chunks: Iterator[Chunk] = iter(chunks)
-
-    async def _following(self) -> Chunk | None:
-        return next(self._chunks, None)
-
-    def readinto(self, buffers: list[memoryview]) -> int:
-        """Fill `buffers`; see `payloads.Source`."""
-        return run_blocking(self.fill(buffers, self._following))
-
-    def close(self) -> None:
-        """Do nothing: the iterable is the caller's."""
-
-
-class AsyncChunkSource(_Chunks):
-    """A source of chunks from an asynchronous iterable."""
-
-    def __init__(self, chunks: AsyncIterable[Chunk], length: int | None) -> None:
-        super().__init__(length)
-        self._chunks: AsyncIterator[Chunk] = aiter(chunks)
-
-    async def _following(self) -> Chunk | None:
-        return await anext(self._chunks, None)
-
-    async def readinto(self, buffers: list[memoryview]) -> int:
-        """Fill `buffers`; see `payloads.Source`."""
-        return await self.fill(buffers, self._following)
 
     def close(self) -> None:
         """Do nothing: the iterable is the caller's."""
