@@ -76,7 +76,7 @@ class World:
         self.control, control = socket.socketpair()
         self.control.setblocking(False)
         self.counts = SharedCounts(2, 10)
-        self.supervisor = supervisor._Supervisor(
+        self.supervisor = supervisor.Supervisor(
             listener, control, self.counts, lambda end: None, CEILINGS, DRAIN
         )
         self._sockets += [listener, control, self.control]

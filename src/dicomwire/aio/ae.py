@@ -178,7 +178,7 @@ class ApplicationEntity(Entity[Association, Opening[Association]]):
             return server
 
         async def begin_workers(workers: int) -> SupervisedServer:
-            server = start_workers(workers, worker_context, self, address, *arguments())
+            server = start_workers(self, address, arguments(), workers, worker_context)
             self._servers.append(server)
             return server
 

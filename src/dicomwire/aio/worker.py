@@ -7,45 +7,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from socket import socket as Socket
 from typing import Any, Self
 
 from dicomwire.aio.association import Association
 from dicomwire.aio.server import AssociationServer
-from dicomwire.events import Handlers
-from dicomwire.protocol.context import PresentationContext
-from dicomwire.session.base import ReceiveTo
 from dicomwire.session.entity import Entity
 from dicomwire.workers.server import Supervised, WorkerContext
 from dicomwire.workers.worker_end import Order, WorkerEnd
 
 
 def start_workers(
-    workers: int,
-    worker_context: WorkerContext | None,
     ae: Entity[Association, Any],
     address: tuple[Any, ...],
-    ae_title: str,
-    contexts: list[PresentationContext],
-    ssl_context: ssl.SSLContext | None,
-    handlers: Handlers,
-    receive_to: ReceiveTo | None,
+    arguments: tuple[Any, ...],
+    workers: int,
+    worker_context: WorkerContext | None,
 ) -> SupervisedServer:
-    """Return a server with that many worker processes; see `AE.start_server`."""
+    """Return a server with that many worker processes; see `AE.start_server`.
+
+    `arguments` are those of `AssociationServer` after the socket.
+    """
     make_loop = type(asyncio.get_running_loop())  # the workers use the same kind of loop
 
     async def work(worker_end: WorkerEnd) -> None:
         ae.use_counts(worker_end)
-        arguments = (ae, None, ae_title, contexts, ssl_context, handlers, receive_to)
-        await WorkerServer(*arguments, worker_end=worker_end).work()
+        await WorkerServer(ae, None, *arguments, worker_end=worker_end).work()
 
     def serve(worker_end: WorkerEnd) -> None:
         with asyncio.Runner(loop_factory=make_loop) as runner:
             runner.run(work(worker_end))
 
     return SupervisedServer(
-        *(ae, address, ae_title, contexts),
+        *(ae, address, *arguments[:2]),
         workers=workers,
         serve=serve,
         abandon=lambda: asyncio._set_running_loop(None),  # the running loop is the parent's
@@ -68,7 +62,7 @@ class SupervisedServer(Supervised):
             When the supervisor process died.
         """
         try:
-            await asyncio.to_thread(self._processes.wait_stopped)
+            await asyncio.to_thread(self._wait_stopped)
         except asyncio.CancelledError:
             await self.close()
             raise
@@ -85,8 +79,8 @@ class SupervisedServer(Supervised):
             raise
 
     def _end(self, timeout: float) -> None:
-        self._processes.stop(timeout)
-        self._processes.wait_ended()
+        self._stop(timeout)
+        self._ended.wait()
 
     async def __aenter__(self) -> Self:
         return self

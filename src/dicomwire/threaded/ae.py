@@ -171,19 +171,6 @@ class ApplicationEntity(Entity[Association, Association]):
         worker_context: WorkerContext | None = None,
     ) -> SupervisedServer | None: ...
 
-    @overload
-    def start_server(
-        self,
-        address: tuple[Any, ...],
-        block: bool = True,
-        ssl_context: ssl.SSLContext | None = None,
-        evt_handlers: Sequence[EventHandlerType] | None = None,
-        ae_title: str | None = None,
-        contexts: list[PresentationContext] | None = None,
-        receive_to: ReceiveTo | None = None,
-        workers: int | None = None,
-    ) -> AssociationServer | SupervisedServer | None: ...
-
     def start_server(
         self,
         address: tuple[Any, ...],
@@ -246,12 +233,10 @@ class ApplicationEntity(Entity[Association, Association]):
         else:
             from dicomwire.threaded.worker import start_workers  # few servers have them
 
-            server = start_workers(
-                workers,
-                worker_context,
-                *(self, address, self._served_title(ae_title), self._to_support(contexts)),
-                *(ssl_context, self._handlers(evt_handlers), receive_to),
-            )
+            title, supported = self._served_title(ae_title), self._to_support(contexts)
+            handlers = self._handlers(evt_handlers)
+            arguments = (title, supported, ssl_context, handlers, receive_to)
+            server = start_workers(self, address, arguments, workers, worker_context)
             with self._lock:
                 self._servers.append(server)
         if not block:

@@ -5,13 +5,9 @@
 
 from __future__ import annotations
 
-import ssl
 from functools import partial
 from typing import Any
 
-from dicomwire.events import Handlers
-from dicomwire.protocol.context import PresentationContext
-from dicomwire.session.base import ReceiveTo
 from dicomwire.session.entity import Entity
 from dicomwire.threaded import threads
 from dicomwire.threaded.association import Association
@@ -23,28 +19,26 @@ from dicomwire.workers.worker_end import Order, WorkerEnd
 
 
 def start_workers(
-    workers: int,
-    worker_context: WorkerContext | None,
     ae: Entity[Association, Any],
     address: tuple[Any, ...],
-    ae_title: str,
-    contexts: list[PresentationContext],
-    ssl_context: ssl.SSLContext | None,
-    handlers: Handlers,
-    receive_to: ReceiveTo | None,
+    arguments: tuple[Any, ...],
+    workers: int,
+    worker_context: WorkerContext | None,
 ) -> SupervisedServer:
-    """Return a server with that many worker processes; see `AE.start_server`."""
+    """Return a server with that many worker processes; see `AE.start_server`.
+
+    `arguments` are those of `AssociationServer` after the address.
+    """
 
     def serve(worker_end: WorkerEnd) -> None:
         serve_one_at_a_time()
         ae.use_counts(worker_end)
-        arguments = (ae, worker_end.address, ae_title, contexts, ssl_context, handlers, receive_to)
-        worker = WorkerServer(*arguments, worker_end=worker_end)
+        worker = WorkerServer(ae, worker_end.address, *arguments, worker_end=worker_end)
         worker_end.ready()
         worker.run()
 
     return SupervisedServer(
-        *(ae, address, ae_title, contexts),
+        *(ae, address, *arguments[:2]),
         workers=workers,
         serve=serve,
         abandon=abandoning(),
@@ -76,7 +70,7 @@ class WorkerServer(AssociationServer):
         return self._worker_end.address
 
     def start_listening(self, address: tuple[Any, ...]) -> None:
-        self._channel = _Channel(self, self._worker_end)
+        self._channel = _WatchedChannel(self, self._worker_end)
         watcher().add(self._channel, None)
 
     def stop_listening(self) -> None:
@@ -104,7 +98,7 @@ class WorkerServer(AssociationServer):
                 self._changed.notify_all()
 
 
-class _Channel(Watched):
+class _WatchedChannel(Watched):
     """The channel from the supervisor to a worker, as the watcher sees it."""
 
     def __init__(self, server: WorkerServer, worker_end: WorkerEnd) -> None:

@@ -12,9 +12,7 @@ import os
 import selectors
 import signal
 import socket
-import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,10 +21,9 @@ from math import inf
 from socket import socket as Socket
 
 from dicomwire.errors import LocalProtocolError
-from dicomwire.logs import LOGGER
 from dicomwire.session.admission import AssociationLimits
 from dicomwire.workers.forking import fork, ignore
-from dicomwire.workers.worker_end import CONNECTION, READY, Order, SharedCounts, Worker, WorkerEnd
+from dicomwire.workers.worker_end import CONNECTION, READY, Order, SharedCounts, WorkerEnd
 
 QUICK_DEATH = 5.0
 """A worker that dies within so many seconds is restarted with a delay: its successor may die too.
@@ -49,138 +46,11 @@ Until one is free the listener stays readable, and each attempt would fail at on
 """
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 
-# The supervisor sends the caller lines: a log level and a text, or this line.
-_STOPPED = b"stopped"
+STOPPED = b"stopped"
+"""A line for the caller: the listener is closed. The others are a log level and a text."""
 
 Serve = Callable[[WorkerEnd], None]
 """Serves the connections that a `WorkerEnd` receives here; returns when all have ended."""
-
-
-class WorkerProcesses:
-    """The processes that serve a listening socket, as the program that started them sees them.
-
-    The supervisor is forked at once, and forks the workers. All of them end when this process ends.
-
-    Parameters
-    ----------
-    listener : socket
-        A listening socket; the supervisor takes it over, and this process closes it.
-    serve : callable
-        The work of a worker; see `Serve`. It runs in the main thread of the worker process.
-    forget : callable
-        Called first in the supervisor process: closes what belongs to this process only.
-    on_end : callable
-        Called in this process, on a separate thread, when all processes have ended.
-    count : int
-        The number of workers.
-    ceilings : AssociationLimits
-        The limits on associations, for all workers together.
-    drain_timeout : float
-        Seconds that running associations have to end after the supervisor receives SIGTERM.
-    """
-
-    def __init__(
-        self,
-        listener: Socket,
-        serve: Serve,
-        forget: Callable[[], None],
-        on_end: Callable[[], None],
-        *,
-        count: int,
-        ceilings: AssociationLimits,
-        drain_timeout: float,
-    ) -> None:
-        self._counts = SharedCounts(count, ceilings.total)
-        self._count = count
-        self._on_end = on_end
-        self._control, control = socket.socketpair()
-        # Both are set by the thread of `_listen`: when the listener is closed, and at the end.
-        self._stopped, self._ended = threading.Event(), threading.Event()
-        self._is_lost = False
-        supervisor = _Supervisor(listener, control, self._counts, serve, ceilings, drain_timeout)
-
-        def supervise() -> None:
-            self._control.close()
-            forget()
-            supervisor.run(count)
-
-        try:
-            self.pid = fork(supervise)
-        except BaseException:
-            self._control.close()
-            self._counts.file.close()
-            raise
-        finally:
-            control.close()
-            listener.close()
-        _all_processes.add(self)
-        threading.Thread(target=self._listen, name="dicomwire-supervisor", daemon=True).start()
-
-    @property
-    def workers(self) -> list[Worker]:
-        """The running workers."""
-        found = []
-        for number in range(self._count):
-            get = partial(self._counts.get, number)
-            if pid := get(SharedCounts.PID):
-                columns = SharedCounts.CONNECTIONS, SharedCounts.ASSOCIATIONS, SharedCounts.RESTARTS
-                found.append(Worker(pid, *map(get, columns)))
-        return found
-
-    @property
-    def restarts(self) -> int:
-        """How many workers died and were replaced."""
-        return self._counts.total(SharedCounts.RESTARTS)
-
-    def stop(self, timeout: float = inf) -> None:
-        """Stop listening; abort associations that still run after `timeout` seconds.
-
-        It returns when the listener is closed. A later call can shorten the time.
-        """
-        with suppress(OSError):  # the supervisor has ended
-            self._control.send(b"%r\n" % timeout)
-        self._stopped.wait()
-
-    def wait_stopped(self) -> None:
-        """Wait until the listener is closed.
-
-        Raises
-        ------
-        RuntimeError
-            If it was closed because the supervisor died.
-        """
-        self._stopped.wait()
-        if self._is_lost:
-            raise LocalProtocolError("the supervisor of the workers died")
-
-    def wait_ended(self, timeout: float | None = None) -> bool:
-        """Wait until all processes have ended; return False if `timeout` seconds pass first."""
-        return self._ended.wait(timeout)
-
-    def _listen(self) -> None:
-        """Log the lines that the supervisor sends; then wake those who wait for the end."""
-        rest = b""
-        with suppress(OSError):
-            while data := self._control.recv(4096):
-                *lines, rest = (rest + data).split(b"\n")
-                for line in lines:
-                    if line == _STOPPED:
-                        self._stopped.set()
-                    else:
-                        level, _, text = line.partition(b" ")
-                        LOGGER.log(int(level), "%s", text.decode())
-        with suppress(ChildProcessError):  # the program reaps all children itself
-            os.waitpid(self.pid, 0)
-        if not self._stopped.is_set():
-            self._is_lost = True
-            LOGGER.error("The supervisor of the workers died; the server has stopped")
-        for number in range(self._count):
-            self._counts.set(number, SharedCounts.PID, 0)
-        self._control.close()
-        self._counts.file.close()
-        self._on_end()
-        self._stopped.set()
-        self._ended.set()
 
 
 class _WorkerRecord:
@@ -202,7 +72,7 @@ class _WorkerRecord:
         return self.is_ready and len(self.pending) < PENDING
 
 
-class _Supervisor:
+class Supervisor:
     """The process that accepts connections and sends each to a worker.
 
     It never has more than one thread, so that it can fork safely at any time.
@@ -456,7 +326,7 @@ class _Supervisor:
             record.start_at = None
         self._order(Order.STOP)
         with suppress(OSError):
-            self._control.send(_STOPPED + b"\n")
+            self._control.send(STOPPED + b"\n")
 
     def _drop_waiting(self) -> None:
         while self._waiting:
@@ -505,20 +375,3 @@ def check_platform() -> None:
             "workers need os.fork, which this platform does not have: "
             "start several servers, each on a different port"
         )
-
-
-_all_processes: weakref.WeakSet[WorkerProcesses] = weakref.WeakSet()
-
-
-def _forget_parent() -> None:
-    """In a fork of the program, drop its crews: they must end when the original process ends.
-
-    A supervisor sees that end when the last copy of the caller's socket is closed.
-    """
-    for processes in _all_processes:
-        processes._control.close()
-    _all_processes.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_parent)
