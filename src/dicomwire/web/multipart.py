@@ -98,7 +98,7 @@ Event: TypeAlias = Part | memoryview | End
 """The beginning of a part, the next bytes of its content, or an end."""
 
 
-class _State(Enum):
+class _Section(Enum):
     PREAMBLE = auto()
     HEADERS = auto()
     CONTENT = auto()
@@ -124,7 +124,7 @@ class Parser:
 
     def __init__(self, boundary: str) -> None:
         self._delimiter = b"\r\n--" + boundary.encode("latin-1")
-        self._state = _State.PREAMBLE
+        self._state = _Section.PREAMBLE
         # A delimiter begins with an end of line, which is missing at the beginning of a message.
         self._held = b"\r\n"
         self._skipped = 0  # bytes at the beginning of _held that are no content
@@ -134,7 +134,7 @@ class Parser:
     @property
     def is_complete(self) -> bool:
         """Whether the last boundary has been read."""
-        return self._state is _State.EPILOGUE
+        return self._state is _Section.EPILOGUE
 
     def feed(self, data: bytes) -> Iterator[Event]:
         """Yield what the next bytes of the message contain; `Malformed` if it is not multipart.
@@ -144,10 +144,10 @@ class Parser:
         buffer, self._held = self._held + data if self._held else data, b""
         at = 0
         while at < len(buffer):
-            if self._state is _State.EPILOGUE:
+            if self._state is _Section.EPILOGUE:
                 self._drop(len(buffer) - at)
                 return
-            if self._state is _State.HEADERS:
+            if self._state is _Section.HEADERS:
                 end = buffer.find(b"\r\n\r\n", at)
                 if (end if end >= 0 else len(buffer)) - at > LONGEST_HEADERS:
                     raise Malformed("the header fields of a part are too long")
@@ -155,9 +155,9 @@ class Parser:
                     break
                 yield Part(_fields(buffer[at + 2 : end]))
                 # The end of the empty line may be the beginning of the next delimiter.
-                at, self._skipped, self._state = end + 2, 2, _State.CONTENT
+                at, self._skipped, self._state = end + 2, 2, _Section.CONTENT
             at = yield from self._until_delimiter(buffer, at)
-            if self._state in (_State.PREAMBLE, _State.CONTENT):
+            if self._state in (_Section.PREAMBLE, _Section.CONTENT):
                 break
         self._held = buffer[at:]
 
@@ -186,17 +186,17 @@ class Parser:
             if not is_last and not is_line:
                 break
             yield from self._content(buffer, begin, found)
-            if self._state is _State.CONTENT:
+            if self._state is _Section.CONTENT:
                 yield End.PART
             self._skipped = self._dropped = 0
             if is_last:
-                self._state = _State.EPILOGUE
+                self._state = _Section.EPILOGUE
                 yield End.MESSAGE
                 return following.end()
             self._parts_left -= 1
             if self._parts_left < 0:
                 raise Malformed("the message has too many parts")
-            self._state = _State.HEADERS
+            self._state = _Section.HEADERS
             return following.end() - 2
         yield from self._content(buffer, begin, found)
         self._skipped = max(0, begin - found)
@@ -211,7 +211,7 @@ class Parser:
 
     def _content(self, buffer: bytes, begin: int, end: int) -> Iterator[memoryview]:
         if begin < end:
-            if self._state is _State.CONTENT:
+            if self._state is _Section.CONTENT:
                 yield memoryview(buffer)[begin:end]
             else:
                 self._drop(end - begin)

@@ -11,6 +11,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -36,6 +37,7 @@ from dicomwire.web.requests import Request, delay_before_repeating
 from dicomwire.web.uploads import Stored, Upload, results, uploads
 
 T = TypeVar("T")
+R = TypeVar("R", covariant=True)
 
 _JSON_KINDS = (requests.JSON, "application/json")
 
@@ -52,6 +54,16 @@ class Response(Protocol):
 
     async def close(self) -> None:
         """End the response, complete or not."""
+
+
+class Reader(Protocol[R]):
+    """Takes the bytes of a response, and finds datasets or parts in them."""
+
+    def feed(self, data: bytes, /) -> Iterable[R]:
+        """Yield what is complete with these bytes."""
+
+    def finish(self) -> Iterable[R]:
+        """Yield the rest at the end of the response."""
 
 
 class Transport(Protocol):
@@ -96,7 +108,8 @@ class Operations:
             request = request_for(limit, offset)
             response = await self._open(request)
             found = 0
-            async with aclosing(self._datasets(request, response, None)) as datasets:
+            datasets = self._read(request, _array_of, dataset_of, response)
+            async with aclosing(datasets):
                 async for ds in datasets:
                     found += 1
                     yield ds
@@ -107,38 +120,17 @@ class Operations:
                 return
             offset += found
 
-    async def metadata(
+    def metadata(
         self, request: Request, bulk_data: BulkData | None
     ) -> AsyncGenerator[Dataset, None]:
         """Yield the metadata of objects."""
-        response = await self._open(request)
-        async with aclosing(self._datasets(request, response, bulk_data)) as datasets:
-            async for ds in datasets:
-                yield ds
-
-    async def _datasets(
-        self, request: Request, response: Response, bulk_data: BulkData | None
-    ) -> AsyncGenerator[Dataset, None]:
-        reader = ArrayReader()
-        try:
-            if response.status == 204:
-                return
-            async with aclosing(response.chunks()) as chunks:
-                async for chunk in chunks:
-                    for item in reader.feed(chunk):
-                        yield dataset_of(item, bulk_data)
-            for item in reader.finish():
-                yield dataset_of(item, bulk_data)
-        except Malformed as fault:
-            raise self._failure(request, response, str(fault)) from None
-        finally:
-            await response.close()
+        return self._read(request, _array_of, partial(dataset_of, bulk_data=bulk_data))
 
     # --- Retrieve ---
 
     async def retrieve(self, request: Request) -> AsyncGenerator[Dataset, None]:
         """Yield objects, each in memory."""
-        async with aclosing(self._taken(request, Objects(memory_sink).take)) as found:
+        async with aclosing(self._read(request, _parts_of, Objects(memory_sink).take)) as found:
             async for head, payload in found:
                 yield dataset_in(head, payload)
 
@@ -148,7 +140,7 @@ class Operations:
         """Write objects into files, and yield each when it is complete."""
         objects = Objects(file_sink(folder, name))
         try:
-            async with aclosing(self._taken(request, objects.take)) as found:
+            async with aclosing(self._read(request, _parts_of, objects.take)) as found:
                 async for head, payload in found:
                     sop_class, uid, syntax = map(str, head[:3])
                     path = Path(payload.path or "")
@@ -158,11 +150,11 @@ class Operations:
 
     def frames(self, request: Request) -> AsyncGenerator[Frame, None]:
         """Yield frames, in the order of the request."""
-        return self._taken(request, Values().take)
+        return self._read(request, _parts_of, Values().take)
 
     async def value(self, request: Request) -> bytes:
         """Return an image, or the value of an element."""
-        async with aclosing(self._taken(request, Values().take)) as values:
+        async with aclosing(self._read(request, _parts_of, Values().take)) as values:
             async for value in values:
                 return value.data
         raise WebFailure("the response is empty", url=self._root + request.path)
@@ -175,24 +167,25 @@ class Operations:
         path = url.removeprefix(self._root)
         return await self.value(Request("GET", path, headers={"Accept": accept}))
 
-    async def _taken(
-        self, request: Request, take: Callable[[Event], T | None]
+    async def _read(
+        self,
+        request: Request,
+        reader_of: Callable[[Response], Reader[R] | None],
+        take: Callable[[R], T | None],
+        response: Response | None = None,
     ) -> AsyncGenerator[T, None]:
-        """Yield the results of `take`; a response that is not multipart counts as one part."""
-        response = await self._open(request)
+        """Yield what `take` returns for what the reader finds in a response, but for None."""
+        response = response or await self._open(request)
         try:
-            field = response.headers.get("content-type", "application/octet-stream")
-            kind = media_type(field)
-            parts = (
-                Parser(boundary_of(kind)) if kind.name.startswith("multipart/") else Single(field)
-            )
+            if (reader := reader_of(response)) is None:
+                return
             async with aclosing(response.chunks()) as chunks:
                 async for chunk in chunks:
-                    for event in parts.feed(chunk):
-                        if (found := take(event)) is not None:
+                    for each in reader.feed(chunk):
+                        if (found := take(each)) is not None:
                             yield found
-            for event in parts.finish():
-                if (found := take(event)) is not None:
+            for each in reader.finish():
+                if (found := take(each)) is not None:
                     yield found
         except Malformed as fault:
             raise self._failure(request, response, str(fault)) from None
@@ -278,6 +271,18 @@ class Operations:
 
     def _failure(self, request: Request, response: Response, reason: str) -> WebFailure:
         return WebFailure(reason, status=response.status, url=self._root + request.path)
+
+
+def _array_of(response: Response) -> Reader[Any] | None:
+    """Return a reader of datasets; None for a response that has no content."""
+    return None if response.status == 204 else ArrayReader()
+
+
+def _parts_of(response: Response) -> Reader[Event]:
+    """Return a reader of parts; a response that is not multipart counts as one."""
+    field = response.headers.get("content-type", "application/octet-stream")
+    kind = media_type(field)
+    return Parser(boundary_of(kind)) if kind.name.startswith("multipart/") else Single(field)
 
 
 async def _beginning(response: Response, most: int) -> bytes:
