@@ -121,9 +121,8 @@ class Watcher:
                 watched._is_watched = True
             except (KeyError, OSError, ValueError):
                 self._watch(watched, events)
-            wake = watched._is_watched and self._schedule(watched, deadline)
-        if wake:
-            self._wake()
+            if watched._is_watched:
+                self._schedule(watched, deadline)
 
     def pause(self, watched: Watched, until: float) -> None:
         """Call `on_deadline` at the time `until`, for an object that is not watched.
@@ -134,9 +133,7 @@ class Watcher:
         with self._lock:
             watched._is_paused = True
             self._paused.add(watched)
-            wake = self._schedule(watched, until)
-        if wake:
-            self._wake()
+            self._schedule(watched, until)
 
     def prolong(self, watched: Watched, until: float) -> None:
         """Move the end of a pause, if it has not ended. For the watcher's own thread."""
@@ -162,45 +159,38 @@ class Watcher:
                 return
             self._selector.remove(watched._number)
             self._watch(watched, WRITE if write else READ)
-            wake = watched._is_watched and self._schedule(watched, deadline)
-        if wake:
-            self._wake()
+            if watched._is_watched:
+                self._schedule(watched, deadline)
 
     def hurry(self, watched: Watched, deadline: float) -> None:
         """Bring the deadline of an object forward to this one, if it has a later one or none."""
         with self._lock:
-            if not watched._is_watched:
-                return
-            if watched.deadline is not None and watched.deadline <= deadline:
-                return
-            wake = self._schedule(watched, deadline)
-        if wake:
-            self._wake()
+            if watched._is_watched and (watched.deadline is None or watched.deadline > deadline):
+                self._schedule(watched, deadline)
 
     def replace(self, watched: Watched, successor: Watched, deadline: float | None) -> None:
         """Watch the descriptor of `watched` for `successor` from now on, for reading."""
         with self._lock:
-            was_watched = watched._is_watched
-            if was_watched:
-                watched._is_watched = False
-                successor._number, successor._is_watched = watched._number, True
-                self._selector.replace(watched._number, successor)
-                wake = self._schedule(successor, deadline)
-        if not was_watched:
-            self.add(successor, deadline)
-        elif wake:
-            self._wake()
+            if not watched._is_watched:
+                self.add(successor, deadline)
+                return
+            watched._is_watched = False
+            successor._number, successor._is_watched = watched._number, True
+            self._selector.replace(watched._number, successor)
+            self._schedule(successor, deadline)
 
-    def _schedule(self, watched: Watched, deadline: float | None) -> bool:
-        """Set the deadline of an object; return whether the watcher's thread must be woken."""
+    def _schedule(self, watched: Watched, deadline: float | None) -> None:
+        """Set the deadline of an object; wake the watcher's thread if it would sleep too long."""
         watched.deadline = deadline
-        if deadline is None or (watched._entry is not None and watched._entry <= deadline):
-            return self._must_wake
-        self._push(watched)
-        if deadline >= self._sleeps_until or threading.get_ident() == self._thread:
-            return self._must_wake  # the watcher's own thread looks at the heap before it waits
-        self._sleeps_until = deadline  # so that later deadlines do not wake the thread again
-        return True
+        must_wake = self._must_wake
+        if deadline is not None and (watched._entry is None or watched._entry > deadline):
+            self._push(watched)
+            # The watcher's own thread looks at the heap before it waits.
+            if deadline < self._sleeps_until and threading.get_ident() != self._thread:
+                self._sleeps_until = deadline  # so that later deadlines do not wake it again
+                must_wake = True
+        if must_wake:
+            self._wake()
 
     def _push(self, watched: Watched) -> None:
         assert watched.deadline is not None
