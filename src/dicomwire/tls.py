@@ -287,10 +287,8 @@ class _ClientSocket(ssl.SSLSocket):
     peer: _Peer = ()
 
     def close(self) -> None:
-        if self.peer and self.version() is not None:  # a version: the handshake was completed
-            assert isinstance(self.context, _ClientContext)
-            self.context.keep_session(self.peer, self.session)
-            self.peer = ()
+        if self.version() is not None:  # the handshake was completed
+            _keep_session(self)
         super().close()
 
 
@@ -300,10 +298,16 @@ class _ClientObject(ssl.SSLObject):
     def read(self, len: int = 1024, buffer: Any = None) -> Any:
         read = super().read(len, buffer)
         if self.peer:  # asyncio does not report the close; after a read there is a session
-            assert isinstance(self.context, _ClientContext)
-            self.context.keep_session(self.peer, self.session)
-            self.peer = ()
+            _keep_session(self)
         return read
+
+
+def _keep_session(connection: _ClientSocket | _ClientObject) -> None:
+    """Keep the session of a connection for the next one to its peer, once."""
+    if connection.peer:
+        assert isinstance(connection.context, _ClientContext)
+        connection.context.keep_session(connection.peer, connection.session)
+        connection.peer = ()
 
 
 class _ClientContext(ssl.SSLContext):
