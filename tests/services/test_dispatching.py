@@ -369,7 +369,7 @@ class FakeRecord:
 def test_what_is_on_record_is_not_sent():
     record = FakeRecord(u_0=0x0000, u_2=0xB000)
     outlet = FakeOutlet(failing_at_first(1, 0xA700, "1.2.1"))
-    results = dispatch(outlet, numbered(5), record=record)
+    results = dispatch(outlet, numbered(5), ledger=record)
     assert [each.is_resumed for each in results.values()].count(True) == 2
     assert results["1.2.2"].code == 0xB000
     assert results["1.2.2"].is_stored
@@ -380,6 +380,6 @@ def test_what_is_on_record_is_not_sent():
 
 def test_nothing_but_what_is_on_record_needs_no_association():
     outlet = FakeOutlet(lambda uid: 0)
-    assert dispatch(outlet, numbered(1), record=FakeRecord(u_0=0))["1.2.0"].is_resumed
+    assert dispatch(outlet, numbered(1), ledger=FakeRecord(u_0=0))["1.2.0"].is_resumed
     assert outlet.proposed == []
     assert dispatch(outlet, []) == {}

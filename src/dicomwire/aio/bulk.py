@@ -13,10 +13,10 @@ from typing import Any, Self
 
 from dicomwire.aio.ae import ApplicationEntity, Opening
 from dicomwire.aio.association import Association
-from dicomwire.bulk.dispatcher import Dispatcher, Record, Retry
+from dicomwire.bulk.dispatcher import Dispatcher, Face, Retry
 from dicomwire.bulk.ledger import Ledger
 from dicomwire.bulk.pipeline import Items, Sent
-from dicomwire.bulk.tasks import ContextKey, Feed, Sending, TaskPipeline
+from dicomwire.bulk.tasks import ContextKey, Feed, SendingAssociation, TaskPipeline
 from dicomwire.session.contexts import build_context
 
 
@@ -43,7 +43,7 @@ def send_many(
         raise ValueError(f"associations is 1 or more, not {associations}")
     host, port = address
     options |= {"ae_title": ae_title, "window": window}
-    face = _Face(partial(ae.associate, host, port, **options))
+    face = _Associations(partial(ae.associate, host, port, **options))
     record = Ledger(ledger, f"{ae_title} at {host}:{port}") if ledger is not None else None
     dispatcher = Dispatcher(face, items, associations, priority, retry, record, transfer_syntax)
     return SendMany(dispatcher, associations, record)
@@ -130,24 +130,23 @@ class _Monitor:
         self._condition.notify_all()
 
 
-class _Face:
+class _Associations(Face):
     """Associations, waiting and the clock of the asyncio face."""
 
     monitor = _Monitor
 
     def __init__(self, associate: partial[Opening[Association]]) -> None:
         self._associate = associate
-        self._loop = asyncio.get_running_loop()
+        self.now = asyncio.get_running_loop().time
 
-    def now(self) -> float:
-        return self._loop.time()
-
-    async def associate(self, keys: list[ContextKey], feed: Feed, priority: int) -> Sending:
+    async def associate(
+        self, keys: list[ContextKey], feed: Feed, priority: int
+    ) -> SendingAssociation:
         association = await self._associate([build_context(*key) for key in keys])
         return TaskPipeline(association, feed, priority)
 
-    async def note(self, record: Record, sent: Sent) -> None:
-        if record.waits_next:
-            await asyncio.to_thread(record.note, sent)
+    async def note(self, ledger: Ledger, sent: Sent) -> None:
+        if ledger.waits_next:
+            await asyncio.to_thread(ledger.note, sent)
         else:
-            record.note(sent)
+            ledger.note(sent)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Container, Sized
+from collections.abc import Callable, Container, Sized
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
+from dicomwire.bulk.ledger import Ledger
 from dicomwire.bulk.pipeline import ItemReader, Items, Sent
-from dicomwire.bulk.tasks import ContextKey, Feed, Sending, Task
+from dicomwire.bulk.tasks import ContextKey, Feed, SendingAssociation, Task
 from dicomwire.data.storable import open_storable
 from dicomwire.errors import (
     AbortSource,
@@ -71,20 +72,6 @@ class Retry:
         return min(self.delay * 2.0 ** (attempts - 1), self.longest_delay)
 
 
-class Record(Protocol):
-    """Records stored objects (see `ledger`)."""
-
-    def status_of(self, sop_instance_uid: str) -> int | None:
-        """Return the status with which an object was stored; None if it was not stored."""
-
-    @property
-    def waits_next(self) -> bool:
-        """Whether the next call of `note` waits for the disk."""
-
-    def note(self, sent: Sent) -> None:
-        """Record the result of an object."""
-
-
 class Monitor(Protocol):
     """The common interface of `threading.Condition` and `asyncio.Condition`."""
 
@@ -101,16 +88,17 @@ class Monitor(Protocol):
         """Wake all waiters."""
 
 
-class Face(Protocol):
+class Face:
     """The part of the dispatcher that each face implements."""
 
-    def monitor(self) -> Monitor:
-        """Return a new monitor."""
+    monitor: Callable[[], Monitor]
+    """Returns a new monitor."""
+    now: Callable[[], float]
+    """Returns the time in seconds; it never goes back."""
 
-    def now(self) -> float:
-        """Return the time in seconds; it never goes back."""
-
-    async def associate(self, keys: list[ContextKey], feed: Feed, priority: int) -> Sending:
+    async def associate(
+        self, keys: list[ContextKey], feed: Feed, priority: int
+    ) -> SendingAssociation:
         """Return an association with contexts for `keys`, to send the tasks of `feed` on it.
 
         Raises
@@ -118,9 +106,23 @@ class Face(Protocol):
         AssociationFailure
             When it cannot be established.
         """
+        raise NotImplementedError
 
-    async def note(self, record: Record, sent: Sent) -> None:
-        """Have `record` note the result of an object."""
+    async def note(self, ledger: Ledger, sent: Sent) -> None:
+        """Have `ledger` note the result of an object."""
+        ledger.note(sent)
+
+    def start(self) -> None:
+        """Begin; called once, before the first association."""
+
+    def stop(self) -> None:
+        """Send no more objects; outstanding ones may still be answered."""
+
+    def abort(self) -> None:
+        """Abort all associations."""
+
+    def close(self) -> None:
+        """End; called once, after the last association."""
 
 
 @dataclass(slots=True)
@@ -159,7 +161,7 @@ class Dispatcher:
         senders: int,
         priority: int = 2,
         retry: Retry | None = None,
-        record: Record | None = None,
+        ledger: Ledger | None = None,
         transfer_syntax: str | None = None,
     ) -> None:
         self._face = face
@@ -170,7 +172,7 @@ class Dispatcher:
         self._trying = senders  # senders that have not given up
         self._priority = priority
         self._retry = retry or Retry()
-        self._record = record
+        self._ledger = ledger
         self._syntax = transfer_syntax
         self._waiting: deque[Task] = deque()
         self._later: list[tuple[float, int, Task]] = []  # by the time of the next attempt, a heap
@@ -378,7 +380,7 @@ class Dispatcher:
         except Exception as error:  # of any kind: the other items are sent nevertheless
             await self._conclude(Sent(item, failure=error))
             return
-        status = self._record.status_of(uid) if self._record is not None else None
+        status = self._ledger.status_of(uid) if self._ledger is not None else None
         if status is not None:
             response = Message(
                 Command.C_STORE_RSP, AffectedSOPInstanceUID=quick_uid(uid), Status=status
@@ -497,8 +499,8 @@ class Dispatcher:
         return False
 
     async def _conclude(self, sent: Sent) -> None:
-        if self._record is not None:
-            await self._face.note(self._record, sent)
+        if self._ledger is not None:
+            await self._face.note(self._ledger, sent)
         await self._deliver(sent)
 
     async def _deliver(self, sent: Sent) -> None:

@@ -26,7 +26,7 @@ class Task:
     attempts: int = 0
 
 
-class Sending(Protocol):
+class SendingAssociation(Protocol):
     """An association, and the tasks that are sent on it."""
 
     async def next(self) -> Sent | None:

@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 from weakref import WeakSet
 
-from dicomwire.bulk.dispatcher import Dispatcher, Record, Retry
+from dicomwire.bulk.dispatcher import Dispatcher, Face, Retry
 from dicomwire.bulk.ledger import Ledger
 from dicomwire.bulk.pipeline import Sent
 from dicomwire.bulk.tasks import ContextKey, Feed, TaskPipeline
@@ -27,9 +27,6 @@ from dicomwire.threaded import threads
 from dicomwire.threaded.ae import ApplicationEntity
 from dicomwire.threaded.association import Association
 from dicomwire.threaded.watcher import watcher
-
-if TYPE_CHECKING:
-    from dicomwire.threaded.sending_processes import SendingProcesses
 
 
 def send_many(
@@ -101,8 +98,8 @@ def send_many(
         raise ValueError(f"associations is 1 or more, not {associations}")
     host, port = address
     options |= {"ae_title": ae_title, "window": window}
-    own = _Face(partial(ae.associate, host, port, **options))
-    face: _Face | SendingProcesses = own
+    own = _Associations(partial(ae.associate, host, port, **options))
+    face: Face = own
     if (count := min(processes, associations)) > 1:
         from dicomwire.threaded.sending_processes import SendingProcesses
 
@@ -121,7 +118,7 @@ class SendMany(Iterator[Sent]):
     def __init__(
         self,
         dispatcher: Dispatcher,
-        face: _Face | SendingProcesses,
+        face: Face,
         senders: int,
         ledger: Ledger | None,
     ) -> None:
@@ -214,7 +211,7 @@ class _Monitor:
         self._condition.notify_all()
 
 
-class _Face:
+class _Associations(Face):
     """Associations, waiting and the clock of the threaded face."""
 
     now = staticmethod(time.monotonic)
@@ -233,18 +230,6 @@ class _Face:
         if self._is_aborted:
             association.abort(block=False)
         return TaskPipeline(association, feed, priority)
-
-    async def note(self, record: Record, sent: Sent) -> None:
-        record.note(sent)
-
-    def start(self) -> None:
-        pass
-
-    def stop(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
     def abort(self) -> None:
         self._is_aborted = True

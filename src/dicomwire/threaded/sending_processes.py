@@ -20,11 +20,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain, zip_longest
 from socket import socket as Socket
-from typing import Any, Protocol
+from typing import Any
 
 from dicomwire.bulk.dispatcher import Face
 from dicomwire.bulk.pipeline import Sent
-from dicomwire.bulk.tasks import ContextKey, Feed, Sending, Task, TaskPipeline
+from dicomwire.bulk.tasks import ContextKey, Feed, SendingAssociation, Task, TaskPipeline
 from dicomwire.data.blocking import run_blocking
 from dicomwire.errors import AssociationFailure, ConnectionLost, DicomwireError
 from dicomwire.logs import LOGGER
@@ -39,17 +39,7 @@ _GRACE = 5.0
 """Seconds that a process has to end after the order to do so; then it is killed."""
 
 
-class LocalFace(Face, Protocol):
-    """The face of a dispatcher whose associations are in this process."""
-
-    async def associate(self, keys: list[ContextKey], feed: Feed, priority: int) -> TaskPipeline:
-        """See `Face`."""
-
-    def abort(self) -> None:
-        """Abort all associations."""
-
-
-class _Channel:
+class _ProcessChannel:
     """One end of a connection between two processes, for objects.
 
     Its methods raise EOFError when the other end was closed, or its process has ended.
@@ -85,20 +75,20 @@ class _Channel:
 # --- In the process of the program ------------------------------------------------------------
 
 
-class SendingProcesses:
+class SendingProcesses(Face):
     """The processes of one `send_many`, as the face of its dispatcher.
 
     Parameters
     ----------
-    face : LocalFace
-        For the associations, in each process.
+    face : Face
+        For the associations, in each process: its `associate` returns a `TaskPipeline`.
     count : int
     associations : int
         Of all processes together.
     """
 
-    def __init__(self, face: LocalFace, count: int, associations: int) -> None:
-        self.monitor, self.now, self.note = face.monitor, face.now, face.note
+    def __init__(self, face: Face, count: int, associations: int) -> None:
+        self.monitor, self.now = face.monitor, face.now
         self._face = face
         self._shares = [len(range(number, associations, count)) for number in range(count)]
         self._processes: list[_Process] = []
@@ -117,7 +107,9 @@ class SendingProcesses:
         lines = zip_longest(*([_Line(each, x) for x in each.channels] for each in self._processes))
         self._idle.extend(filter(None, chain(*lines)))
 
-    async def associate(self, keys: list[ContextKey], feed: Feed, priority: int) -> Sending:
+    async def associate(
+        self, keys: list[ContextKey], feed: Feed, priority: int
+    ) -> SendingAssociation:
         """Let a process establish an association."""
         if not self._idle:  # the processes of all others have died, each of which is reported
             assert self._failure is not None
@@ -165,24 +157,24 @@ class _Process:
 
     Attributes
     ----------
-    control : _Channel
+    control : _ProcessChannel
         Brings its log. An object on it is the order to stop, and its end that to end.
-    channels : list of _Channel
+    channels : list of _ProcessChannel
         One for each of its associations.
     """
 
-    def __init__(self, face: LocalFace, share: int, earlier: Sequence[_Process]) -> None:
+    def __init__(self, face: Face, share: int, earlier: Sequence[_Process]) -> None:
         pairs = [socket.socketpair() for _ in range(1 + share)]
         theirs = [end for _, end in pairs]
-        self.control, *self.channels = [_Channel(end) for end, _ in pairs]
+        self.control, *self.channels = [_ProcessChannel(end) for end, _ in pairs]
         self._how = "does not answer"
         self._thread = threading.Thread(target=self._listen, name="sending-process", daemon=True)
 
         def run() -> None:
             for each in (*earlier, self):
                 each.close_channels()
-            control, *channels = map(_Channel, theirs)
-            _Worker(face, control).run(channels)
+            control, *channels = map(_ProcessChannel, theirs)
+            _SendingProcess(face, control).run(channels)
 
         try:
             self._pid = fork(run)
@@ -230,7 +222,7 @@ class _Process:
 class _Line:
     """A channel, and the process to which it leads."""
 
-    def __init__(self, process: _Process, channel: _Channel) -> None:
+    def __init__(self, process: _Process, channel: _ProcessChannel) -> None:
         self.process = process
         self.channel = channel
 
@@ -298,15 +290,15 @@ class _DistantAssociation:
 # --- In a sending process ---------------------------------------------------------------------
 
 
-class _Worker:
+class _SendingProcess:
     """A sending process."""
 
-    def __init__(self, face: LocalFace, control: _Channel) -> None:
+    def __init__(self, face: Face, control: _ProcessChannel) -> None:
         self._face = face
         self._control = control
         self.is_stopped = False
 
-    def run(self, channels: Sequence[_Channel]) -> None:
+    def run(self, channels: Sequence[_ProcessChannel]) -> None:
         """Have associations until the program orders to end, or ends."""
         gc.freeze()  # a collection would write to the memory of the program, and so copy it
         LOGGER.handlers[:] = [_Forwarding(self._control)]
@@ -319,15 +311,15 @@ class _Worker:
                 self.is_stopped = True
         self._face.abort()
 
-    def _serve(self, channel: _Channel) -> None:
+    def _serve(self, channel: _ProcessChannel) -> None:
         """Have one association at a time, whose tasks come on `channel`."""
         try:
             while True:
                 keys, priority = channel.receive()
-                source = _Source(self, channel)
+                source = _TaskSource(self, channel)
                 try:
                     associating = self._face.associate(keys, Feed(source), priority)
-                    association = run_blocking(associating)
+                    association: Any = run_blocking(associating)  # a TaskPipeline
                 except AssociationFailure as failure:
                     channel.send(failure)
                     continue
@@ -340,12 +332,12 @@ class _Worker:
             os._exit(1)
 
 
-class _Source:
+class _TaskSource:
     """The tasks for one association of a sending process, and their results."""
 
     may_wait = False
 
-    def __init__(self, worker: _Worker, channel: _Channel) -> None:
+    def __init__(self, worker: _SendingProcess, channel: _ProcessChannel) -> None:
         self._worker = worker
         self._channel = channel
         self._results: list[Sent] = []
@@ -400,7 +392,7 @@ def _portable(error: Exception) -> Exception:
 class _Forwarding(logging.Handler):
     """Lets the process of the program log what is logged here."""
 
-    def __init__(self, control: _Channel) -> None:
+    def __init__(self, control: _ProcessChannel) -> None:
         super().__init__()
         self._control = control
 
