@@ -11,14 +11,7 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dicomwire.events import (
-    EVT_DIMSE_RECV,
-    EVT_DIMSE_SENT,
-    EVT_PDU_RECV,
-    EVT_PDU_SENT,
-    Event,
-    NotificationEvent,
-)
+from dicomwire import events as evt
 from dicomwire.protocol.command import CARRIED, Message
 from dicomwire.protocol.context import PresentationContext, Result
 from dicomwire.protocol.items import (
@@ -242,7 +235,7 @@ def _log_block(title: str, lines: Iterable[str], extra: dict[str, Any] | None = 
     LOGGER.debug(f" END {title.partition(' ')[2]} ".center(_WIDTH, "="), extra=extra)
 
 
-def _log_pdu(direction: str, event: Event) -> None:
+def _log_pdu(direction: str, event: evt.Event) -> None:
     if not LOGGER.isEnabledFor(logging.DEBUG):
         return
     pdu = event.pdu
@@ -255,17 +248,17 @@ def _log_pdu(direction: str, event: Event) -> None:
         _log_block(f"{direction} {name} PDU", lines(pdu, event.assoc))
 
 
-def _log_message(direction: str, event: Event) -> None:
+def _log_message(direction: str, event: evt.Event) -> None:
     if not LOGGER.isEnabledFor(logging.DEBUG):
         return
     _log_block(f"{direction} DIMSE MESSAGE", _message_lines(event.message, event))
 
 
-DEFAULT_LOG_HANDLERS: list[tuple[NotificationEvent, Callable[[Event], None]]] = [
-    (EVT_DIMSE_RECV, partial(_log_message, "INCOMING")),
-    (EVT_DIMSE_SENT, partial(_log_message, "OUTGOING")),
-    (EVT_PDU_RECV, partial(_log_pdu, "INCOMING")),
-    (EVT_PDU_SENT, partial(_log_pdu, "OUTGOING")),
+DEFAULT_LOG_HANDLERS: list[tuple[evt.NotificationEvent, Callable[[evt.Event], None]]] = [
+    (evt.EVT_DIMSE_RECV, partial(_log_message, "INCOMING")),
+    (evt.EVT_DIMSE_SENT, partial(_log_message, "OUTGOING")),
+    (evt.EVT_PDU_RECV, partial(_log_pdu, "INCOMING")),
+    (evt.EVT_PDU_SENT, partial(_log_pdu, "OUTGOING")),
 ]
 """The `log_handlers` of `Handlers`, unless `Settings.log_pdus` is off."""
 
@@ -415,7 +408,7 @@ _PDUS: dict[type, tuple[str, Callable[[Any, Any], Iterator[str]]]] = {
 _PRIORITIES = {0: "medium", 1: "high", 2: "low"}
 
 
-def _message_lines(message: Message, event: Event) -> Iterator[str]:
+def _message_lines(message: Message, event: evt.Event) -> Iterator[str]:
     yield _field("Message", message.name)
     context_id: int | None = getattr(event, "context_id", None)
     if context_id is not None:

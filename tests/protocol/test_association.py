@@ -176,7 +176,7 @@ def assert_ignores_input(protocol: AssociationProtocol) -> None:
     assert protocol.data_to_send() == b""
     assert protocol.state is State.AWAITING_CLOSE
     protocol.connection_lost()
-    assert protocol.must_close
+    assert protocol.state is State.IDLE
 
 
 # Whole lives
@@ -184,9 +184,9 @@ def assert_ignores_input(protocol: AssociationProtocol) -> None:
 
 def test_life_of_a_requestor() -> None:
     protocol = AssociationProtocol(Role.REQUESTOR)
-    assert protocol.must_close
+    assert protocol.state is State.IDLE
     protocol.connecting()
-    assert not protocol.must_close
+    assert protocol.state is not State.IDLE
     assert protocol.data_to_send() == b""
     protocol.connected(REQUEST)
     assert protocol.data_to_send() == ASSOCIATE_RQ
@@ -211,7 +211,7 @@ def test_life_of_a_requestor() -> None:
     assert protocol.data_to_send() == RELEASE_RQ
     assert not protocol.is_over
     assert take(protocol, RELEASE_RP) == [ReleaseConfirmed()]
-    assert protocol.must_close
+    assert protocol.state is State.IDLE
     assert protocol.data_to_send() == b""
 
 
@@ -234,9 +234,9 @@ def test_life_of_an_acceptor() -> None:
     protocol.respond_release()
     assert protocol.data_to_send() == RELEASE_RP
     assert protocol.is_over
-    assert not protocol.must_close
+    assert protocol.state is not State.IDLE
     protocol.connection_lost()
-    assert protocol.must_close
+    assert protocol.state is State.IDLE
     assert protocol.next_event() is None
 
 
@@ -248,13 +248,13 @@ def test_rejection() -> None:
     assert protocol.data_to_send() == ASSOCIATE_RJ
     assert protocol.state is State.AWAITING_CLOSE
     protocol.artim_expired()
-    assert protocol.must_close
+    assert protocol.state is State.IDLE
 
     protocol = AssociationProtocol(Role.REQUESTOR)
     protocol.connecting()
     protocol.connected(REQUEST)
     assert take(protocol, ASSOCIATE_RJ) == [AssociateRejected(REJECTION)]
-    assert protocol.must_close
+    assert protocol.state is State.IDLE
 
 
 @pytest.mark.parametrize("role", Role)
@@ -277,14 +277,14 @@ def test_abort_before_there_is_a_connection() -> None:
     protocol.connecting()
     protocol.abort()
     assert protocol.data_to_send() == b""
-    assert protocol.must_close
+    assert protocol.state is State.IDLE
 
 
 @pytest.mark.parametrize("role", Role)
 def test_abort_by_the_peer(role: Role) -> None:
     protocol = established(role)
     assert take(protocol, abort(2, INVALID)) == [PeerAborted(Abort(2, INVALID))]
-    assert protocol.must_close
+    assert protocol.state is State.IDLE
 
 
 @pytest.mark.parametrize("role", Role)
@@ -294,7 +294,7 @@ def test_connection_lost(role: Role) -> None:
     protocol.connection_lost()
     assert protocol.next_event() == ConnectionClosed()
     assert protocol.next_event() is None
-    assert protocol.must_close
+    assert protocol.state is State.IDLE
 
 
 def test_an_answer_that_cannot_be_encoded_changes_nothing() -> None:
@@ -384,15 +384,7 @@ def test_two_ends_in_memory(piece: int) -> None:
         data(dataset),
         ReleaseRequested(),
     ]
-    assert all(end.must_close for end in pair.ends)
-
-
-def test_a_small_dataset_is_packed_at_once() -> None:
-    protocol = established(Role.ACCEPTOR)
-    protocol.maximum_length = 30
-    packed = protocol.pack_small_data(3, memoryview(b"data"))
-    assert packed == PDataTF([(3, 2, b"data")]).encode()
-    assert protocol.pack_small_data(3, memoryview(bytes(100))) is None
+    assert all(end.state is State.IDLE for end in pair.ends)
 
 
 def test_what_waits_survives_the_buffer_that_it_came_in() -> None:
@@ -430,7 +422,7 @@ def test_both_ends_want_the_release() -> None:
     assert client.state is State.COLLISION_REQUESTOR_REPLY
     pair.exchange()
     assert pair.told == ([ReleaseConfirmed()], [ReleaseConfirmed()])
-    assert client.must_close
+    assert client.state is State.IDLE
     assert server.state is State.AWAITING_CLOSE
 
 
@@ -630,7 +622,7 @@ def test_bytes_after_the_end_are_not_read() -> None:
     assert take(protocol, USER_ABORT + UNKNOWN_PDU + ASSOCIATE_RQ) == [PeerAborted(Abort(0, 0))]
     assert take(protocol, ECHO_RQ) == []
     assert protocol.data_to_send() == b""
-    assert protocol.must_close
+    assert protocol.state is State.IDLE
 
 
 # What is no DICOM, and what is a lie
@@ -719,7 +711,7 @@ def test_length_of_a_pdu(pdu_type: PDUType, length: int | str, state: str) -> No
         assert protocol.data_to_send() == b""
         protocol.artim_expired()
         protocol.connection_lost()
-        assert protocol.must_close
+        assert protocol.state is State.IDLE
 
 
 @pytest.mark.parametrize("pdu_type", PDUType)
@@ -1047,7 +1039,7 @@ def test_mutated_conversation(data: st.DataObject, observed: bool) -> None:
             assert protocol.data_to_send() == ASSOCIATE_AC
     assert_sane(protocol)
     protocol.connection_lost()
-    assert protocol.must_close
+    assert protocol.state is State.IDLE
 
 
 def test_an_association_whose_request_is_answered_by_the_caller():

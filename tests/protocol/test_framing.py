@@ -24,7 +24,7 @@ from upper_layer_bytes import (
 )
 
 from dicomwire.errors import AbortReason, RemoteProtocolError
-from dicomwire.protocol.framing import Fragment, Frame, Framer
+from dicomwire.protocol.framing import Fragment, Framer, ReceivedPDU
 from dicomwire.protocol.limits import MIB, Limits
 from dicomwire.protocol.pdu import PDUType
 
@@ -43,7 +43,7 @@ def parts(framer: Framer, chunks: Iterable[bytes]) -> Iterator[Piece]:
     for chunk in chunks:
         framer.feed(chunk)
         while (part := framer.next()) is not None:
-            if isinstance(part, Frame):
+            if isinstance(part, ReceivedPDU):
                 yield part.pdu_type, bytes(part.body)
             else:
                 yield part.context_id, part.control, bytes(part.data), part.complete

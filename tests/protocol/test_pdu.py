@@ -42,8 +42,6 @@ from dicomwire.protocol.pdu import (
     PDataTF,
     PDUType,
     Rejection,
-    RejectResult,
-    RejectSource,
     ReleaseRP,
     ReleaseRQ,
     decode_pdu,
@@ -628,7 +626,7 @@ class TestReject:
         assert pdu.reason_str == words[2]
 
     def test_by_code(self):
-        pdu = AssociateRJ(RejectResult.TRANSIENT, RejectSource.PRESENTATION, 2)
+        pdu = AssociateRJ(2, 3, 2)
         assert pdu == AssociateRJ.because(Rejection.LOCAL_LIMIT_EXCEEDED)
 
     def test_undefined_codes(self):

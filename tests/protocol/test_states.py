@@ -310,7 +310,7 @@ def test_outcome(role: Role, state: str, event: str) -> None:
     steps = steps_of(role, state, event)
     after = steps[-1][3] if steps else state
     assert protocol.state.value == after
-    assert protocol.must_close == (after == "Sta1")
+    assert (protocol.state is State.IDLE) == (after == "Sta1")
     assert protocol.is_over == (after in ("Sta1", "Sta13"))
 
 

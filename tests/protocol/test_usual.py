@@ -15,12 +15,19 @@ from upper_layer_bytes import COMMAND, LAST, command_set, data_pdu, element, pdv
 from dicomwire.errors import RemoteProtocolError
 from dicomwire.protocol.association import AssociationProtocol
 from dicomwire.protocol.command import Command, Message, decode_command, encode_command
-from dicomwire.protocol.dimse import Assembler, pack_command, pack_success
+from dicomwire.protocol.dimse import Assembler, pack_command
 from dicomwire.protocol.events import CommandReceived, DataReceived, Event
+from dicomwire.protocol.exchanges import pack_success
 from dicomwire.protocol.framing import Framer
 from dicomwire.protocol.limits import Limits
 from dicomwire.protocol.states import Role, State
-from dicomwire.protocol.usual import decode_usual, encode_usual
+from dicomwire.protocol.usual import (
+    UID_LENGTH_AT,
+    decode_rest,
+    decode_start,
+    encode_usual,
+    start_size,
+)
 
 CT = UID("1.2.840.10008.5.1.4.1.1.2")
 REQUESTS = (Command.C_STORE_RQ, Command.C_ECHO_RQ)
@@ -55,6 +62,15 @@ def messages(draw: st.DrawFn) -> Message:
     message.ErrorID = draw(st.none() | u16)
     message.MoveOriginatorMessageID = draw(st.none() | u16)
     return message
+
+
+def decode_usual(data: bytes) -> Message | None:
+    """Decode a complete command set by the short cut."""
+    if len(data) <= UID_LENGTH_AT:
+        return None
+    size = start_size(data[UID_LENGTH_AT])
+    start = decode_start(data[:size])
+    return None if start is None else decode_rest(*start, data[size:])
 
 
 def general(data: bytes) -> Message | None:

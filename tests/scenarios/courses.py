@@ -29,7 +29,7 @@ from dicomwire.protocol.items import (
     MaximumLengthNotification,
 )
 from dicomwire.protocol.pdu import PDU, AssociateRQ, PDataTF, ReleaseRQ
-from dicomwire.session.sending import Sender
+from dicomwire.session.sending import SendingEngine
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelFind as FIND
 from raw_peer import CT, EXPLICIT, VERIFICATION, accept_pdu, context
 
@@ -519,8 +519,8 @@ def general_way() -> Iterator[None]:
         patch.setattr(dimse, "encode_usual", lambda message: None)
         patch.setattr(dimse.Assembler, "take_usual", lambda *_: None)
         patch.setattr(dimse.Assembler, "waits", lambda *_: False)
-        patch.setattr(Sender, "_packed_success", lambda *_: None)
-        patch.setattr(Sender, "is_unobserved", lambda *_: False)
+        patch.setattr(SendingEngine, "_packed_success", lambda *_: None)
+        patch.setattr(SendingEngine, "is_unobserved", lambda *_: False)
         yield
 
 

@@ -17,7 +17,7 @@ from dicomwire.protocol.events import CommandReceived, DataReceived
 from dicomwire.protocol.states import Role, State
 from dicomwire.services import scu
 from dicomwire.services.port import Incoming
-from dicomwire.session.sending import Sender
+from dicomwire.session.sending import SendingEngine
 from dicomwire.settings import Settings
 from dicomwire.sop_class import CTImageStorage
 
@@ -38,7 +38,7 @@ class EngineAssociation:
         self.failures.append(failure)
 
 
-class FakeSender(Sender):
+class FakeSender(SendingEngine):
     """Keeps the bytes that it writes; `interrupt` is called before each write."""
 
     def __init__(self, window: int = 1, *bindings: Any) -> None:

@@ -27,7 +27,7 @@ from dicomwire.session import acceptance
 from dicomwire.session.dimse_services import DimseServices, P
 from dicomwire.session.entity import Entity
 from dicomwire.session.intake import LocalAbort
-from dicomwire.session.requests import OtherStorer
+from dicomwire.session.requests import ObjectStorer
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
 
@@ -217,7 +217,7 @@ class Association(
     async def storer_to(self, title: str, host: str, port: int, options: dict[str, Any]) -> Storer:
         """Return a storer that sends retrieved objects to another AE (C-MOVE)."""
         other = await self._ae.associate(host, port, **{"ae_title": title, **options})
-        return OtherStorer(other, self.requestor.ae_title)
+        return ObjectStorer(other, self.requestor.ae_title)
 
     # --- The DIMSE services ---
 

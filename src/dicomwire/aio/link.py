@@ -20,31 +20,12 @@ from dicomwire.protocol.events import Event
 from dicomwire.protocol.states import Role, State
 from dicomwire.session.engine_association import EngineAssociation
 from dicomwire.session.intake import LocalAbort
-from dicomwire.session.sending import Sender
+from dicomwire.session.sending import SendingEngine
 from dicomwire.settings import Settings
 from dicomwire.tls import tls_failure
 
 
-class EndFlag:
-    """The flag that an association is over; setting it wakes the waiters."""
-
-    __slots__ = ("_call", "_is_set")
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        self._call = call
-        self._is_set = False
-
-    def is_set(self) -> bool:
-        """Return whether the association is over."""
-        return self._is_set
-
-    def set(self) -> None:
-        """Set the flag, and wake the waiters."""
-        self._is_set = True
-        self._call()
-
-
-class Link(Sender):
+class Link(SendingEngine):
     """The engine of an association on the asyncio face.
 
     During negotiation, `session.lifecycle` takes one event after the other by `receive_event`. From
@@ -53,7 +34,6 @@ class Link(Sender):
 
     def __init__(self, association: EngineAssociation, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
-        self.ended = EndFlag(self._wake_all)
         self.loop = asyncio.get_running_loop()
         self._channel: Channel | None = None
         # Received bytes that `receive_event` has not processed; None from `begin_serving` on.
@@ -370,6 +350,11 @@ class Link(Sender):
     def _abort_as_wanted(self) -> None:
         if not self.is_ended:
             self._association.on_local_abort(self._aborted_here())
+
+    def end(self) -> None:
+        """Note that the association is over, and wake all that wait for its end."""
+        super().end()
+        self._wake_all()
 
     def crash(self, error: BaseException) -> None:
         """End the association because of an internal error; a cancellation is raised again."""

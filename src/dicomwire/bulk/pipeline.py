@@ -163,7 +163,7 @@ class Pipeline:
     timeout of the association is suspended.
 
     A usual request goes from the template to the socket, and a usual response is compared with what
-    was expected, where nobody looks at messages (`Sender.is_unobserved`). Neither becomes a
+    was expected, where nobody looks at messages (`SendingEngine.is_unobserved`). Neither becomes a
     message. Any other response goes through the protocol, which has all requests as operations.
 
     Parameters
@@ -173,7 +173,7 @@ class Pipeline:
 
     Attributes
     ----------
-    port : Sender
+    port : SendingEngine
         The port of the association.
     has_begun : bool
         Whether objects have been sent, and `close` must be called.

@@ -11,14 +11,7 @@ from typing import Protocol
 
 from dicomwire.errors import AbortReason, AbortSource, LocalProtocolError, RemoteProtocolError
 from dicomwire.protocol.command import Message
-from dicomwire.protocol.dimse import (
-    Assembler,
-    Packer,
-    PDUCollector,
-    pack_command,
-    pack_small_data,
-    unpack_pdus,
-)
+from dicomwire.protocol.dimse import Assembler, Packer, PDUCollector, pack_command, unpack_pdus
 from dicomwire.protocol.events import (
     AssociateAccepted,
     AssociateRejected,
@@ -32,7 +25,7 @@ from dicomwire.protocol.events import (
     ReleaseConfirmed,
     ReleaseRequested,
 )
-from dicomwire.protocol.framing import Fragment, Frame, Framer
+from dicomwire.protocol.framing import Fragment, Framer, ReceivedPDU
 from dicomwire.protocol.items import DEFAULT_CODECS
 from dicomwire.protocol.limits import Limits
 from dicomwire.protocol.pdu import (
@@ -206,10 +199,6 @@ class AssociationProtocol:
         """Return the PDUs that carry the command set of `message`; the caller sends them."""
         return pack_command(context_id, message, self.maximum_length)
 
-    def pack_small_data(self, context_id: int, data: memoryview) -> bytes | None:
-        """Return the PDU that carries a dataset; None if it needs several (see `packer`)."""
-        return pack_small_data(context_id, data, self.maximum_length)
-
     def packer(self, buffer: memoryview, context_id: int, command: bytes) -> Packer:
         """Return a `Packer` that puts `command` (from `pack`) and then the dataset in `buffer`."""
         return Packer(buffer, context_id, self.maximum_length, command)
@@ -297,9 +286,7 @@ class AssociationProtocol:
     @property
     def mid_message(self) -> bool:
         """Whether a PDU or a message has been received in part."""
-        framer = self._framer
-        mid_pdu = framer.pdu_type is not None or bool(framer.head or framer.held)
-        return mid_pdu or self._assembler.context_id != 0
+        return self._framer.mid_pdu or self._assembler.mid_message
 
     @property
     def is_at_rest(self) -> bool:
@@ -321,11 +308,6 @@ class AssociationProtocol:
     def is_over(self) -> bool:
         """Whether the association has ended or has not begun."""
         return self.state in _OVER
-
-    @property
-    def must_close(self) -> bool:
-        """Whether the caller must close the transport connection now (Sta1)."""
-        return self.state is State.IDLE
 
     # Actions
 
@@ -361,7 +343,7 @@ class AssociationProtocol:
         """
         self._framer.announce_data = self.observer is not None or self.state not in _DATA_STATES
 
-    def _take_frame(self, frame: Frame) -> None:
+    def _take_frame(self, frame: ReceivedPDU) -> None:
         if frame.pdu_type is PDUType.P_DATA_TF:
             self._act(Trigger.DATA_RECEIVED, None)
             return

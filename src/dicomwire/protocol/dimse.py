@@ -5,7 +5,6 @@ Datasets pass through as views of their encoded bytes; this module does not deco
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from dicomwire.errors import AbortReason, AbortSource, RemoteProtocolError
@@ -18,8 +17,6 @@ from dicomwire.protocol.usual import (
     UID_LENGTH_AT,
     decode_rest,
     decode_start,
-    encode_success,
-    encode_uid,
     encode_usual,
     start_size,
 )
@@ -251,35 +248,6 @@ def pack_command(context_id: int, message: Message, maximum_length: int) -> byte
         control = COMMAND | (LAST if start + size >= len(command) else 0)
         packed.append(_headers(context_id, control, len(piece)) + piece)
     return b"".join(packed)
-
-
-def pack_success(context_id: int, request: Message, maximum_length: int) -> bytes | None:
-    """Return the P-DATA-TF PDU that answers a C-STORE or C-ECHO with the status 0x0000.
-
-    It is that of `pack_command` for a response without other elements. None if it is not usual;
-    make the response then.
-    """
-    number, uid = request.MessageID, encode_uid(request.AffectedSOPInstanceUID)
-    parts = _success(
-        context_id, request.command, request.AffectedSOPClassUID, len(uid), maximum_length
-    )
-    if parts is None or number is None:
-        return None
-    return b"%b%b%b%b" % (parts[0], number.to_bytes(2, "little"), parts[1], uid)
-
-
-@lru_cache(256)  # more than the SOP classes of a peer; bounded, because the peer chooses the keys
-def _success(
-    context_id: int, command: Command, class_uid: str | None, uid_length: int, maximum_length: int
-) -> tuple[bytes, bytes] | None:
-    parts = encode_success(command, class_uid, uid_length)
-    if parts is None:
-        return None
-    length = len(parts[0]) + 2 + len(parts[1]) + uid_length
-    if length + _IN_PDU > (maximum_length or UNLIMITED_LENGTH):
-        return None
-    header = HEADERS.pack(_P_DATA, length + _IN_PDU, length + 2, context_id, COMMAND | LAST)
-    return header + parts[0], parts[1]
 
 
 def pack_small_data(

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
-from typing import TypeAlias
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeAlias
 
-from dicomwire.protocol.command import Message
+from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.context import quick_uid
 from dicomwire.protocol.dimse import OVERHEAD, pack_command, pack_small_data
-from dicomwire.protocol.usual import (
-    ANSWERS,
-    UID_LENGTH_AT,
-    encode_uid,
-    encode_usual,
-    start_size,
-)
+from dicomwire.protocol.usual import UID_LENGTH_AT, encode_uid, encode_usual, start_size
+
+if TYPE_CHECKING:
+    from pydicom.uid import UID
 
 _MESSAGE_ID = struct.Struct("<H")
 _LARGEST_ID = 0xFFFF
 SUCCESS = 0x0000
 """The status of the response."""
+_ANSWERS = {
+    Command.C_STORE_RQ: Command.C_STORE_RSP,
+    Command.C_ECHO_RQ: Command.C_ECHO_RSP,
+}
+"""The requests whose response needs no more than a status, with the command of the response."""
 
 _Around: TypeAlias = tuple[bytes, bytes]
 """The bytes of a command set before and after its message ID, up to the SOP Instance UID."""
@@ -85,25 +88,56 @@ class Exchanges:
     def _made_for(self, size: int) -> tuple[_Around, _Around] | None:
         uid = quick_uid("1" * size) if size else None
         request = replace(self._request, MessageID=0, AffectedSOPInstanceUID=uid)
-        response = success_of(request)
-        asking, answering = self._around_id(request, size), self._around_id(response, size)
+        asking = _around_id(self._context_id, request, size, self._maximum_length)
+        answering = _around_id(self._context_id, success_of(request), size, self._maximum_length)
         return None if asking is None or answering is None else (asking, answering)
 
-    def _around_id(self, message: Message, size: int) -> _Around | None:
-        command = encode_usual(message)
-        if command is None:
-            return None
-        packed = pack_command(self._context_id, message, self._maximum_length)
-        if len(packed) != OVERHEAD + len(command):
-            return None  # in several PDUs
-        at = OVERHEAD + start_size(command[UID_LENGTH_AT])
-        return packed[:at], packed[at + _MESSAGE_ID.size : len(packed) - size]
+
+def _around_id(
+    context_id: int, message: Message, uid_length: int, maximum_length: int
+) -> _Around | None:
+    """Return the bytes around the message ID of a usual message; None for any other."""
+    command = encode_usual(message)
+    if command is None:
+        return None
+    packed = pack_command(context_id, message, maximum_length)
+    if len(packed) != OVERHEAD + len(command):
+        return None  # in several PDUs
+    at = OVERHEAD + start_size(command[UID_LENGTH_AT])
+    return packed[:at], packed[at + _MESSAGE_ID.size : len(packed) - uid_length]
+
+
+def pack_success(context_id: int, request: Message, maximum_length: int) -> bytes | None:
+    """Return the P-DATA-TF PDU that answers a C-STORE or C-ECHO with the status 0x0000.
+
+    It is that of `pack_command` for `success_of`. None if it is not usual.
+    """
+    number, uid = request.MessageID, encode_uid(request.AffectedSOPInstanceUID)
+    around = _around_success(
+        context_id, request.command, request.AffectedSOPClassUID, len(uid), maximum_length
+    )
+    if around is None or number is None:
+        return None
+    return b"%b%b%b%b" % (around[0], number.to_bytes(2, "little"), around[1], uid)
+
+
+@lru_cache(256)  # more than the SOP classes of a peer; bounded, because the peer chooses the keys
+def _around_success(
+    context_id: int, command: Command, class_uid: UID | None, uid_length: int, maximum_length: int
+) -> _Around | None:
+    if command not in _ANSWERS or (command is Command.C_STORE_RQ) != (uid_length > 0):
+        return None
+    uid = quick_uid("1" * uid_length)
+    request = Message(
+        command, MessageID=0, AffectedSOPClassUID=class_uid, AffectedSOPInstanceUID=uid or None
+    )
+    return _around_id(context_id, success_of(request), uid_length, maximum_length)
 
 
 def success_of(request: Message) -> Message:
     """Return the response to a C-STORE-RQ or C-ECHO-RQ that reports success."""
     return Message(
-        ANSWERS[request.command],
+        _ANSWERS[request.command],
         MessageIDBeingRespondedTo=request.MessageID,
         AffectedSOPClassUID=request.AffectedSOPClassUID,
         AffectedSOPInstanceUID=request.AffectedSOPInstanceUID,

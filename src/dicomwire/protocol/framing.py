@@ -52,7 +52,7 @@ _ASSOCIATE = (PDUType.ASSOCIATE_RQ, PDUType.ASSOCIATE_AC)
 
 
 @dataclass(slots=True)
-class Frame:
+class ReceivedPDU:
     """A complete PDU; for P-DATA-TF only its start, with an empty body."""
 
     pdu_type: PDUType
@@ -87,8 +87,8 @@ class Framer:
     Attributes
     ----------
     announce_data : bool
-        Whether `next` returns a `Frame` for the header of each P-DATA-TF PDU, before its fragments.
-        The association sets it when each such PDU must go through the state table.
+        Whether `next` returns a `ReceivedPDU` for the header of each P-DATA-TF PDU, before its
+        fragments. The association sets it when each such PDU must go through the state table.
     view : memoryview
         The received bytes.
     at : int
@@ -154,7 +154,7 @@ class Framer:
         """Whether a PDU has been received in part."""
         return self.pdu_type is not None or bool(self.head or self.held)
 
-    def next(self) -> Frame | Fragment | None:
+    def next(self) -> ReceivedPDU | Fragment | None:
         """Return the next frame or fragment in the stream, or None if more bytes are needed.
 
         Raises
@@ -176,7 +176,7 @@ class Framer:
                 if (header := self._header(_PDU_HEADER)) is None:
                     return None
                 if self._begin_pdu(*header):
-                    return Frame(_P_DATA, _NOTHING)
+                    return ReceivedPDU(_P_DATA, _NOTHING)
 
     def _header(self, layout: struct.Struct) -> tuple[int, ...] | None:
         """Return the fields of the next PDU or PDV header; None until all of it has arrived."""
@@ -294,7 +294,7 @@ class Framer:
         self.at = at
         return pieces, False
 
-    def _next_frame(self, pdu_type: PDUType) -> Frame | None:
+    def _next_frame(self, pdu_type: PDUType) -> ReceivedPDU | None:
         """Return the current PDU (not P-DATA-TF); None until all of it has arrived."""
         at = self.at
         piece = self.view[at : at + self._pdu_left]
@@ -305,7 +305,7 @@ class Framer:
             return None
         self.pdu_type = None
         if not self._body:
-            return Frame(pdu_type, piece)
+            return ReceivedPDU(pdu_type, piece)
         body = memoryview(self._body + piece)
         self._body = bytearray()
-        return Frame(pdu_type, body)
+        return ReceivedPDU(pdu_type, body)

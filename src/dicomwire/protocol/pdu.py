@@ -348,21 +348,6 @@ def _encode_any_title(title: str) -> bytes:
 # -- A-ASSOCIATE-RJ -----------------------------------------------------------------------------
 
 
-class RejectResult(IntEnum):
-    """Result field of an A-ASSOCIATE-RJ (PS3.8 Table 9-21)."""
-
-    PERMANENT = 1
-    TRANSIENT = 2
-
-
-class RejectSource(IntEnum):
-    """Source field of an A-ASSOCIATE-RJ (PS3.8 Table 9-21)."""
-
-    SERVICE_USER = 1
-    ACSE = 2
-    PRESENTATION = 3
-
-
 class Rejection(Enum):
     """The rejections that we send: (result, source, diagnostic) of PS3.8 Table 9-21."""
 
@@ -375,14 +360,11 @@ class Rejection(Enum):
     LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
 
 
-_RESULTS: dict[int, str] = {
-    RejectResult.PERMANENT: "Rejected Permanent",
-    RejectResult.TRANSIENT: "Rejected Transient",
-}
-_SOURCES: dict[int, str] = {
-    RejectSource.SERVICE_USER: "Service User",
-    RejectSource.ACSE: "Service Provider (ACSE)",
-    RejectSource.PRESENTATION: "Service Provider (Presentation)",
+_RESULTS = {1: "Rejected Permanent", 2: "Rejected Transient"}
+_SOURCES = {
+    1: "Service User",
+    2: "Service Provider (ACSE)",
+    3: "Service Provider (Presentation)",
 }
 _DIAGNOSTICS: dict[tuple[int, int], str] = {
     (1, 1): "No reason given",

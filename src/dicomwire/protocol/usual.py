@@ -64,12 +64,6 @@ _ID_HEADERS = {
 """The commands that have a fixed layout, with the header of their message ID."""
 _COMMANDS = {int(command): command for command in _ID_HEADERS}
 
-ANSWERS = {
-    Command.C_STORE_RQ: Command.C_STORE_RSP,
-    Command.C_ECHO_RQ: Command.C_ECHO_RSP,
-}
-"""The requests whose response needs no more than a status, with the command of the response."""
-
 _padded_uid = re.compile(rb"([0-9.]+)\0?").fullmatch
 _is_plain_uid = re.compile(r"[0-9.]{1,64}", re.ASCII).fullmatch
 """Whether a UID has only digits and dots, and at most 64 of them."""
@@ -112,17 +106,8 @@ def decode_start(data: bytes) -> tuple[Command, UID] | None:
     return _decode_prefix(data[_PREFIX_START:]) if data.startswith(_GROUP_LENGTH) else None
 
 
-def decode_usual(data: bytes) -> Message | None:
-    """Return the message in `data`, a complete command set; None if its layout is not usual."""
-    if len(data) <= UID_LENGTH_AT:
-        return None
-    size = start_size(data[UID_LENGTH_AT])
-    start = decode_start(data[:size])
-    return None if start is None else decode_rest(*start, data[size:])
-
-
 def decode_rest(command: Command, class_uid: UID, data: bytes) -> Message | None:
-    """Return the message whose bytes from the message ID on are `data`, as `decode_usual` does."""
+    """Return the message whose bytes from the message ID on are `data`; None if not usual."""
     size = len(data)
     if command is Command.C_STORE_RQ or command is Command.C_STORE_RSP:
         fields = _decode_fields(command, data[2:_STORE_SIZE])
@@ -218,39 +203,15 @@ def encode_usual(message: Message) -> bytes | None:
             return None
         else:
             number, status = message.MessageIDBeingRespondedTo, message.Status
-            return _encode_response(prefix, number, dataset_type, status, uid)
+            if uid:
+                rest = _STORE.pack(
+                    *(number, _DATASET_TYPE, dataset_type, _STATUS, status),
+                    *(_INSTANCE_UID, len(uid)),
+                )
+            else:
+                rest = _RESPONSE.pack(number, _DATASET_TYPE, dataset_type, _STATUS, status)
     except struct.error:  # a number is missing or too large; `command` raises the right error
         return None
-    length = _LENGTH.pack(len(prefix) + len(rest) + len(uid))
-    return b"%b%b%b%b%b" % (_GROUP_LENGTH, length, prefix, rest, uid)
-
-
-@lru_cache(256)  # as for _decode_prefix
-def encode_success(
-    command: Command, class_uid: str | None, uid_length: int
-) -> tuple[bytes, bytes] | None:
-    """Return the command set that answers a C-STORE-RQ or C-ECHO-RQ with the status 0x0000.
-
-    It comes in two parts, between which the message ID belongs. The SOP Instance UID, with its
-    padding, has `uid_length` bytes, and belongs at the end. None if the layout is not usual.
-    """
-    prefix = _prefix(ANSWERS[command], class_uid) if command in ANSWERS and class_uid else None
-    if prefix is None or (command is Command.C_STORE_RQ) != (0 < uid_length <= UID_LENGTH):
-        return None
-    whole = _encode_response(prefix, 0, _NO_DATASET, 0x0000, b"1" * uid_length)
-    at = _PREFIX_START + len(prefix)
-    return whole[:at], whole[at + _FIELD.size : len(whole) - uid_length]
-
-
-def _encode_response(
-    prefix: bytes, number: int, dataset_type: int, status: int | None, uid: bytes
-) -> bytes:
-    if uid:
-        rest = _STORE.pack(
-            *(number, _DATASET_TYPE, dataset_type, _STATUS, status, _INSTANCE_UID, len(uid))
-        )
-    else:
-        rest = _RESPONSE.pack(number, _DATASET_TYPE, dataset_type, _STATUS, status)
     length = _LENGTH.pack(len(prefix) + len(rest) + len(uid))
     return b"%b%b%b%b%b" % (_GROUP_LENGTH, length, prefix, rest, uid)
 

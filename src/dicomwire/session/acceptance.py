@@ -19,6 +19,7 @@ from dicomwire.protocol.items import (
     SOPClassCommonExtendedNegotiation,
     SOPClassExtendedNegotiation,
     UserIdentityNegotiation,
+    UserItem,
 )
 from dicomwire.protocol.negotiation import (
     negotiate_as_acceptor,
@@ -152,12 +153,17 @@ async def _verify(
     ):
         return True, None
     reply = UserIdentityNegotiation(server_response=response)
+    return True, reply if _is_sendable(reply, evt.EVT_USER_ID) else None
+
+
+def _is_sendable(reply: UserItem, event: evt.InterventionEvent) -> bool:
+    """Return whether the reply of a handler can be encoded; log why not."""
     try:
         reply.encode()
     except (TypeError, ValueError) as error:
-        LOGGER.error("The response of the handler of evt.EVT_USER_ID is not sent: %s", error)
-        return True, None
-    return True, reply
+        LOGGER.error("The answer of the handler of evt.%s is not sent: %s", event.name, error)
+        return False
+    return True
 
 
 async def _extend(
@@ -176,11 +182,7 @@ async def _extend(
     answers = await _negotiate(port, evt.EVT_SOP_EXTENDED, {"app_info": information})
     for uid, data in answers.items():
         reply = SOPClassExtendedNegotiation(uid, data)
-        try:
-            reply.encode()
-        except (TypeError, ValueError) as error:
-            LOGGER.error("An answer of the handler of evt.EVT_SOP_EXTENDED is not sent: %s", error)
-        else:
+        if _is_sendable(reply, evt.EVT_SOP_EXTENDED):
             acceptor.add_negotiation_item(reply)
     common = {
         item.sop_class_uid: item

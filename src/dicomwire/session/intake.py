@@ -10,8 +10,9 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from dicomwire import events as evt
 from dicomwire.data.budgets import BudgetSpent
 from dicomwire.data.sinks import DiscardSink, Sink, SinkFull
 from dicomwire.errors import (
@@ -20,17 +21,6 @@ from dicomwire.errors import (
     AssociationAborted,
     AssociationFailure,
     ConnectionLost,
-)
-from dicomwire.events import (
-    EVT_DATA_RECV,
-    EVT_DATA_SENT,
-    EVT_DIMSE_RECV,
-    EVT_FSM_TRANSITION,
-    EVT_PDU_RECV,
-    EVT_PDU_SENT,
-    EventType,
-    Handlers,
-    NotificationEvent,
 )
 from dicomwire.logs import LOGGER, Between, log_refusal
 from dicomwire.protocol.association import AssociationProtocol
@@ -93,16 +83,6 @@ class LocalAbort(AssociationAborted):
         )
 
 
-class Flag(Protocol):
-    """An event that is set once, such as `threading.Event`."""
-
-    def is_set(self) -> bool:
-        """Return whether it has been set."""
-
-    def set(self) -> None:
-        """Set it, and wake all waiters."""
-
-
 class Engine(Port):
     """The protocol of one association, its received messages, and why it ended.
 
@@ -110,7 +90,7 @@ class Engine(Port):
     ----------
     protocol : AssociationProtocol
     settings : Settings
-    handlers : Handlers
+    handlers : evt.Handlers
     failure : AssociationFailure or None
         Why the association ended, if not by an orderly release.
     stage : str
@@ -127,16 +107,12 @@ class Engine(Port):
         Whether the association is over.
     reporting : int
         How many handlers run that report bytes, PDUs and transitions.
-    ended : Flag
-        Set at the end of the association, which wakes those who wait for it.
     """
-
-    ended: Flag
 
     def __init__(self, association: EngineAssociation, role: Role, settings: Settings) -> None:
         self._association = association
         self.settings = settings
-        self.handlers: Handlers = association.handlers
+        self.handlers: evt.Handlers = association.handlers
         self.protocol = AssociationProtocol(role, settings.limits, codecs=settings.codecs)
         self.target: Target | None = None
         self.failure: AssociationFailure | None = None
@@ -221,9 +197,8 @@ class Engine(Port):
     # --- Whether it is over, and why ---
 
     def end(self) -> None:
-        """Note that the association is over, and wake all that wait for its end."""
+        """Note that the association is over; each face wakes those that wait for its end."""
         self.is_ended = True
-        self.ended.set()
 
     @property
     def is_over(self) -> bool:
@@ -298,12 +273,12 @@ class Engine(Port):
         """Have the protocol report PDUs and transitions, if a handler is bound for them."""
         self._served_by.clear()  # it may depend on the handlers
         bound = self.handlers.bound
-        wanted = bound(EVT_PDU_RECV) or bound(EVT_PDU_SENT) or bound(EVT_FSM_TRANSITION)
+        wanted = bound(evt.EVT_PDU_RECV) or bound(evt.EVT_PDU_SENT) or bound(evt.EVT_FSM_TRANSITION)
         self.protocol.observe(self if wanted else None)
 
     def pdu_received(self, pdu: PDU) -> None:
         """Notify of a received PDU (Observer)."""
-        self._report(EVT_PDU_RECV, {"pdu": pdu})
+        self._report(evt.EVT_PDU_RECV, {"pdu": pdu})
 
     def pdu_sent(self, pdu: PDU) -> None:
         """Remember a PDU; its notification follows when it has been sent (Observer)."""
@@ -317,14 +292,14 @@ class Engine(Port):
             "action": action.value,
             "next_state": following.value,
         }
-        self._report(EVT_FSM_TRANSITION, attributes)
+        self._report(evt.EVT_FSM_TRANSITION, attributes)
 
     @property
     def is_reporting(self) -> bool:
         """Whether the caller is in a handler that may only abort the association."""
         return self.reporting > 0
 
-    def _report(self, event: NotificationEvent, attributes: dict[str, Any]) -> None:
+    def _report(self, event: evt.NotificationEvent, attributes: dict[str, Any]) -> None:
         self.reporting += 1
         try:
             self.handlers.notify(self._association, event, attributes)
@@ -332,14 +307,16 @@ class Engine(Port):
             self.reporting -= 1
 
     def _report_sent(self, data: bytes | bytearray | memoryview) -> None:
-        if EVT_DATA_SENT in self.handlers.live:
-            self._report(EVT_DATA_SENT, {"data": bytes(data)})
+        if evt.EVT_DATA_SENT in self.handlers.live:
+            self._report(evt.EVT_DATA_SENT, {"data": bytes(data)})
         if self._sent_pdus:
             sent, self._sent_pdus = self._sent_pdus, []
             for pdu in sent:
-                self._report(EVT_PDU_SENT, {"pdu": pdu})
+                self._report(evt.EVT_PDU_SENT, {"pdu": pdu})
 
-    def _notify_message(self, event: EventType, context_id: int | None, message: Message) -> None:
+    def _notify_message(
+        self, event: evt.EventType, context_id: int | None, message: Message
+    ) -> None:
         self.handlers.notify(
             self._association,
             event,  # type: ignore[arg-type]  # it is one of the notifications
@@ -350,13 +327,13 @@ class Engine(Port):
 
     def feed(self, data: memoryview | bytes) -> None:
         """Give received bytes to the protocol."""
-        if EVT_DATA_RECV in self.handlers.live:
+        if evt.EVT_DATA_RECV in self.handlers.live:
             self.report_received(data)
         self.protocol.receive_data(data)
 
     def report_received(self, data: memoryview | bytes) -> None:
         """Notify of received bytes."""
-        self._report(EVT_DATA_RECV, {"data": bytes(data)})
+        self._report(evt.EVT_DATA_RECV, {"data": bytes(data)})
 
     def _has_progressed(self) -> bool:
         """Return, once, whether received data restarts the idle deadline.
@@ -498,8 +475,8 @@ class Engine(Port):
                 LOGGER.warning("%s received after the release was requested", message.name)
             else:
                 self._enqueue(incoming)
-        if EVT_DIMSE_RECV in self.handlers.live:
-            self._notify_message(EVT_DIMSE_RECV, incoming.context.context_id, message)
+        if evt.EVT_DIMSE_RECV in self.handlers.live:
+            self._notify_message(evt.EVT_DIMSE_RECV, incoming.context.context_id, message)
         if is_cancel:
             self._cancel(message.MessageIDBeingRespondedTo)
         elif is_response:
@@ -546,7 +523,7 @@ class Engine(Port):
         """The association, for the log."""
         return self._association.between
 
-    def bound(self, event: EventType) -> bool:
+    def bound(self, event: evt.EventType) -> bool:
         """Return whether a handler is bound to `event`."""
         return event in self.handlers.live
 

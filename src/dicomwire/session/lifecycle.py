@@ -104,8 +104,7 @@ class Lifecycle(PublicNames, EngineAssociation, ABC):
         self._open_reported = False
         self._releasing = False
         self._ending = False  # how it ends is decided, and nothing changes it any more
-        role = Role.REQUESTOR if mode == MODE_REQUESTOR else Role.ACCEPTOR
-        self._port = self._make_port(role, settings)
+        self._port = self._make_port(Role(mode), settings)
 
     def __repr__(self) -> str:
         between = self.between

@@ -25,7 +25,7 @@ from dicomwire.services.port import Incoming, Storer
 from dicomwire.session.ends import MODE_ACCEPTOR
 from dicomwire.session.lifecycle import Lifecycle
 from dicomwire.session.operation import Operation
-from dicomwire.session.sending import Sender
+from dicomwire.session.sending import SendingEngine
 from dicomwire.utils import set_ae
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Requesting(Lifecycle):
 
     _may_await = False
     """Whether the chunks of a `Stream` may have to be awaited."""
-    _port: Sender
+    _port: SendingEngine
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -317,58 +317,53 @@ class Requesting(Lifecycle):
 
     def own_storer(self, reduce: Callable[[Dataset], Dataset] | None = None) -> Storer:
         """Return the storer that sends retrieved objects on this association (C-GET)."""
-        return _OwnStorer(self, reduce)
+        return ObjectStorer(self, reduce=reduce)
 
 
-class _OwnStorer:
-    """Sends retrieved objects on the association on which they were requested."""
+class ObjectStorer:
+    """Sends retrieved objects: on the association of the request, or on a separate one.
+
+    Parameters
+    ----------
+    mover : str, optional
+        The requestor of a C-MOVE; then `association` is a separate one.
+    reduce : callable, optional
+        Returns the dataset to send in place of a dataset.
+    """
 
     def __init__(
-        self, association: Requesting, reduce: Callable[[Dataset], Dataset] | None
+        self,
+        association: Requesting,
+        mover: str | None = None,
+        reduce: Callable[[Dataset], Dataset] | None = None,
     ) -> None:
         self._association = association
+        self._is_separate = mover is not None
+        self._mover = _as_title(mover) if mover is not None else None
         self._reduce = reduce
 
     async def store(self, value: Any, message_id: int, request: Message) -> tuple[str, int | None]:
         """Send an object; see `services.port.Storer`."""
+        originator = (self._mover, request.MessageID) if self._is_separate else (None, None)
         try:
             if self._reduce is not None:
                 with closing(open_storable(value)) as opened:
                     value = self._reduce(opened.decoded())
             opened = open_storable(value)
-            response = await self._association.store_object(opened, message_id)
-        except AssociationFailure:
-            raise
-        except Exception as error:
-            return _not_stored(value, error)
-        return opened.sop_instance_uid, response.Status
-
-    async def close(self) -> None:
-        """Do nothing: the association continues."""
-
-
-class OtherStorer:
-    """Sends retrieved objects on a separate association (C-MOVE)."""
-
-    def __init__(self, association: Requesting, originator: str) -> None:
-        self._association = association
-        self._originator = _as_title(originator)
-
-    async def store(self, value: Any, message_id: int, request: Message) -> tuple[str, int | None]:
-        """Send an object; see `services.port.Storer`."""
-        originator = (self._originator, request.MessageID)
-        try:
-            opened = open_storable(value)
             response = await self._association.store_object(
                 opened, message_id, originator=originator
             )
         except Exception as error:
-            return _not_stored(value, error)
+            if isinstance(error, AssociationFailure) and not self._is_separate:
+                raise
+            LOGGER.error("A sub-operation failed: %s", error)
+            return instance_uid_of(value), None
         return opened.sop_instance_uid, response.Status
 
     async def close(self) -> None:
-        """Release the association."""
-        await self._association.end()
+        """Release the association, if it is a separate one."""
+        if self._is_separate:
+            await self._association.end()
 
 
 def _as_title(title: str) -> str | None:
@@ -381,12 +376,6 @@ def _as_title(title: str) -> str | None:
         return set_ae(title, "title") or None
     except ValueError:
         return None
-
-
-def _not_stored(value: Any, error: Exception) -> tuple[str, None]:
-    """Log why an object was not sent; return its SOP Instance UID, if it can be read."""
-    LOGGER.error("A sub-operation failed: %s", error)
-    return instance_uid_of(value), None
 
 
 def _named(uid: str) -> str:

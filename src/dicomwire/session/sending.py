@@ -12,22 +12,14 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
+from dicomwire import events as evt
 from dicomwire.data.new_files import Buffer
 from dicomwire.data.sources import BytesSource, Data, Source
 from dicomwire.errors import AssociationFailure, LocalProtocolError
-from dicomwire.events import (
-    EVT_DATA_RECV,
-    EVT_DATA_SENT,
-    EVT_DIMSE_RECV,
-    EVT_DIMSE_SENT,
-    EVT_FSM_TRANSITION,
-    EVT_PDU_RECV,
-    EVT_PDU_SENT,
-    EventType,
-)
 from dicomwire.logs import LOGGER
 from dicomwire.protocol.command import RESPONSE_BIT, Message
-from dicomwire.protocol.dimse import pack_command, pack_small_data, pack_success
+from dicomwire.protocol.dimse import pack_command, pack_small_data
+from dicomwire.protocol.exchanges import pack_success
 from dicomwire.protocol.states import Role, State
 from dicomwire.services import scu
 from dicomwire.services.answers import SUCCESS, answer, respond
@@ -38,10 +30,10 @@ from dicomwire.session.intake import Engine, LocalAbort, OperationKey
 from dicomwire.session.operation import Operation
 from dicomwire.settings import Settings
 
-_OF_MESSAGES: frozenset[EventType] = frozenset(
+_OF_MESSAGES: frozenset[evt.EventType] = frozenset(
     (
-        *(EVT_DIMSE_SENT, EVT_DIMSE_RECV, EVT_PDU_SENT, EVT_PDU_RECV),
-        *(EVT_DATA_SENT, EVT_DATA_RECV, EVT_FSM_TRANSITION),
+        *(evt.EVT_DIMSE_SENT, evt.EVT_DIMSE_RECV, evt.EVT_PDU_SENT, evt.EVT_PDU_RECV),
+        *(evt.EVT_DATA_SENT, evt.EVT_DATA_RECV, evt.EVT_FSM_TRANSITION),
     )
 )
 """The events that tell of each message, PDU or read. Dumps are handlers of these, too."""
@@ -59,7 +51,9 @@ class Begun:
 
     __slots__ = ("buffer", "filled", "packer", "source")
 
-    def __init__(self, sender: Sender, context_id: int, packed: bytes, source: Source) -> None:
+    def __init__(
+        self, sender: SendingEngine, context_id: int, packed: bytes, source: Source
+    ) -> None:
         self.source = source
         self.buffer = take_buffer()
         self.packer = sender.protocol.packer(memoryview(self.buffer), context_id, packed)
@@ -71,7 +65,7 @@ class Begun:
         return self.source.length
 
 
-class Sender(Engine):
+class SendingEngine(Engine):
     """The engine of an association, with the messages that it sends.
 
     ``with sender:`` is for a request and its responses. On the threaded face, the block has the
@@ -181,7 +175,7 @@ class Sender(Engine):
 
     def _packed_success(self, incoming: Incoming) -> bytes | None:
         """Return the response with the status 0x0000; None if it is unusual, or looked at."""
-        if EVT_DIMSE_SENT in self.handlers.live or LOGGER.isEnabledFor(logging.INFO):
+        if evt.EVT_DIMSE_SENT in self.handlers.live or LOGGER.isEnabledFor(logging.INFO):
             return None
         context_id = incoming.context.context_id
         return pack_success(context_id, incoming.message, self.protocol.maximum_length)
@@ -368,8 +362,8 @@ class Sender(Engine):
         if isinstance(message, bytes):
             packed = message
         else:
-            if EVT_DIMSE_SENT in self.handlers.live:
-                self._notify_message(EVT_DIMSE_SENT, context_id, message)
+            if evt.EVT_DIMSE_SENT in self.handlers.live:
+                self._notify_message(evt.EVT_DIMSE_SENT, context_id, message)
             packed = pack_command(context_id, message, protocol.maximum_length)
         source: Source | Begun | None = None
         if isinstance(data, Buffer):

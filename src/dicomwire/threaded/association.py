@@ -19,7 +19,7 @@ from dicomwire.session import acceptance
 from dicomwire.session.dimse_services import DimseServices, P
 from dicomwire.session.entity import Entity
 from dicomwire.session.operation import Operation
-from dicomwire.session.requests import OtherStorer
+from dicomwire.session.requests import ObjectStorer
 from dicomwire.session.target import Target
 from dicomwire.settings import Settings
 from dicomwire.threaded.connection import Connection
@@ -196,4 +196,4 @@ class Association(
         other = self._ae.associate(host, port, **{"ae_title": title, **options})
         if not other.is_established:
             raise other.failure or ConnectionLost("no association", stage="associate")
-        return OtherStorer(other, self.requestor.ae_title)
+        return ObjectStorer(other, self.requestor.ae_title)

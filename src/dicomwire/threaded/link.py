@@ -53,7 +53,7 @@ from dicomwire.session.agreements import RELEASE
 from dicomwire.session.buffers import give_buffer, take_buffer
 from dicomwire.session.engine_association import EngineAssociation
 from dicomwire.session.intake import LocalAbort
-from dicomwire.session.sending import Sender
+from dicomwire.session.sending import SendingEngine
 from dicomwire.settings import Settings
 from dicomwire.threaded import threads
 from dicomwire.threaded.connection import Connection, deadline_after
@@ -79,7 +79,7 @@ that reads lets it take. After that the abort closes the connection without an A
 _ABORT = Abort(AbortSource.SERVICE_USER, AbortReason.NOT_SPECIFIED).encode()
 
 
-class Link(Sender, Watched):
+class Link(SendingEngine, Watched):
     """The engine of an association on the threaded face.
 
     ``with link:`` takes the turn, and may be nested. Call all methods with the turn, except
@@ -94,7 +94,7 @@ class Link(Sender, Watched):
     def __init__(self, association: EngineAssociation, role: Role, settings: Settings) -> None:
         super().__init__(association, role, settings)
         self.release_wanted = False
-        self.ended: threads.Flag = threads.Flag()
+        self.ended = threads.Flag()
         self._connection: Connection | None = None
         self._on_closed: Callable[[], None] = lambda: None
         # Guards everything here but what `_writing` guards.
@@ -587,6 +587,11 @@ class Link(Sender, Watched):
             self._abort_sent = True
             self._writing.release()
         connection.interrupt()
+
+    def end(self) -> None:
+        """Note that the association is over, and wake all that wait for its end."""
+        super().end()
+        self.ended.set()
 
     def _abort_now(self) -> None:
         if not self.is_ended:

@@ -208,7 +208,7 @@ class ThreadedPort(Link):
             self.abort()  # another thread asked for it when it could not get the turn
 
     def receive(self) -> tuple[bytearray, int]:
-        """Wait for data, since a response is expected; see `Sender.receive`."""
+        """Wait for data, since a response is expected; see `SendingEngine.receive`."""
         connection = self._connection
         if connection is None:
             raise self._ended_failure()
