@@ -8,7 +8,10 @@ from __future__ import annotations
 import socket
 import struct
 
-from dicomwire.protocol.command import Message, decode_command, encode_command
+from pydicom.config import IGNORE
+from pydicom.uid import UID
+
+from dicomwire.protocol.command import Command, Message, decode_command, encode_command
 from dicomwire.protocol.context import PresentationContext
 from dicomwire.protocol.items import (
     ImplementationClassUIDNotification,
@@ -65,6 +68,16 @@ def accept_pdu(request: AssociateRQ, **changes) -> AssociateAC:
         ],
     }
     return AssociateAC(**(values | changes))
+
+
+def store_request(
+    uid: str = "1.2.3", number: int = 1, *, sop_class: str = CT, **more: object
+) -> Message:
+    """Return a C-STORE-RQ for an object with this SOP Instance UID; `number` is its message ID."""
+    values = {"Priority": 2, "has_dataset": True, **more}
+    return Message(
+        Command.C_STORE_RQ, number, None, UID(sop_class), None, UID(uid, IGNORE), **values
+    )
 
 
 def message_pdu(context_id: int, message: Message, dataset: bytes | None = None) -> bytes:

@@ -20,7 +20,16 @@ from pydicom.uid import UID
 from dicomwire import AssociationFailure, Settings, aio, build_context, evt
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.pdu import Abort, ReleaseRQ
-from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, context, message_pdu, request_pdu
+from raw_peer import (
+    CT,
+    EXPLICIT,
+    IMPLICIT,
+    VERIFICATION,
+    context,
+    message_pdu,
+    request_pdu,
+    store_request,
+)
 
 SETTINGS = Settings(network_timeout=60, dimse_timeout=30, acse_timeout=30, close_timeout=2)
 NOTICES = [each for each in vars(evt).values() if isinstance(each, evt.NotificationEvent)]
@@ -117,14 +126,7 @@ class Served(Life):
 
     async def live(self) -> None:
         echo = Message(Command.C_ECHO_RQ, MessageID=1, AffectedSOPClassUID=VERIFICATION)
-        store = Message(
-            Command.C_STORE_RQ,
-            MessageID=2,
-            AffectedSOPClassUID=CT,
-            AffectedSOPInstanceUID="1.2.3",
-            Priority=2,
-            has_dataset=True,
-        )
+        store = store_request(number=2)
         request = request_pdu(context(1, VERIFICATION), context(3, CT, IMPLICIT)).encode()
         stored = message_pdu(3, store, bytes(2000))
         pieces = [request[:50], request[50:], message_pdu(1, echo), stored[:9], stored[9:200]]

@@ -24,10 +24,11 @@ from dicomwire.apps import storescp
 from dicomwire.apps.invocation import program
 from dicomwire.data.file_meta import parse_file_meta
 from dicomwire.data.sinks import FileSink
-from dicomwire.protocol.command import Command, Message, decode_command, encode_command
+from dicomwire.protocol.command import decode_command, encode_command
 from dicomwire.protocol.items import MaximumLengthNotification
 from dicomwire.protocol.pdu import AssociateRQ, PDataTF, PDUType
 from dicomwire.sop_class import NuclearMedicineImageStorageRetired, Verification
+from raw_peer import store_request
 
 Capture = pytest.CaptureFixture[str]
 Serve = Callable[..., Any]
@@ -279,16 +280,7 @@ class RawClient:
     def store(self, sop_instance: bytes, last: bool = True) -> None:
         """Send a C-STORE request for an instance of any UID, and an element as its dataset."""
         marker = "1" * 32
-        command = encode_command(
-            Message(
-                Command.C_STORE_RQ,
-                MessageID=1,
-                AffectedSOPClassUID=CTImageStorage,
-                AffectedSOPInstanceUID=marker,  # type: ignore[arg-type]
-                Priority=0,
-                has_dataset=True,
-            )
-        )
+        command = encode_command(store_request(marker, Priority=0))
         uid = sop_instance + b"\0" * (len(sop_instance) % 2)
         element = struct.pack("<HHI", 0, 0x1000, 32) + marker.encode()
         command = command.replace(element, struct.pack("<HHI", 0, 0x1000, len(uid)) + uid)

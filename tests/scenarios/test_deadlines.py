@@ -23,7 +23,7 @@ from scenario import (
 from dicomwire import AssociationAborted, AssociationTimeout, evt
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.pdu import Abort, AssociateAC, ReleaseRP, ReleaseRQ
-from raw_peer import CT, VERIFICATION, WAIT, RawPeer, message_pdu
+from raw_peer import VERIFICATION, WAIT, RawPeer, message_pdu, store_request
 
 SHORT = 0.05
 
@@ -176,14 +176,7 @@ def test_a_message_that_does_not_end(face):
     server = face.serve(log.handlers, network_timeout=SHORT)
     with RawPeer.connect(server.server_address[1]) as peer:
         peer.associate()
-        store = Message(
-            Command.C_STORE_RQ,
-            MessageID=1,
-            AffectedSOPClassUID=CT,
-            AffectedSOPInstanceUID="1.2",
-            Priority=2,
-            has_dataset=True,
-        )
+        store = store_request("1.2")
         peer.send_message(store)
         assert peer.receive() == Abort(0, 0)
     acceptor = log.wait_for(evt.EVT_ABORTED).assoc

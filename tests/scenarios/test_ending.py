@@ -30,7 +30,7 @@ from dicomwire.protocol.items import (
     UserIdentityNegotiation,
 )
 from dicomwire.protocol.pdu import Abort, AssociateAC, ReleaseRP, ReleaseRQ
-from raw_peer import CT, VERIFICATION, WAIT, RawPeer, RawServer, context, message_pdu
+from raw_peer import CT, VERIFICATION, WAIT, RawPeer, RawServer, context, message_pdu, store_request
 
 
 def echo(message_id=1):
@@ -164,14 +164,7 @@ def test_requests_that_arrive_with_the_release_are_answered_in_order_before_it(
     face, handlers, tmp_path
 ):
     server = face.serve(handlers, receive_to=None if handlers else tmp_path)
-    store = Message(
-        Command.C_STORE_RQ,
-        MessageID=2,
-        AffectedSOPClassUID=CT,
-        AffectedSOPInstanceUID="1.2.3",
-        Priority=2,
-        has_dataset=True,
-    )
+    store = store_request(number=2)
     with RawPeer.connect(server.server_address[1]) as peer:
         peer.associate(context(1, VERIFICATION), context(3, CT))
         requests = (

@@ -12,19 +12,11 @@ from dicomwire import evt
 from dicomwire.data.codec import encode_dataset
 from dicomwire.data.file_meta import parse_file_meta
 from dicomwire.implementation import IMPLEMENTATION_CLASS_UID
-from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.pdu import PDataTF
-from raw_peer import CT, EXPLICIT, IMPLICIT, RawPeer, context, message_pdu
+from raw_peer import CT, EXPLICIT, IMPLICIT, RawPeer, context, message_pdu, store_request
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
-STORE = Message(
-    Command.C_STORE_RQ,
-    MessageID=1,
-    AffectedSOPClassUID=CT,
-    AffectedSOPInstanceUID="1.2.3.4",
-    Priority=2,
-    has_dataset=True,
-)
+STORE = store_request("1.2.3.4")
 
 
 def implicit(element, value):

@@ -11,8 +11,16 @@ import pytest
 from scenario import eventually, make_ct
 
 from dicomwire import evt
-from dicomwire.protocol.command import Command, Message
-from raw_peer import CT, VERIFICATION, WAIT, RawPeer, context, message_pdu, request_pdu
+from raw_peer import (
+    CT,
+    VERIFICATION,
+    WAIT,
+    RawPeer,
+    context,
+    message_pdu,
+    request_pdu,
+    store_request,
+)
 
 FDS = "/proc/self/fd"
 
@@ -89,14 +97,7 @@ def half_open(face, server):
 
 
 def vanished(face, server):
-    store = Message(
-        Command.C_STORE_RQ,
-        MessageID=1,
-        AffectedSOPClassUID=CT,
-        AffectedSOPInstanceUID="1.2.3",
-        Priority=2,
-        has_dataset=True,
-    )
+    store = store_request()
     peer = RawPeer.connect(server.server_address[1])
     peer.associate(context(1, CT))
     peer.send(message_pdu(1, store, bytes(5000))[:-7])

@@ -24,7 +24,17 @@ from dicomwire.pdu_primitives import AsynchronousOperationsWindowNegotiation as 
 from dicomwire.protocol.command import Command, Message, encode_command
 from dicomwire.protocol.items import MaximumLengthNotification
 from dicomwire.protocol.pdu import Abort, PDataTF, ReleaseRP, ReleaseRQ
-from raw_peer import CT, EXPLICIT, VERIFICATION, WAIT, RawPeer, RawServer, context, message_pdu
+from raw_peer import (
+    CT,
+    EXPLICIT,
+    VERIFICATION,
+    WAIT,
+    RawPeer,
+    RawServer,
+    context,
+    message_pdu,
+    store_request,
+)
 
 CONTEXTS = [build_context(CT, EXPLICIT)]
 
@@ -200,17 +210,7 @@ def test_a_server_answers_in_the_order_of_the_requests(face):
     server = face.serve(
         [(evt.EVT_C_STORE, lambda event: event.request.MessageID)], operations_window=8
     )
-    requests = [
-        Message(
-            Command.C_STORE_RQ,
-            MessageID=number,
-            AffectedSOPClassUID=CT,
-            AffectedSOPInstanceUID=f"1.2.{number}",
-            Priority=0,
-            has_dataset=True,
-        )
-        for number in (7, 3, 5, 1)
-    ]
+    requests = [store_request(f"1.2.{number}", number, Priority=0) for number in (7, 3, 5, 1)]
     with RawPeer.connect(server.server_address[1]) as peer:
         information = [MaximumLengthNotification(0), Window(4, 1)]
         accepted = peer.associate(context(1, CT), user_information=information)

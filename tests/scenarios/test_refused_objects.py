@@ -21,7 +21,6 @@ from scenario import (
 from dicomwire import Settings, aio, build_role, evt
 from dicomwire.data.codec import encode_dataset
 from dicomwire.data.payloads import MemoryPayload
-from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.items import (
     ImplementationClassUIDNotification,
     MaximumLengthNotification,
@@ -30,28 +29,27 @@ from dicomwire.protocol.items import (
 from dicomwire.protocol.pdu import Abort, ReleaseRP, ReleaseRQ
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelGet as GET
 from dicomwire.threaded.server import MOST_NEGOTIATING
-from raw_peer import CT, IMPLICIT, VERIFICATION, WAIT, RawPeer, RawServer, context, message_pdu
+from raw_peer import (
+    CT,
+    IMPLICIT,
+    VERIFICATION,
+    WAIT,
+    RawPeer,
+    RawServer,
+    context,
+    message_pdu,
+    store_request,
+)
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 IMAGE = encode_dataset(make_ct(), IMPLICIT)
-
-
-def store_request(sop_class=CT):
-    return Message(
-        Command.C_STORE_RQ,
-        MessageID=1,
-        AffectedSOPClassUID=sop_class,
-        AffectedSOPInstanceUID="1.2.3.4",
-        Priority=2,
-        has_dataset=True,
-    )
 
 
 def status_of_store(server, abstract_syntax, sop_class):
     """Return how a C-STORE for `sop_class` on a context for `abstract_syntax` is answered."""
     with RawPeer.connect(server.server_address[1]) as peer:
         peer.associate(context(1, abstract_syntax))
-        peer.send_message(store_request(sop_class), IMAGE)
+        peer.send_message(store_request(sop_class=sop_class), IMAGE)
         response, _ = peer.receive_message()
         return response.Status
 
@@ -115,7 +113,7 @@ def storing_acceptor(face, *handlers, receive_to=None, **settings):
 
 def test_a_requestor_files_nothing_of_another_class(face, tmp_path):
     with storing_acceptor(face, receive_to=tmp_path) as (_, peer):
-        peer.send_message(store_request(MR), IMAGE)
+        peer.send_message(store_request(sop_class=MR), IMAGE)
         response, _ = peer.receive_message()
         assert response.Status == 0x0122
     assert not list(tmp_path.iterdir())

@@ -49,6 +49,7 @@ from raw_peer import (
     accept_pdu,
     context,
     request_pdu,
+    store_request,
 )
 
 FIND = PatientRootQueryRetrieveInformationModelFind
@@ -285,17 +286,6 @@ def test_a_user_that_did_not_take_the_role(face):
         assert told(assoc.send_c_get(QUERY, GET))[-1] == (0xA702, None, 0, 1, 0)
 
 
-def store_request(message_id=2):
-    return Message(
-        Command.C_STORE_RQ,
-        MessageID=message_id,
-        AffectedSOPClassUID=CT,
-        AffectedSOPInstanceUID="1.2.3.4",
-        Priority=2,
-        has_dataset=True,
-    )
-
-
 IMAGE = encode_dataset(make_ct(), IMPLICIT)
 
 
@@ -304,10 +294,10 @@ def test_an_object_that_comes_without_the_role_is_refused(face):
     with raw_acceptor(face, archive.binding, contexts=[GET, CT]) as (assoc, peer):
         responses = assoc.send_c_get(QUERY, GET)
         peer.receive_message()
-        peer.send_message(store_request(), IMAGE, on=3)
+        peer.send_message(store_request(number=2), IMAGE, on=3)
         with in_background(lambda: told(responses)) as getting:
             refusal, _ = peer.receive_message()
-            assert (refusal.Status, refusal.AffectedSOPInstanceUID) == (0x0122, "1.2.3.4")
+            assert (refusal.Status, refusal.AffectedSOPInstanceUID) == (0x0122, "1.2.3")
             peer.send_message(get_response(0xA702))
             assert getting.result(WAIT) == [(0xA702, *NOTHING_COUNTED)]
     assert archive.requests == []
@@ -323,7 +313,7 @@ def test_objects_are_taken_from_a_provider_that_answers_no_proposal_of_roles(fac
         peer.receive_message()
         with in_background(lambda: told(responses)) as getting:
             for number in (2, 3):
-                peer.send_message(store_request(number), IMAGE, on=3)
+                peer.send_message(store_request(number=number), IMAGE, on=3)
                 assert peer.receive_message()[0].Status == SUCCESS
             peer.send_message(get_response(SUCCESS))
             assert getting.result(WAIT) == [(SUCCESS, *NOTHING_COUNTED)]
@@ -343,7 +333,7 @@ def test_an_object_is_refused_where_a_provider_answers_other_proposals_of_roles(
         peer.send(accept_pdu(request, user_information=[MaximumLengthNotification(), roles[1]]))
         responses = begun.result().send_c_get(QUERY, GET)
         peer.receive_message()
-        peer.send_message(store_request(), IMAGE, on=3)
+        peer.send_message(store_request(number=2), IMAGE, on=3)
         with in_background(lambda: told(responses)) as getting:
             assert peer.receive_message()[0].Status == 0x0122
             peer.send_message(get_response(0xA702))

@@ -28,6 +28,7 @@ from raw_peer import (
     RawServer,
     context,
     message_pdu,
+    store_request,
 )
 
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -343,14 +344,7 @@ def test_bytes_that_come_in_pieces(face, size):
     """Whatever the network makes of what we send, it is one message."""
     seen = []
     server = face.serve([(evt.EVT_C_STORE, lambda e: seen.append(e.encoded_dataset(False)) or 0)])
-    store = Message(
-        Command.C_STORE_RQ,
-        MessageID=3,
-        AffectedSOPClassUID=CT,
-        AffectedSOPInstanceUID="1.2.3",
-        Priority=0,
-        has_dataset=True,
-    )
+    store = store_request(number=3, Priority=0)
     content = b"\x10\x00\x10\x00\x04\x00\x00\x00A^B " + bytes(0)
     packed = message_pdu(1, store, content)
     with RawPeer.connect(server.server_address[1]) as peer:

@@ -14,10 +14,9 @@ from pydicom.dataset import Dataset
 from scenario import RELEASED, Recorder, eventually, make_ct, state
 
 from dicomwire import build_context, evt
-from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.limits import Limits
 from dicomwire.protocol.pdu import Abort, PDataTF
-from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, WAIT, RawPeer, context
+from raw_peer import CT, EXPLICIT, IMPLICIT, VERIFICATION, WAIT, RawPeer, context, store_request
 
 
 def status_of(**elements):
@@ -293,14 +292,7 @@ def test_a_ceiling_for_objects(face, spool, caplog):
     assert state(assoc) == RELEASED
 
 
-STORE = Message(
-    Command.C_STORE_RQ,
-    MessageID=1,
-    AffectedSOPClassUID=CT,
-    AffectedSOPInstanceUID="1.2.3",
-    Priority=2,
-    has_dataset=True,
-)
+STORE = store_request()
 
 
 def begin_to_store(server):

@@ -21,17 +21,20 @@ from scenario import (
 from dicomwire import ConnectionLost, evt
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.pdu import Abort, ReleaseRQ
-from raw_peer import CT, VERIFICATION, WAIT, RawPeer, accept_pdu, context, message_pdu, request_pdu
+from raw_peer import (
+    CT,
+    VERIFICATION,
+    WAIT,
+    RawPeer,
+    accept_pdu,
+    context,
+    message_pdu,
+    request_pdu,
+    store_request,
+)
 
 ECHO = Message(Command.C_ECHO_RQ, MessageID=1, AffectedSOPClassUID=VERIFICATION)
-STORE = Message(
-    Command.C_STORE_RQ,
-    MessageID=1,
-    AffectedSOPClassUID=CT,
-    AffectedSOPInstanceUID="1.2.3",
-    Priority=2,
-    has_dataset=True,
-)
+STORE = store_request()
 
 
 @pytest.fixture(params=[RawPeer.close, RawPeer.reset], ids=["closed", "reset"])

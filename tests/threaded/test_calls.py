@@ -19,7 +19,7 @@ from simulation import FakeSocket, World
 from dicomwire import AE, Association, build_context, evt
 from dicomwire.protocol.command import Command, Message
 from dicomwire.protocol.exchanges import success_of
-from raw_peer import CT, EXPLICIT, VERIFICATION, context, message_pdu, request_pdu
+from raw_peer import CT, EXPLICIT, VERIFICATION, context, message_pdu, request_pdu, store_request
 
 sys.path.append(str(Path(__file__).parents[2]))
 
@@ -54,14 +54,7 @@ ECHO = Message(Command.C_ECHO_RQ, MessageID=1, AffectedSOPClassUID=VERIFICATION)
 
 def store(path: Path) -> Message:
     """Return the request that stores one of the `objects`."""
-    return Message(
-        Command.C_STORE_RQ,
-        MessageID=1,
-        AffectedSOPClassUID=CT,
-        AffectedSOPInstanceUID=path.stem,
-        Priority=2,
-        has_dataset=True,
-    )
+    return store_request(path.stem)
 
 
 @pytest.fixture(scope="module")

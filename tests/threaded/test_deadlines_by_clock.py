@@ -13,17 +13,10 @@ from dicomwire import AE, Association, AssociationTimeout, Settings, build_conte
 from dicomwire.protocol.command import Command, Message, encode_command
 from dicomwire.protocol.pdu import Abort, AssociateAC, PDataTF, ReleaseRP, ReleaseRQ
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelFind as FIND
-from raw_peer import CT, IMPLICIT, VERIFICATION, context, message_pdu, request_pdu
+from raw_peer import CT, IMPLICIT, VERIFICATION, context, message_pdu, request_pdu, store_request
 
 ECHO = Message(Command.C_ECHO_RQ, MessageID=1, AffectedSOPClassUID=VERIFICATION)
-STORE = Message(
-    Command.C_STORE_RQ,
-    MessageID=2,
-    AffectedSOPClassUID=CT,
-    AffectedSOPInstanceUID="1.2.3",
-    Priority=2,
-    has_dataset=True,
-)
+STORE = store_request(number=2)
 MOMENT = 0.5
 """Seconds that are less than any deadline here, and more than a pool thread waits."""
 

@@ -11,7 +11,7 @@ from simulation import FakeSocket, World
 from dicomwire import AE, evt
 from dicomwire.protocol.command import Command, Message, decode_command
 from dicomwire.protocol.pdu import AssociateAC, PDataTF, ReleaseRP, ReleaseRQ
-from raw_peer import CT, IMPLICIT, VERIFICATION, context, message_pdu, request_pdu
+from raw_peer import CT, IMPLICIT, VERIFICATION, context, message_pdu, request_pdu, store_request
 
 
 def connected(world: World, *handlers: Any, **options: Any) -> FakeSocket:
@@ -34,14 +34,7 @@ def echo(number: int) -> bytes:
 
 
 def store(number: int) -> bytes:
-    request = Message(
-        Command.C_STORE_RQ,
-        MessageID=number,
-        AffectedSOPClassUID=CT,
-        AffectedSOPInstanceUID=f"1.2.{number}",
-        Priority=2,
-        has_dataset=True,
-    )
+    request = store_request(f"1.2.{number}", number)
     return message_pdu(3, request, bytes(100))
 
 
