@@ -123,7 +123,7 @@ class ContextLists(SphinxDirective):
     """``context-lists::``: the ready lists of presentation contexts, and how many each has."""
 
     def run(self) -> list[nodes.Node]:
-        names = sorted(name for name in presentation.__all__ if name.endswith("Contexts"))
+        names = [name for name in dir(presentation) if name.endswith("PresentationContexts")]
         rows = [[code(name), str(len(getattr(presentation, name)))] for name in names]
         return [table(["List", "Contexts"], rows)]
 

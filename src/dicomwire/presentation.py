@@ -5,70 +5,27 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 from dicomwire import sop_class as _  # noqa: F401  # from here on UIDs are those of pydicom
-from dicomwire.protocol.context import PresentationContext, PresentationContextTuple
-from dicomwire.protocol.negotiation import (
-    BOTH_SCU_SCP_ROLE,
-    CONTEXT_REJECTED,
-    DEFAULT_ROLE,
-    INVERTED_ROLE,
-    SCP_SCU_ROLES,
-    negotiate_as_acceptor,
-    negotiate_as_requestor,
-    negotiate_unrestricted,
-)
+from dicomwire.protocol.context import PresentationContext as PresentationContext
+from dicomwire.protocol.context import PresentationContextTuple as PresentationContextTuple
+from dicomwire.protocol.negotiation import BOTH_SCU_SCP_ROLE as BOTH_SCU_SCP_ROLE
+from dicomwire.protocol.negotiation import CONTEXT_REJECTED as CONTEXT_REJECTED
+from dicomwire.protocol.negotiation import DEFAULT_ROLE as DEFAULT_ROLE
+from dicomwire.protocol.negotiation import INVERTED_ROLE as INVERTED_ROLE
+from dicomwire.protocol.negotiation import SCP_SCU_ROLES as SCP_SCU_ROLES
+from dicomwire.protocol.negotiation import negotiate_as_acceptor as negotiate_as_acceptor
+from dicomwire.protocol.negotiation import negotiate_as_requestor as negotiate_as_requestor
+from dicomwire.protocol.negotiation import negotiate_unrestricted as negotiate_unrestricted
 from dicomwire.registry import tables as _tables
-from dicomwire.registry.uids import quick_uid
-from dicomwire.session.contexts import build_context, build_role, listed_contexts
+from dicomwire.registry.uids import quick_uid as _quick_uid
+from dicomwire.session.contexts import build_context as build_context
+from dicomwire.session.contexts import build_role as build_role
+from dicomwire.session.contexts import listed_contexts
 
-__all__ = [
-    "PresentationContext",
-    "PresentationContextTuple",
-    "ListCXType",
-    "build_context",
-    "build_role",
-    "negotiate_as_acceptor",
-    "negotiate_as_requestor",
-    "negotiate_unrestricted",
-    "SCP_SCU_ROLES",
-    "DEFAULT_ROLE",
-    "BOTH_SCU_SCP_ROLE",
-    "INVERTED_ROLE",
-    "CONTEXT_REJECTED",
-    "DEFAULT_TRANSFER_SYNTAXES",
-    "AllStoragePresentationContexts",
-    "ApplicationEventLoggingPresentationContexts",
-    "BasicWorklistManagementPresentationContexts",
-    "ColorPalettePresentationContexts",
-    "DefinedProcedureProtocolPresentationContexts",
-    "DisplaySystemPresentationContexts",
-    "HangingProtocolPresentationContexts",
-    "ImplantTemplatePresentationContexts",
-    "InstanceAvailabilityPresentationContexts",
-    "MediaCreationManagementPresentationContexts",
-    "MediaStoragePresentationContexts",
-    "ModalityPerformedPresentationContexts",
-    "NonPatientObjectPresentationContexts",
-    "PrintManagementPresentationContexts",
-    "ProcedureStepPresentationContexts",
-    "ProtocolApprovalPresentationContexts",
-    "QueryRetrievePresentationContexts",
-    "RTMachineVerificationPresentationContexts",
-    "RelevantPatientInformationPresentationContexts",
-    "StorageCommitmentPresentationContexts",
-    "StoragePresentationContexts",
-    "SubstanceAdministrationPresentationContexts",
-    "UnifiedProcedurePresentationContexts",
-    "VerificationPresentationContexts",
-]
+DEFAULT_TRANSFER_SYNTAXES = [_quick_uid(uid) for uid in _tables.DEFAULT_TRANSFER_SYNTAXES]
+ALL_TRANSFER_SYNTAXES = [_quick_uid(uid) for uid in _tables.ALL_TRANSFER_SYNTAXES]
 
-DEFAULT_TRANSFER_SYNTAXES = [quick_uid(uid) for uid in _tables.DEFAULT_TRANSFER_SYNTAXES]
-ALL_TRANSFER_SYNTAXES = [quick_uid(uid) for uid in _tables.ALL_TRANSFER_SYNTAXES]
-
-ListCXType: TypeAlias = list[PresentationContext]
-
+ListCXType = list[PresentationContext]
 
 AllStoragePresentationContexts = listed_contexts("AllStorage")
 ApplicationEventLoggingPresentationContexts = listed_contexts("ApplicationEventLogging")
