@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dicomwire import events as evt
@@ -34,7 +34,7 @@ from dicomwire.protocol.pdu import (
     ReleaseRP,
     ReleaseRQ,
 )
-from dicomwire.registry.names import keyword_of
+from dicomwire.registry import tables
 from dicomwire.registry.uids import looked_up
 from dicomwire.status import StatusTable, described
 
@@ -149,7 +149,13 @@ def described_request(between: Between, context: PresentationContext, request: M
     sop_class, instance = _objects(context, request)
     uid = f", {escaped(instance)}" if instance else ""
     name = request.name.removesuffix("-RQ")
-    return f"{name} from {between.peer}: {escaped(keyword_of(sop_class))}{uid}"
+    return f"{name} from {between.peer}: {escaped(_keywords().get(sop_class, sop_class))}{uid}"
+
+
+@cache
+def _keywords() -> dict[str, str]:
+    """Return the keywords of SOP classes, such as "CTImageStorage", without pydicom."""
+    return {uid: name for name, uid in vars(tables).items() if isinstance(uid, str)}
 
 
 def request_fields(

@@ -49,7 +49,7 @@ class FakeSender(SendingEngine):
         self.answers: list[Any] = []
         self.interrupt: Any = lambda: None
 
-    def _write(self, data: Any) -> None:
+    def write(self, data: Any) -> None:
         self.interrupt()
         self.written.append(bytes(data))
 

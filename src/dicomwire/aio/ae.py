@@ -21,7 +21,6 @@ from dicomwire.session.base import ReceiveTo
 from dicomwire.session.entity import Entity
 from dicomwire.session.listening import listen
 from dicomwire.session.target import Target
-from dicomwire.utils import set_title
 from dicomwire.workers.server import WorkerContext
 
 
@@ -166,7 +165,7 @@ class ApplicationEntity(Entity[Association, Opening[Association]]):
             When awaited: this platform cannot have workers.
         """
         supported = self._to_support(contexts)
-        title = set_title(ae_title, "ae_title") if ae_title is not None else self._title
+        title = self._served_title(ae_title)
 
         def arguments() -> tuple[Any, ...]:
             return title, supported, ssl_context, self._handlers(evt_handlers), receive_to

@@ -126,13 +126,13 @@ class Link(SendingEngine):
         """Send the bytes that the protocol has ready, without waiting."""
         data = self.protocol.data_to_send()
         if data:
-            self._write(data)
+            self.write(data)
 
     def send_at_once(self, data: bytes) -> None:
         """Send the first bytes of a connection."""
-        self._write(data)
+        self.write(data)
 
-    def _write(self, data: Buffer) -> None:
+    def write(self, data: Buffer) -> None:
         if self._channel is not None:
             self._channel.write(data)
             self._report_sent(data)
@@ -174,7 +174,7 @@ class Link(SendingEngine):
             async with asyncio.timeout(timeout):
                 return await self._next_event(stage)
         except TimeoutError:
-            raise AssociationTimeout("no answer in time", stage=stage, peer=self.peer) from None
+            raise self._no_answer(stage) from None
 
     async def _next_event(self, stage: str) -> Event:
         assert self._unprocessed is not None
@@ -247,7 +247,7 @@ class Link(SendingEngine):
                 while not self.is_ended:
                     await self._sleep()
         except TimeoutError:
-            raise AssociationTimeout("no answer in time", stage=stage, peer=self.peer) from None
+            raise self._no_answer(stage) from None
 
     # --- Deadlines ---
 
@@ -302,15 +302,13 @@ class Link(SendingEngine):
             self._restart_write_deadline(channel)
         deadline = self._response_deadline
         if deadline is not None and deadline <= now and self._response_is_due:
-            self.fail(AssociationTimeout("no answer in time", stage="response", peer=self.peer))
+            self.fail(self._no_answer("response"))
             return
         idle = settings.network_timeout
         if idle is not None and self._last_active + idle <= now:
             self._last_active = now
             if not self._is_in_use:
-                text = f"{'next to ' if self._received else ''}nothing for {idle} s"
-                failure = AssociationTimeout(text, stage="idle", peer=self.peer)
-                self._association.on_network_timeout(failure)
+                self._end_as_idle(idle)
         self._arm()
 
     @property
@@ -342,14 +340,10 @@ class Link(SendingEngine):
         except RuntimeError:
             here = False
         if here:
-            self._association.on_local_abort(self._aborted_here())
+            self._abort_now()
         else:
             self._abort_wanted = True
-            self.loop.call_soon_threadsafe(self._abort_as_wanted)
-
-    def _abort_as_wanted(self) -> None:
-        if not self.is_ended:
-            self._association.on_local_abort(self._aborted_here())
+            self.loop.call_soon_threadsafe(self._abort_now)
 
     def end(self) -> None:
         """Note that the association is over, and wake all that wait for its end."""

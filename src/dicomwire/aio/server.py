@@ -64,10 +64,10 @@ class AssociationServer(BaseServer[Association, "NewConnection", "NewConnection"
     ) -> None:
         super().__init__(ae, ae_title, contexts, ssl_context, evt_handlers, receive_to)
         self._socket = sock
-        self._address: tuple[Any, ...] = sock.getsockname() if sock is not None else ()
+        if sock is not None:
+            self._address = sock.getsockname()
         self._loop = asyncio.get_running_loop()
         self._accepting: asyncio.Task[None] | None = None
-        self._is_closing = False
         self._closed = asyncio.Event()  # `close` sets it at its end, for those that wait
         self._negotiating: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()  # tasks that `close` waits for
@@ -84,11 +84,6 @@ class AssociationServer(BaseServer[Association, "NewConnection", "NewConnection"
         self._loop.remove_reader(self.socket)
         self._loop.call_soon_threadsafe(self._accepting.cancel)
 
-    @property
-    def is_closing(self) -> bool:
-        """Whether no more associations are accepted."""
-        return self._is_closing
-
     # --- For programs ---
 
     @property
@@ -96,11 +91,6 @@ class AssociationServer(BaseServer[Association, "NewConnection", "NewConnection"
         """The listening socket."""
         assert self._socket is not None  # only in workers, which programs cannot access
         return self._socket
-
-    @property
-    def server_address(self) -> tuple[Any, ...]:
-        """The address that the server listens on, with the actual port if 0 was requested."""
-        return self._address
 
     async def serve_forever(self) -> None:
         """Wait until the server is closed; close it if this wait is cancelled."""

@@ -32,17 +32,6 @@ class AsyncSink(Payload):
         The sender of the dataset, for the log.
     """
 
-    __slots__ = (
-        "_between",
-        "_error",
-        "_gone",
-        "_hold_back",
-        "_payload",
-        "_sink",
-        "_task",
-        "_waiting",
-    )
-
     path = None
 
     def __init__(self, sink: Any, hold_back: Callable[[bool], None], between: Between) -> None:

@@ -237,7 +237,7 @@ class Pipeline:
         self._ready = None
         is_answered = False
         try:
-            port.write_usual(exchange[0])
+            port.write(exchange[0])
             if self._items.reads_ahead:
                 self._ready = self._take_now()  # while the peer stores the one before
             is_answered = port.receive_usual(expected)
@@ -498,7 +498,7 @@ class Pipeline:
     def _collect(self) -> None:
         """Turn the responses that went through the protocol into results."""
         operation = self._operation
-        while operation is not None and operation.has_response and self._outstanding:
+        while operation is not None and operation.responses and self._outstanding:
             self._note(operation.take())
 
     def _note(self, incoming: Incoming) -> None:

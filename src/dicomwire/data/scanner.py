@@ -146,18 +146,6 @@ class Scanner:
         DatasetError is raised for more; fragments of pixel data count as items.
     """
 
-    __slots__ = (
-        "_elements_left",
-        "_explicit",
-        "_implicit",
-        "_is_implicit",
-        "_is_little",
-        "_items_left",
-        "_length",
-        "_to_decode",
-        "_view",
-    )
-
     def __init__(
         self, view: memoryview, is_implicit: bool, is_little: bool, most: ScanLimits
     ) -> None:

@@ -129,18 +129,6 @@ class SpoolSink:
         They count the bytes in memory and in the file.
     """
 
-    __slots__ = (
-        "_ceiling",
-        "_data",
-        "_directory",
-        "_file",
-        "_files",
-        "_head",
-        "_share",
-        "_size",
-        "_threshold",
-    )
-
     def __init__(
         self,
         threshold: int,

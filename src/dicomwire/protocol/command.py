@@ -111,11 +111,6 @@ class Message:
         return bool(self.command & RESPONSE_BIT)
 
     @property
-    def is_request(self) -> bool:
-        """Whether this message is a request; C-CANCEL-RQ is one too, but it has no response."""
-        return not self.command & RESPONSE_BIT
-
-    @property
     def command_set(self) -> Dataset:
         """The elements of the message, without group length, as a new Dataset.
 

@@ -255,6 +255,9 @@ class Entity(PublicNames, ABC, Generic[A, Requested]):
             raise TypeError("require_calling_aet is a list of titles, not one")
         self._require_calling_aet = [set_title(title, "require_calling_aet") for title in titles]
 
+    def _served_title(self, ae_title: str | None) -> str:
+        return set_title(ae_title, "ae_title") if ae_title is not None else self._title
+
     # -- presentation contexts ------------------------------------------------------------------
 
     @property

@@ -20,6 +20,7 @@ from dicomwire.errors import (
     AbortSource,
     AssociationAborted,
     AssociationFailure,
+    AssociationTimeout,
     ConnectionLost,
 )
 from dicomwire.logs import LOGGER, Between, log_refusal
@@ -244,6 +245,18 @@ class Engine(Port):
             return self._aborted_here()
         return ConnectionLost("the association is over", stage=self.stage, peer=self.peer)
 
+    def _abort_now(self) -> None:
+        if not self.is_ended:
+            self._association.on_local_abort(self._aborted_here())
+
+    def _no_answer(self, stage: str) -> AssociationTimeout:
+        return AssociationTimeout("no answer in time", stage=stage, peer=self.peer)
+
+    def _end_as_idle(self, timeout: float) -> None:
+        text = f"{'next to ' if self._received else ''}nothing for {timeout} s"
+        failure = AssociationTimeout(text, stage="idle", peer=self.peer)
+        self._association.on_network_timeout(failure)
+
     def _aborted_here(self) -> LocalAbort:
         return LocalAbort("aborted by the program", self.peer, self.stage)
 
@@ -433,7 +446,8 @@ class Engine(Port):
                 return
             if event.complete:
                 # A request that arrives after our release request is not answered.
-                if self.protocol.state is not State.ESTABLISHED and incoming.message.is_request:
+                is_late = self.protocol.state is not State.ESTABLISHED
+                if is_late and not incoming.message.is_response:
                     discard(self._sink)
                 elif incoming.refusal is None:
                     incoming.payload = self._sink.finish()
@@ -448,7 +462,7 @@ class Engine(Port):
         message = incoming.message
         if message.command is Command.C_STORE_RQ:
             refuse_stored(incoming, error, self.between)
-        elif message.is_request and isinstance(error, BudgetSpent):
+        elif not message.is_response and isinstance(error, BudgetSpent):
             incoming.reason = str(error.strerror)
             log_refusal(self.between, incoming.context, message, incoming.reason)
             is_normalized = message.command >= Command.N_EVENT_REPORT_RQ
@@ -538,11 +552,9 @@ class Engine(Port):
 
     def is_cancelled(self, message_id: int) -> bool:
         """Return, once, whether the peer cancelled the operation `message_id`."""
-        self.look()
-        if message_id in self._cancelled:
-            self._cancelled.discard(message_id)
-            return True
-        return False
+        waits = self.cancel_waits(message_id)
+        self._cancelled.discard(message_id)
+        return waits
 
     def own_storer(self, reduce: Callable[[Dataset], Dataset] | None = None) -> Storer:
         """Return a storer that sends objects on this association."""

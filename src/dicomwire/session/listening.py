@@ -5,18 +5,8 @@ Each face accepts connections in its own way.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
-from socket import (
-    AF_INET,
-    AF_INET6,
-    IPPROTO_TCP,
-    SO_RCVBUF,
-    SO_REUSEADDR,
-    SOCK_STREAM,
-    SOL_SOCKET,
-    TCP_NODELAY,
-    AddressFamily,
-)
 from socket import socket as Socket
 from typing import Any
 
@@ -50,11 +40,11 @@ class ListeningSocket(Socket):
 
     before_close: Callable[[], object] | None = None
     # `accept` looks at these two. The properties that they replace make an enum each time.
-    family: AddressFamily = AF_INET
-    type = SOCK_STREAM
+    family: socket.AddressFamily = socket.AF_INET
+    type = socket.SOCK_STREAM
 
-    def __init__(self, family: AddressFamily) -> None:
-        super().__init__(family, SOCK_STREAM)
+    def __init__(self, family: socket.AddressFamily) -> None:
+        super().__init__(family, socket.SOCK_STREAM)
         self.family = family
 
     def close(self) -> None:
@@ -67,17 +57,17 @@ class ListeningSocket(Socket):
 
 def tune(sock: Socket) -> None:
     """Set the options of our TCP sockets."""
-    sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-    sock.setsockopt(SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
 
 
 def listen(address: tuple[Any, ...]) -> ListeningSocket:
     """Return a socket that listens on `address`: (host, port), or four values for IPv6."""
     host = str(address[0])
-    family = AF_INET6 if len(address) == 4 or ":" in host else AF_INET
+    family = socket.AF_INET6 if len(address) == 4 or ":" in host else socket.AF_INET
     sock = ListeningSocket(family)
     try:
-        sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         tune(sock)  # accepted sockets inherit it
         sock.setblocking(False)
         sock.bind(address)

@@ -87,11 +87,6 @@ class Operation:
             await self._port.wait_for_response(self)
         return self.take()
 
-    @property
-    def has_response(self) -> bool:
-        """Whether there is a response to take."""
-        return bool(self.responses)
-
     def take(self) -> Incoming:
         """Remove and return the first response."""
         self.deadline = None

@@ -103,7 +103,7 @@ class SendingEngine(Engine):
         """End a request."""
 
     @abstractmethod
-    def _write(self, data: Buffer) -> None:
+    def write(self, data: Buffer) -> None:
         """Write bytes to the connection. They must not change before `_until_written` returns."""
 
     @abstractmethod
@@ -300,10 +300,6 @@ class SendingEngine(Engine):
         """Take the turn for a usual request; return whether it may pass without the protocol."""
         return False
 
-    def write_usual(self, packed: bytes) -> None:
-        """Send a usual request with its dataset."""
-        raise NotImplementedError
-
     def receive_usual(self, expected: bytes) -> bool:
         """Wait for the response; return whether it is `expected`. Any other is left to `leave`."""
         raise NotImplementedError
@@ -332,7 +328,7 @@ class SendingEngine(Engine):
         operation = self.operation_class(self, request)
         key = (request.command | RESPONSE_BIT, request.MessageID)
         self._operations[key] = operation
-        self._write(packed)
+        self.write(packed)
         if not await self.answers_as(expected, operation):
             return operation
         del self._operations[key]
@@ -390,7 +386,7 @@ class SendingEngine(Engine):
             if protocol.state is not State.ESTABLISHED or protocol.observer is not None:
                 protocol.check_data(packed)
             if not more:
-                self._write(packed)
+                self.write(packed)
                 return
             if self._batch and len(self._batch) + len(packed) > BUFFER_SIZE:
                 self.flush()
@@ -405,12 +401,12 @@ class SendingEngine(Engine):
             self._write_batch()
         data = self.protocol.data_to_send()
         if data:
-            self._write(data)
+            self.write(data)
 
     def _write_batch(self) -> None:
         """Write the messages that wait to be written together."""
         batch, self._batch = self._batch, bytearray()
-        self._write(batch)
+        self.write(batch)
 
     def read_ahead(self, context_id: int, packed: bytes, source: Source) -> Begun:
         """Read the first bytes of a dataset before its message is sent; OSError or EOFError.
@@ -441,7 +437,7 @@ class SendingEngine(Engine):
                 filled = None
                 self.protocol.check_data(view)
                 has_begun = True
-                self._write(view)
+                self.write(view)
                 await self._until_written()
                 if is_last:
                     break

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ssl
 import threading
-from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
@@ -33,7 +32,7 @@ W = TypeVar("W")
 """What waits until a request can be negotiated."""
 
 
-class BaseServer(PublicNames, ABC, Generic[A, C, W]):
+class BaseServer(PublicNames, Generic[A, C, W]):
     """A server that accepts associations for an AE, on either face."""
 
     library_names = """
@@ -66,6 +65,8 @@ class BaseServer(PublicNames, ABC, Generic[A, C, W]):
         # Guards the connections and the requests that wait. On the threaded face, it is taken
         # before the watcher's lock, see `threaded.link`.
         self._lock = threading.Lock()
+        self._address: tuple[Any, ...] = ()
+        self._is_closing = False
         self._connections = 0
         self._ceiling = connection_ceiling(ae.settings)
         self._new_connections: NewConnections[C] = NewConnections()
@@ -91,14 +92,14 @@ class BaseServer(PublicNames, ABC, Generic[A, C, W]):
         self._has_shown_contexts = True
 
     @property
-    @abstractmethod
     def is_closing(self) -> bool:
         """Whether no more associations are accepted."""
+        return self._is_closing
 
     @property
-    @abstractmethod
     def server_address(self) -> tuple[Any, ...]:
-        """The address that the server listens on."""
+        """The address that the server listens on, with the actual port if 0 was requested."""
+        return self._address
 
     @property
     def address_info(self) -> AddressInformation:

@@ -17,7 +17,6 @@ from dicomwire.session.entity import Entity
 from dicomwire.session.target import Target
 from dicomwire.threaded.association import Association
 from dicomwire.threaded.server import AssociationServer
-from dicomwire.utils import set_title
 
 if TYPE_CHECKING:
     from dicomwire.workers.server import SupervisedServer, WorkerContext
@@ -248,9 +247,6 @@ class ApplicationEntity(Entity[Association, Association]):
         finally:
             server.shutdown()
         return None
-
-    def _served_title(self, ae_title: str | None) -> str:
-        return set_title(ae_title, "ae_title") if ae_title is not None else self._title
 
     def shutdown(self) -> None:
         """Abort all associations and shut all servers down."""

@@ -40,8 +40,8 @@ class Responses(ResponseReader, Iterator["tuple[Dataset, Dataset | None]"]):
         if operation is not None:
             try:
                 # Taking a response from the queue does not need the turn.
-                has_response = operation.has_response
-                incoming = operation.take() if has_response else run_blocking(self._wait(operation))
+                is_there = operation.responses
+                incoming = operation.take() if is_there else run_blocking(self._wait(operation))
             except AssociationFailure:
                 self._give_up()
                 return self._status_of(None), None

@@ -42,7 +42,6 @@ from dicomwire.errors import (
     AbortReason,
     AbortSource,
     AssociationFailure,
-    AssociationTimeout,
     ConnectionLost,
 )
 from dicomwire.events import EVT_DATA_RECV, EVT_DATA_SENT
@@ -350,13 +349,7 @@ class Link(SendingEngine, Watched):
             timeout = self.settings.network_timeout
             if timeout is None or self._last_active + timeout > time.monotonic():
                 return  # a message arrived just now, or the program made the timeout longer
-            self._association.on_network_timeout(
-                AssociationTimeout(
-                    f"{'next to ' if self._received else ''}nothing for {timeout} s",
-                    stage="idle",
-                    peer=self.peer,
-                )
-            )
+            self._end_as_idle(timeout)
 
     # --- The life of the connection ---
 
@@ -418,9 +411,9 @@ class Link(SendingEngine, Watched):
             self._on_closed()
 
     async def _until_written(self) -> None:
-        """Nothing: `_write` has waited."""
+        """Nothing: `write` has waited."""
 
-    def _write(self, data: Buffer) -> None:
+    def write(self, data: Buffer) -> None:
         connection = self._connection
         if connection is None or self._abort_wanted:
             raise self._ended_failure()
@@ -553,9 +546,6 @@ class Link(SendingEngine, Watched):
                 raise self._no_answer(stage)
             self._read()
 
-    def _no_answer(self, stage: str) -> AssociationTimeout:
-        return AssociationTimeout("no answer in time", stage=stage, peer=self.peer)
-
     async def receive_event(self, timeout: float | None, stage: str) -> Event:
         """Return the protocol's next event, within `timeout` seconds; see `next_event`."""
         return self.next_event(deadline_after(timeout), stage)
@@ -592,10 +582,6 @@ class Link(SendingEngine, Watched):
         """Note that the association is over, and wake all that wait for its end."""
         super().end()
         self.ended.set()
-
-    def _abort_now(self) -> None:
-        if not self.is_ended:
-            self._association.on_local_abort(self._aborted_here())
 
 
 def _is_response(event: Event) -> bool:

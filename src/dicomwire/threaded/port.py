@@ -71,7 +71,7 @@ class ThreadedPort(Link):
                     continue
                 if self._batch:  # responses
                     batch, self._batch = self._batch, bytearray()
-                    self._write(batch)
+                    self.write(batch)
                 if not self.protocol.mid_message:
                     return
                 if until is None:
@@ -186,10 +186,6 @@ class ThreadedPort(Link):
             return False
         self._depth, self._owner = 1, threading.get_ident()
         return True
-
-    def write_usual(self, packed: bytes) -> None:
-        """Send a usual request with its dataset."""
-        self._write(packed)
 
     def receive_usual(self, expected: bytes) -> bool:
         """Wait for the response; return whether it is `expected`; leave another to the protocol."""

@@ -75,15 +75,9 @@ class AssociationServer(BaseServer[Association, "NewConnection", Callable[[], No
         # Set when the server listens no more, which wakes `serve_forever`. Connections that were
         # there before still get associations, until `shutdown` sets `_is_closing`.
         self._stopped = threading.Event()
-        self._is_closing = False
         # Lets threads wait until `_connections` is lower; no lock is taken under it.
         self._changed = threading.Condition()
         self.start_listening(address)
-
-    @property
-    def is_closing(self) -> bool:
-        """Whether no more associations are accepted."""
-        return self._is_closing
 
     # --- For programs ---
 
@@ -91,11 +85,6 @@ class AssociationServer(BaseServer[Association, "NewConnection", Callable[[], No
     def socket(self) -> Socket:
         """The listening socket."""
         return self._socket
-
-    @property
-    def server_address(self) -> tuple[Any, ...]:
-        """The address that the server listens on, with the actual port if 0 was requested."""
-        return self._address
 
     def serve_forever(self) -> None:
         """Wait until `shutdown` or `drain` is called."""
@@ -151,7 +140,7 @@ class AssociationServer(BaseServer[Association, "NewConnection", Callable[[], No
     def start_listening(self, address: tuple[Any, ...]) -> None:
         """Have the watcher call `accept` when there are connections."""
         self._socket = listen(address)
-        self._address: tuple[Any, ...] = self._socket.getsockname()
+        self._address = self._socket.getsockname()
         self._listener = _Listener(self, self._socket)
         self._socket.before_close = partial(watcher().remove, self._listener)
         watcher().add(self._listener, None)

@@ -72,10 +72,11 @@ class ThreadPool:
         """Return whether tasks wait and there is no thread to run them."""
         return bool(self._tasks) and not self._threads
 
-    def start_if_short(self) -> None:
-        """If tasks wait without a thread, try again to start one."""
+    def start_if_short(self) -> bool:
+        """If tasks wait without a thread, try to start one; return whether they still wait."""
         if self.is_short():
             self._start()
+        return self.is_short()
 
     def _start(self) -> None:
         with self._changed:
@@ -122,10 +123,7 @@ def submit(task: Callable[[], object]) -> None:
 
 def start_if_short() -> bool:
     """Try to start a thread if tasks have none; return whether they still have none."""
-    if not _pool.is_short():
-        return False
-    _pool.start_if_short()
-    return _pool.is_short()
+    return _pool.start_if_short()
 
 
 def call_when_short(call: Callable[[], None]) -> None:

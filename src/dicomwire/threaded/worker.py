@@ -64,12 +64,8 @@ class WorkerServer(AssociationServer):
         with self._changed:
             self._changed.wait_for(lambda: not self._connections, self.ae.settings.close_timeout)
 
-    @property
-    def server_address(self) -> tuple[Any, ...]:
-        """The address that is listened on."""
-        return self._worker_end.address
-
     def start_listening(self, address: tuple[Any, ...]) -> None:
+        self._address = address
         self._channel = _WatchedChannel(self, self._worker_end)
         watcher().add(self._channel, None)
 
