@@ -178,7 +178,7 @@ def aborted_elsewhere(life: Life) -> None:
     for association in life.ae.active_associations:
         port = association._port
         port._abort_wanted = True
-        life.loop.call_soon_threadsafe(port._abort_as_wanted)
+        life.loop.call_soon_threadsafe(port._abort_now)
 
 
 def closed_by_peer(life: Life) -> None:

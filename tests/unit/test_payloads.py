@@ -160,7 +160,7 @@ def test_source_of_a_file_that_is_open(tmp_path: Path) -> None:
     path = tmp_path / "source"
     path.write_bytes(HEAD + DATA)
     file = io.FileIO(path)
-    source = FileSource.of(file, len(HEAD), path)
+    source = FileSource(path, len(HEAD), file)
     assert source.length == len(DATA)
     assert read_all(source, [999]) == DATA
     source.close()

@@ -192,7 +192,9 @@ class PresentationContext:
             return
         if not is_valid(uid):
             LOGGER.warning("transfer_syntax: %r does not conform to PS3.5", str(uid))
-        elif not (uid in _TRANSFER_SYNTAXES or is_private(uid) or _is_transfer_syntax(uid)):
+        elif not (
+            uid in _TRANSFER_SYNTAXES or is_private(uid) or looked_up(uid).is_transfer_syntax
+        ):
             LOGGER.warning("transfer_syntax: %s is not a transfer syntax", looked_up(uid).name)
         self._transfer_syntax.append(uid)
 
@@ -313,11 +315,6 @@ def _role(value: bool | None, name: str) -> bool | None:
     if value is not None and not isinstance(value, bool):
         raise TypeError(f"{name} is a bool or None, not {type(value).__name__}")
     return value
-
-
-def _is_transfer_syntax(uid: str) -> bool:
-    """Return whether pydicom's dictionary has `uid` as a transfer syntax, perhaps a retired one."""
-    return looked_up(uid).is_transfer_syntax
 
 
 def _name(uid: str) -> str:

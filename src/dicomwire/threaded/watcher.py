@@ -154,13 +154,9 @@ class Watcher:
 
     def change(self, watched: Watched, deadline: float | None, *, write: bool = False) -> None:
         """Watch an object with another deadline, for reading or writing, if it is still watched."""
-        with self._lock:
-            if not watched._is_watched:
-                return
-            self._selector.remove(watched._number)
-            self._watch(watched, WRITE if write else READ)
-            if watched._is_watched:
-                self._schedule(watched, deadline)
+        with self._lock:  # so that no other thread stops watching it in between
+            if self.remove(watched):
+                self.add(watched, deadline, write=write)
 
     def hurry(self, watched: Watched, deadline: float) -> None:
         """Bring the deadline of an object forward to this one, if it has a later one or none."""
