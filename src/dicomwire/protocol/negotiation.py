@@ -6,6 +6,7 @@ All functions are pure: they read contexts and return new ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import product
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -43,37 +44,22 @@ CONTEXT_REJECTED = Outcome(False, False, False, False)
 
 _BOTH, _SCU, _SCP, _NEITHER = (True, True), (True, False), (False, True), (False, False)
 
-# PS3.7 Section D.3.3.4: the requestor's proposal, then the acceptor's support.
-_NEGOTIATED: dict[Roles, dict[Roles, Outcome]] = {
-    _BOTH: {
-        _BOTH: BOTH_SCU_SCP_ROLE,
-        _SCU: DEFAULT_ROLE,
-        _SCP: INVERTED_ROLE,
-        _NEITHER: CONTEXT_REJECTED,
-    },
-    _SCU: {
-        _BOTH: DEFAULT_ROLE,
-        _SCU: DEFAULT_ROLE,
-        _SCP: CONTEXT_REJECTED,
-        _NEITHER: CONTEXT_REJECTED,
-    },
-    _SCP: {
-        _BOTH: INVERTED_ROLE,
-        _SCU: CONTEXT_REJECTED,
-        _SCP: INVERTED_ROLE,
-        _NEITHER: CONTEXT_REJECTED,
-    },
-    _NEITHER: dict.fromkeys((_BOTH, _SCU, _SCP, _NEITHER), CONTEXT_REJECTED),
-    (None, None): {},
-}
+
+def _granted(proposed: Roles, supported: Roles) -> Outcome:
+    """Return the outcome of PS3.7 Section D.3.3.4: the roles that both sides want."""
+    if None in proposed or None in supported:
+        return DEFAULT_ROLE
+    scu = bool(proposed[0] and supported[0])
+    scp = bool(proposed[1] and supported[1])
+    return Outcome(scu, scp, scp, scu)
+
 
 SCP_SCU_ROLES: dict[Roles, dict[Roles, Outcome]] = {
     proposed: {
-        (scu, scp): outcomes.get((scu, scp), DEFAULT_ROLE)
-        for scu in (None, True, False)
-        for scp in (None, True, False)
+        supported: _granted(proposed, supported)
+        for supported in product((None, True, False), repeat=2)
     }
-    for proposed, outcomes in _NEGOTIATED.items()
+    for proposed in (_BOTH, _SCU, _SCP, _NEITHER, (None, None))
 }
 """The outcome by proposed and supported roles; None on either side gives the default roles."""
 
@@ -208,9 +194,8 @@ def _role_reply(
     """Return the roles that the acceptor grants; None if one side does not negotiate roles."""
     if None in proposed or None in supported:
         return None
-    scu = bool(proposed[0] and supported[0])
-    scp = bool(proposed[1] and supported[1])
-    return SCP_SCU_RoleSelectionNegotiation(uid, scu, scp)
+    granted = _granted(proposed, supported)
+    return SCP_SCU_RoleSelectionNegotiation(uid, granted.requestor_as_scu, granted.requestor_as_scp)
 
 
 # -- the requestor --------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ The program's handlers implement the managed objects.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dicomwire import events as evt
@@ -33,20 +32,13 @@ if TYPE_CHECKING:
 PROCESSING_FAILURE = 0x0110
 
 
-@dataclass(frozen=True, slots=True)
-class _Operation:
-    event: evt.InterventionEvent
-    has_reply: bool = True
-    """Whether the handler returns a dataset with the status."""
-
-
-_OPERATIONS = {
-    Command.N_EVENT_REPORT_RQ: _Operation(evt.EVT_N_EVENT_REPORT),
-    Command.N_GET_RQ: _Operation(evt.EVT_N_GET),
-    Command.N_SET_RQ: _Operation(evt.EVT_N_SET),
-    Command.N_ACTION_RQ: _Operation(evt.EVT_N_ACTION),
-    Command.N_CREATE_RQ: _Operation(evt.EVT_N_CREATE),
-    Command.N_DELETE_RQ: _Operation(evt.EVT_N_DELETE, has_reply=False),
+_EVENTS = {
+    Command.N_EVENT_REPORT_RQ: evt.EVT_N_EVENT_REPORT,
+    Command.N_GET_RQ: evt.EVT_N_GET,
+    Command.N_SET_RQ: evt.EVT_N_SET,
+    Command.N_ACTION_RQ: evt.EVT_N_ACTION,
+    Command.N_CREATE_RQ: evt.EVT_N_CREATE,
+    Command.N_DELETE_RQ: evt.EVT_N_DELETE,
 }
 
 
@@ -82,9 +74,9 @@ async def _handle(
     port: Port, incoming: Incoming, response: Message, sop_class: SOPClass
 ) -> bytes | None:
     """Call the handler, put its status into the response, and return its dataset, encoded."""
-    operation = _OPERATIONS[incoming.message.command]
-    result = await ask(port, operation.event, incoming)
-    if not operation.has_reply:
+    command = incoming.message.command
+    result = await ask(port, _EVENTS[command], incoming)
+    if command is Command.N_DELETE_RQ:  # its handler returns a status without a dataset
         set_status(response, result, sop_class)
         return None
     status, dataset = result
@@ -93,7 +85,7 @@ async def _handle(
     category = code_to_category(response.Status or 0)
     if category not in (STATUS_SUCCESS, STATUS_WARNING):
         return None
-    if incoming.message.command is Command.N_CREATE_RQ and response.AffectedSOPInstanceUID is None:
+    if command is Command.N_CREATE_RQ and response.AffectedSOPInstanceUID is None:
         dataset = _take_instance_uid(response, dataset)
     if dataset is None or not len(dataset):
         return None
@@ -118,7 +110,7 @@ def _take_instance_uid(response: Message, dataset: Any) -> Dataset:
     return rest
 
 
-_ALL = tuple(_OPERATIONS)
+_ALL = tuple(_EVENTS)
 _SERVICES: dict[Service, tuple[Command, ...]] = {
     Service.APPLICATION_EVENT_LOGGING: (Command.N_ACTION_RQ,),
     Service.DISPLAY_SYSTEM: (Command.N_GET_RQ,),
