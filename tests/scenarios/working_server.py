@@ -90,7 +90,7 @@ def serve(options: dict[str, Any]) -> None:
     server = ae.start_server(ADDRESS, block=False, **prepared)
     assert server is not None
     port = beside.server_address[1] if beside is not None else None
-    tell([server.server_address[1], port, server._processes.pid])
+    tell([server.server_address[1], port, server._pid])
     for line in sys.stdin:
         began = time.monotonic()
         match line.split():
@@ -120,7 +120,7 @@ async def serve_on_a_loop(options: dict[str, Any]) -> None:
     beside = await ae.start_server(ADDRESS) if options.get("beside") else None
     server = await ae.start_server(ADDRESS, **prepared)
     port = beside.server_address[1] if beside is not None else None
-    tell([server.server_address[1], port, server._processes.pid])
+    tell([server.server_address[1], port, server._pid])
     while line := await asyncio.to_thread(sys.stdin.readline):
         began = time.monotonic()
         match line.split():
