@@ -191,9 +191,7 @@ class Event(PublicNames, Generic[A]):
             raise AttributeError(f"{self.event.name} has no {parameter}")
         return request
 
-    def _decoded(self, parameter: str, *commands: Command) -> Dataset:
-        """Return the dataset of a request that `_asked` for `parameter`."""
-        request = self._asked(parameter, *commands)
+    def _decoded(self) -> Dataset:
         if self._dataset is None:
             payload = self.payload
             if payload is None or not payload.size:
@@ -206,7 +204,7 @@ class Event(PublicNames, Generic[A]):
                 # Programs test their handlers with events that have no association.
                 settings = getattr(self.assoc, "settings", None) or _DEFAULTS
                 syntax, limits = self.context.transfer_syntax, settings.limits
-                if request.command is Command.C_STORE_RQ:
+                if self.request.command is Command.C_STORE_RQ:
                     ceiling = settings.inflate_ceiling
                     self._dataset = codec.decode_for(payload, syntax, ceiling, limits)
                 else:
@@ -259,7 +257,8 @@ class Event(PublicNames, Generic[A]):
     @property
     def dataset(self) -> Dataset:
         """C-STORE: the dataset, decoded when first asked for; empty if none was sent."""
-        return self._decoded("Data Set", Command.C_STORE_RQ)
+        self._asked("Data Set", Command.C_STORE_RQ)
+        return self._decoded()
 
     @property
     def dataset_path(self) -> Path:
@@ -307,7 +306,8 @@ class Event(PublicNames, Generic[A]):
     @property
     def identifier(self) -> Dataset:
         """C-FIND, C-GET, C-MOVE: the Identifier, decoded when first asked for."""
-        return self._decoded("Identifier", *_QUERIES)
+        self._asked("Identifier", *_QUERIES)
+        return self._decoded()
 
     @property
     def move_destination(self) -> str:
@@ -325,12 +325,14 @@ class Event(PublicNames, Generic[A]):
     @property
     def attribute_list(self) -> Dataset:
         """N-CREATE: the Attribute List, decoded when first asked for; empty if none was sent."""
-        return self._decoded("Attribute List", Command.N_CREATE_RQ)
+        self._asked("Attribute List", Command.N_CREATE_RQ)
+        return self._decoded()
 
     @property
     def modification_list(self) -> Dataset:
         """N-SET: the Modification List, decoded when first asked for."""
-        return self._decoded("Modification List", Command.N_SET_RQ)
+        self._asked("Modification List", Command.N_SET_RQ)
+        return self._decoded()
 
     @property
     def action_type(self) -> int:
@@ -340,7 +342,8 @@ class Event(PublicNames, Generic[A]):
     @property
     def action_information(self) -> Dataset:
         """N-ACTION: the Action Information, decoded when first asked for; empty if none."""
-        return self._decoded("Action Information", Command.N_ACTION_RQ)
+        self._asked("Action Information", Command.N_ACTION_RQ)
+        return self._decoded()
 
     @property
     def event_type(self) -> int:
@@ -350,7 +353,8 @@ class Event(PublicNames, Generic[A]):
     @property
     def event_information(self) -> Dataset:
         """N-EVENT-REPORT: the Event Information, decoded when first asked for; empty if none."""
-        return self._decoded("Event Information", Command.N_EVENT_REPORT_RQ)
+        self._asked("Event Information", Command.N_EVENT_REPORT_RQ)
+        return self._decoded()
 
 
 _RESERVED = (frozenset(dir(Event)) | {"assoc", "event", "timestamp"}) - {"payload"}

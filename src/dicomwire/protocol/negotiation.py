@@ -6,7 +6,6 @@ All functions are pure: they read contexts and return new ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import product
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -56,8 +55,9 @@ def _granted(proposed: Roles, supported: Roles) -> Outcome:
 
 SCP_SCU_ROLES: dict[Roles, dict[Roles, Outcome]] = {
     proposed: {
-        supported: _granted(proposed, supported)
-        for supported in product((None, True, False), repeat=2)
+        (scu, scp): _granted(proposed, (scu, scp))
+        for scu in (None, True, False)
+        for scp in (None, True, False)
     }
     for proposed in (_BOTH, _SCU, _SCP, _NEITHER, (None, None))
 }
