@@ -104,6 +104,13 @@ def test_tasks_run_in_order_and_are_removed(queue: Queue, run: Run) -> None:
     assert list(listed(queue.index)) == []
 
 
+def test_an_owner_has_the_tasks_that_it_took(queue: Queue) -> None:
+    with queue.index.writing() as writer:
+        number = queue.begin(writer, NewTask("kind", {})).id
+        assert writer.owned("one", [number, number + 1]) == 1
+        assert writer.owned("other", [number]) == 0
+
+
 def test_a_batch_has_a_limit(queue: Queue, run: Run) -> None:
     add(queue, *numbered(1, 2, 3, 4, 5))
     step_all(queue, run, batch=2)

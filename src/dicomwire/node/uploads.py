@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete
 
 from dicomwire.node.files import StoreFailure
 from dicomwire.node.index.database import IndexFailure, reason_of
@@ -113,8 +113,7 @@ class Uploads:
             heartbeat.
         """
         numbers = {self._task_of.get(name, 0) for name in names}
-        mine = select(func.count()).where(task.c.id.in_(numbers), task.c.owner == self._queue.owner)
-        if writer.connection.execute(mine).scalar() != len(numbers):
+        if writer.owned(self._queue.owner, numbers) != len(numbers):
             self._are_lost = True
             raise StoreFailure("another node takes this one for dead, and removes its uploads")
 

@@ -103,6 +103,9 @@ class Database(Protocol):
     def add_tasks(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
         """Add tasks: rows with kind, key, payload, due and created."""
 
+    def owned(self, connection: Connection, owner: str, tasks: Iterable[int]) -> int:
+        """Return how many of these tasks an owner has."""
+
     def numbers(self, connection: Connection) -> Numbers:
         """Return the numbers that there are; asked once for each transaction that writes."""
 

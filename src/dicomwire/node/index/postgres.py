@@ -82,10 +82,11 @@ _COLUMNS = [column for column in instance.c if column.name != "id"]
 _NAMES = [column.name for column in _COLUMNS]
 _in_order = itemgetter(*_NAMES)
 """Returns the values of a row in the order of `_COLUMNS`."""
-_KNOWN, _ADD = b"known", b"add"
+_KNOWN, _ADD, _OWNED = b"known", b"add", b"owned"
 _PREPARED = {
     # The UIDs are the only parameter.
     _KNOWN: f"{_FOUND.compile(dialect=_DIALECT)} UNION ALL {_REJECTED.compile(dialect=_DIALECT)}",
+    _OWNED: "SELECT count(*) FROM task WHERE owner = $1 AND id = ANY($2::bigint[])",
     # Each parameter has the values of one column, for any number of instances.
     _ADD: f"INSERT INTO instance ({', '.join(_NAMES)}) SELECT "
     + ", ".join(f"new.{each.name}::{each.type.compile(_DIALECT)}" for each in _COLUMNS)
@@ -277,6 +278,11 @@ class Postgres:
                 row["payload"] = _json_text(row["payload"])
         with _driver(connection).cursor() as cursor:
             cursor.executemany(_ADD_TASK, rows)
+
+    def owned(self, connection: Connection, owner: str, tasks: Iterable[int]) -> int:
+        """Return how many of these tasks an owner has."""
+        found = self._execute(connection, _OWNED, [owner.encode(), _array(map(str, tasks))])
+        return int(found.get_value(0, 0))
 
     def numbers(self, connection: Connection) -> Numbers:
         """Return constants: an id is never used again."""

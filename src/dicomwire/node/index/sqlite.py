@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ _ADD_INSTANCE = str(ADD_INSTANCE.compile(dialect=_DIALECT))
 _in_order = itemgetter(*instance.c.keys())
 """Returns the values of a row in the order in which `_ADD_INSTANCE` has them."""
 _ADD_TASK = f"INSERT INTO task ({', '.join(NEW_TASK)}) VALUES (?, ?, ?, ?, ?)"
+_OWNED = "SELECT count(*) FROM task WHERE owner = ? AND id IN (SELECT value FROM json_each(?))"
 _task_in_order = itemgetter(*NEW_TASK)
 _NUMBERS = (
     "SELECT last_id, max(ifnull((SELECT max(id) FROM instance), 0), last_id) AS last FROM removal"
@@ -175,6 +176,11 @@ class Sqlite:
             if not isinstance(row["payload"], str):
                 row["payload"] = json.dumps(row["payload"])
         self._driver(connection).executemany(_ADD_TASK, map(_task_in_order, rows))
+
+    def owned(self, connection: Connection, owner: str, tasks: Iterable[int]) -> int:
+        """Return how many of these tasks an owner has."""
+        values = owner, json.dumps([*tasks])
+        return int(self._driver(connection).execute(_OWNED, values).fetchone()[0])
 
     def numbers(self, connection: Connection) -> Numbers:
         """Return what the last removal has noted, and the highest id that there has been.

@@ -363,6 +363,10 @@ class Writer:
         """Add rows of the table of tasks; see `tasks.queue`."""
         self._database.add_tasks(self._connection, rows)
 
+    def owned(self, owner: str, tasks: Iterable[int]) -> int:
+        """Return how many of these tasks an owner has."""
+        return self._database.owned(self._connection, owner, tasks)
+
     def remove(self, ids: Sequence[int]) -> None:
         """Remove instances; `prune` then removes the levels above that have become empty."""
         self._change()
