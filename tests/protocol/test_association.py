@@ -387,6 +387,18 @@ def test_two_ends_in_memory(piece: int) -> None:
     assert all(end.state is State.IDLE for end in pair.ends)
 
 
+@pytest.mark.parametrize("in_front", [True, False], ids=["caller", "protocol"])
+def test_held_headers_are_put_in_front_of_what_follows(in_front: bool) -> None:
+    protocol = established(Role.ACCEPTOR)
+    (expected,) = take(protocol, ECHO_RQ)
+    assert take(protocol, ECHO_RQ[:12]) == []
+    assert protocol.held == ECHO_RQ[:12]
+    protocol.receive_data(ECHO_RQ[0 if in_front else 12 :], begins_with_held=in_front)
+    assert protocol.held == b""
+    assert protocol.next_event() == expected
+    assert protocol.next_event() is None
+
+
 def test_what_waits_survives_the_buffer_that_it_came_in() -> None:
     """Events that have been returned can be put back, and bytes kept that none was made of."""
     protocol = established(Role.ACCEPTOR)

@@ -220,10 +220,19 @@ class AssociationProtocol:
 
     # Input from the peer, the connection and the timer
 
-    def receive_data(self, data: memoryview | bytes) -> None:
-        """Take received bytes; the caller must then call `next_event` until it returns None."""
+    @property
+    def held(self) -> bytes:
+        """A few received bytes that are to be parsed together with the next ones."""
+        return self._framer.held
+
+    def receive_data(self, data: memoryview | bytes, begins_with_held: bool = False) -> None:
+        """Take received bytes; the caller must then call `next_event` until it returns None.
+
+        With `begins_with_held`, the caller has put the bytes of `held` in front of the new ones.
+        Otherwise all of `data` is copied if there are such bytes.
+        """
         if not self._ignores_input:
-            self._framer.feed(data)
+            self._framer.feed(data, begins_with_held)
 
     def keep_data(self) -> None:
         """Copy the unparsed bytes, so that the caller can reuse the buffer they arrived in."""

@@ -132,9 +132,11 @@ class Framer:
         self._control = 0
         self.announce_data = True
 
-    def feed(self, data: memoryview | bytes) -> None:
+    def feed(self, data: memoryview | bytes, begins_with_held: bool = False) -> None:
         """Take the next received bytes; `next` must have consumed all earlier ones."""
-        if self.held and data:
+        if begins_with_held:
+            self.held = b""
+        elif self.held and data:
             data, self.held = b"".join((self.held, data)), b""
         self.view = memoryview(data)
         self.at = 0

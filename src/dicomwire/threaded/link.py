@@ -485,7 +485,9 @@ class Link(SendingEngine, Watched):
             return True
         if self._buffer is None:
             self._buffer = take_buffer()
-        size = connection.read(self._buffer)
+        held = self.protocol.held
+        start = len(held)
+        size = connection.read(memoryview(self._buffer)[start:] if start else self._buffer)
         if size is None:
             return False
         if not size:
@@ -494,11 +496,12 @@ class Link(SendingEngine, Watched):
             self.protocol.connection_lost()
             return True
         self._received += size
-        self._has_filled_buffer = size == len(self._buffer)
-        view = memoryview(self._buffer)[:size]
+        self._buffer[:start] = held
+        view = memoryview(self._buffer)[: start + size]
+        self._has_filled_buffer = len(view) == len(self._buffer)
         if EVT_DATA_RECV in self.handlers.live:
-            self.report_received(view)
-        self.protocol.receive_data(view)
+            self.report_received(view[start:])
+        self.protocol.receive_data(view, begins_with_held=True)
         return True
 
     def _read_on(self, until: float) -> bool:
@@ -525,11 +528,7 @@ class Link(SendingEngine, Watched):
         """Return the next event of the protocol; read until there is one.
 
         Data from the peer ends the wait, or `abort` on another thread: it shuts the socket down.
-
-        Raises
-        ------
-        AssociationTimeout
-            Named `stage`, when `deadline` passes first.
+        If `deadline` passes first, AssociationTimeout is raised, named `stage`.
         """
         while True:
             event = self.protocol.next_event()
