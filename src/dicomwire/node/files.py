@@ -10,8 +10,15 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Self
 from weakref import WeakSet
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 class StorageInUse(OSError):
@@ -82,14 +89,12 @@ def lock(path: str, *, shared: bool = False, wait: bool = False) -> int:
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        if os.name == "nt":
+        if fcntl is None:
             import msvcrt
 
             mode = msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK  # type: ignore[attr-defined]
             msvcrt.locking(descriptor, mode, 1)  # type: ignore[attr-defined]
         else:
-            import fcntl
-
             mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
             fcntl.flock(descriptor, mode if wait else mode | fcntl.LOCK_NB)
     except OSError as error:
@@ -135,10 +140,12 @@ class ProcessLock:
         if self._file < 0:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
             _locks.add(self)
-        _lock_file(self._file)
+        if fcntl is not None:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def __exit__(self, *_: object) -> None:
-        _unlock_file(self._file)
+        if fcntl is not None:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close the file, which is opened again for the next block."""
@@ -160,21 +167,6 @@ def _close_copies() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_copies)
-
-
-def _lock_file(descriptor: int) -> None:
-    """Wait for a lock on an open file."""
-    if os.name != "nt":
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-
-def _unlock_file(descriptor: int) -> None:
-    if os.name != "nt":
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _find_syncfs() -> Callable[[int], int] | None:

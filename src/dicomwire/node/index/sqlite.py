@@ -69,8 +69,9 @@ class Sqlite:
         self._write_lock = ProcessLock(str(lock_of(self.path)))
         self._is_journaled = False
         """Whether the connection that writes is set so; there is only one."""
-        self._last_driver: tuple[Connection | None, Any] = None, None
-        """The connection that was used last, and that of the driver: to ask takes a while."""
+        self._last_cursor: tuple[Connection | None, Any] = None, None
+        """The connection that was used last, and a cursor of the driver: to make one takes as long
+        as some statements."""
 
     def engine(self, is_reader: bool) -> Engine:
         self._is_journaled &= is_reader
@@ -89,13 +90,13 @@ class Sqlite:
             event.listen(engine, "engine_disposed", lambda _engine: self._write_lock.close())
         return engine
 
-    def _driver(self, connection: Connection) -> Any:
-        """Return the connection of Python's driver."""
-        last, driver = self._last_driver
+    def _cursor(self, connection: Connection) -> Any:
+        """Return a cursor of Python's driver; its last statement must have returned all rows."""
+        last, cursor = self._last_cursor
         if last is not connection:
-            driver = connection.connection.driver_connection
-            self._last_driver = connection, driver
-        return driver
+            cursor = connection.connection.cursor()
+            self._last_cursor = connection, cursor
+        return cursor
 
     def prepare(self) -> None:
         """Make an empty database that only its owner may read, if there is none."""
@@ -123,59 +124,47 @@ class Sqlite:
 
     # The following use the driver: SQLAlchemy takes several times as long as SQLite for them.
 
-    @contextlib.contextmanager
     def writing(
         self, connection: Connection, *, is_alone: bool, is_journaled: bool
-    ) -> Iterator[None]:
-        """Run the block in a transaction.
+    ) -> _Transaction:
+        """Return a transaction.
 
         SQLite does not wait for another process: it tries again, after some milliseconds. So
         processes wait for each other before, by a lock. Without it, all is as correct, and slower.
         """
-        driver = self._driver(connection)
-        try:
-            with self._write_lock:
-                if is_journaled is not self._is_journaled:
-                    driver.execute(f"PRAGMA synchronous = {'NORMAL' if is_journaled else 'FULL'}")
-                    self._is_journaled = is_journaled
-                try:
-                    driver.execute(self.begin_alone)
-                    yield
-                    driver.execute("COMMIT")
-                except BaseException:
-                    if driver.in_transaction:  # after some errors, SQLite ends it by itself
-                        with contextlib.suppress(sqlite3.Error):
-                            driver.execute("ROLLBACK")
-                    raise
-        except sqlite3.Error as error:
-            raise _translated(error) from error
-        finally:
-            if connection.in_transaction():  # by the account of SQLAlchemy
-                connection.rollback()
+        cursor = self._cursor(connection)
+        if is_journaled is not self._is_journaled:
+            try:
+                cursor.execute(f"PRAGMA synchronous = {'NORMAL' if is_journaled else 'FULL'}")
+            except sqlite3.Error as error:
+                raise _translated(error) from error
+            self._is_journaled = is_journaled
+        return _Transaction(connection, cursor, self._write_lock)
 
     def find(
         self, connection: Connection, uids: Sequence[str], with_rejected: bool = False
     ) -> Iterator[Sequence[Any]]:
         """Yield the values of all copies of instances."""
-        execute = self._driver(connection).execute
+        execute = self._cursor(connection).execute
         for uid in uids:
+            # All rows at once, so that the cursor can be used again.
             if with_rejected:
-                yield from execute(_WITH_REJECTED, (uid, uid))
+                yield from execute(_WITH_REJECTED, (uid, uid)).fetchall()
             else:
-                yield from execute(_BY_UID, (uid,))
+                yield from execute(_BY_UID, (uid,)).fetchall()
 
     def add(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
         """Add instances."""
         for row in rows:
             row.setdefault("id", None)
-        self._driver(connection).executemany(_ADD_INSTANCE, map(_in_order, rows))
+        self._cursor(connection).executemany(_ADD_INSTANCE, map(_in_order, rows))
 
     def add_tasks(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
         """Add tasks."""
         for row in rows:
             if not isinstance(row["payload"], str):
                 row["payload"] = json.dumps(row["payload"])
-        self._driver(connection).executemany(_ADD_TASK, map(_task_in_order, rows))
+        self._cursor(connection).executemany(_ADD_TASK, map(_task_in_order, rows))
 
     def owned(self, connection: Connection, owner: str, tasks: Iterable[int]) -> int:
         """Return how many of these tasks an owner has."""
@@ -187,7 +176,7 @@ class Sqlite:
 
         SQLite gives the id of a removed row to a new one if it was the highest.
         """
-        found: tuple[int, int] = self._driver(connection).execute(_NUMBERS).fetchone()
+        found: tuple[int, int] = self._cursor(connection).execute(_NUMBERS).fetchone()
         return Numbers(*found)
 
     def note_change(self, connection: Connection) -> None:
@@ -196,14 +185,14 @@ class Sqlite:
         That is another one than before for a process that remembers a series: it has added an
         instance of it meanwhile.
         """
-        self._driver(connection).execute(_NOTE_CHANGE)
+        self._cursor(connection).execute(_NOTE_CHANGE)
 
     def sync(self, engine: Engine) -> None:
         """Sync the log, and bring what is in it into the database."""
         with contextlib.suppress(FileNotFoundError):  # all is in the database already
             sync_file(str(logs_of(self.path)[0]))
         with engine.connect() as connection:
-            execute = self._driver(connection).execute
+            execute = self._cursor(connection).execute
             try:
                 _, length, _ = execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 if length >= _LONG_LOG:
@@ -212,6 +201,50 @@ class Sqlite:
                     execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
             except sqlite3.Error as error:
                 raise _translated(error) from error
+
+
+class _Transaction:
+    """A transaction that writes, for a `with` block; `lock` is held meanwhile."""
+
+    __slots__ = ("_connection", "_cursor", "_lock")
+
+    def __init__(self, connection: Connection, cursor: Any, lock: ProcessLock) -> None:
+        self._connection = connection
+        self._cursor = cursor
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock.__enter__()
+        try:
+            self._cursor.execute(Sqlite.begin_alone)
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if error is None:
+            try:
+                self._cursor.execute("COMMIT")
+            except BaseException as failure:
+                self._fail(failure)
+                raise
+            self._end()
+        else:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Undo the transaction; raise an error of the driver as SQLAlchemy would."""
+        if self._cursor.connection.in_transaction:  # after some errors, SQLite ends it by itself
+            with contextlib.suppress(sqlite3.Error):
+                self._cursor.execute("ROLLBACK")
+        self._end()
+        if isinstance(error, sqlite3.Error):
+            raise _translated(error) from error
+
+    def _end(self) -> None:
+        self._lock.__exit__()
+        if self._connection.in_transaction():  # by the account of SQLAlchemy
+            self._connection.rollback()
 
 
 def _translated(error: sqlite3.Error) -> BaseException:
