@@ -88,6 +88,22 @@ class Record(NamedTuple):
     content, since the file was durable before the record was."""
 
 
+def _notes(batch: Batch, names: Sequence[str], lengths: list[int]) -> bytes:
+    """Return what a record says of its batch, as JSON.
+
+    Names and UIDs have no characters that JSON escapes; the encoder would take four times as long.
+    """
+    files = '"' + '", "'.join(names) + '"' if names else ""
+    slots = [
+        f'["{uid}", {copy}, {"true" if replaces else "false"}]'
+        for uid, copy, replaces in batch.slots
+    ]
+    rest = "[], []"
+    if batch.removed or batch.tasks:
+        rest = f"{_encode(batch.removed)}, {_encode(batch.tasks)}"
+    return f"[[{files}], {lengths}, [{', '.join(slots)}], {rest}]".encode()
+
+
 class JournalPart:
     """One of the two files of a journal; only one thread at a time may use it.
 
@@ -115,11 +131,11 @@ class JournalPart:
         `files` has the content of each file in pieces; none for a file that is durable already.
         """
         lengths = [sum(map(len, file)) for file in files]
-        notes = _encode([names, lengths, *batch[1:]]).encode()
-        pieces = [notes, *chain.from_iterable(files)]
+        notes = _notes(batch, names, lengths)
+        pieces = list(chain.from_iterable(files))
         length = len(notes) + sum(lengths)
         values = len(notes), length, self.generation, batch.number
-        checked = _HEADER.pack(_MARK, 0, *values)[_CHECKED:]
+        checked = _HEADER.pack(_MARK, 0, *values)[_CHECKED:] + notes
         crc = zlib.crc32(checked)
         for piece in pieces:
             crc = zlib.crc32(piece, crc)
