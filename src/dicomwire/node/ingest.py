@@ -168,7 +168,7 @@ class Entry:
             self._read(dataset, implicit, is_whole, _MAX_ELEMENTS)
         self.study_uid = self._uid(_STUDY_UID)
         self.series_uid = self._uid(_SERIES_UID)
-        self.instance_uid = self._uid(_INSTANCE_UID)
+        self.instance_uid = self._instance_uid()
         self._check()
 
     def _read(self, dataset: memoryview, is_implicit: bool, is_whole: bool, most: int) -> None:
@@ -179,10 +179,16 @@ class Entry:
         except struct.error:
             raise Truncated from None
 
+    def _instance_uid(self) -> str:
+        """Return the SOP Instance UID, which must be that of the request."""
+        uid = self.origin.sop_instance_uid  # a valid one, so that an equal one is valid too
+        raw = self._levels[3].get(_INSTANCE_UID)
+        is_same = raw is not None and raw[1].rstrip(b"\0 ") == uid.encode()
+        if not is_same and self._uid(_INSTANCE_UID) != uid:
+            raise Unacceptable("the SOP Instance UIDs of request and dataset differ", MISMATCH)
+        return uid
+
     def _check(self) -> None:
-        if self.instance_uid != self.origin.sop_instance_uid:
-            text = "the SOP Instance UIDs of request and dataset differ"
-            raise Unacceptable(text, MISMATCH)
         if self._uid(_CLASS_UID) != self.origin.sop_class_uid:
             raise Unacceptable("the SOP Class UIDs of request and dataset differ", MISMATCH)
         patient_id = self._levels[0].get(_PATIENT_ID)
@@ -242,8 +248,12 @@ class Entry:
                 if items is not None:
                     attributes.append(_member(tag, vr, items))
                 continue
-            read = _known_element if len(raw) <= _MOST_REMEMBERED else _element
-            element = read(tag, vr, raw, self._terms, self._little)
+            element: _Element | None
+            if tag == _INSTANCE_UID and vr == "UI":  # each object has another one
+                element = _Element(self.instance_uid, _UID_MEMBER % (tag, self.instance_uid))
+            else:
+                read = _known_element if len(raw) <= _MOST_REMEMBERED else _element
+                element = read(tag, vr, raw, self._terms, self._little)
             if element is None:
                 continue
             column = _COLUMN_OF.get(tag)
@@ -286,9 +296,13 @@ def origin_uid(uid: str) -> str:
     return uid
 
 
+_known_class_uid = lru_cache(maxsize=1024)(origin_uid)
+
+
 def _without_padding(origin: Origin) -> Origin:
     """Return an origin whose UIDs are checked, and are without padding; see `origin_uid`."""
-    sop_class, instance = origin_uid(origin.sop_class_uid), origin_uid(origin.sop_instance_uid)
+    sop_class = _known_class_uid(origin.sop_class_uid)
+    instance = origin_uid(origin.sop_instance_uid)
     if sop_class == origin.sop_class_uid and instance == origin.sop_instance_uid:
         return origin
     return origin._replace(sop_class_uid=sop_class, sop_instance_uid=instance)
@@ -544,6 +558,7 @@ def _decimal(text: str) -> str:
 
 
 _encode = json.JSONEncoder(check_circular=False).encode
+_UID_MEMBER = '"%08X": {"vr": "UI", "Value": ["%s"]}'
 
 
 def _member(tag: int, vr: str, values: list[Any]) -> str:
