@@ -237,7 +237,8 @@ class Plan:
         """Return what the journal says of the batch."""
         replaced = self._replaced()
         slots = [Slot(each.uid, copy, each.uid in replaced) for each, copy in self.accepted.items()]
-        return Batch(number, slots, self.files_to_remove(), tasks)
+        removed = self.files_to_remove() if self.superseded else ()
+        return Batch(number, slots, removed, tasks)
 
     def files_to_remove(self) -> list[str]:
         """Return the names of the superseded objects."""

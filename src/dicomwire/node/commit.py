@@ -55,10 +55,12 @@ _MOST_CONFLICTS = 10
 
 def _entry(origin: Origin, spooled: Spooled) -> Entry:
     """Return the index entry of an object, from the beginning of its dataset if that suffices."""
-    if len(spooled.begin) < spooled.size:
+    begin = spooled.begin
+    if len(begin) < spooled.size:
         with contextlib.suppress(Truncated):
-            return Entry(origin, spooled.begin, is_whole=False)
-    return Entry(origin, spooled.view())
+            return Entry(origin, begin, is_whole=False)
+        begin = spooled.view()
+    return Entry(origin, begin)
 
 
 def _named(waiting: Arrived) -> tuple[str, str]:
@@ -245,15 +247,18 @@ class Committer:
 
     def _wait_or_lead(self, mine: Group) -> None:
         """Return when `mine` is done: another thread commits it, or this one leads a batch."""
+        groups = [mine]
         with self._lock:
-            self._queue.append(mine)
+            # Without a leader, nobody waits: the one before has left no group behind.
             follows, self._has_leader = self._has_leader, True
+            if follows:
+                self._queue.append(mine)
         if follows:
             mine.wake.acquire()  # a leader releases it: `mine` is done, or this thread is to lead
             if mine.is_done:
                 return
-        with self._lock:
-            groups, self._queue = self._queue, []
+            with self._lock:
+                groups, self._queue = self._queue, []
         try:
             self._commit([each for group in groups for each in group.objects])
         finally:
@@ -340,8 +345,9 @@ class Committer:
             with self._index.writing(is_journaled=self._objects.is_journaled) as writer:
                 self._decide(writer, batch, plan)
                 tasks: Sequence[NewTask] = ()
-                if self._routing is not None:
-                    tasks = self._routing.of_batch(each.tasks for each in plan.accepted)
+                caused = [each.tasks for each in plan.accepted if each.tasks]
+                if self._routing is not None and caused:
+                    tasks = self._routing.of_batch(caused)
                 noted = plan.noted(writer.number(), tasks)
                 begin_of_objects = perf_counter()
                 plan.names = self._objects.put(plan.published, noted)
@@ -384,10 +390,11 @@ class Committer:
             writer.lock([waiting.entry for waiting in plan.accepted])
             writer.remove([stored.id for stored in plan.superseded])
         placed = plan.placed()
-        others = {other.entry for other in writer.add(placed)}
+        others = writer.add(placed)
         if others:
+            entries = {other.entry for other in others}
             for waiting in plan.accepted:
-                if waiting.entry in others:
+                if waiting.entry in entries:
                     waiting.outcome = OF_OTHER_PATIENT
         if self._tasks_of_files is not None:
             self._tasks_of_files.add(writer, placed, plan.files_to_remove())

@@ -128,12 +128,9 @@ class Routing:
                 timers[key] = _timer(key, watch.seconds)
         return [*_sending(sends, entry.instance_uid, digest[:DIGITS]), *timers.values()]
 
-    def of_batch(self, objects: Iterable[Sequence[NewTask]]) -> list[NewTask]:
-        """Return the tasks of the objects of a batch: each timer once, and only if it has to be
-        postponed."""
-        caused = [own for own in objects if own]
-        if not caused:
-            return []
+    def of_batch(self, caused: Iterable[Sequence[NewTask]]) -> list[NewTask]:
+        """Return the tasks of a batch, which its objects have `caused`: each timer once, and only
+        if it has to be postponed."""
         now = self._queue.clock()
         tasks: list[NewTask] = []
         timers: dict[str, NewTask] = {}

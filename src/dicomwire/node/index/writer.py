@@ -305,7 +305,8 @@ class Writer:
         """
         rows: list[dict[str, Any]] = []
         others = []
-        self._learn_series_of(objects)
+        if [each for each in objects if each.replaces or self._series_of(each.entry) is None]:
+            self._learn_series_of(objects)
         for placed in objects:
             known = self._renewed(placed) if placed.replaces else self._series_of(placed.entry)
             if known is None:  # it was forgotten by `_renewed`

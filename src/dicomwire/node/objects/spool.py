@@ -60,7 +60,11 @@ class Spooled(Payload):
     def __init__(
         self, size: int, data: bytearray, spool: str, file: str | None, descriptor: int, sha: Any
     ) -> None:
-        super().__init__(size, spool)
+        # As in `Payload.__init__`, without a call of it for each object.
+        self.size = size
+        self._directory = spool
+        self._share = None
+        self._dicom_file = None
         self._data = data
         self._file = file
         self._descriptor = descriptor
