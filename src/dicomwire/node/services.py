@@ -133,12 +133,11 @@ class Services:
         self._tls = tls
 
     def handlers(self) -> list[evt.EventHandlerType]:
-        """Return the handlers to bind, for all services."""
+        """Return the handlers to bind, for all services but C-STORE; see `_accepted`."""
         handlers: list[evt.EventHandlerType] = [
             (evt.EVT_CONN_OPEN, self._connected),
             (evt.EVT_ACCEPTED, self._accepted),
             (evt.EVT_SOP_EXTENDED, _negotiate),
-            (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_FIND, self._find),
             (evt.EVT_C_GET, self._get),
             (evt.EVT_C_MOVE, self._move),
@@ -164,6 +163,9 @@ class Services:
 
     def _accepted(self, event: evt.Event) -> None:
         event.assoc.refuse = partial(self._refusal_of, event.assoc)
+        # Title and address are looked up here, once for all objects.
+        sender = event.assoc.requestor.ae_title, address_of(event.assoc)
+        event.assoc.bind(evt.EVT_C_STORE, self._store, sender)
         event.assoc.receive_to = self.archive.spool.sink
         self._counts.accepted()
 
@@ -174,15 +176,15 @@ class Services:
             return None
         return failure(NOT_AUTHORIZED, f"not allowed to {right}")
 
-    def _store(self, event: evt.Event) -> int | Dataset:
+    def _store(self, event: evt.Event, title: str, address: str) -> int | Dataset:
         request = event.request
         self._counts.began(request.MessageID)
         origin = Origin(
             str(request.AffectedSOPClassUID),
             str(request.AffectedSOPInstanceUID),
             str(event.context.transfer_syntax),
-            event.assoc.requestor.ae_title,
-            address_of(event.assoc),
+            title,
+            address,
         )
         status = self.archive.committer.store(event.payload, origin)
         reason = NOT_STORED.get(status)
