@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import math
+import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
@@ -96,8 +97,10 @@ _PREPARED = {
 """The statements of each batch, by the names under which the writing connection prepares them."""
 _SUCCEEDED = (1, 2)
 """PGRES_COMMAND_OK and PGRES_TUPLES_OK of libpq."""
-_NOT_ACCEPTED = ("\\u0000", "\\ud", "NaN", "Infinity")
-"""What JSON in ASCII has where jsonb may not accept it; texts may have some of it, too."""
+_needs_escape = re.compile(r'["\\]').search
+"""Whether a text in an array has characters to escape; few have."""
+_is_not_accepted = re.compile(r"\\u0000|\\ud|NaN|Infinity").search
+"""Finds what JSON in ASCII has where jsonb may not accept it; texts may have some of it, too."""
 _NO_NUMBERS = Numbers(0, None)
 _ADD_TASK = (
     f"INSERT INTO task ({', '.join(NEW_TASK)}) VALUES "
@@ -314,8 +317,12 @@ def _checked(result: Any) -> Any:
 
 def _array(texts: Iterable[str]) -> bytes:
     """Return an array of texts as PostgreSQL reads it."""
-    escaped = [text.replace("\\", "\\\\").replace('"', '\\"') for text in texts]
-    return ('{"' + '","'.join(escaped) + '"}').encode() if escaped else b"{}"
+    texts = list(texts)
+    if not texts:
+        return b"{}"
+    if any(map(_needs_escape, texts)):
+        texts = [text.replace("\\", "\\\\").replace('"', '\\"') for text in texts]
+    return ('{"' + '","'.join(texts) + '"}').encode()
 
 
 def _without(settings: dict[str, Any], url: URL) -> dict[str, Any]:
@@ -335,7 +342,7 @@ def _json_text(value: Any) -> str:
 
 def _jsonb(text: str) -> str:
     """Return JSON that the type jsonb accepts: no null characters, half surrogates, or NaN."""
-    if any(part in text for part in _NOT_ACCEPTED):
+    if _is_not_accepted(text):
         return json.dumps(_accepted(json.loads(text)))
     return text
 
