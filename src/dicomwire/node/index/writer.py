@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -263,7 +264,7 @@ class Writer:
         self.last = last
         """The last number; None if the database chooses the ids. See `number`."""
         self._locked: set[str] = set()
-        self._emptied: dict[str, set[int]] = {name: set() for name in _PARENTS}
+        self._emptied = defaultdict[str, set[int]](set)
         self.learned: _Series = {}
         self.removed = False
         self.after_commit: list[Callable[[], object]] = []
