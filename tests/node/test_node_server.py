@@ -41,6 +41,7 @@ from dicomwire.errors import TLSConfigurationError
 from dicomwire.node import query
 from dicomwire.node.access import Guard
 from dicomwire.node.archive import FolderUnusable
+from dicomwire.node.carrying import names_to_remove
 from dicomwire.node.configuration import (
     TLS,
     Access,
@@ -48,6 +49,7 @@ from dicomwire.node.configuration import (
     Duplicates,
     Right,
 )
+from dicomwire.node.index.reader import IndexReader
 from dicomwire.node.server import Node
 from dicomwire.pdu_primitives import SOPClassExtendedNegotiation
 from dicomwire.sop_class import StudyRootQueryRetrieveInformationModelFind as FIND
@@ -96,7 +98,9 @@ def test_the_policy_for_duplicates(
     other = make_object(PatientName="Doe^John")
     with running(tmp_path, duplicates=policy) as node:
         assert store(node, make_object(), make_object(), other) == [0x0000, 0x0000, status]
-    assert len(stored_in(tmp_path)) == count
+    with IndexReader(of_folder(tmp_path).database(tmp_path)) as index:
+        leaving = names_to_remove(index)  # a store may remove replaced objects later, by tasks
+    assert len(set(stored_in(tmp_path)) - leaving) == count
 
 
 def test_an_object_that_is_not_stored_is_answered_with_the_reason(tmp_path: Path) -> None:
@@ -351,6 +355,7 @@ def test_the_key_may_have_a_password(tmp_path: Path) -> None:
 # --- Beginning and end ------------------------------------------------------------------------
 
 
+@pytest.mark.only_with("sqlite", "with PostgreSQL there may be several")
 def test_one_node_for_a_folder(tmp_path: Path) -> None:
     with running(tmp_path) as node:
         with pytest.raises(FolderUnusable, match="another process uses"), running(tmp_path):

@@ -92,6 +92,7 @@ def refuses(node: NodeProcess) -> bool:
     return False
 
 
+@pytest.mark.only_with("sqlite", "with PostgreSQL there may be several")
 def test_another_node_is_refused(tmp_path: Path) -> None:
     with node_process(tmp_path, workers=2), pytest.raises(FolderUnusable, match="another process"):
         Node(configuration_of(tmp_path)).start()
