@@ -169,7 +169,7 @@ class Sqlite:
     def owned(self, connection: Connection, owner: str, tasks: Iterable[int]) -> int:
         """Return how many of these tasks an owner has."""
         values = owner, json.dumps([*tasks])
-        return int(self._driver(connection).execute(_OWNED, values).fetchone()[0])
+        return int(self._cursor(connection).execute(_OWNED, values).fetchone()[0])
 
     def numbers(self, connection: Connection) -> Numbers:
         """Return what the last removal has noted, and the highest id that there has been.
