@@ -324,6 +324,8 @@ def besieged(
     victim.tls_args = tls_args
     for buffer in [take_buffer() for _ in range(16)]:  # as many as are kept for reuse
         give_buffer(buffer)
+    gc.collect()
+    gc.freeze()  # what there is now, so that each collection looks at little
     tracemalloc.start()
     try:
         with log:
