@@ -99,12 +99,13 @@ class Asyncio(Face):
     def threads(self) -> list[threading.Thread]:
         return [self.thread]
 
-    def leftovers(self, server: aio.AssociationServer) -> list[object]:
+    def leftovers(self, server: aio.AssociationServer, silent: int = 0) -> list[object]:
         left: list[object] = []
 
         def look() -> bool:
             expected = {self._main, *(each._accepting for each in self._servers())}
-            left[:] = [*(asyncio.all_tasks(self.loop) - expected), *server._new_connections]
+            tasks = asyncio.all_tasks(self.loop) - expected
+            left[:] = [*tasks, *list(server._new_connections)[silent:]]
             return not left
 
         eventually(lambda: self.call(look))

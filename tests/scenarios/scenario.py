@@ -199,8 +199,11 @@ class Face(ABC):
         """Return the threads that associations are attended by."""
 
     @abstractmethod
-    def leftovers(self, server: AssociationServer) -> list[object]:
-        """Return what of past associations is still there, once what is to end has ended."""
+    def leftovers(self, server: AssociationServer, silent: int = 0) -> list[object]:
+        """Return what of past associations is still there, once what is to end has ended.
+
+        `silent` is the number of connections that are there without an association.
+        """
 
     def is_quiet(self, server: AssociationServer) -> bool:
         """Wait until no connection of the server is open, and return whether that came."""
@@ -226,13 +229,13 @@ class Threaded(Face):
     def threads(self) -> list[threading.Thread]:
         return [each for each in threading.enumerate() if each.name.startswith("dicomwire")]
 
-    def leftovers(self, server: AssociationServer) -> list[object]:
+    def leftovers(self, server: AssociationServer, silent: int = 0) -> list[object]:
         for thread in self.threads():
             if "pool" in thread.name:
                 thread.join(WAIT)
         threads = [each for each in self.threads() if each.name != "dicomwire-watcher"]
         waiting = range(len(server._waiting) + server._negotiating)
-        return [*threads, *server._new_connections, *waiting]
+        return [*threads, *list(server._new_connections)[silent:], *waiting]
 
 
 class Outstanding:

@@ -163,6 +163,7 @@ async def test_task_group() -> None:
                 group.create_task(fail())
         assert [type(each) for each in raised.value.exceptions] == [LookupError]
         assert not client.active_associations
+        await server.close(0)  # its handlers do not end by themselves
 
 
 async def whole_program(port: int) -> None:
