@@ -109,6 +109,8 @@ _STATE = case(
     else_=State.WAITING.value,
 ).label("state")
 _TASK = (task.c.id, task.c.kind, task.c.key, task.c.payload, task.c.attempts)
+_IS_TO_DO = or_(task.c.owner == "", task.c.due.is_(None), task.c.due < math.inf)
+"""False for a task that a process keeps as long as it lives: others run it when it has died."""
 
 
 def _where(
@@ -127,10 +129,10 @@ def _where(
 def listed(
     index: IndexReader, kind: str | None = None, states: Sequence[State] = ()
 ) -> Iterator[ListedTask]:
-    """Yield tasks in the order in which they were added."""
+    """Yield what is to be done, in the order in which it was added."""
     columns = (task.c.id, task.c.kind, task.c.key, _STATE, task.c.attempts, task.c.due)
     query = select(*columns, task.c.error, task.c.created, task.c.payload)
-    query = query.where(*_where(kind, states)).order_by(task.c.id)
+    query = query.where(_IS_TO_DO, *_where(kind, states)).order_by(task.c.id)
     streamed = {"yield_per": 1000}
     with (
         index.reading() as connection,
@@ -141,20 +143,20 @@ def listed(
 
 
 def counts(index: IndexReader) -> dict[str, dict[State, int]]:
-    """Return the number of tasks by kind and state."""
+    """Return how much is to be done, by kind and state."""
     found: dict[str, dict[State, int]] = {}
-    query = select(task.c.kind, _STATE, func.count()).group_by(task.c.kind, _STATE)
+    query = select(task.c.kind, _STATE, func.count()).where(_IS_TO_DO)
+    query = query.group_by(task.c.kind, _STATE).order_by(task.c.kind)
     with index.reading() as connection:
-        for kind, state, number in connection.execute(query.order_by(task.c.kind)):
+        for kind, state, number in connection.execute(query):
             found.setdefault(kind, dict.fromkeys(State, 0))[State(state)] = number
     return found
 
 
 def is_empty(index: IndexReader) -> bool:
-    """Return whether there is no task, but for those that a process keeps as long as it lives."""
-    others = select(task.c.id).where(or_(task.c.owner == "", task.c.due < math.inf)).limit(1)
+    """Return whether nothing is to be done."""
     with index.reading() as connection:
-        return connection.execute(others).first() is None
+        return connection.execute(select(task.c.id).where(_IS_TO_DO).limit(1)).first() is None
 
 
 def add_tasks(writer: Writer, tasks: Sequence[NewTask], now: float) -> None:
