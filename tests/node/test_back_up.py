@@ -29,6 +29,8 @@ SQLITE, POSTGRES, FOLDER, BUCKET = "SQLite", "PostgreSQL", "a folder", "a bucket
 SPOOLED = 'acknowledge = "spooled"'
 """What the comments of the page call the parts of an archive that a command is for."""
 
+pytestmark = pytest.mark.only_with("sqlite-folder", "each test names its pair")
+
 
 def commands(section: str, number: int, *parts: str) -> list[str]:
     """Return the commands in a block of a section: those for all archives, and for these parts."""

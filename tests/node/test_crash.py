@@ -99,6 +99,7 @@ def whole_objects(archive: OpenArchive) -> list[bytes]:
     return contents
 
 
+@pytest.mark.only_with("folder", "a bucket has a test of its own, and its leftovers are tasks")
 def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     folder = tmp_path / "node"
     everything: dict[str, bytes] = {}

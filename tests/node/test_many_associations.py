@@ -105,6 +105,7 @@ def test_64_associations_with_workers_lose_nothing(tmp_path: Path) -> None:
     assert_kept(outcomes, tmp_path, policy)
 
 
+@pytest.mark.only_with("folder", "both nodes use one")
 @pytest.mark.parametrize("policy", [Duplicates.KEEP_FIRST, Duplicates.REPLACE])
 def test_64_associations_with_two_nodes_lose_nothing(
     tmp_path: Path, postgres_server: PostgresServer, policy: Duplicates

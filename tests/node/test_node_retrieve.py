@@ -233,6 +233,7 @@ def test_a_lost_file_fails_alone(node: Node, tmp_path: Path) -> None:
     assert status.ErrorComment == "1 not sent: its file is missing"
 
 
+@pytest.mark.only_with("folder", "the file system fails")
 def test_an_object_whose_file_cannot_be_looked_for_is_a_failed_sub_operation(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:

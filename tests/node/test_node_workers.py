@@ -160,6 +160,7 @@ def waiting_uploads(folder: Path) -> list[ListedTask]:
         return [task for task in listed(index) if task.kind.startswith("upload")]
 
 
+@pytest.mark.only_with("folder", "both nodes use one")
 def test_of_two_nodes_one_is_killed_and_nothing_is_lost(
     tmp_path: Path, postgres_server: PostgresServer
 ) -> None:

@@ -340,6 +340,7 @@ def test_a_stop_ends_what_does_not_end(tmp_path: Path) -> None:
         assert ASKED.is_set()
 
 
+@pytest.mark.only_with("folder", "a fork of the process of the tests cannot use a bucket")
 def test_a_node_with_workers_serves_http(tmp_path: Path) -> None:
     with serving(tmp_path, workers=2) as site:
         assert site.client.get("/ready").is_success

@@ -152,6 +152,7 @@ def test_the_numbers_have_no_names_of_the_archive(site: WebSite) -> None:
     assert numbers["dicomwire_disk_free_bytes",] > 0
 
 
+@pytest.mark.only_with("folder", "a fork of the process of the tests cannot use a bucket")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_node_counts_what_peers_do(
     tmp_path: Path, workers: int, caplog: pytest.LogCaptureFixture

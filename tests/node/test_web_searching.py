@@ -224,7 +224,7 @@ def test_pages_are_stable_while_studies_arrive(tmp_path: Path) -> None:
     with archive.insert(database) as index, searching(index) as client:
         first = found(client, "/studies", limit=3)
         with index.writing() as writer:
-            row = {"patient": 1, "study_instance_uid": "0.1", "attributes": {}}
+            row = {"id": 100, "patient": 1, "study_instance_uid": "0.1", "attributes": {}}
             writer.connection.execute(insert(study), row)
         second = found(client, "/studies", limit=3, offset=3)
     assert uids(first + second, S) == [f"1.2.3.{number}" for number in range(6)]
