@@ -225,7 +225,7 @@ def test_a_batch_that_waits_for_a_checkpoint_does_not_keep_it_from_being_made(
             assert archive.store(encoded(f"1.{number}"), f"1.{number}") == SUCCESS
 
 
-@pytest.mark.only_with("folder", "a bucket has no journal")
+@pytest.mark.only_with("sqlite-folder", "an index in PostgreSQL is made anew by `reindex`")
 def test_a_deleted_index_is_made_again_from_files_and_journal(tmp_path: Path) -> None:
     with OpenArchive(tmp_path, has_checkpoints=False) as archive:
         for uid in ("1.1", "1.2"):
