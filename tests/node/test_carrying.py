@@ -27,10 +27,12 @@ from dicomwire.node.checkpoints import journaling
 from dicomwire.node.commit import Committer
 from dicomwire.node.configuration import Acknowledge, Configuration, Duplicates
 from dicomwire.node.converters import Converters
+from dicomwire.node.deletion import delete
 from dicomwire.node.heads import Origin
 from dicomwire.node.index.opening import open_database
 from dicomwire.node.index.reader import Stored
 from dicomwire.node.index.writer import Index
+from dicomwire.node.keys import Level
 from dicomwire.node.maintenance import check
 from dicomwire.node.objects.opening import folder_within, open_objects
 from dicomwire.node.objects.places import Elsewhere, Places
@@ -397,6 +399,23 @@ def test_a_copy_that_is_made_again_while_another_process_starts_stays(
         (name,) = archive.names()
         assert archive.read(name)
         assert archive.is_whole()
+
+
+def test_a_copy_of_an_object_that_was_deleted_meanwhile_is_removed(
+    spooling: Configuration,
+) -> None:
+    with Archive(spooling) as archive:
+        archive.store("1.2.1")
+        (original,) = archive.names()
+        archive.objects.copy(archive.files()[0], digits_of(original))
+        archive.spool.note(digits_of(original))  # it died before the index had the copy
+        delete(archive.queue, Level.STUDY, ["1.2.3"])
+        archive.store("1.2.2")
+    with Archive(spooling) as archive:
+        archive.run_tasks()
+        archive.run_tasks(after=GRACE)
+        assert [*archive.objects.names()] == archive.names()
+        assert len(archive.names()) == 1
 
 
 def test_a_failed_upload_leaves_a_note_and_others_leave_none(

@@ -171,9 +171,11 @@ def _remove_unknown(objects: Objects, index: Index, names: Sequence[str]) -> lis
             found = writer.find([*present.values()])
         # By the digits: a row may still have the name of the original of a copy. Then the copy is
         # made again, perhaps now, and the row gets its name next.
-        names_in_use = {stored.file for copies in found.values() for stored in copies}
-        known = {digits_of(name) for name in names_in_use | names_to_remove(index, DELETE)}
-        unknown = [name for name in present if digits_of(name) not in known]
+        in_use = {digits_of(stored.file) for copies in found.values() for stored in copies}
+        leaving = names_to_remove(index, DELETE)
+        unknown = [
+            name for name in present if digits_of(name) not in in_use and name not in leaving
+        ]
         if unknown:
             objects.remove(unknown)
             text = "Removed %s that a process was storing when it died"
