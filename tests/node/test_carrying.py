@@ -13,6 +13,7 @@ from buckets import FaultProxy, new_url, write_variables
 from spooling import CT, EXPLICIT, encoded, spooled
 
 from dicomwire.apps.node import main
+from dicomwire.node import maintenance
 from dicomwire.node.carrying import (
     GRACE,
     LEFTOVER,
@@ -312,6 +313,32 @@ def test_uploads_are_found_again_when_the_index_was_lost(spooling: Configuration
         assert len(archive.names()) == 5
         assert all(name.startswith("bucket:") for name in archive.names())
         assert archive.files() == []
+
+
+def test_an_index_that_is_made_anew_is_complete_also_after_a_crash_on_the_way(
+    keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configuration = configuration_of(**keys)
+    with Archive(configuration) as archive:
+        archive.store(*UIDS)
+    of_folder(configuration.folder).forget_index(configuration.folder)
+    portions = []
+
+    def index_one_portion(*arguments: Any) -> None:
+        if portions:
+            raise KeyboardInterrupt
+        portions.append(arguments)
+        index_portion(*arguments)
+
+    index_portion = maintenance._index_portion
+    with monkeypatch.context() as patched:
+        patched.setattr(maintenance, "_PORTION", 2)
+        patched.setattr(maintenance, "_index_portion", index_one_portion)
+        with pytest.raises(KeyboardInterrupt):
+            Archive(configuration)
+    with Archive(configuration) as archive:
+        assert len(archive.names()) == 5
+        assert [*listed(archive.index)] == []
 
 
 def test_what_was_spooled_is_uploaded_after_a_change_of_the_configuration(

@@ -39,7 +39,7 @@ from dicomwire.node.index.database import IndexFailure, InDoubt, reason_of
 from dicomwire.node.index.writer import Conflict, Index, Writer
 from dicomwire.node.ingest import Entry, Truncated, Unacceptable
 from dicomwire.node.keys import Level
-from dicomwire.node.maintenance import reconcile, refuse_if_empty
+from dicomwire.node.maintenance import is_made, make_index, reconcile, refuse_if_empty
 from dicomwire.node.objects.port import Objects
 from dicomwire.node.objects.spool import Spooled
 from dicomwire.node.routing import Routing
@@ -304,13 +304,15 @@ class Committer:
             self._is_reconciled = False
             self._index.reopen()
         if not self._is_reconciled:
-            part = self._objects.unsure() if self._index.last_id() else self._objects
+            has_all = is_made(self._index)
             try:
                 refuse_if_empty(self._objects, self._index)
-                if part is not None:
+                if not has_all:
+                    make_index(self._objects, self._index, self._duplicates)
+                elif part := self._objects.unsure():
                     reconcile(part, self._index, self._duplicates, store=self._objects)
             except StoreFailure as error:
-                if not self._objects.can_wait or part is self._objects:
+                if not (self._objects.can_wait and has_all):
                     raise
                 LOGGER.error("The store of objects cannot be used now: %s", error)
             self._is_reconciled = True

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 from typing import NamedTuple
+
+from sqlalchemy import delete
 
 from dicomwire.logs import counted, escaped
 from dicomwire.node.carrying import names_to_remove
@@ -24,6 +28,7 @@ from dicomwire.node.index.copying import keep_rows
 from dicomwire.node.index.database import IndexFailure, reason_of
 from dicomwire.node.index.opening import open_database, open_existing
 from dicomwire.node.index.reader import Described, IndexReader, Stored
+from dicomwire.node.index.schema import task
 from dicomwire.node.index.sqlite import Sqlite, lock_of, logs_of
 from dicomwire.node.index.writer import Index, Placed, Writer, iso
 from dicomwire.node.objects.folder import FolderObjects
@@ -32,6 +37,7 @@ from dicomwire.node.objects.port import Objects
 from dicomwire.node.objects.spool import Spool
 from dicomwire.node.reading import BEGIN, digest_in, read_object, size_of
 from dicomwire.node.replay import replay
+from dicomwire.node.tasks.queue import NewTask, add_tasks, listed
 
 LOGGER = logging.getLogger("dicomwire")
 
@@ -122,6 +128,28 @@ def reconcile(
             found.unreadable,
         )
     return found
+
+
+_MAKING = "index"
+"""The kind of a task that no process runs: the index has it until all objects are in the index."""
+
+
+def is_made(index: IndexReader) -> bool:
+    """Return whether an index is neither new nor unfinished: it had all objects of the store."""
+    return index.last_id() > 0 and not any(listed(index, _MAKING))
+
+
+def make_index(objects: Objects, index: Index, duplicates: Duplicates) -> None:
+    """Add all objects of a store to its new index; see `reconcile`.
+
+    If the process dies before the end, `is_made` returns False, so that the next start does it.
+    """
+    with index.writing() as writer:
+        new = NewTask(_MAKING, {}, delay=math.inf, is_only=True)
+        add_tasks(writer, [new], time.time())
+    reconcile(objects, index, duplicates)
+    with index.writing() as writer:
+        writer.connection.execute(delete(task).where(task.c.kind == _MAKING))
 
 
 def refuse_if_empty(objects: Objects, index: IndexReader) -> None:
