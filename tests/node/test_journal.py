@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -179,6 +180,24 @@ def test_only_journals_of_ended_processes_are_abandoned(tmp_path: Path) -> None:
     names = sorted(name for name in os.listdir(folder) if name.endswith(FIRST))
     assert names == [os.path.basename(running._parts[0].path)]
     running.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux takes the hint")
+def test_the_folder_of_journals_is_made_with_a_hint_where_the_file_system_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments: list[int] = []
+
+    def flags(descriptor: int, request: int, argument: bytes) -> bytes:
+        arguments.append(int.from_bytes(argument, sys.byteorder))
+        return (0x80000).to_bytes(4, sys.byteorder)
+
+    for number, ioctl in enumerate((flags, failing)):
+        (tmp_path / str(number)).mkdir()
+        monkeypatch.setattr("fcntl.ioctl", ioctl)
+        Journal(str(tmp_path / str(number))).close()
+        assert os.listdir(tmp_path / str(number) / "journal") == ["lock"]
+    assert arguments == [0, 0x80000 | 0x20000, 0x80000]  # to read them, the hint, and as before
 
 
 # --- In an archive ---

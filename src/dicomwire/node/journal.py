@@ -25,7 +25,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from dicomwire.data.new_files import Buffer, write_all
-from dicomwire.node.files import StorageInUse, lock, remove, sync_folder
+from dicomwire.node.files import StorageInUse, lock, making_apart, remove, sync_folder
 
 JOURNAL = "journal"
 """The name of the folder of journals in a node's folder. Each process has a journal in it."""
@@ -243,7 +243,10 @@ class Journal:
         self._retired: list[JournalPart] = []
         self._is_closing = False
         self._generation = time.time_ns()
-        os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        if not os.path.isdir(self._folder):
+            # The log of SQLite becomes longer with each batch, and is a file in `folder`.
+            with making_apart(folder):
+                os.makedirs(self._folder, mode=0o700, exist_ok=True)
         sync_folder(folder)
         self._open()
 
