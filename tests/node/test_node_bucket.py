@@ -216,7 +216,7 @@ def test_a_bucket_that_fails_now_and_then_loses_nothing(
 def test_a_bucket_that_fails_lets_retrievals_fail_until_it_is_back(
     keys: dict[str, Any], proxy: FaultProxy, fault: str
 ) -> None:
-    keys["objects_timeout"] = 1.0
+    keys["objects_timeout"] = 2.0
     with running(**keys) as node:
         store(node, make_object(1))
         proxy.fail_always(fault, method="GET")
