@@ -110,7 +110,14 @@ class LocalStore:
             folder.journal = Journal(str(self.folder))
             self._journal.callback(folder.journal.close)
             self._journal.callback(folder.close)
-        return self.objects.put(payloads, Batch(1, [Slot("1.2", 0, False)] * len(payloads), []))
+        names = self.objects.new_names(payloads)
+        batch = Batch(1, [Slot("1.2", 0, False)] * len(payloads), [])
+        try:
+            self.objects.put(payloads, names, batch)
+        except OSError:
+            self.objects.take_back(payloads, names)
+            raise
+        return names
 
 
 def spool_files(folder: Path) -> list[Path]:

@@ -451,10 +451,10 @@ def test_a_batch_that_fails_fails_for_all_of_it_alone(
     gate = Gate(archive, 7, monkeypatch)
     publish = archive.storage.objects.put
 
-    def fail(objects: list[Spooled], batch: Batch) -> list[str]:
+    def fail(objects: list[Spooled], names: list[str], batch: Batch) -> None:
         if len(objects) > 1:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return publish(objects, batch)
+        publish(objects, names, batch)
 
     monkeypatch.setattr(archive.storage.objects, "put", fail)
     statuses: list[int] = []

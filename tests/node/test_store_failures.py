@@ -20,6 +20,7 @@ from dicomwire.node.index import sqlite
 from dicomwire.node.index.database import IndexFailure
 from dicomwire.node.index.opening import INDEX
 from dicomwire.node.objects import spool as spool_module
+from dicomwire.node.objects.opening import folder_within
 from dicomwire.node.statuses import OUT_OF_RESOURCES, SUCCESS
 
 CALLS = ("open", "write", "writev", "rename", "fsync", "lseek", "makedirs")
@@ -95,6 +96,22 @@ def test_wherever_the_file_system_fails_the_object_is_refused(
             assert failed >= 5  # small: record, its sync, file; large: also rename and folder
         assert archive.notes()[uid] == ["after"]
     assert of_folder(tmp_path).findings(tmp_path) == []
+
+
+@pytest.mark.only_with("folder", "only it has a journal")
+def test_a_batch_that_fails_early_leaves_the_one_before_it_in_the_journal(
+    archive: OpenArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = folder_within(archive.storage.objects).journal
+    assert journal is not None
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(archive.index.database, "find", fail)
+    assert archive.store(encoded("1.2"), "1.2") == OUT_OF_RESOURCES
+    (record,) = journal._current.records()
+    assert [slot.uid for slot in record.batch.slots] == ["1.1"]
 
 
 def test_a_half_written_large_object_goes_from_the_spool(
@@ -209,7 +226,7 @@ def test_making_it_anew_is_begun_again_where_it_failed(
         def fail(*_: object) -> None:
             raise OSError(errno.EIO, "Input/output error")
 
-        patch.setattr("dicomwire.node.maintenance.reconcile", fail)
+        patch.setattr("dicomwire.node.commit.reconcile", fail)
         assert archive.store(encoded("1.2"), "1.2") == OUT_OF_RESOURCES
     assert archive.store(encoded("1.2"), "1.2") == SUCCESS
     assert set(archive.notes()) == {"1.1", "1.2"}

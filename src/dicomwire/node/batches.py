@@ -134,7 +134,7 @@ class Plan:
     Attributes
     ----------
     names : list of str
-        The names of the accepted objects in the store, once they are there.
+        The names that the accepted objects have in the store, once they are known.
     """
 
     __slots__ = (

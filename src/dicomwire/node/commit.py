@@ -340,7 +340,11 @@ class Committer:
         self._store_all(batch)
 
     def _store_all(self, batch: Sequence[Arrived]) -> None:
-        """Publish all files, then add all to the index; both are durable when this returns."""
+        """Publish all files, and add all to the index; both are durable when this returns.
+
+        The index is told first what to add: so the server of a database works on it while this
+        process waits for the disk. Nobody sees it before the files are durable.
+        """
         plan = Plan(self._objects, self._duplicates)
         begin = perf_counter()
         try:
@@ -351,16 +355,18 @@ class Committer:
                 if self._routing is not None and caused:
                     tasks = self._routing.of_batch(caused)
                 noted = plan.noted(writer.number(), tasks)
-                begin_of_objects = perf_counter()
-                plan.names = self._objects.put(plan.published, noted)
-                took = perf_counter() - begin_of_objects
+                plan.names = self._objects.new_names(plan.published)
                 self._add(writer, plan, tasks)
+                begin_of_objects = perf_counter()
+                self._objects.put(plan.published, plan.names, noted)
+                took = perf_counter() - begin_of_objects
         except InDoubt:
             uids = [waiting.uid for waiting in batch]
             self._in_doubt.append(Doubtful(uids, [*plan.names, *plan.files_to_remove()]))
             raise
         except BaseException:
-            self._objects.take_back(plan.published, plan.names)
+            if plan.names:
+                self._objects.take_back(plan.published, plan.names)
             raise
         self.on_batch(took, perf_counter() - begin - took)
         for name in plan.missing:
@@ -387,7 +393,7 @@ class Committer:
                 waiting.outcome = OUTSIDE
 
     def _add(self, writer: Writer, plan: Plan, tasks: Sequence[NewTask]) -> None:
-        """Add what is in the store to the index, and remove there what it supersedes."""
+        """Add what will be in the store to the index, and remove there what it supersedes."""
         if plan.superseded:
             writer.lock([waiting.entry for waiting in plan.accepted])
             writer.remove([stored.id for stored in plan.superseded])

@@ -113,34 +113,27 @@ class FolderObjects:
         """Whether there is a journal, which is needed to store objects."""
         return self.journal is not None
 
-    def put(self, objects: Sequence[Spooled], batch: Batch) -> list[str]:
-        """Write the files, once the journal has them; return their names.
+    def new_names(self, objects: Sequence[Spooled]) -> list[str]:
+        """Return a name for each object, in one folder, which is made if it is missing."""
+        self._is_noted = False
+        return [self._new_name() for _ in objects]
+
+    def put(self, objects: Sequence[Spooled], names: Sequence[str], batch: Batch) -> None:
+        """Write the files, once the journal has them.
 
         A large object is not in the journal. `seal` has synced its file before this renames it, so
         that a published file is complete, also after a power failure. All files of a batch go to
         one folder, and for large ones it is synced once.
-
-        Raises
-        ------
-        OSError
-            When it fails for one of them; then none is published.
         """
         assert self.journal is not None
         files = [spooled.content for spooled in objects]
-        names = [self._new_name() for _ in objects]
-        self._is_noted = False
-        try:
-            if not all(files):
-                self._move_large(objects, names)
-            self.journal.append(batch, names, files)
-            self._is_noted = True
-            for name, file in zip(names, files, strict=True):
-                if file:
-                    self._in_its_folder(name, _write_new, file)
-        except BaseException:
-            self.take_back(objects, names)
-            raise
-        return names
+        if not all(files):
+            self._move_large(objects, names)
+        self.journal.append(batch, names, files)
+        self._is_noted = True
+        for name, file in zip(names, files, strict=True):
+            if file:
+                self._in_its_folder(name, _write_new, file)
 
     def _move_large(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
         """Rename the files of large objects, durably."""
@@ -153,7 +146,7 @@ class FolderObjects:
             sync_folder(self._root + folder)
 
     def take_back(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
-        """Undo `put`, also if it stopped half-way: large files go back to the spool."""
+        """Undo `put`: large files go back to the spool."""
         for spooled, name in zip(objects, names, strict=False):
             if spooled.content:
                 remove(self._root + name)

@@ -143,14 +143,21 @@ class Places:
         """Whether the first place has a journal."""
         return self.first.objects.is_journaled
 
-    def put(self, objects: Sequence[Spooled], batch: Batch) -> list[str]:
+    def new_names(self, objects: Sequence[Spooled]) -> list[str]:
+        """Return the names that objects will have in the first place."""
+        return [self.first.prefix + name for name in self.first.objects.new_names(objects)]
+
+    def put(self, objects: Sequence[Spooled], names: Sequence[str], batch: Batch) -> None:
         """Make kept objects part of the first place."""
-        return [self.first.prefix + name for name in self.first.objects.put(objects, batch)]
+        self.first.objects.put(objects, self._own(names), batch)
 
     def take_back(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
         """Undo `put`."""
-        own = [name.removeprefix(self.first.prefix) for name in names]
-        self.first.objects.take_back(objects, own)
+        self.first.objects.take_back(objects, self._own(names))
+
+    def _own(self, names: Sequence[str]) -> list[str]:
+        """Return names as the first place has them."""
+        return [name.removeprefix(self.first.prefix) for name in names]
 
     def name_of(self, digits: str) -> str:
         """Return the name of a copy where objects are to be."""

@@ -47,8 +47,17 @@ class Objects(Protocol):
         small ones, and syncs and transfers of several overlap.
         """
 
-    def put(self, objects: Sequence[Spooled], batch: Batch) -> list[str]:
-        """Make kept objects part of the store, durably; return their names for the index.
+    def new_names(self, objects: Sequence[Spooled]) -> list[str]:
+        """Return the names for the index that kept objects will have in the store.
+
+        Raises
+        ------
+        OSError
+            When the store cannot have them.
+        """
+
+    def put(self, objects: Sequence[Spooled], names: Sequence[str], batch: Batch) -> None:
+        """Make kept objects part of the store, durably, under these of `new_names`.
 
         This takes little time: the index is locked meanwhile. A store that `is_journaled` notes
         `batch` in its journal, so that the index can be made durable later.
@@ -56,11 +65,14 @@ class Objects(Protocol):
         Raises
         ------
         OSError
-            When it fails for one of them; then none is in the store.
+            When it fails for one of them; then `take_back` is to be called.
         """
 
     def take_back(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
-        """Undo `put`, so that it can be called again. It never raises."""
+        """Undo `put`, also one that has failed or was not called, so that it can be called again.
+
+        It never raises.
+        """
 
     def name_of(self, digits: str) -> str:
         """Return the name of a copy; see `copy`."""

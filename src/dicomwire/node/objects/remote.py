@@ -102,11 +102,14 @@ class RemoteObjects:
 
     is_journaled = False
 
-    def put(self, objects: Sequence[Spooled], batch: Batch) -> list[str]:
-        """Leave uploaded objects in the bucket; return their names."""
+    def new_names(self, objects: Sequence[Spooled]) -> list[str]:
+        """Return the names that `keep` has given the objects."""
+        return [spooled.name for spooled in objects]
+
+    def put(self, objects: Sequence[Spooled], names: Sequence[str], batch: Batch) -> None:
+        """Leave uploaded objects in the bucket."""
         for spooled in objects:
             spooled.give()
-        return [spooled.name for spooled in objects]
 
     def take_back(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
         """Undo `put`."""

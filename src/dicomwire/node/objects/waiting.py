@@ -40,11 +40,14 @@ class WaitingObjects(FolderObjects):
             name = self.write(source, _FOLDER, digits)
         spooled.lend(name, partial(self.withdraw, [name]))
 
-    def put(self, objects: Sequence[Spooled], batch: Batch) -> list[str]:
-        """Leave the files where they are; return their names."""
+    def new_names(self, objects: Sequence[Spooled]) -> list[str]:
+        """Return the names that `keep` has given the objects."""
+        return [spooled.name for spooled in objects]
+
+    def put(self, objects: Sequence[Spooled], names: Sequence[str], batch: Batch) -> None:
+        """Leave the files where they are."""
         for spooled in objects:
             spooled.give()
-        return [spooled.name for spooled in objects]
 
     def take_back(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
         """Undo `put`."""
