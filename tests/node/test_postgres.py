@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import psycopg
 import pytest
@@ -96,6 +97,31 @@ def test_the_statements_of_a_batch_are_there_after_a_failure(url: str) -> None:
             assert writer.known(["1.1"]) == ({}, ())
 
 
+def test_a_batch_looks_for_its_uids_by_an_index_though_the_tables_were_empty(url: str) -> None:
+    with Index(Postgres(url)) as index, index.writing() as writer:
+        for _ in range(6):  # from then on, the server uses one plan for all
+            writer.known(["1.1"])
+        plan = writer.connection.exec_driver_sql("EXPLAIN EXECUTE known('{1.2}')").scalars().all()
+    assert "Seq Scan" not in "".join(plan)
+
+
+def test_what_the_server_refuses_is_known_at_the_end(url: str) -> None:
+    task = {"kind": "a", "key": "", "payload": "{", "due": None, "created": 0.0}
+    with Index(Postgres(url)) as index:
+        with pytest.raises(IndexFailure, match="invalid input"), index.writing() as writer:
+            writer.add_tasks([task])
+        with pytest.raises(IndexFailure, match="invalid input"):
+            add_and_look(index, task)
+        with index.writing() as writer:
+            assert writer.known(["1.1"]) == ({}, ())
+
+
+def add_and_look(index: Index, task: dict[str, Any]) -> None:
+    with index.writing() as writer:
+        writer.add_tasks([task])
+        writer.find(["1.1"])
+
+
 def test_a_start_does_not_wait_for_a_transaction_of_another_node(url: str) -> None:
     with Index(Postgres(url)) as index, index.writing():
         Index(Postgres(url)).close()
@@ -107,10 +133,18 @@ def test_a_transaction_of_a_process_that_was_stopped_ends(url: str) -> None:
         with stopped.writing() as writer:
             assert writer.connection.exec_driver_sql(f"SHOW {name}").scalar() == "1min"
             writer.connection.exec_driver_sql(f"SET {name} = '50ms'")
-        with pytest.raises(InDoubt), stopped.writing(), other.writing(is_alone=True):
-            pass  # the other one has waited for the end of the first transaction
+        with pytest.raises(InDoubt):
+            wait_for(stopped, other)
         with stopped.writing() as writer:
             assert writer.find(["1.1"]) == {}
+
+
+def wait_for(stopped: Index, other: Index) -> None:
+    """Let a transaction wait for the end of another one."""
+    with stopped.writing() as writer:
+        writer.find(["1.1"])
+        with other.writing(is_alone=True):
+            pass
 
 
 def interrupt(server: PostgresServer, writer: Writer) -> None:

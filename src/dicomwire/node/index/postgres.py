@@ -33,7 +33,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 
 from dicomwire.node.index.database import InDoubt, Numbers, Unusable, reason_of
-from dicomwire.node.index.schema import instance, rejection
+from dicomwire.node.index.pipeline import Pipeline, checked
+from dicomwire.node.index.schema import instance
 from dicomwire.node.index.statements import NEW_TASK, REJECTED, STORED
 
 LOGGER = logging.getLogger("dicomwire.node")
@@ -78,34 +79,41 @@ the store of objects at the most, which takes 30 seconds."""
 _DIALECT = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 _ANY_UID = any_(bindparam("uids", type_=ARRAY(String(collation="C"))))
 _FOUND = STORED.where(instance.c.sop_instance_uid == _ANY_UID)
-_REJECTED = REJECTED.where(rejection.c.sop_instance_uid == _ANY_UID)
-_COLUMNS = [column for column in instance.c if column.name != "id"]
-_NAMES = [column.name for column in _COLUMNS]
-_in_order = itemgetter(*_NAMES)
+_COLUMNS = [column.name for column in instance.c if column.name != "id"]
+_in_order = itemgetter(*_COLUMNS)
 """Returns the values of a row in the order of `_COLUMNS`."""
-_KNOWN, _ADD, _OWNED = b"known", b"add", b"owned"
+_task_in_order = itemgetter(*NEW_TASK)
+_BEGIN, _LOCK_SHARED, _LOCK_ALONE, _COMMIT = b"begin", b"lock shared", b"lock alone", b"commit"
+_KNOWN, _ADD, _ADD_TASK, _OWNED = b"known", b"add", b"add task", b"owned"
+
+
+def _insertion(table: str, columns: Sequence[str]) -> str:
+    """Return the statement that inserts one row; each column is a parameter."""
+    places = ", ".join(f"${place}" for place in range(1, len(columns) + 1))
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"
+
+
 _PREPARED = {
-    # The UIDs are the only parameter.
-    _KNOWN: f"{_FOUND.compile(dialect=_DIALECT)} UNION ALL {_REJECTED.compile(dialect=_DIALECT)}",
+    _BEGIN: "BEGIN",
+    _LOCK_SHARED: f"SELECT pg_advisory_xact_lock_shared({_LOCK}, 0)",
+    _LOCK_ALONE: f"SELECT pg_advisory_xact_lock({_LOCK}, 0)",
+    _COMMIT: "COMMIT",
+    # The UIDs are the only parameter. In a subquery, the planner knows nothing of them, and makes
+    # one plan for all. Otherwise, it would plan each execution anew for the number of its UIDs.
+    _KNOWN: " UNION ALL ".join(
+        f"{query.compile(dialect=_DIALECT)} WHERE sop_instance_uid = ANY ((SELECT $1)::text[])"
+        for query in (STORED, REJECTED)
+    ),
+    _ADD: _insertion("instance", _COLUMNS),
+    _ADD_TASK: _insertion("task", NEW_TASK),
     _OWNED: "SELECT count(*) FROM task WHERE owner = $1 AND id = ANY($2::bigint[])",
-    # Each parameter has the values of one column, for any number of instances.
-    _ADD: f"INSERT INTO instance ({', '.join(_NAMES)}) SELECT "
-    + ", ".join(f"new.{each.name}::{each.type.compile(_DIALECT)}" for each in _COLUMNS)
-    + f" FROM unnest({', '.join(f'${place}::text[]' for place in range(1, len(_NAMES) + 1))})"
-    + f" AS new ({', '.join(_NAMES)})",
 }
 """The statements of each batch, by the names under which the writing connection prepares them."""
-_SUCCEEDED = (1, 2)
-"""PGRES_COMMAND_OK and PGRES_TUPLES_OK of libpq."""
 _needs_escape = re.compile(r'["\\]').search
 """Whether a text in an array has characters to escape; few have."""
 _is_not_accepted = re.compile(r"\\u0000|\\ud|NaN|Infinity").search
 """Finds what JSON in ASCII has where jsonb may not accept it; texts may have some of it, too."""
 _NO_NUMBERS = Numbers(0, None)
-_ADD_TASK = (
-    f"INSERT INTO task ({', '.join(NEW_TASK)}) VALUES "
-    "(%(kind)s, %(key)s, %(payload)s, %(due)s, %(created)s)"
-)
 
 
 class Postgres:
@@ -123,19 +131,17 @@ class Postgres:
     """
 
     begin_reading = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-    _begin_writing = f"BEGIN; SELECT pg_advisory_xact_lock_shared({_LOCK}, 0)"
     begin_alone = f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK}, 0)"
 
     def __init__(self, url: str) -> None:
         if find_spec("psycopg") is None:
             raise Unusable("PostgreSQL needs psycopg: pip install 'dicomwire[postgres]'")
         self._url = make_url(url).set(drivername="postgresql+psycopg")
-        self._writing_on: Any = None
-        self._prepared: set[bytes] = set()
-        """Libpq's connection that writes, and the statements that it has prepared."""
+        self._pipeline: Pipeline | None = None
+        """That of the connection that writes, or of the one before it."""
 
     def engine(self, is_reader: bool) -> Engine:
-        # The driver is in autocommit mode, so that `_begin_writing` takes no round trip of its own.
+        # The driver is in autocommit mode: it would take a round trip to begin a transaction.
         engine = create_engine(
             self._url,
             connect_args={"autocommit": True, **_without(_CONNECTING, self._url)},
@@ -158,19 +164,26 @@ class Postgres:
                     (value, name),
                 )
             connection.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
+            # To compile a statement takes longer than to run it for a page.
+            connection.execute("SET jit = off")
             if not is_reader:
                 connection.execute(f"SET idle_in_transaction_session_timeout = '{_LONGEST_PAUSE}'")
+                # There is an index for all that it looks for. A plan that was made while a table
+                # was small would read all of it, and is used until the server analyzes the table.
+                connection.execute("SET enable_seqscan = off")
             else:
-                # A plan for any pattern may be a hundred times slower than one for this pattern,
-                # and to compile a statement takes longer than to run it for a page.
+                # A plan for any pattern may be a hundred times slower than one for this pattern.
                 connection.execute("SET plan_cache_mode = force_custom_plan")
-                connection.execute("SET jit = off")
             # A committed transaction is on the disk, whatever the server's default.
             connection.execute(
                 "SELECT set_config('synchronous_commit', 'on', false)"
                 " WHERE current_setting('synchronous_commit') = 'off'"
             )
 
+        if not is_reader:
+            event.listen(engine, "before_cursor_execute", self._await)
+            event.listen(engine, "commit", self._await)
+            event.listen(engine, "rollback", self._give_up)
         return engine
 
     def prepare(self) -> None:
@@ -204,28 +217,32 @@ class Postgres:
         key = func.unnest(cast(keys, ARRAY(BigInteger))).column_valued("key")
         connection.execute(select(func.pg_advisory_xact_lock(key)))
 
-    # What each batch needs uses libpq, to which psycopg gives access: a statement takes 10 us of
-    # processor time, but 50 or more with a cursor, and several times as much with SQLAlchemy.
+    # --- What is done for each batch ---
 
     @contextlib.contextmanager
     def writing(
         self, connection: Connection, *, is_alone: bool, is_journaled: bool
     ) -> Iterator[None]:
-        """Run the block in a transaction, which is always durable at its end."""
+        """Run the block in a transaction, which is always durable at its end.
+
+        It begins together with the first statement of the block, unless it is to be alone.
+        """
         from psycopg import Error
 
         driver = _driver(connection)
         is_committing = False
         try:
-            begin = self.begin_alone if is_alone else self._begin_writing
-            _checked(driver.pgconn.exec_(begin.encode()))
+            pipeline = self._pipeline_on(connection)
+            pipeline.send(_BEGIN)
+            pipeline.send(_LOCK_ALONE if is_alone else _LOCK_SHARED)
+            if is_alone:
+                pipeline.results()
             yield
             is_committing = True
-            _checked(driver.pgconn.exec_(b"COMMIT"))
+            pipeline.send(_COMMIT)
+            pipeline.results()
         except BaseException as error:
-            with contextlib.suppress(Error):  # the connection is lost
-                # The driver's own `rollback` would also forget what `_execute` has prepared.
-                driver.pgconn.exec_(b"ROLLBACK")
+            self._roll_back(driver)
             if not isinstance(error, Error):
                 raise
             if driver.closed:
@@ -245,6 +262,35 @@ class Postgres:
             if connection.in_transaction():  # by the account of SQLAlchemy
                 connection.rollback()
 
+    def _roll_back(self, driver: Any) -> None:
+        """Undo a transaction; if that is not possible, close the connection, which does it, too."""
+        from psycopg import Error
+
+        self._give_up()
+        try:
+            # The driver's own `rollback` would also forget the prepared statements.
+            checked(driver.pgconn.exec_(b"ROLLBACK"))
+        except Error:
+            driver.close()
+
+    def _pipeline_on(self, connection: Connection) -> Pipeline:
+        """Return the pipeline of the connection that writes."""
+        pgconn = _driver(connection).pgconn
+        if self._pipeline is None or self._pipeline.pgconn is not pgconn:
+            self._pipeline = None
+            self._pipeline = Pipeline(pgconn, _PREPARED)
+        return self._pipeline
+
+    def _await(self, *_: object) -> None:
+        """Wait for what was sent before another statement."""
+        if self._pipeline is not None:
+            self._pipeline.results()
+
+    def _give_up(self, *_: object) -> None:
+        """Wait for what was sent, whatever the results are."""
+        if self._pipeline is not None:
+            self._pipeline.give_up()
+
     def find(
         self, connection: Connection, uids: Sequence[str], with_rejected: bool = False
     ) -> Iterator[Sequence[Any]]:
@@ -252,40 +298,36 @@ class Postgres:
         if not with_rejected:
             yield from connection.execute(_FOUND, {"uids": list(uids)})
             return
-        found = self._execute(connection, _KNOWN, [_array(uids)])
+        pipeline = self._pipeline_on(connection)
+        pipeline.send(_KNOWN, [_array(uids)])
+        found = pipeline.results()[-1]
         for row in range(found.ntuples):
             number, uid, copy, *texts = (found.get_value(row, at).decode() for at in range(6))
             yield int(number), uid, int(copy), *texts
 
     def add(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
-        """Add instances."""
+        """Let the server add instances; errors are raised by the next statement, or the commit."""
+        pipeline = self._pipeline_on(connection)
         for row in rows:
             row["attributes"] = _jsonb(row["attributes"])
-        columns = zip(*map(_in_order, rows), strict=True)
-        self._execute(connection, _ADD, [_array(map(str, each)) for each in columns])
-
-    def _execute(self, connection: Connection, name: bytes, values: list[bytes]) -> Any:
-        """Execute one of `_PREPARED` on the connection that writes; return the result of libpq."""
-        pgconn = _driver(connection).pgconn
-        if pgconn is not self._writing_on:
-            self._writing_on, self._prepared = pgconn, set()
-        if name not in self._prepared:
-            _checked(pgconn.prepare(name, _PREPARED[name].encode()))
-            self._prepared.add(name)
-        return _checked(pgconn.exec_prepared(name, values))
+            pipeline.send(_ADD, [str(value).encode() for value in _in_order(row)])
+        pipeline.start()
 
     def add_tasks(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
-        """Add tasks."""
+        """Let the server add tasks, as `add` does."""
+        pipeline = self._pipeline_on(connection)
         for row in rows:
             if not isinstance(row["payload"], str):
                 row["payload"] = _json_text(row["payload"])
-        with _driver(connection).cursor() as cursor:
-            cursor.executemany(_ADD_TASK, rows)
+            values = _task_in_order(row)
+            pipeline.send(_ADD_TASK, [None if v is None else str(v).encode() for v in values])
+        pipeline.start()
 
     def owned(self, connection: Connection, owner: str, tasks: Iterable[int]) -> int:
         """Return how many of these tasks an owner has."""
-        found = self._execute(connection, _OWNED, [owner.encode(), _array(map(str, tasks))])
-        return int(found.get_value(0, 0))
+        pipeline = self._pipeline_on(connection)
+        pipeline.send(_OWNED, [owner.encode(), _array(map(str, tasks))])
+        return int(pipeline.results()[-1].get_value(0, 0))
 
     def numbers(self, connection: Connection) -> Numbers:
         """Return constants: an id is never used again."""
@@ -301,18 +343,6 @@ class Postgres:
 def _driver(connection: Connection) -> Any:
     """Return the connection of psycopg."""
     return connection.connection.driver_connection
-
-
-def _checked(result: Any) -> Any:
-    """Return a result of libpq; raise the error that it has."""
-    if result.status in _SUCCEEDED:
-        return result
-    from psycopg import OperationalError
-    from psycopg.errors import error_from_result
-
-    error = error_from_result(result)
-    # The server gives a state to each error; without one, the connection was lost.
-    raise error if error.diag.sqlstate else OperationalError(str(error))
 
 
 def _array(texts: Iterable[str]) -> bytes:
