@@ -226,7 +226,7 @@ def test_making_it_anew_is_begun_again_where_it_failed(
         def fail(*_: object) -> None:
             raise OSError(errno.EIO, "Input/output error")
 
-        patch.setattr("dicomwire.node.commit.reconcile", fail)
+        patch.setattr("dicomwire.node.maintenance.reconcile", fail)
         assert archive.store(encoded("1.2"), "1.2") == OUT_OF_RESOURCES
     assert archive.store(encoded("1.2"), "1.2") == SUCCESS
     assert set(archive.notes()) == {"1.1", "1.2"}
