@@ -170,6 +170,15 @@ class Attacker:
         head = self.receive(6)
         return head + self.receive(int.from_bytes(head[2:6], "big")) if len(head) == 6 else head
 
+    def receive_until(self, last: bytes) -> bytes:
+        """Return all PDUs up to `last`, or up to the end."""
+        data = b""
+        while more := self.receive_pdu():
+            data += more
+            if more == last:
+                break
+        return data
+
     def associate(self, request: bytes = ASSOCIATE_RQ) -> Attacker:
         """Have an association accepted."""
         self.send(request)

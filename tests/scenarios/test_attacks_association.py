@@ -126,10 +126,11 @@ def test_a_peer_that_vanishes_in_the_middle_of_its_request(
 
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_a_peer_that_vanishes_after_its_request(victim: Victim, how: str) -> None:
-    for _ in range(20):  # the answer finds it gone, or not yet
-        with victim.attacked(lines=None), victim.attacker() as attacker:
-            attacker.send(ASSOCIATE_RQ)
-            attacker.socket.close() if how == "close" else attacker.reset()
+    with victim.attacked(lines=None):
+        for _ in range(20):  # the answer finds it gone, or not yet
+            with victim.attacker() as attacker:
+                attacker.send(ASSOCIATE_RQ)
+                attacker.socket.close() if how == "close" else attacker.reset()
 
 
 # --- Lengths ---------------------------------------------------------------------------------
@@ -183,15 +184,17 @@ def length_fields(request: bytes) -> dict[str, int]:
     return fields
 
 
+@pytest.mark.threaded_only("both faces parse a request with the same function")
 @pytest.mark.parametrize("field", length_fields(FULL_REQUEST).items(), ids=lambda field: field[0])
 def test_the_length_of_every_item(victim: Victim, field: tuple[str, int]) -> None:
     at = field[1]
     actual = int.from_bytes(FULL_REQUEST[at : at + 2], "big")
-    for length in {0, 1, actual - 1, actual + 1, 2**15, 2**16 - 1} - {actual}:
-        data = FULL_REQUEST[:at] + struct.pack(">H", length) + FULL_REQUEST[at + 2 :]
-        # By chance some still make sense: what matters is that they are answered, one way or other
-        with victim.attacked(lines=None), victim.attacker() as attacker:
-            answer = attacker.send(data).receive_pdu()
+    with victim.attacked(lines=None):
+        for length in {0, 1, actual - 1, actual + 1, 2**15, 2**16 - 1} - {actual}:
+            data = FULL_REQUEST[:at] + struct.pack(">H", length) + FULL_REQUEST[at + 2 :]
+            with victim.attacker() as attacker:
+                answer = attacker.send(data).receive_pdu()
+            # By chance some still make sense: each is answered, one way or other.
             assert answer[:1] == b"\2" or is_clean_end(answer), (length, answer)
 
 
@@ -210,6 +213,7 @@ MANY = {
 }
 
 
+@pytest.mark.threaded_only("both faces parse a request with the same function")
 @pytest.mark.parametrize("data", MANY.values(), ids=MANY.keys())
 def test_a_request_of_ten_thousand(victim: Victim, data: bytes) -> None:
     with victim.attacked(), victim.attacker() as attacker:
@@ -274,6 +278,7 @@ TITLES = {
 }
 
 
+@pytest.mark.threaded_only("both faces parse a request with the same function")
 @pytest.mark.parametrize("title", TITLES.values(), ids=TITLES.keys())
 @pytest.mark.parametrize("which", ["called", "calling"])
 def test_strange_titles_do_no_harm(victim: Victim, title: bytes, which: str) -> None:
@@ -308,6 +313,7 @@ STRANGE_UIDS = {
 }
 
 
+@pytest.mark.threaded_only("both faces parse a request with the same function")
 @pytest.mark.parametrize("uid", STRANGE_UIDS.values(), ids=STRANGE_UIDS.keys())
 @pytest.mark.parametrize(
     "where", ["application context", "abstract syntax", "transfer syntax", "implementation", "role"]

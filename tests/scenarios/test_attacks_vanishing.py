@@ -167,7 +167,7 @@ RESPONSE = data_pdu(
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-@pytest.mark.parametrize("cut", [0, 1, 6, 12, 100, 150, 1000, 10**6, 40 * 10**6])
+@pytest.mark.parametrize("cut", [0, 1, 6, 12, 100, 150, 1000, 10**6, 10 * 10**6])
 def test_an_acceptor_that_vanishes_in_the_middle_of_a_store(how: str, cut: int) -> None:
     """An empty status, and the association says why; however much is still to be sent."""
 
@@ -180,7 +180,7 @@ def test_an_acceptor_that_vanishes_in_the_middle_of_a_store(how: str, cut: int) 
         if how == "reset":
             peer.reset()
 
-    size = 50 * 10**6 if cut > 1000 else DATASET_SIZE
+    size = 16 * 10**6 if cut > 1000 else DATASET_SIZE
     with unharmed_client(peak=4 * size + (8 << 20)), HostileSCP(vanish) as scp:
         assoc = requestor(scp.port)
         with contextlib.suppress(RuntimeError):  # where the end has been noticed before
@@ -233,6 +233,7 @@ EVENTS = [
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)
 def test_a_handler_that_aborts_under_load(event: evt.EventType) -> None:
     """Now and then a handler aborts: whoever it hits, the others are served, and nothing stays."""
+    image = ct_image(20_000)
     lock = threading.Lock()
     calls = itertools.count()
     armed = threading.Event()
@@ -252,11 +253,10 @@ def test_a_handler_that_aborts_under_load(event: evt.EventType) -> None:
         ae.add_requested_context(CTImageStorage)
         for _ in range(2):
             with ae.associate(HOST, victim.port) as assoc:
-                for _ in range(3):
-                    if assoc.is_established:
-                        assoc.send_c_echo()
-                    if assoc.is_established:
-                        assoc.send_c_store(ct_image(20_000))
+                if assoc.is_established:
+                    assoc.send_c_echo()
+                if assoc.is_established:
+                    assoc.send_c_store(image)
 
     bindings = [(event, handle)]
     if event is not evt.EVT_C_STORE:

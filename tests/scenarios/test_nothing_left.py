@@ -123,7 +123,7 @@ WAYS = [
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_files_threads_and_slots(face, server, way):
     files = open_files()
-    for _ in range(20):
+    for _ in range(10):
         way(face, server)
     assert face.is_quiet(server)
     assert eventually(lambda: not server.ae.active_associations)

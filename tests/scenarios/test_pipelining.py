@@ -231,11 +231,11 @@ def test_what_a_peer_with_a_window_sends_ahead_is_not_read_ahead(face):
         looked.append(event.peer_gone)
         return 0
 
-    server = face.serve([(evt.EVT_C_STORE, handle)], operations_window=8)
-    with face.associate(server, contexts=CONTEXTS, window=8) as assoc:
-        results = list(assoc.send_c_stores(objects(9, 12 << 20)))
+    server = face.serve([(evt.EVT_C_STORE, handle)], operations_window=4)
+    with face.associate(server, contexts=CONTEXTS, window=4) as assoc:
+        results = list(assoc.send_c_stores(objects(5, 12 << 20)))
     assert all(each.is_stored for each in results)
-    assert looked == [False] * 9
+    assert looked == [False] * 5
 
 
 # --- What cannot be sent ---
@@ -493,7 +493,7 @@ def test_what_comes_while_nothing_can_be_sent(face, what):
 
         assoc.bind(evt.EVT_DIMSE_SENT, tell)
         with in_background(serve) as serving:
-            results = list(assoc.send_c_stores([make_ct(), make_ct(16 << 20, "1.2.9")]))
+            results = list(assoc.send_c_stores([make_ct(), make_ct(8 << 20, "1.2.9")]))
             serving.result(WAIT)
         if face.name == "uvloop" and what == "abort":
             return  # it may have lost what came when it finds that it cannot send
