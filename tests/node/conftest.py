@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from threading import get_ident
 from typing import Any
@@ -17,8 +18,12 @@ from chromium import Chromium
 from cloud_services import SERVICES, Service
 from forking import ORIGIN
 from postgres_server import PostgresServer
+from sqlalchemy import create_engine
+from sqlalchemy.engine import Dialect
+from sqlalchemy.util import LRUCache
 
 from dicomwire.node import server
+from dicomwire.node.index import postgres, sqlite
 from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.index.writer import Index
 from dicomwire.node.tasks import process
@@ -104,6 +109,27 @@ def _empty_index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Sqlite, "prepare", prepare)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _statements_are_compiled_once() -> Iterator[None]:
+    """Let all indexes share the statements that SQLAlchemy has compiled, each for a database.
+
+    Otherwise each index compiles them anew, which takes longer than all else that opens a node.
+    """
+    compiled = LRUCache(1000)
+
+    def kind_of(dialect: Any) -> tuple[Any, ...]:
+        return type(dialect), getattr(dialect, "server_version_info", None)
+
+    with pytest.MonkeyPatch.context() as patch:
+        # What is compiled is looked up by dialect and statement. Each engine has its own dialect.
+        patch.setattr(Dialect, "__eq__", lambda self, other: kind_of(self) == kind_of(other))
+        patch.setattr(Dialect, "__hash__", lambda self: hash(kind_of(self)))
+        for module in (sqlite, postgres):
+            options = {"execution_options": {"compiled_cache": compiled}}
+            patch.setattr(module, "create_engine", partial(create_engine, **options))
         yield
 
 
