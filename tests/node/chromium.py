@@ -362,6 +362,12 @@ def _options(profile: Path) -> list[str]:
         "--headless",
         "--no-sandbox",  # continuous integration runs as root
         "--disable-gpu",
+        # One process for all pages, and none for drawing: to start one takes longer than a page.
+        "--in-process-gpu",
+        "--renderer-process-limit=1",
+        "--process-per-site",
+        "--disable-site-isolation-trials",
+        "--disable-features=SpareRendererForSitePerProcess,OptimizationHints,OnDeviceModelService",
         "--disable-dev-shm-usage",
         "--no-first-run",
         "--no-default-browser-check",
