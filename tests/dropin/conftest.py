@@ -13,6 +13,15 @@ from dropin_processes import DROP_IN, PROGRAMS, REAL, Implementation, Server, en
 collect_ignore = [] if find_spec("pynetdicom") else ["inside"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _forkers() -> Iterator[None]:
+    """End the processes that programs are forked from."""
+    yield
+    for each in (DROP_IN, REAL):
+        if "forker" in vars(each):
+            each.forker.end()
+
+
 @pytest.fixture
 def drop_in() -> Implementation:
     """Give the drop-in."""

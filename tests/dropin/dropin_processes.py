@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+
+from forked_programs import Forker, Program
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(__file__).with_name("programs")
@@ -27,18 +28,16 @@ class Implementation:
         self.name = name
         self.python = python
         self._command = [python, "-u", *options]
-        self._path = path
+        self._path = {"PYTHONPATH": path}
 
-    def start(self, *args: object, **options: Any) -> subprocess.Popen[str]:
+    @cached_property
+    def forker(self) -> Forker:
+        """What programs are forked from, with all of pydicom that they need."""
+        return Forker(self._command, ("pydicom.data", "pydicom.filewriter"), self._path)
+
+    def start(self, *args: object) -> Program:
         """Start Python with `args`."""
-        return subprocess.Popen(
-            [*self._command, *map(str, args)],
-            env=os.environ | {"PYTHONPATH": self._path},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            **options,
-        )
+        return self.forker.start(*args)
 
     def run(self, *args: object, code: int = 0) -> str:
         """Run Python with `args`, and return what it printed."""
@@ -59,7 +58,7 @@ REAL = Implementation(
 )
 
 
-def finish(process: subprocess.Popen[str], code: int = 0, within: float = WAIT) -> tuple[str, str]:
+def finish(process: Program, code: int = 0, within: float = WAIT) -> tuple[str, str]:
     """Return what `process` printed and logged, when it is over."""
     try:
         printed, log = process.communicate(timeout=within)
@@ -69,7 +68,7 @@ def finish(process: subprocess.Popen[str], code: int = 0, within: float = WAIT) 
     return printed, log
 
 
-def end(process: subprocess.Popen[str]) -> None:
+def end(process: Program) -> None:
     """Kill `process` if it still runs, and take what it printed."""
     process.kill()
     process.communicate()

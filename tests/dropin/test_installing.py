@@ -73,7 +73,7 @@ def source(tmp_path):
     return shutil.copytree(ROOT / "dropin", tmp_path / "dropin", ignore=lambda *_: ["__pycache__"])
 
 
-INSTALL = ("install", "--no-index", "--no-deps", "--no-build-isolation")
+INSTALL = ("install", "--no-index", "--no-deps", "--no-build-isolation", "--no-compile")
 
 
 def test_it_is_refused_beside_the_real_one(environment, source):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from fnmatch import fnmatchcase
@@ -20,6 +19,8 @@ from typing import Any
 import pytest
 from dropin_processes import DROP_IN, PROGRAMS, REAL, ROOT, Implementation, Server, end, finish
 
+from forked_programs import Program
+
 PAGE = ROOT / "docs" / "migration.md"
 HEADING = "## Every difference of the drop-in"
 
@@ -29,7 +30,7 @@ LONG = 180
 PARTS = ("unbound", "single", "normalized", "find", "retrieve")
 
 
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., Program]
 
 
 @pytest.fixture
@@ -37,9 +38,7 @@ def start() -> Iterator[Start]:
     """Give what starts a program that walks; those that run at the end of the test are killed."""
     with ExitStack() as processes:
 
-        def begin(
-            implementation: Implementation, program: str, *args: object
-        ) -> subprocess.Popen[str]:
+        def begin(implementation: Implementation, program: str, *args: object) -> Program:
             # What is done wrong on purpose may be warned of.
             process = implementation.start("-W", "ignore", PROGRAMS / program, *args)
             processes.callback(end, process)
