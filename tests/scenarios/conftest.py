@@ -11,6 +11,8 @@ from aio_face import Asyncio
 from hostile import under_test
 from scenario import Face, Threaded
 
+from forked_programs import Forker
+
 
 def _with_uvloop() -> Face:
     try:
@@ -64,6 +66,14 @@ def face(request: pytest.FixtureRequest) -> Iterator[Face]:
     yield face
     under_test.pop()
     face.close()
+
+
+@pytest.fixture(scope="session")
+def forker() -> Iterator[Forker]:
+    """What servers in processes of their own are forked from."""
+    forker = Forker(modules=("dicomwire.aio", "dicomwire.threaded.server"))
+    yield forker
+    forker.end()
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,6 @@ import resource
 import select
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -42,6 +40,7 @@ from dicomwire.sop_class import Verification
 from dicomwire.threaded import server as server_module
 from dicomwire.threaded.watcher import Watched, watcher
 from dicomwire.tls import server_context
+from forked_programs import Forker
 
 pytestmark = pytest.mark.usefixtures("face")
 
@@ -54,21 +53,14 @@ MANY = int(os.environ.get("TEST_CONNECTIONS", "500"))
 class Remote:
     """A server in a process of its own, and what it costs."""
 
-    def __init__(self, log: Path, face: str, files: int = 0, **settings: object) -> None:
+    def __init__(
+        self, forker: Forker, log: Path, face: str, files: int = 0, **settings: object
+    ) -> None:
         self._log = log
+        program = Path(__file__).with_name("besieged_server.py")
         with log.open("wb") as stderr:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    str(Path(__file__).with_name("besieged_server.py")),
-                    face,
-                    str(files),
-                    repr(settings),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
+            self._process = forker.start(
+                program, face, files, repr(settings), stdin=True, stderr=stderr
             )
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
@@ -116,10 +108,10 @@ class Remote:
 
 
 @pytest.fixture
-def serve(tmp_path: Path, face: Face) -> Iterator[Callable[..., Remote]]:
+def serve(tmp_path: Path, face: Face, forker: Forker) -> Iterator[Callable[..., Remote]]:
     log = tmp_path / "server.log"
     with contextlib.ExitStack() as stack:
-        yield lambda **options: stack.enter_context(Remote(log, face.name, **options))
+        yield lambda **options: stack.enter_context(Remote(forker, log, face.name, **options))
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ from dicomwire import AE, Settings
 from dicomwire.errors import LocalProtocolError
 from dicomwire.workers.server import SupervisedServer
 from dicomwire.workers.worker_end import Worker
+from forked_programs import Forker
 from raw_peer import VERIFICATION, WAIT
 
 pytestmark = [
@@ -59,16 +60,10 @@ def is_alive(pid: int) -> bool:
 class Program:
     """A program whose server has workers."""
 
-    def __init__(self, log: Path, **options: Any) -> None:
+    def __init__(self, forker: Forker, log: Path, **options: Any) -> None:
         self._log = log
         with log.open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, str(PROGRAM), repr(options)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-            )
+            self.process = forker.start(PROGRAM, repr(options), stdin=True, stderr=stderr)
         self.port, self.beside, self.supervisor = self._answer()
 
     def _answer(self) -> Any:
@@ -123,12 +118,12 @@ of_the_asyncio_face = pytest.mark.parametrize("server_face", ["asyncio"])
 
 
 @pytest.fixture
-def start(tmp_path: Path, server_face: str) -> Iterator[Any]:
+def start(tmp_path: Path, server_face: str, forker: Forker) -> Iterator[Any]:
     programs: list[Program] = []
 
     def start(**options: Any) -> Program:
         options["face"] = server_face
-        programs.append(Program(tmp_path / f"log-{len(programs)}", **options))
+        programs.append(Program(forker, tmp_path / f"log-{len(programs)}", **options))
         return programs[-1]
 
     yield start
