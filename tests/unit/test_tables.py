@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
+import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pydicom
@@ -56,14 +57,29 @@ def sop_classes_by_keyword() -> dict[str, SOPClass]:
     return {name: value for name, value in vars(sop_class).items() if isinstance(value, SOPClass)}
 
 
+@pytest.fixture
+def generate(monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
+    """Run a generator, and return its exit code."""
+
+    def run(program: Path, *arguments: str) -> object:
+        monkeypatch.setattr(sys, "argv", [str(program), *arguments])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(program), run_name="__main__")
+        return end.value.code
+
+    return run
+
+
 @pytest.mark.skipif(not MADE_WITH_THIS_PYDICOM, reason="made with another dictionary of UIDs")
-def test_the_committed_tables_are_what_the_generator_writes() -> None:
-    command = [sys.executable, str(GENERATOR), "--check"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
+def test_the_committed_tables_are_what_the_generator_writes(
+    generate: Callable[..., object],
+) -> None:
+    assert generate(GENERATOR, "--check") == 0
 
 
-def test_the_check_notices_stale_tables(tmp_path: Path) -> None:
+def test_the_check_notices_stale_tables(
+    generate: Callable[..., object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = tmp_path / "tools" / GENERATOR.name
     stale = tmp_path / "src" / "dicomwire" / "registry" / "tables.py"
     copy.parent.mkdir()
@@ -71,13 +87,10 @@ def test_the_check_notices_stale_tables(tmp_path: Path) -> None:
     copy.write_text(GENERATOR.read_text())
     stale.write_text(Path(tables.__file__).read_text() + "\n")
 
-    check = [sys.executable, str(copy), "--check"]
-    result = subprocess.run(check, capture_output=True, text=True, check=False)
-    assert result.returncode == 1
-    assert "stale" in result.stderr
-
-    subprocess.run([sys.executable, str(copy)], check=True)
-    assert subprocess.run(check, check=False).returncode == 0
+    assert generate(copy, "--check") == 1
+    assert "stale" in capsys.readouterr().err
+    assert generate(copy) == 0
+    assert generate(copy, "--check") == 0
 
 
 def test_context_lists_have_the_known_lengths() -> None:
