@@ -16,6 +16,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from sqlalchemy import Insert, String, cast, insert, literal, select, union_all
 
 from benchmarks.workload import SMALL
+from dicomwire.node.index.postgres import Postgres
 from dicomwire.node.index.schema import instance, patient, series, study
 from dicomwire.node.index.writer import Index, Writer
 from dicomwire.node.names import fold_name
@@ -104,9 +105,12 @@ def fill(index: Index, studies: int) -> None:
     for start in range(0, studies, _PORTION):
         with index.writing() as writer:
             _add(writer, range(start, min(start + _PORTION, studies)))
+    # As the database does by itself, sooner or later: PostgreSQL within a minute.
     with index.writing(is_alone=True) as writer:
-        # As the database does by itself, sooner or later.
         writer.connection.exec_driver_sql("ANALYZE")
+    if isinstance(index.database, Postgres):
+        with index.engine.connect() as connection:
+            connection.exec_driver_sql("VACUUM")
 
 
 def _add(writer: Writer, numbers: range) -> None:

@@ -241,7 +241,7 @@ def _pages(index: Searched, statement: Select[Any]) -> Iterator[Sequence[Row[Any
             return
         last = rows[-1][0]
         if not is_cut:
-            most = min(most * 4, _LARGEST_PAGE)
+            most = min(most * 8, _LARGEST_PAGE)
 
 
 def _page_of(result: Iterable[Row[Any]]) -> tuple[list[Row[Any]], bool]:

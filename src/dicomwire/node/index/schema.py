@@ -33,7 +33,7 @@ metadata = MetaData(
     }
 )
 """The tables as the migrations make them; alembic compares a new revision with it."""
-REVISION = "0005"
+REVISION = "0006"
 """The last migration: tables of this revision are as `metadata` has them."""
 VERSION_TABLE = "alembic_version"
 """Where alembic notes the revision of the tables."""
