@@ -423,6 +423,7 @@ def answering(answer: Any) -> Callable[[Any], Any]:
 def negotiated(proposed: Any, handlers: list[Any]) -> Any:
     """Return what an association has negotiated."""
     scp, scu = AE(), AE()
+    scu.acse_timeout = 5  # where the real one fails, it does not answer
     scp.add_supported_context(CTImageStorage)
     scu.add_requested_context(CTImageStorage)
     server = scp.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
