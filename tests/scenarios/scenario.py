@@ -94,7 +94,7 @@ def eventually(condition: Callable[[], object], seconds: float = WAIT) -> bool:
 
 def soon_full(server: Any) -> None:
     """Have the system take little from the server of what its peers do not read."""
-    server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)  # inherited on accept
+    server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)  # inherited on accept
 
 
 class Recorder:

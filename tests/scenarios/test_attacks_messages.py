@@ -229,7 +229,7 @@ def pour(attacker: Attacker, data: bytes, limit: float = float("inf")) -> bool:
 LIMITED = Settings(
     acse_timeout=2.0,
     network_timeout=5.0,
-    close_timeout=0.5,
+    close_timeout=0.1,  # in which all is read that is still poured
     limits=Limits(command_set=1 << 16, identifier=1 << 16),
     spool_threshold=1 << 18,
     store_ceiling=2 << 20,

@@ -389,7 +389,7 @@ def test_requests_without_end_do_not_put_off_the_deadline(request_there: bytes) 
 
 
 def test_a_flood_of_requests_to_a_requestor() -> None:
-    flood = ECHO * 5000
+    flood = ECHO * 2000
     with unharmed_client(peak=24 << 20), HostileSCP(accepting(flood, flood)) as scp:
         assoc = requestor(scp.port, HASTY_FOR_RESPONSES)
         assert not assoc.send_c_echo()
