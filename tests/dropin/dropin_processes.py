@@ -19,6 +19,7 @@ from forked_programs import Forker, Program
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(__file__).with_name("programs")
 WAIT = 60
+IMPORTED = ("pynetdicom", "pynetdicom.sop_class", "pynetdicom.dsutils", "pynetdicom.status")
 
 
 class Implementation:
@@ -32,8 +33,8 @@ class Implementation:
 
     @cached_property
     def forker(self) -> Forker:
-        """What programs are forked from, with all of pydicom that they need."""
-        return Forker(self._command, ("pydicom.data", "pydicom.filewriter"), self._path)
+        """What programs are forked from, with all that they import."""
+        return Forker(self._command, ("pydicom.data", "pydicom.filewriter", *IMPORTED), self._path)
 
     def start(self, *args: object) -> Program:
         """Start Python with `args`."""
