@@ -26,7 +26,7 @@ export COVERAGE_FILE := $(CURDIR)/$(VENV)/coverage
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve try test pairs sample ready peer which lint bench docs
+.PHONY: help serve try test pairs sample ready tools peer which lint bench docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -68,6 +68,8 @@ pairs: $(VENV)/.with-test ## run the tests of the archive with each pair of inde
 	done; exit $$failed
 
 ready: $(VENV)/.with-test # make the environment of the tests
+
+tools: $(VENV)/.with-lint $(VENV)/.with-docs # add what checks it and builds the site
 
 peer: $(PEER) # make that of the peer
 
