@@ -14,9 +14,11 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Select,
     and_,
+    bindparam,
     case,
     delete,
     func,
@@ -224,15 +226,15 @@ class Queue:
         Usually that counts as an attempt, so that a task which ends its process is dead some day.
         """
         now = self.clock()
-        due = _due(kind, now).limit(most)
+        which = {"of_kind": kind, "now": now, "most": most}
         with self.index.reading() as connection:  # a change would wait for the one writer
-            if connection.execute(due).first() is None:
+            if connection.execute(_DUE, which).first() is None:
                 return []
         with self.index.writing() as writer:
             connection = writer.connection
             if connection.dialect.name == "postgresql":
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_TAKING})"))
-            found = connection.execute(due.with_for_update(skip_locked=True)).all()
+            found = connection.execute(_DUE_AND_LOCKED, which).all()
             attempts = task.c.attempts + int(is_attempt)
             lease = {"owner": self.owner, "due": now + LEASE, "attempts": attempts}
             ids = [row.id for row in found]
@@ -294,9 +296,11 @@ class Queue:
 
     def next_due(self, kind: str, after: float) -> float | None:
         """Return the first time after another one at which a task is due, or its lease ends."""
-        query = select(func.min(task.c.due)).where(task.c.kind == kind, task.c.due > after)
         with self.index.reading() as connection:
-            return connection.execute(query).scalar()
+            time: float | None = connection.execute(
+                _NEXT_DUE, {"of_kind": kind, "now": after}
+            ).scalar()
+            return time
 
     def renew(self, writer: Writer) -> None:
         """Renew the leases of all tasks of this process, in a transaction of the index."""
@@ -377,12 +381,13 @@ class Queue:
             return int(writer.connection.execute(statement.where(*conditions)).rowcount)
 
 
-def _due(kind: str, now: float) -> Select[Any]:
-    """Return the query for the tasks of a kind that may run now.
+def _due() -> Select[Any]:
+    """Return the query for the first tasks, `most`, of a kind, `of_kind`, that may run `now`.
 
     A task waits for those before it in its key, and for a process that runs others of its key.
     """
     other = task.alias("other")
+    now: BindParameter[float] = bindparam("now")
     blocking = (
         select(literal(1))
         .where(
@@ -395,5 +400,13 @@ def _due(kind: str, now: float) -> Select[Any]:
         .exists()
     )
     may_run = or_(task.c.key == "", ~blocking)
-    query = select(*_TASK).where(task.c.kind == kind, task.c.due <= now, may_run)
-    return query.order_by(task.c.due, task.c.id)
+    query = select(*_TASK).where(task.c.kind == bindparam("of_kind"), task.c.due <= now, may_run)
+    return query.order_by(task.c.due, task.c.id).limit(bindparam("most"))
+
+
+# Made once: each kind of tasks asks for these whenever a task of any kind may have been added.
+_DUE = _due()
+_DUE_AND_LOCKED = _DUE.with_for_update(skip_locked=True)
+_NEXT_DUE = select(func.min(task.c.due)).where(
+    task.c.kind == bindparam("of_kind"), task.c.due > bindparam("now")
+)
