@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
-import sys
+import io
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -15,12 +13,15 @@ from orthanc import orthanc, rest
 from peers import Peers, free_port, run
 from pydicom.filewriter import dcmwrite
 
+from dicomwire.__main__ import main
+from dicomwire.node.configuration import Configuration, Destination
+from dicomwire.node.server import Node as RunningNode
+
 STUDY = ("QueryRetrieveLevel=STUDY", "StudyInstanceUID=1.2.3.1.1")
-OURS = [sys.executable, "-m", "dicomwire"]
 
 
 class Node:
-    """A node in a process of its own, that knows HERE.
+    """A node that knows HERE.
 
     Attributes
     ----------
@@ -30,41 +31,24 @@ class Node:
         The port that it sends to when it is to send HERE.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.receiver = free_port()
-        self._folder = folder
-        command = [*OURS, "node", "--json", "--port", "0", "--folder", str(folder)]
-        self._process = subprocess.Popen(
-            [*command, "--destination", f"HERE=127.0.0.1:{self.receiver}"],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdout is not None
-        facts = json.loads(self._process.stdout.readline())
-        self.address = [facts["address"], str(facts["port"])]
-
-    @property
-    def known_as(self) -> tuple[str, int]:
-        """Host and port, for configurations."""
-        host, port = self.address
-        return host, int(port)
+    def __init__(self, running: RunningNode, receiver: int) -> None:
+        self.receiver = receiver
+        self.known_as = running.address  # for configurations
+        self.address = [str(each) for each in running.address]
+        self._folder = running.configuration.folder
 
     def objects(self) -> list[Path]:
         """Return the files that it has."""
         return list((self._folder / "objects").rglob("*.dcm"))
 
-    def stop(self) -> None:
-        """Stop it by Ctrl-C."""
-        self._process.send_signal(signal.SIGINT)
-        self._process.communicate(timeout=30)
-        assert self._process.returncode == 0
-
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
-    node = Node(tmp_path / "archive")
-    yield node
-    node.stop()
+    receiver = free_port()
+    destinations = {"HERE": Destination("127.0.0.1", receiver)}
+    folder = tmp_path / "archive"
+    with RunningNode(Configuration(port=0, folder=folder, destinations=destinations)) as running:
+        yield Node(running, receiver)
 
 
 @pytest.fixture
@@ -84,6 +68,14 @@ def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
+
+
+def ours_says(*arguments: object) -> str:
+    """Run a program of ours in this process, and return its output."""
+    said = io.StringIO()
+    with redirect_stdout(said):
+        assert main([str(each) for each in arguments]) == 0, said.getvalue()
+    return said.getvalue()
 
 
 def keys(*pairs: str) -> list[str]:
@@ -120,14 +112,14 @@ def pynetdicom(peers: Peers, node: Node, images: Path, fetched: Path) -> str:
 
 
 def ours(peers: Peers, node: Node, images: Path, fetched: Path) -> str:
-    run(*OURS, "storescu", *node.address, images, "--strict")
-    found = run(*OURS, "findscu", *node.address, "-S", *keys(*STUDY, "PatientName"), "--strict")
-    run(*OURS, "getscu", *node.address, "-S", *keys(*STUDY), "-od", fetched, "--strict")
+    ours_says("storescu", *node.address, images, "--strict")
+    found = ours_says("findscu", *node.address, "-S", *keys(*STUDY, "PatientName"), "--strict")
+    ours_says("getscu", *node.address, "-S", *keys(*STUDY), "-od", fetched, "--strict")
     is_whole_study(fetched)
     for file in fetched.iterdir():
         file.unlink()
     receiver = ["--store", "--store-aet", "HERE", "--store-port", node.receiver]
-    run(*OURS, "movescu", *node.address, "-S", *keys(*STUDY), *receiver, "-od", fetched, "--strict")
+    ours_says("movescu", *node.address, "-S", *keys(*STUDY), *receiver, "-od", fetched, "--strict")
     return found
 
 
@@ -143,7 +135,7 @@ def test_send_find_fetch(
 
 def test_orthanc(peers: Peers, node: Node, images: Path, tmp_path: Path) -> None:
     """Orthanc asks the node for a study, and has it sent to itself."""
-    run(*OURS, "storescu", *node.address, images, "--strict")
+    ours_says("storescu", *node.address, images, "--strict")
     with orthanc(peers, node.known_as, node.receiver, tmp_path) as http:
         wanted = {"Level": "Study", "Query": {"StudyInstanceUID": "1.2.3.1.1"}}
         path = rest(http, "/modalities/node/query", wanted)["Path"]
@@ -173,8 +165,8 @@ def test_what_comes_back_from_orthanc_is_there_already(
 ) -> None:
     """Orthanc writes what it receives anew, and sends it in a transfer syntax of its choice."""
     with orthanc(peers, node.known_as, node.receiver, tmp_path) as http:
-        run(*OURS, "storescu", *node.address, *SENT_TWICE, "--strict")
-        run(*OURS, "storescu", "127.0.0.1", node.receiver, *SENT_TWICE, "--strict")
+        ours_says("storescu", *node.address, *SENT_TWICE, "--strict")
+        ours_says("storescu", "127.0.0.1", node.receiver, *SENT_TWICE, "--strict")
         everything = {"Resources": rest(http, "/instances"), "Synchronous": True}
         answer = rest(http, "/modalities/node/store", everything)
     counts = answer["InstancesCount"], answer["FailedInstancesCount"]
@@ -206,5 +198,5 @@ def test_what_dcmtk_encodes_anew_is_there_already(
     for number, (program, *options) in enumerate(ENCODINGS):
         files.append(tmp_path / f"{number}.dcm")
         run(peers.dcmtk(program), *options, path, files[-1])
-    run(*OURS, "storescu", *node.address, path, *files, "--strict")
+    ours_says("storescu", *node.address, path, *files, "--strict")
     assert len(node.objects()) == 1
