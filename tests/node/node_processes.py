@@ -79,14 +79,16 @@ def eventually(
 ) -> bool:
     """Wait for what tells nobody that it has come; false after `patience` seconds.
 
-    It looks again after `pause` seconds.
+    It looks again after `pause` seconds, and then more and more rarely, since to look takes time of
+    the processor that others need: ten times as rarely after some seconds.
     """
     moment = threading.Event()
-    deadline = time.monotonic() + patience
+    begin = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - begin
+        if waited > patience:
             return False
-        moment.wait(pause)
+        moment.wait(pause * min(1 + 3 * waited, 10))
     return True
 
 

@@ -29,7 +29,7 @@ from dicomwire.node.commitment.references import (
     unpack,
 )
 
-UIDS = st.from_regex(r"[0-9]{1,9}(\.[0-9]{1,9}){0,5}", fullmatch=True)
+UIDS = st.integers(0, 10**38).map("2.25.{}".format)
 REFERENCES = st.lists(st.builds(Reference, UIDS, UIDS))
 FAILURES = st.lists(st.builds(Failure, st.builds(Reference, UIDS, UIDS), st.integers(0, 0xFFFF)))
 LIMITS = Settings().limits

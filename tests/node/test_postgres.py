@@ -128,21 +128,19 @@ def test_a_start_does_not_wait_for_a_transaction_of_another_node(url: str) -> No
 
 
 def test_a_transaction_of_a_process_that_was_stopped_ends(url: str) -> None:
-    name = "idle_in_transaction_session_timeout"
     with Index(Postgres(url)) as stopped, Index(Postgres(url)) as other:
-        with stopped.writing() as writer:
-            assert writer.connection.exec_driver_sql(f"SHOW {name}").scalar() == "1min"
-            writer.connection.exec_driver_sql(f"SET {name} = '50ms'")
         with pytest.raises(InDoubt):
-            wait_for(stopped, other)
+            stop_while(stopped, other)
         with stopped.writing() as writer:
             assert writer.find(["1.1"]) == {}
 
 
-def wait_for(stopped: Index, other: Index) -> None:
-    """Let a transaction wait for the end of another one."""
+def stop_while(stopped: Index, other: Index) -> None:
+    """Let a transaction do nothing while another one waits for its end."""
+    name = "idle_in_transaction_session_timeout"
     with stopped.writing() as writer:
-        writer.find(["1.1"])
+        assert writer.connection.exec_driver_sql(f"SHOW {name}").scalar() == "1min"
+        writer.connection.exec_driver_sql(f"SET {name} = '50ms'")
         with other.writing(is_alone=True):
             pass
 

@@ -137,7 +137,7 @@ def queries(draw: st.DrawFn, archive: Archive) -> tuple[Level, Any]:
 
 
 @settings(
-    max_examples=20 if INSTANCES >= 10_000 else 150,
+    max_examples=20 if INSTANCES >= 10_000 else 75,
     suppress_health_check=list(HealthCheck),
 )
 @given(data=st.data())
