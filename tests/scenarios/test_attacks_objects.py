@@ -193,10 +193,10 @@ def test_a_deflate_bomb() -> None:
     """A quarter of a mebibyte on the wire that would be 256: a status, and no more than 128."""
     deflater = zlib.compressobj(9, wbits=-15)
     head = struct.pack("<HH2sxxI", 0x7FE0, 0x0010, b"OB", 1 << 28)
-    bomb = deflater.compress(head) + b"".join(
-        deflater.compress(bytes(1 << 22)) for _ in range(1 << 6)
-    )
-    bomb += deflater.flush()
+    bomb = deflater.compress(head) + deflater.flush(zlib.Z_FULL_FLUSH)
+    # After that flush nothing refers to what comes before: the same bytes mean the same again.
+    block = deflater.compress(bytes(1 << 22)) + deflater.flush(zlib.Z_FULL_FLUSH)
+    bomb += block * (1 << 6) + deflater.flush()
     deflated = b"1.2.840.10008.1.2.1.99"
     request = ASSOCIATE_RQ.replace(item(0x40, b"1.2.840.10008.1.2"), item(0x40, deflated), 2)
     grown = 2 * (len(deflated) - len(b"1.2.840.10008.1.2"))
