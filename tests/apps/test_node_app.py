@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import ip_network
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +36,7 @@ from dicomwire.node.configuration import (
 )
 from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.index.writer import Index
+from dicomwire.node.server import Node
 from dicomwire.node.tasks.queue import NewTask, Queue
 
 Capture = pytest.CaptureFixture[str]
@@ -267,21 +270,17 @@ def file(write_file: WriteFile) -> Path:
     return path
 
 
-def test_send_query_retrieve(
-    start: Callable[..., Running], file: Path, tmp_path: Path, capsys: Capture, closed_port: int
-) -> None:
-    node = start("--destination", f"HERE=127.0.0.1:{closed_port}")
-    assert storescu.main([*node.peer, str(file)]) == 0
-    keys = ["-S", "-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID=1.2.3"]
-    assert findscu.main([*node.peer, *keys, "-k", "PatientName", "--json"]) == 0
-    (match,) = json.loads(capsys.readouterr().out)
-    assert Dataset.from_json(match).PatientName == "Nobody^At All"
-    assert getscu.main([*node.peer, *keys, "-od", str(tmp_path / "got")]) == 0
-    receiver = ["--store", "--store-aet", "HERE", "--store-port", str(closed_port)]
-    assert movescu.main([*node.peer, *keys, *receiver, "-od", str(tmp_path / "moved")]) == 0
-    for folder in ("got", "moved"):
-        assert len(list((tmp_path / folder).iterdir())) == 1
-    node.stop()
+@contextmanager
+def serving(folder: Path, **keys: Any) -> Iterator[list[str]]:
+    """Run a node in this process; give its host and port."""
+    with Node(Configuration(port=0, folder=folder, **keys)) as node:
+        yield [str(each) for each in node.address]
+
+
+def test_send_query_retrieve(file: Path, tmp_path: Path, capsys: Capture, closed_port: int) -> None:
+    destinations = {"HERE": Destination("127.0.0.1", closed_port)}
+    with serving(tmp_path / "archive", destinations=destinations) as peer:
+        send_query_retrieve(peer, file, tmp_path, capsys, str(closed_port))
     capsys.readouterr()
     archive = ["--folder", str(tmp_path / "archive"), "--json"]
     assert main(["check", *archive]) == 0
@@ -300,6 +299,22 @@ def test_send_query_retrieve(
     assert "1 file, 1 with a problem" in said
     assert main(["reindex", *archive[:2]]) == 1  # the last byte was of a UID
     assert "1 file cannot be indexed" in capsys.readouterr().out
+
+
+def send_query_retrieve(
+    peer: list[str], file: Path, folder: Path, capsys: Capture, port: str
+) -> None:
+    """Send a file, find it, and fetch it in both ways."""
+    assert storescu.main([*peer, str(file)]) == 0
+    keys = ["-S", "-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID=1.2.3"]
+    assert findscu.main([*peer, *keys, "-k", "PatientName", "--json"]) == 0
+    (match,) = json.loads(capsys.readouterr().out)
+    assert Dataset.from_json(match).PatientName == "Nobody^At All"
+    assert getscu.main([*peer, *keys, "-od", str(folder / "got")]) == 0
+    receiver = ["--store", "--store-aet", "HERE", "--store-port", port]
+    assert movescu.main([*peer, *keys, *receiver, "-od", str(folder / "moved")]) == 0
+    for name in ("got", "moved"):
+        assert len(list((folder / name).iterdir())) == 1
 
 
 def test_what_it_says_to_people(tmp_path: Path) -> None:
@@ -344,30 +359,34 @@ def test_the_commands_it_prints_suit_its_configuration() -> None:
     assert not any("DCMTK" in line for line in lines)
 
 
-def test_status_shows_nodes_tasks_and_objects(
-    start: Callable[..., Running], file: Path, tmp_path: Path, capsys: Capture
-) -> None:
-    node = start("--ae-title", "HERE")
-    assert storescu.main([*node.peer, str(file)]) == 0
+def test_status_shows_nodes_tasks_and_objects(file: Path, tmp_path: Path, capsys: Capture) -> None:
     archive = ["--folder", str(tmp_path / "archive")]
+    with serving(tmp_path / "archive", ae_title="HERE") as peer:
+        assert storescu.main([*peer, str(file)]) == 0
+        status_is_shown(archive, peer[1], file, tmp_path, capsys)
+    assert main(["status", *archive]) == 1
+    assert "no node runs\n" in capsys.readouterr().out
+
+
+def status_is_shown(
+    archive: list[str], port: str, file: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """Look at the status of a node with a file and two tasks."""
     add_tasks(tmp_path / "archive", "upload", "upload")
     capsys.readouterr()
     assert main(["status", *archive, "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
     (shown,) = status["nodes"]
-    assert (shown["ae_title"], shown["port"]) == ("HERE", node.facts["port"])
-    assert (shown["pid"], shown["state"]) == (node.process.pid, "serving")
+    assert (shown["ae_title"], shown["port"]) == ("HERE", int(port))
+    assert (shown["pid"], shown["state"]) == (os.getpid(), "serving")
     assert status["tasks"] == {"upload": {"waiting": 2, "running": 0, "dead": 0}}
     assert status["objects"]["instances"] == status["objects"]["studies"] == 1
     assert status["objects"]["bytes"] > file.stat().st_size // 2
     assert main(["status", *archive]) == 0
     said = capsys.readouterr().out
-    assert f"HERE at 127.0.0.1, port {node.facts['port']}: serving since " in said
+    assert f"HERE at 127.0.0.1, port {port}: serving since " in said
     assert "tasks upload: 2 waiting, 0 running, 0 dead\n" in said
     assert "1 patient, 1 study, 1 series, 1 instance, " in said
-    node.stop()
-    assert main(["status", *archive]) == 1
-    assert "no node runs\n" in capsys.readouterr().out
 
 
 def add_tasks(folder: Path, *kinds: str) -> None:
@@ -423,18 +442,18 @@ def test_what_cannot_be_done_with_tasks(
     assert said in capsys.readouterr().err
 
 
-def test_a_folder_in_use(start: Callable[..., Running], tmp_path: Path, capsys: Capture) -> None:
-    start()
+def test_a_folder_in_use(tmp_path: Path, capsys: Capture) -> None:
     arguments = ["--folder", str(tmp_path / "archive"), "--port", "0"]
-    assert main(arguments) == 1
-    assert "another process uses" in capsys.readouterr().err
-    assert main(["reindex", *arguments]) == 1
-    assert "another process uses" in capsys.readouterr().err
+    with serving(tmp_path / "archive"):
+        assert main(arguments) == 1
+        assert "another process uses" in capsys.readouterr().err
+        assert main(["reindex", *arguments]) == 1
+        assert "another process uses" in capsys.readouterr().err
 
 
-def test_a_port_in_use(start: Callable[..., Running], tmp_path: Path, capsys: Capture) -> None:
-    port = start().peer[1]
-    assert main(["--folder", str(tmp_path / "other"), "--port", port]) == 1
+def test_a_port_in_use(tmp_path: Path, capsys: Capture) -> None:
+    with serving(tmp_path / "archive") as (_, port):
+        assert main(["--folder", str(tmp_path / "other"), "--port", port]) == 1
     assert capsys.readouterr().err.startswith(f"E: Port {port} is in use: ")
 
 
