@@ -102,7 +102,7 @@ class Arrived:
 
 
 class Group:
-    """Objects of one thread, which waits until they are committed, all in one batch."""
+    """Objects of a thread that waits until they are committed, all in one batch."""
 
     __slots__ = ("is_done", "objects", "wake")
 
@@ -133,8 +133,14 @@ class Plan:
 
     Attributes
     ----------
+    accepted : dict
+        The objects to publish, with the number of the copy.
+    published : list of Spooled
+        The same, as the store takes them, once `end` was called.
+    tasks : list
+        Those that they cause, of each that causes any; also from then on.
     names : list of str
-        The names that the accepted objects have in the store, once they are known.
+        Their names in the store, once they are known.
     """
 
     __slots__ = (
@@ -142,10 +148,13 @@ class Plan:
         "_duplicates",
         "_objects",
         "_rejected",
+        "_slots",
         "accepted",
         "missing",
         "names",
+        "published",
         "superseded",
+        "tasks",
     )
 
     def __init__(self, objects: Objects, duplicates: Duplicates) -> None:
@@ -153,8 +162,10 @@ class Plan:
         self._duplicates = duplicates
         self._rejected: Container[str] = ()
         self._copies: dict[str, list[Stored | Arrived]] = {}
+        self._slots: list[Slot] = []
         self.accepted: dict[Arrived, int] = {}
-        """Objects to publish, with the number of the copy."""
+        self.published: list[Spooled] = []
+        self.tasks: list[Sequence[NewTask]] = []
         self.superseded: list[Stored] = []
         """Stored objects to remove once the accepted ones are durable."""
         self.missing: list[str] = []
@@ -228,17 +239,21 @@ class Plan:
         copies.append(waiting)
         self.accepted[waiting] = number
 
-    @property
-    def published(self) -> list[Spooled]:
-        """The objects to put into the store."""
-        return [waiting.spooled for waiting in self.accepted]
+    def end(self) -> None:
+        """List what store, journal and index get: the outcome of all objects is decided."""
+        replaced: Container[str] = ()
+        if self.superseded:
+            replaced = {stored.sop_instance_uid for stored in self.superseded}
+        for waiting, copy in self.accepted.items():
+            self.published.append(waiting.spooled)
+            self._slots.append(Slot(waiting.uid, copy, waiting.uid in replaced))
+            if waiting.tasks:
+                self.tasks.append(waiting.tasks)
 
     def noted(self, number: int, tasks: Sequence[NewTask]) -> Batch:
         """Return what the journal says of the batch."""
-        replaced = self._replaced()
-        slots = [Slot(each.uid, copy, each.uid in replaced) for each, copy in self.accepted.items()]
         removed = self.files_to_remove() if self.superseded else ()
-        return Batch(number, slots, removed, tasks)
+        return Batch(number, self._slots, removed, tasks)
 
     def files_to_remove(self) -> list[str]:
         """Return the names of the superseded objects."""
@@ -246,19 +261,13 @@ class Plan:
 
     def placed(self) -> list[Placed]:
         """Return the accepted objects, in their order, as the index takes them."""
-        replaced = self._replaced()
-        return [
-            Placed(
-                waiting.entry,
-                name,
-                waiting.spooled.file_size,
-                waiting.digest,
-                waiting.spooled.received,
-                copy,
-                waiting.uid in replaced,
+        placed: list[Placed] = []
+        for waiting, slot, name in zip(self.accepted, self._slots, self.names, strict=True):
+            spooled = waiting.spooled
+            placed.append(
+                Placed(
+                    *(waiting.entry, name, spooled.file_size, waiting.digest, spooled.received),
+                    *slot[1:],
+                )
             )
-            for (waiting, copy), name in zip(self.accepted.items(), self.names, strict=True)
-        ]
-
-    def _replaced(self) -> Container[str]:
-        return {stored.sop_instance_uid for stored in self.superseded} if self.superseded else ()
+        return placed

@@ -179,33 +179,33 @@ class Committer:
             LOGGER.error("An object cannot be read: %s", error.strerror or error)
             raise Unacceptable("the object cannot be read", OUT_OF_RESOURCES) from None
         arrived = Arrived(spooled, entry)
-        if self._routing is not None:
+        if self._routing is not None and self._routing.has_rules:
             arrived.tasks = self._routing.tasks_of(entry, arrived.digest)
         return arrived
 
     def store_all(self, objects: Sequence[Arrived]) -> list[int]:
         """Store objects in one batch; return the status of each, as `store` does."""
-        undecided = [each for each in objects if self._keep(each)]
+        undecided: list[Arrived] = []
+        for each in objects:
+            try:
+                self._objects.keep(each.spooled, each.entry.origin)
+                undecided.append(each)
+            except OSError as error:
+                LOGGER.error("An object cannot be written: %s", error.strerror or error)
+                each.outcome = FAILED
         while undecided:
-            self._wait_or_lead(Group(undecided))
+            self._wait_or_lead(undecided)
             # Compare outside of the commit, since other threads wait for that.
-            undecided = [
-                each for each in undecided if each.outcome.status is None and self._compared(each)
-            ]
-        return [
-            OUT_OF_RESOURCES if each.outcome.status is None else each.outcome.status
-            for each in objects
-        ]
-
-    def _keep(self, arrived: Arrived) -> bool:
-        """Make an object durable; return whether that succeeds."""
-        try:
-            self._objects.keep(arrived.spooled, arrived.entry.origin)
-        except OSError as error:
-            LOGGER.error("An object cannot be written: %s", error.strerror or error)
-            arrived.outcome = FAILED
-            return False
-        return True
+            again: list[Arrived] = []
+            for each in undecided:
+                if each.outcome.status is None and self._compared(each):
+                    again.append(each)
+            undecided = again
+        statuses: list[int] = []
+        for each in objects:
+            status = each.outcome.status
+            statuses.append(OUT_OF_RESOURCES if status is None else status)
+        return statuses
 
     def _compared(self, arrived: Arrived) -> bool:
         """Compare an object with stored ones; return whether that succeeds."""
@@ -245,22 +245,25 @@ class Committer:
             return False
         return found is Comparison.SAME
 
-    def _wait_or_lead(self, mine: Group) -> None:
-        """Return when `mine` is done: another thread commits it, or this one leads a batch."""
-        groups = [mine]
+    def _wait_or_lead(self, objects: Sequence[Arrived]) -> None:
+        """Return when `objects` are committed, by another thread, or by this one as the leader."""
+        groups: list[Group] = []
+        mine: Group | None = None
         with self._lock:
             # Without a leader, nobody waits: the one before has left no group behind.
-            follows, self._has_leader = self._has_leader, True
-            if follows:
+            if self._has_leader:
+                mine = Group(objects)
                 self._queue.append(mine)
-        if follows:
+            self._has_leader = True
+        if mine is not None:
             mine.wake.acquire()  # a leader releases it: `mine` is done, or this thread is to lead
             if mine.is_done:
                 return
             with self._lock:
                 groups, self._queue = self._queue, []
+            objects = [each for group in groups for each in group.objects]
         try:
-            self._commit([each for group in groups for each in group.objects])
+            self._commit(objects)
         finally:
             with self._lock:
                 leader = self._queue[0] if self._queue else None
@@ -351,9 +354,8 @@ class Committer:
             with self._index.writing(is_journaled=self._objects.is_journaled) as writer:
                 self._decide(writer, batch, plan)
                 tasks: Sequence[NewTask] = ()
-                caused = [each.tasks for each in plan.accepted if each.tasks]
-                if self._routing is not None and caused:
-                    tasks = self._routing.of_batch(caused)
+                if self._routing is not None and plan.tasks:
+                    tasks = self._routing.of_batch(plan.tasks)
                 noted = plan.noted(writer.number(), tasks)
                 plan.names = self._objects.new_names(plan.published)
                 self._add(writer, plan, tasks)
@@ -391,6 +393,7 @@ class Committer:
                 plan.add(waiting)
             else:
                 waiting.outcome = OUTSIDE
+        plan.end()
 
     def _add(self, writer: Writer, plan: Plan, tasks: Sequence[NewTask]) -> None:
         """Add what will be in the store to the index, and remove there what it supersedes."""

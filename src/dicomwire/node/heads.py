@@ -70,7 +70,7 @@ class Seal(NamedTuple):
 
 def sealed_head(origin: Origin, seal: Seal) -> bytes:
     """Return the head of a file: always `HEAD_SIZE` bytes, whatever the lengths of the UIDs."""
-    head = origin.file_head()
+    head = file_head(*origin[:4])
     length = HEAD_SIZE - len(head) - len(_CREATOR_ELEMENT) - _LONG.size
     return b"".join(
         (

@@ -189,7 +189,9 @@ class Entry:
         return uid
 
     def _check(self) -> None:
-        if self._uid(_CLASS_UID) != self.origin.sop_class_uid:
+        raw = self._levels[3].get(_CLASS_UID)
+        is_same = raw is not None and _valid_uid(raw[1]) == self.origin.sop_class_uid
+        if not is_same and self._uid(_CLASS_UID) != self.origin.sop_class_uid:
             raise Unacceptable("the SOP Class UIDs of request and dataset differ", MISMATCH)
         patient_id = self._levels[0].get(_PATIENT_ID)
         if patient_id is not None and len(patient_id[1]) > VALUE_LIMIT:
@@ -213,7 +215,8 @@ class Entry:
     def patient_id(self) -> str:
         """The Patient ID as in the index; "" if there is none."""
         vr, raw = self._levels[0].get(_PATIENT_ID, ("LO", b""))
-        return text_of_value(vr, raw, self._terms)
+        read = _known_text if len(raw) <= _MOST_REMEMBERED else text_of_value
+        return read(vr, raw, self._terms)
 
     def row(self, level: Level) -> Row:
         """Return the attributes of `level` for the index, without invalid values."""
@@ -373,7 +376,10 @@ class _Reader:
         ]
         self._plan = _PLANS[is_little]
         # Some senders use implicit VR where explicit VR was negotiated, or the reverse.
-        self.is_implicit = not _has_vr(view) if len(view) >= 8 else is_implicit
+        self.is_implicit = is_implicit
+        if len(view) >= 8:
+            first, second = view[4:6]
+            self.is_implicit = not (0x40 < first < 0x5B and 0x40 < second < 0x5B)
 
     def read(self, levels: tuple[dict[int, _Raw], ...], is_whole: bool) -> bytes:
         """Put the values by tag into `levels`; return the Specific Character Set."""
@@ -477,11 +483,6 @@ class _Reader:
         return position
 
 
-def _has_vr(view: memoryview) -> bool:
-    first, second = view[4:6]
-    return 0x40 < first < 0x5B and 0x40 < second < 0x5B
-
-
 def _form(vr: bytes, key: QueryKey) -> str:
     """Return the VR to decode a value by: its own, if similar to the key's; "" if not."""
     own = vr.decode() if vr and vr != b"UN" else key.vr
@@ -521,6 +522,9 @@ def text_of_value(vr: str, raw: bytes, terms: tuple[str, ...]) -> str:
     if "\0" in text:
         text = text.rstrip("\0 ").replace("\0", "\ufffd")
     return text.rstrip() if vr in _ONE_VALUE else text.strip(" ")
+
+
+_known_text = lru_cache(maxsize=1024)(text_of_value)
 
 
 def _decoded(raw: bytes, terms: tuple[str, ...]) -> str:

@@ -21,7 +21,6 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from typing import Any, NamedTuple
 
 from dicomwire.data.new_files import Buffer, write_all
@@ -130,9 +129,12 @@ class JournalPart:
 
         `files` has the content of each file in pieces; none for a file that is durable already.
         """
-        lengths = [sum(map(len, file)) for file in files]
+        pieces: list[Buffer] = []
+        lengths: list[int] = []
+        for file in files:
+            pieces += file
+            lengths.append(sum(map(len, file)))
         notes = _notes(batch, names, lengths)
-        pieces = list(chain.from_iterable(files))
         length = len(notes) + sum(lengths)
         values = len(notes), length, self.generation, batch.number
         checked = _HEADER.pack(_MARK, 0, *values)[_CHECKED:] + notes
@@ -236,9 +238,10 @@ class Journal:
 
     def __init__(self, folder: str) -> None:
         self._folder = f"{folder}/{JOURNAL}"
-        self._changed = threading.Condition()
-        """Guards the attributes below. `append` notifies it when a checkpoint will be due, or is,
-        and `free` when it is done; each may wait for the other."""
+        self._lock = threading.Lock()  # guards the attributes below
+        self._changed = threading.Condition(self._lock)
+        """`append` notifies it when a checkpoint will be due, or is, and `free` when it is done;
+        each may wait for the other."""
         self.failure: OSError | None = None
         self._retired: list[JournalPart] = []
         self._is_closing = False
@@ -280,10 +283,11 @@ class Journal:
         OSError
             When that fails; then it does not count.
         """
-        with self._changed:
+        with self._lock:
             if self.failure is not None:
                 raise OSError(errno.EIO, f"the journal has failed: {self.failure.strerror}")
-            self._make_room()
+            if self._current.end >= FULL:
+                self._make_room()
         part = self._current
         self._last = part.end
         part.write(batch, names, files)  # if it fails, the record is not whole: it does not count
@@ -312,10 +316,8 @@ class Journal:
         self.fail(error)
 
     def _make_room(self) -> None:
-        """Retire the current part if it is full. If the other is not free, it is used on, or, if
+        """Retire the current part, which is full. If the other is not free, it is used on, or, if
         that has lasted for too long, the checkpoint is waited for."""
-        if self._current.end < FULL:
-            return
         if not self._free and self._current.end >= MOST:
             self._changed.wait_for(lambda: self._free or self.failure, PATIENCE)
             if not self._free:

@@ -95,10 +95,13 @@ class Routing:
         check_routes(configuration)
         self._kinds = [SEND + name for name in configuration.destinations]
         self._rules = tuple(map(_rule, configuration.routes))
+        self.has_rules = bool(self._rules or self._watches)
+        """Whether there are objects that cause tasks."""
 
     def watch(self, watch: Watch) -> None:
         """Tell someone of series or studies that become quiet, from now on."""
         self._watches[watch.name] = watch
+        self.has_rules = True
 
     # --- For the threads that store ---
 
@@ -110,8 +113,6 @@ class Routing:
         digest : str
             Of its dataset, in hex.
         """
-        if not (self._rules or self._watches):
-            return ()
         sends: dict[str, tuple[_Rule, str]] = {}
         timers: dict[str, NewTask] = {}
         for rule in self._rules:

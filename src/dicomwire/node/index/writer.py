@@ -264,7 +264,7 @@ class Writer:
         self.last = last
         """The last number; None if the database chooses the ids. See `number`."""
         self._locked: set[str] = set()
-        self._emptied = defaultdict[str, set[int]](set)
+        self._emptied: defaultdict[str, set[int]] = defaultdict(set)
         self.learned: _Series = {}
         self.removed = False
         self.after_commit: list[Callable[[], object]] = []
@@ -281,10 +281,10 @@ class Writer:
 
     def known(self, uids: Sequence[str]) -> tuple[dict[str, list[Stored]], Container[str]]:
         """Return the copies of instances, by SOP Instance UID, and the UIDs that are rejected."""
-        found = self._database.find(self._connection, uids, with_rejected=True)
-        rows = [Stored._make(row) for row in found]
-        if not rows:
+        found = list(self._database.find(self._connection, uids, with_rejected=True))
+        if not found:
             return {}, ()
+        rows = [Stored._make(row) for row in found]
         rejected = {row.sop_instance_uid for row in rows if not row.file}
         return by_uid(row for row in rows if row.file), rejected
 
@@ -306,8 +306,10 @@ class Writer:
         """
         rows: list[dict[str, Any]] = []
         others = []
-        if [each for each in objects if each.replaces or self._series_of(each.entry) is None]:
-            self._learn_series_of(objects)
+        for placed in objects:
+            if placed.replaces or self._series_of(placed.entry) is None:
+                self._learn_series_of(objects)
+                break
         for placed in objects:
             known = self._renewed(placed) if placed.replaces else self._series_of(placed.entry)
             if known is None:  # it was forgotten by `_renewed`

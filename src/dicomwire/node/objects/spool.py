@@ -192,7 +192,8 @@ class Spooled(Payload):
 
     def discard(self) -> None:
         """Remove the file if it is in the spool, and what a store was lent. It never raises."""
-        super().discard()
+        if self._dicom_file is not None:
+            super().discard()
         if self._withdraw is not None:
             withdraw, self._withdraw = self._withdraw, None
             if not self._is_given:
