@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -31,6 +30,7 @@ from dicomwire import (
 )
 from dicomwire.sop_class import Verification
 from dicomwire.threaded.server import AssociationServer
+from free_ports import free_port
 
 IN_WHEEL = Path(pydicom.data.__file__).parent / "test_files"
 PATIENCE = 20.0
@@ -225,6 +225,4 @@ def write_file(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
+    return free_port()

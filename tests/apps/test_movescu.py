@@ -58,13 +58,6 @@ def peer(start_peer: Callable[..., Any], archive: Archive) -> Any:
     return start_peer(contexts, [(evt.EVT_C_MOVE, archive.move)])
 
 
-@pytest.fixture
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
-
-
 # --- What is asked ----------------------------------------------------------------------------
 
 
@@ -120,11 +113,11 @@ def test_extended_negotiation(peer: Any) -> None:
 
 
 def test_a_receiver_of_its_own(
-    peer: Any, archive: Archive, free_port: int, wheel: Path, tmp_path: Path, capsys: Capture
+    peer: Any, archive: Archive, closed_port: int, wheel: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     archive.found = [wheel / "MR_small.dcm", wheel / "CT_small.dcm"]
-    archive.destination = lambda: free_port
-    arguments = [*peer.address, *QUERY, "--store", "--store-port", str(free_port)]
+    archive.destination = lambda: closed_port
+    arguments = [*peer.address, *QUERY, "--store", "--store-port", str(closed_port)]
     assert movescu.main([*arguments, "-od", str(tmp_path)]) == 0
     for path in archive.found:
         sent = path.read_bytes()
@@ -135,7 +128,7 @@ def test_a_receiver_of_its_own(
         assert kept[after.offset :] == sent[before.offset :] + bytes(len(sent[before.offset :]) % 2)
     shown = capsys.readouterr().err
     for expected in (
-        f"I: STORESCP receives on 127.0.0.1, port {free_port}\n",
+        f"I: STORESCP receives on 127.0.0.1, port {closed_port}\n",
         "I: Sending Move Request: MsgID 1, Patient Root",
         "I: C-STORE from ",
         "I: Move SCP Result: 1 - 0xFF00 - Pending",
@@ -143,7 +136,7 @@ def test_a_receiver_of_its_own(
         "I: 2 objects sent by the peer, 0 with a warning, 0 failed, 0 left; 2 received, ",
     ):
         assert expected in shown
-    with socket.create_server(("127.0.0.1", free_port)):
+    with socket.create_server(("127.0.0.1", closed_port)):
         pass  # it is free again
 
 
@@ -195,11 +188,11 @@ def test_nothing_is_kept_without_a_receiver(
 
 
 def test_cancelled(
-    peer: Any, archive: Archive, free_port: int, wheel: Path, capsys: Capture
+    peer: Any, archive: Archive, closed_port: int, wheel: Path, capsys: Capture
 ) -> None:
     archive.found = [wheel / "CT_small.dcm"] * 500
-    archive.destination = lambda: free_port
-    receiver = ["--store", "--ignore", "--store-port", str(free_port)]
+    archive.destination = lambda: closed_port
+    receiver = ["--store", "--ignore", "--store-port", str(closed_port)]
     arguments = [*peer.address, *QUERY, *receiver, "--cancel-after", "2", "--json"]
     assert movescu.main(arguments) == 0
     result = json.loads(capsys.readouterr().out)

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from forked_programs import Forker, Program
+from free_ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(__file__).with_name("programs")
@@ -73,14 +74,6 @@ def end(process: Program) -> None:
     """Kill `process` if it still runs, and take what it printed."""
     process.kill()
     process.communicate()
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 class Server:

@@ -8,10 +8,11 @@ import signal
 import tomllib
 
 import pytest
-from dropin_processes import DROP_IN, ROOT, Server, finish, free_port
+from dropin_processes import DROP_IN, ROOT, Server, finish
 from pydicom.data import get_testdata_file
 
 from dicomwire import AE, AllStoragePresentationContexts, StoragePresentationContexts, evt
+from free_ports import free_port
 
 APPS = ("echoscp", "echoscu", "findscu", "getscu", "movescu", "qrscp", "storescp", "storescu")
 

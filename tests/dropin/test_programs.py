@@ -7,9 +7,10 @@ the real pynetdicom, and print the same there.
 from __future__ import annotations
 
 import pytest
-from dropin_processes import free_port
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
+
+from free_ports import free_port
 
 DIALOGUES = {
     "find": """\

@@ -19,6 +19,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from free_ports import free_port
+
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
 DEADLINE = 30.0
@@ -93,14 +95,6 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         moment.wait(0.05)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on, for peers that cannot be told to take any."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @contextmanager

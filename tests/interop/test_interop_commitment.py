@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from archive import make_images
 from orthanc import orthanc, rest
-from peers import Peers, free_port, until
+from peers import Peers, until
 from pydicom.uid import CTImageStorage
 
 from dicomwire import AE, build_context
@@ -16,6 +16,7 @@ from dicomwire.node.commitment.requesting import Wanted
 from dicomwire.node.configuration import Configuration, Destination
 from dicomwire.node.server import Node
 from dicomwire.node.tasks.queue import NewTask, listed
+from free_ports import free_port
 
 MISSING = "1.2.3.9.9.9.9"
 NO_SUCH_INSTANCE = 0x0112

@@ -19,7 +19,7 @@ from archive import (
     make_images,
     query,
 )
-from peers import Peers, free_port, run, serving
+from peers import Peers, run, serving
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
@@ -39,6 +39,7 @@ from dicomwire.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
     Verification,
 )
+from free_ports import free_port
 
 pytestmark = pytest.mark.usefixtures("our_face")
 

@@ -14,12 +14,13 @@ from urllib.request import Request, urlopen
 import pytest
 from archive import LOCALHOST
 from orthanc import dicomweb, orthanc
-from peers import DEADLINE, Peers, free_port
+from peers import DEADLINE, Peers
 from pydicom import dcmwrite
 from test_node_query import fill, make_objects
 
 from dicomwire.node.configuration import Configuration
 from dicomwire.node.server import Node
+from free_ports import free_port
 
 Keys = dict[str, str]
 Results = dict[str, dict[str, Any]]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from archive import make_images
 from orthanc import orthanc, rest
-from peers import Peers, free_port, until
+from peers import Peers, until
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
@@ -20,6 +20,7 @@ from dicomwire.node.configuration import Configuration, Destination, Route, Then
 from dicomwire.node.forwarding import sending
 from dicomwire.node.server import Node
 from dicomwire.node.tasks.queue import State, listed
+from free_ports import free_port
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from archive import LOCALHOST, WHEEL, Archive, assert_same, files_in, make_images
-from peers import Peers, free_port, run
+from peers import Peers, run
 from pydicom import dcmread
+
+from free_ports import free_port
 
 EXIT_CODES = (0, -6)
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from archive import WHEEL, assert_same, files_in, make_images
 from orthanc import orthanc, rest
-from peers import Peers, free_port, run
+from peers import Peers, run
 from pydicom.filewriter import dcmwrite
 
 from dicomwire.__main__ import main
 from dicomwire.node.configuration import Configuration, Destination
 from dicomwire.node.server import Node as RunningNode
+from free_ports import free_port
 
 STUDY = ("QueryRetrieveLevel=STUDY", "StudyInstanceUID=1.2.3.1.1")
 

@@ -23,7 +23,7 @@ from archive import (
     query,
     same,
 )
-from peers import DEADLINE, Peers, free_port, serving
+from peers import DEADLINE, Peers, serving
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -42,6 +42,7 @@ from dicomwire.sop_class import (
     StorageCommitmentPushModelInstance,
     Verification,
 )
+from free_ports import free_port
 
 FIND = PatientRootQueryRetrieveInformationModelFind
 GET = PatientRootQueryRetrieveInformationModelGet

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from archive import LOCALHOST, assert_same, files_in, make_images
-from peers import Peers, free_port, serving
+from peers import Peers, serving
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage
 
 from dicomwire import AE, build_context
 from dicomwire.apps import findscu, getscu, movescu
+from free_ports import free_port
 
 CONFIGURATION = """\
 NetworkTCPPort = {port}

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from archive import LOCALHOST
 from orthanc import dicomweb, orthanc
-from peers import Peers, free_port
+from peers import Peers
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 
 from dicomwire.apps import qidors, stowrs, wadors
 from dicomwire.web import AsyncClient, Client, WebFailure
+from free_ports import free_port
 
 STUDY, SERIES = "1.2.3", "1.2.3.4"
 EXPLICIT = "1.2.840.10008.1.2.1"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from archive import LOCALHOST, make_image, query
-from peers import Peers, free_port, run, serving
+from peers import Peers, run, serving
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
@@ -23,6 +23,7 @@ from dicomwire.sop_class import (
 from dicomwire.sop_class import (
     StudyRootQueryRetrieveInformationModelFind as STUDY_ROOT,
 )
+from free_ports import free_port
 from odd_objects import OddObjects
 
 Address = tuple[int, str]

@@ -22,6 +22,7 @@ from typing import Any
 
 from dicomwire.node.files import StoreFailure
 from dicomwire.node.objects.bucket import Bucket
+from free_ports import free_ports
 
 LOCALHOST = "127.0.0.1"
 BUCKET = "archive"
@@ -127,15 +128,6 @@ class SeaweedFS:
 
 def _option(name: str) -> str:
     return name.replace(".grpc", ".port.grpc") if ".grpc" in name else f"{name}.port"
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nothing listens on now."""
-    sockets = [socket.create_server((LOCALHOST, 0)) for _ in range(count)]
-    ports: list[int] = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @contextmanager

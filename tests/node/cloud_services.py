@@ -22,7 +22,9 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import pytest
-from buckets import BUCKET, LOCALHOST, STARTED, free_ports, moto, variables
+from buckets import BUCKET, LOCALHOST, STARTED, moto, variables
+
+from free_ports import free_ports
 
 AZURITE = os.environ.get("TEST_AZURITE", "")
 """The program `azurite-blob`: its installation takes 186 MB, and its start some seconds."""

@@ -34,6 +34,7 @@ from dicomwire.errors import LocalProtocolError
 from dicomwire.workers.server import SupervisedServer
 from dicomwire.workers.worker_end import Worker
 from forked_programs import Forker
+from free_ports import free_port
 from raw_peer import VERIFICATION, WAIT
 
 pytestmark = [
@@ -474,13 +475,6 @@ def group_of(pid: int) -> int:
         return 0
 
 
-@pytest.fixture
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @pytest.mark.parametrize(
     ("number", "to_all", "code", "said"),
     [
@@ -489,12 +483,13 @@ def free_port() -> int:
         (signal.SIGTERM, True, -signal.SIGTERM, ""),
     ],
 )
-def test_signals_end_a_program_that_blocks(face, free_port, number, to_all, code, said):
-    process = blocking(free_port, drain_timeout=WAIT)
+def test_signals_end_a_program_that_blocks(face, number, to_all, code, said):
+    port = free_port()
+    process = blocking(port, drain_timeout=WAIT)
     associations = []
 
     def associated() -> bool:
-        associations.append(face.associate(free_port))
+        associations.append(face.associate(port))
         return associations[-1].is_established
 
     assert eventually(associated)
@@ -507,7 +502,7 @@ def test_signals_end_a_program_that_blocks(face, free_port, number, to_all, code
 
     def refused() -> bool:
         try:
-            socket.create_connection(("127.0.0.1", free_port)).close()
+            socket.create_connection(("127.0.0.1", port)).close()
         except ConnectionRefusedError:
             return True
         except ConnectionResetError:
