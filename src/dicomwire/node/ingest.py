@@ -12,13 +12,26 @@ import re
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
-from pydicom.charset import decode_bytes, python_encoding
-
 from dicomwire.data.codec import decode, encoding_of
+from dicomwire.node.decoding import (
+    MAX_VALUE,
+    NUMBERS,
+    TEXT_VRS,
+    UID_MEMBER,
+    Attribute,
+    attribute_of,
+    known_attribute,
+    known_terms,
+    known_text,
+    member,
+    numbers_of,
+    text_of_value,
+    values_of_text,
+)
 from dicomwire.node.heads import Origin
 from dicomwire.node.keys import KEPT, QUERY_KEYS, UNIQUE, VALUE_LIMIT, Level, QueryKey
 from dicomwire.node.statuses import CANNOT_UNDERSTAND, INVALID_INSTANCE, MISMATCH
@@ -27,8 +40,6 @@ _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _CHARACTER_SET = 0x00080005
 _MAX_DEPTH = 64
-_MAX_VALUE = 4 * VALUE_LIMIT
-"""The most bytes of a value: a character takes up to four in UTF-8."""
 _MOST_REMEMBERED = 64
 """The most bytes of a value that is remembered."""
 _MAX_SEQUENCES = 64 * 1024
@@ -50,17 +61,6 @@ _INFLATING = threading.Lock()
 
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
-_NUMBERS = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q"}
-_NUMBER_FORMS = {
-    order == "<": {vr: struct.Struct(order + form) for vr, form in _NUMBERS.items()}
-    for order in "<>"
-}
-_WITH_CHARACTER_SET = frozenset(["LO", "LT", "PN", "SH", "ST", "UC", "UT"])
-TEXT_VRS = _WITH_CHARACTER_SET | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
-_ONE_VALUE = frozenset(["LT", "ST", "UR", "UT"])
-_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
-_DELIMITERS = set(b"^=\\\t\n\f\r")
-"""After these characters the first character set applies again (PS3.5 Section 6.1.2.5.3)."""
 _is_uid = re.compile(r"[0-9]+(\.[0-9]+)*").fullmatch
 
 _WANTED = {int(key.tag): (key, key.level.depth) for keys in KEPT.values() for key in keys}
@@ -110,15 +110,6 @@ class Row(NamedTuple):
         """All of them, decoded from `json`."""
         found: dict[str, Any] = json.loads(self.json)
         return found
-
-
-class _Element(NamedTuple):
-    """An attribute of a row."""
-
-    text: str
-    """For a column."""
-    json: str
-    """A name and a value of the JSON model."""
 
 
 _Raw = tuple[str, bytes]
@@ -215,7 +206,7 @@ class Entry:
     def patient_id(self) -> str:
         """The Patient ID as in the index; "" if there is none."""
         vr, raw = self._levels[0].get(_PATIENT_ID, ("LO", b""))
-        read = _known_text if len(raw) <= _MOST_REMEMBERED else text_of_value
+        read = known_text if len(raw) <= _MOST_REMEMBERED else text_of_value
         return read(vr, raw, self._terms)
 
     def row(self, level: Level) -> Row:
@@ -237,8 +228,8 @@ class Entry:
         """
         vr, raw = self._levels[_WANTED[tag][1]].get(tag, ("LO", b""))
         if vr not in TEXT_VRS:
-            return _numbers(vr, raw, self._little) or []
-        if len(raw) > _MAX_VALUE:
+            return numbers_of(vr, raw, self._little) or []
+        if len(raw) > MAX_VALUE:
             return []
         return values_of_text(vr, text_of_value(vr, raw, self._terms)) or []
 
@@ -249,13 +240,13 @@ class Entry:
             if vr == "SQ":
                 items = self._sequence(_WANTED[tag][0], raw)
                 if items is not None:
-                    attributes.append(_member(tag, vr, items))
+                    attributes.append(member(tag, vr, items))
                 continue
-            element: _Element | None
+            element: Attribute | None
             if tag == _INSTANCE_UID and vr == "UI":  # each object has another one
-                element = _Element(self.instance_uid, _UID_MEMBER % (tag, self.instance_uid))
+                element = Attribute(self.instance_uid, UID_MEMBER % (tag, self.instance_uid))
             else:
-                read = _known_element if len(raw) <= _MOST_REMEMBERED else _element
+                read = known_attribute if len(raw) <= _MOST_REMEMBERED else attribute_of
                 element = read(tag, vr, raw, self._terms, self._little)
             if element is None:
                 continue
@@ -407,7 +398,7 @@ class _Reader:
                 elif form and length != _UNDEFINED:
                     if tag in _UNIQUE:
                         # Two bytes beyond the limit show that the value is too long.
-                        stop_at = min(stop, start + _MAX_VALUE + 2)
+                        stop_at = min(stop, start + MAX_VALUE + 2)
                         levels[key[1]][tag] = form, bytes(view[start:stop_at])
                     elif stop - start <= self.values:
                         self.values -= stop - start
@@ -488,10 +479,7 @@ def _form(vr: bytes, key: QueryKey) -> str:
     own = vr.decode() if vr and vr != b"UN" else key.vr
     if own == key.vr or (own in TEXT_VRS and key.vr in TEXT_VRS):
         return own
-    return own if own in _NUMBERS and key.vr in _NUMBERS else ""
-
-
-# --- Values -----------------------------------------------------------------------------------
+    return own if own in NUMBERS and key.vr in NUMBERS else ""
 
 
 @lru_cache(maxsize=1024)
@@ -499,105 +487,3 @@ def _valid_uid(raw: bytes) -> str:
     """Return a UID without padding; "" if it is none. Most UIDs of an object are known ones."""
     uid = raw.rstrip(b"\0 ").decode("latin-1").strip()
     return uid if len(uid) <= 64 and _is_uid(uid) else ""
-
-
-@lru_cache(maxsize=64)
-def known_terms(character_set: bytes) -> tuple[str, ...]:
-    """Return the known terms of a Specific Character Set (PS3.3 C.12.1.1.2)."""
-    terms = character_set.decode("latin-1").strip("\0 ").split("\\")
-    return tuple(term for each in terms if (term := each.strip()) in python_encoding)
-
-
-def text_of_value(vr: str, raw: bytes, terms: tuple[str, ...]) -> str:
-    """Return a value as text, with backslashes between several values, without padding.
-
-    Parameters
-    ----------
-    terms : tuple of str
-        The Specific Character Set of the dataset.
-    """
-    text = raw.decode("latin-1") if raw.isascii() else ""
-    if (raw and not text) or "\x1b" in text:
-        text = _decoded(raw, terms if vr in _WITH_CHARACTER_SET else ())
-    if "\0" in text:
-        text = text.rstrip("\0 ").replace("\0", "\ufffd")
-    return text.rstrip() if vr in _ONE_VALUE else text.strip(" ")
-
-
-_known_text = lru_cache(maxsize=1024)(text_of_value)
-
-
-def _decoded(raw: bytes, terms: tuple[str, ...]) -> str:
-    """Return `raw` as text; bytes that are invalid in its character set are replaced."""
-    codecs = [python_encoding[term] for term in terms] or ["latin-1"]
-    if b"\x1b" in raw:
-        with contextlib.suppress(Exception):  # pydicom warns of unknown escapes, or raises
-            return decode_bytes(raw, codecs, _DELIMITERS)
-    return raw.decode(codecs[0], "replace")
-
-
-def values_of_text(vr: str, text: str) -> list[Any] | None:
-    """Return the "Value" of the JSON model (PS3.18 F.2.2); None if a number is invalid."""
-    if not text:
-        return []
-    if vr in _ONE_VALUE:
-        return [text]
-    values = text.split("\\") if "\\" in text else [text]
-    convert = _CONVERT.get(vr)
-    if convert is None:
-        return values if len(values) == 1 else [value.strip() or None for value in values]
-    try:
-        return [convert(value.strip()) if value.strip() else None for value in values]
-    except (ValueError, OverflowError):
-        return None
-
-
-def _person(text: str) -> dict[str, str]:
-    return {name: group for name, group in zip(_GROUPS, text.split("="), strict=False) if group}
-
-
-def _decimal(text: str) -> str:
-    float(text)
-    return text
-
-
-_encode = json.JSONEncoder(check_circular=False).encode
-_UID_MEMBER = '"%08X": {"vr": "UI", "Value": ["%s"]}'
-
-
-def _member(tag: int, vr: str, values: list[Any]) -> str:
-    """Return an attribute of the JSON model with its name."""
-    return f'"{tag:08X}": {_encode({"vr": vr, "Value": values} if values else {"vr": vr})}'
-
-
-def _element(
-    tag: int, vr: str, raw: bytes, terms: tuple[str, ...], is_little: bool
-) -> _Element | None:
-    """Return an attribute of a row; None if it is too long."""
-    text = ""
-    values: list[Any] | None
-    if vr in TEXT_VRS:
-        if len(raw) > _MAX_VALUE:
-            return None
-        text = text_of_value(vr, raw, terms)
-        if len(text) > VALUE_LIMIT:
-            return None
-        values = values_of_text(vr, text)
-    else:
-        values = _numbers(vr, raw, is_little)
-    return _Element(text, "" if values is None else _member(tag, vr, values))
-
-
-_known_element = lru_cache(maxsize=8192)(_element)
-"""`_element`, which remembers: most values of an object are those of the objects before it. With
-`_MOST_REMEMBERED` bytes at the most, they take some megabytes."""
-
-
-def _numbers(vr: str, raw: bytes, is_little: bool) -> list[Any] | None:
-    form = _NUMBER_FORMS[is_little][vr]
-    if len(raw) % form.size or len(raw) > VALUE_LIMIT:
-        return None
-    return [number for (number,) in form.iter_unpack(raw)]
-
-
-_CONVERT: dict[str, Callable[[str], Any]] = {"PN": _person, "IS": int, "DS": _decimal}

@@ -18,9 +18,9 @@ from pydicom.tag import BaseTag
 
 from dicomwire.data.file_meta import FileFormatError
 from dicomwire.data.scanner import MAX_DEPTH, DatasetError
+from dicomwire.node.decoding import TEXT_VRS, known_terms, text_of_value
 from dicomwire.node.elements import PIXEL_DATA, Container, Element, ElementReader, Unreadable
 from dicomwire.node.heads import read_head
-from dicomwire.node.ingest import TEXT_VRS, known_terms, text_of_value
 from dicomwire.node.web.models import Model, element_of_text
 
 BINARY_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})

@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from pydicom.datadict import keyword_for_tag
 
-from dicomwire.node.ingest import values_of_text
+from dicomwire.node.decoding import values_of_text
 
 Model = dict[str, dict[str, Any]]
 """A dataset: by tag an element, with "vr" and "Value", "BulkDataURI" or "InlineBinary"."""
