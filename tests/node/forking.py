@@ -37,6 +37,7 @@ class Origin:
             with theirs:
                 self._process = subprocess.Popen(
                     [sys.executable, __file__, str(theirs.fileno())],
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
