@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from scenario import Outstanding, make_ct
 
 from dicomwire import AssociationFailure, Settings, aio, build_role, evt
+from dicomwire.aio.port import AioOperation
 from dicomwire.data.payloads import MemoryPayload
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelFind as FIND
 from dicomwire.sop_class import PatientRootQueryRetrieveInformationModelGet as GET
@@ -496,3 +497,22 @@ async def test_tasks_that_send_the_same_message_id_take_turns() -> None:
         for _ in range(20):  # it is by chance which of the two is woken first
             statuses = await asyncio.gather(association.send_c_echo(), association.send_c_echo())
             assert [each.Status for each in statuses] == [0x0000] * 2
+
+
+@on_a_loop
+async def test_a_task_sends_just_when_another_gets_a_response(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tasks: list[asyncio.Future[Dataset]] = []
+    add = AioOperation.add
+
+    def add_and_send(operation: AioOperation, incoming: Any) -> bool:
+        if not tasks:  # this one runs before the task that has waited for the response
+            tasks.append(asyncio.ensure_future(association.send_c_echo(2)))
+        return add(operation, incoming)
+
+    monkeypatch.setattr(AioOperation, "add", add_and_send)
+    answers = [(evt.EVT_C_ECHO, lambda event: event.request.MessageID)]  # no usual status
+    async with pair(answers) as (association, _), asyncio.timeout(WAIT):
+        assert (await association.send_c_echo(1)).Status == 1
+        assert (await tasks[0]).Status == 2

@@ -20,6 +20,7 @@ from dicomwire.protocol.events import Event
 from dicomwire.protocol.states import Role, State
 from dicomwire.session.engine_association import EngineAssociation
 from dicomwire.session.intake import LocalAbort
+from dicomwire.session.operation import Operation
 from dicomwire.session.sending import SendingEngine
 from dicomwire.settings import Settings
 from dicomwire.tls import tls_failure
@@ -48,7 +49,7 @@ class Link(SendingEngine):
         self._unsent = 0  # unsent bytes when the write deadline was set
         self._is_full = False  # too many messages wait, so reading pauses
         self._has_rest = False  # the protocol keeps received bytes, since reading is paused
-        self._expected: bytes | None = None  # the usual response that a task awaits
+        self._expecting: Operation | None = None  # a task awaits its usual response
         self._inner_waits = 0  # waits for responses that began while a request is served
 
     def __enter__(self) -> Self:
@@ -80,7 +81,7 @@ class Link(SendingEngine):
         """Process received bytes, or keep them for `receive_event` (Listener)."""
         self._received += len(data)
         if self._unprocessed is None:
-            if self._expected is None or not self._is_as_expected(data):
+            if self._expecting is None or not self._is_as_expected(data):
                 self._act_on(data)
         else:
             self._unprocessed.append(bytes(data))
@@ -90,7 +91,7 @@ class Link(SendingEngine):
 
     @abstractmethod
     def _is_as_expected(self, data: memoryview) -> bool:
-        """Return whether received bytes are `_expected`; wake the task that awaits these."""
+        """Return whether they are the response that `_expecting` expects; if so, wake its task."""
 
     def lost(self, error: OSError | None) -> None:
         """Note that the connection is over (Listener)."""

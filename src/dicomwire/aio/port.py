@@ -46,13 +46,15 @@ class AioEngineAssociation(EngineAssociation, Protocol):
 class AioOperation(Operation):
     """A request that was sent; its port counts the responses that no task has taken."""
 
-    __slots__ = ("waiter",)
+    __slots__ = ("expected", "waiter")
 
     _port: AioPort
 
     def __init__(self, port: AioPort, request: Message) -> None:
         super().__init__(port, request)
         self.waiter: asyncio.Future[None] | None = None
+        self.expected: bytes | None = None
+        """The usual response, until it has arrived."""
 
     def add(self, incoming: Incoming) -> bool:
         """Add a received response; return whether no other can follow it."""
@@ -84,6 +86,7 @@ class AioPort(Link):
     """The association of the asyncio face, as services see it (`services.port.Port`)."""
 
     _association: AioEngineAssociation
+    _expecting: AioOperation | None
 
     operation_class = AioOperation
 
@@ -320,24 +323,29 @@ class AioPort(Link):
                 return False
         waiter = operation.waiter = self.loop.create_future()
         self._waiters.add(waiter)
-        self._expected = expected
+        operation.expected, self._expecting = expected, operation
         self._awaited += 1
         self._restart_response_deadline()
         self._arm()
         try:
             await waiter
-            return self._expected is None
+            return operation.expected is None
         finally:
-            self._expected = operation.waiter = None
+            operation.waiter = None
+            # After another response, a task may have sent the next request before this one goes on.
+            if self._expecting is operation:
+                self._expecting = None
             self._waiters.discard(waiter)
             self._end_awaiting()
 
     def _is_as_expected(self, data: memoryview) -> bool:
-        expected = self._expected
+        operation = self._expecting
+        assert operation is not None
+        expected = operation.expected
         assert expected is not None
         if len(data) != len(expected) or bytes(data) != expected or not self.is_unobserved():
             return False
-        self._expected = None
+        operation.expected = self._expecting = None
         self._last_active, self._received = self.loop.time(), 0
         self._wake_all()
         return True
