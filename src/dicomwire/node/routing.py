@@ -95,15 +95,17 @@ class Routing:
         check_routes(configuration)
         self._kinds = [SEND + name for name in configuration.destinations]
         self._rules = tuple(map(_rule, configuration.routes))
-        self.has_rules = bool(self._rules or self._watches)
-        """Whether there are objects that cause tasks."""
 
     def watch(self, watch: Watch) -> None:
         """Tell someone of series or studies that become quiet, from now on."""
         self._watches[watch.name] = watch
-        self.has_rules = True
 
     # --- For the threads that store ---
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether there may be objects that cause tasks."""
+        return bool(self._rules or self._watches)
 
     def tasks_of(self, entry: Entry, digest: str) -> Sequence[NewTask]:
         """Return the tasks that an object causes, if it is stored.
