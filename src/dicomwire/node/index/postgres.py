@@ -83,6 +83,7 @@ _COLUMNS = [column.name for column in instance.c if column.name != "id"]
 _in_order = itemgetter(*_COLUMNS)
 """Returns the values of a row in the order of `_COLUMNS`."""
 _task_in_order = itemgetter(*NEW_TASK)
+_TO_BE_ALONE = f"SELECT pg_advisory_xact_lock({_LOCK}, 0)"
 _BEGIN, _LOCK_SHARED, _LOCK_ALONE, _COMMIT = b"begin", b"lock shared", b"lock alone", b"commit"
 _KNOWN, _ADD, _ADD_TASK, _OWNED = b"known", b"add", b"add task", b"owned"
 
@@ -96,7 +97,7 @@ def _insertion(table: str, columns: Sequence[str]) -> str:
 _PREPARED = {
     _BEGIN: "BEGIN",
     _LOCK_SHARED: f"SELECT pg_advisory_xact_lock_shared({_LOCK}, 0)",
-    _LOCK_ALONE: f"SELECT pg_advisory_xact_lock({_LOCK}, 0)",
+    _LOCK_ALONE: _TO_BE_ALONE,
     _COMMIT: "COMMIT",
     # The UIDs are the only parameter. In a subquery, the planner knows nothing of them, and makes
     # one plan for all. Otherwise, it would plan each execution anew for the number of its UIDs.
@@ -131,7 +132,7 @@ class Postgres:
     """
 
     begin_reading = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-    begin_alone = f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK}, 0)"
+    begin_alone = f"BEGIN; {_TO_BE_ALONE}"
 
     def __init__(self, url: str) -> None:
         if find_spec("psycopg") is None:
