@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import pytest
 from buckets import BUCKET, LOCALHOST, STARTED, moto, variables
 
-from free_ports import free_ports
+from free_ports import free_port
 
 AZURITE = os.environ.get("TEST_AZURITE", "")
 """The program `azurite-blob`: its installation takes 186 MB, and its start some seconds."""
@@ -110,7 +110,7 @@ _KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOt
 @contextmanager
 def azure() -> Iterator[Service]:
     """Run Azurite, Microsoft's emulator of Azure Blob Storage."""
-    (port,) = free_ports(1)
+    port = free_port()
     address = "--blobHost", LOCALHOST, "--blobPort", str(port)
     options = "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent"
     with subprocess.Popen([AZURITE, *address, *options], stdout=subprocess.DEVNULL) as process:
