@@ -131,6 +131,9 @@ def test_a_peer_that_vanishes_after_its_request(victim: Victim, how: str) -> Non
             with victim.attacker() as attacker:
                 attacker.send(ASSOCIATE_RQ)
                 attacker.socket.close() if how == "close" else attacker.reset()
+        # Connections are taken in order: once this one is answered, all of those have been taken.
+        with victim.attacker() as last:
+            assert last.send(ASSOCIATE_RQ).receive_pdu()
 
 
 # --- Lengths ---------------------------------------------------------------------------------
