@@ -22,7 +22,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from benchmarks import competitors as who
 from benchmarks import studies
@@ -118,7 +118,8 @@ _QUERIES: dict[str, Callable[[int], Dataset]] = {
 
 
 def _answers(index: Index, identifier: Dataset) -> Iterator[Any]:
-    return find(index, STUDY_ROOT, identifier, ae_title="BENCHMARK")
+    syntax = str(ImplicitVRLittleEndian)
+    return find(index, STUDY_ROOT, identifier, ae_title="BENCHMARK", transfer_syntax=syntax)
 
 
 def _query_times(index: Index, count: int) -> Iterator[tuple[str, float]]:

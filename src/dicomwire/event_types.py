@@ -111,6 +111,7 @@ Binding: TypeAlias = tuple[Handler, HandlerArgs]
 
 Status: TypeAlias = "int | Dataset"
 Pair: TypeAlias = "tuple[Status, Dataset | None]"
+Match: TypeAlias = "tuple[Status, Dataset | bytes | None]"
 
 E = TypeVar("E", bound=EventType)
 R = TypeVar("R")
@@ -123,7 +124,7 @@ _Yielded: TypeAlias = tuple[
 EventHandlerType: TypeAlias = (
     _Handled[NotificationEvent, object]
     | _Handled[StatusEvent, "Status"]
-    | _Yielded[MatchesEvent, "Pair"]
+    | _Yielded[MatchesEvent, "Match"]
     | _Yielded[ObjectsEvent, Any]
     | _Handled[ReplyEvent, "Pair"]
     | _Handled[IdentityEvent, tuple[bool, bytes | None]]

@@ -1,20 +1,39 @@
-"""Identifiers as they come from the wire: encoded by hand, so that nothing improves on them."""
+"""Identifiers as they come from the wire: encoded by hand, so that nothing improves on them.
+
+`find` returns the responses as the peer decodes them.
+"""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.uid import ImplicitVRLittleEndian
 
-from dicomwire.data.codec import decode
+from dicomwire.data.codec import decode, decode_for
+from dicomwire.node import query
 
 PATIENT_ROOT = "1.2.840.10008.5.1.4.1.2.1.1"
 STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.2.1"
 PATIENT_STUDY_ONLY = "1.2.840.10008.5.1.4.1.2.3.1"
 
 Keys = dict[str, Any]
+
+
+def find(
+    index: Any,
+    model: str,
+    asked: Any,
+    transfer_syntax: str = ImplicitVRLittleEndian,
+    **options: Any,
+) -> Iterator[tuple[int | Dataset, Dataset | None]]:
+    """Return an iterator over the responses of a node named NODE."""
+    options |= {"ae_title": "NODE", "transfer_syntax": transfer_syntax}
+    for status, match in query.find(index, model, asked, **options):
+        yield status, None if match is None else decode_for(match, transfer_syntax)
 
 
 def identifier(level: str | None, character_set: str = "ISO_IR 192", **keys: Any) -> Dataset:

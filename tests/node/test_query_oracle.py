@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 from archive_of import MR, Archive
-from asking import PATIENT_ROOT, STUDY_ROOT, Keys, identifier
+from asking import PATIENT_ROOT, STUDY_ROOT, Keys, find, identifier
 from backends import Backend
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracle import Oracle, texts_of
 from oracle_queries import COMBINED, FUZZY, KINDS, NOTHING, E, S
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from dicomwire.node.index.writer import Index
 from dicomwire.node.keys import QUERY_KEYS, UNIQUE, Level
-from dicomwire.node.query import find
 
 INSTANCES = int(os.environ.get("NODE_ARCHIVE_INSTANCES", "1500"))
 PER_STUDY = 50 if INSTANCES >= 10_000 else 10
@@ -47,7 +47,7 @@ def check(archive: Archive, index: Index, level: Level, keys: Keys, **negotiated
     unique = UNIQUE[level].keyword
     asked = identifier(level.value, **{unique: "", **keys})
     model = PATIENT_ROOT if level is Level.PATIENT else STUDY_ROOT
-    answers = list(find(index, model, asked, ae_title="NODE", relational=True, **negotiated))
+    answers = list(find(index, model, asked, relational=True, **negotiated))
     assert {status for status, _ in answers} <= {0xFF00}
     found = [match for _, match in answers if match is not None]
     oracle = Oracle(
@@ -68,7 +68,7 @@ def _said(match: Dataset, keywords: list[str]) -> list[str]:
     said = []
     for keyword in keywords:
         value = match[keyword].value
-        values = value if isinstance(value, list) else [value]
+        values = value if isinstance(value, MultiValue) else [value]
         said.append("\\".join("" if each is None else str(each) for each in values))
     return said
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from archive_of import Archive, Entity, row_of
-from asking import PATIENT_ROOT, STUDY_ROOT, identifier
+from asking import PATIENT_ROOT, STUDY_ROOT, find, identifier
 from backends import Backend
 from sqlalchemy import select
 
@@ -17,7 +17,7 @@ from dicomwire.node.index.sqlite import Sqlite
 from dicomwire.node.index.writer import Index
 from dicomwire.node.ingest import Row
 from dicomwire.node.keys import UNIQUE, Level
-from dicomwire.node.query import find, instances
+from dicomwire.node.query import instances
 from dicomwire.node.visible import StudyFilter, VisibleIndex
 
 FILTERS = [
@@ -73,7 +73,7 @@ def visible(archive: Archive, studies: StudyFilter) -> list[Entity]:
 def found(index: VisibleIndex, level: Level, **keys: str) -> list[Any]:
     model = PATIENT_ROOT if level is Level.PATIENT else STUDY_ROOT
     asked = identifier(level.value, **{UNIQUE[level].keyword: "", **keys})
-    answers = find(index, model, asked, ae_title="NODE", relational=True)
+    answers = find(index, model, asked, relational=True)
     return [match for _, match in answers if match is not None]
 
 

@@ -6,7 +6,7 @@ import pytest
 from fake_port import EXPLICIT, FakePort, keys, received, unencodable, yielding
 
 from dicomwire import evt
-from dicomwire.data.codec import decode_for
+from dicomwire.data.codec import decode_for, encode_dataset
 from dicomwire.protocol.command import Command
 from dicomwire.sop_class import (
     BreastImagingRelevantPatientInformationQuery,
@@ -193,6 +193,17 @@ def test_a_request_that_cannot_be_decoded():
     port = FakePort((evt.EVT_C_FIND, lambda event: [(PENDING, event.identifier)]))
     broken = received(Command.C_FIND_RQ, MODEL, b"\x10\0\x10\0\xff\xff\0\0")
     assert told(port.serve(broken)) == [(0xC311, None)]
+
+
+def test_a_match_that_is_encoded_already_is_sent_as_it_is(caplog):
+    caplog.set_level("DEBUG", "dicomwire")
+    encoded = encode_dataset(A, EXPLICIT)
+    results = (PENDING, encoded), (PENDING, b"not a dataset")
+    port = FakePort((evt.EVT_C_FIND, yielding(*results)))
+    first, second, _ = port.serve(request(transfer_syntax=EXPLICIT))
+    assert (first.data, second.data) == (encoded, b"not a dataset")
+    logged = [each.getMessage() for each in caplog.records if hasattr(each, "patient_data")]
+    assert sum("Matching Identifier" in each for each in logged) == 1
 
 
 @pytest.mark.parametrize("status", [None, "FF00", -1])

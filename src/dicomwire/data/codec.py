@@ -79,7 +79,7 @@ def _encode(ds: Dataset, implicit: bool, little: bool, deflated: bool) -> bytes:
     data = encode_plain(ds, implicit) if little else None
     if data is None:
         data = _encode_any(ds, implicit, little)
-    return _deflate(data) if deflated else data
+    return deflate(data) if deflated else data
 
 
 def _encode_any(ds: Dataset, implicit: bool, little: bool) -> bytes:
@@ -95,7 +95,8 @@ def _encode_any(ds: Dataset, implicit: bool, little: bool) -> bytes:
     return buffer.getvalue()
 
 
-def _deflate(data: bytes) -> bytes:
+def deflate(data: bytes) -> bytes:
+    """Return an encoded dataset as a deflated transfer syntax has it (PS3.5 Section A.5)."""
     deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     deflated = deflater.compress(data) + deflater.flush()
     return deflated + b"\0" if len(deflated) % 2 else deflated

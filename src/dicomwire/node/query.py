@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pydicom.dataset import Dataset
 
 from dicomwire.data.scanner import Elements
-from dicomwire.node.answers import Answers
+from dicomwire.node.answers import Answer, Answers
 from dicomwire.node.identifier import Identifier, InvalidIdentifier
 from dicomwire.node.index.schema import instance
 from dicomwire.node.keys import QUERY_KEYS, UNIQUE, Level
@@ -46,11 +46,12 @@ def find(
     identifier: Elements | Dataset,
     *,
     ae_title: str,
+    transfer_syntax: str,
     relational: bool = False,
     fuzzy: bool = False,
     combined_datetime: bool = False,
     cancelled: Callable[[], bool] = lambda: False,
-) -> Iterator[tuple[int | Dataset, Dataset | None]]:
+) -> Iterator[tuple[int | Dataset, bytes | None]]:
     """Return an iterator over status and identifier of the responses to a C-FIND (PS3.4 C.4.1).
 
     All keys of the levels above are matched, though only the unique ones are mandatory. Keys that
@@ -63,6 +64,8 @@ def find(
         The SOP class: Patient Root, Study Root or Patient/Study Only - FIND.
     ae_title : str
         The Retrieve AE Title of the responses.
+    transfer_syntax : str
+        For the identifiers of the responses, which are encoded.
     relational : bool, optional
         Whether unique keys of the levels above may be missing, or have more than one value.
     fuzzy, combined_datetime : bool, optional
@@ -80,7 +83,16 @@ def find(
     constants = [(_LEVEL, "CS", request.level.value), (_AE_TITLE, "AE", ae_title)]
     if request.has(_AVAILABILITY):
         constants.append((_AVAILABILITY, "CS", "ONLINE"))
-    answers = Answers(constants, request.character_sets)
+    attributes = [
+        Answer(
+            key.tag,
+            key.vr,
+            search.value_of(key),
+            request.nested(key) if key.vr == "SQ" else None,
+        )
+        for key in request.keys
+    ]
+    answers = Answers(constants, attributes, request.character_sets, transfer_syntax)
     return _responses(index, request, search, answers, cancelled)
 
 
@@ -90,19 +102,14 @@ def _responses(
     search: Search,
     answers: Answers,
     cancelled: Callable[[], bool],
-) -> Iterator[tuple[int | Dataset, Dataset | None]]:
+) -> Iterator[tuple[int | Dataset, bytes | None]]:
     status = PENDING if request.is_complete else PENDING_WITHOUT_SOME_KEYS
-    wanted = [
-        (key.tag, key.vr, search.value_of(key), request.nested(key) if key.vr == "SQ" else None)
-        for key in request.keys
-    ]
     for row in chain.from_iterable(search.pages(index)):
         if cancelled():
             yield CANCELLED, None
             return
         if search.accepts(row):
-            values = [(tag, vr, value(row), nested) for tag, vr, value, nested in wanted]
-            yield status, answers.make(values)
+            yield status, answers.make(row)
 
 
 def instances(

@@ -205,6 +205,7 @@ class Services:
                 model,
                 identifier,
                 ae_title=self._configuration.ae_title,
+                transfer_syntax=event.context.transfer_syntax,
                 relational=relational or not self._configuration.strict_queries,
                 combined_datetime=combined,
                 fuzzy=fuzzy,

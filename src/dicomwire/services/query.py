@@ -5,11 +5,13 @@ The handler matches; this module sends its results, and ends the operation.
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from typing import Any
 
 from pydicom.dataset import Dataset
 
-from dicomwire.data.codec import DatasetError, encode_dataset
+from dicomwire.data.codec import DatasetError, decode_for, encode_dataset
 from dicomwire.errors import AssociationFailure
 from dicomwire.events import EVT_C_FIND
 from dicomwire.logs import LOGGER, log_identifier
@@ -46,10 +48,10 @@ async def find(
 ) -> None:
     """Serve a C-FIND whose handler yields (status, identifier) pairs.
 
-    A pending result is sent with its identifier; any other ends the operation, and so does the
-    first one with `only_one`. When the handler has no more results, or returns None, the last
-    status is Success. If the peer cancels and the handler does not look at `event.is_cancelled`,
-    or if the peer is gone, the handler is closed.
+    A pending result is sent with its identifier, a Dataset or its bytes; any other ends the
+    operation, and so does the first one with `only_one`. When the handler has no more results, or
+    returns None, the last status is Success. If the peer cancels and the handler does not look at
+    `event.is_cancelled`, or if the peer is gone, the handler is closed.
 
     The warning 0xB001 is the last response if no result follows it. For Repository Query, Success
     follows nevertheless, since its users wait for it (PS3.4 Section C.6.4).
@@ -125,13 +127,23 @@ async def _send_match(
     if category != STATUS_PENDING:
         return category
     try:
-        if not isinstance(identifier, Dataset):
-            raise DatasetError(f"the identifier is a {type(identifier).__name__}")
-        log_identifier("Matching Identifier", identifier)
-        encoded = encode_dataset(identifier, incoming.context.transfer_syntax[0])
+        encoded = _encoded(identifier, incoming.context.transfer_syntax[0])
     except DatasetError as error:
         LOGGER.error("A match of evt.EVT_C_FIND cannot be sent: %s", error)
         conclude(response, ENCODING_FAILED, "A match cannot be encoded")
         return STATUS_FAILURE
     await respond(port, incoming, response, encoded)
     return STATUS_PENDING
+
+
+def _encoded(identifier: Any, transfer_syntax: str) -> bytes:
+    """Return the identifier of a match as bytes, which the handler may have made already."""
+    if isinstance(identifier, bytes):
+        if LOGGER.isEnabledFor(logging.DEBUG):
+            with suppress(DatasetError):  # they are sent as they are
+                log_identifier("Matching Identifier", decode_for(identifier, transfer_syntax))
+        return identifier
+    if not isinstance(identifier, Dataset):
+        raise DatasetError(f"the identifier is a {type(identifier).__name__}")
+    log_identifier("Matching Identifier", identifier)
+    return encode_dataset(identifier, transfer_syntax)
