@@ -390,7 +390,7 @@ class Watched:
         self._index = index
         self.reads = self.readers = 0
 
-    def reading(self) -> AbstractContextManager[Connection]:
+    def reading_once(self) -> AbstractContextManager[Connection]:
         return self._reading()
 
     @contextmanager
@@ -398,7 +398,7 @@ class Watched:
         self.reads += 1
         self.readers += 1
         try:
-            with self._index.reading() as connection:
+            with self._index.reading_once() as connection:
                 yield connection
         finally:
             self.readers -= 1

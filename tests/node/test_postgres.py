@@ -61,18 +61,41 @@ def test_a_node_serves_again_when_the_server_is_back(
         assert len(find(node, study_of())) == 2
 
 
+END_ALL = (
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+    " WHERE application_name = 'dicomwire'"
+)
+
+
 def test_connections_that_were_lost_are_made_again(
     tmp_path: Path, url: str, postgres_server: PostgresServer
 ) -> None:
     with OpenArchive(tmp_path, backend=Backend(url)) as archive:
         assert archive.store(encoded("1.1"), "1.1") == SUCCESS
-        execute(
-            postgres_server,
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-            " WHERE application_name = 'dicomwire'",
-        )
+        execute(postgres_server, END_ALL)
         assert archive.store(encoded("1.2"), "1.2") == SUCCESS
         assert set(archive.notes()) == {"1.1", "1.2"}
+
+
+def test_no_reader_notices_that_connections_were_lost(
+    url: str, postgres_server: PostgresServer
+) -> None:
+    with Index(Postgres(url)) as index:
+        for _ in range(2):
+            with index.reading(), index.reading_once() as connection:
+                assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
+            assert index.engine.pool.status().startswith("Pool size: 8  Connections in pool: 2")
+            execute(postgres_server, END_ALL)
+        assert index.last_id() == 0
+
+
+def test_a_connection_for_reading_changes_nothing(url: str) -> None:
+    with (
+        Index(Postgres(url)) as index,
+        index.reading_once() as connection,
+        pytest.raises(IndexFailure, match="read-only"),
+    ):
+        connection.exec_driver_sql("DELETE FROM study")
 
 
 def test_after_an_interrupted_commit_the_next_transaction_begins_anew(

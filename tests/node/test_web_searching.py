@@ -414,9 +414,9 @@ class Counted:
         self._index = index
         self.pages = 0
 
-    def reading(self) -> Any:
+    def reading_once(self) -> Any:
         self.pages += 1
-        return self._index.reading()
+        return self._index.reading_once()
 
 
 def test_the_first_results_are_there_after_the_first_page(archive: Archive, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ class Searched(Protocol):
     def studies(self) -> StudyFilter | None:
         """The studies to search; None for all."""
 
-    def reading(self) -> AbstractContextManager[Connection]:
+    def reading_once(self) -> AbstractContextManager[Connection]:
         """Yield a connection, for one page."""
 
 
@@ -232,8 +232,10 @@ def _restricted(
 def _pages(index: Searched, statement: Select[Any]) -> Iterator[Sequence[Row[Any]]]:
     last, most = 0, _FIRST_PAGE
     while True:
-        with index.reading() as connection:
-            result = connection.execute(statement, {"last": last, "most": most})
+        with (
+            index.reading_once() as connection,
+            connection.execute(statement, {"last": last, "most": most}) as result,
+        ):
             rows, is_cut = _page_of(result)
         if rows:
             yield rows

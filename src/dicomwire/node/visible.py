@@ -155,7 +155,10 @@ class Readable(Protocol):
     """The methods of an index that a `VisibleIndex` uses."""
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """Yield a connection, for one page."""
+        """Yield a connection; all its statements see the same state."""
+
+    def reading_once(self) -> AbstractContextManager[Connection]:
+        """Yield a connection, for one statement."""
 
 
 class VisibleIndex:
@@ -174,6 +177,10 @@ class VisibleIndex:
     def reading(self) -> AbstractContextManager[Connection]:
         """Yield a connection. Statements other than those of `Search` need `visible`."""
         return self._index.reading()
+
+    def reading_once(self) -> AbstractContextManager[Connection]:
+        """Yield a connection, for one statement; as `reading`."""
+        return self._index.reading_once()
 
     @property
     def visible(self) -> list[ColumnElement[bool]]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Neither has a file of its own, which would have to be closed.
-_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 _SUCCEEDED = (1, 2)
 """PGRES_COMMAND_OK and PGRES_TUPLES_OK of libpq."""
 
@@ -41,7 +41,7 @@ class Pipeline:
         self.pgconn = pgconn
         self._sent = 0
         """The statements whose results nobody has waited for."""
-        self._selector = _Selector()
+        self._selector = Selector()
         self._selector.register(pgconn.socket, selectors.EVENT_READ)
         for name, text in statements.items():
             self._enter()

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from operator import itemgetter
+from selectors import EVENT_READ
 from typing import Any
 
 from sqlalchemy import (
@@ -30,10 +31,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 
 from dicomwire.node.index.database import InDoubt, Numbers, Unusable, reason_of
-from dicomwire.node.index.pipeline import Pipeline, checked
+from dicomwire.node.index.pipeline import Pipeline, Selector, checked
 from dicomwire.node.index.schema import instance
 from dicomwire.node.index.statements import NEW_TASK, REJECTED, STORED
 
@@ -149,9 +150,6 @@ class Postgres:
             pool_size=MOST_READING if is_reader else 1,
             max_overflow=0,
             pool_timeout=_WAIT,
-            # A connection that was lost is replaced before it is used. That takes a round trip, and
-            # the writer repeats its transaction instead.
-            pool_pre_ping=is_reader,
             hide_parameters=True,  # keep patient data out of error texts
             json_serializer=_json_text,
         )
@@ -175,13 +173,16 @@ class Postgres:
             else:
                 # A plan for any pattern may be a hundred times slower than one for this pattern.
                 connection.execute("SET plan_cache_mode = force_custom_plan")
+                connection.execute("SET default_transaction_read_only = on")
             # A committed transaction is on the disk, whatever the server's default.
             connection.execute(
                 "SELECT set_config('synchronous_commit', 'on', false)"
                 " WHERE current_setting('synchronous_commit') = 'off'"
             )
 
-        if not is_reader:
+        if is_reader:
+            event.listen(engine, "checkout", _replace_if_ended)
+        else:
             event.listen(engine, "before_cursor_execute", self._await)
             event.listen(engine, "commit", self._await)
             event.listen(engine, "rollback", self._give_up)
@@ -339,6 +340,18 @@ class Postgres:
 
     def sync(self, engine: Engine) -> None:
         """Do nothing: each transaction is durable when it is committed."""
+
+
+def _replace_if_ended(driver: Any, *_: object) -> None:
+    """Let SQLAlchemy make its connections for reading anew if the server has ended this one.
+
+    Then its socket has something to read, which costs no round trip to find out. The writer
+    repeats its transaction instead.
+    """
+    selector = Selector()
+    selector.register(driver.pgconn.socket, EVENT_READ)
+    if selector.select(0):
+        raise InvalidatePoolError("the server has ended a connection")
 
 
 def _driver(connection: Connection) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Self, TypeVar
 
 from sqlalchemy import Connection, func, select
@@ -96,6 +97,10 @@ class IndexReader:
         ):
             yield connection
 
+    def reading_once(self) -> AbstractContextManager[Connection]:
+        """Yield a connection for one statement, which needs no transaction around it."""
+        return self.engine.connect()
+
     def stored(self) -> Iterator[Stored]:
         """Yield all instances in the order of their file names, in one state of the database."""
         with self.reading() as connection:
@@ -107,13 +112,13 @@ class IndexReader:
 
     def stored_after(self, last_id: int, most: int) -> list[Stored]:
         """Return instances in the order of their ids, which are higher than `last_id`."""
-        with self.reading() as connection:
+        with self.reading_once() as connection:
             query = STORED.where(instance.c.id > last_id).order_by(instance.c.id).limit(most)
             return [Stored(*row) for row in connection.execute(query)]
 
     def last_id(self) -> int:
         """Return the highest id of an instance; all later ones get higher ids."""
-        with self.reading() as connection:
+        with self.reading_once() as connection:
             return connection.execute(select(func.max(instance.c.id))).scalar() or 0
 
     def find(self, uids: Sequence[str]) -> dict[str, list[Stored]]:
@@ -123,7 +128,7 @@ class IndexReader:
 
     def described(self, id: int) -> Described | None:
         """Return what an instance is part of; None if it is no longer in the index."""
-        with self.reading() as connection:
+        with self.reading_once() as connection:
             row = connection.execute(_DESCRIBED.where(instance.c.id == id)).first()
         return Described(*row) if row is not None else None
 

@@ -230,6 +230,8 @@ class _MadeAnew(Index):
     def reading(self) -> Iterator[Connection]:
         yield self._connection
 
+    reading_once = reading
+
     @contextlib.contextmanager
     def writing(self, is_alone: bool = False, is_journaled: bool = False) -> Iterator[Writer]:
         writer = Writer(self.database, self._connection, self._known)

@@ -120,13 +120,13 @@ class Scope:
 
     def transfer_syntaxes(self) -> list[str]:
         """Return the transfer syntaxes of the instances, each once."""
-        with self._index.reading() as connection:
+        with self._index.reading_once() as connection:
             statement = self._select(instance.c.transfer_syntax_uid).distinct()
             return list(connection.execute(statement).scalars())
 
     def examples(self, most: int) -> Iterator[Instance]:
         """Yield instances to show the whole by: of each series the middle one."""
-        with self._index.reading() as connection:
+        with self._index.reading_once() as connection:
             statement = self._select(series.c.id, func.count()).group_by(series.c.id)
             counted = connection.execute(statement.order_by(series.c.id).limit(most)).all()
         for number, count in counted:
@@ -137,7 +137,7 @@ class Scope:
         return select(*columns).select_from(_JOINED).where(*self._where)
 
     def _rows(self, statement: Select[Any], most: int) -> list[Instance]:
-        with self._index.reading() as connection:
+        with self._index.reading_once() as connection:
             rows = connection.execute(statement.order_by(instance.c.id).limit(most))
             return [Instance(*row) for row in rows]
 
