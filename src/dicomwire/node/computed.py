@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, FromClause, String, exists, func, select
@@ -60,8 +61,9 @@ def _collection(
     return Computed(column.scalar_subquery(), _collected, prefilter)
 
 
-def _collected(text: str) -> list[str]:
-    return sorted(filter(None, json.loads(text)))
+@lru_cache(maxsize=64)
+def _collected(text: str) -> tuple[str, ...]:
+    return tuple(sorted(filter(None, json.loads(text))))
 
 
 _IN_SERIES = instance.c.series == series.c.id

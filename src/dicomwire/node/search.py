@@ -46,6 +46,8 @@ _JOINED = {
     Level.SERIES: series.join(study.join(patient)),
     Level.IMAGE: instance.join(series.join(study.join(patient))),
 }
+_ALIASES = {table: table.alias() for table in _TABLES.values()}
+"""For subqueries: to make one takes as long as the rest of a statement."""
 _INDEXED: dict[Any, Table] = {
     next(iter(index.columns)): table for table in _TABLES.values() for index in table.indexes
 }
@@ -165,7 +167,7 @@ class Search:
             condition: ColumnElement[bool] | None = matcher.prefilter(column)
             return condition
         table = _INDEXED[column]
-        other = table.alias()
+        other = _ALIASES[table]
         condition = matcher.prefilter(other.c[column.name])
         if condition is None:
             return None
