@@ -39,11 +39,15 @@ serve: $(VENV)/.with-node,web,codecs ## run an archive on port 11112 (PORT=), it
 try: $(VENV)/.with-node,web,codecs ## send an image to that archive, ask for it and get it back
 	@$(BIN)/python tools/try_archive.py $(PORT)
 
+# The tests of protocol/ have a process of their own, beside those that wait: they are so many and so
+# short that it takes longer to spread them.
 test: $(VENV)/.with-test $(PEER) ## run all tests; protocol/ must be covered to the last branch
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/protocol --cov=src/dicomwire/protocol --cov-report=
-	@$(BIN)/coverage report --include='*/dicomwire/protocol/*' --skip-covered --show-missing \
-	  --fail-under=100 >$(VENV)/protocol-coverage || { cat $(VENV)/protocol-coverage; exit 1; }
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --ignore=tests/protocol
+	@{ $(BIN)/python -m pytest tests/protocol --cov=src/dicomwire/protocol --cov-report= && \
+	  $(BIN)/coverage report --include='*/dicomwire/protocol/*' --skip-covered --show-missing \
+	    --fail-under=100; } >$(VENV)/protocol-tests 2>&1 & protocol=$$!; failed=0; \
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --ignore=tests/protocol || failed=1; \
+	wait $$protocol || failed=1; \
+	cat $(VENV)/protocol-tests; exit $$failed
 
 # What depends on the version of Python: forks, threads, sockets, event loops, TLS, types, warnings.
 LIBRARY := threaded aio workers \

@@ -67,6 +67,15 @@ def test_usual_requests_have_a_template() -> None:
     assert Exchanges(1, store(1, "1"), 0).of(65535, "1.2.3") is not None
 
 
+def test_a_small_dataset_is_in_the_template_of_its_request() -> None:
+    exchanges = Exchanges(1, store(1, "1"), 0)
+    made, packed = exchanges.of(7, "1.2.3"), pack_small_data(1, b"data", 0)
+    assert made is not None
+    assert packed is not None
+    assert exchanges.with_dataset(7, "1.2.3", b"data") == (made[0] + packed, made[1])
+    assert exchanges.with_dataset(7, "no UID", b"data") is None
+
+
 def test_unusual_requests_have_none() -> None:
     exchanges = Exchanges(1, store(1, "1"), 0)
     assert exchanges.of(1, "no UID") is None

@@ -362,3 +362,11 @@ def test_a_command_set_above_its_ceiling_is_left_to_the_general_way() -> None:
     framer.feed(data_pdu(pdv(1, COMMAND | LAST, encode_command(usual(Command.C_ECHO_RQ)))))
 
     assert assembler.take_usual(framer, frozenset({1})) is None
+
+
+def test_a_message_that_only_begins_as_usual_is_left_to_the_general_way() -> None:
+    framer, assembler = Framer(Limits()), Assembler(Limits())
+    framer.feed(data_pdu(pdv(1, COMMAND | LAST, command_set(*STORE, INSTANCE, us(0x1031, 1)))))
+
+    assert assembler.take_usual(framer, frozenset({1})) is None
+    assert framer.at == 0
