@@ -212,7 +212,7 @@ class AioPort(Link):
 
     async def _serve_next(self) -> None:
         incoming = self._requests.popleft()
-        self._served = incoming.message
+        self._served = incoming
         self._balance()
         try:
             if isinstance(incoming.payload, AsyncSink):
@@ -410,7 +410,7 @@ class AioPort(Link):
         if hasattr(answer, "__aiter__"):
             return aiter(answer)
         served = self._served
-        many = served is not None and served.command is Command.C_FIND_RQ
+        many = served is not None and served.message.command is Command.C_FIND_RQ
         return PlainResults(iter(answer), many)
 
     async def next_result(self, results: Any) -> Any:

@@ -51,6 +51,8 @@ class Incoming:
     service : (Server, SOPClass) or None
         For a request that is not refused: the function that serves it, and the SOP class of its
         context.
+    is_answered : bool
+        Whether the handler has had the response sent; see `Association.respond_early`.
     """
 
     context: PresentationContext
@@ -59,6 +61,7 @@ class Incoming:
     refusal: int | Dataset | None = None
     reason: str = ""
     service: ServedBy | None = None
+    is_answered: bool = False
 
     def discard(self) -> None:
         """Remove temporary files; log an exception, which a payload of the program may raise."""

@@ -146,6 +146,8 @@ async def _store(port: Port, incoming: Incoming, sop_class: SOPClass) -> None:
     except Exception as error:
         log_failure(port, incoming, "evt.EVT_C_STORE", error)
         has_failed = True
+    if incoming.is_answered:
+        return
     if _is_success(status) and not has_failed:
         await port.succeed(incoming)
         return

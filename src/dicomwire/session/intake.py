@@ -128,7 +128,7 @@ class Engine(Port):
         self._begins = False  # no byte of the dataset of a C-STORE has arrived yet
         self._requests: deque[Incoming] = deque()
         self._served_by: dict[tuple[int, Command, str | None], ServedBy] = {}
-        self._served: Message | None = None  # the request whose handler runs
+        self._served: Incoming | None = None  # the request whose handler runs
         self._operations: dict[OperationKey, Operation] = {}
         self._cancelled: set[int | None] = set()
         self._restarts_deadline = False  # whether the last message restarts the response deadline
@@ -512,7 +512,7 @@ class Engine(Port):
         """Note that the peer cancels an operation, if it is waiting or running."""
         requests = [incoming.message for incoming in self._requests]
         if self._served is not None:
-            requests.append(self._served)
+            requests.append(self._served.message)
         if any(request.MessageID == message_id for request in requests):
             self._cancelled.add(message_id)
 

@@ -68,7 +68,7 @@ class Lifecycle(PublicNames, EngineAssociation, ABC):
         failed
         files_stored give_up kill normalized on_event on_local_abort on_lost
         on_network_timeout open_object
-        open_sink own_storer own_window perform query release_soon request service_of
+        open_sink own_storer own_window perform query release_soon request respond_early service_of
         set_timeout start_as_agreed start_serving store_object storer_to take_over
         run_notification watch"""
     end_class: type[ServiceUser] = ServiceUser

@@ -90,6 +90,15 @@ class Association(
             port.feed(bytes(received))
             run_blocking(self.answer_request(policy))
 
+    def respond_early(self) -> bool:
+        """Send the response 0x0000 of a C-STORE now, from its handler, which then goes on.
+
+        It never waits for the peer. Returns whether it is sent; then the result of the handler is
+        not. False if it could not be sent at once, with TLS, while other requests wait, or when the
+        log or a handler sees each message: then the library responds after the handler.
+        """
+        return self._port.respond_early()
+
     # --- Its end ---
 
     def release(self) -> None:

@@ -258,16 +258,16 @@ class Connection:
             return True
         return wait_for(self._socket, deadline, read=reads or or_read, write=not reads)
 
-    def write_now(self, data: bytes) -> bool:
-        """Send as much of `data` as the socket takes without waiting; return whether that is all.
+    def write_now(self, data: bytes) -> int:
+        """Send as much of `data` as the socket takes without waiting; return how many bytes.
 
-        False too if sending fails.
+        0 too if sending fails.
         """
         try:
             with self._access:
-                return self._socket.send(data) == len(data)
+                return self._socket.send(data)
         except OSError:
-            return False
+            return 0
 
     def interrupt(self) -> None:
         """Shut the socket down, which wakes every thread that waits for it."""

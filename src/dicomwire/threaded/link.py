@@ -390,7 +390,7 @@ class Link(SendingEngine, Watched):
     def send_at_once(self, data: bytes) -> None:
         """Send the first bytes of a connection, which its socket takes without waiting."""
         assert self._connection is not None
-        if not self._connection.write_now(data):
+        if self._connection.write_now(data) < len(data):
             raise ConnectionLost("the answer could not be sent", stage=self.stage, peer=self.peer)
 
     def close(self) -> None:

@@ -98,12 +98,31 @@ class ThreadedPort(Link):
             self._cancelled.discard(incoming.message.MessageID)
 
     def _serve(self, incoming: Incoming) -> None:
-        self._served = incoming.message
+        self._served = incoming
         self._quick_results = 0
         try:
             run_blocking(scp.serve(self, incoming))
         finally:
             self._served = None
+
+    def respond_early(self) -> bool:
+        """Send the response of the running handler's request; see `Association.respond_early`."""
+        incoming, connection = self._served, self._connection
+        if incoming is None or connection is None or connection.is_tls:
+            return False
+        if self._batch or not self.is_unobserved():
+            return False
+        packed = self._packed_success(incoming)
+        if packed is None or not self._writing.acquire(blocking=False):
+            return False
+        try:
+            sent = connection.write_now(packed)
+        finally:
+            self._writing.release()
+        if 0 < sent < len(packed):
+            connection.interrupt()  # the peer has left many responses unread; nothing can follow
+        incoming.is_answered = sent > 0
+        return incoming.is_answered
 
     # --- Sending ---
 
