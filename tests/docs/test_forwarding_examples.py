@@ -138,8 +138,8 @@ def test_images_go_to_the_ai_service_and_its_report_comes_back(tmp_path: Path) -
         address[1] = node.address[1]
         store_all = node.archive.committer.store_all
 
-        def note(objects: Any) -> list[int]:
-            statuses = store_all(objects)
+        def note(objects: Any, *respond: Any) -> list[int]:
+            statuses = store_all(objects, *respond)
             if any(each.entry.origin.sop_class_uid == BasicTextSRStorage for each in objects):
                 stored.set()
             return statuses

@@ -16,6 +16,7 @@ from sqlalchemy import select
 
 from dicomwire.data.codec import encode_dataset
 from dicomwire.data.file_meta import parse_file_meta
+from dicomwire.node.batches import Waiters
 from dicomwire.node.checkpoints import Checkpoints, journaling
 from dicomwire.node.commit import Committer
 from dicomwire.node.configuration import STORESCP, Configuration, Duplicates, Route
@@ -114,6 +115,7 @@ class LocalStore:
         batch = Batch(1, [Slot("1.2", 0, False)] * len(payloads), [])
         try:
             self.objects.put(payloads, names, batch)
+            self.objects.finish(payloads, names)
         except OSError:
             self.objects.take_back(payloads, names)
             raise
@@ -151,8 +153,11 @@ class OpenArchive:
             destinations = {name: STORESCP for route in routes for name in route.to}
             configuration = Configuration(destinations=destinations, routes=tuple(routes))
             self.routing = Routing(configuration, self.queue)
+            is_journaled = self.storage.objects.is_journaled
             self.committer = Committer(
-                *(self.storage.objects, self.index, converters, duplicates), routing=self.routing
+                *(self.storage.objects, self.index, converters, duplicates),
+                routing=self.routing,
+                journal=in_folder.journal if is_journaled and not backend.index else None,
             )
             if has_checkpoints:
                 opened.enter_context(Checkpoints(in_folder, self.index, self.committer.commit_lock))
@@ -172,12 +177,13 @@ class OpenArchive:
         syntax: str = EXPLICIT,
         sop_class: str = CT,
         studies: StudyFilter | None = None,
+        respond: Callable[[], object] | None = None,
     ) -> int:
         """Bring an object, and return the status that its sender would get."""
         payload = spooled(self.storage.spool, data)
         origin = Origin(sop_class, uid, syntax, "SENDER", studies=studies)
         try:
-            return self.committer.store(payload, origin)
+            return self.committer.store(payload, origin, respond)
         finally:
             payload.discard()
 
@@ -186,9 +192,9 @@ class OpenArchive:
         numbers: list[int] = []
         store_all = self.committer._store_all
 
-        def note(batch: list[Any]) -> None:
+        def note(batch: list[Any], waiters: Waiters) -> None:
             numbers.append(len(batch))
-            store_all(batch)
+            store_all(batch, waiters)
 
         self.committer._store_all = note
         return numbers

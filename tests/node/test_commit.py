@@ -382,7 +382,7 @@ class Gate:
         store_all = committer._store_all
         added = threading.Semaphore(0)
 
-        def hold(batch) -> None:
+        def hold(batch, waiters) -> None:
             if not self.batches:
                 with committer._lock:
                     committer._queue = _Counted(committer._queue, added)
@@ -390,7 +390,7 @@ class Gate:
                 for _ in range(missing):
                     assert added.acquire(timeout=30)
             self.batches.append(len(batch))
-            store_all(batch)
+            store_all(batch, waiters)
 
         monkeypatch.setattr(committer, "_store_all", hold)
 

@@ -196,9 +196,13 @@ def run(folder: Path, recorder: Recorder) -> None:
         def store(uid: str, note: str, pixels: int = 0) -> None:
             data = encoded(uid, note, pixels)
             recorder.in_doubt = {uid: data}
-            assert archive.store(data, uid) == SUCCESS
-            recorder.acknowledged[uid] = data
-            recorder.in_doubt = {}
+
+            def respond() -> None:
+                recorder.acknowledged[uid] = data
+                recorder.in_doubt = {}
+
+            assert archive.store(data, uid, respond=respond) == SUCCESS
+            assert not recorder.in_doubt
 
         store("1.1", "a")
         store("1.2", "a", pixels=2 * SMALL)

@@ -81,6 +81,7 @@ class Archive:
                 is_reconciled=not is_first,
                 tasks=self.store_tasks,
                 routing=self.routing,
+                journal=folder.journal if self._answers_alone() else None,
             )
             settle(self.objects, self.index, self.queue, self.spool)
             opened.enter_context(Checkpoints(folder, self.index, self.committer.commit_lock))
@@ -94,6 +95,12 @@ class Archive:
             self._opened = opened.pop_all()
         self.name_of_moved = partial(name_of_moved, self.index)
         """Returns the present name of an object that is no longer where a query has found it."""
+
+    def _answers_alone(self) -> bool:
+        """Whether this process answers all queries, and the journal has all that is stored."""
+        configuration = self.configuration
+        is_alone = configuration.workers == 1 and not configuration.index
+        return is_alone and self.objects.is_journaled
 
     def __enter__(self) -> Self:
         return self

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
 from dicomwire.node.configuration import Duplicates
@@ -113,6 +113,60 @@ class Group:
         self.wake = threading.Lock()
         """The thread of the objects waits for it; the leader of a batch releases it."""
         self.wake.acquire()
+
+
+class Waiters:
+    """Those who wait for a batch: the threads of other groups, and the peer of the leader's object.
+
+    Parameters
+    ----------
+    groups : sequence of Group
+        The other groups.
+    own : sequence of Arrived
+        The leader's own objects.
+    respond : callable, optional
+        Sends the peer of the leader's only object the response 0x0000, without waiting.
+    """
+
+    __slots__ = ("_groups", "_own", "_respond", "are_told")
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        own: Sequence[Arrived],
+        respond: Callable[[], object] | None,
+    ) -> None:
+        self._groups = groups
+        self._own = own
+        self._respond = respond
+        self.are_told = False
+        """Whether they know what has become of the objects."""
+
+    @property
+    def are_there(self) -> bool:
+        """Whether anybody can be told, now that the outcomes are final."""
+        return bool(self._groups) or self._may_respond
+
+    @property
+    def _may_respond(self) -> bool:
+        return self._respond is not None and self._own[0].outcome.status == SUCCESS
+
+    def tell(self) -> None:
+        """Let them know, before the leader has ended the batch."""
+        self.are_told = True
+        if self._respond is not None and self._may_respond:
+            self._respond()
+        self._wake()
+
+    def end(self) -> None:
+        """Wake the threads, unless they are told already; the peer gets its response as usual."""
+        if not self.are_told:
+            self._wake()
+
+    def _wake(self) -> None:
+        for group in self._groups:
+            group.is_done = True
+            group.wake.release()
 
 
 class Doubtful(NamedTuple):

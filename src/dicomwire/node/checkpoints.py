@@ -62,7 +62,6 @@ class Checkpoints:
         self._objects = objects
         self._index = index
         self._commit_lock = commit_lock
-        self._has_failed = False
         self._ending = threading.Event()  # leaving the context sets it, and wakes the thread
         self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
 
@@ -99,7 +98,6 @@ class Checkpoints:
         try:
             self._make()
         except (OSError, IndexFailure) as error:
-            self._has_failed = True
             self._journal.fail(OSError(errno.EIO, reason_of(error)))
             raise
 
@@ -109,11 +107,11 @@ class Checkpoints:
         if not parts:
             with self._commit_lock:
                 parts = self._journal.retire()
-                if self._has_failed:
-                    # The system may have dropped what it could not write, and not tell again.
+                if self._journal.failure is not None:
+                    # The system may have dropped what it could not write, and not tell again. Or a
+                    # batch that the journal has could not be completed.
                     redo(parts, self._objects, self._index)
         records = (record for part in parts for record in part.records())
         self._objects.sync(name for record in records for name in record.names)
         self._index.sync()
         self._journal.free(parts)
-        self._has_failed = False

@@ -7,6 +7,7 @@ threads wait for which.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from dicomwire.node.batches import (
     Doubtful,
     Group,
     Plan,
+    Waiters,
 )
 from dicomwire.node.carrying import StoreTasks
 from dicomwire.node.configuration import Duplicates
@@ -38,6 +40,7 @@ from dicomwire.node.heads import Origin
 from dicomwire.node.index.database import IndexFailure, InDoubt, reason_of
 from dicomwire.node.index.writer import Conflict, Index, Writer
 from dicomwire.node.ingest import Entry, Truncated, Unacceptable
+from dicomwire.node.journal import Journal
 from dicomwire.node.keys import Level
 from dicomwire.node.maintenance import is_made, make_index, reconcile, refuse_if_empty
 from dicomwire.node.objects.port import Objects
@@ -93,6 +96,9 @@ class Committer:
         They upload and remove objects later; without them, objects are removed at once.
     routing : Routing, optional
         Says which tasks an object causes.
+    journal : Journal, optional
+        That of the objects, if no other process answers queries with this index: then an object is
+        acknowledged as soon as the journal has it, and the index while the peer goes on.
 
     Raises
     ------
@@ -109,9 +115,11 @@ class Committer:
         is_reconciled: bool = False,
         tasks: StoreTasks | None = None,
         routing: Routing | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._tasks = tasks
         self._routing = routing
+        self._journal = journal
         self._objects = objects
         self._index = index
         self._converters = converters
@@ -138,7 +146,12 @@ class Committer:
         with self.commit_lock:
             self._is_closed = True
 
-    def store(self, spooled: Payload | None, origin: Origin) -> int:
+    def store(
+        self,
+        spooled: Payload | None,
+        origin: Origin,
+        respond: Callable[[], object] | None = None,
+    ) -> int:
         """Store an object; return the status of the response.
 
         For a status of success or warning, the object is durable and indexed by then.
@@ -149,9 +162,12 @@ class Committer:
             From `Spool.sink`. The caller discards it, whatever the status is.
         origin : Origin
             UIDs and sender, from the request.
+        respond : callable, optional
+            Sends the response 0x0000, without waiting. Called if that is the status as soon as the
+            object is durable, and whoever reads the index then waits until it is indexed, too.
         """
         try:
-            return self.store_all([self.read(spooled, origin)])[0]
+            return self.store_all([self.read(spooled, origin)], respond)[0]
         except Unacceptable as error:
             return error.status
 
@@ -183,7 +199,9 @@ class Committer:
             arrived.tasks = self._routing.tasks_of(entry, arrived.digest)
         return arrived
 
-    def store_all(self, objects: Sequence[Arrived]) -> list[int]:
+    def store_all(
+        self, objects: Sequence[Arrived], respond: Callable[[], object] | None = None
+    ) -> list[int]:
         """Store objects in one batch; return the status of each, as `store` does."""
         undecided: list[Arrived] = []
         for each in objects:
@@ -194,7 +212,7 @@ class Committer:
                 LOGGER.error("An object cannot be written: %s", error.strerror or error)
                 each.outcome = FAILED
         while undecided:
-            self._wait_or_lead(undecided)
+            self._wait_or_lead(undecided, respond)
             # Compare outside of the commit, since other threads wait for that.
             again: list[Arrived] = []
             for each in undecided:
@@ -245,10 +263,13 @@ class Committer:
             return False
         return found is Comparison.SAME
 
-    def _wait_or_lead(self, objects: Sequence[Arrived]) -> None:
-        """Return when `objects` are committed, by another thread, or by this one as the leader."""
+    def _wait_or_lead(
+        self, objects: Sequence[Arrived], respond: Callable[[], object] | None
+    ) -> None:
+        """Return when the outcome of `objects` is final: this thread, or another, has led them."""
         groups: list[Group] = []
         mine: Group | None = None
+        own = objects
         with self._lock:
             # Without a leader, nobody waits: the one before has left no group behind.
             if self._has_leader:
@@ -262,27 +283,26 @@ class Committer:
             with self._lock:
                 groups, self._queue = self._queue, []
             objects = [each for group in groups for each in group.objects]
+            groups.remove(mine)
+        waiters = Waiters(groups, own, respond)
         try:
-            self._commit(objects)
+            self._commit(objects, waiters)
         finally:
             with self._lock:
                 leader = self._queue[0] if self._queue else None
                 self._has_leader = leader is not None
             if leader is not None:
                 leader.wake.release()
-            for group in groups:
-                group.is_done = True
-                if group is not mine:
-                    group.wake.release()
+            waiters.end()
 
-    def _commit(self, batch: Sequence[Arrived]) -> None:
+    def _commit(self, batch: Sequence[Arrived], waiters: Waiters) -> None:
         """Store the objects of `batch`, and set the outcome of each."""
         succeeded = is_unforeseen = False
         try:
             with self.commit_lock:
                 if not self._is_closed:
                     self._ensure_index()
-                    self._store_repeatedly(batch)
+                    self._store_repeatedly(batch, waiters)
                     succeeded = True
         except (OSError, IndexFailure) as error:
             LOGGER.error("Not stored: %s: %s", counted(len(batch), "object"), reason_of(error))
@@ -299,7 +319,7 @@ class Committer:
         if is_unforeseen and len(batch) > 1:
             # One object probably caused it: store each alone, so that the others succeed.
             for waiting in batch:
-                self._commit([waiting])
+                self._commit([waiting], Waiters((), (), None))
 
     def _ensure_index(self) -> None:
         if self._index.is_lost:
@@ -332,21 +352,25 @@ class Committer:
         known = {stored.file for copies in found.values() for stored in copies}
         self._objects.withdraw([name for name in doubt.names if name not in known])
 
-    def _store_repeatedly(self, batch: Sequence[Arrived]) -> None:
+    def _store_repeatedly(self, batch: Sequence[Arrived], waiters: Waiters) -> None:
         """Store a batch; repeat that if another process was first with what it needs."""
         for _ in range(_MOST_CONFLICTS):
             try:
-                self._store_all(batch)
+                self._store_all(batch, waiters)
                 return
             except Conflict as error:
                 LOGGER.debug("A batch is repeated: %s", error)
-        self._store_all(batch)
+        self._store_all(batch, waiters)
 
-    def _store_all(self, batch: Sequence[Arrived]) -> None:
+    def _store_all(self, batch: Sequence[Arrived], waiters: Waiters) -> None:
         """Publish all files, and add all to the index; both are durable when this returns.
 
         The index is told first what to add: so the server of a database works on it while this
         process waits for the disk. Nobody sees it before the files are durable.
+
+        With a journal, the waiters are told as soon as that has the batch. Then it must not fail
+        any more: if it cannot be completed now, the journal is redone before anything else is
+        stored.
         """
         plan = Plan(self._objects, self._duplicates)
         begin = perf_counter()
@@ -361,12 +385,20 @@ class Committer:
                 self._add(writer, plan, tasks)
                 begin_of_objects = perf_counter()
                 self._objects.put(plan.published, plan.names, noted)
+                if self._journal is not None and waiters.are_there:
+                    self._index.hold_readers()
+                    waiters.tell()
+                self._objects.finish(plan.published, plan.names)
                 took = perf_counter() - begin_of_objects
         except InDoubt:
             uids = [waiting.uid for waiting in batch]
             self._in_doubt.append(Doubtful(uids, [*plan.names, *plan.files_to_remove()]))
             raise
-        except BaseException:
+        except BaseException as error:
+            if self._journal is not None and waiters.are_told:
+                LOGGER.error("Acknowledged objects will be indexed later: %s", reason_of(error))
+                self._journal.fail(OSError(errno.EIO, reason_of(error)))
+                return
             if plan.names:
                 self._objects.take_back(plan.published, plan.names)
             raise

@@ -186,7 +186,8 @@ class Services:
             title,
             address,
         )
-        status = self.archive.committer.store(event.payload, origin)
+        respond = event.assoc.respond_early
+        status = self.archive.committer.store(event.payload, origin, respond)
         reason = NOT_STORED.get(status)
         return status if reason is None else failure(status, reason)
 

@@ -92,7 +92,7 @@ class IndexReader:
     def reading(self) -> Iterator[Connection]:
         """Yield a connection; all its statements see the same state of the database."""
         with (
-            self.engine.connect() as connection,
+            self.reading_once() as connection,
             transaction(connection, self.database.begin_reading),
         ):
             yield connection

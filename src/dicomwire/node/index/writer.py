@@ -10,6 +10,7 @@ import contextlib
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import lru_cache
 from operator import itemgetter
@@ -106,6 +107,7 @@ class Index(IndexReader):
         self._lock = threading.Lock()  # guards what follows in `_open`; one writer at a time
         self._identity: Hashable = None
         """That of the database, by which `is_lost` notices a replacement."""
+        self._holds_readers = False
         self._open()
 
     def _open(self) -> None:
@@ -191,6 +193,8 @@ class Index(IndexReader):
                 if isinstance(error, DBAPIError) and _is_conflict(error):
                     raise Conflict(reason_of(error)) from None  # the error has values of objects
                 raise
+            finally:
+                self._holds_readers = False
             if writer.removed:
                 self._known.clear()
             elif len(self._known) + len(writer.learned) <= _MOST_KNOWN:
@@ -199,6 +203,17 @@ class Index(IndexReader):
                 self._known = writer.learned
         for call in writer.after_commit:
             call()
+
+    def hold_readers(self) -> None:
+        """Let readers wait for the end of the transaction, whose objects have been acknowledged."""
+        self._holds_readers = True
+
+    def reading_once(self) -> AbstractContextManager[Connection]:
+        """Yield a connection; see `IndexReader.reading_once`. It sees all acknowledged objects."""
+        if self._holds_readers:
+            with self._lock:
+                pass
+        return super().reading_once()
 
     def sync(self) -> None:
         """Make all that is committed durable; IndexFailure or OSError if that fails."""

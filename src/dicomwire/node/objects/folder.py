@@ -119,7 +119,7 @@ class FolderObjects:
         return [self._new_name() for _ in objects]
 
     def put(self, objects: Sequence[Spooled], names: Sequence[str], batch: Batch) -> None:
-        """Write the files, once the journal has them.
+        """Write a record of the journal, with the small objects.
 
         A large object is not in the journal. `seal` has synced its file before this renames it, so
         that a published file is complete, also after a power failure. All files of a batch go to
@@ -131,9 +131,13 @@ class FolderObjects:
             self._move_large(objects, names)
         self.journal.append(batch, names, files)
         self._is_noted = True
-        for name, file in zip(names, files, strict=True):
-            if file:
-                self._in_its_folder(name, _write_new, file)
+
+    def finish(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
+        """Write the files of the small objects."""
+        for spooled, name in zip(objects, names, strict=True):
+            content = spooled.content
+            if content:
+                self._in_its_folder(name, _write_new, content)
 
     def _move_large(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
         """Rename the files of large objects, durably."""

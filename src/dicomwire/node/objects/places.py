@@ -151,6 +151,10 @@ class Places:
         """Make kept objects part of the first place."""
         self.first.objects.put(objects, self._own(names), batch)
 
+    def finish(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
+        """Complete `put`."""
+        self.first.objects.finish(objects, self._own(names))
+
     def take_back(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
         """Undo `put`."""
         self.first.objects.take_back(objects, self._own(names))

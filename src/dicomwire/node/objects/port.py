@@ -20,7 +20,7 @@ class Objects(Protocol):
     """A store of objects. Names are made by it, and contain no text of a peer.
 
     Any thread may use all methods at any time, except that only one thread at a time stores
-    (`put`, `take_back`, `withdraw`).
+    (`put`, `finish`, `take_back`, `withdraw`).
     """
 
     @property
@@ -60,12 +60,22 @@ class Objects(Protocol):
         """Make kept objects part of the store, durably, under these of `new_names`.
 
         This takes little time: the index is locked meanwhile. A store that `is_journaled` notes
-        `batch` in its journal, so that the index can be made durable later.
+        `batch` in its journal, so that the index can be made durable later. It need not have the
+        files before `finish`.
 
         Raises
         ------
         OSError
             When it fails for one of them; then `take_back` is to be called.
+        """
+
+    def finish(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
+        """Complete `put`, so that the objects can be opened.
+
+        Raises
+        ------
+        OSError
+            When it fails for one of them; then `take_back` is to be called, or the journal redone.
         """
 
     def take_back(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:

@@ -111,6 +111,9 @@ class RemoteObjects:
         for spooled in objects:
             spooled.give()
 
+    def finish(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
+        """Nothing: `put` has done all."""
+
     def take_back(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
         """Undo `put`."""
         for spooled in objects:

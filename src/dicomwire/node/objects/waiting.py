@@ -49,6 +49,9 @@ class WaitingObjects(FolderObjects):
         for spooled in objects:
             spooled.give()
 
+    def finish(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
+        """Nothing: `put` has done all."""
+
     def take_back(self, objects: Sequence[Spooled], names: Sequence[str]) -> None:
         """Undo `put`."""
         for spooled in objects:
