@@ -381,10 +381,10 @@ def test_what_a_destination_does_not_commit_to_is_sent_again(tmp_path: Path) -> 
         times = 0
         peer_store = other.archive.committer.store_all
 
-        def lose_the_first(objects: Any) -> Any:
+        def lose_the_first(objects: Any, *respond: Any) -> Any:
             nonlocal times
             times += 1
-            return [0] * len(objects) if times == 1 else peer_store(objects)
+            return [0] * len(objects) if times == 1 else peer_store(objects, *respond)
 
         other.archive.committer.store_all = lose_the_first  # type: ignore[method-assign]
         store(node, make_object(1))
