@@ -194,19 +194,21 @@ class _Encoder:
 
 
 def _texts(vr: str) -> _EncodeValues:
-    to_text = _name_of if vr == "PN" else text_of
-    is_number = _NUMBER_TEXT.get(vr)
+    number = _NUMBER_TEXT.get(vr)
+    to_text = _name_of if vr == "PN" else partial(_number_of, number) if number else text_of
     way = "name" if vr == "PN" else "text" if vr in WITH_CHARACTER_SET else "code"
     way_of = attrgetter(way)
     padding = b"\0" if vr == "UI" else b" "
 
+    def texts_of(values: Sequence[Any]) -> list[str]:
+        texts = map(to_text, values)
+        return [*filter(None, texts)] if number else [*texts]
+
     def encode(values: Sequence[Any], character_set: _CharacterSet) -> bytes:
-        texts = [*map(to_text, values)]
-        if is_number is not None:
-            texts = [*filter(is_number, texts)]
-        value = "\\".join(texts)
+        # Nearly all attributes have one value: a list of it would take as long as all else.
+        value = to_text(values[0]) if len(values) == 1 else "\\".join(texts_of(values))
         if len(value) > VALUE_LIMIT:
-            value = "\\".join(_fitting(texts))
+            value = "\\".join(_fitting(texts_of(values)))
         data: bytes = way_of(character_set)(value)
         if len(data) % 2:
             data += padding
@@ -217,6 +219,11 @@ def _texts(vr: str) -> _EncodeValues:
 
 def _name_of(value: Any) -> str:
     return text_of(value).rstrip("=")
+
+
+def _number_of(is_number: Callable[[str], object], value: Any) -> str:
+    text = text_of(value)
+    return text if is_number(text) else ""
 
 
 def _fitting(texts: list[str]) -> list[str]:
