@@ -5,6 +5,7 @@ A study has 50 instances in two series, a patient two studies. All is given by t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
@@ -105,12 +106,25 @@ def fill(index: Index, studies: int) -> None:
     for start in range(0, studies, _PORTION):
         with index.writing() as writer:
             _add(writer, range(start, min(start + _PORTION, studies)))
-    # As the database does by itself, sooner or later: PostgreSQL within a minute.
-    with index.writing(is_alone=True) as writer:
-        writer.connection.exec_driver_sql("ANALYZE")
+    _settle(index)
+
+
+def _settle(index: Index) -> None:
+    """Do what the database and the system do by themselves, a minute or so after many changes.
+
+    PostgreSQL and the kernel still write a million rows when they are committed, and whoever waits
+    for the disk meanwhile, as each object does, waits for them. A user with the right to make
+    checkpoints is needed.
+    """
     if isinstance(index.database, Postgres):
-        with index.engine.connect() as connection:
-            connection.exec_driver_sql("VACUUM")
+        with index.database.engine(is_reader=False).connect() as connection:
+            connection.exec_driver_sql("VACUUM (ANALYZE)")
+            connection.exec_driver_sql("CHECKPOINT")
+    else:
+        with index.writing(is_alone=True) as writer:
+            writer.connection.exec_driver_sql("ANALYZE")
+        index.sync()
+    os.sync()
 
 
 def _add(writer: Writer, numbers: range) -> None:
