@@ -240,11 +240,14 @@ def test_deep_sequences(node: Node, tag: int, is_defined: bool) -> None:
 
 
 def bomb(*before: bytes) -> bytes:
+    """Return 300 MiB of zeros, deflated, after what comes `before` them."""
     deflater = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
-    parts = [deflater.compress(each) for each in before]
-    zeros = bytes(1 << 20)
-    parts += [deflater.compress(zeros) for _ in range(300)]
-    return b"".join((*parts, deflater.flush()))
+    # What is between two full flushes stands alone: it may be deflated once, and repeated.
+    head, zeros = (
+        deflater.compress(each) + deflater.flush(zlib.Z_FULL_FLUSH)
+        for each in (b"".join(before), bytes(1 << 20))
+    )
+    return head + zeros * 300 + deflater.flush()
 
 
 def explicit(tag: int, vr: bytes, length: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,10 @@ import httpx
 from running_node import running
 
 from dicomwire.node.server import Node
+
+
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients that use none, and would otherwise read all authorities of the machine."""
 
 
 class Serving(NamedTuple):
@@ -33,7 +38,8 @@ def client_of(node: Node) -> Iterator[httpx.Client]:
     """Return a client for a node."""
     host, port = address_of(node)
     # Without the proxies of the environment.
-    with httpx.Client(base_url=f"http://{host}:{port}", trust_env=False, timeout=60) as client:
+    url = f"http://{host}:{port}"
+    with httpx.Client(base_url=url, verify=_NO_TLS, trust_env=False, timeout=60) as client:
         yield client
 
 
