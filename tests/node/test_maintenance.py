@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,24 @@ def test_where_no_file_is_there_nothing_is_dropped(folder: Path) -> None:
         reconciled(folder)
     (folder / "elsewhere").rename(folder / "objects")
     assert len(contents(folder)) == 10
+
+
+def test_another_node_may_store_the_first_object_while_one_starts(tmp_path: Path) -> None:
+    folder = tmp_path / "node"
+    with OpenArchive(folder) as archive:
+
+        class Late(FolderObjects):
+            """A store that gets its first object just after it was listed."""
+
+            def names(self) -> Iterator[str]:
+                found = [*super().names()]
+                if not found:
+                    assert archive.store(encoded("1.2.1"), "1.2.1") == 0
+                return iter(found)
+
+        with Index(of_folder(folder).database(folder)) as index:
+            maintenance.refuse_if_empty(Late(folder), index)
+            assert index.last_id() > 0
 
 
 def test_reindex_takes_it_that_all_files_are_gone(folder: Path) -> None:

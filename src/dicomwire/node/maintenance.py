@@ -157,8 +157,14 @@ def refuse_if_empty(objects: Objects, index: IndexReader) -> None:
     newest = index.stored_after(index.last_id() - 1, 1)
     if any(objects.owns(each.file) and objects.exists(each.file) for each in newest):
         return  # to list a bucket would take a hundred times as long
-    if next(objects.names(), None) is None and next(_owned(objects, index), None) is not None:
+    if not _is_empty(objects) or next(_owned(objects, index), None) is None:
+        return
+    if _is_empty(objects):  # another node may have stored the first object meanwhile
         raise OSError(errno.ENOENT, _NO_FILES)
+
+
+def _is_empty(objects: Objects) -> bool:
+    return next(objects.names(), None) is None
 
 
 def _owned(objects: Objects, index: IndexReader) -> Iterator[Stored]:
