@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 FORKING = Path(__file__).with_name("forking_python.py")
 
@@ -24,11 +24,18 @@ FORKING = Path(__file__).with_name("forking_python.py")
 class Program:
     """A program that runs, with the methods of `subprocess.Popen`."""
 
-    def __init__(self, told: socket.socket, pipes: Sequence[IO[str] | None]) -> None:
+    def __init__(self, told: socket.socket, pipes: Sequence[IO[Any] | None]) -> None:
         self._told = told
         self.stdin, self.stdout, self.stderr = pipes
         self.pid = int(told.recv(100))
         self.returncode: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self.communicate()
 
     def poll(self) -> int | None:
         """Return the exit code, or None while it runs."""
@@ -49,8 +56,9 @@ class Program:
 
     def send_signal(self, number: int) -> None:
         """Send a signal, if it still runs."""
-        if self.poll() is None:
-            os.kill(self.pid, number)
+        if self.returncode is None:  # it is not asked for, since another thread may wait for it
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """Kill it, if it still runs."""
@@ -116,27 +124,42 @@ class Forker:
                 stdin=subprocess.DEVNULL,
             )
 
-    def start(self, *arguments: object, stdin: bool = False, stderr: Any = None) -> Program:
-        """Start Python with `arguments`; its log goes into a pipe, unless to the file `stderr`."""
+    def start(
+        self,
+        *arguments: object,
+        stdin: bool = False,
+        stderr: Any = None,
+        environment: Mapping[str, str] | None = None,
+        kind: str = "",
+    ) -> Program:
+        """Start Python with `arguments`; its log goes into a pipe, unless to the file `stderr`.
+
+        Its `environment` is the present one, if none is given; with the `kind` "b", its pipes are
+        of bytes.
+        """
+        given = os.environ if environment is None else environment
         request = {
             "arguments": list(map(str, arguments)),
-            "environment": {**os.environ, **self._environment},
+            "environment": {**given, **self._environment},
             "folder": os.getcwd(),
         }
-        ours: list[IO[str] | None] = [None, None, None]
+        ours: list[IO[Any] | None] = [None, None, None]
         theirs = []
         if stdin:
             read, write = os.pipe()
-            ours[0] = os.fdopen(write, "w")
+            ours[0] = os.fdopen(write, f"w{kind}")
             theirs.append(read)
         else:
             theirs.append(os.open(os.devnull, os.O_RDONLY))
         for number in (1, 2):
             if number == 2 and stderr is not None:
-                theirs.append(os.dup(stderr.fileno()))
+                if stderr == subprocess.DEVNULL:
+                    theirs.append(os.open(os.devnull, os.O_WRONLY))
+                else:
+                    theirs.append(os.dup(stderr.fileno()))
                 continue
             read, write = os.pipe()
-            ours[number] = os.fdopen(read)
+            ours[number] = os.fdopen(read, f"r{kind}")
             theirs.append(write)
         told, tells = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with tells:

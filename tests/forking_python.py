@@ -76,8 +76,10 @@ def run(request: dict[str, Any]) -> None:
     if kind == "-W":
         warnings.simplefilter(*rest[:1])
         kind, *rest = rest[1:]
+    if is_safe := kind == "-P":
+        kind, *rest = rest
     if kind == "-m":
-        sys.path[0], sys.argv = os.getcwd(), rest
+        sys.path[:1], sys.argv = [] if is_safe else [os.getcwd()], rest
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
     elif kind == "-c":
         sys.path[0], sys.argv = "", ["-c", *rest[1:]]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from backends import of_folder
-from forking import Forked
+from forking import forked
 from running_node import GET, counts, study_of
 from spooling import CT, EXPLICIT, sized
 
@@ -30,7 +30,7 @@ class NodeProcess:
 
     def __init__(self, folder: Path, **keys: Any) -> None:
         keys = of_folder(folder).keys | keys
-        self.process = Forked("crashing_node", str(folder), json.dumps(keys))
+        self.process = forked("crashing_node", str(folder), json.dumps(keys))
         port = self._line()
         assert port, f"it does not start: {Path(folder, 'log').read_text()[-2000:]}"
         self.port = int(port)

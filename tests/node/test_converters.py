@@ -148,7 +148,7 @@ def test_a_process_that_dies_is_a_failure_with_its_reason(
 
 
 def test_a_process_that_was_killed_while_it_was_idle_is_replaced(
-    make: Make, started: list[subprocess.Popen]
+    real_processes: None, make: Make, started: list[subprocess.Popen]
 ) -> None:
     converters = make()
     digest = converters.pixel_digest(COMPRESSED)

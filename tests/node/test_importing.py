@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from backends import Backend, configuration_of, of_folder, options_of
-from forking import Forked
+from forking import forked
 from living_archive import LivingArchive
 from pydicom.uid import MediaStorageDirectoryStorage
 from running_node import find, running, study_of
@@ -181,7 +181,7 @@ def test_an_import_that_is_killed_goes_on(tmp_path: Path) -> None:
         (source / f"{number}.dcm").write_bytes(dicom(f"1.2.{number}"))
     keys = json.dumps({"folder": str(folder), **of_folder(folder).keys})
     for kill in range(KILLS):
-        with Forked("crashing_import", keys, str(source)) as process:
+        with forked("crashing_import", keys, str(source)) as process:
             for _ in range(random.Random(kill).randrange(1, 8)):
                 process.stdout.readline()
             process.kill()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from backends import Backend
 from crashing_life import DAY, KEPT, is_kept
-from forking import Forked
+from forking import forked
 from living_archive import LivingArchive
 from spooling import CT, EXPLICIT, encoded
 
@@ -41,8 +41,8 @@ pytestmark = [
 def facts_until_killed(keys: str, source: Path, crash: int) -> list[str]:
     """Run everything at once, kill it, and return the facts that were told before."""
     with (
-        Forked("crashing_life", keys, "", f"1.2.{crash}") as first,
-        Forked("crashing_life", keys, str(source), "") as second,
+        forked("crashing_life", keys, "", f"1.2.{crash}") as first,
+        forked("crashing_life", keys, str(source), "") as second,
     ):
         least = random.Random(crash).randrange(30, 150)
         told = [first.stdout.readline() for _ in range(least)]

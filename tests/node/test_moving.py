@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from buckets import new_url, write_variables
-from forking import Forked
+from forking import forked
 from node_processes import Readers, Senders, eventually, node_process, retrieve
 from sqlalchemy import func, select
 
@@ -50,7 +50,7 @@ def test_an_archive_moves_while_it_serves(tmp_path: Path, seaweedfs_port: int) -
             Senders([node.port], "1.3", 2, pause=0.05) as senders,
             Readers([node.port], kept, 1, pause=0.1) as readers,
         ):
-            with Forked("commanding", "move-objects", *command) as moving:
+            with forked("commanding", "move-objects", *command) as moving:
                 assert moving.stdout.readline()
                 moving.stdin.write("\n")
                 moving.stdin.flush()
@@ -58,7 +58,7 @@ def test_an_archive_moves_while_it_serves(tmp_path: Path, seaweedfs_port: int) -
                 moving.wait(30)
             delete(command, deleted[::2])
             assert 0 < in_folder(index) < len(uids) - len(deleted[::2])
-            with Forked("commanding", "move-objects", *command) as moving:
+            with forked("commanding", "move-objects", *command) as moving:
                 assert moving.stdout.readline()
                 delete(command, deleted[1::2])
                 moving.stdin.close()

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from backends import Backend, configuration_of, of_folder
 from buckets import new_url, write_variables
-from forking import Forked
+from forking import forked
 from node_processes import NodeProcess, Senders, eventually, node_process
 from postgres_server import PostgresServer
 from running_node import associate, find, make_object, store, study_of
@@ -128,7 +128,7 @@ def test_a_killed_node_starts_again_and_nothing_is_lost(tmp_path: Path) -> None:
 
 
 def test_a_node_that_is_killed_while_it_starts_leaves_no_process(tmp_path: Path) -> None:
-    with Forked("crashing_start", str(tmp_path)) as starting:
+    with forked("crashing_start", str(tmp_path)) as starting:
         assert starting.stdout.readline() == "preparing\n"
         starting.kill()
         assert starting.stdout.read() == ""  # all that could write have ended

@@ -34,7 +34,7 @@ def _idle(renderers: Renderers) -> list[int]:
 
 
 def test_a_process_makes_one_picture_after_the_other_until_it_dies(
-    renderers: Renderers, tmp_path: Path
+    real_processes: None, renderers: Renderers, tmp_path: Path
 ) -> None:
     image = opened(tmp_path, image_object(RAMP))
     first = renderers.rendered(image, 1, Picture())

@@ -14,7 +14,6 @@ from running_node import running
 
 from dicomwire.node.server import Node
 
-
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For clients that use none, and would otherwise read all authorities of the machine."""
 
