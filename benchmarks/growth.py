@@ -57,10 +57,10 @@ def main() -> int:
         end = arguments.count // studies.PER_STUDY
         first = end - LAST // studies.PER_STUDY
         if arguments.store_all:
-            _store(archive, range(first))
+            store(archive, range(first))
         else:
             studies.fill(archive.index, first)
-        seconds, processor = _store(archive, range(first, end))
+        seconds, processor = store(archive, range(first, end))
         figures = dict(_query_times(archive.index, end))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = {"seconds": seconds, "peak": peak, "processor": processor, "figures": figures}
@@ -68,7 +68,7 @@ def main() -> int:
     return 0
 
 
-def _store(archive: Archive, numbers: range) -> tuple[float, float]:
+def store(archive: Archive, numbers: range) -> tuple[float, float]:
     """Store the objects of the studies with these numbers; return the seconds, and the processor's.
 
     The time to make the objects is not counted.
