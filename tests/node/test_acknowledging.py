@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from backends import of_folder
-from spooling import CT, EXPLICIT, OpenArchive, encoded, spooled
+from spooling import CT, EXPLICIT, OpenArchive, all_at_once, encoded, spooled
 from sqlalchemy.exc import OperationalError
+from test_commit import Gate
 from test_store_failures import FAULTS, Faults
 
 from dicomwire.node.archive import Archive
@@ -149,6 +150,24 @@ def test_a_transaction_that_cannot_be_committed_is_redone(
     archive.wait_for_journal()
     assert len(archive.datasets()) == len(archive.objects()) == 1
     assert archive.store(encoded("1.2"), "1.2") == SUCCESS
+
+
+def test_an_error_while_the_peer_is_told_leaves_nobody_waiting(
+    archive: OpenArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(archive, 3, monkeypatch)
+    statuses: list[int] = []
+
+    def store(number: int) -> None:
+        uid = f"1.2.{number}"
+        statuses.append(archive.store(encoded(uid), uid, respond=_fail))
+
+    all_at_once([lambda number=number: store(number) for number in range(4)])
+    assert gate.batches[0] == 1
+    assert len(statuses) == 4
+    archive.wait_for_journal()
+    stored = [*archive.notes()]
+    assert len(stored) == len(archive.datasets()) == statuses.count(SUCCESS) >= 1
 
 
 def test_after_such_a_failure_a_start_redoes_the_journal(

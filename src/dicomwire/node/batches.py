@@ -159,12 +159,12 @@ class Waiters:
         self._wake()
 
     def end(self) -> None:
-        """Wake the threads, unless they are told already; the peer gets its response as usual."""
-        if not self.are_told:
-            self._wake()
+        """Wake the threads that are not told yet; the peer gets its response as usual."""
+        self._wake()
 
     def _wake(self) -> None:
-        for group in self._groups:
+        groups, self._groups = self._groups, ()
+        for group in groups:
             group.is_done = True
             group.wake.release()
 
