@@ -34,7 +34,7 @@ from dicomwire.node.configuration import Duplicates
 from dicomwire.node.server import Node
 from dicomwire.node.statuses import DUPLICATE, SUCCESS
 
-OBJECTS = int(os.environ.get("TEST_OBJECTS", "640"))
+OBJECTS = int(os.environ.get("TEST_OBJECTS", "320"))
 FEWER = int(os.environ.get("TEST_OBJECTS", "160"))
 """For several processes, whose locks take longer."""
 ASSOCIATIONS = 64

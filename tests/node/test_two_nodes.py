@@ -129,7 +129,9 @@ class Peers(ThreadsAtWork):
         ae = AE()
         ae.add_requested_context(CT, EXPLICIT)
         number = 0
+        moment = threading.Event()
         while not self._is_over:
+            moment.wait(0.03)  # others need the processor, too
             assoc = ae.associate("127.0.0.1", chance.choice(self._ports))
             if not assoc.is_established:
                 # As a load balancer does, which then tries the other node.
@@ -167,7 +169,7 @@ def nodes(tmp_path: Path, pair: Backend) -> Iterator[TwoNodes]:
 def test_either_of_two_nodes_is_killed_and_nothing_is_lost(nodes: TwoNodes) -> None:
     chance = random.Random(4)
     with (
-        Senders(nodes.ports, "1.2", 6) as senders,
+        Senders(nodes.ports, "1.2", 6, pause=0.03) as senders,
         Readers(nodes.ports, senders.acknowledged) as readers,
     ):
         for _ in range(CRASHES):
