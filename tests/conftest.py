@@ -124,9 +124,12 @@ def _children() -> Iterator[str]:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except (ChildProcessError, AttributeError):  # none, which is quick; or no such system
         return
-    for path in Path("/proc/self/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # the thread has ended
-            yield from (f"process {number}" for number in path.read_text().split())
+    for thread in os.listdir("/proc/self/task"):
+        with (
+            contextlib.suppress(OSError),  # the thread has ended
+            open(f"/proc/self/task/{thread}/children") as file,
+        ):
+            yield from (f"process {number}" for number in file.read().split())
 
 
 class Leftovers:

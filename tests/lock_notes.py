@@ -25,8 +25,10 @@ def locks_of(paths: list[Path]) -> dict[tuple[str, int], str]:
     """Return the names of the locks that these modules make, by file and line."""
     found = {}
     for path in paths:
-        tree = ast.parse(path.read_text())
-        for owner, call in _calls_in(tree, path.stem):
+        text = path.read_text()
+        if not any(maker in text for maker in _MAKERS):  # which is found sooner than read
+            continue
+        for owner, call in _calls_in(ast.parse(text), path.stem):
             if ast.unparse(call.func) in _MAKERS:
                 found[str(path), call.lineno] = owner
     return found

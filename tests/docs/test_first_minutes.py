@@ -134,7 +134,7 @@ def test_the_wheel_can_be_installed_and_run(tmp_path: Path) -> None:
     (packages,) = folder.glob("lib/python*/site-packages")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     # Without the network: what it depends on is taken from this environment.
-    quiet = ["--no-deps", "--no-index", "--target", str(packages)]
+    quiet = ["--no-deps", "--no-index", "--no-compile", "--target", str(packages)]
     subprocess.run([*pip, *quiet, wheel], check=True, timeout=WAIT)
     paths = (packages, Path(pydicom.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}

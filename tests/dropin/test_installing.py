@@ -20,7 +20,8 @@ pytest.importorskip("hatchling")
 
 TOOLS = {str(Path(find_spec(name).origin).parents[1]) for name in ("pip", "hatchling", "pydicom")}
 METADATA = "Metadata-Version: 2.1\nName: pynetdicom\nVersion: 3.0.4\n"
-WHICH = "import pynetdicom; print(pynetdicom.__file__)"
+FOUND = "from importlib.util import find_spec; print(find_spec('pynetdicom').origin)"
+IMPORT = "import pynetdicom; print(pynetdicom.__file__)"
 
 
 class Environment:
@@ -58,8 +59,8 @@ class Environment:
         return module
 
     def which(self) -> Path:
-        """Return what is imported."""
-        return Path(self.python("-c", WHICH).stdout.strip())
+        """Return what would be imported."""
+        return Path(self.python("-c", FOUND).stdout.strip())
 
 
 @pytest.fixture
@@ -93,10 +94,13 @@ def test_a_real_one_that_comes_later_is_not_used_which_is_warned_of_once(environ
     ours = environment.which()
     assert ours.parts[-3:] == ("dicomwire_pynetdicom", "pynetdicom", "__init__.py")
     assert environment.python("-m", "pynetdicom", "--version").stdout.startswith("dicomwire ")
-    assert environment.python("-c", WHICH).stderr == ""
+    done = environment.python("-c", IMPORT)
+    assert (done.stdout, done.stderr) == (f"{ours}\n", "")
     module = environment.install_real()
     assert environment.which() == ours
-    said = environment.python("-c", f"{WHICH}; import pynetdicom.ae").stderr
+    done = environment.python("-c", f"{IMPORT}; import pynetdicom.ae")
+    assert done.stdout == f"{ours}\n"
+    said = done.stderr
     assert said.count("UserWarning") == 1
     assert f"the real one is installed too, in {module.parent}" in said
     assert "pip uninstall pynetdicom" in said
@@ -137,5 +141,6 @@ def test_a_package_that_requires_pynetdicom_does_not_bring_the_real_one(
         assert done.returncode == 0, done.stdout + done.stderr
     done = environment.pip(*install, viewer)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert environment.which().parts[-3] == "dicomwire_pynetdicom"
-    assert environment.python("-c", WHICH).stderr == ""
+    done = environment.python("-c", IMPORT)
+    assert Path(done.stdout.strip()).parts[-3] == "dicomwire_pynetdicom"
+    assert done.stderr == ""

@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, evt
 
 
 def say(answer: object) -> None:
@@ -17,8 +17,11 @@ def say(answer: object) -> None:
     sys.stdout.flush()
 
 
-def receive(folder: Path) -> None:
-    """Write each object as it came into a file of `folder`, until standard input ends."""
+def receive(folder: Path, classes: list[str]) -> None:
+    """Write each object as it came into a file of `folder`, until standard input ends.
+
+    For each association, pynetdicom copies all contexts that are supported, so those are few.
+    """
 
     def keep(event: evt.Event) -> int:
         name = str(event.request.AffectedSOPInstanceUID)
@@ -26,8 +29,8 @@ def receive(folder: Path) -> None:
         return 0x0000
 
     ae = AE("PEER")
-    for context in AllStoragePresentationContexts:
-        ae.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
+    for uid in classes:
+        ae.add_supported_context(uid, ALL_TRANSFER_SYNTAXES)
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, keep)])
     say(server.server_address[1])
     sys.stdin.read()
@@ -55,6 +58,6 @@ def send(port: int, contexts: list[list[str]]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "receive":
-        receive(Path(sys.argv[2]))
+        receive(Path(sys.argv[2]), json.loads(sys.argv[3]))
     else:
         send(int(sys.argv[2]), json.loads(sys.argv[3]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ def of_dcmtk(peers: Peers, work: Path, received: Path) -> Iterator[int]:
 @contextmanager
 def of_pynetdicom(peers: Peers, work: Path, received: Path) -> Iterator[int]:
     command = (peers.pynetdicom(), HERE / "peer_storage.py", "receive", received)
-    with Conversation(*command) as conversation:
+    with Conversation(*command, json.dumps([CTImageStorage])) as conversation:
         yield conversation.greeting
 
 

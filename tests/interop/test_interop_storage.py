@@ -138,7 +138,8 @@ def dcmtk_storescp(peers: Peers, work: Path, files: Path, preference: str) -> It
 @contextmanager
 def pynetdicom_scp(peers: Peers, work: Path, files: Path, preference: str) -> Iterator[int]:
     script = (peers.pynetdicom(), HERE / "peer_storage.py", "receive", files)
-    with Conversation(*script) as server:
+    classes = sorted({uid for uid, _ in CONTEXTS})
+    with Conversation(*script, json.dumps(classes)) as server:
         yield server.greeting
 
 

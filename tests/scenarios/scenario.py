@@ -83,12 +83,13 @@ def make_ct(size: int = 64, instance: str = "1.2.3.4", syntax: str = EXPLICIT) -
 
 def eventually(condition: Callable[[], object], seconds: float = WAIT) -> bool:
     """Wait for what nobody can be waited for about; true when it has come."""
-    moment = threading.Event()
+    moment, pause = threading.Event(), 0.002
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
-        moment.wait(0.002)
+        moment.wait(pause)
+        pause = min(1.5 * pause, 0.02)  # what takes longer is not to be put off by looking
     return True
 
 
