@@ -5,6 +5,7 @@ Received objects do not pass through here.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import math
@@ -113,13 +114,14 @@ def reconcile(
         found.dropped = _drop(objects, index, lost)
     if unknown:
         last_id = index.last_id()
-        files = (file for file, _ in _differences(objects, index) if file is not None)
         done = 0
-        while (portion := _read_some(objects, files, found)).files:
-            parts = objects, store or objects
-            _index_portion(*parts, index, duplicates, portion.placed, last_id, found)
-            done += portion.files
-            progress(done)
+        new = (file for file, _ in _differences(objects, index) if file is not None)
+        with contextlib.closing(new) as files:  # it has a connection of the index
+            while (portion := _read_some(objects, files, found)).files:
+                parts = objects, store or objects
+                _index_portion(*parts, index, duplicates, portion.placed, last_id, found)
+                done += portion.files
+                progress(done)
         LOGGER.warning(
             "%s not in the index: %d added, %d superfluous and removed, %d unreadable",
             counted(done, "file"),
