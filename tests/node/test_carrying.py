@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -49,30 +50,30 @@ class Archive:
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
         self.now = 1_700_000_000.0
-        self.spool = Spool(configuration.folder)
-        self.objects = open_objects(configuration, self.spool)
-        self.index = Index(open_database(configuration.index, configuration.folder))
-        self._journal = journaling(folder_within(self.objects), self.index)
-        self._journal.__enter__()
-        self.queue = Queue(self.index, "node", lambda: self.now)
-        self.tasks = StoreTasks(self.objects, self.index, self.queue, self.spool)
-        self.committer = Committer(
-            self.objects,
-            self.index,
-            Converters(self.spool.make_file),
-            configuration.duplicates,
-            tasks=self.tasks,
-        )
-        settle(self.objects, self.index, self.queue, self.spool)
+        with ExitStack() as opened:
+            self.spool = opened.enter_context(Spool(configuration.folder))
+            self.objects = open_objects(configuration, self.spool)
+            database = open_database(configuration.index, configuration.folder)
+            self.index = opened.enter_context(Index(database))
+            opened.enter_context(journaling(folder_within(self.objects), self.index))
+            self.queue = Queue(self.index, "node", lambda: self.now)
+            self.tasks = StoreTasks(self.objects, self.index, self.queue, self.spool)
+            self.committer = Committer(
+                self.objects,
+                self.index,
+                Converters(self.spool.make_file),
+                configuration.duplicates,
+                tasks=self.tasks,
+            )
+            opened.callback(self.committer.close)
+            settle(self.objects, self.index, self.queue, self.spool)
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> Archive:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.committer.close()
-        self._journal.__exit__(None, None, None)
-        self.index.close()
-        self.spool.close()
+        self._opened.close()
 
     def store(self, *uids: str, note: str = "") -> None:
         """Store objects."""
