@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import sys
 import threading
@@ -82,6 +83,7 @@ def test_the_example_tells_in_all_three_ways(tmp_path: Path, receiver: ModuleTyp
     program = tmp_path / "analyse"
     program.write_text(PROGRAM)
     program.chmod(0o700)
+    os.mkfifo(tmp_path / "analyse.out")
     (tmp_path / "webhook.secret").write_bytes(SECRET + b"\n")
     with notified() as (ris, created), receiver.serve(0, SECRET, posts.put) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -98,9 +100,10 @@ def test_the_example_tells_in_all_three_ways(tmp_path: Path, receiver: ModuleTyp
                 assert association.send_c_store(image()).Status == 0x0000
             assert created.get(timeout=WAIT).StudyInstanceUID == "1.2.3"
             notice = posts.get(timeout=WAIT)
+            # Waits for the program, which a node ends when it stops.
+            arguments, body = (tmp_path / "analyse.out").read_text().split("\n", 1)
         server.shutdown()
         thread.join()
-    arguments, body = (tmp_path / "analyse.out").read_text().split("\n", 1)
     assert arguments == "--study 1.2.3"
     shown = json.loads(block("json"))
     assert notice.keys() == shown.keys() == json.loads(body).keys()
