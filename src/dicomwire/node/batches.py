@@ -156,13 +156,10 @@ class Waiters:
         self.are_told = True
         if self._respond is not None and self._may_respond:
             self._respond()
-        self._wake()
+        self.wake()
 
-    def end(self) -> None:
-        """Wake the threads that are not told yet; the peer gets its response as usual."""
-        self._wake()
-
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Wake the threads, those that are not awake yet."""
         groups, self._groups = self._groups, ()
         for group in groups:
             group.is_done = True

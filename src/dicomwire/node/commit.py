@@ -154,7 +154,8 @@ class Committer:
     ) -> int:
         """Store an object; return the status of the response.
 
-        For a status of success or warning, the object is durable and indexed by then.
+        For a status of success or warning, the object is durable and indexed by then; or it is in
+        the journal, which is redone before anything else is stored.
 
         Parameters
         ----------
@@ -293,7 +294,7 @@ class Committer:
                 self._has_leader = leader is not None
             if leader is not None:
                 leader.wake.release()
-            waiters.end()
+            waiters.wake()
 
     def _commit(self, batch: Sequence[Arrived], waiters: Waiters) -> None:
         """Store the objects of `batch`, and set the outcome of each."""
